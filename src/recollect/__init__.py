@@ -1,0 +1,89 @@
+"""Recollect: an embedded retrieval component for LLM applications.
+
+A collection is a directory that keeps chunk text, metadata, vectors and a trained FAISS index together:
+
+    import recollect
+    from recollect import Chunk
+
+    with recollect.open("kb") as kb:
+        kb.add([Chunk(id="faq-17", text="…", metadata={"lang": "en"})])
+        hits = kb.search("how do I reset my password", k=5)
+
+The names below are the public ones, in the order in which they are met.
+"""
+
+from recollect.collection import Collection, open
+from recollect.embedders import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from recollect.errors import (
+    CollectionClosed,
+    CollectionDamaged,
+    CollectionError,
+    CollectionExists,
+    CollectionLocked,
+    CollectionNotFound,
+    CollectionReadOnly,
+    EmbedderFailed,
+    EmbeddingContractError,
+    IndexBuildFailed,
+    InvalidChunk,
+    InvalidInput,
+    InvalidVectors,
+    MissingDependency,
+    NotACollection,
+    RecollectError,
+    RecollectWarning,
+    StorageFailed,
+    UnknownOption,
+    UnsupportedFormat,
+)
+from recollect.progress import progress_bar
+from recollect.types import (
+    AddResult,
+    CheckReport,
+    Chunk,
+    CollectionInfo,
+    Embedder,
+    Hit,
+    IndexInfo,
+    Metric,
+    Progress,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DEFAULT_EMBEDDER",
+    "AddResult",
+    "CheckReport",
+    "Chunk",
+    "Collection",
+    "CollectionClosed",
+    "CollectionDamaged",
+    "CollectionError",
+    "CollectionExists",
+    "CollectionInfo",
+    "CollectionLocked",
+    "CollectionNotFound",
+    "CollectionReadOnly",
+    "Embedder",
+    "EmbedderFailed",
+    "EmbeddingContractError",
+    "Hit",
+    "IndexBuildFailed",
+    "IndexInfo",
+    "InvalidChunk",
+    "InvalidInput",
+    "InvalidVectors",
+    "Metric",
+    "MissingDependency",
+    "NotACollection",
+    "Progress",
+    "RecollectError",
+    "RecollectWarning",
+    "SentenceTransformerEmbedder",
+    "StorageFailed",
+    "UnknownOption",
+    "UnsupportedFormat",
+    "open",
+    "progress_bar",
+]

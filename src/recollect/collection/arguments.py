@@ -1,0 +1,60 @@
+"""Checks of what users pass, before anything is touched."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from recollect.errors import InvalidInput, UnknownOption
+
+MAX_K = 10_000
+
+
+def refuse_unknown(function: Callable[..., Any], unknown: Mapping[str, object]) -> None:
+    """Raise `UnknownOption` for keyword arguments that *function* does not have, naming the nearest it has."""
+    if not unknown:
+        return
+    name = next(iter(unknown))
+    known = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is not parameter.VAR_KEYWORD and parameter.name != "self"
+    ]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UnknownOption(f"{function.__name__}() has no option {name!r}; {hint}its options are {', '.join(known)}")
+
+
+def require_k(k: Any) -> None:
+    """Refuse a k that is no integer from 1 to `MAX_K`."""
+    if type(k) is not int or not 1 <= k <= MAX_K:
+        require_count("k", k)
+        if k > MAX_K:
+            raise InvalidInput(f"k is {k}; at most {MAX_K:,} hits are returned at once")
+
+
+def require_count(name: str, value: Any) -> None:
+    """Refuse what is not a positive integer."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise InvalidInput(f"{name} is {value!r}; it must be an integer of at least 1")
+
+
+def require_recall(recall: Any) -> None:
+    """Refuse what is not a number in (0, 1]."""
+    if isinstance(recall, bool) or not isinstance(recall, (int, float)) or not 0 < recall <= 1:
+        raise InvalidInput(f"recall is {recall!r}; it must be above 0 and at most 1, e.g. 0.95")
+
+
+def id_list(ids: Any) -> list[str]:
+    """Return chunk ids as a list; one string is one id."""
+    if isinstance(ids, str):
+        return [ids]
+    if not isinstance(ids, Iterable):
+        raise InvalidInput(f"ids is a {type(ids).__name__}; pass a chunk id or a list of them")
+    wanted = list(ids)
+    for chunk_id in wanted:
+        if not isinstance(chunk_id, str):
+            raise InvalidInput(f"ids holds {chunk_id!r}; chunk ids are strings")
+    return wanted

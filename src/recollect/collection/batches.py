@@ -1,0 +1,47 @@
+"""Cutting an iterable of any length, and the vectors beside it, into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from recollect.errors import InvalidChunk, InvalidVectors
+from recollect.types import Chunk
+
+
+def batches(chunks: Iterable[Chunk], vectors: Any | None, size: int) -> Iterator[tuple[list[Chunk], Any | None]]:
+    """Yield (chunks, vectors) of up to *size* each; vectors are None when there are none.
+
+    Args:
+        chunks: any iterable; it is never held whole.
+        vectors: anything with a length that can be sliced, shape (n, d), or an iterable of vectors.
+        size: at least 1.
+
+    Raises:
+        InvalidVectors: there are more or fewer vectors than chunks. Known lengths are compared before the first batch.
+
+    """
+    if isinstance(chunks, (Chunk, str)) or not isinstance(chunks, Iterable):
+        raise InvalidChunk(f"chunks is one {type(chunks).__name__}; pass a list, or any iterable, of Chunk")
+    sliceable = hasattr(vectors, "__len__") and hasattr(vectors, "__getitem__")
+    if sliceable and hasattr(chunks, "__len__") and len(vectors) != len(chunks):  # type: ignore[arg-type]  # just asked
+        raise InvalidVectors(_mismatch(str(len(chunks)), str(len(vectors))))  # type: ignore[arg-type]
+    source = iter(chunks)
+    rows = None if sliceable or vectors is None else iter(vectors)
+    done = 0
+    while batch := list(islice(source, size)):
+        part: Any | None = None
+        if vectors is not None:
+            part = list(islice(rows, len(batch))) if rows is not None else vectors[done : done + len(batch)]
+            if len(part) != len(batch):
+                raise InvalidVectors(_mismatch(f"at least {done + len(batch)}", str(done + len(part))))
+        done += len(batch)
+        yield batch, part
+    left_over = (len(vectors) > done) if sliceable else (rows is not None and next(rows, None) is not None)  # type: ignore[arg-type]
+    if left_over:
+        raise InvalidVectors(_mismatch(str(done), "more"))
+
+
+def _mismatch(chunks: str, vectors: str) -> str:
+    return f"{chunks} chunks, {vectors} vectors; pass exactly one vector per chunk"

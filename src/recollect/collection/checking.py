@@ -1,0 +1,65 @@
+"""Is what is on disk what was stored? Everything is read; nothing is changed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recollect import index, layout, store
+from recollect.collection.generation import OpenGeneration
+from recollect.contract import Settings
+from recollect.errors import CollectionDamaged, RecollectError
+from recollect.index import Record, SnapshotUnusable
+from recollect.types import CheckReport, FloatMatrix, Metric
+
+_NORM_TOLERANCE = 1e-3
+_BLOCK = 16_384
+
+
+def check(generation: OpenGeneration) -> CheckReport:
+    """Verify the database, every chunk's checksum, the vectors' norms under cosine, the settings and the index."""
+    try:
+        with generation.store.session() as session:
+            problems = session.problems()
+            matrix = generation.store.map(session.state.rows)
+            rows, damaged = store.verify(session, matrix)
+            problems += damaged
+            snapshot = session.snapshot()
+    except CollectionDamaged as error:
+        return CheckReport([str(error)], 0)
+    if generation.settings.metric is Metric.COSINE:
+        problems += _norms(matrix)
+    problems += _settings(generation)
+    if snapshot is not None:
+        problems += _index(generation, snapshot.record, len(matrix))
+    return CheckReport(problems, rows)
+
+
+def _norms(matrix: FloatMatrix) -> list[str]:
+    wrong = 0
+    for start in range(0, len(matrix), _BLOCK):
+        norms = np.linalg.norm(matrix[start : start + _BLOCK], axis=1)
+        wrong += int((~(np.abs(norms - 1) <= _NORM_TOLERANCE)).sum())
+    return [f"vectors.f32: {wrong} rows are not of norm 1 under cosine; restore from a backup"] if wrong else []
+
+
+def _settings(generation: OpenGeneration) -> list[str]:
+    path = generation.paths.settings
+    try:
+        Settings.from_json(layout.read_settings(path), str(path))
+    except RecollectError as error:
+        return [str(error)]
+    return []
+
+
+def _index(generation: OpenGeneration, text: str, rows: int) -> list[str]:
+    try:
+        record = Record.from_json(text)
+        if record.exact:
+            return []
+        settings = generation.settings
+        index.read(record, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
+        if record.rows > rows:
+            raise SnapshotUnusable(f"{record.file} covers {record.rows} rows, {rows} are committed")
+    except SnapshotUnusable as error:
+        return [f"index: {error}; optimize() builds it anew, no chunk is affected"]
+    return []

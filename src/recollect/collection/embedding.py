@@ -1,0 +1,78 @@
+"""The embedder of an open collection: loaded when it is first needed, held to the contract."""
+
+from __future__ import annotations
+
+import threading
+
+from recollect.contract import Contract, Settings
+from recollect.embedders import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from recollect.errors import InvalidInput
+from recollect.types import Embedder
+
+
+def resolve(embedder: Embedder | str) -> Embedder:
+    """Turn a sentence-transformers name or path into an embedder; leave an embedder as it is.
+
+    Raises:
+        InvalidInput: it is neither.
+
+    """
+    if isinstance(embedder, str):
+        return SentenceTransformerEmbedder(embedder)
+    if not isinstance(embedder, Embedder):
+        raise InvalidInput(
+            f"embedder is a {type(embedder).__name__}; pass a sentence-transformers name or path, or an object with "
+            "name, dimension, embed_passages(texts) and embed_queries(texts)"
+        )
+    return embedder
+
+
+class LazyEmbedder:
+    """What embeds for one handle.
+
+    Args:
+        given: what the user passed to `open`; None takes the one named in the contract, when it is first needed.
+        path: of the collection, for messages.
+
+    """
+
+    def __init__(self, given: Embedder | str | None, path: str) -> None:
+        self._given = given
+        self._path = path
+        self._lock = threading.Lock()
+        self._loaded: Embedder | None = None
+        self._agreed: Contract | None = None
+
+    def get(self, settings: Settings) -> Embedder | None:
+        """Return the embedder, checked against the contract; None for a collection of ready vectors.
+
+        Raises:
+            EmbeddingContractError, EmbedderFailed, MissingDependency, InvalidInput: the dimension differs.
+
+        """
+        contract = settings.contract
+        if self._loaded is not None and contract is self._agreed:
+            return self._loaded
+        with self._lock:
+            if self._loaded is None:
+                if self._given is None and contract is None:
+                    return None
+                self._loaded = resolve(self._given if self._given is not None else contract.name)  # type: ignore[union-attr]  # one of the two
+                self._agreed = None
+            if contract is not None and contract is not self._agreed:
+                contract.require(self._loaded, self._path)
+            elif self._loaded.dimension != settings.dimension:
+                raise InvalidInput(
+                    f"{self._loaded.name} makes {self._loaded.dimension} dimensions, {self._path} holds "
+                    f"{settings.dimension}; use the model that made its vectors"
+                )
+            self._agreed = contract
+            return self._loaded
+
+    def replace(self, embedder: Embedder, contract: Contract | None) -> None:
+        """Use *embedder* from now on, known to fulfil *contract*."""
+        with self._lock:
+            self._loaded, self._agreed = embedder, contract
+
+
+__all__ = ["DEFAULT_EMBEDDER", "LazyEmbedder", "resolve"]

@@ -1,0 +1,538 @@
+"""The collection: what users hold. It checks arguments, and hands on to the rooms that do the work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from pathlib import Path
+from types import TracebackType
+from typing import Any, overload
+
+import numpy.typing as npt
+from typing_extensions import Never, Self
+
+from recollect import index, layout
+from recollect.collection import checking, transfer
+from recollect.collection.arguments import id_list, refuse_unknown, require_count, require_k, require_recall
+from recollect.collection.batches import batches
+from recollect.collection.embedding import LazyEmbedder, resolve
+from recollect.collection.generation import OpenGeneration, View
+from recollect.collection.maintenance import Maintainer, build_index, cores
+from recollect.collection.preparing import check_chunks, prepare
+from recollect.contract import Settings, embed
+from recollect.errors import (
+    CollectionClosed,
+    CollectionDamaged,
+    CollectionReadOnly,
+    InvalidInput,
+    StorageFailed,
+)
+from recollect.store import Session
+from recollect.types import (
+    AddResult,
+    CheckReport,
+    Chunk,
+    CollectionInfo,
+    Embedder,
+    FloatMatrix,
+    Hit,
+    IndexInfo,
+    Metric,
+    Progress,
+)
+from recollect.vectors import to_matrix, to_query
+
+DEFAULT_RECALL = 0.95
+DEFAULT_BATCH = 1000
+
+
+class Collection:
+    """Chunks, their vectors and an index, in one directory. Made by `recollect.open`, not directly.
+
+    Any number of threads may use one handle; searches run side by side, writes one after the other. A handle does not
+    survive a fork: open the collection again in the child.
+    """
+
+    def __init__(
+        self,
+        root: layout.Layout,
+        *,
+        embedder: Embedder | str | None,
+        read_only: bool,
+        auto_optimize: bool,
+        lock: layout.WriterLock | None,
+    ) -> None:
+        self._layout = root
+        self._read_only = read_only
+        self._lock = lock
+        self._process = os.getpid()
+        self._closed = False
+        self._writing = threading.RLock()
+        self._building = threading.RLock()
+        self._following = threading.Lock()
+        self._embedder = LazyEmbedder(embedder, str(root.root))
+        self._signature = self._current_signature()
+        self._generation = self._open_generation(root.read_current())
+        self._maintainer = Maintainer(
+            self._generation,
+            writing=self._writing,
+            building=self._building,
+            enabled=auto_optimize and not read_only,
+        )
+        self._maintainer.consider()
+
+    # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def add(
+        self,
+        chunks: Iterable[Chunk],
+        *,
+        vectors: Any | None = None,
+        batch_size: int = DEFAULT_BATCH,
+        progress: Progress | None = None,
+        **unknown: Never,
+    ) -> AddResult:
+        """Store chunks; those whose id is already stored are replaced.
+
+        A batch is durable when it is acknowledged: when ``progress`` is called for it, and all of them when `add`
+        returns. A chunk whose text is unchanged keeps its vector and is not embedded again; one of which nothing
+        changed costs nothing.
+
+        Args:
+            chunks: any iterable of `Chunk`, of any length; it is consumed batch by batch.
+            vectors: ready vectors, one per chunk: an array (n, d) or an iterable of vectors, floats. Without them the
+                collection's embedder embeds the texts.
+            batch_size: chunks per commit.
+            progress: called as ``progress("add", chunks durable so far, total or None)``.
+
+        Raises:
+            InvalidChunk, InvalidVectors: the batch in question is not stored, those before it are.
+            StorageFailed: likewise.
+            CollectionReadOnly, CollectionClosed, EmbedderFailed, EmbeddingContractError, MissingDependency.
+
+        """
+        refuse_unknown(Collection.add, unknown)
+        require_count("batch_size", batch_size)
+        self._require_writable()
+        total = len(chunks) if isinstance(chunks, Sized) else None
+        result, done = AddResult(), 0
+        for batch, part in batches(chunks, vectors, batch_size):
+            try:
+                result += self._add_batch(batch, part, done)
+            except InvalidInput as error:
+                if done:
+                    raise type(error)(f"{error} [the {done} chunks of the batches before are stored]") from error
+                raise
+            done += len(batch)
+            if progress is not None:
+                progress("add", done, total)
+        return result
+
+    def delete(self, *, ids: Iterable[str] | str, **unknown: Never) -> int:
+        """Delete chunks by id, durably; return how many there were. An id that is absent is no error."""
+        refuse_unknown(Collection.delete, unknown)
+        self._require_writable()
+        wanted = id_list(ids)
+        with self._writing:
+            self._require_writable()
+            rows = [chunk.row for chunk in self._generation.store.existing(wanted).values()]
+            self._generation.store.delete(rows)
+        return len(rows)
+
+    def optimize(
+        self,
+        recall: float = DEFAULT_RECALL,
+        *,
+        index: str | None = None,
+        progress: Progress | None = None,
+        **unknown: Never,
+    ) -> IndexInfo | None:
+        """Build the index anew over all chunks and put it in use; searches and adds go on meanwhile.
+
+        Args:
+            recall: to be reached by `search`; above 0.999 the collection goes without an index.
+            index: None for the recommended one; "hnsw", "exact", or any FAISS factory string, which is then kept when
+                the collection grows.
+            progress: called per block with the stages "train" and "index".
+
+        Returns:
+            The index now in use; None for exact search, recommended for small collections.
+
+        Raises:
+            IndexBuildFailed, StorageFailed, MissingDependency: the index before stays in use.
+
+        """
+        refuse_unknown(Collection.optimize, unknown)
+        require_recall(recall)
+        self._require_writable()
+        with self._building:
+            self._require_writable()
+            generation = self._generation
+            recipe = _recipe(generation, recall, index)
+            record = build_index(generation, recipe, writing=self._writing, workers=cores(), progress=progress)
+            self._maintainer.forget()
+        return record.to_info() if record else None
+
+    def compact(self, *, progress: Progress | None = None, **unknown: Never) -> int:
+        """Write the collection anew without deleted and replaced chunks; return how many rows were dropped.
+
+        The new generation is built beside the old one and put in use in one step; it needs the space meanwhile. Writes
+        wait, searches go on, also in other processes.
+        """
+        refuse_unknown(Collection.compact, unknown)
+        return self._rewrite(None, progress)
+
+    def reembed(self, embedder: Embedder | str, *, progress: Progress | None = None, **unknown: Never) -> None:
+        """Embed every text again with another model, into a new generation that replaces the old in one step.
+
+        Raises:
+            InvalidInput: a chunk has no text. The collection is as it was.
+
+        """
+        refuse_unknown(Collection.reembed, unknown)
+        self._require_writable()
+        fresh = resolve(embedder)
+        self._rewrite(fresh, progress)
+        self._embedder.replace(fresh, self._generation.settings.contract)
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def search(
+        self,
+        query: str | None = None,
+        *,
+        vector: npt.ArrayLike | None = None,
+        k: int = 10,
+        recall: float = DEFAULT_RECALL,
+        **unknown: Never,
+    ) -> list[Hit]:
+        """Find the chunks nearest to a question.
+
+        Returns exactly min(k, chunks stored) hits, best first, equal scores in the order of adding.
+
+        Args:
+            query: a text; the collection's embedder embeds it.
+            vector: or a ready vector, shape (d,).
+            k: hits wanted, 1 to 10,000.
+            recall: knn recall@k to aim at, in (0, 1]; above 0.999 the search is exact. Scores are exact always.
+
+        """
+        if unknown:
+            refuse_unknown(Collection.search, unknown)
+        require_k(k)
+        require_recall(recall)
+        self._require_open()
+        if (query is None) == (vector is None):
+            raise InvalidInput("search takes a text or vector=, one of the two")
+        if query is not None:
+            matrix = self._embed_queries([_question(query)])
+        else:
+            settings = self._generation.settings
+            matrix = to_query(vector, dimension=settings.dimension, metric=settings.metric)
+        return self._retrieve(matrix, k, recall)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str] | None = None,
+        *,
+        vectors: npt.ArrayLike | None = None,
+        k: int = 10,
+        recall: float = DEFAULT_RECALL,
+        **unknown: Never,
+    ) -> list[list[Hit]]:
+        """Answer many questions at once, on all cores and over one committed state; one list of hits each.
+
+        Args:
+            queries: texts.
+            vectors: or ready vectors, shape (n, d).
+            k, recall: as in `search`.
+
+        """
+        refuse_unknown(Collection.search_many, unknown)
+        require_k(k)
+        require_recall(recall)
+        self._require_open()
+        if (queries is None) == (vectors is None):
+            raise InvalidInput("search_many takes texts or vectors=, one of the two")
+        if queries is not None:
+            if isinstance(queries, str):
+                raise InvalidInput("search_many takes a list of texts; for one text use search")
+            matrix = self._embed_queries([_question(query) for query in queries])
+        else:
+            settings = self._generation.settings
+            matrix = to_matrix(vectors, dimension=settings.dimension, metric=settings.metric, what="vectors")
+        return self._retrieve(matrix, k, recall) if len(matrix) else []
+
+    @overload
+    def get(self, ids: str) -> Chunk | None: ...  # type: ignore[overload-overlap]  # a str is one id, not an iterable of them
+
+    @overload
+    def get(self, ids: Iterable[str]) -> list[Chunk]: ...
+
+    def get(self, ids: str | Iterable[str]) -> Chunk | list[Chunk] | None:
+        """Return the chunk with an id, or None; for several ids those that exist, in the order asked for."""
+        wanted = id_list(ids)
+        _, session, _ = self._begin()
+        with session:
+            found = {key: stored.to_chunk() for key, stored in session.get(wanted).items()}
+        if isinstance(ids, str):
+            return found.get(ids)
+        return [found[key] for key in wanted if key in found]
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Go through all chunks in the order of adding; one that is changed meanwhile may come in both versions."""
+        generation, session, _ = self._begin()
+        with session:
+            block = session.scan()
+        while block:
+            yield from (stored.to_chunk() for stored in block)
+            with generation.store.session() as session:
+                block = session.scan(after=block[-1].row)
+
+    def count(self) -> int:
+        """Return the number of chunks."""
+        _, session, _ = self._begin()
+        with session:
+            return session.state.live
+
+    def info(self) -> CollectionInfo:
+        """Describe the collection."""
+        generation, session, _ = self._begin()
+        with session:
+            state = session.state
+        record = generation.record()
+        covered = min(record.rows, state.rows) if record else 0
+        contract = generation.settings.contract
+        return CollectionInfo(
+            path=str(self._layout.root),
+            count=state.live,
+            deleted=state.rows - state.live,
+            tail=state.rows - covered,
+            dimension=generation.settings.dimension,
+            metric=generation.settings.metric,
+            embedder=contract.name if contract else None,
+            index=record.to_info() if record and not record.exact else None,
+            disk=_disk(generation.paths),
+            generation=generation.paths.name,
+            format_version=layout.FORMAT_VERSION,
+        )
+
+    def check(self) -> CheckReport:
+        """Read everything and verify it: database, checksums of text, metadata and vector, settings, index.
+
+        Never raises for damage: the report names each problem with its cure.
+        """
+        generation, session, _ = self._begin()
+        with session:
+            pass
+        return checking.check(generation)
+
+    def backup(self, destination: str | os.PathLike[str], **unknown: Never) -> None:
+        """Write a copy as of one commit to a new directory; it opens like any collection. Adds may go on meanwhile.
+
+        Raises:
+            CollectionExists: something is there already.
+            StorageFailed: nothing is left there.
+
+        """
+        refuse_unknown(Collection.backup, unknown)
+        generation, session, _ = self._begin()
+        with session:
+            pass
+        transfer.backup(generation, Path(destination))
+
+    # ── the handle ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def close(self) -> None:
+        """Finish a build that is due, and release the files and the writer's lock; doing so twice is no error."""
+        if self._closed or self._process != os.getpid():
+            return
+        self._maintainer.close()
+        with self._building, self._writing:
+            self._closed = True
+            self._generation.close()
+            if self._lock is not None:
+                self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        mode = "closed" if self._closed else "read-only" if self._read_only else "read-write"
+        return f"<recollect.Collection {str(self._layout.root)!r} ({mode})>"
+
+    def require_settings(self, *, dimension: int | None, metric: Metric | None, embedder_given: bool) -> None:
+        """Compare what was passed to `open` with what is recorded; an embedder that was given is checked at once.
+
+        Raises:
+            InvalidInput, EmbeddingContractError: they differ.
+
+        """
+        settings = self._generation.settings
+        for name, given, recorded in (
+            ("dimension", dimension, settings.dimension),
+            ("metric", metric, settings.metric),
+        ):
+            if given is not None and given != recorded:
+                shown = recorded.value if isinstance(recorded, Metric) else recorded
+                raise InvalidInput(
+                    f"{self._layout.root} has {name} {shown}, fixed when it was created; leave {name} out, or create "
+                    "another collection"
+                )
+        if embedder_given:
+            self._embedder.get(settings)
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _add_batch(self, batch: list[Chunk], vectors: Any | None, first: int) -> AddResult:
+        checked = check_chunks(batch, first)
+        with self._writing:
+            self._require_writable()
+            settings, store = self._generation.settings, self._generation.store
+            matrix: FloatMatrix | None = None
+            embedder: Embedder | None = None
+            if vectors is not None:
+                matrix = to_matrix(
+                    vectors, dimension=settings.dimension, metric=settings.metric, what="vectors", first=first
+                )
+            else:
+                embedder = self._embedder.get(settings)
+            prepared = prepare(checked, matrix, store=store, embedder=embedder, metric=settings.metric)
+            if prepared.chunks:
+                store.put(prepared.chunks, prepared.matrix, prepared.replaced)
+        self._maintainer.consider()
+        return prepared.result
+
+    def _retrieve(self, queries: FloatMatrix, k: int, recall: float) -> list[list[Hit]]:
+        _, session, view = self._begin()
+        with session:
+            ranked = index.search(view.target, queries, k, recall)
+            if len(ranked) == 1:
+                wanted = ranked[0][0].tolist()
+            else:
+                wanted = list({row for rows, _ in ranked for row in rows.tolist()})
+            chunks = session.fetch(wanted)
+        try:
+            return [
+                [
+                    Hit(chunks[row], score, rank)
+                    for rank, (row, score) in enumerate(zip(rows.tolist(), scores.tolist(), strict=True), start=1)
+                ]
+                for rows, scores in ranked
+            ]
+        except KeyError as missing:
+            raise CollectionDamaged(
+                f"{self._layout.root}: row {missing} is live but holds no chunk; run check(), restore from a backup"
+            ) from None
+
+    def _embed_queries(self, queries: list[str]) -> FloatMatrix:
+        settings = self._followed().settings
+        embedder = self._embedder.get(settings)
+        if embedder is None:
+            raise InvalidInput(
+                "this collection has no embedder: search by vector=, or open it with embedder= (a model's name "
+                "or path, or an Embedder)"
+            )
+        return embed(embedder, queries, settings.metric, queries=True)
+
+    def _begin(self) -> tuple[OpenGeneration, Session, View]:
+        """Begin a session on the generation in use; the caller ends it (``with session:``)."""
+        self._require_open()
+        while True:
+            generation = self._followed()
+            try:
+                return generation, *generation.begin()
+            except (CollectionDamaged, CollectionClosed, StorageFailed):
+                # The writer, in this process or another, may have put a new generation in its place meanwhile.
+                if self._closed or self._followed() is generation:
+                    raise
+
+    def _followed(self) -> OpenGeneration:
+        """Return the generation in use; a reader looks whether the writer has put a new one in use."""
+        if self._read_only and self._current_signature() != self._signature:
+            with self._following:
+                signature = self._current_signature()
+                if signature != self._signature:
+                    old = self._generation
+                    self._generation = self._open_generation(self._layout.read_current())
+                    self._signature = signature
+                    old.close()
+        return self._generation
+
+    def _current_signature(self) -> tuple[int, int, int]:
+        try:
+            status = self._layout.current.stat()
+        except FileNotFoundError:
+            raise CollectionDamaged(f"{self._layout.current} is missing; restore from a backup") from None
+        return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+    def _open_generation(self, paths: layout.Generation) -> OpenGeneration:
+        settings = Settings.from_json(layout.read_settings(paths.settings), str(paths.settings))
+        return OpenGeneration(
+            paths, settings, read_only=self._read_only, on_unusable=lambda: self._maintainer.rebuild()
+        )
+
+    def _rewrite(self, embedder: Embedder | None, progress: Progress | None) -> int:
+        self._require_writable()
+        with self._building, self._writing:
+            self._require_writable()
+            old = self._generation
+            dropped = old.store.state.rows - old.store.state.live
+            target = self._layout.next_generation()
+            transfer.rewrite(old, target, embedder=embedder, progress=progress)
+            fresh = self._open_generation(target)
+            self._layout.write_current(target)
+            self._generation = fresh
+            self._maintainer.watch(fresh)
+            old.close()
+            shutil.rmtree(old.paths.root, ignore_errors=True)
+        return dropped
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise CollectionClosed(f"{self._layout.root} was closed through this handle; open it again")
+        if self._process != os.getpid():
+            raise CollectionClosed(
+                f"this handle to {self._layout.root} belongs to process {self._process}, which forked this one; "
+                "open the collection again in the child"
+            )
+
+    def _require_writable(self) -> None:
+        self._require_open()
+        if self._read_only:
+            raise CollectionReadOnly(f"{self._layout.root} was opened with read_only=True; open it without, to write")
+
+
+def _recipe(generation: OpenGeneration, recall: float, factory: str | None) -> index.Recipe:
+    if factory is not None:
+        if not isinstance(factory, str) or not factory.strip():
+            raise InvalidInput(f'index is {factory!r}; pass "hnsw", "exact", or a FAISS factory string')
+        return index.requested(factory)
+    settings = generation.settings
+    if recall > index.EXACT_RECALL:
+        return index.requested("exact")
+    return index.choose(generation.store.state.rows, settings.dimension, settings.metric)
+
+
+def _question(query: Any) -> str:
+    if not isinstance(query, str) or not query.strip():
+        raise InvalidInput(f"the query is {query!r}; pass a text that is not empty, or vector=")
+    return query
+
+
+def _disk(paths: layout.Generation) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for path in sorted(paths.root.rglob("*")):
+        try:
+            if path.is_file():
+                sizes[str(path.relative_to(paths.root))] = path.stat().st_size
+        except FileNotFoundError:
+            continue  # the WAL comes and goes
+    return sizes

@@ -1,0 +1,184 @@
+"""One generation, open: its store, and the view that searches run over."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from recollect import index, layout
+from recollect.contract import Settings
+from recollect.errors import RecollectWarning
+from recollect.index import Record, Searcher, SnapshotUnusable, Target
+from recollect.store import Session, SnapshotRecord, State, Store
+from recollect.types import FloatMatrix
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One committed state, ready to be searched. Never changed: a newer state is a new view.
+
+    Attributes:
+        seq: the commit.
+        tombstone: number of the last tombstone in it.
+        snapshot: name of the index that the state names; the searcher may still be the one before.
+        target: what is searched.
+
+    """
+
+    seq: int
+    tombstone: int
+    snapshot: str | None
+    target: Target
+
+
+class OpenGeneration:
+    """The files of one generation, opened by a reader or by the writer.
+
+    Args:
+        paths: where it is.
+        settings: of the collection.
+        read_only: for a reader.
+        on_unusable: called when the recorded index turns out to be missing or damaged.
+
+    """
+
+    def __init__(
+        self,
+        paths: layout.Generation,
+        settings: Settings,
+        *,
+        read_only: bool,
+        on_unusable: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.paths = paths
+        self.settings = settings
+        self.store = Store(paths, settings.dimension, read_only=read_only)
+        self._on_unusable = on_unusable
+        self._lock = threading.Lock()
+        self._view: View | None = None
+        self._adopted: dict[str, Searcher] = {}
+
+    def begin(self) -> tuple[Session, View]:
+        """Begin a session, with the view of the very commit it reads; the caller ends it (``with session:``)."""
+        while True:
+            session = self.store.session().begin()
+            try:
+                view = self._view_at(session)
+            except BaseException:
+                session.__exit__(None, None, None)
+                raise
+            if view is not None:
+                return session, view
+            session.__exit__(None, None, None)
+
+    @contextmanager
+    def reading(self) -> Iterator[tuple[Session, View]]:
+        """Yield what `begin` returns, and end the session."""
+        session, view = self.begin()
+        with session:
+            yield session, view
+
+    def adopt(self, name: str, searcher: Searcher) -> None:
+        """Keep an index that this process has just built, so that it is not loaded again once recorded."""
+        self._adopted = {name: searcher}
+
+    def close(self) -> None:
+        """Close the store; views in use stay valid until they are dropped."""
+        self.store.close()
+        self._view = None
+        self._adopted = {}
+
+    def _view_at(self, session: Session) -> View | None:
+        """Return the view of the session's commit; None when another thread has already moved beyond it."""
+        view = self._view
+        if view is None or view.seq < session.state.seq:
+            with self._lock:
+                view = self._view
+                if view is None or view.seq < session.state.seq:
+                    view = self._view = self._advanced(view, session)
+        return view if view.seq == session.state.seq else None
+
+    def _advanced(self, old: View | None, session: Session) -> View:
+        state = session.state
+        matrix = old.target.matrix if old and len(old.target.matrix) == state.rows else self.store.map(state.rows)
+        allowed, tombstone = self._allowed(old, session)
+        searcher = old.target.searcher if old else None
+        if state.snapshot != (old.snapshot if old else None):
+            searcher = self._searcher(session.snapshot(), searcher)
+        target = Target(matrix, self.settings.metric, state.live, allowed, searcher)
+        return View(state.seq, tombstone, state.snapshot, target)
+
+    def _allowed(self, old: View | None, session: Session) -> tuple[npt.NDArray[np.uint8] | None, int]:
+        state: State = session.state
+        if state.live == state.rows:
+            return None, 0
+        fresh = session.tombstones(after=old.tombstone if old else 0)
+        bits = np.full((state.rows + 7) // 8, 0xFF, dtype=np.uint8)
+        if old is not None and old.target.allowed is not None:
+            # Bits beyond the old state's rows are set in its last byte, so whole bytes can be taken over.
+            bits[: len(old.target.allowed)] = old.target.allowed
+        rows = np.array([row for _, row in fresh], dtype=np.int64)
+        np.bitwise_and.at(bits, rows >> 3, ~(np.uint8(1) << (rows & 7).astype(np.uint8)))
+        return bits, fresh[-1][0] if fresh else (old.tombstone if old else 0)
+
+    def _searcher(self, found: SnapshotRecord | None, old: Searcher | None) -> Searcher | None:
+        if found is None:
+            return None
+        if found.name in self._adopted:
+            return self._adopted[found.name]
+        if old is None:
+            return self._load(found)
+        # The index before still answers rightly, with a longer tail: nobody waits for the new one.
+        threading.Thread(target=self._swap, args=(found,), name="recollect-load", daemon=True).start()
+        return old
+
+    def _swap(self, found: SnapshotRecord) -> None:
+        searcher = self._load(found)
+        with self._lock:
+            view = self._view
+            if view is not None and view.snapshot == found.name:
+                self._view = replace(view, target=replace(view.target, searcher=searcher))
+
+    def _load(self, found: SnapshotRecord) -> Searcher | None:
+        """Load a recorded index; warn, and do without, when it cannot be trusted."""
+        try:
+            record = Record.from_json(found.record)
+            if record.exact:
+                return None
+            settings = self.settings
+            loaded = index.read(record, self.paths.index, dimension=settings.dimension, metric=settings.metric)
+            return Searcher(loaded)
+        except SnapshotUnusable as error:
+            if self._is_current(found.name):
+                warnings.warn(
+                    f"the index of {self.paths.root.parent} cannot be used: {error}. Searches are exact "
+                    "(slower, right) until a writer has rebuilt it; optimize() does so at once",
+                    RecollectWarning,
+                    stacklevel=2,
+                )
+                self._on_unusable()
+            return None
+
+    def _is_current(self, name: str) -> bool:
+        # A writer may have replaced the index, and removed its file, since our session began.
+        with self.store.session() as session:
+            return session.state.snapshot == name
+
+    def record(self) -> Record | None:
+        """Return the record of the index in use, if there is one and it can be read."""
+        with self.store.session() as session:
+            found = session.snapshot()
+        try:
+            return Record.from_json(found.record) if found else None
+        except SnapshotUnusable:
+            return None
+
+    def vectors(self) -> FloatMatrix:
+        """Map the vectors of all rows that this handle's last write has committed."""
+        return self.store.map(self.store.state.rows)

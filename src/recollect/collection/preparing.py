@@ -1,0 +1,202 @@
+"""What is about to be stored: chunks checked, compared with what is there, embedded where they must be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from recollect.contract import embed
+from recollect.errors import InvalidChunk, InvalidInput
+from recollect.store import NewChunk, Store
+from recollect.types import AddResult, Chunk, Embedder, FloatMatrix, Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch ready for `Store.put`, and what it amounts to."""
+
+    chunks: list[NewChunk]
+    matrix: FloatMatrix
+    replaced: list[int]
+    result: AddResult
+
+
+def check_chunks(chunks: Sequence[Chunk], first: int) -> list[NewChunk]:
+    """Check a batch; *first* is the number of its first chunk in the whole input, for messages.
+
+    Raises:
+        InvalidChunk: with the chunk named and the cure.
+
+    """
+    checked = [_checked(chunk, first + i) for i, chunk in enumerate(chunks)]
+    seen: dict[str, int] = {}
+    for number, chunk in enumerate(checked, start=first):
+        if chunk.id in seen:
+            raise InvalidChunk(
+                f"chunks {seen[chunk.id]} and {number} of one batch have the same id {chunk.id!r}; ids are unique: "
+                "leave one out, or give them different ids"
+            )
+        seen[chunk.id] = number
+    return checked
+
+
+def prepare(
+    chunks: Sequence[NewChunk],
+    vectors: FloatMatrix | None,
+    *,
+    store: Store,
+    embedder: Embedder | None,
+    metric: Metric,
+) -> Prepared:
+    """Compare a checked batch with the store and find a vector for whatever is new.
+
+    Args:
+        chunks: from `check_chunks`.
+        vectors: ready ones, one row per chunk; None to embed.
+        store: what is there.
+        embedder: needed when a text is new and there are no ready vectors.
+        metric: of the collection.
+
+    Unchanged text keeps its vector and is not embedded again; a chunk of which nothing changed is left out.
+
+    """
+    existing = store.existing([chunk.id for chunk in chunks])
+    # Only a replaced row's vector is ever looked at, so an empty collection maps nothing.
+    stored = store.map(store.state.rows) if existing else np.empty((0, 0), dtype=np.float32)
+    kept: list[int] = []  # positions in the batch
+    carried: dict[int, int] = {}  # position → row whose vector is taken over
+    for position, chunk in enumerate(chunks):
+        old = existing.get(chunk.id)
+        if old is None:
+            kept.append(position)
+            continue
+        same_vector = vectors is None or np.array_equal(stored[old.row], vectors[position])
+        same_text = old.text == chunk.text
+        if same_text and same_vector and _same_json(old.metadata, chunk.metadata):
+            continue
+        kept.append(position)
+        if same_text and vectors is None:
+            carried[position] = old.row
+    matrix, embedded = _vectors_for(chunks, kept, carried, vectors, stored, embedder=embedder, metric=metric)
+    replaced = [existing[chunks[position].id].row for position in kept if chunks[position].id in existing]
+    result = AddResult(
+        added=len(kept) - len(replaced),
+        updated=len(replaced),
+        unchanged=len(chunks) - len(kept),
+        embedded=embedded,
+    )
+    return Prepared([chunks[position] for position in kept], matrix, replaced, result)
+
+
+def _vectors_for(
+    chunks: Sequence[NewChunk],
+    kept: list[int],
+    carried: dict[int, int],
+    vectors: FloatMatrix | None,
+    stored: FloatMatrix,
+    *,
+    embedder: Embedder | None,
+    metric: Metric,
+) -> tuple[FloatMatrix, int]:
+    """Return one vector per kept chunk, and how many texts were embedded."""
+    if vectors is not None:
+        return vectors if len(kept) == len(vectors) else vectors[kept], 0
+    to_embed = [position for position in kept if position not in carried]
+    made = _embedded([chunks[position] for position in to_embed], embedder, metric)
+    if not carried:
+        return made, len(to_embed)
+    rows = dict(zip(to_embed, made, strict=True)) | {position: stored[row] for position, row in carried.items()}
+    return np.stack([rows[position] for position in kept]), len(to_embed)
+
+
+def _embedded(chunks: Sequence[NewChunk], embedder: Embedder | None, metric: Metric) -> FloatMatrix:
+    if not chunks:
+        return np.empty((0, 0), dtype=np.float32)
+    if embedder is None:
+        raise InvalidInput(
+            "this collection has no embedder: pass vectors=, or open it with embedder= (a sentence-transformers name, "
+            "a local path, or an Embedder)"
+        )
+    for chunk in chunks:
+        if not chunk.text.strip():
+            raise InvalidChunk(f"chunk {chunk.id!r} has no text to embed; give it text, or pass vectors=")
+    return embed(embedder, [chunk.text for chunk in chunks], metric, queries=False)
+
+
+def _checked(chunk: Any, number: int) -> NewChunk:
+    if not isinstance(chunk, Chunk):
+        raise InvalidChunk(f"chunk {number} is a {type(chunk).__name__}; pass Chunk(id=…, text=…, metadata=…)")
+    if not isinstance(chunk.id, str) or not chunk.id:
+        raise InvalidChunk(f"chunk {number} has the id {chunk.id!r}; an id is a non-empty string")
+    if not isinstance(chunk.text, str):
+        raise InvalidChunk(f"chunk {chunk.id!r}: text is a {type(chunk.text).__name__}; it must be a string")
+    for name, value in (("id", chunk.id), ("text", chunk.text)):
+        if not value.isascii():
+            _require_unicode(value, name, chunk.id)
+    return NewChunk(chunk.id, chunk.text, _to_json(chunk.metadata, chunk.id))
+
+
+def _require_unicode(value: str, name: str, chunk_id: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidChunk(
+            f"chunk {chunk_id!r}: {name} holds a lone surrogate at position {error.start}, which is no Unicode text; "
+            "decode the source with errors='replace'"
+        ) from None
+
+
+def _to_json(metadata: Any, chunk_id: str) -> str:
+    if not isinstance(metadata, Mapping):
+        raise InvalidChunk(
+            f"chunk {chunk_id!r}: metadata is a {type(metadata).__name__}; it must be a JSON object, i.e. a dict"
+        )
+    if not metadata:
+        return "{}"
+    plain = dict(metadata)
+    try:
+        encoded = orjson.dumps(plain)
+        # What does not come back equal (a tuple, a datetime, NaN) would be changed silently.
+        if orjson.loads(encoded) == plain:
+            return encoded.decode()
+        reason = "a value that JSON would change"
+    except (TypeError, RecursionError) as error:
+        reason = str(error)
+    path, value = _offender(plain)
+    raise InvalidChunk(
+        f"chunk {chunk_id!r}: metadata{path} is {value!r} ({type(value).__name__}), which JSON cannot keep as it is "
+        f"({reason}); store strings, finite numbers up to 64 bits, booleans, None, lists and dicts with string keys"
+    )
+
+
+def _offender(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any]:
+    """Find the innermost part that is to blame."""
+    if depth < 50:
+        children: list[tuple[str, Any]] = []
+        if isinstance(value, dict):
+            strange = next((key for key in value if not isinstance(key, str)), None)
+            if strange is not None:
+                return f"{path} key", strange
+            children = [(f"[{key!r}]", item) for key, item in value.items()]
+        elif isinstance(value, list):
+            children = [(f"[{i}]", item) for i, item in enumerate(value)]
+        for step, item in children:
+            try:
+                intact = orjson.loads(orjson.dumps(item)) == item
+            except (TypeError, RecursionError):
+                intact = False
+            if not intact:
+                return _offender(item, path + step, depth + 1)
+    return path, value
+
+
+def _same_json(left: str, right: str) -> bool:
+    """Compare as JSON: the order of keys does not matter, the kind of a number does (1, 1.0 and true differ)."""
+    if left == right:
+        return True
+    sort = orjson.OPT_SORT_KEYS
+    return orjson.dumps(orjson.loads(left), option=sort) == orjson.dumps(orjson.loads(right), option=sort)

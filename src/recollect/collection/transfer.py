@@ -1,0 +1,150 @@
+"""Whole collections on the move: created, backed up, written anew without what was deleted."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from recollect import index, layout, store
+from recollect.collection.generation import OpenGeneration
+from recollect.collection.maintenance import build_index, cores
+from recollect.contract import Contract, Settings, embed
+from recollect.errors import CollectionExists, InvalidInput
+from recollect.store import NewChunk, Store, StoredChunk
+from recollect.types import Embedder, FloatMatrix, Metric, Progress
+
+
+def create(root: Path, settings: Settings) -> None:
+    """Create an empty collection: complete under its name, or not there at all.
+
+    Raises:
+        CollectionExists: another process created something there in the meantime.
+
+    """
+    with layout.new_directory(root) as fresh:
+        paths = layout.Generation(fresh / layout.FIRST_GENERATION)
+        _lay_out(paths, settings)
+        _name_current(fresh, paths)
+
+
+def backup(generation: OpenGeneration, destination: Path) -> None:
+    """Write a copy as of one commit; it opens like any collection.
+
+    Raises:
+        CollectionExists: the destination is not empty.
+
+    """
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise CollectionExists(f"{destination} already exists; choose a new path for the backup")
+    with layout.new_directory(destination) as fresh:
+        paths = layout.Generation(fresh / layout.FIRST_GENERATION)
+        with layout.storage_errors(destination, "write"):
+            paths.root.mkdir()
+        with generation.reading() as (session, view):
+            store.copy(session, view.target.matrix, paths)
+        layout.write_settings(paths.settings, generation.settings.to_json())
+        _copy_index(generation, paths)
+        _name_current(fresh, paths)
+
+
+def rewrite(
+    old: OpenGeneration, target: layout.Generation, *, embedder: Embedder | None, progress: Progress | None
+) -> None:
+    """Write the live chunks into a new generation, rows renumbered densely, with an index like the old one.
+
+    Args:
+        old: the writer's generation; nothing may be written to it meanwhile.
+        target: the new paths; complete there when this returns, in use once CURRENT names it.
+        embedder: embeds every text again and becomes the contract; None keeps the vectors.
+        progress: called per block.
+
+    """
+    settings = old.settings
+    if embedder is not None:
+        settings = Settings(embedder.dimension, settings.metric, Contract.of(embedder))
+    scratch = layout.Generation(target.root.with_name(target.name + ".new"))
+    with layout.storage_errors(scratch.root, "write"):
+        shutil.rmtree(scratch.root, ignore_errors=True)
+    try:
+        _lay_out(scratch, settings)
+        fresh = OpenGeneration(scratch, settings, read_only=False)
+        try:
+            _copy_live(old, fresh.store, embedder, progress)
+            _build_alike(old, fresh, progress)
+        finally:
+            fresh.close()
+        with layout.storage_errors(target.root, "write"):
+            layout.sync_directory(scratch.root)
+            scratch.root.rename(target.root)
+            layout.sync_directory(target.root.parent)
+    except BaseException:
+        shutil.rmtree(scratch.root, ignore_errors=True)
+        raise
+
+
+def _lay_out(paths: layout.Generation, settings: Settings) -> None:
+    with layout.storage_errors(paths.root, "create"):
+        paths.root.mkdir()
+    layout.write_settings(paths.settings, settings.to_json())
+    Store.create(paths)
+    with layout.storage_errors(paths.root, "create"):
+        layout.sync_directory(paths.root)
+
+
+def _name_current(root: Path, paths: layout.Generation) -> None:
+    with layout.storage_errors(root, "create"):
+        layout.sync_directory(paths.index)
+        layout.sync_directory(paths.root)
+    layout.Layout(root).write_current(paths)
+
+
+def _copy_index(generation: OpenGeneration, target: layout.Generation) -> None:
+    """Copy the index that the backup's own database names; without it, the backup's first writer builds it."""
+    copied = Store(target, generation.settings.dimension, read_only=True)
+    try:
+        with copied.session() as session:
+            found = session.snapshot()
+    finally:
+        copied.close()
+    if found is None:
+        return
+    source = generation.paths.index / found.name
+    with layout.storage_errors(target.index, "copy to"):
+        try:
+            shutil.copyfile(source, target.index / found.name)
+        except FileNotFoundError:
+            return  # "exact" has no file; or a writer replaced the index meanwhile
+        layout.sync_file(target.index / found.name)
+
+
+def _copy_live(old: OpenGeneration, fresh: Store, embedder: Embedder | None, progress: Progress | None) -> None:
+    done = 0
+    with old.reading() as (session, view):
+        for block in session.scan_all():
+            chunks = [NewChunk(chunk.id, chunk.text, chunk.metadata) for chunk in block]
+            matrix = _vectors(block, view.target.matrix, embedder, old.settings.metric)
+            fresh.put(chunks, matrix, [])
+            done += len(block)
+            if progress is not None:
+                progress("copy" if embedder is None else "reembed", done, session.state.live)
+
+
+def _vectors(block: list[StoredChunk], matrix: FloatMatrix, embedder: Embedder | None, metric: Metric) -> FloatMatrix:
+    if embedder is None:
+        return matrix.take(np.array([chunk.row for chunk in block]), axis=0)
+    empty = next((chunk.id for chunk in block if not chunk.text.strip()), None)
+    if empty is not None:
+        raise InvalidInput(f"chunk {empty!r} has no text to embed; delete it or give it text, then try again")
+    return embed(embedder, [chunk.text for chunk in block], metric, queries=False)
+
+
+def _build_alike(old: OpenGeneration, fresh: OpenGeneration, progress: Progress | None) -> None:
+    record = old.record()
+    rows, settings = fresh.store.state.rows, fresh.settings
+    if record is None:
+        return
+    recipe = record.to_recipe() if record.requested else index.choose(rows, settings.dimension, settings.metric)
+    build_index(fresh, recipe, writing=threading.RLock(), workers=cores(), progress=progress)

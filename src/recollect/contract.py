@@ -1,0 +1,205 @@
+"""The embedding contract: which embedder made the vectors, and eight canary texts to recognise it by.
+
+A name proves little (weights are revised, prompts forgotten, pooling changed), vectors do: on opening, the canaries
+are embedded again and compared with the vectors recorded at creation.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recollect.errors import CollectionDamaged, EmbedderFailed, EmbeddingContractError
+from recollect.types import Embedder, FloatMatrix, Metric
+from recollect.vectors import to_matrix
+
+AGREEMENT = 0.999
+"""Least cosine between a canary's vectors: the same model in bfloat16 stays above it, another model is far below."""
+
+# Short and long, plain and technical, other scripts, digits: what tells tokenizers, prompts and poolings apart.
+CANARIES = (
+    "The cat sat on the mat.",
+    "How do I reset my password?",
+    "def mean(values): return sum(values) / len(values)",
+    "Die Lieferung verzögert sich um drei bis vier Werktage.",
+    "Invoice 2024-00317: 1,249.50 EUR, due within 30 days.",
+    "光合作用把光能转化为化学能。",
+    "error: connection refused (os error 111)",
+    "Photosynthesis turns light energy into chemical energy; in plants it takes place in the chloroplasts, whose "
+    "green pigment absorbs mainly red and blue light, and it releases oxygen as a by-product.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """How the vectors of a collection came to be.
+
+    Attributes:
+        name: the embedder's.
+        revision, query_prompt, passage_prompt: as the embedder tells them; empty where it does not.
+        canaries: the texts.
+        passages, queries: their vectors as stored text and as questions, float32 (n, d).
+
+    """
+
+    name: str
+    revision: str
+    query_prompt: str
+    passage_prompt: str
+    canaries: tuple[str, ...]
+    passages: FloatMatrix
+    queries: FloatMatrix
+
+    @classmethod
+    def of(cls, embedder: Embedder) -> Contract:
+        """Draw up the contract of an embedder."""
+        described = _described(embedder)
+        return cls(
+            name=embedder.name,
+            revision=described["revision"],
+            query_prompt=described["query_prompt"],
+            passage_prompt=described["passage_prompt"],
+            canaries=CANARIES,
+            passages=embed(embedder, CANARIES, Metric.INNER_PRODUCT, queries=False),
+            queries=embed(embedder, CANARIES, Metric.INNER_PRODUCT, queries=True),
+        )
+
+    def require(self, embedder: Embedder, collection: str) -> None:
+        """Raise `EmbeddingContractError` unless *embedder* makes the recorded vectors.
+
+        Args:
+            embedder: the one in hand.
+            collection: the path, for the message.
+
+        """
+        if embedder.dimension != self.passages.shape[1]:
+            self._refuse(embedder, collection, f"{embedder.dimension} dimensions, not {self.passages.shape[1]}")
+        for role, recorded in (("passages", self.passages), ("queries", self.queries)):
+            made = embed(embedder, self.canaries, Metric.INNER_PRODUCT, queries=role == "queries")
+            agreement = _cosines(made, recorded)
+            if agreement.min() < AGREEMENT:
+                text = self.canaries[int(agreement.argmin())]
+                self._refuse(
+                    embedder,
+                    collection,
+                    f"embedded as {role}, the canary {text[:40]!r} has cosine {agreement.min():.4f} to its "
+                    f"recorded vector, {AGREEMENT} is required",
+                )
+            norms = np.linalg.norm(made, axis=1) / np.linalg.norm(recorded, axis=1)
+            if abs(norms - 1).max() > 0.05:
+                self._refuse(embedder, collection, f"vectors of {norms.mean():.3g} times the recorded length")
+
+    def _refuse(self, embedder: Embedder, collection: str, difference: str) -> None:
+        recorded = {
+            "revision": self.revision,
+            "query_prompt": self.query_prompt,
+            "passage_prompt": self.passage_prompt,
+        }
+        also = [
+            f"{key} {value!r} instead of {recorded[key]!r}"
+            for key, value in _described(embedder).items()
+            if value != recorded[key]
+        ]
+        raise EmbeddingContractError(
+            f"{collection} was embedded with {self.name!r}; {embedder.name!r} differs: "
+            f"{'; '.join([difference, *also])}. Open it with the recorded embedder, or embed every text again: "
+            f"recollect reembed {collection} --embedder {embedder.name}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads; vectors as base64 of little-endian float32."""
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "query_prompt": self.query_prompt,
+            "passage_prompt": self.passage_prompt,
+            "canaries": [
+                {"text": text, "passage": _encode(passage), "query": _encode(query)}
+                for text, passage, query in zip(self.canaries, self.passages, self.queries, strict=True)
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Contract:
+        """Read a recorded contract."""
+        canaries = content["canaries"]
+        return cls(
+            content["name"],
+            content["revision"],
+            content["query_prompt"],
+            content["passage_prompt"],
+            tuple(canary["text"] for canary in canaries),
+            _decode([canary["passage"] for canary in canaries]),
+            _decode([canary["query"] for canary in canaries]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is fixed when a collection is created: the content of collection.json."""
+
+    dimension: int
+    metric: Metric
+    contract: Contract | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        return {
+            "dimension": self.dimension,
+            "metric": self.metric.value,
+            "dtype": "float32",
+            "embedding": self.contract and self.contract.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any], where: str) -> Settings:
+        """Read recorded settings.
+
+        Raises:
+            CollectionDamaged: they are not what was written.
+
+        """
+        try:
+            embedding = content["embedding"]
+            contract = None if embedding is None else Contract.from_json(embedding)
+            if content["dtype"] != "float32":
+                raise ValueError(content["dtype"])
+            return cls(int(content["dimension"]), Metric(content["metric"]), contract)
+        except (KeyError, ValueError, TypeError) as error:
+            raise CollectionDamaged(f"{where} cannot be read ({error}); restore from a backup") from None
+
+
+def embed(embedder: Embedder, texts: Sequence[str], metric: Metric, *, queries: bool) -> FloatMatrix:
+    """Run an embedder and check what it returns: shape, dtype, finiteness; normalised under cosine.
+
+    Raises:
+        EmbedderFailed: the wrong number of vectors.
+        InvalidVectors: vectors that cannot be stored, with the row named.
+
+    """
+    made = embedder.embed_queries(texts) if queries else embedder.embed_passages(texts)
+    matrix = to_matrix(made, dimension=embedder.dimension, metric=metric, what=f"vectors from {embedder.name}")
+    if len(matrix) != len(texts):
+        raise EmbedderFailed(f"{embedder.name} returned {len(matrix)} vectors for {len(texts)} texts")
+    return matrix
+
+
+def _described(embedder: Embedder) -> dict[str, str]:
+    return {key: str(getattr(embedder, key, "") or "") for key in ("revision", "query_prompt", "passage_prompt")}
+
+
+def _cosines(left: FloatMatrix, right: FloatMatrix) -> FloatMatrix:
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return np.asarray(np.einsum("ij,ij->i", left, right) / np.maximum(lengths, 1e-30))
+
+
+def _encode(vector: FloatMatrix) -> str:
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def _decode(vectors: list[str]) -> FloatMatrix:
+    return np.stack([np.frombuffer(base64.b64decode(vector), dtype="<f4") for vector in vectors])

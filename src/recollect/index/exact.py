@@ -1,0 +1,122 @@
+"""Exact search and exact scores from the mapped vector file: the truth the index only approximates."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from recollect.index.faiss_library import load_faiss
+from recollect.types import FloatMatrix, Metric, Rows
+
+Scores = npt.NDArray[np.float64]
+
+_BLOCK_FLOATS = 1 << 22  # scores of one block: 16 MiB of float32
+_MARGIN = 16  # extra candidates of the float32 pass, so that rounding cannot push a true one out
+
+
+def scores_of(matrix: FloatMatrix, rows: Rows, query: FloatMatrix, metric: Metric) -> Scores:
+    """Return the public scores of *rows* for one query of shape (d,): the same whatever path found them.
+
+    Computed in float64 from the stored float32 values, so that a row's score depends neither on the path by
+    which it was found nor on the batch it was in.
+    """
+    found = matrix.take(rows, axis=0).astype(np.float64)
+    if metric is Metric.L2:
+        found -= query
+        return np.asarray(-np.einsum("ij,ij->i", found, found))
+    scores = found @ query.astype(np.float64)
+    return np.asarray(np.clip(scores, -1.0, 1.0) if metric is Metric.COSINE else scores)
+
+
+def best(rows: Rows, scores: Scores, k: int) -> tuple[Rows, Scores]:
+    """Return the *k* best, by score, then by row."""
+    order = np.lexsort((rows, -scores))[:k]
+    return rows[order], scores[order]
+
+
+def candidates(
+    matrix: FloatMatrix,
+    queries: FloatMatrix,
+    k: int,
+    metric: Metric,
+    *,
+    first: int = 0,
+    allowed: npt.NDArray[np.uint8] | None = None,
+) -> list[Rows]:
+    """Return, per query, rows of [first, len(matrix)) among which the exact top *k* lie.
+
+    Args:
+        matrix: (rows, d), mapped.
+        queries: (n, d).
+        first: first row to consider.
+        allowed: packed bits (little-endian) of the rows to consider; None for all.
+
+    """
+    wanted = k + _MARGIN
+    rows: list[list[Rows]] = [[] for _ in queries]
+    near: list[list[npt.NDArray[np.float32]]] = [[] for _ in queries]
+    block = max(1024, _BLOCK_FLOATS // max(1, len(queries)))
+    block -= block % 8  # whole bytes of the mask
+    start = first - first % 8
+    for low in range(start, len(matrix), block):
+        high = min(low + block, len(matrix))
+        ids = _considered(low, high, first, allowed)
+        part = matrix[low:high] if ids is None else matrix[ids] if len(ids) * 4 < high - low else matrix[low:high]
+        gathered = ids is not None and len(part) == len(ids)
+        closeness = _closeness(part, queries, metric)
+        if ids is not None and not gathered:
+            closeness = closeness[:, ids - low]
+        _collect(closeness, ids, low, wanted, rows, near)
+    return [_top(found, values, wanted) for found, values in zip(rows, near, strict=True)]
+
+
+def _considered(low: int, high: int, first: int, allowed: npt.NDArray[np.uint8] | None) -> Rows | None:
+    """Return the rows of [low, high) to consider; None for all."""
+    if allowed is None and low >= first:
+        return None
+    if allowed is None:
+        return np.arange(max(low, first), high)
+    bits = np.unpackbits(allowed[low // 8 : (high + 7) // 8], count=high - low, bitorder="little")
+    ids = np.flatnonzero(bits) + low
+    return ids[ids >= first]
+
+
+def _closeness(part: FloatMatrix, queries: FloatMatrix, metric: Metric) -> npt.NDArray[np.float32]:
+    """Return float32 (queries, rows of part), higher is closer; good enough to choose candidates by."""
+    if metric is not Metric.L2:
+        return np.asarray(queries @ part.T)
+    faiss = load_faiss()
+    out = np.empty((len(queries), len(part)), dtype=np.float32)
+    part = np.ascontiguousarray(part)
+    for i, query in enumerate(queries):
+        faiss.fvec_L2sqr_ny(
+            faiss.swig_ptr(out[i]), faiss.swig_ptr(query), faiss.swig_ptr(part), part.shape[1], len(part)
+        )
+    return np.negative(out, out=out)
+
+
+def _collect(
+    closeness: npt.NDArray[np.float32],
+    ids: Rows | None,
+    low: int,
+    wanted: int,
+    rows: list[list[Rows]],
+    near: list[list[npt.NDArray[np.float32]]],
+) -> None:
+    if closeness.shape[1] > wanted:
+        chosen = np.argpartition(closeness, -wanted, axis=1)[:, -wanted:]
+    else:
+        chosen = np.broadcast_to(np.arange(closeness.shape[1]), closeness.shape)
+    for i, positions in enumerate(chosen):
+        rows[i].append(positions + low if ids is None else ids[positions])
+        near[i].append(closeness[i, positions])
+
+
+def _top(rows: list[Rows], near: list[npt.NDArray[np.float32]], wanted: int) -> Rows:
+    if not rows:
+        return np.empty(0, dtype=np.int64)
+    if len(rows) == 1:
+        return rows[0]
+    values = np.concatenate(near)
+    found = np.concatenate(rows)
+    return found[np.argpartition(values, -wanted)[-wanted:]] if len(values) > wanted else found

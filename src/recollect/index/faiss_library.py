@@ -1,0 +1,92 @@
+"""How FAISS is loaded, threaded and judged: the one import of the module, and what holds for all its indexes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from recollect.errors import MissingDependency
+from recollect.types import Metric
+
+# What may be read from a file and searched. Everything here takes float32 vectors, numbers rows from 0 in the
+# order of adding, and holds no pointer to another file.
+ALLOWED_TYPES = frozenset(
+    {
+        "IndexFlat", "IndexFlatIP", "IndexFlatL2", "IndexScalarQuantizer", "IndexPQ", "IndexPQFastScan",
+        "IndexIVFFlat", "IndexIVFScalarQuantizer", "IndexIVFPQ", "IndexIVFPQFastScan",
+        "IndexIVFRaBitQ", "IndexIVFRaBitQFastScan", "IndexRaBitQ", "IndexRaBitQFastScan",
+        "IndexHNSWFlat", "IndexHNSWSQ", "IndexHNSWPQ", "IndexNSGFlat",
+        "IndexPreTransform", "IndexRefine", "IndexRefineFlat",
+    }
+)  # fmt: skip
+
+
+@cache
+def load_faiss() -> Any:
+    """Import FAISS.
+
+    Raises:
+        MissingDependency: with the pip command; faiss-cpu and faiss-gpu install the same module, so neither is
+            a hard dependency.
+
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingDependency(
+            "an index needs FAISS, which is not installed; run: pip install 'recollect[cpu]' "
+            f"(or 'recollect[gpu]') [{error}]"
+        ) from error
+    # A child forked after an OpenMP search inherits a dead thread pool and hangs at its next parallel region.
+    os.register_at_fork(after_in_child=_forked)
+    return faiss
+
+
+_in_forked_child = False
+
+
+def _forked() -> None:
+    global _in_forked_child
+    _in_forked_child = True
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let FAISS use *count* threads in this thread's calls (`omp_set_num_threads` is per thread)."""
+    faiss = load_faiss()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1 if _in_forked_child else count)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def metric_type(metric: Metric) -> int:
+    """Return FAISS's number for the metric; cosine is the inner product of normalised vectors."""
+    faiss = load_faiss()
+    return int(faiss.METRIC_L2 if metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT)
+
+
+def type_names(index: Any) -> list[str]:
+    """Return the types of the index and of those it wraps, outermost first."""
+    faiss = load_faiss()
+    names = []
+    while index is not None:
+        index = faiss.downcast_index(index)
+        names.append(type(index).__name__)
+        inner = {"IndexPreTransform": "index", "IndexRefine": "base_index", "IndexRefineFlat": "base_index"}
+        index = getattr(index, inner[names[-1]]) if names[-1] in inner else None
+    return names
+
+
+def innermost(index: Any) -> Any:
+    """Return the index below transforms and refinements."""
+    faiss = load_faiss()
+    index = faiss.downcast_index(index)
+    while type(index).__name__ in ("IndexPreTransform", "IndexRefine", "IndexRefineFlat"):
+        index = faiss.downcast_index(index.index if type(index).__name__ == "IndexPreTransform" else index.base_index)
+    return index

@@ -1,0 +1,206 @@
+"""Writing: chunks and their vectors become durable together, or not at all.
+
+The store is the only minter of rows: dense, increasing, never reused within a generation. The order of a put is
+the whole protocol: vectors are appended beyond the mark and synced, then one SQLite transaction inserts the
+chunks and moves the mark. A crash before the commit leaves bytes that the next put overwrites.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import apsw
+import numpy as np
+
+from recollect.layout import Generation, storage_errors
+from recollect.store import schema, vector_file
+from recollect.store.session import (
+    Session,
+    SessionPool,
+    SnapshotRecord,
+    State,
+    StoredChunk,
+    lookup,
+    read_state,
+)
+from recollect.types import FloatMatrix
+
+
+class NewChunk(NamedTuple):
+    """A chunk ready to be stored: checked, its metadata as JSON text."""
+
+    id: str
+    text: str
+    metadata: str
+
+
+def checksum(vector: FloatMatrix, chunk_id: str, text: str, metadata: str) -> int:
+    """Return the CRC-32 over the vector's bytes, then id, text and metadata separated by NUL."""
+    return zlib.crc32(f"{chunk_id}\0{text}\0{metadata}".encode(), zlib.crc32(vector))  # type: ignore[arg-type]  # an array is a buffer
+
+
+class Store:
+    """The chunks, texts, metadata and vectors of one generation."""
+
+    def __init__(self, paths: Generation, dimension: int, *, read_only: bool) -> None:
+        self._paths = paths
+        self._dimension = dimension
+        self._pool = SessionPool(paths.database)
+        self._writer = None if read_only else schema.connect(paths.database, read_only=False)
+        try:
+            with self.session() as session:
+                self._state = session.state
+                self.map(session.state.rows)
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def create(paths: Generation) -> None:
+        """Make an empty store in the existing directory of a generation; the caller syncs the directory."""
+        schema.create(paths.database)
+        with storage_errors(paths.root, "create"):
+            paths.vectors.touch()
+            paths.index.mkdir(exist_ok=True)
+
+    def session(self) -> Session:
+        """Return a reading session, for a ``with`` statement; any number of threads may have one each."""
+        return self._pool.session()
+
+    def map(self, rows: int) -> FloatMatrix:
+        """Map the vectors of rows [0, rows)."""
+        return vector_file.map_rows(self._paths.vectors, rows, self._dimension)
+
+    def existing(self, ids: Sequence[str]) -> dict[str, StoredChunk]:
+        """Return what is stored under these ids, as the writer sees it."""
+        if self._state.live == 0:
+            return {}
+        with self._errors():
+            return lookup(self._connection, ids)
+
+    def put(self, chunks: Sequence[NewChunk], matrix: FloatMatrix, replaced: Sequence[int]) -> None:
+        """Store *chunks* with the rows of *matrix*, and bury the rows they replace; durable on return.
+
+        Args:
+            chunks: with distinct ids; an id already stored must have its row in *replaced*.
+            matrix: one row each.
+            replaced: rows that hold older versions.
+
+        Raises:
+            StorageFailed: nothing was stored.
+
+        """
+        first = self._state.rows
+        vector_file.append(self._paths.vectors, matrix, first)
+        records = [
+            (row, *chunk, checksum(vector, *chunk))
+            for row, (chunk, vector) in enumerate(zip(chunks, matrix, strict=True), start=first)
+        ]
+        with self._transaction() as connection:
+            _bury(connection, replaced)
+            connection.executemany("INSERT INTO chunks(row, id, text, metadata, crc) VALUES (?,?,?,?,?)", records)
+            connection.execute(
+                "UPDATE state SET seq = seq + 1, rows = rows + ?, live = live + ?",
+                (len(chunks), len(chunks) - len(replaced)),
+            )
+
+    def delete(self, rows: Sequence[int]) -> None:
+        """Bury rows that hold chunks; durable on return."""
+        if not rows:
+            return
+        with self._transaction() as connection:
+            _bury(connection, rows)
+            connection.execute("UPDATE state SET seq = seq + 1, live = live - ?", (len(rows),))
+
+    def record_snapshot(self, snapshot: SnapshotRecord | None) -> None:
+        """Make *snapshot* the index in use (None: none), and forget the others."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE state SET snapshot = NULL")
+            connection.execute("DELETE FROM snapshots")
+            if snapshot is not None:
+                connection.execute("INSERT INTO snapshots(name, rows, record) VALUES (?,?,?)", snapshot)
+            connection.execute("UPDATE state SET seq = seq + 1, snapshot = ?", (snapshot and snapshot.name,))
+
+    @property
+    def state(self) -> State:
+        """The committed state as of this handle's last write; readers ask their session."""
+        return self._state
+
+    def close(self) -> None:
+        """Close every idle connection; sessions in use end on their own."""
+        self._pool.close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    @property
+    def _connection(self) -> apsw.Connection:
+        assert self._writer is not None  # the facade refuses writes through read-only and closed handles
+        return self._writer
+
+    @contextmanager
+    def _transaction(self) -> Iterator[apsw.Connection]:
+        connection = self._connection
+        with self._errors():
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                # SQLite has already rolled back after some errors (a full disk), and says so if asked again.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            self._state = read_state(connection)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except apsw.Error as error:
+            raise schema.translate(error, self._paths.database) from error
+
+
+def _bury(connection: apsw.Connection, rows: Sequence[int]) -> None:
+    targets = [(row,) for row in rows]
+    connection.executemany("DELETE FROM chunks WHERE row = ?", targets)
+    connection.executemany("INSERT INTO tombstones(row) VALUES (?)", targets)
+
+
+def verify(session: Session, matrix: FloatMatrix) -> tuple[int, list[str]]:
+    """Compare every chunk with its checksum; return how many were read and a line per problem."""
+    count, problems = 0, []
+    for block in session.scan_all():
+        for chunk in block:
+            count += 1
+            intact = chunk.row < len(matrix) and chunk.crc == checksum(
+                np.ascontiguousarray(matrix[chunk.row]), chunk.id, chunk.text, chunk.metadata
+            )
+            if not intact:
+                problems.append(
+                    f"chunk {chunk.id!r} (row {chunk.row}): text, metadata or vector is not what was stored; "
+                    "add it again, or restore from a backup"
+                )
+    return count, problems
+
+
+def copy(session: Session, matrix: FloatMatrix, target: Generation) -> None:
+    """Copy the store of the session's commit, durably, into the existing directory of *target*.
+
+    Args:
+        session: what to copy.
+        matrix: the vectors of all rows of that commit.
+        target: where to.
+
+    """
+    with storage_errors(target.root, "copy to"):
+        try:
+            session.copy_to(target.database)
+        except apsw.Error as error:
+            raise schema.translate(error, target.database) from error
+        target.vectors.touch()
+        vector_file.append(target.vectors, matrix, 0)
+        target.index.mkdir(exist_ok=True)

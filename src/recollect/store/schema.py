@@ -1,0 +1,113 @@
+"""The tables of chunks.db and how a connection to it is opened.
+
+One engine for all: apsw, which brings its own current SQLite (docs/decisions/0001-apsw.md).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import apsw
+
+from recollect.errors import CollectionDamaged, CollectionError, StorageFailed
+
+PAGE_SIZE = 8192
+BUSY_TIMEOUT_MS = 10_000
+
+# state: the single row that makes a commit a commit. `rows` is the high-water mark of vectors.f32, `live` the
+# number of chunks, `seq` counts commits, `snapshot` names the index in use.
+# chunks: a row is never changed, only inserted and deleted; an update is a new row.
+# tombstones: rows below the mark that hold no chunk; numbered, so that a reader fetches only the new ones.
+SCHEMA = """
+CREATE TABLE state(
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    seq INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
+    live INTEGER NOT NULL,
+    snapshot TEXT REFERENCES snapshots(name)
+);
+INSERT INTO state VALUES (1, 0, 0, 0, NULL);
+CREATE TABLE chunks(
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    text TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    crc INTEGER NOT NULL
+);
+CREATE TABLE tombstones(number INTEGER PRIMARY KEY, row INTEGER NOT NULL UNIQUE);
+CREATE TABLE snapshots(
+    name TEXT PRIMARY KEY,
+    rows INTEGER NOT NULL,
+    record TEXT NOT NULL
+);
+"""
+
+
+def connect(database: Path, *, read_only: bool) -> apsw.Connection:
+    """Open chunks.db.
+
+    A reader never writes a page and never checkpoints, not even when it is the last to close. In a directory
+    that it cannot write (a read-only mount, an image) SQLite cannot keep its shared-memory file; where no WAL
+    is left over either, nothing can change under the reader, and the database is opened as immutable.
+
+    Raises:
+        CollectionDamaged, StorageFailed: with the path and the cure.
+
+    """
+    flags = apsw.SQLITE_OPEN_READWRITE if not read_only else apsw.SQLITE_OPEN_READONLY
+    wal = database.with_name(database.name + "-wal")
+    immutable = read_only and not os.access(database.parent, os.W_OK) and not wal.exists()
+    uri = f"file:{quote(str(database))}{'?immutable=1' if immutable else ''}"
+    try:
+        connection = apsw.Connection(uri, flags=flags | apsw.SQLITE_OPEN_URI)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        if read_only:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            connection.pragma("query_only", True)
+            connection.wal_autocheckpoint(0)
+        else:
+            connection.pragma("synchronous", "FULL")
+            connection.pragma("foreign_keys", True)
+    except apsw.Error as error:
+        raise translate(error, database) from error
+    return connection
+
+
+def create(database: Path) -> None:
+    """Make an empty chunks.db, checkpointed into one file."""
+    try:
+        connection = apsw.Connection(str(database))
+        connection.pragma("page_size", PAGE_SIZE)
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "FULL")
+        connection.execute(f"BEGIN; {SCHEMA} COMMIT")
+        connection.close()
+    except apsw.Error as error:
+        raise translate(error, database) from error
+
+
+def translate(error: apsw.Error, database: Path) -> CollectionError:
+    """Say what a SQLite error means for the collection, and the cure."""
+    if isinstance(error, (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)):
+        return CollectionDamaged(f"{database} is damaged ({error}); restore from a backup")
+    if isinstance(error, apsw.SQLError):
+        return CollectionDamaged(f"{database} lacks a table it should have ({error}); restore from a backup")
+    if isinstance(error, apsw.CantOpenError) and not database.exists():
+        return CollectionDamaged(f"{database} is missing; restore from a backup")
+    number, cure = _FAILURES.get(type(error), (errno.EIO, "check the file system"))
+    failure = StorageFailed(f"cannot use {database}: {error}; {cure}")
+    failure.errno = number
+    return failure
+
+
+_FAILURES: dict[type[apsw.Error], tuple[int, str]] = {
+    apsw.FullError: (errno.ENOSPC, "the disk is full: free some space; what was acknowledged is safe"),
+    apsw.ReadOnlyError: (errno.EROFS, "it cannot be written here; open with read_only=True"),
+    apsw.CantOpenError: (errno.EACCES, "check its permissions, or open with read_only=True"),
+    apsw.PermissionsError: (errno.EACCES, "check its permissions, or open with read_only=True"),
+    apsw.BusyError: (errno.EBUSY, "another program holds the database; close it there"),
+    apsw.NoMemError: (errno.ENOMEM, "not enough memory"),
+}

@@ -1,0 +1,222 @@
+"""Reading: a session is one connection inside one read transaction, so everything it tells is of one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import apsw
+import orjson
+from typing_extensions import Self
+
+from recollect.errors import CollectionClosed
+from recollect.layout import sync_file
+from recollect.store.schema import connect, translate
+from recollect.types import Chunk
+
+MAX_PARAMETERS = 1000
+"""Values bound to one statement; SQLite's own limit is 32,766, beyond a thousand nothing is gained."""
+
+
+class State(NamedTuple):
+    """The committed state: what `SCHEMA` says of the table of that name."""
+
+    seq: int
+    rows: int
+    live: int
+    snapshot: str | None
+
+
+class StoredChunk(NamedTuple):
+    """A chunk as it lies in the database: metadata still JSON text."""
+
+    row: int
+    id: str
+    text: str
+    metadata: str
+    crc: int
+
+    def to_chunk(self) -> Chunk:
+        """Parse the metadata."""
+        return Chunk(self.id, self.text, orjson.loads(self.metadata))
+
+
+class SnapshotRecord(NamedTuple):
+    """Which index file to trust; *record* is the index room's own JSON."""
+
+    name: str
+    rows: int
+    record: str
+
+
+def placeholders(count: int) -> str:
+    """Return ``?,?,…``."""
+    return ",".join("?" * count)
+
+
+def read_state(connection: apsw.Connection) -> State:
+    """Read the committed state."""
+    return State._make(connection.execute("SELECT seq, rows, live, snapshot FROM state").fetchone())  # type: ignore[arg-type]  # never None: SCHEMA inserts the row
+
+
+class Session:
+    """A consistent view of the store, from `begin` to the end of a ``with`` block. Not for two threads at once."""
+
+    __slots__ = ("_begun", "_connection", "_pool", "state")
+
+    def __init__(self, pool: SessionPool) -> None:
+        self._pool = pool
+        self._connection = pool.take()
+        self._begun = False
+        self.state: State
+
+    def begin(self) -> Self:
+        """Begin the read transaction. `__enter__` does so too, unless it is done."""
+        try:
+            self._connection.execute("BEGIN")
+            self.state = read_state(self._connection)
+        except apsw.Error as error:
+            self._pool.discard(self._connection)
+            raise translate(error, self._pool.database) from error
+        self._begun = True
+        return self
+
+    def __enter__(self) -> Self:
+        return self if self._begun else self.begin()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._connection.execute("ROLLBACK")
+        except apsw.Error:
+            self._pool.discard(self._connection)
+        else:
+            self._pool.give_back(self._connection)
+        if isinstance(error, apsw.Error):
+            raise translate(error, self._pool.database) from error
+
+    def fetch(self, rows: Sequence[int]) -> dict[int, Chunk]:
+        """Return the chunks of *rows*; a row that holds none is left out."""
+        found: dict[int, Chunk] = {}
+        for part in _parts(rows):
+            sql = f"SELECT row, id, text, metadata FROM chunks WHERE row IN ({placeholders(len(part))})"
+            for row, chunk_id, text, metadata in self._connection.execute(sql, part):
+                found[row] = Chunk(chunk_id, text, orjson.loads(metadata))
+        return found
+
+    def get(self, ids: Sequence[str]) -> dict[str, StoredChunk]:
+        """Return the stored chunks with these ids; an id that is absent is left out."""
+        return lookup(self._connection, ids)
+
+    def scan(self, after: int = -1, limit: int = 1000) -> list[StoredChunk]:
+        """Return up to *limit* chunks with a row beyond *after*, in row order."""
+        sql = "SELECT row, id, text, metadata, crc FROM chunks WHERE row > ? ORDER BY row LIMIT ?"
+        return [StoredChunk._make(record) for record in self._connection.execute(sql, (after, limit))]
+
+    def scan_all(self) -> Iterator[list[StoredChunk]]:
+        """Yield every chunk, in blocks, in row order."""
+        after = -1
+        while block := self.scan(after):
+            yield block
+            after = block[-1].row
+
+    def tombstones(self, after: int = 0) -> list[tuple[int, int]]:
+        """Return (number, row) of the tombstones with a number beyond *after*, in order."""
+        sql = "SELECT number, row FROM tombstones WHERE number > ? ORDER BY number"
+        return self._connection.execute(sql, (after,)).fetchall()  # type: ignore[return-value]  # INTEGER columns
+
+    def snapshot(self) -> SnapshotRecord | None:
+        """Return the record of the index in use, if there is one."""
+        sql = "SELECT name, rows, record FROM snapshots WHERE name = ?"
+        found = self._connection.execute(sql, (self.state.snapshot,)).fetchone()
+        return SnapshotRecord._make(found) if found else None
+
+    def problems(self) -> list[str]:
+        """Check the database's own structure and counts; one line per problem."""
+        found = [
+            f"chunks.db: {line}; restore from a backup"
+            for (line,) in self._connection.execute("PRAGMA integrity_check(20)")
+            if line != "ok"
+        ]
+        live, top = self._number("SELECT count(*) FROM chunks"), self._number("SELECT max(row) FROM chunks", -1)
+        dead = self._number("SELECT count(*) FROM tombstones")
+        overlap = self._number("SELECT count(*) FROM tombstones JOIN chunks USING (row)")
+        if live != self.state.live or top >= self.state.rows or live + dead != self.state.rows or overlap:
+            found.append(
+                f"chunks.db: {live} chunks up to row {top} and {dead} tombstones ({overlap} on live rows) "
+                f"do not make up {self.state.live} of {self.state.rows} rows; restore from a backup"
+            )
+        return found
+
+    def _number(self, sql: str, default: int = 0) -> int:
+        value = self._connection.execute(sql).get
+        return value if isinstance(value, int) else default
+
+    def copy_to(self, destination: Path) -> None:
+        """Write the database of this very commit to a new file, durably."""
+        target = apsw.Connection(str(destination))
+        try:
+            with target.backup("main", self._connection, "main") as copying:
+                copying.step(-1)
+        finally:
+            target.close()
+        sync_file(destination)
+
+
+class SessionPool:
+    """Connections for reading, one per concurrent session, kept open between sessions."""
+
+    def __init__(self, database: Path) -> None:
+        self.database = database
+        self._idle: list[apsw.Connection] = []
+        self._closed = False
+
+    def session(self) -> Session:
+        """Return a new session, to be used in a ``with`` statement."""
+        return Session(self)
+
+    def take(self) -> apsw.Connection:
+        """Take an idle connection or open one."""
+        if self._closed:
+            raise CollectionClosed(
+                f"{self.database.parent} is closed, or was compacted away; open the collection again"
+            )
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return connect(self.database, read_only=True)
+
+    def give_back(self, connection: apsw.Connection) -> None:
+        """Keep a connection for the next session, unless the pool was closed meanwhile."""
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def discard(self, connection: apsw.Connection) -> None:
+        """Close a connection that met an error."""
+        connection.close(True)
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when they come back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+
+def lookup(connection: apsw.Connection, ids: Sequence[str]) -> dict[str, StoredChunk]:
+    """Return the stored chunks with these ids."""
+    found: dict[str, StoredChunk] = {}
+    for part in _parts(ids):
+        sql = f"SELECT row, id, text, metadata, crc FROM chunks WHERE id IN ({placeholders(len(part))})"
+        for record in connection.execute(sql, part):
+            found[record[1]] = StoredChunk._make(record)
+    return found
+
+
+def _parts(values: Sequence[int] | Sequence[str]) -> Iterable[Sequence[int] | Sequence[str]]:
+    for start in range(0, len(values), MAX_PARAMETERS):
+        yield values[start : start + MAX_PARAMETERS]

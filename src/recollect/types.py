@@ -1,0 +1,197 @@
+"""The records and protocols that cross rooms: plain data, no behaviour that needs a library."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+FloatMatrix: TypeAlias = npt.NDArray[np.float32]
+"""float32, shape (n, d), C-contiguous: the currency of the `vectors` and `index` rooms."""
+
+Rows: TypeAlias = npt.NDArray[np.int64]
+"""Row numbers, int64: minted by the store alone, never reused within a generation."""
+
+Progress: TypeAlias = Callable[[str, int, "int | None"], None]
+"""Called as ``progress(stage, done, total)``; *total* is None while it is unknown.
+
+For ``Collection.add`` the stage is "add", and *done* counts chunks that are durable: a batch is
+reported after its commit, never before.
+"""
+
+
+class Metric(str, enum.Enum):
+    """How vectors are compared. A member equals its string: ``Metric("l2") == "l2"``.
+
+    Scores are higher-is-better for every metric: see `Hit.score`.
+    """
+
+    COSINE = "cosine"
+    INNER_PRODUCT = "inner_product"
+    L2 = "l2"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The unit that is stored and retrieved.
+
+    Args:
+        id: the user's own, non-empty, unique in the collection; adding it again replaces the chunk.
+        text: what was embedded, and what a search gives back. May be empty with ready vectors.
+        metadata: a JSON object (string keys; numbers, strings, booleans, null, lists, objects).
+
+    """
+
+    id: str
+    text: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result of a search.
+
+    Attributes:
+        chunk: the chunk found.
+        score: higher is better. cosine: the cosine in [−1, 1]; inner product: the inner product;
+            l2: minus the squared Euclidean distance (0 is a perfect match).
+        rank: 1 for the best.
+
+    """
+
+    chunk: Chunk
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """What one `Collection.add` did, in chunks.
+
+    Attributes:
+        added: ids that were new.
+        updated: ids whose chunk was replaced.
+        unchanged: ids whose text, metadata and vector were already stored; nothing was written.
+        embedded: texts that went through the embedder.
+
+    """
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    embedded: int = 0
+
+    def __add__(self, other: AddResult) -> AddResult:
+        return AddResult(
+            self.added + other.added,
+            self.updated + other.updated,
+            self.unchanged + other.unchanged,
+            self.embedded + other.embedded,
+        )
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Makes vectors of texts. Anything with these four members will do.
+
+    Attributes:
+        name: what the embedding contract records, e.g. a model's name or path.
+        dimension: length of every vector.
+
+    An embedder may also have ``revision``, ``query_prompt`` and ``passage_prompt`` (strings), which the
+    contract records, and ``max_tokens`` (int) and ``tokenizer``, by which ingestion cuts documents.
+
+    """
+
+    @property
+    def name(self) -> str:
+        """What the contract records."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Length of every vector."""
+        ...
+
+    def embed_passages(self, texts: Sequence[str]) -> npt.NDArray[np.floating[Any]]:
+        """Return an array of shape (len(texts), dimension) for texts to be stored."""
+        ...
+
+    def embed_queries(self, texts: Sequence[str]) -> npt.NDArray[np.floating[Any]]:
+        """Return an array of shape (len(texts), dimension) for questions."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """The index in use, as recorded with its snapshot.
+
+    Attributes:
+        factory: FAISS factory string.
+        rows: rows [0, rows) are in it; newer ones are searched exactly.
+        bytes: size of the snapshot file, close to its size in memory.
+        reason: why this index.
+        created: UTC time, ISO 8601.
+
+    """
+
+    factory: str
+    rows: int
+    bytes: int
+    reason: str
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """What `Collection.info` tells.
+
+    Attributes:
+        path: the directory.
+        count: chunks that can be found.
+        deleted: rows that deletes and updates left behind; `Collection.compact` drops them.
+        tail: rows newer than the index, searched exactly.
+        dimension: length of every vector.
+        metric: how vectors are compared.
+        embedder: name recorded in the embedding contract; None where vectors are brought ready-made.
+        index: None while every search is exact.
+        disk: bytes by file name.
+        generation: the generation in use.
+        format_version: of the files.
+
+    """
+
+    path: str
+    count: int
+    deleted: int
+    tail: int
+    dimension: int
+    metric: Metric
+    embedder: str | None
+    index: IndexInfo | None
+    disk: Mapping[str, int]
+    generation: str
+    format_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What `Collection.check` found.
+
+    Attributes:
+        problems: one line each, with the cure; empty for a sound collection.
+        rows: chunks whose checksum was verified.
+
+    """
+
+    problems: Sequence[str]
+    rows: int
+
+    @property
+    def ok(self) -> bool:
+        """True when nothing is wrong."""
+        return not self.problems
