@@ -149,14 +149,22 @@ class Layout:
         assert match is not None  # read_current has checked it
         return Generation(self.root / f"gen-{int(match[1]) + 1:06d}")
 
+    def superseded(self) -> list[Generation]:
+        """Return the whole generations that CURRENT no longer names."""
+        current = self.read_current().name
+        names = [entry.name for entry in self.root.iterdir() if _GENERATION.fullmatch(entry.name)]
+        return [Generation(self.root / name) for name in names if name != current]
+
     def remove_leftovers(self) -> None:
         """Remove what a killed writer left: unfinished and superseded generations. Writers only."""
-        current = self.read_current().name
+        current = self.read_current()
         for entry in self.root.iterdir():
-            if entry.name != current and entry.name.startswith("gen-"):
+            if entry.name != current.name and entry.name.startswith("gen-"):
                 shutil.rmtree(entry, ignore_errors=True)
             elif entry.name.endswith(".new"):
                 entry.unlink(missing_ok=True)
+        for fresh in current.index.glob("*.new"):
+            fresh.unlink(missing_ok=True)
 
 
 FIRST_GENERATION = "gen-000001"

@@ -35,7 +35,8 @@ class Metric(str, enum.Enum):
     L2 = "l2"
 
 
-@dataclass(frozen=True, slots=True)
+# Chunk and Hit are not frozen: a frozen dataclass takes twice as long to make, 10 µs of every search (0002).
+@dataclass(slots=True)
 class Chunk:
     """The unit that is stored and retrieved.
 
@@ -51,7 +52,7 @@ class Chunk:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hit:
     """One result of a search.
 

@@ -6,6 +6,7 @@ or is refused with the offending row named.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from recollect.types import FloatMatrix, Metric
 
 MAX_NORM = 1e18
 """Largest Euclidean norm accepted: beyond it a squared distance (up to 4·norm²) overflows float32."""
+
+_LEAST_SQUARE, _LARGEST_SQUARE = 1e-30, 1e30  # squared norms that float32 computes well; others get a second look
 
 
 def to_matrix(values: Any, *, dimension: int, metric: Metric, what: str, first: int = 0) -> FloatMatrix:
@@ -43,13 +46,19 @@ def to_matrix(values: Any, *, dimension: int, metric: Metric, what: str, first: 
 
 def to_query(values: Any, *, dimension: int, metric: Metric) -> FloatMatrix:
     """Convert one query vector, shape (dimension,) or (1, dimension), to a (1, dimension) matrix."""
-    array = _to_float32(values, "vector")
+    plain = type(values) is np.ndarray and values.dtype == np.float32 and values.flags.c_contiguous
+    array = values if plain else _to_float32(values, "vector")
     if array.shape not in ((dimension,), (1, dimension)):
         raise InvalidVectors(
             f"vector: shape {array.shape}, but this collection takes ({dimension},); "
             "for several queries at once use search_many(vectors=...)"
         )
-    return _scale(array.reshape(1, dimension), metric, "vector", 0)
+    flat = array.reshape(dimension)
+    square = float(flat.dot(flat))
+    if not _LEAST_SQUARE < square < _LARGEST_SQUARE:
+        return _scale(flat[None], metric, "vector", 0)
+    # The common case in three numpy calls: this stands in the way of every search.
+    return np.multiply(flat, np.float32(1.0 / math.sqrt(square)))[None] if metric is Metric.COSINE else flat[None]
 
 
 def _to_float32(values: Any, what: str) -> FloatMatrix:
@@ -70,7 +79,7 @@ def _scale(matrix: FloatMatrix, metric: Metric, what: str, first: int) -> FloatM
     # Squared norms find every bad value in one pass: NaN and Inf propagate into them.
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float32)
-    suspect = ~((squares > 1e-30) & (squares < 1e30))
+    suspect = ~((squares > _LEAST_SQUARE) & (squares < _LARGEST_SQUARE))
     if suspect.any():
         norms = np.sqrt(squares, dtype=np.float64)
         norms[suspect] = np.linalg.norm(matrix[suspect].astype(np.float64), axis=1)

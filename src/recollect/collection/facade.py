@@ -6,11 +6,13 @@ import os
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
 
 import numpy.typing as npt
+from orjson import loads
 from typing_extensions import Never, Self
 
 from recollect import index, layout
@@ -25,11 +27,12 @@ from recollect.contract import Settings, embed
 from recollect.errors import (
     CollectionClosed,
     CollectionDamaged,
+    CollectionError,
     CollectionReadOnly,
     InvalidInput,
     StorageFailed,
 )
-from recollect.store import Session
+from recollect.store import Session, supersede
 from recollect.types import (
     AddResult,
     CheckReport,
@@ -231,7 +234,7 @@ class Collection:
         else:
             settings = self._generation.settings
             matrix = to_query(vector, dimension=settings.dimension, metric=settings.metric)
-        return self._retrieve(matrix, k, recall)[0]
+        return self._retrieve_one(matrix, k, recall)
 
     def search_many(
         self,
@@ -410,15 +413,30 @@ class Collection:
         self._maintainer.consider()
         return prepared.result
 
+    def _retrieve_one(self, query: FloatMatrix, k: int, recall: float) -> list[Hit]:
+        """Search the newest view known; only if a commit has come in between, begin a session and search again."""
+        generation = self._generation
+        view = generation.latest
+        if view is not None and view.target.count:
+            rows, scores = index.search_one(view.target, query[0], k, recall)
+            try:
+                found = generation.store.fetch_at(view.seq, rows.tolist())
+            except CollectionError:
+                found = None  # compacted away meanwhile, or damaged: the session below tells
+            if found is not None:
+                return [
+                    Hit(Chunk(chunk_id, text, loads(metadata)), score, rank)
+                    for (chunk_id, text, metadata, _), score, rank in zip(
+                        found, scores.tolist(), count(1), strict=False
+                    )
+                ]
+        return self._retrieve(query, k, recall)[0]
+
     def _retrieve(self, queries: FloatMatrix, k: int, recall: float) -> list[list[Hit]]:
         _, session, view = self._begin()
         with session:
             ranked = index.search(view.target, queries, k, recall)
-            if len(ranked) == 1:
-                wanted = ranked[0][0].tolist()
-            else:
-                wanted = list({row for rows, _ in ranked for row in rows.tolist()})
-            chunks = session.fetch(wanted)
+            chunks = session.fetch(sorted({row for rows, _ in ranked for row in rows.tolist()}))
         try:
             return [
                 [
@@ -492,6 +510,7 @@ class Collection:
             self._generation = fresh
             self._maintainer.watch(fresh)
             old.close()
+            supersede(old.paths)
             shutil.rmtree(old.paths.root, ignore_errors=True)
         return dropped
 

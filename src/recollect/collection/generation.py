@@ -64,6 +64,11 @@ class OpenGeneration:
         self._view: View | None = None
         self._adopted: dict[str, Searcher] = {}
 
+    @property
+    def latest(self) -> View | None:
+        """The newest view that a session has seen; whether it still is the newest, `Store.fetch_at` tells."""
+        return self._view
+
     def begin(self) -> tuple[Session, View]:
         """Begin a session, with the view of the very commit it reads; the caller ends it (``with session:``)."""
         while True:

@@ -14,6 +14,7 @@ from recollect.collection.embedding import DEFAULT_EMBEDDER, resolve
 from recollect.collection.facade import Collection
 from recollect.contract import Contract, Settings
 from recollect.errors import CollectionExists, InvalidInput
+from recollect.store import supersede
 from recollect.types import Embedder, Metric
 
 MAX_DIMENSION = 65_536
@@ -65,6 +66,8 @@ def open(
     lock = None if read_only else layout.WriterLock(root.lock)
     try:
         if lock is not None:
+            for paths in root.superseded():
+                supersede(paths)
             root.remove_leftovers()
         collection = Collection(root, embedder=embedder, read_only=read_only, auto_optimize=auto_optimize, lock=lock)
     except BaseException:

@@ -1,7 +1,7 @@
 """Vectors to rows: the only room that knows FAISS. Its currency is int64 rows and float32 matrices."""
 
 from recollect.index.recipe import Recipe, choose, extension_is_due, requested, training_is_due
-from recollect.index.search import EXACT_RECALL, Searcher, Target, search
+from recollect.index.search import EXACT_RECALL, Searcher, Target, search, search_one
 from recollect.index.snapshot import Record, SnapshotUnusable, read, verify, write
 from recollect.index.training import build, extend
 
@@ -19,6 +19,7 @@ __all__ = [
     "read",
     "requested",
     "search",
+    "search_one",
     "training_is_due",
     "verify",
     "write",

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from recollect.index.faiss_library import load_faiss
 from recollect.types import FloatMatrix, Metric, Rows
 
-Scores = npt.NDArray[np.float64]
+Scores = npt.NDArray[np.float32]
 
 _BLOCK_FLOATS = 1 << 22  # scores of one block: 16 MiB of float32
 _MARGIN = 16  # extra candidates of the float32 pass, so that rounding cannot push a true one out
@@ -17,21 +17,23 @@ _MARGIN = 16  # extra candidates of the float32 pass, so that rounding cannot pu
 def scores_of(matrix: FloatMatrix, rows: Rows, query: FloatMatrix, metric: Metric) -> Scores:
     """Return the public scores of *rows* for one query of shape (d,): the same whatever path found them.
 
-    Computed in float64 from the stored float32 values, so that a row's score depends neither on the path by
-    which it was found nor on the batch it was in.
+    One dot product per row, so that a score depends neither on the path by which the row was found nor on the
+    rows beside it; a matrix product would round differently with its shape.
     """
-    found = matrix.take(rows, axis=0).astype(np.float64)
+    found = matrix.take(rows, axis=0)
     if metric is Metric.L2:
         found -= query
-        return np.asarray(-np.einsum("ij,ij->i", found, found))
-    scores = found @ query.astype(np.float64)
-    return np.asarray(np.clip(scores, -1.0, 1.0) if metric is Metric.COSINE else scores)
+        return np.asarray(-np.vecdot(found, found))
+    return np.asarray(np.vecdot(found, query))
 
 
-def best(rows: Rows, scores: Scores, k: int) -> tuple[Rows, Scores]:
+def best(rows: Rows, scores: Scores, k: int, metric: Metric) -> tuple[Rows, Scores]:
     """Return the *k* best, by score, then by row."""
     order = np.lexsort((rows, -scores))[:k]
-    return rows[order], scores[order]
+    rows, scores = rows[order], scores[order]
+    if metric is Metric.COSINE and len(scores) and (scores[0] > 1 or scores[-1] < -1):
+        scores = np.clip(scores, -1, 1)  # rounding only; the order stands
+    return rows, scores
 
 
 def candidates(

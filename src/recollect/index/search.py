@@ -6,6 +6,7 @@ The one promise of this room: min(k, rows to be found) results, and exact scores
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,9 +22,9 @@ from recollect.types import FloatMatrix, Metric, Rows
 EXACT_RECALL = 0.999
 """A recall above this is answered by exact search."""
 
-_CANDIDATES_PER_RESULT = 4
-_MIN_CANDIDATES = 40
-
+# recall → candidates per result, rescored exactly. 4-bit codes put 99.7% of the true ten among the first thirty.
+_CANDIDATES = ((0.97, 3), (0.99, 4), (1.0, 10))
+_LEAST_K = 10  # a smaller k is searched as carefully as this one
 # recall → part of the IVF lists probed. Measured on 100k question embeddings, 256 lists: docs/decisions/0003.
 _PROBED = ((0.80, 0.08), (0.90, 0.18), (0.95, 0.28), (0.97, 0.40), (0.98, 0.50), (0.99, 0.75), (1.0, 1.0))
 # recall → efSearch per result. HNSW32 over 8-bit codes, the same data.
@@ -31,7 +32,7 @@ _EF_SEARCH = ((0.80, 2), (0.90, 4), (0.95, 8), (0.97, 16), (0.98, 24), (0.99, 48
 
 
 class Searcher:
-    """A loaded index that is searched and never changed.
+    """A loaded index that is searched and never changed, by any number of threads.
 
     Args:
         index: FAISS index; row r has id r, for rows [0, index.ntotal).
@@ -41,43 +42,82 @@ class Searcher:
     def __init__(self, index: Any) -> None:
         self._index = index
         self._inner = innermost(index)
+        self._outer = type(index).__name__
         self._kind = type(self._inner).__name__
-        self._plain_params: dict[tuple[float, int], Any] = {}
+        self._local = _Local()
         self.rows = int(index.ntotal)
 
     @property
     def takes_selector(self) -> bool:
         """Say whether FAISS can restrict this index to a set of rows; flat fast-scan and refinements cannot."""
-        return (
-            self._kind not in ("IndexPQFastScan", "IndexRaBitQFastScan") and "Refine" not in type(self._index).__name__
-        )
+        return self._kind not in ("IndexPQFastScan", "IndexRaBitQFastScan") and "Refine" not in self._outer
 
-    def search(self, queries: FloatMatrix, count: int, recall: float, selector: Any | None) -> Rows:
-        """Return candidate rows, int64 (n, count); −1 where the index found fewer."""
-        key = (recall, count)
-        params = self._plain_params.get(key) if selector is None else None
-        if params is None:
-            params = self._params(recall, count, selector)
-            if selector is None:
-                self._plain_params[key] = params
-        return np.asarray(self._index.search(queries, count, params=params)[1])
-
-    def _params(self, recall: float, count: int, selector: Any | None) -> Any:
+    def params(self, recall: float, count: int, selector: Any | None) -> Any | None:
+        """Return FAISS's search parameters for *count* candidates at a recall; None for its defaults."""
         faiss = load_faiss()
+        if "Refine" in self._outer:
+            return None
         if "IVF" in self._kind:
-            part = _at(recall, _PROBED)
-            nprobe = max(1, min(self._inner.nlist, round(part * self._inner.nlist + 1)))
+            nprobe = min(self._inner.nlist, round(_at(recall, _PROBED) * self._inner.nlist) + 1)
             params = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
         elif "HNSW" in self._kind:
-            ef = max(count, round(_at(recall, _EF_SEARCH) * count / _CANDIDATES_PER_RESULT), 16)
+            ef = max(count, round(_at(recall, _EF_SEARCH) * count / _at(recall, _CANDIDATES)))
             params = faiss.SearchParametersHNSW(sel=selector, efSearch=ef)
         elif selector is not None:
             params = faiss.SearchParameters(sel=selector)
         else:
             return None
-        if type(self._index).__name__ == "IndexPreTransform":
+        if self._outer == "IndexPreTransform":
             return faiss.SearchParametersPreTransform(index_params=params)
-        return params if self._index is self._inner or "Refine" not in type(self._index).__name__ else None
+        return params
+
+    def search(self, queries: FloatMatrix, count: int, params: Any | None) -> Rows:
+        """Return candidate rows, int64 (n, count), on all cores; −1 where the index found fewer."""
+        with threads(len(os.sched_getaffinity(0))):
+            return np.asarray(self._index.search(queries, count, params=params)[1])
+
+    def search_one(self, query: FloatMatrix, count: int, params: Any | None) -> Rows:
+        """Return candidate rows for one query of shape (d,), on one thread: concurrent searches share the cores.
+
+        The result is this thread's own buffer, valid until its next search. FAISS's Python wrapper would allocate and
+        wrap three arrays per call: 10 µs and more of a 200 µs search.
+        """
+        buffers = self._local.buffers
+        mine = buffers.get(count)
+        if mine is None:
+            mine = buffers[count] = _Buffers(len(query), count)
+        mine.query[0] = query
+        faiss = load_faiss()
+        before = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            self._index.search_c(1, mine.query_pointer, count, mine.distance_pointer, mine.rows_pointer, params)
+        finally:
+            faiss.omp_set_num_threads(before)
+        found: Rows = mine.rows[0]
+        return found
+
+
+class _Local(threading.local):
+    """What one thread searches with: buffers by number of candidates."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[int, _Buffers] = {}
+
+
+class _Buffers:
+    """What FAISS's C interface reads a query from and writes candidates to, for one thread."""
+
+    __slots__ = ("distance_pointer", "distances", "query", "query_pointer", "rows", "rows_pointer")
+
+    def __init__(self, dimension: int, count: int) -> None:
+        pointer = load_faiss().swig_ptr
+        self.query = np.empty((1, dimension), dtype=np.float32)
+        self.distances = np.empty((1, count), dtype=np.float32)
+        self.rows: Rows = np.empty((1, count), dtype=np.int64)
+        self.query_pointer = pointer(self.query)
+        self.distance_pointer = pointer(self.distances)
+        self.rows_pointer = pointer(self.rows)
 
 
 def _at(recall: float, table: tuple[tuple[float, float], ...]) -> float:
@@ -111,6 +151,11 @@ class Target:
             return None
         return load_faiss().IDSelectorBitmap(self.allowed)
 
+    @cached_property
+    def knobs(self) -> dict[tuple[float, int], tuple[int, Any | None]]:
+        """Candidates and search parameters by (recall, k), filled as they are asked for."""
+        return {}
+
 
 def search(target: Target, queries: FloatMatrix, k: int, recall: float) -> list[tuple[Rows, Scores]]:
     """Return, per query, exactly min(k, target.count) rows with their exact scores, best first.
@@ -123,49 +168,76 @@ def search(target: Target, queries: FloatMatrix, k: int, recall: float) -> list[
 
     """
     k = min(k, target.count)
-    if k == 0:
-        return [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in queries]
-    if target.searcher is None or recall > EXACT_RECALL:
+    searcher = target.searcher
+    if searcher is None or k == 0 or recall > EXACT_RECALL:
         return _exactly(target, queries, k)
-    found = _from_index(target, target.searcher, queries, k, recall)
-    tail = _from_tail(target, target.searcher.rows, queries, k)
-    results = [
-        _ranked(target, np.concatenate((index_rows[index_rows >= 0], tail_rows)), query, k)
-        for index_rows, tail_rows, query in zip(found, tail, queries, strict=True)
-    ]
-    short = [i for i, (rows, _) in enumerate(results) if len(rows) < k]
-    for i in short:  # HNSW may find fewer than k, and probed lists may hold fewer
-        results[i] = _exactly(target, queries[i : i + 1], k)[0]
-    return results
+    if len(queries) == 1:
+        return [search_one(target, queries[0], k, recall)]
+    count, params = _knobs(target, searcher, k, recall)
+    found = searcher.search(queries, count, params)
+    tail = _tail(target, searcher, queries, k)
+    return [_merged(target, searcher, *parts, k) for parts in zip(found, tail, queries, strict=True)]
+
+
+def search_one(target: Target, query: FloatMatrix, k: int, recall: float) -> tuple[Rows, Scores]:
+    """Do what `search` does for one query of shape (d,)."""
+    searcher = target.searcher
+    if searcher is None or target.count < k or recall > EXACT_RECALL:
+        return search(target, query[None], k, 1.0)[0]
+    count, params = _knobs(target, searcher, k, recall)
+    found = searcher.search_one(query, count, params)
+    if target.allowed is None and searcher.rows == len(target.matrix) and found[-1] >= 0 and count >= k:
+        return _ranked(target, found, query, k)
+    return _merged(target, searcher, found, _tail(target, searcher, query[None], k)[0], query, k)
+
+
+def _tail(target: Target, searcher: Searcher, queries: FloatMatrix, k: int) -> list[Rows]:
+    """Return the best rows that are newer than the index, per query."""
+    if searcher.rows == len(target.matrix):
+        return [np.empty(0, dtype=np.int64)] * len(queries)
+    return exact.candidates(target.matrix, queries, k, target.metric, first=searcher.rows, allowed=target.allowed)
+
+
+def _merged(
+    target: Target, searcher: Searcher, found: Rows, tail: Rows, query: FloatMatrix, k: int
+) -> tuple[Rows, Scores]:
+    """Rank what the index found together with the tail; find exactly what is missing from k.
+
+    HNSW may find fewer than it is asked for, and the probed lists may hold fewer.
+    """
+    rows = np.concatenate((_live(found, target, searcher), tail))
+    if len(rows) < k:
+        return _exactly(target, query[None], k)[0]
+    return _ranked(target, rows, query, k)
+
+
+def _knobs(target: Target, searcher: Searcher, k: int, recall: float) -> tuple[int, Any | None]:
+    """Return how many candidates to ask the index for, and its search parameters."""
+    known = target.knobs.get((recall, k))
+    if known is None:
+        count = min(searcher.rows, round(_at(recall, _CANDIDATES)) * max(k, _LEAST_K))
+        selector = target.selector if searcher.takes_selector else None
+        if target.allowed is not None and selector is None:
+            # As many more as are masked on average; the masked ones are dropped afterwards.
+            count = min(searcher.rows, round(1.2 * count * len(target.matrix) / target.count) + 10)
+        known = target.knobs[recall, k] = count, searcher.params(recall, count, selector)
+    return known
+
+
+def _live(rows: Rows, target: Target, searcher: Searcher) -> Rows:
+    """Drop the padding of a short result, and masked rows that the index could not drop itself."""
+    rows = rows[rows >= 0]
+    if target.allowed is not None and not searcher.takes_selector:
+        rows = rows[(target.allowed[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1 == 1]
+    return rows
 
 
 def _ranked(target: Target, rows: Rows, query: FloatMatrix, k: int) -> tuple[Rows, Scores]:
-    return exact.best(rows, exact.scores_of(target.matrix, rows, query, target.metric), k)
+    return exact.best(rows, exact.scores_of(target.matrix, rows, query, target.metric), k, target.metric)
 
 
 def _exactly(target: Target, queries: FloatMatrix, k: int) -> list[tuple[Rows, Scores]]:
+    if k == 0:
+        return [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in queries]
     found = exact.candidates(target.matrix, queries, k, target.metric, allowed=target.allowed)
     return [_ranked(target, rows, query, k) for rows, query in zip(found, queries, strict=True)]
-
-
-def _from_tail(target: Target, first: int, queries: FloatMatrix, k: int) -> list[Rows]:
-    if first >= len(target.matrix):
-        return [np.empty(0, dtype=np.int64)] * len(queries)
-    return exact.candidates(target.matrix, queries, k, target.metric, first=first, allowed=target.allowed)
-
-
-def _from_index(target: Target, searcher: Searcher, queries: FloatMatrix, k: int, recall: float) -> Rows:
-    wanted = min(searcher.rows, max(_CANDIDATES_PER_RESULT * k, _MIN_CANDIDATES))
-    if target.allowed is None or searcher.takes_selector:
-        return _run(searcher, queries, wanted, recall, target.selector)
-    # No selector: fetch as many more as are masked on average, and drop those. What is then missing is found exactly.
-    more = min(searcher.rows, round(1.2 * wanted * len(target.matrix) / target.count) + 10)
-    rows = _run(searcher, queries, more, recall, None)
-    bits = np.unpackbits(target.allowed, bitorder="little")
-    return np.where((rows >= 0) & (bits[rows] == 1), rows, -1)
-
-
-def _run(searcher: Searcher, queries: FloatMatrix, count: int, recall: float, selector: Any | None) -> Rows:
-    # One query, one thread: concurrent searches then do not fight for cores.
-    with threads(1 if len(queries) == 1 else len(os.sched_getaffinity(0))):
-        return searcher.search(queries, count, recall, selector)

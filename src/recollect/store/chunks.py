@@ -10,14 +10,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 import numpy as np
 
+from recollect.errors import CollectionError
 from recollect.layout import Generation, storage_errors
 from recollect.store import schema, vector_file
 from recollect.store.session import (
+    MAX_PARAMETERS,
     Session,
     SessionPool,
     SnapshotRecord,
@@ -69,6 +71,16 @@ class Store:
     def session(self) -> Session:
         """Return a reading session, for a ``with`` statement; any number of threads may have one each."""
         return self._pool.session()
+
+    def fetch_at(self, seq: int, rows: Sequence[int]) -> list[tuple[Any, ...]] | None:
+        """Return (id, text, metadata JSON, …) of *rows*, in their order, if the store is still at commit *seq*.
+
+        None when it has moved on: begin a `session` then. The quick way for a search whose view is the newest, as it
+        nearly always is.
+        """
+        if self._writer is not None and self._state.seq != seq:
+            return None
+        return self._pool.fetch_at(seq, rows) if len(rows) <= MAX_PARAMETERS else None
 
     def map(self, rows: int) -> FloatMatrix:
         """Map the vectors of rows [0, rows)."""
@@ -168,6 +180,23 @@ def _bury(connection: apsw.Connection, rows: Sequence[int]) -> None:
     targets = [(row,) for row in rows]
     connection.executemany("DELETE FROM chunks WHERE row = ?", targets)
     connection.executemany("INSERT INTO tombstones(row) VALUES (?)", targets)
+
+
+def supersede(paths: Generation) -> None:
+    """Tell readers of a generation that another one is in use: a commit that changes nothing but the sequence.
+
+    Readers look at CURRENT only after a commit. A store that a killed writer has half removed is left as it is.
+    """
+    if not paths.database.exists():
+        return
+    try:
+        connection = schema.connect(paths.database, read_only=False)
+        try:
+            connection.execute("UPDATE state SET seq = seq + 1")
+        finally:
+            connection.close()
+    except (apsw.Error, CollectionError):
+        return
 
 
 def verify(session: Session, matrix: FloatMatrix) -> tuple[int, list[str]]:
