@@ -6,7 +6,7 @@ import threading
 
 from recollect.contract import Contract, Settings
 from recollect.embedders import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
-from recollect.errors import InvalidInput
+from recollect.errors import EmbedderFailed, InvalidInput
 from recollect.types import Embedder
 
 
@@ -55,9 +55,12 @@ class LazyEmbedder:
             return self._loaded
         with self._lock:
             if self._loaded is None:
-                if self._given is None and contract is None:
+                if self._given is not None:
+                    self._loaded = resolve(self._given)
+                elif contract is not None:
+                    self._loaded = self._recorded(contract)
+                else:
                     return None
-                self._loaded = resolve(self._given if self._given is not None else contract.name)  # type: ignore[union-attr]  # one of the two
                 self._agreed = None
             if contract is not None and contract is not self._agreed:
                 contract.require(self._loaded, self._path)
@@ -68,6 +71,21 @@ class LazyEmbedder:
                 )
             self._agreed = contract
             return self._loaded
+
+    def _recorded(self, contract: Contract) -> Embedder:
+        """Load the embedder by what the contract says of it. Remote code is not trusted, whatever it says."""
+        try:
+            return SentenceTransformerEmbedder(
+                contract.name,
+                revision=contract.revision or None,
+                query_prompt=contract.query_prompt,
+                passage_prompt=contract.passage_prompt,
+            )
+        except EmbedderFailed as error:
+            raise EmbedderFailed(
+                f"{self._path} was embedded with {contract.name!r}, which cannot be loaded by that name; pass "
+                f"the same model with embedder= [{error}]"
+            ) from error
 
     def replace(self, embedder: Embedder, contract: Contract | None) -> None:
         """Use *embedder* from now on, known to fulfil *contract*."""

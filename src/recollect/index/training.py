@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -71,5 +72,5 @@ def _train(index: Any, recipe: Recipe, matrix: FloatMatrix, progress: Progress |
 
 
 def _reason(error: Exception) -> str:
-    # FAISS puts the C++ function and line in front: "Error in … at …/file.cpp:123: Error: 'condition' failed: text"
-    return str(error).rsplit("Error: ", 1)[-1].strip().splitlines()[0]
+    # FAISS puts the C++ function, file and line in front, and often the failed condition.
+    return re.sub(r"^Error in .*? at \S+:\d+: (Error: )?", "", str(error).strip(), flags=re.S).splitlines()[0]
