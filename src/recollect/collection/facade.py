@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import threading
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import count
 from pathlib import Path
@@ -15,24 +13,22 @@ import numpy.typing as npt
 from orjson import loads
 from typing_extensions import Never, Self
 
-from recollect import index, layout
+from recollect import index
 from recollect.collection import checking, transfer
 from recollect.collection.arguments import id_list, refuse_unknown, require_count, require_k, require_recall
 from recollect.collection.batches import batches
+from recollect.collection.describing import describe
 from recollect.collection.embedding import LazyEmbedder, resolve
-from recollect.collection.generation import OpenGeneration, View
-from recollect.collection.maintenance import Maintainer, build_index, cores
+from recollect.collection.generation import OpenGeneration
+from recollect.collection.handle import Handle
+from recollect.collection.maintenance import build_index, cores
 from recollect.collection.preparing import check_chunks, prepare
-from recollect.contract import Settings, embed
+from recollect.contract import embed
 from recollect.errors import (
-    CollectionClosed,
     CollectionDamaged,
     CollectionError,
-    CollectionReadOnly,
     InvalidInput,
-    StorageFailed,
 )
-from recollect.store import Session, supersede
 from recollect.types import (
     AddResult,
     CheckReport,
@@ -42,7 +38,6 @@ from recollect.types import (
     FloatMatrix,
     Hit,
     IndexInfo,
-    Metric,
     Progress,
 )
 from recollect.vectors import to_matrix, to_query
@@ -58,33 +53,9 @@ class Collection:
     survive a fork: open the collection again in the child.
     """
 
-    def __init__(
-        self,
-        root: layout.Layout,
-        *,
-        embedder: Embedder | str | None,
-        read_only: bool,
-        auto_optimize: bool,
-        lock: layout.WriterLock | None,
-    ) -> None:
-        self._layout = root
-        self._read_only = read_only
-        self._lock = lock
-        self._process = os.getpid()
-        self._closed = False
-        self._writing = threading.RLock()
-        self._building = threading.RLock()
-        self._following = threading.Lock()
-        self._embedder = LazyEmbedder(embedder, str(root.root))
-        self._signature = self._current_signature()
-        self._generation = self._open_generation(root.read_current())
-        self._maintainer = Maintainer(
-            self._generation,
-            writing=self._writing,
-            building=self._building,
-            enabled=auto_optimize and not read_only,
-        )
-        self._maintainer.consider()
+    def __init__(self, handle: Handle, embedder: LazyEmbedder) -> None:
+        self._handle = handle
+        self._embedder = embedder
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -118,7 +89,7 @@ class Collection:
         """
         refuse_unknown(Collection.add, unknown)
         require_count("batch_size", batch_size)
-        self._require_writable()
+        self._handle.require_writable()
         total = len(chunks) if isinstance(chunks, Sized) else None
         result, done = AddResult(), 0
         for batch, part in batches(chunks, vectors, batch_size):
@@ -136,12 +107,12 @@ class Collection:
     def delete(self, *, ids: Iterable[str] | str, **unknown: Never) -> int:
         """Delete chunks by id, durably; return how many there were. An id that is absent is no error."""
         refuse_unknown(Collection.delete, unknown)
-        self._require_writable()
+        self._handle.require_writable()
         wanted = id_list(ids)
-        with self._writing:
-            self._require_writable()
-            rows = [chunk.row for chunk in self._generation.store.existing(wanted).values()]
-            self._generation.store.delete(rows)
+        with self._handle.writing:
+            self._handle.require_writable()
+            rows = [chunk.row for chunk in self._handle.generation.store.existing(wanted).values()]
+            self._handle.generation.store.delete(rows)
         return len(rows)
 
     def optimize(
@@ -169,13 +140,13 @@ class Collection:
         """
         refuse_unknown(Collection.optimize, unknown)
         require_recall(recall)
-        self._require_writable()
-        with self._building:
-            self._require_writable()
-            generation = self._generation
+        self._handle.require_writable()
+        with self._handle.building:
+            self._handle.require_writable()
+            generation = self._handle.generation
             recipe = _recipe(generation, recall, index)
-            record = build_index(generation, recipe, writing=self._writing, workers=cores(), progress=progress)
-            self._maintainer.forget()
+            record = build_index(generation, recipe, writing=self._handle.writing, workers=cores(), progress=progress)
+            self._handle.maintainer.forget()
         return record.to_info() if record else None
 
     def compact(self, *, progress: Progress | None = None, **unknown: Never) -> int:
@@ -185,7 +156,7 @@ class Collection:
         wait, searches go on, also in other processes.
         """
         refuse_unknown(Collection.compact, unknown)
-        return self._rewrite(None, progress)
+        return self._handle.rewrite(None, progress)
 
     def reembed(self, embedder: Embedder | str, *, progress: Progress | None = None, **unknown: Never) -> None:
         """Embed every text again with another model, into a new generation that replaces the old in one step.
@@ -195,10 +166,10 @@ class Collection:
 
         """
         refuse_unknown(Collection.reembed, unknown)
-        self._require_writable()
+        self._handle.require_writable()
         fresh = resolve(embedder)
-        self._rewrite(fresh, progress)
-        self._embedder.replace(fresh, self._generation.settings.contract)
+        self._handle.rewrite(fresh, progress)
+        self._embedder.replace(fresh, self._handle.generation.settings.contract)
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -226,13 +197,13 @@ class Collection:
             refuse_unknown(Collection.search, unknown)
         require_k(k)
         require_recall(recall)
-        self._require_open()
+        self._handle.require_open()
         if (query is None) == (vector is None):
             raise InvalidInput("search takes a text or vector=, one of the two")
         if query is not None:
             matrix = self._embed_queries([_question(query)])
         else:
-            settings = self._generation.settings
+            settings = self._handle.generation.settings
             matrix = to_query(vector, dimension=settings.dimension, metric=settings.metric)
         return self._retrieve_one(matrix, k, recall)
 
@@ -256,7 +227,7 @@ class Collection:
         refuse_unknown(Collection.search_many, unknown)
         require_k(k)
         require_recall(recall)
-        self._require_open()
+        self._handle.require_open()
         if (queries is None) == (vectors is None):
             raise InvalidInput("search_many takes texts or vectors=, one of the two")
         if queries is not None:
@@ -264,7 +235,7 @@ class Collection:
                 raise InvalidInput("search_many takes a list of texts; for one text use search")
             matrix = self._embed_queries([_question(query) for query in queries])
         else:
-            settings = self._generation.settings
+            settings = self._handle.generation.settings
             matrix = to_matrix(vectors, dimension=settings.dimension, metric=settings.metric, what="vectors")
         return self._retrieve(matrix, k, recall) if len(matrix) else []
 
@@ -277,7 +248,7 @@ class Collection:
     def get(self, ids: str | Iterable[str]) -> Chunk | list[Chunk] | None:
         """Return the chunk with an id, or None; for several ids those that exist, in the order asked for."""
         wanted = id_list(ids)
-        _, session, _ = self._begin()
+        _, session, _ = self._handle.begin()
         with session:
             found = {key: stored.to_chunk() for key, stored in session.get(wanted).items()}
         if isinstance(ids, str):
@@ -286,7 +257,7 @@ class Collection:
 
     def __iter__(self) -> Iterator[Chunk]:
         """Go through all chunks in the order of adding; one that is changed meanwhile may come in both versions."""
-        generation, session, _ = self._begin()
+        generation, session, _ = self._handle.begin()
         with session:
             block = session.scan()
         while block:
@@ -296,38 +267,20 @@ class Collection:
 
     def count(self) -> int:
         """Return the number of chunks."""
-        _, session, _ = self._begin()
+        _, session, _ = self._handle.begin()
         with session:
             return session.state.live
 
     def info(self) -> CollectionInfo:
         """Describe the collection."""
-        generation, session, _ = self._begin()
-        with session:
-            state = session.state
-        record = generation.record()
-        covered = min(record.rows, state.rows) if record else 0
-        contract = generation.settings.contract
-        return CollectionInfo(
-            path=str(self._layout.root),
-            count=state.live,
-            deleted=state.rows - state.live,
-            tail=state.rows - covered,
-            dimension=generation.settings.dimension,
-            metric=generation.settings.metric,
-            embedder=contract.name if contract else None,
-            index=record.to_info() if record and not record.exact else None,
-            disk=_disk(generation.paths),
-            generation=generation.paths.name,
-            format_version=layout.FORMAT_VERSION,
-        )
+        return describe(self._handle)
 
     def check(self) -> CheckReport:
         """Read everything and verify it: database, checksums of text, metadata and vector, settings, index.
 
         Never raises for damage: the report names each problem with its cure.
         """
-        generation, session, _ = self._begin()
+        generation, session, _ = self._handle.begin()
         with session:
             pass
         return checking.check(generation)
@@ -341,7 +294,7 @@ class Collection:
 
         """
         refuse_unknown(Collection.backup, unknown)
-        generation, session, _ = self._begin()
+        generation, session, _ = self._handle.begin()
         with session:
             pass
         transfer.backup(generation, Path(destination))
@@ -350,14 +303,7 @@ class Collection:
 
     def close(self) -> None:
         """Finish a build that is due, and release the files and the writer's lock; doing so twice is no error."""
-        if self._closed or self._process != os.getpid():
-            return
-        self._maintainer.close()
-        with self._building, self._writing:
-            self._closed = True
-            self._generation.close()
-            if self._lock is not None:
-                self._lock.release()
+        self._handle.close()
 
     def __enter__(self) -> Self:
         return self
@@ -368,37 +314,31 @@ class Collection:
         self.close()
 
     def __repr__(self) -> str:
-        mode = "closed" if self._closed else "read-only" if self._read_only else "read-write"
-        return f"<recollect.Collection {str(self._layout.root)!r} ({mode})>"
+        mode = "closed" if self._handle.closed else "read-only" if self._handle.read_only else "read-write"
+        return f"<recollect.Collection {self._path!r} ({mode})>"
 
-    def require_settings(self, *, dimension: int | None, metric: Metric | None, embedder_given: bool) -> None:
-        """Compare what was passed to `open` with what is recorded; an embedder that was given is checked at once.
+    @property
+    def embedder(self) -> Embedder | None:
+        """What embeds texts here, loaded and checked against the contract; None where vectors are brought ready-made.
 
         Raises:
-            InvalidInput, EmbeddingContractError: they differ.
+            EmbeddingContractError, EmbedderFailed, MissingDependency: it cannot be had.
 
         """
-        settings = self._generation.settings
-        for name, given, recorded in (
-            ("dimension", dimension, settings.dimension),
-            ("metric", metric, settings.metric),
-        ):
-            if given is not None and given != recorded:
-                shown = recorded.value if isinstance(recorded, Metric) else recorded
-                raise InvalidInput(
-                    f"{self._layout.root} has {name} {shown}, fixed when it was created; leave {name} out, or create "
-                    "another collection"
-                )
-        if embedder_given:
-            self._embedder.get(settings)
+        self._handle.require_open()
+        return self._embedder.get(self._handle.followed().settings)
+
+    @property
+    def _path(self) -> str:
+        return str(self._handle.root.root)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _add_batch(self, batch: list[Chunk], vectors: Any | None, first: int) -> AddResult:
         checked = check_chunks(batch, first)
-        with self._writing:
-            self._require_writable()
-            settings, store = self._generation.settings, self._generation.store
+        with self._handle.writing:
+            self._handle.require_writable()
+            settings, store = self._handle.generation.settings, self._handle.generation.store
             matrix: FloatMatrix | None = None
             embedder: Embedder | None = None
             if vectors is not None:
@@ -410,12 +350,12 @@ class Collection:
             prepared = prepare(checked, matrix, store=store, embedder=embedder, metric=settings.metric)
             if prepared.chunks:
                 store.put(prepared.chunks, prepared.matrix, prepared.replaced)
-        self._maintainer.consider()
+        self._handle.maintainer.consider()
         return prepared.result
 
     def _retrieve_one(self, query: FloatMatrix, k: int, recall: float) -> list[Hit]:
         """Search the newest view known; only if a commit has come in between, begin a session and search again."""
-        generation = self._generation
+        generation = self._handle.generation
         view = generation.latest
         if view is not None and view.target.count:
             rows, scores = index.search_one(view.target, query[0], k, recall)
@@ -433,7 +373,7 @@ class Collection:
         return self._retrieve(query, k, recall)[0]
 
     def _retrieve(self, queries: FloatMatrix, k: int, recall: float) -> list[list[Hit]]:
-        _, session, view = self._begin()
+        _, session, view = self._handle.begin()
         with session:
             ranked = index.search(view.target, queries, k, recall)
             chunks = session.fetch(sorted({row for rows, _ in ranked for row in rows.tolist()}))
@@ -447,86 +387,17 @@ class Collection:
             ]
         except KeyError as missing:
             raise CollectionDamaged(
-                f"{self._layout.root}: row {missing} is live but holds no chunk; run check(), restore from a backup"
+                f"{self._path}: row {missing} is live but holds no chunk; run check(), restore from a backup"
             ) from None
 
     def _embed_queries(self, queries: list[str]) -> FloatMatrix:
-        settings = self._followed().settings
-        embedder = self._embedder.get(settings)
+        embedder = self.embedder
         if embedder is None:
             raise InvalidInput(
-                "this collection has no embedder: search by vector=, or open it with embedder= (a model's name "
-                "or path, or an Embedder)"
+                "this collection has no embedder: search by vector=, or open it with embedder= (a model's name or "
+                "path, or an Embedder)"
             )
-        return embed(embedder, queries, settings.metric, queries=True)
-
-    def _begin(self) -> tuple[OpenGeneration, Session, View]:
-        """Begin a session on the generation in use; the caller ends it (``with session:``)."""
-        self._require_open()
-        while True:
-            generation = self._followed()
-            try:
-                return generation, *generation.begin()
-            except (CollectionDamaged, CollectionClosed, StorageFailed):
-                # The writer, in this process or another, may have put a new generation in its place meanwhile.
-                if self._closed or self._followed() is generation:
-                    raise
-
-    def _followed(self) -> OpenGeneration:
-        """Return the generation in use; a reader looks whether the writer has put a new one in use."""
-        if self._read_only and self._current_signature() != self._signature:
-            with self._following:
-                signature = self._current_signature()
-                if signature != self._signature:
-                    old = self._generation
-                    self._generation = self._open_generation(self._layout.read_current())
-                    self._signature = signature
-                    old.close()
-        return self._generation
-
-    def _current_signature(self) -> tuple[int, int, int]:
-        try:
-            status = self._layout.current.stat()
-        except FileNotFoundError:
-            raise CollectionDamaged(f"{self._layout.current} is missing; restore from a backup") from None
-        return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
-
-    def _open_generation(self, paths: layout.Generation) -> OpenGeneration:
-        settings = Settings.from_json(layout.read_settings(paths.settings), str(paths.settings))
-        return OpenGeneration(
-            paths, settings, read_only=self._read_only, on_unusable=lambda: self._maintainer.rebuild()
-        )
-
-    def _rewrite(self, embedder: Embedder | None, progress: Progress | None) -> int:
-        self._require_writable()
-        with self._building, self._writing:
-            self._require_writable()
-            old = self._generation
-            dropped = old.store.state.rows - old.store.state.live
-            target = self._layout.next_generation()
-            transfer.rewrite(old, target, embedder=embedder, progress=progress)
-            fresh = self._open_generation(target)
-            self._layout.write_current(target)
-            self._generation = fresh
-            self._maintainer.watch(fresh)
-            old.close()
-            supersede(old.paths)
-            shutil.rmtree(old.paths.root, ignore_errors=True)
-        return dropped
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise CollectionClosed(f"{self._layout.root} was closed through this handle; open it again")
-        if self._process != os.getpid():
-            raise CollectionClosed(
-                f"this handle to {self._layout.root} belongs to process {self._process}, which forked this one; "
-                "open the collection again in the child"
-            )
-
-    def _require_writable(self) -> None:
-        self._require_open()
-        if self._read_only:
-            raise CollectionReadOnly(f"{self._layout.root} was opened with read_only=True; open it without, to write")
+        return embed(embedder, queries, self._handle.generation.settings.metric, queries=True)
 
 
 def _recipe(generation: OpenGeneration, recall: float, factory: str | None) -> index.Recipe:
@@ -544,14 +415,3 @@ def _question(query: Any) -> str:
     if not isinstance(query, str) or not query.strip():
         raise InvalidInput(f"the query is {query!r}; pass a text that is not empty, or vector=")
     return query
-
-
-def _disk(paths: layout.Generation) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    for path in sorted(paths.root.rglob("*")):
-        try:
-            if path.is_file():
-                sizes[str(path.relative_to(paths.root))] = path.stat().st_size
-        except FileNotFoundError:
-            continue  # the WAL comes and goes
-    return sizes

@@ -10,8 +10,9 @@ from typing_extensions import Never
 from recollect import layout
 from recollect.collection import transfer
 from recollect.collection.arguments import refuse_unknown, require_count
-from recollect.collection.embedding import DEFAULT_EMBEDDER, resolve
+from recollect.collection.embedding import DEFAULT_EMBEDDER, LazyEmbedder, resolve
 from recollect.collection.facade import Collection
+from recollect.collection.handle import Handle
 from recollect.contract import Contract, Settings
 from recollect.errors import CollectionExists, InvalidInput
 from recollect.store import supersede
@@ -66,20 +67,44 @@ def open(
     lock = None if read_only else layout.WriterLock(root.lock)
     try:
         if lock is not None:
-            for paths in root.superseded():
-                supersede(paths)
-            root.remove_leftovers()
-        collection = Collection(root, embedder=embedder, read_only=read_only, auto_optimize=auto_optimize, lock=lock)
+            _remove_leftovers(root)
+        lazy = _checked_embedder(root, embedder, dimension=dimension, metric=wanted)
+        return Collection(Handle(root, lock=lock, auto_optimize=auto_optimize), lazy)
     except BaseException:
         if lock is not None:
             lock.release()
         raise
-    try:
-        collection.require_settings(dimension=dimension, metric=wanted, embedder_given=embedder is not None)
-    except BaseException:
-        collection.close()
-        raise
-    return collection
+
+
+def _remove_leftovers(root: layout.Layout) -> None:
+    """Remove what a killed writer left, after telling the readers that may still use it."""
+    for paths in root.superseded():
+        supersede(paths)
+    root.remove_leftovers()
+
+
+def _checked_embedder(
+    root: layout.Layout, embedder: Embedder | str | None, *, dimension: int | None, metric: Metric | None
+) -> LazyEmbedder:
+    """Compare what was passed to `open` with what is recorded; an embedder that was passed is checked at once."""
+    path = root.read_current().settings
+    settings = Settings.from_json(layout.read_settings(path), str(path))
+    _require_settings(settings, dimension=dimension, metric=metric, where=str(root.root))
+    lazy = LazyEmbedder(embedder, str(root.root))
+    if embedder is not None:
+        lazy.get(settings)
+    return lazy
+
+
+def _require_settings(settings: Settings, *, dimension: int | None, metric: Metric | None, where: str) -> None:
+    recorded = {"dimension": settings.dimension, "metric": settings.metric.value}
+    given = {"dimension": dimension, "metric": metric and metric.value}
+    for name, value in given.items():
+        if value is not None and value != recorded[name]:
+            raise InvalidInput(
+                f"{where} has {name} {recorded[name]}, fixed when it was created; leave {name} out, or create "
+                "another collection"
+            )
 
 
 def _metric(metric: Metric | str | None) -> Metric | None:

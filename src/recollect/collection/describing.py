@@ -1,0 +1,41 @@
+"""What there is to tell about a collection."""
+
+from __future__ import annotations
+
+from recollect import layout
+from recollect.collection.handle import Handle
+from recollect.types import CollectionInfo
+
+
+def describe(handle: Handle) -> CollectionInfo:
+    """Collect the facts of `Collection.info`."""
+    generation, session, _ = handle.begin()
+    with session:
+        state = session.state
+    record = generation.record()
+    covered = min(record.rows, state.rows) if record else 0
+    settings = generation.settings
+    return CollectionInfo(
+        path=str(handle.root.root),
+        count=state.live,
+        deleted=state.rows - state.live,
+        tail=state.rows - covered,
+        dimension=settings.dimension,
+        metric=settings.metric,
+        embedder=settings.contract.name if settings.contract else None,
+        index=record.to_info() if record and not record.exact else None,
+        disk=_disk(generation.paths),
+        generation=generation.paths.name,
+        format_version=layout.FORMAT_VERSION,
+    )
+
+
+def _disk(paths: layout.Generation) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for path in sorted(paths.root.rglob("*")):
+        try:
+            if path.is_file():
+                sizes[str(path.relative_to(paths.root))] = path.stat().st_size
+        except FileNotFoundError:
+            continue  # the WAL comes and goes
+    return sizes

@@ -1,0 +1,128 @@
+"""The open files of a collection: which generation is in use, who may write, and what keeps its index."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+
+from recollect import layout
+from recollect.collection import transfer
+from recollect.collection.generation import OpenGeneration, View
+from recollect.collection.maintenance import Maintainer
+from recollect.contract import Settings
+from recollect.errors import CollectionClosed, CollectionDamaged, CollectionReadOnly, StorageFailed
+from recollect.store import Session, supersede
+from recollect.types import Embedder, Progress
+
+
+class Handle:
+    """What a `Collection` stands on.
+
+    Args:
+        root: the directory.
+        lock: the writer's; None for a reader.
+        auto_optimize: build and extend the index in the background.
+
+    Attributes:
+        generation: the one in use, as far as this handle has looked; `followed` looks again.
+        writing: held while the store is written.
+        building: held while an index is built or the collection rewritten; taken before *writing*.
+
+    """
+
+    def __init__(self, root: layout.Layout, *, lock: layout.WriterLock | None, auto_optimize: bool) -> None:
+        self.root = root
+        self.read_only = lock is None
+        self.closed = False
+        self.writing = threading.RLock()
+        self.building = threading.RLock()
+        self._lock = lock
+        self._process = os.getpid()
+        self._following = threading.Lock()
+        self._signature = self._current_signature()
+        self.generation = self._open(root.read_current())
+        self.maintainer = Maintainer(
+            self.generation, writing=self.writing, building=self.building, enabled=auto_optimize and not self.read_only
+        )
+        self.maintainer.consider()
+
+    def begin(self) -> tuple[OpenGeneration, Session, View]:
+        """Begin a session on the generation in use; the caller ends it (``with session:``)."""
+        self.require_open()
+        while True:
+            generation = self.followed()
+            try:
+                return generation, *generation.begin()
+            except (CollectionDamaged, CollectionClosed, StorageFailed):
+                # The writer, in this process or another, may have put a new generation in its place meanwhile.
+                if self.closed or self.followed() is generation:
+                    raise
+
+    def followed(self) -> OpenGeneration:
+        """Return the generation in use; a reader looks whether the writer has put a new one in use."""
+        if self.read_only and self._current_signature() != self._signature:
+            with self._following:
+                signature = self._current_signature()
+                if signature != self._signature:
+                    old = self.generation
+                    self.generation = self._open(self.root.read_current())
+                    self._signature = signature
+                    old.close()
+        return self.generation
+
+    def rewrite(self, embedder: Embedder | None, progress: Progress | None) -> int:
+        """Put a new generation in use, without what was deleted; return how many rows were dropped."""
+        self.require_writable()
+        with self.building, self.writing:
+            self.require_writable()
+            old = self.generation
+            dropped = old.store.state.rows - old.store.state.live
+            target = self.root.next_generation()
+            transfer.rewrite(old, target, embedder=embedder, progress=progress)
+            fresh = self._open(target)
+            self.root.write_current(target)
+            self.generation = fresh
+            self.maintainer.watch(fresh)
+            old.close()
+            supersede(old.paths)
+            shutil.rmtree(old.paths.root, ignore_errors=True)
+        return dropped
+
+    def require_open(self) -> None:
+        """Raise `CollectionClosed` after `close`, and in a forked child."""
+        if self.closed:
+            raise CollectionClosed(f"{self.root.root} was closed through this handle; open it again")
+        if self._process != os.getpid():
+            raise CollectionClosed(
+                f"this handle to {self.root.root} belongs to process {self._process}, which forked this one; "
+                "open the collection again in the child"
+            )
+
+    def require_writable(self) -> None:
+        """Raise `CollectionReadOnly` for a reader, and what `require_open` raises."""
+        self.require_open()
+        if self.read_only:
+            raise CollectionReadOnly(f"{self.root.root} was opened with read_only=True; open it without, to write")
+
+    def close(self) -> None:
+        """Finish a build that is due, and release the files and the lock; doing so twice is no error."""
+        if self.closed or self._process != os.getpid():
+            return
+        self.maintainer.close()
+        with self.building, self.writing:
+            self.closed = True
+            self.generation.close()
+            if self._lock is not None:
+                self._lock.release()
+
+    def _open(self, paths: layout.Generation) -> OpenGeneration:
+        settings = Settings.from_json(layout.read_settings(paths.settings), str(paths.settings))
+        return OpenGeneration(paths, settings, read_only=self.read_only, on_unusable=lambda: self.maintainer.rebuild())
+
+    def _current_signature(self) -> tuple[int, int, int]:
+        try:
+            status = self.root.current.stat()
+        except FileNotFoundError:
+            raise CollectionDamaged(f"{self.root.current} is missing; restore from a backup") from None
+        return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
