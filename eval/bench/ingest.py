@@ -1,0 +1,153 @@
+"""(a) Durable ingest of ready vectors, against the least that could be written."""
+
+from __future__ import annotations
+
+import cProfile
+import os
+import pstats
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import numpy as np
+import orjson
+from measuring import Bench, Figures, Floats, interleave, ratios, spread
+
+import recollect
+from recollect import Chunk
+
+BATCH = 1000
+TARGET = 0.7
+_SCHEMA = "CREATE TABLE chunks(row INTEGER PRIMARY KEY, id TEXT UNIQUE, text TEXT, metadata TEXT)"
+_INSERT = "INSERT INTO chunks(id, text, metadata) VALUES (?,?,?)"
+
+# Where a profiled function's own time belongs: the first entry of which a part is in "file:function".
+_SPLIT = (
+    ("JSON", ("orjson", "preparing.py:_to_json")),
+    ("checksum", ("crc32", "chunks.py:checksum", "'encode' of 'str'")),
+    ("SQLite", ("apsw", "sqlite3", "execute")),
+    ("vector file", ("pwrite", "posix.write", "fdatasync", "posix.open", "vector_file.py")),
+    ("vectors checked and normalised", ("vectors.py", "einsum", "numpy")),
+    ("chunks checked", ("preparing.py", "isascii", "isinstance")),
+    ("waiting for a lock", ("lock",)),
+)
+
+
+def measure(bench: Bench) -> Figures:
+    """Measure rows per second of `Collection.add` and of two bare scripts, in interleaved rounds."""
+    chunks, matrix = bench.data.chunks, bench.data.base
+    closing: list[float] = []
+    rates = interleave(
+        bench.scale.rounds,
+        {
+            "bare, apsw": lambda: _rate(bench, _bare_apsw),
+            "bare, sqlite3": lambda: _rate(bench, _bare_sqlite3),
+            "add": lambda: _rate(bench, _add(True, closing)),
+            "add, auto_optimize=False": lambda: _rate(bench, _add(False, [])),
+        },
+    )
+    bare = [max(pair) for pair in zip(rates["bare, apsw"], rates["bare, sqlite3"], strict=True)]
+    text = sum(len(chunk.text.encode()) for chunk in chunks) / len(chunks)
+    return {
+        "rows": len(chunks),
+        "batch": BATCH,
+        "text_bytes": round(text),
+        "metadata_bytes": round(sum(len(orjson.dumps(chunk.metadata)) for chunk in chunks) / len(chunks)),
+        "rows_per_second": {name: spread(values, 0) for name, values in rates.items()},
+        "ratio_to_faster_bare": {name: ratios(rates[name], bare) for name in rates},
+        "close_seconds_after_add": spread(closing, 2),
+        "target_ratio": TARGET,
+        "split_us_per_row": _split(bench, chunks, matrix),
+    }
+
+
+def _rate(bench: Bench, write: Any) -> float:
+    """Return rows per second of one way to write everything into a fresh directory."""
+    directory = bench.directory / "ingest"
+    directory.mkdir()
+    os.sync()  # what the round before left to be written is not this one's burden
+    try:
+        seconds = write(directory, bench.data.chunks, bench.data.base)
+    finally:
+        shutil.rmtree(directory)
+    return len(bench.data.chunks) / float(seconds)
+
+
+def _add(auto_optimize: bool, closing: list[float]) -> Any:
+    def write(directory: Path, chunks: list[Chunk], matrix: Floats) -> float:
+        with recollect.open(directory / "kb", dimension=matrix.shape[1], auto_optimize=auto_optimize) as kb:
+            started = time.perf_counter()
+            kb.add(chunks, vectors=matrix, batch_size=BATCH)
+            done = time.perf_counter()
+        closing.append(time.perf_counter() - done)
+        return done - started
+
+    return write
+
+
+def _bare_apsw(directory: Path, chunks: list[Chunk], matrix: Floats) -> float:
+    connection = apsw.Connection(str(directory / "chunks.db"))
+    return _bare(connection, connection.execute, connection.executemany, directory, chunks, matrix)
+
+
+def _bare_sqlite3(directory: Path, chunks: list[Chunk], matrix: Floats) -> float:
+    connection = sqlite3.connect(directory / "chunks.db", isolation_level=None)
+    return _bare(connection, connection.execute, connection.executemany, directory, chunks, matrix)
+
+
+def _bare(
+    connection: Any, execute: Any, executemany: Any, directory: Path, chunks: list[Chunk], matrix: Floats
+) -> float:
+    """Append vectors to a file and insert rows, with a sync and a commit per batch; check nothing."""
+    execute("PRAGMA page_size = 8192")  # as the collection has it
+    execute("PRAGMA journal_mode = WAL").fetchall()
+    execute("PRAGMA synchronous = FULL")
+    execute(_SCHEMA)
+    vectors = os.open(directory / "vectors.f32", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        started = time.perf_counter()
+        for batch, part in _batches(chunks, matrix):
+            os.write(vectors, part.data)
+            os.fdatasync(vectors)
+            execute("BEGIN")
+            executemany(_INSERT, [(c.id, c.text, orjson.dumps(c.metadata).decode()) for c in batch])
+            execute("COMMIT")
+        return time.perf_counter() - started
+    finally:
+        os.close(vectors)
+        connection.close()
+
+
+def _batches(chunks: list[Chunk], matrix: Floats) -> Iterator[tuple[list[Chunk], Floats]]:
+    for start in range(0, len(chunks), BATCH):
+        yield chunks[start : start + BATCH], matrix[start : start + BATCH]
+
+
+def _split(bench: Bench, chunks: list[Chunk], matrix: Floats) -> Figures:
+    """Return µs per row by kind of work, by cProfile: it slows Python code down, so read it as shares."""
+    found = {}
+    for name, write in (("add, auto_optimize=False", _add(False, [])), ("bare, apsw", _bare_apsw)):
+        directory = bench.directory / "profile"
+        directory.mkdir()
+        os.sync()
+        profile = cProfile.Profile()
+        profile.enable()
+        write(directory, chunks, matrix)
+        profile.disable()
+        shutil.rmtree(directory)
+        found[name] = _by_kind(profile, len(chunks))
+    return found
+
+
+def _by_kind(profile: cProfile.Profile, rows: int) -> Figures:
+    times: dict[str, float] = dict.fromkeys([kind for kind, _ in _SPLIT] + ["the rest"], 0.0)
+    for (file, _, function), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        label = f"{Path(file).name}:{function}"
+        times[next((kind for kind, parts in _SPLIT if any(part in label for part in parts)), "the rest")] += own
+    return {kind: round(seconds / rows * 1e6, 2) for kind, seconds in times.items()} | {
+        "all": round(float(np.sum(list(times.values()))) / rows * 1e6, 2)
+    }

@@ -1,0 +1,55 @@
+"""Open a collection and search once, in this fresh process, and print what it took as JSON. Run by opening.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import recollect
+from recollect.index.faiss_library import load_faiss
+
+
+def memory() -> dict[str, float]:
+    """Return MiB: resident; private and dirty or anonymous, i.e. not reclaimable without swap."""
+    found = {}
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
+        name, value, *_ = line.split()
+        found[name.rstrip(":")] = int(value) / 1024
+    return {"rss": found["Rss"], "anonymous": found["Anonymous"]}
+
+
+def main(path: str, queries_path: str, read_only: bool) -> None:
+    """Measure: everything is imported and the question is at hand before the clock starts."""
+    load_faiss()
+    queries = np.load(queries_path)
+    before = memory()
+    started = time.perf_counter()
+    kb = recollect.open(path, read_only=read_only)
+    opened = time.perf_counter()
+    kb.search(vector=queries[0], k=10)
+    searched = time.perf_counter()
+    after = memory()
+    for query in queries:
+        kb.search(vector=query, k=10)
+    later = memory()
+    kb.close()
+    print(
+        json.dumps(
+            {
+                "open_s": opened - started,
+                "first_search_s": searched - opened,
+                "both_s": searched - started,
+                "before": before,
+                "after": after,
+                "later": later,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3] == "read_only")

@@ -1,0 +1,164 @@
+"""(b) What `search` costs beyond FAISS itself, and where the time goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import numpy as np
+import orjson
+from measuring import Bench, Figures, Floats, K, interleave, p50, spread
+
+import recollect
+from recollect import Chunk, Collection, Hit, Metric
+from recollect.collection.facade import DEFAULT_RECALL
+from recollect.index import exact
+from recollect.index.faiss_library import threads
+from recollect.index.search import Searcher, Target, _knobs
+from recollect.vectors import to_query
+
+TARGET_US = 100
+_SELECT = (
+    f"WITH wanted(row) AS (VALUES {','.join(['(?)'] * K)}) "
+    "SELECT id, text, metadata FROM wanted CROSS JOIN chunks USING (row)"
+)
+
+
+def measure(bench: Bench) -> Figures:
+    """Measure p50 per block of queries: FAISS bare, a minimal sketch, and `search`, in interleaved rounds."""
+    path, _ = bench.collection()
+    queries = bench.data.queries[: bench.scale.queries]
+    with recollect.open(path) as kb, recollect.open(path, read_only=True) as reader:
+        kb.search(vector=queries[0], k=K)
+        reader.search(vector=queries[0], k=K)
+        generation = kb._handle.generation
+        view = generation.latest
+        assert view is not None  # a search has just made it
+        bare = Bare(view.target)
+        database = generation.paths.database
+        sketch = Sketch(bare, view.target.matrix, database)
+        try:
+            blocks = _blocks(bench.scale.rounds, kb, reader, bare, sketch, queries)
+        finally:
+            sketch.close()
+        stages = [_stages(kb, queries) for _ in range(bench.scale.rounds)]
+    return _figures(blocks, stages, bare)
+
+
+class Bare:
+    """The collection's own FAISS index, searched without Recollect: the same parameters, one thread."""
+
+    def __init__(self, target: Target) -> None:
+        assert isinstance(target.searcher, Searcher)
+        self.count, self.params = _knobs(target, target.searcher, K, DEFAULT_RECALL)
+        self.searcher = target.searcher
+        self.index = target.searcher.index
+
+    def block(self, queries: Floats) -> float:
+        """Return p50 through FAISS's Python interface, as a user of FAISS would search."""
+        with threads(1):
+            return p50(lambda query: self.index.search(query[None], self.count, params=self.params), queries)
+
+    def direct(self, query: Floats) -> Any:
+        """Search through its C interface with buffers that are kept: the least that is possible."""
+        return self.searcher.search_one(query, self.count, self.params)
+
+
+class Sketch:
+    """The floor: FAISS, exact scores from a mapped file, one SELECT of ten rows, JSON; no checks, no types."""
+
+    def __init__(self, bare: Bare, matrix: Floats, database: Path) -> None:
+        self._bare = bare
+        self._matrix = matrix
+        self._connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+        self._connection.pragma("mmap_size", 1 << 31)
+
+    def search(self, query: Floats) -> list[tuple[Any, ...]]:
+        """Return (id, text, metadata, score) of the ten best."""
+        rows = self._bare.direct(query)
+        scores = self._matrix.take(rows, axis=0) @ query
+        order = np.argsort(-scores)[:K]
+        found: list[Any] = self._connection.execute(_SELECT, rows[order].tolist()).fetchall()
+        return [
+            (chunk_id, text, orjson.loads(metadata), score)
+            for (chunk_id, text, metadata), score in zip(found, scores[order].tolist(), strict=True)
+        ]
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+
+def _blocks(
+    rounds: int, kb: Collection, reader: Collection, bare: Bare, sketch: Sketch, queries: Floats
+) -> dict[str, list[float]]:
+    return interleave(
+        rounds,
+        {
+            "FAISS bare, its Python interface": lambda: bare.block(queries),
+            "FAISS bare, its C interface": lambda: p50(bare.direct, queries),
+            "sketch": lambda: p50(sketch.search, queries),
+            "search": lambda: p50(lambda query: kb.search(vector=query, k=K), queries),
+            "search, read_only=True": lambda: p50(lambda query: reader.search(vector=query, k=K), queries),
+        },
+    )
+
+
+def _stages(kb: Collection, queries: Floats) -> dict[str, float]:
+    """Return the median µs of each step of a search, taken one after the other for each query."""
+    generation = kb._handle.generation
+    view = generation.latest
+    assert view is not None
+    target, clock = view.target, time.perf_counter_ns
+    searcher = target.searcher
+    assert searcher is not None
+    count, params = _knobs(target, searcher, K, DEFAULT_RECALL)
+    times = []
+    for query in queries:
+        marks = [clock()]
+        checked = to_query(query, dimension=len(query), metric=target.metric)[0]
+        marks.append(clock())
+        found = searcher.search_one(checked, count, params)
+        marks.append(clock())
+        scores = exact.scores_of(target.matrix, found, checked, target.metric)
+        marks.append(clock())
+        rows, best = exact.best(found, scores, K, target.metric)
+        marks.append(clock())
+        records = generation.store.fetch_at(view.seq, rows.tolist())
+        marks.append(clock())
+        _hits(records or [], best.tolist())
+        marks.append(clock())
+        times.append(np.diff(marks))
+    names = ("query checked", "FAISS", "exact scores", "ten best", "ten rows from SQLite", "hits made, JSON parsed")
+    return dict(zip(names, (np.median(np.array(times), axis=0) / 1000).tolist(), strict=True))
+
+
+def _hits(records: Sequence[tuple[Any, ...]], scores: list[float]) -> list[Hit]:
+    return [
+        Hit(Chunk(record[0], record[1], orjson.loads(record[2])), score, rank)
+        for rank, (record, score) in enumerate(zip(records, scores, strict=True), 1)
+    ]
+
+
+def _figures(blocks: dict[str, list[float]], stages: list[dict[str, float]], bare: Bare) -> Figures:
+    search = blocks["search"]
+
+    def beyond(name: str) -> Figures:
+        return spread([a - b for a, b in zip(search, blocks[name], strict=True)])
+
+    steps = {name: spread([stage[name] for stage in stages]) for name in stages[0]}
+    rest = np.median(search) - sum(step["median"] for step in steps.values())
+    return {
+        "recall": DEFAULT_RECALL,
+        "metric": Metric.COSINE.value,
+        "candidates": bare.count,
+        "nprobe": getattr(bare.params, "nprobe", None),
+        "p50_us": {name: spread(values) for name, values in blocks.items()},
+        "search_beyond_us": {name: beyond(name) for name in list(blocks)[:3]},
+        "target_us": TARGET_US,
+        "steps_us": steps,
+        "calls_and_checks_us": round(float(rest), 1),
+    }
