@@ -1,0 +1,6 @@
+"""Ingestion: files are found, read as records, split into chunks, and the collection brought up to date with them."""
+
+from recollect.ingestion.finding import Skipped, find_files
+from recollect.ingestion.ingesting import IngestResult, ingest
+
+__all__ = ["IngestResult", "Skipped", "find_files", "ingest"]

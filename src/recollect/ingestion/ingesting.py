@@ -1,0 +1,199 @@
+"""The verb: bring a collection up to date with files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+
+from recollect.collection import Collection
+from recollect.errors import InvalidInput
+from recollect.ingestion.finding import Found, Paths, Skipped, SourceFile, find_files
+from recollect.ingestion.reading import read
+from recollect.ingestion.records import DEFAULT_ID_FIELD, Fields, Record
+from recollect.ingestion.splitting import Splitter
+from recollect.types import Chunk, Progress
+
+_DELETED_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """What one `ingest` did.
+
+    Attributes:
+        files: that were read.
+        added, updated, unchanged, embedded: as in `AddResult`, in chunks.
+        removed: chunks that their files no longer yield, or, with *prune*, whose files have vanished.
+        skipped: files that are not read, and documents and records without text.
+
+    """
+
+    files: int
+    added: int
+    updated: int
+    unchanged: int
+    embedded: int
+    removed: int
+    skipped: Sequence[Skipped]
+
+
+def ingest(
+    collection: Collection,
+    paths: Paths,
+    *,
+    text_field: str = "text",
+    id_field: str = DEFAULT_ID_FIELD,
+    max_tokens: int | None = None,
+    overlap: int | None = None,
+    prune: bool = False,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> IngestResult:
+    """Read files, split what is long, and store the chunks; a second run embeds and writes only what has changed.
+
+    The id of a chunk is ``{source}#{hash of its text}``, with ``-2``, ``-3`` for the same text again in one source; a
+    record with an id of its own keeps it, or is ``{id}#{hash}`` where it is split. The metadata is ``source``, by which
+    a file's chunks are known (see `SourceFile`), ``start``, the character at which a piece of a split text begins, and
+    the record's other fields; its own ``source`` and ``start`` are kept as ``record_source`` and ``record_start``.
+
+    What is new is stored first and what is stale deleted last, so that a run that is broken off leaves no document
+    missing; the next one completes it.
+
+    Args:
+        collection: open for writing, with an embedder.
+        paths: files and folders; a folder is known by its name, wherever it lies.
+        text_field, id_field: of the records in .jsonl, .csv and .parquet. The default id field may be missing.
+        max_tokens, overlap: see `Splitter`.
+        prune: delete also the chunks of files that have vanished from the folders.
+        batch_size: chunks per commit.
+        progress: called as by `Collection.add`; the total is unknown.
+
+    Raises:
+        InvalidInput: before anything is stored for what can be told by the paths; for the contents of a file, chunks
+            of the batches before are stored, and nothing is deleted.
+        MissingDependency: run ``pip install 'recollect[ingest]'``.
+        CollectionReadOnly, CollectionClosed, StorageFailed, EmbedderFailed, EmbeddingContractError.
+
+    """
+    if text_field == id_field:
+        raise InvalidInput(f"text_field and id_field are both {text_field!r}; they are two fields")
+    found = find_files(paths, leave_out=Path(collection.info().path))
+    if prune:
+        _require_contents(found)
+    embedder = collection.embedder
+    if embedder is None:
+        raise InvalidInput(
+            "this collection has no embedder, so texts cannot be ingested; open it with embedder=, or add chunks with "
+            "ready vectors"
+        )
+    run = _Run(Fields(text_field, id_field), Splitter(embedder, max_tokens=max_tokens, overlap=overlap), found)
+    was_empty = collection.count() == 0
+    done = collection.add(run.chunks(), batch_size=batch_size, progress=progress)
+    removed = 0 if was_empty else _delete(collection, run.stale(collection, prune=prune))
+    return IngestResult(
+        files=len(found.files),
+        added=done.added,
+        updated=done.updated,
+        unchanged=done.unchanged,
+        embedded=done.embedded,
+        removed=removed,
+        skipped=tuple(found.skipped + run.skipped),
+    )
+
+
+class _Run:
+    """One pass over the files: the chunks they yield, and what was seen on the way."""
+
+    def __init__(self, fields: Fields, splitter: Splitter, found: Found) -> None:
+        self.skipped: list[Skipped] = []
+        self._fields = fields
+        self._splitter = splitter
+        self._found = found
+        self._places: dict[str, str] = {}  # chunk id → where it comes from
+        self._split: dict[str, str] = {}  # a split record's own id → where it comes from
+
+    def chunks(self) -> Iterator[Chunk]:
+        for file in self._found.files:
+            empty: list[str] = []
+            repeated: Counter[str] = Counter()
+            for record in read(file, self._fields):
+                made = list(self._chunks_of(record, file, repeated))
+                if not made:
+                    empty.append(record.place)
+                yield from made
+            self.skipped += _without_text(file, empty)
+
+    def stale(self, stored: Iterable[Chunk], *, prune: bool) -> list[str]:
+        """Return the ids of chunks that came from these files, or with *prune* folders, and no longer do."""
+        sources = {file.source for file in self._found.files}
+        folders = tuple(self._found.folders) if prune else ()
+        return [chunk.id for chunk in stored if chunk.id not in self._places and _is_of(chunk, sources, folders)]
+
+    def _chunks_of(self, record: Record, file: SourceFile, repeated: Counter[str]) -> Iterator[Chunk]:
+        pieces = self._splitter.split(record.text, markdown=file.suffix == ".md")
+        metadata = {"source": file.source, **record.metadata}
+        if len(pieces) == 1:
+            text = pieces[0][1]
+            chunk_id = record.id or _numbered(file.source, text, repeated)
+            yield Chunk(self._claimed(chunk_id, record.place), text, metadata)
+            return
+        if record.id is not None:
+            repeated = Counter()  # a second record of that id is an error, not its continuation
+            if pieces:
+                self._require_free(record.id, record.place)
+                self._split[record.id] = record.place
+        for start, text in pieces:
+            chunk_id = _numbered(record.id or file.source, text, repeated)
+            yield Chunk(self._claimed(chunk_id, record.place), text, {**metadata, "start": start})
+
+    def _claimed(self, chunk_id: str, place: str) -> str:
+        self._require_free(chunk_id, place)
+        self._places[chunk_id] = place
+        return chunk_id
+
+    def _require_free(self, chunk_id: str, place: str) -> None:
+        other = self._places.get(chunk_id) or self._split.get(chunk_id)
+        if other is not None:
+            raise InvalidInput(f"{other} and {place} have the same id {chunk_id!r}; ids are unique: change one of them")
+
+
+def _numbered(stem: str, text: str, repeated: Counter[str]) -> str:
+    name = f"{stem}#{blake2b(text.encode(), digest_size=8).hexdigest()}"
+    repeated[name] += 1
+    return name if repeated[name] == 1 else f"{name}-{repeated[name]}"
+
+
+def _without_text(file: SourceFile, places: list[str]) -> list[Skipped]:
+    if not places:
+        return []
+    if places[0] == str(file.path):
+        return [Skipped(file.source, "is empty")]
+    lines = ", ".join(place.rpartition(":")[2] for place in places[:5]) + (", …" if len(places) > 5 else "")
+    return [Skipped(file.source, f"has no text in {len(places)} of its records ({lines})")]
+
+
+def _require_contents(found: Found) -> None:
+    """Refuse to prune by a folder that yields nothing: more likely not mounted, or mistyped, than really emptied."""
+    for prefix, folder in found.folders.items():
+        if not any(file.source.startswith(prefix) for file in found.files):
+            raise InvalidInput(
+                f"{folder} holds no file that is read, so prune would delete everything that ever came from it; is it "
+                "the right folder? To delete those chunks on purpose, name their ids to delete"
+            )
+
+
+def _is_of(chunk: Chunk, sources: set[str], folders: tuple[str, ...]) -> bool:
+    source = chunk.metadata.get("source")
+    return isinstance(source, str) and (source in sources or source.startswith(folders))
+
+
+def _delete(collection: Collection, ids: list[str]) -> int:
+    waiting = iter(ids)
+    removed = 0
+    while block := list(islice(waiting, _DELETED_AT_ONCE)):
+        removed += collection.delete(ids=block)
+    return removed

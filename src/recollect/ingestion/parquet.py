@@ -1,0 +1,76 @@
+"""Parquet files → records, in batches, through pyarrow."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from recollect.errors import InvalidInput, MissingDependency
+from recollect.ingestion.records import Fields, Record, require_fields, to_record
+
+_ROWS = 1024  # held in memory at a time
+
+
+def read_parquet(path: Path, fields: Fields) -> Iterator[Record]:
+    """Read the rows of a Parquet file.
+
+    Dates and times become ISO 8601 strings, decimals, durations and UUIDs strings, maps lists of pairs. Bytes, NaN and
+    infinities are refused: JSON has nothing for them.
+
+    Raises:
+        InvalidInput: with file and row, counted from 1.
+        MissingDependency: pyarrow is not installed.
+
+    """
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise MissingDependency(f"{path} needs pyarrow; run: pip install 'recollect[ingest]' [{error}]") from error
+    number = 0
+    try:
+        with ParquetFile(path) as file:
+            names = list(file.schema_arrow.names)
+            if len(set(names)) != len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise InvalidInput(f"{path}: two columns are named {twice!r}; rename one")
+            require_fields(names, str(path), fields)
+            for batch in file.iter_batches(batch_size=_ROWS):
+                for row in batch.to_pylist():
+                    number += 1
+                    place = f"{path}:{number}"
+                    yield to_record({key: _to_json(value, key, place) for key, value in row.items()}, place, fields)
+    except InvalidInput:
+        raise
+    except (pyarrow.ArrowException, ValueError) as error:
+        # ValueError: nanoseconds, for which Python has no type; with pandas installed there is one.
+        after = f" after row {number}" if number else ""
+        raise InvalidInput(
+            f"{path} cannot be read{after}: {error}. Write the file anew, with times in microseconds if that is it"
+        ) from error
+
+
+def _to_json(value: Any, column: str, place: str) -> Any:
+    """Turn a value into what JSON can keep."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidInput(f"{place}: {column!r} is {value}, which JSON cannot keep; use null or leave it out")
+        return value
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, (decimal.Decimal, datetime.timedelta, uuid.UUID)):
+        return str(value)
+    if isinstance(value, bytes):
+        raise InvalidInput(
+            f"{place}: {column!r} holds bytes, which JSON cannot keep; leave the column out, or decode it"
+        )
+    if isinstance(value, dict):
+        return {key: _to_json(item, column, place) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(item, column, place) for item in value]
+    return value

@@ -1,0 +1,115 @@
+"""One record of a file: a whole document, a line, a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recollect.errors import InvalidInput
+
+DEFAULT_ID_FIELD = "id"
+
+# Ingestion's own keys in a chunk's metadata. A record's field of that name is kept under the other one.
+_TAKEN = {"source": "record_source", "start": "record_start"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The names of the fields that are not metadata.
+
+    Attributes:
+        text: must be in every record.
+        id: the record's own id; the default need not be there, another must.
+
+    """
+
+    text: str = "text"
+    id: str = DEFAULT_ID_FIELD
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What becomes one chunk, or several if it is long.
+
+    Attributes:
+        place: file and line, for messages.
+        text: may be empty; then it gives no chunk.
+        id: the record's own; None where it has none.
+        metadata: its other fields.
+
+    """
+
+    place: str
+    text: str
+    id: str | None
+    metadata: Mapping[str, Any]
+
+
+def to_record(values: Mapping[str, Any], place: str, fields: Fields) -> Record:
+    """Make a record of named values; null is no text, and null or "" no id.
+
+    Raises:
+        InvalidInput: a field is missing, or has a type that is no text or id.
+
+    """
+    require_fields(values, place, fields)
+    text, own = values[fields.text], values.get(fields.id)
+    if text is not None and not isinstance(text, str):
+        raise InvalidInput(
+            f"{place}: the field {fields.text!r} is {_kind(text)}, not text; name the one that holds the text with "
+            f"text_field (--text-field): {_listed(values)}"
+        )
+    if own is not None and (isinstance(own, bool) or not isinstance(own, (str, int))):
+        raise InvalidInput(
+            f"{place}: the field {fields.id!r} is {_kind(own)}; an id is a string or an integer. Name another with "
+            "id_field (--id-field)"
+        )
+    _require_unicode(text or "", place)
+    rest = {key: value for key, value in values.items() if key not in (fields.text, fields.id)}
+    return Record(place, text or "", None if own in (None, "") else str(own), _without_taken(rest, place))
+
+
+def require_fields(names: Mapping[str, Any] | list[str], place: str, fields: Fields) -> None:
+    """Refuse a record, or a header, without the fields that must be there.
+
+    Raises:
+        InvalidInput: names the fields that are.
+
+    """
+    wanted = {"text_field (--text-field)": fields.text}
+    if fields.id != DEFAULT_ID_FIELD:
+        wanted["id_field (--id-field)"] = fields.id
+    for option, name in wanted.items():
+        if name not in names:
+            raise InvalidInput(f"{place}: no field {name!r}; name one of these with {option}: {_listed(names)}")
+
+
+def _require_unicode(text: str, place: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{place}: the text holds a lone surrogate at position {error.start}, which is no Unicode text; decode the "
+            "source with errors='replace'"
+        ) from None
+
+
+def _without_taken(values: dict[str, Any], place: str) -> dict[str, Any]:
+    for taken, other in _TAKEN.items():
+        if taken in values:
+            if other in values:
+                raise InvalidInput(
+                    f"{place}: has both the fields {taken!r}, which would be kept as {other!r}, and {other!r}; "
+                    "rename one"
+                )
+            values[other] = values.pop(taken)
+    return values
+
+
+def _listed(names: Mapping[str, Any] | list[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "there are none"
+
+
+def _kind(value: Any) -> str:
+    return f"{value!r:.40} ({type(value).__name__})"

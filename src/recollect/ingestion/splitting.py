@@ -1,0 +1,106 @@
+"""Long texts → pieces that fit the embedder, cut where the text itself pauses."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from recollect.errors import InvalidInput, MissingDependency
+from recollect.types import Embedder
+
+DEFAULT_TOKENS = 512
+"""Longest piece by default, where the embedder takes more: one vector for pages of text finds none of them well."""
+
+DEFAULT_CHARACTERS = 1000
+"""Longest piece by default where the embedder has no tokenizer."""
+
+Piece: TypeAlias = "tuple[int, str]"
+"""Where it begins, in characters, and its text, without the white space around it."""
+
+
+class Splitter:
+    """Cuts texts at paragraphs where it can, else at sentences, else at words.
+
+    Args:
+        embedder: with ``tokenizer`` (a ``tokenizers.Tokenizer``) and ``max_tokens``, pieces are measured in its tokens,
+            its special tokens and passage prompt included; without ``tokenizer``, in characters.
+        max_tokens: longest piece; default: what the embedder takes, at most 512 tokens, or 1,000 characters.
+        overlap: the most that the end of a piece is repeated in the next, in the same unit; whole sentences or
+            paragraphs only. Default: a tenth.
+
+    Raises:
+        InvalidInput: lengths that cannot be, or more tokens than the embedder takes.
+        MissingDependency: semantic-text-splitter is not installed.
+
+    """
+
+    def __init__(self, embedder: Embedder, *, max_tokens: int | None = None, overlap: int | None = None) -> None:
+        _require_length("max_tokens", max_tokens, 1)
+        _require_length("overlap", overlap, 0)
+        tokenizer = getattr(embedder, "tokenizer", None)
+        if tokenizer is None:
+            self.capacity = max_tokens or DEFAULT_CHARACTERS
+        else:
+            self.capacity = _tokens_left(embedder, tokenizer, max_tokens)
+        self.overlap = self.capacity // 10 if overlap is None else overlap
+        if self.overlap >= self.capacity:
+            raise InvalidInput(
+                f"overlap is {self.overlap}, but only {self.capacity} fit in a piece; choose a smaller overlap or a "
+                "larger max_tokens"
+            )
+        plain, markdown = _engines()
+        self._plain = self._made(plain, embedder, tokenizer)
+        self._markdown = self._made(markdown, embedder, tokenizer)
+
+    def split(self, text: str, *, markdown: bool = False) -> list[Piece]:
+        """Cut a text into pieces; one that fits is one piece, white space alone is none.
+
+        Args:
+            text: of any length.
+            markdown: cut at headings, lists and code blocks too.
+
+        """
+        engine = self._markdown if markdown else self._plain
+        return [(start, piece) for start, piece in engine.chunk_indices(text)]
+
+    def _made(self, engine: Any, embedder: Embedder, tokenizer: Any | None) -> Any:
+        if tokenizer is None:
+            return engine(self.capacity, self.overlap)
+        try:
+            return engine.from_huggingface_tokenizer(tokenizer, self.capacity, self.overlap)
+        except (AttributeError, TypeError) as error:
+            raise InvalidInput(
+                f"the tokenizer of {embedder.name!r} is a {type(tokenizer).__name__}; ingestion needs a "
+                "tokenizers.Tokenizer, or none at all to count characters"
+            ) from error
+
+
+def _engines() -> tuple[Any, Any]:
+    try:
+        from semantic_text_splitter import MarkdownSplitter, TextSplitter
+    except ImportError as error:
+        raise MissingDependency(
+            f"ingestion needs semantic-text-splitter; run: pip install 'recollect[ingest]' [{error}]"
+        ) from error
+    return TextSplitter, MarkdownSplitter
+
+
+def _tokens_left(embedder: Embedder, tokenizer: Any, wanted: int | None) -> int:
+    """Return the tokens a piece may have beside the special tokens and the passage prompt."""
+    limit = getattr(embedder, "max_tokens", None)
+    if wanted is not None and limit is not None and wanted > limit:
+        raise InvalidInput(
+            f"max_tokens is {wanted}, but {embedder.name!r} cuts texts off after {limit} tokens; choose at most {limit}"
+        )
+    whole = wanted or min(limit or DEFAULT_TOKENS, DEFAULT_TOKENS)
+    prompt = getattr(embedder, "passage_prompt", "") or ""
+    used: int = len(tokenizer.encode(prompt).ids)  # special tokens included
+    if used >= whole:
+        raise InvalidInput(
+            f"max_tokens is {whole}, but special tokens and prompt of {embedder.name!r} take {used}; choose more"
+        )
+    return whole - used
+
+
+def _require_length(name: str, value: Any, least: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise InvalidInput(f"{name} is {value!r}; it must be an integer of at least {least}")
