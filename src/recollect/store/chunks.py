@@ -52,6 +52,7 @@ class Store:
         self._dimension = dimension
         self._pool = SessionPool(paths.database)
         self._writer = None if read_only else schema.connect(paths.database, read_only=False)
+        self._unsettled = False  # a transaction has begun, and what it came to is not yet in `_state`
         try:
             with self.session() as session:
                 self._state = session.state
@@ -88,6 +89,7 @@ class Store:
 
     def existing(self, ids: Sequence[str]) -> dict[str, StoredChunk]:
         """Return what is stored under these ids, as the writer sees it."""
+        self._settle()
         if self._state.live == 0:
             return {}
         with self._errors():
@@ -105,6 +107,7 @@ class Store:
             StorageFailed: nothing was stored.
 
         """
+        self._settle()
         first = self._state.rows
         vector_file.append(self._paths.vectors, matrix, first)
         records = [
@@ -153,12 +156,27 @@ class Store:
         assert self._writer is not None  # the facade refuses writes through read-only and closed handles
         return self._writer
 
+    def _settle(self) -> None:
+        """Learn what became of a transaction that was cut short, e.g. by Ctrl-C during or after its COMMIT.
+
+        Without this the next put would take its rows, and overwrite their vectors.
+        """
+        if not self._unsettled:
+            return
+        with self._errors():
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._state = read_state(self._connection)
+            self._unsettled = False
+
     @contextmanager
     def _transaction(self) -> Iterator[apsw.Connection]:
+        self._settle()
         connection = self._connection
+        self._unsettled = True
         with self._errors():
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
@@ -167,6 +185,7 @@ class Store:
                     connection.execute("ROLLBACK")
                 raise
             self._state = read_state(connection)
+            self._unsettled = False
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
