@@ -63,6 +63,8 @@ class OpenGeneration:
         self._lock = threading.Lock()
         self._view: View | None = None
         self._adopted: dict[str, Searcher] = {}
+        if not read_only:
+            self._remove_unrecorded()
 
     @property
     def latest(self) -> View | None:
@@ -174,6 +176,14 @@ class OpenGeneration:
         # A writer may have replaced the index, and removed its file, since our session began.
         with self.store.session() as session:
             return session.state.snapshot == name
+
+    def _remove_unrecorded(self) -> None:
+        """Remove indexes that a killed writer has written and not recorded, or replaced and not removed."""
+        with self.store.session() as session:
+            recorded = session.state.snapshot
+        for path in self.paths.index.glob("snapshot-*"):
+            if path.name != recorded:
+                path.unlink(missing_ok=True)
 
     def record(self) -> Record | None:
         """Return the record of the index in use, if there is one and it can be read."""

@@ -67,6 +67,8 @@ def rewrite(
         settings = Settings(embedder.dimension, settings.metric, Contract.of(embedder))
     scratch = layout.Generation(target.root.with_name(target.name + ".new"))
     with layout.storage_errors(scratch.root, "write"):
+        # The target is there when an attempt before was cut short after its rename, and CURRENT does not name it.
+        shutil.rmtree(target.root, ignore_errors=True)
         shutil.rmtree(scratch.root, ignore_errors=True)
     try:
         _lay_out(scratch, settings)
