@@ -48,8 +48,8 @@ class Splitter:
                 "larger max_tokens"
             )
         plain, markdown = _engines()
-        self._plain = self._made(plain, embedder, tokenizer)
-        self._markdown = self._made(markdown, embedder, tokenizer)
+        self._plain = self._made(plain, tokenizer)
+        self._markdown = self._made(markdown, tokenizer)
 
     def split(self, text: str, *, markdown: bool = False) -> list[Piece]:
         """Cut a text into pieces; one that fits is one piece, white space alone is none.
@@ -62,16 +62,10 @@ class Splitter:
         engine = self._markdown if markdown else self._plain
         return [(start, piece) for start, piece in engine.chunk_indices(text)]
 
-    def _made(self, engine: Any, embedder: Embedder, tokenizer: Any | None) -> Any:
+    def _made(self, engine: Any, tokenizer: Any | None) -> Any:
         if tokenizer is None:
             return engine(self.capacity, self.overlap)
-        try:
-            return engine.from_huggingface_tokenizer(tokenizer, self.capacity, self.overlap)
-        except (AttributeError, TypeError) as error:
-            raise InvalidInput(
-                f"the tokenizer of {embedder.name!r} is a {type(tokenizer).__name__}; ingestion needs a "
-                "tokenizers.Tokenizer, or none at all to count characters"
-            ) from error
+        return engine.from_huggingface_tokenizer(tokenizer, self.capacity, self.overlap)
 
 
 def _engines() -> tuple[Any, Any]:
@@ -86,6 +80,11 @@ def _engines() -> tuple[Any, Any]:
 
 def _tokens_left(embedder: Embedder, tokenizer: Any, wanted: int | None) -> int:
     """Return the tokens a piece may have beside the special tokens and the passage prompt."""
+    if not (hasattr(tokenizer, "encode") and hasattr(tokenizer, "to_str")):
+        raise InvalidInput(
+            f"the tokenizer of {embedder.name!r} is a {type(tokenizer).__name__}; ingestion needs a "
+            "tokenizers.Tokenizer, or none at all to count characters"
+        )
     limit = getattr(embedder, "max_tokens", None)
     if wanted is not None and limit is not None and wanted > limit:
         raise InvalidInput(

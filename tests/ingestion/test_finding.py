@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from recollect import InvalidInput
+from recollect.ingestion.finding import find_files
+
+
+def write(path: Path, text: str = "words") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def sources(*paths: Path | str) -> list[str]:
+    return [file.source for file in find_files(paths).files]
+
+
+def test_folders_are_walked_in_sorted_order(tmp_path: Path) -> None:
+    """Files of a folder and of those beneath come by name, under the folder's own name."""
+    for name in ("b.txt", "a.md", "Z.csv", "sub/deep/c.jsonl", "sub/a.parquet"):
+        write(tmp_path / "docs" / name)
+    assert sources(tmp_path / "docs") == [
+        "docs/Z.csv",
+        "docs/a.md",
+        "docs/b.txt",
+        "docs/sub/a.parquet",
+        "docs/sub/deep/c.jsonl",
+    ]
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+    """What begins with a dot is neither read nor reported."""
+    write(tmp_path / "docs/.secret.txt")
+    write(tmp_path / "docs/.git/notes.txt")
+    write(tmp_path / "docs/seen.txt")
+    found = find_files(tmp_path / "docs")
+    assert [file.source for file in found.files] == ["docs/seen.txt"]
+    assert not found.skipped
+
+
+@pytest.mark.parametrize("way", ["docs", "./docs/", "docs/sub/..", "../{parent}/docs"])
+def test_a_source_does_not_depend_on_how_the_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """However a path leads to a folder, its files have the same sources."""
+    write(tmp_path / "docs/sub/a.txt")
+    monkeypatch.chdir(tmp_path)
+    assert sources(way.format(parent=tmp_path.name)) == ["docs/sub/a.txt"]
+
+
+def test_the_current_folder_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`.` gives the same sources as the folder's name from above."""
+    write(tmp_path / "docs/a.txt")
+    monkeypatch.chdir(tmp_path / "docs")
+    assert sources(".") == ["docs/a.txt"]
+
+
+def test_a_named_file_is_known_by_its_name(tmp_path: Path) -> None:
+    """A file's source is its name, and a suffix in capitals is the same suffix."""
+    assert sources(write(tmp_path / "far/away/NOTES.TXT")) == ["NOTES.TXT"]
+
+
+def test_another_suffix_is_reported_in_a_folder_and_refused_when_named(tmp_path: Path) -> None:
+    """A file that cannot be read is listed with the reason; naming it is an error."""
+    pdf = write(tmp_path / "docs/paper.pdf")
+    write(tmp_path / "docs/Makefile")
+    skipped = {one.source: one.reason for one in find_files(tmp_path / "docs").skipped}
+    assert skipped["docs/paper.pdf"] == "has the suffix '.pdf'; what is read is .txt .md .jsonl .csv .parquet"
+    assert skipped["docs/Makefile"].startswith("has no suffix")
+    with pytest.raises(InvalidInput, match=r"paper\.pdf has the suffix '\.pdf'"):
+        find_files([pdf])
+
+
+def test_a_missing_path_is_refused_before_the_others_are_looked_at(tmp_path: Path) -> None:
+    """One mistyped path among good ones is an error that names it."""
+    write(tmp_path / "docs/a.txt")
+    with pytest.raises(InvalidInput, match=re.escape(f"{tmp_path / 'dosc'} does not exist")):
+        find_files([tmp_path / "docs", tmp_path / "dosc"])
+
+
+def test_no_path_is_refused() -> None:
+    """An empty list of paths is a mistake, not an empty success."""
+    with pytest.raises(InvalidInput, match="no path"):
+        find_files([])
+
+
+def test_folders_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Two folders whose files would be taken for each other's are an error naming both."""
+    one, other = write(tmp_path / "a/docs/x.txt").parent, write(tmp_path / "b/docs/y.txt").parent
+    with pytest.raises(InvalidInput, match=f"{one} and {other} have the same name"):
+        find_files([one, other])
+
+
+def test_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Two named files that would have the same source are an error naming both."""
+    one, other = write(tmp_path / "a/x.txt"), write(tmp_path / "b/x.txt")
+    with pytest.raises(InvalidInput, match=f"{one} and {other} would both be known as 'x.txt'"):
+        find_files([one, other])
+
+
+def test_a_file_reached_twice_is_read_once(tmp_path: Path) -> None:
+    """A folder given twice changes nothing; a file inside a folder given too is reported."""
+    inner = write(tmp_path / "docs/a.txt")
+    found = find_files([tmp_path / "docs", tmp_path / "docs", inner])
+    assert [file.source for file in found.files] == ["docs/a.txt"]
+    assert [(one.source, one.reason) for one in found.skipped] == [("a.txt", "is read already as docs/a.txt")]
+
+
+def test_what_is_no_regular_file_is_reported(tmp_path: Path) -> None:
+    """Broken links, links to folders (which may be loops), sockets and undecodable names are listed, not followed."""
+    docs = write(tmp_path / "docs/a.txt").parent
+    (docs / "broken.txt").symlink_to("nowhere")
+    (docs / "loop").symlink_to(docs)
+    os.mkfifo(docs / "pipe.txt")
+    write(tmp_path / "outside.txt")
+    (docs / "linked.txt").symlink_to(tmp_path / "outside.txt")
+    open(os.fsencode(docs) + b"/caf\xe9.txt", "w").close()
+    found = find_files(docs)
+    assert [file.source for file in found.files] == ["docs/a.txt", "docs/linked.txt"]
+    reasons = {one.source: one.reason for one in found.skipped}
+    assert reasons["docs/broken.txt"] == "is a link to something that does not exist"
+    assert reasons["docs/loop"].startswith("is a link to a folder")
+    assert reasons["docs/pipe.txt"] == "is neither a file nor a folder"
+    assert reasons["docs/caf\\xe9.txt"].startswith("has a name that is no UTF-8")
+
+
+def test_a_socket_that_is_named_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only files and folders are ingested."""
+    monkeypatch.chdir(tmp_path)  # a socket's path may have 107 bytes
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("s.txt")
+        with pytest.raises(InvalidInput, match="neither a file nor a folder"):
+            find_files("s.txt")
+
+
+def test_the_collection_itself_is_left_out(tmp_path: Path) -> None:
+    """A collection beneath the ingested folder is not read into itself."""
+    write(tmp_path / "docs/a.txt")
+    kb = write(tmp_path / "docs/kb/notes.txt").parent
+    found = find_files(tmp_path / "docs", leave_out=kb)
+    assert [file.source for file in found.files] == ["docs/a.txt"]
+    assert found.skipped[0].source == "docs/kb/"
