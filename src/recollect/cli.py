@@ -53,7 +53,8 @@ class _Commands(TyperGroup):
             if not standalone_mode:
                 raise
             command = error.ctx.command_path if error.ctx else "recollect"
-            output.print_error(f"{error.format_message()} See: {command} --help")
+            message = error.format_message()
+            output.print_error(f"{message}{'' if message.endswith(('.', '?')) else '.'} See: {command} --help")
             code = 2
         if not standalone_mode:
             return code
