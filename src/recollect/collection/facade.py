@@ -406,9 +406,9 @@ def _recipe(generation: OpenGeneration, recall: float, factory: str | None) -> i
             raise InvalidInput(f'index is {factory!r}; pass "hnsw", "exact", or a FAISS factory string')
         return index.requested(factory)
     settings = generation.settings
-    if recall > index.EXACT_RECALL:
+    if recall > index.MOST_RECALL:
         return index.requested("exact")
-    return index.choose(generation.store.state.rows, settings.dimension, settings.metric)
+    return index.choose(generation.store.state.rows, settings.dimension)
 
 
 def _question(query: Any) -> str:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from recollect import index, layout
 from recollect.contract import Settings
-from recollect.errors import RecollectWarning
+from recollect.errors import CollectionDamaged, RecollectWarning
 from recollect.index import Record, Searcher, SnapshotUnusable, Target
 from recollect.store import Session, SnapshotRecord, State, Store
 from recollect.types import FloatMatrix
@@ -77,8 +77,8 @@ class OpenGeneration:
             session = self.store.session().begin()
             try:
                 view = self._view_at(session)
-            except BaseException:
-                session.__exit__(None, None, None)
+            except BaseException as error:
+                session.__exit__(type(error), error, error.__traceback__)
                 raise
             if view is not None:
                 return session, view
@@ -130,7 +130,9 @@ class OpenGeneration:
         if old is not None and old.target.allowed is not None:
             # Bits beyond the old state's rows are set in its last byte, so whole bytes can be taken over.
             bits[: len(old.target.allowed)] = old.target.allowed
-        rows = np.array([row for _, row in fresh], dtype=np.int64)
+        rows = np.array([row for _, row in fresh] or np.empty(0, dtype=np.int64))
+        if rows.dtype != np.int64 or (rows < 0).any() or (rows >= state.rows).any():
+            raise CollectionDamaged(f"{self.paths.database}: tombstones of rows that are not; restore from a backup")
         np.bitwise_and.at(bits, rows >> 3, ~(np.uint8(1) << (rows & 7).astype(np.uint8)))
         return bits, fresh[-1][0] if fresh else (old.tombstone if old else 0)
 
@@ -160,7 +162,7 @@ class OpenGeneration:
                 return None
             settings = self.settings
             loaded = index.read(record, self.paths.index, dimension=settings.dimension, metric=settings.metric)
-            return Searcher(loaded)
+            return Searcher(loaded, record.to_points())
         except SnapshotUnusable as error:
             if self._is_current(found.name):
                 warnings.warn(

@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-from typing import Any
 
 from recollect import index
 from recollect.collection.generation import OpenGeneration
@@ -56,8 +55,9 @@ def build_index(
         _put_in_use(generation, exact, None, writing)
         return None
     metric = generation.settings.metric
-    built = index.build(recipe, matrix, metric, workers=workers, progress=progress)
-    return _write(generation, built, recipe, trained_for=len(matrix), writing=writing)
+    searcher = Searcher(index.build(recipe, matrix, metric, workers=workers, progress=progress))
+    searcher.points = index.tune(searcher, matrix, metric, searcher.table)
+    return _write(generation, searcher, recipe, trained_for=len(matrix), writing=writing)
 
 
 def extend_index(
@@ -67,18 +67,24 @@ def extend_index(
     settings = generation.settings
     grown = index.read(record, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
     index.extend(grown, generation.vectors(), workers=workers)
-    return _write(generation, grown, record.to_recipe(), trained_for=record.trained_for, writing=writing)
+    searcher = Searcher(grown, record.to_points())
+    return _write(generation, searcher, record.to_recipe(), trained_for=record.trained_for, writing=writing)
 
 
 def _write(
-    generation: OpenGeneration, built: Any, recipe: Recipe, *, trained_for: int, writing: threading.RLock
+    generation: OpenGeneration,
+    searcher: Searcher,
+    recipe: Recipe,
+    *,
+    trained_for: int,
+    writing: threading.RLock,
 ) -> Record:
     directory = generation.paths.index
     numbers = [int(path.stem.split("-")[1].split(".")[0]) for path in directory.glob("snapshot-*")]
     metric = generation.settings.metric
     number = max(numbers, default=0) + 1
-    record = index.write(built, directory, number, recipe=recipe, metric=metric, trained_for=trained_for)
-    _put_in_use(generation, record, Searcher(built), writing)
+    record = index.write(searcher, directory, number, recipe=recipe, metric=metric, trained_for=trained_for)
+    _put_in_use(generation, record, searcher, writing)
     return record
 
 
@@ -199,5 +205,5 @@ def refresh_index(
             _log.warning("the index cannot be extended and is built anew: %s", error)
     settings = generation.settings
     wanted = record.to_recipe() if record and record.requested else None
-    recipe = wanted or index.choose(rows, settings.dimension, settings.metric)
+    recipe = wanted or index.choose(rows, settings.dimension)
     return build_index(generation, recipe, writing=writing, workers=workers, progress=progress)

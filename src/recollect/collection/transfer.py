@@ -148,5 +148,5 @@ def _build_alike(old: OpenGeneration, fresh: OpenGeneration, progress: Progress 
     rows, settings = fresh.store.state.rows, fresh.settings
     if record is None:
         return
-    recipe = record.to_recipe() if record.requested else index.choose(rows, settings.dimension, settings.metric)
+    recipe = record.to_recipe() if record.requested else index.choose(rows, settings.dimension)
     build_index(fresh, recipe, writing=threading.RLock(), workers=cores(), progress=progress)

@@ -11,7 +11,7 @@ from recollect.types import FloatMatrix, Metric, Rows
 Scores = npt.NDArray[np.float32]
 
 _BLOCK_FLOATS = 1 << 22  # scores of one block: 16 MiB of float32
-_MARGIN = 16  # extra candidates of the float32 pass, so that rounding cannot push a true one out
+_BLUR = 4e-6  # relative error of a float32 dot product, amply: candidates this near to the last one may be its betters
 
 
 def scores_of(matrix: FloatMatrix, rows: Rows, query: FloatMatrix, metric: Metric) -> Scores:
@@ -54,7 +54,6 @@ def candidates(
         allowed: packed bits (little-endian) of the rows to consider; None for all.
 
     """
-    wanted = k + _MARGIN
     rows: list[list[Rows]] = [[] for _ in queries]
     near: list[list[npt.NDArray[np.float32]]] = [[] for _ in queries]
     block = max(1024, _BLOCK_FLOATS // max(1, len(queries)))
@@ -68,8 +67,8 @@ def candidates(
         closeness = _closeness(part, queries, metric)
         if ids is not None and not gathered:
             closeness = closeness[:, ids - low]
-        _collect(closeness, ids, low, wanted, rows, near)
-    return [_top(found, values, wanted) for found, values in zip(rows, near, strict=True)]
+        _collect(closeness, ids, low, k, rows, near)
+    return [_top(found, values, k) for found, values in zip(rows, near, strict=True)]
 
 
 def _considered(low: int, high: int, first: int, allowed: npt.NDArray[np.uint8] | None) -> Rows | None:
@@ -105,20 +104,29 @@ def _collect(
     rows: list[list[Rows]],
     near: list[list[npt.NDArray[np.float32]]],
 ) -> None:
-    if closeness.shape[1] > wanted:
-        chosen = np.argpartition(closeness, -wanted, axis=1)[:, -wanted:]
-    else:
-        chosen = np.broadcast_to(np.arange(closeness.shape[1]), closeness.shape)
-    for i, positions in enumerate(chosen):
+    for i, values in enumerate(closeness):
+        positions = _nearest(values, wanted)
         rows[i].append(positions + low if ids is None else ids[positions])
-        near[i].append(closeness[i, positions])
+        near[i].append(values[positions])
+
+
+def _nearest(values: npt.NDArray[np.float32], wanted: int) -> Rows:
+    """Return the positions of the *wanted* highest values, in order of position.
+
+    Of those that float32 cannot tell from the last one, the first positions are taken, as many again: where more rows
+    tie than are wanted, the earliest win, as they do among the final scores.
+    """
+    if len(values) <= wanted:
+        return np.arange(len(values))
+    last = np.partition(values, len(values) - wanted)[len(values) - wanted]
+    blur = _BLUR * max(abs(float(last)), abs(float(values.max())))
+    surely = values > last + blur
+    maybe = np.flatnonzero(~surely & (values >= last - blur))[:wanted]
+    return np.sort(np.concatenate((np.flatnonzero(surely), maybe)))
 
 
 def _top(rows: list[Rows], near: list[npt.NDArray[np.float32]], wanted: int) -> Rows:
     if not rows:
         return np.empty(0, dtype=np.int64)
-    if len(rows) == 1:
-        return rows[0]
-    values = np.concatenate(near)
     found = np.concatenate(rows)
-    return found[np.argpartition(values, -wanted)[-wanted:]] if len(values) > wanted else found
+    return found if len(rows) == 1 else found[_nearest(np.concatenate(near), wanted)]

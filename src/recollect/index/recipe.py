@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from recollect.types import Metric
-
 EXACT_ROWS = 4096
 """Rows that are searched exactly about as fast as an index answers (384 dimensions: 0.13 ms)."""
 
@@ -19,6 +17,9 @@ POINTS_PER_CENTROID = 256
 
 SINGLE_LIST_ROWS = 20_000
 """Below this many rows all codes are scanned: 16 bytes in a register at a time, it costs less than probing."""
+
+WIDE, NARROW = 256, 16
+"""Dimensions from which a 4-bit code covers two dimensions, and one; below, 8 bits per dimension."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,32 +47,45 @@ class Recipe:
         return not self.factory
 
 
-def choose(rows: int, dimension: int, metric: Metric) -> Recipe:
+def choose(rows: int, dimension: int) -> Recipe:
     """Choose the index for a collection of this size.
 
     Returns:
-        Exact search up to `EXACT_ROWS`, then 4-bit product quantization scanned by SIMD (FAISS
-        `PQ{m}x4fs`, 2 dimensions per code), partitioned by IVF into about √rows lists from
-        `SINGLE_LIST_ROWS` on; candidates are always rescored exactly from the vector file.
+        Exact search up to `EXACT_ROWS`, then 4-bit product quantization scanned by SIMD (FAISS `PQ{m}x4fs`),
+        partitioned by IVF into about √rows lists from `SINGLE_LIST_ROWS` on; candidates are always rescored exactly
+        from the vector file.
 
     """
     if rows <= EXACT_ROWS:
         return Recipe("", f"up to {EXACT_ROWS:,} rows exact search is as fast as an index")
     if dimension < 4:
         return Recipe("", "vectors of fewer than 4 dimensions are no larger than their codes")
-    padded = dimension + dimension % 2
+    codes, code_bytes = _codes(dimension)
+    padded = dimension + dimension % 2 if dimension >= WIDE else dimension
     pad = f"Pad{padded}," if padded != dimension else ""
     lists = 1 if rows < SINGLE_LIST_ROWS else nlist_for(rows)
-    codes = f"PQ{padded // 2}x4fs"
     coarse = f"IVF{lists}" if lists < 16_384 else f"IVF{lists}_HNSW32"
     kind = "all codes scanned" if lists == 1 else f"a part of {lists} lists scanned"
-    name = {Metric.L2: "L2", Metric.COSINE: "cosine", Metric.INNER_PRODUCT: "inner product"}[metric]
     return Recipe(
         f"{pad}{coarse},{codes}",
-        f"{rows:,} rows, {name}: 4-bit codes in memory, {kind}, rescored from the vector file",
+        f"{rows:,} rows: {code_bytes:,} bytes of code per vector in memory, {kind}, rescored from the vector file",
         training_rows=max(lists * 64, 16 * POINTS_PER_CENTROID),
-        bytes_per_vector=padded / 4 + 8 + lists * padded * 4 / rows,
+        bytes_per_vector=code_bytes + 8 + lists * padded * 4 / rows,
     )
+
+
+def _codes(dimension: int) -> tuple[str, int]:
+    """Return the storage part of the factory string, and its bytes per vector.
+
+    Two dimensions per 4-bit code suffice for wide embeddings, whose dimensions are correlated; narrow ones need a code
+    per dimension, and the narrowest 8 bits.
+    """
+    if dimension >= WIDE:
+        half = (dimension + 1) // 2
+        return f"PQ{half}x4fs", (half + 1) // 2
+    if dimension >= NARROW:
+        return f"PQ{dimension}x4fs", (dimension + 1) // 2
+    return "SQ8", dimension
 
 
 def nlist_for(rows: int) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,18 +18,10 @@ import numpy.typing as npt
 from recollect.index import exact
 from recollect.index.exact import Scores
 from recollect.index.faiss_library import innermost, load_faiss, threads
+from recollect.index.tuning import FLAT_POINTS, HNSW_POINTS, IVF_POINTS, Point
 from recollect.types import FloatMatrix, Metric, Rows
 
-EXACT_RECALL = 0.999
-"""A recall above this is answered by exact search."""
-
-# recall → candidates per result, rescored exactly. 4-bit codes put 99.7% of the true ten among the first thirty.
-_CANDIDATES = ((0.97, 3), (0.99, 4), (1.0, 10))
 _LEAST_K = 10  # a smaller k is searched as carefully as this one
-# recall → part of the IVF lists probed. Measured on 100k question embeddings, 256 lists: docs/decisions/0003.
-_PROBED = ((0.80, 0.08), (0.90, 0.18), (0.95, 0.28), (0.97, 0.40), (0.98, 0.50), (0.99, 0.75), (1.0, 1.0))
-# recall → efSearch per result. HNSW32 over 8-bit codes, the same data.
-_EF_SEARCH = ((0.80, 2), (0.90, 4), (0.95, 8), (0.97, 16), (0.98, 24), (0.99, 48), (1.0, 96))
 
 
 class Searcher:
@@ -36,33 +29,44 @@ class Searcher:
 
     Args:
         index: FAISS index; row r has id r, for rows [0, index.ntotal).
+        points: how to search it for which recall, from `tune`; None for the starting table.
 
     """
 
-    def __init__(self, index: Any) -> None:
-        self._index = index
+    def __init__(self, index: Any, points: Sequence[Point] | None = None) -> None:
+        self.index = index
         self._inner = innermost(index)
         self._outer = type(index).__name__
         self._kind = type(self._inner).__name__
         self._local = _Local()
         self.rows = int(index.ntotal)
+        self.points: Sequence[Point] = self.table if points is None else points
+
+    @property
+    def table(self) -> tuple[Point, ...]:
+        """The starting table for this kind of index."""
+        return IVF_POINTS if "IVF" in self._kind else HNSW_POINTS if "HNSW" in self._kind else FLAT_POINTS
+
+    def point(self, recall: float) -> Point | None:
+        """Return how to search for a recall; None when only exact search reaches it."""
+        found = next((point for point in self.points if recall <= point.recall), None)
+        return found if found is not None and found.candidates else None
 
     @property
     def takes_selector(self) -> bool:
         """Say whether FAISS can restrict this index to a set of rows; flat fast-scan and refinements cannot."""
         return self._kind not in ("IndexPQFastScan", "IndexRaBitQFastScan") and "Refine" not in self._outer
 
-    def params(self, recall: float, count: int, selector: Any | None) -> Any | None:
-        """Return FAISS's search parameters for *count* candidates at a recall; None for its defaults."""
+    def params(self, effort: float, count: int, selector: Any | None) -> Any | None:
+        """Return FAISS's search parameters for *count* candidates; None for its defaults."""
         faiss = load_faiss()
         if "Refine" in self._outer:
             return None
         if "IVF" in self._kind:
-            nprobe = min(self._inner.nlist, round(_at(recall, _PROBED) * self._inner.nlist) + 1)
+            nprobe = min(self._inner.nlist, round(effort * self._inner.nlist) + 1)
             params = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
         elif "HNSW" in self._kind:
-            ef = max(count, round(_at(recall, _EF_SEARCH) * count / _at(recall, _CANDIDATES)))
-            params = faiss.SearchParametersHNSW(sel=selector, efSearch=ef)
+            params = faiss.SearchParametersHNSW(sel=selector, efSearch=max(count, round(effort * _LEAST_K)))
         elif selector is not None:
             params = faiss.SearchParameters(sel=selector)
         else:
@@ -71,10 +75,17 @@ class Searcher:
             return faiss.SearchParametersPreTransform(index_params=params)
         return params
 
+    def candidates(self, queries: FloatMatrix, count: int, effort: float) -> Rows:
+        """Return candidate rows of an effort, for `tune`."""
+        if "HNSW" in self._kind:
+            # efSearch is at least the number of candidates: asking for many would measure another search.
+            count = min(count, 4 * _LEAST_K)
+        return self.search(queries, count, self.params(effort, count, None))
+
     def search(self, queries: FloatMatrix, count: int, params: Any | None) -> Rows:
         """Return candidate rows, int64 (n, count), on all cores; −1 where the index found fewer."""
         with threads(len(os.sched_getaffinity(0))):
-            return np.asarray(self._index.search(queries, count, params=params)[1])
+            return np.asarray(self.index.search(queries, count, params=params)[1])
 
     def search_one(self, query: FloatMatrix, count: int, params: Any | None) -> Rows:
         """Return candidate rows for one query of shape (d,), on one thread: concurrent searches share the cores.
@@ -91,7 +102,7 @@ class Searcher:
         before = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1)
         try:
-            self._index.search_c(1, mine.query_pointer, count, mine.distance_pointer, mine.rows_pointer, params)
+            self.index.search_c(1, mine.query_pointer, count, mine.distance_pointer, mine.rows_pointer, params)
         finally:
             faiss.omp_set_num_threads(before)
         found: Rows = mine.rows[0]
@@ -118,11 +129,6 @@ class _Buffers:
         self.query_pointer = pointer(self.query)
         self.distance_pointer = pointer(self.distances)
         self.rows_pointer = pointer(self.rows)
-
-
-def _at(recall: float, table: tuple[tuple[float, float], ...]) -> float:
-    """Return the first entry whose recall is at least the one asked for; the tables end at 1."""
-    return next(value for reached, value in table if recall <= reached)
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,7 @@ class Target:
 
     @cached_property
     def knobs(self) -> dict[tuple[float, int], tuple[int, Any | None]]:
-        """Candidates and search parameters by (recall, k), filled as they are asked for."""
+        """Candidates and search parameters by (recall, k), filled as they are asked for; 0: search exactly."""
         return {}
 
 
@@ -164,16 +170,16 @@ def search(target: Target, queries: FloatMatrix, k: int, recall: float) -> list[
         target: what to search.
         queries: float32 (n, d), normalised under cosine. One query runs on one thread, many on all cores.
         k: results wanted, at least 1.
-        recall: knn recall@k to aim at, in (0, 1]; above `EXACT_RECALL` the search is exact.
+        recall: knn recall@k to aim at, in (0, 1]; what the index cannot reach is searched exactly.
 
     """
     k = min(k, target.count)
     searcher = target.searcher
-    if searcher is None or k == 0 or recall > EXACT_RECALL:
-        return _exactly(target, queries, k)
     if len(queries) == 1:
         return [search_one(target, queries[0], k, recall)]
     count, params = _knobs(target, searcher, k, recall)
+    if searcher is None or count == 0:
+        return _exactly(target, queries, k)
     found = searcher.search(queries, count, params)
     tail = _tail(target, searcher, queries, k)
     return [_merged(target, searcher, *parts, k) for parts in zip(found, tail, queries, strict=True)]
@@ -181,10 +187,11 @@ def search(target: Target, queries: FloatMatrix, k: int, recall: float) -> list[
 
 def search_one(target: Target, query: FloatMatrix, k: int, recall: float) -> tuple[Rows, Scores]:
     """Do what `search` does for one query of shape (d,)."""
+    k = min(k, target.count)
     searcher = target.searcher
-    if searcher is None or target.count < k or recall > EXACT_RECALL:
-        return search(target, query[None], k, 1.0)[0]
     count, params = _knobs(target, searcher, k, recall)
+    if searcher is None or count == 0:
+        return _exactly(target, query[None], k)[0]
     found = searcher.search_one(query, count, params)
     if target.allowed is None and searcher.rows == len(target.matrix) and found[-1] >= 0 and count >= k:
         return _ranked(target, found, query, k)
@@ -211,16 +218,19 @@ def _merged(
     return _ranked(target, rows, query, k)
 
 
-def _knobs(target: Target, searcher: Searcher, k: int, recall: float) -> tuple[int, Any | None]:
-    """Return how many candidates to ask the index for, and its search parameters."""
+def _knobs(target: Target, searcher: Searcher | None, k: int, recall: float) -> tuple[int, Any | None]:
+    """Return how many candidates to ask the index for, and its search parameters; 0 candidates: search exactly."""
     known = target.knobs.get((recall, k))
     if known is None:
-        count = min(searcher.rows, round(_at(recall, _CANDIDATES)) * max(k, _LEAST_K))
+        point = searcher.point(recall) if searcher is not None and k > 0 else None
+        if searcher is None or point is None:
+            return 0, None
+        count = min(searcher.rows, point.candidates * max(k, _LEAST_K))
         selector = target.selector if searcher.takes_selector else None
         if target.allowed is not None and selector is None:
             # As many more as are masked on average; the masked ones are dropped afterwards.
             count = min(searcher.rows, round(1.2 * count * len(target.matrix) / target.count) + 10)
-        known = target.knobs[recall, k] = count, searcher.params(recall, count, selector)
+        known = target.knobs[recall, k] = count, searcher.params(point.effort, count, selector)
     return known
 
 

@@ -14,6 +14,8 @@ import orjson
 from recollect.errors import StorageFailed
 from recollect.index.faiss_library import ALLOWED_TYPES, load_faiss, metric_type, type_names
 from recollect.index.recipe import Recipe
+from recollect.index.search import Searcher
+from recollect.index.tuning import Point
 from recollect.layout import storage_errors, sync_directory
 from recollect.types import IndexInfo, Metric
 
@@ -34,6 +36,7 @@ class Record:
         bytes: length of the file.
         rows: ntotal; rows [0, rows) of the vector file.
         trained_for: rows when it was trained; an extension leaves it.
+        points: how it is searched for which recall, measured when it was trained.
         types: FAISS classes, outermost first.
 
     """
@@ -50,11 +53,12 @@ class Record:
     requested: bool
     trained_for: int
     created: str
+    points: list[list[float]]
 
     @classmethod
     def of_exact(cls, recipe: Recipe, metric: Metric) -> Record:
         """Record that exact search was asked for, so that no index is built later without being asked."""
-        return cls("", "", 0, 0, 0, metric.value, [], "", recipe.reason, True, 0, _now())
+        return cls("", "", 0, 0, 0, metric.value, [], "", recipe.reason, True, 0, _now(), [])
 
     @property
     def exact(self) -> bool:
@@ -87,6 +91,10 @@ class Record:
         """Return the recipe by which this index was built."""
         return Recipe(self.factory, self.reason, training_rows=1 << 18, requested=self.requested)
 
+    def to_points(self) -> list[Point]:
+        """Return the points as `Searcher` takes them."""
+        return [Point(recall, effort, int(candidates)) for recall, effort, candidates in self.points]
+
     def to_info(self) -> IndexInfo:
         """Return what users are shown."""
         return IndexInfo(self.factory, self.rows, self.bytes, self.reason, self.created)
@@ -116,7 +124,9 @@ class _HashingFile:
         return self._hash.hexdigest()
 
 
-def write(index: Any, directory: Path, number: int, *, recipe: Recipe, metric: Metric, trained_for: int) -> Record:
+def write(
+    searcher: Searcher, directory: Path, number: int, *, recipe: Recipe, metric: Metric, trained_for: int
+) -> Record:
     """Write an index into *directory*, durably, and return its record. Not in use until the store records it.
 
     Raises:
@@ -132,7 +142,7 @@ def write(index: Any, directory: Path, number: int, *, recipe: Recipe, metric: M
             try:
                 file = _HashingFile(descriptor)
                 # faiss.write_index(path) may report success on a full disk; this writer raises.
-                faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, _READ_BLOCK))
+                faiss.write_index(searcher.index, faiss.PyCallbackIOWriter(file.write, _READ_BLOCK))
                 os.fsync(descriptor)
                 if os.fstat(descriptor).st_size != file.bytes:
                     raise StorageFailed(f"cannot write {path}: it came out shorter than what was written")
@@ -146,15 +156,16 @@ def write(index: Any, directory: Path, number: int, *, recipe: Recipe, metric: M
         file=path.name,
         sha256=file.sha256,
         bytes=file.bytes,
-        rows=index.ntotal,
-        dimension=index.d,
+        rows=searcher.rows,
+        dimension=searcher.index.d,
         metric=metric.value,
-        types=type_names(index),
+        types=type_names(searcher.index),
         factory=recipe.factory,
         reason=recipe.reason,
         requested=recipe.requested,
         trained_for=trained_for,
         created=_now(),
+        points=[list(point) for point in searcher.points],
     )
 
 

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from recollect.errors import IndexBuildFailed
-from recollect.index.faiss_library import ALLOWED_TYPES, load_faiss, metric_type, threads, type_names
+from recollect.index.faiss_library import ALLOWED_TYPES, innermost, load_faiss, metric_type, threads, type_names
 from recollect.index.recipe import Recipe
 from recollect.types import FloatMatrix, Metric, Progress
 
 BLOCK_ROWS = 16_384
 _SEED = 20_240
+_SHARED_TRAINING_ROWS = 65_536
+_PQ_ITERATIONS, _PQ_POINTS_PER_CENTROID = 12, 128
 
 
 def build(
@@ -37,12 +39,13 @@ def build(
         ) from error
     strange = [name for name in type_names(index) if name not in ALLOWED_TYPES]
     if strange:
-        raise IndexBuildFailed(f"{recipe.factory!r} makes a {strange[0]}, which cannot serve here")
+        raise IndexBuildFailed(
+            f"{recipe.factory!r}: a FAISS {strange[0]} cannot serve here; leave it out of the string"
+        )
     try:
-        with threads(workers):
-            if not index.is_trained:
-                _train(index, recipe, matrix, progress)
-            extend(index, matrix, workers=workers, progress=progress)
+        if not index.is_trained:
+            _train(index, recipe, matrix, workers=workers, progress=progress)
+        extend(index, matrix, workers=workers, progress=progress)
     except (RuntimeError, AssertionError) as error:
         raise IndexBuildFailed(
             f"FAISS cannot build {recipe.factory!r} over {len(matrix):,} rows of {matrix.shape[1]} dimensions: "
@@ -53,6 +56,8 @@ def build(
 
 def extend(index: Any, matrix: FloatMatrix, *, workers: int, progress: Progress | None = None) -> None:
     """Add the rows of *matrix* that the index does not hold yet. Never on an index that is being searched."""
+    if progress is not None:
+        progress("index", index.ntotal, len(matrix))
     with threads(workers):
         for start in range(index.ntotal, len(matrix), BLOCK_ROWS):
             index.add(np.ascontiguousarray(matrix[start : start + BLOCK_ROWS]))
@@ -60,13 +65,19 @@ def extend(index: Any, matrix: FloatMatrix, *, workers: int, progress: Progress 
                 progress("index", index.ntotal, len(matrix))
 
 
-def _train(index: Any, recipe: Recipe, matrix: FloatMatrix, progress: Progress | None) -> None:
+def _train(index: Any, recipe: Recipe, matrix: FloatMatrix, *, workers: int, progress: Progress | None) -> None:
     wanted = min(len(matrix), recipe.training_rows or len(matrix))
     if progress is not None:
         progress("train", 0, wanted)
     chosen = np.random.default_rng(_SEED).choice(len(matrix), wanted, replace=False)
     chosen.sort()  # in file order, for the sake of the disk
-    index.train(np.ascontiguousarray(matrix[chosen]))
+    product = getattr(innermost(index), "pq", None)
+    if product is not None:
+        # A quarter of FAISS's own effort: with 2 dimensions and 16 centroids recall is the same to the third digit.
+        product.cp.niter, product.cp.max_points_per_centroid = _PQ_ITERATIONS, _PQ_POINTS_PER_CENTROID
+    # k-means over few points is thousands of parallel regions too short to share.
+    with threads(workers if wanted > _SHARED_TRAINING_ROWS else 1):
+        index.train(np.ascontiguousarray(matrix[chosen]))
     if progress is not None:
         progress("train", wanted, wanted)
 

@@ -1,0 +1,65 @@
+"""What many tests need: real embedders, brute force to compare with."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import recollect
+from recollect import Collection
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+class TrigramEmbedder:
+    """Counts character trigrams into buckets: a small, deterministic embedder that needs no model."""
+
+    def __init__(self, dimension: int = 64, *, name: str = "trigrams", salt: str = "", scale: float = 1.0) -> None:
+        self.name = name
+        self.dimension = dimension
+        self.embedded: list[str] = []
+        self._salt = salt
+        self._scale = scale
+
+    def embed_passages(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        self.embedded += texts
+        return self._vectors(texts)
+
+    def embed_queries(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        return self._vectors(texts)
+
+    def _vectors(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        out = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for vector, text in zip(out, texts, strict=True):
+            padded = f"  {text.lower()} "
+            for i in range(len(padded) - 2):
+                vector[zlib.crc32((self._salt + padded[i : i + 3]).encode()) % self.dimension] += self._scale
+        return out
+
+
+@pytest.fixture
+def embedder() -> TrigramEmbedder:
+    return TrigramEmbedder()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "kb"
+
+
+@pytest.fixture
+def kb(path: Path, embedder: TrigramEmbedder) -> Iterator[Collection]:
+    with recollect.open(path, embedder=embedder) as collection:
+        yield collection
+
+
+@pytest.fixture(scope="session")
+def minilm() -> recollect.SentenceTransformerEmbedder:
+    return recollect.SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER)

@@ -1,0 +1,182 @@
+"""Candidates, tail, masks and exact scores."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from recollect import IndexBuildFailed, Metric, index
+from recollect.index import Searcher, Target
+from recollect.vectors import to_matrix
+from tests.brute_force import assert_top_k, scores
+
+METRICS = list(Metric)
+N, D = 3000, 24
+
+
+def data(metric: Metric, rows: int = N, dimension: int = D, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Clustered vectors and queries near them, as the collection would store them."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((20, dimension))
+    points = centres[rng.integers(0, 20, rows + 30)] + 0.7 * rng.standard_normal((rows + 30, dimension))
+    made = to_matrix(points, dimension=dimension, metric=metric, what="vectors")
+    return made[:rows], made[rows:]
+
+
+def pack(mask: np.ndarray) -> np.ndarray:
+    return np.packbits(mask, bitorder="little")
+
+
+def recall_of(target: Target, queries: np.ndarray, truth_rows: np.ndarray, k: int, recall: float) -> float:
+    found = 0
+    for query in queries:
+        true = scores(target.matrix[truth_rows], query, target.metric.value)
+        best = set(truth_rows[np.argsort(-true)[:k]].tolist())
+        found += len(best & set(index.search(target, query[None], k, recall)[0][0].tolist()))
+    return found / (k * len(queries))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 10, N + 5])
+def test_exact_search_equals_brute_force(metric: Metric, k: int) -> None:
+    """Without an index the answer is brute force's, one query at a time or many at once."""
+    matrix, queries = data(metric)
+    target = Target(matrix, metric, N)
+    for rows_scores, query in zip(index.search(target, queries, k, 0.95), queries, strict=True):
+        truth = scores(matrix, query, metric.value)
+        assert_top_k(list(zip(*map(np.ndarray.tolist, rows_scores), strict=True)), truth, k)
+        single = index.search(target, query[None], k, 0.95)[0]
+        assert single[0].tolist() == rows_scores[0].tolist()
+        assert single[1].tolist() == rows_scores[1].tolist()
+
+
+def test_l2_is_exact_far_from_the_origin() -> None:
+    """Distances of 0.01 between vectors of norm 10,000 are told apart, where ‖x‖²−2xy+‖y‖² would drown them."""
+    rng = np.random.default_rng(1)
+    matrix = (10_000 / np.sqrt(D) + 0.01 * rng.standard_normal((500, D))).astype(np.float32)
+    target = Target(matrix, Metric.L2, 500)
+    queries = matrix[:40] + np.float32(0.001)
+    for query, (rows, _) in zip(queries, index.search(target, queries, 5, 1.0), strict=True):
+        truth = scores(matrix, query, "l2")
+        assert truth[rows].tolist() == sorted(truth, reverse=True)[:5]
+
+
+def tuned(recipe: index.Recipe, matrix: np.ndarray, metric: Metric) -> Searcher:
+    searcher = Searcher(index.build(recipe, matrix, metric, workers=2))
+    searcher.points = index.tune(searcher, matrix, metric, searcher.table)
+    return searcher
+
+
+FACTORIES = [
+    *("SQ8", "SQfp16", "IVF16,Flat", "IVF16,SQ8", "HNSW16,SQ8", "HNSW16", "PCA16,IVF8,Flat", "L2norm,SQ8"),
+    *("IVF1,PQ24x4fs", "IVF16,PQ24x4fs", "PQ24x4fs", "IVF1,PQ12x4fs", "IVF16,RaBitQ"),
+    "PQ24x4fs,RFlat",
+]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_an_index_gives_exact_scores_and_the_recall_asked_for(factory: str, metric: Metric) -> None:
+    """Any index gives k distinct rows, brute force's scores, and the recall; with a tail and with rows masked, too."""
+    matrix, queries = data(metric)
+    covered = N - 400
+    searcher = tuned(index.requested(factory), matrix[:covered], metric)
+    mask = np.random.default_rng(2).random(N) < 0.3
+    for target, alive in (
+        (Target(matrix, metric, N, None, searcher), np.arange(N)),
+        (Target(matrix, metric, int(mask.sum()), pack(mask), searcher), np.flatnonzero(mask)),
+    ):
+        many = index.search(target, queries, 10, 0.99)
+        for query, (rows, found) in zip(queries, many, strict=True):
+            assert len(set(rows.tolist())) == 10
+            assert set(rows.tolist()) <= set(alive.tolist())
+            np.testing.assert_allclose(found, scores(matrix[rows], query, metric.value), rtol=1e-4, atol=1e-5)
+            assert (np.diff(found) <= 0).all()
+            assert index.search(target, query[None], 10, 0.99)[0][0].tolist() == rows.tolist()
+        assert recall_of(target, queries, alive, 10, 0.95) >= 0.9  # 30 queries: one standard error is about 0.02
+        assert recall_of(target, queries, alive, 10, 1.0) == 1.0
+
+
+@pytest.mark.parametrize("factory", ["IVF64,Flat", "HNSW4", "PQ12x4fs"])
+@pytest.mark.parametrize("alive", [0, 1, 7, 40])
+def test_the_count_is_exact_however_few_rows_are_left(factory: str, alive: int) -> None:
+    """Exactly min(k, rows that may be found) come back, from none to all: what an index misses is found exactly."""
+    matrix, queries = data(Metric.COSINE)
+    mask = np.zeros(N, dtype=bool)
+    mask[np.random.default_rng(3).choice(N, alive, replace=False)] = True
+    built = index.build(index.requested(factory), matrix, Metric.COSINE, workers=2)
+    target = Target(matrix, Metric.COSINE, alive, pack(mask), Searcher(built))
+    for query in queries[:10]:
+        rows, _ = index.search(target, query[None], 25, 0.8)[0]
+        assert len(rows) == min(25, alive)
+        assert set(rows.tolist()) <= set(np.flatnonzero(mask).tolist())
+
+
+@pytest.mark.parametrize(
+    ("dimension", "metric"), [*itertools.product([1, 2, 3, 5, 257], METRICS), (4096, Metric.COSINE)]
+)
+def test_odd_dimensions_work(dimension: int, metric: Metric) -> None:
+    """The recommended index exists for every dimension, also when two do not divide it."""
+    rows = 4200 if dimension < 100 else 4100
+    matrix, queries = data(metric, rows, dimension)
+    recipe = index.choose(rows, dimension)
+    searcher = None if recipe.exact else tuned(recipe, matrix, metric)
+    assert recipe.exact == (dimension < 4)
+    target = Target(matrix, metric, rows, None, searcher)
+    if dimension > 1 or metric is not Metric.COSINE:  # in one dimension cosine knows two directions: all ties
+        assert recall_of(target, queries[:10], np.arange(rows), 10, 0.95) >= 0.9
+
+
+def test_degenerate_data_can_be_indexed() -> None:
+    """All vectors equal: k rows come back, in the order of adding, all with score 1."""
+    matrix = np.full((5000, 8), 8**-0.5, dtype=np.float32)
+    target = Target(matrix, Metric.COSINE, 5000, None, tuned(index.choose(5000, 8), matrix, Metric.COSINE))
+    rows, found = index.search(target, matrix[:1], 10, 0.95)[0]
+    assert len(set(rows.tolist())) == 10
+    np.testing.assert_allclose(found, 1.0, atol=1e-6)
+    assert index.search(target, matrix[:1], 10, 1.0)[0][0].tolist() == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("NOPE", "FAISS knows no index 'NOPE' for dimension 24"),
+        ("IVF4096,Flat", "4096"),
+        ("PQ7x4fs", "cannot build|knows no index"),
+        ("LSH", "IndexLSH cannot serve here"),
+        ("IDMap,Flat", "IndexIDMap cannot serve here"),
+    ],
+)
+def test_an_index_that_cannot_be_is_refused(factory: str, message: str) -> None:
+    """Unknown, untrainable and unsuitable factory strings raise with FAISS's reason, without its source line."""
+    matrix, _ = data(Metric.L2)
+    with pytest.raises(IndexBuildFailed, match=message) as caught:
+        index.build(index.requested(factory), matrix, Metric.L2, workers=2)
+    assert ".cpp" not in str(caught.value)
+
+
+def test_tuning_raises_what_the_data_needs_and_no_more() -> None:
+    """Random vectors get more candidates than the table says; a level that is never reached is searched exactly."""
+    rng = np.random.default_rng(0)
+    matrix = to_matrix(rng.standard_normal((4000, 32)), dimension=32, metric=Metric.COSINE, what="vectors")
+    coarse = tuned(index.requested("IVF1,PQ4x4fs"), matrix, Metric.COSINE)  # 16 bits for 32 dimensions
+    fine = tuned(index.requested("SQ8"), matrix, Metric.COSINE)
+    assert fine.points == list(fine.table)
+    assert coarse.point(0.99) is None
+    for target_recall in (0.8, 0.95, 0.99):
+        target = Target(matrix, Metric.COSINE, 4000, None, coarse)
+        queries = to_matrix(rng.standard_normal((40, 32)), dimension=32, metric=Metric.COSINE, what="vectors")
+        assert recall_of(target, queries, np.arange(4000), 10, target_recall) >= target_recall - 0.05
+
+
+def test_extending_gives_the_same_answers_as_building_at_once() -> None:
+    """An index filled in two steps ranks like one filled in one, with the same training."""
+    matrix, queries = data(Metric.COSINE)
+    recipe = index.requested("IVF1,PQ24x4fs")
+    grown = index.build(recipe, matrix[:2000], Metric.COSINE, workers=1)
+    index.extend(grown, matrix, workers=1)
+    target = Target(matrix, Metric.COSINE, N, None, Searcher(grown))
+    assert grown.ntotal == N
+    assert recall_of(target, queries, np.arange(N), 10, 0.999) >= 0.97
