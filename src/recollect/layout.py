@@ -105,6 +105,7 @@ class Layout:
 
         Raises:
             NotACollection: when the path is something else; nothing is ever created inside it.
+            CollectionDamaged: it has generations and no CURRENT.
 
         """
         if not self.root.exists() and not self.root.is_symlink():
@@ -116,6 +117,8 @@ class Layout:
         strangers = sorted(entry.name for entry in self.root.iterdir())
         if not strangers:
             return False
+        if any(_GENERATION.fullmatch(name) for name in strangers):
+            raise CollectionDamaged(f"{self.current} is missing; restore from a backup")
         raise NotACollection(
             f"{self.root} is no collection: it holds {', '.join(strangers[:3])}"
             f"{' …' if len(strangers) > 3 else ''} and no CURRENT file; choose an empty or new directory"
@@ -321,7 +324,7 @@ def _take_name(fresh: Path, destination: Path) -> None:
 
 
 def _remove_stale(parent: Path, prefix: str) -> None:
-    for entry in parent.glob(f"{prefix}*"):
+    for entry in [entry for entry in parent.iterdir() if entry.name.startswith(prefix)]:
         try:
             descriptor = os.open(entry, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
@@ -358,7 +361,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise storage_failure(error, path, "read") from error
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise CollectionDamaged(f"{path} is not a settings file; restore from a backup") from None
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if not isinstance(version, int) or version < 1:
+        raise CollectionDamaged(f"{path} has no format version but {version!r}; restore from a backup")
+    if version > FORMAT_VERSION:
         raise UnsupportedFormat(
             f"{path.parent.parent} has format version {version}, and this Recollect reads up to "
             f"{FORMAT_VERSION}; upgrade with: pip install --upgrade recollect"

@@ -91,9 +91,9 @@ def create(database: Path) -> None:
         raise translate(error, database) from error
 
 
-def translate(error: apsw.Error, database: Path) -> CollectionError:
-    """Say what a SQLite error means for the collection, and the cure."""
-    if isinstance(error, (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)):
+def translate(error: apsw.Error | ValueError, database: Path) -> CollectionError:
+    """Say what a SQLite error, or content that cannot be decoded, means for the collection, and the cure."""
+    if isinstance(error, (ValueError, apsw.CorruptError, apsw.NotADBError, apsw.FormatError)):
         return CollectionDamaged(f"{database} is damaged ({error}); restore from a backup")
     if isinstance(error, apsw.SQLError):
         return CollectionDamaged(f"{database} lacks a table it should have ({error}); restore from a backup")
@@ -105,7 +105,7 @@ def translate(error: apsw.Error, database: Path) -> CollectionError:
     return failure
 
 
-_FAILURES: dict[type[apsw.Error], tuple[int, str]] = {
+_FAILURES: dict[type[Exception], tuple[int, str]] = {
     apsw.FullError: (errno.ENOSPC, "the disk is full: free some space; what was acknowledged is safe"),
     apsw.ReadOnlyError: (errno.EROFS, "it cannot be written here; open with read_only=True"),
     apsw.CantOpenError: (errno.EACCES, "check its permissions, or open with read_only=True"),

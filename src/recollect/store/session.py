@@ -19,6 +19,9 @@ from recollect.types import Chunk
 MAX_PARAMETERS = 1000
 """Values bound to one statement; SQLite's own limit is 32,766, beyond a thousand nothing is gained."""
 
+UNREADABLE = (apsw.Error, UnicodeDecodeError, orjson.JSONDecodeError)
+"""What reading a damaged database raises: text that is no UTF-8, metadata that is no JSON."""
+
 _FETCH_AT: dict[int, str] = {}  # statement by number of rows; there are at most MAX_PARAMETERS
 
 
@@ -60,7 +63,12 @@ def placeholders(count: int) -> str:
 
 def read_state(connection: apsw.Connection) -> State:
     """Read the committed state."""
-    return State._make(connection.execute("SELECT seq, rows, live, snapshot FROM state").fetchone())  # type: ignore[arg-type]  # never None: SCHEMA inserts the row
+    seq, rows, live, snapshot = (
+        connection.execute("SELECT seq, rows, live, snapshot FROM state").fetchone() or [None] * 4
+    )
+    if not (isinstance(seq, int) and isinstance(rows, int) and isinstance(live, int) and 0 <= live <= rows):
+        raise apsw.CorruptError(f"its state is {seq!r}, {rows!r}, {live!r}")
+    return State(seq, rows, live, snapshot)
 
 
 class Session:
@@ -79,7 +87,7 @@ class Session:
         try:
             self._connection.execute("BEGIN")
             self.state = read_state(self._connection)
-        except apsw.Error as error:
+        except UNREADABLE as error:
             self._pool.discard(self._connection)
             raise translate(error, self._pool.database) from error
         self._begun = True
@@ -97,7 +105,7 @@ class Session:
             self._pool.discard(self._connection)
         else:
             self._pool.give_back(self._connection)
-        if isinstance(error, apsw.Error):
+        if isinstance(error, UNREADABLE):
             raise translate(error, self._pool.database) from error
 
     def fetch(self, rows: Sequence[int]) -> dict[int, Chunk]:
@@ -115,7 +123,14 @@ class Session:
     def scan(self, after: int = -1, limit: int = 1000) -> list[StoredChunk]:
         """Return up to *limit* chunks with a row beyond *after*, in row order."""
         sql = "SELECT row, id, text, metadata, crc FROM chunks WHERE row > ? ORDER BY row LIMIT ?"
-        return [StoredChunk._make(record) for record in self._connection.execute(sql, (after, limit))]
+        found: list[StoredChunk] = []
+        for record in self._connection.execute(sql, (after, limit)):
+            chunk = StoredChunk._make(record)
+            if chunk.row <= after:  # a damaged tree may lead in a circle
+                raise apsw.CorruptError(f"row {chunk.row} comes after row {after}")
+            after = chunk.row
+            found.append(chunk)
+        return found
 
     def scan_all(self) -> Iterator[list[StoredChunk]]:
         """Yield every chunk, in blocks, in row order."""
@@ -131,9 +146,13 @@ class Session:
 
     def snapshot(self) -> SnapshotRecord | None:
         """Return the record of the index in use, if there is one."""
-        sql = "SELECT name, rows, record FROM snapshots WHERE name = ?"
+        # As bytes: a damaged record makes the index unusable, which is for the index room to say, and not the store.
+        sql = "SELECT rows, CAST(record AS BLOB) FROM snapshots WHERE name = ?"
         found = self._connection.execute(sql, (self.state.snapshot,)).fetchone()
-        return SnapshotRecord._make(found) if found else None
+        if found is None or self.state.snapshot is None:
+            return None
+        rows, record = found
+        return SnapshotRecord(self.state.snapshot, rows, bytes(record or b"").decode(errors="replace"))
 
     def problems(self) -> list[str]:
         """Check the database's own structure and counts; one line per problem."""
@@ -199,7 +218,7 @@ class SessionPool:
         connection = self.take()
         try:
             found = connection.execute(sql, rows).fetchall()
-        except apsw.Error as error:
+        except UNREADABLE as error:
             self.discard(connection)
             raise translate(error, self.database) from error
         self.give_back(connection)
