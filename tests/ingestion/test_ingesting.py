@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from recollect import (
     EmbedderFailed,
     InvalidChunk,
     InvalidInput,
+    MissingDependency,
     SentenceTransformerEmbedder,
 )
 from recollect.ingestion import IngestResult, ingest
@@ -344,6 +346,21 @@ def test_one_field_cannot_be_text_and_id(kb: Collection, docs: Path) -> None:
     """Naming the same field twice is an error before anything is read."""
     with pytest.raises(InvalidInput, match="both 'body'"):
         ingest(kb, docs, text_field="body", id_field="body")
+
+
+@pytest.mark.parametrize("library", ["semantic_text_splitter", "pyarrow"])
+def test_a_missing_library_is_told_with_the_command(
+    kb: Collection, docs: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    """Without the extra's libraries, the error holds the pip command; nothing is stored."""
+    path = docs / "a.parquet"
+    pq.write_table(pa.table({"text": ["words"]}), path)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingDependency, match=r"pip install 'recollect\[ingest\]'"):
+        ingest(kb, path)
+    assert kb.count() == 0
+    monkeypatch.undo()
+    assert ingest(kb, path).added == 1
 
 
 # ── with the real model ──────────────────────────────────────────────────────────────────────────────────────────────
