@@ -99,12 +99,23 @@ def translate(error: apsw.Error | ValueError, database: Path) -> CollectionError
         return CollectionDamaged(f"{database} lacks a table it should have ({error}); restore from a backup")
     if isinstance(error, apsw.CantOpenError) and not database.exists():
         return CollectionDamaged(f"{database} is missing; restore from a backup")
-    number, cure = _FAILURES.get(type(error), (errno.EIO, "check the file system"))
+    # Out of space for its shared memory, SQLite speaks of an I/O error.
+    kind = apsw.FullError if isinstance(error, apsw.IOError) and _is_full(database.parent) else type(error)
+    number, cure = _FAILURES.get(kind, (errno.EIO, "check the file system"))
     failure = StorageFailed(f"cannot use {database}: {error}; {cure}")
     failure.errno = number
     return failure
 
 
+def _is_full(directory: Path) -> bool:
+    try:
+        free = os.statvfs(directory)
+    except OSError:
+        return False
+    return free.f_bavail * free.f_frsize < _SHARED_MEMORY
+
+
+_SHARED_MEMORY = 32_768  # bytes that SQLite takes at once for the index of its WAL
 _FAILURES: dict[type[Exception], tuple[int, str]] = {
     apsw.FullError: (errno.ENOSPC, "the disk is full: free some space; what was acknowledged is safe"),
     apsw.ReadOnlyError: (errno.EROFS, "it cannot be written here; open with read_only=True"),

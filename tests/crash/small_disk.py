@@ -1,0 +1,186 @@
+"""The process that works on a full disk: a tmpfs in its own mount namespace, gone when it ends.
+
+Run as ``unshare -m python -m crash.small_disk MOUNTPOINT CASE`` by root. A failed assertion is a traceback on standard
+error and the exit status 1.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import recollect
+from recollect import Chunk, Collection, StorageFailed
+
+from .plan import DIMENSION, Item, State, item
+from .verification import check_answers, check_no_creation_left, check_no_leftovers, verify
+
+BATCH = 50
+
+
+def main(mountpoint: str, case: str) -> None:
+    """Mount 3 MiB at *mountpoint* and run a case on it."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", mountpoint], check=True)
+    CASES[case](Path(mountpoint))
+
+
+def adding(disk: Path) -> None:
+    """Fill the disk by adding; what was acknowledged is intact, and the same handle goes on once there is space."""
+    ballasts = [_ballast(disk, size, str(size)) for size in (1 << 18, 1 << 20)]
+    with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+        for ballast in ballasts:
+            stored = _fill(kb)
+            _refused(lambda: kb.add([_chunk(*item(2, 0, 9))], vectors=[item(2, 0, 9)[1].vector]))
+            check_answers(kb, stored)
+            assert kb.check().ok
+            with recollect.open(disk / "kb", read_only=True) as reader:
+                check_answers(reader, stored)
+            ballast.unlink()
+        kb.delete(ids=list(stored)[::2])
+        check_answers(kb, dict(list(stored.items())[1::2]))
+    verify(disk / "kb", [dict(list(stored.items())[1::2])])
+
+
+def deleting(disk: Path) -> None:
+    """Delete without space: nothing is deleted."""
+    with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+        stored = _add(kb, range(600))
+        with _full(disk):
+            _refused(lambda: kb.delete(ids=list(stored)))
+            check_answers(kb, stored)
+        assert kb.delete(ids=list(stored)) == len(stored)
+        assert kb.count() == 0
+
+
+def optimizing(disk: Path) -> None:
+    """Optimize without space: the index before stays in use, nothing is left of the new one."""
+    with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+        stored = _add(kb, range(1200))
+        before = kb.optimize(index="IVF1,PQ8x4fs")
+        for room in (0, 8192, 65536):
+            with _full(disk, room=room):
+                _refused(lambda: kb.optimize(index="HNSW32,Flat"))
+                assert kb.info().index == before
+                check_no_leftovers(disk / "kb")
+                check_answers(kb, stored)
+        with recollect.open(disk / "kb", read_only=True) as reader:
+            check_answers(reader, stored)
+        after = kb.optimize(index="HNSW32,Flat")
+        assert kb.info().index == after != before
+        check_no_leftovers(disk / "kb")
+    verify(disk / "kb", [stored])
+
+
+def compacting(disk: Path) -> None:
+    """Compact without space: the collection is as it was, and the same handle goes on."""
+    with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+        stored = _add(kb, range(600))
+        kb.delete(ids=list(stored)[::3])
+        stored = {key: kept for number, (key, kept) in enumerate(stored.items()) if number % 3}
+        for room in (0, 16384, 131072):
+            with _full(disk, room=room):
+                _refused(kb.compact)
+                check_answers(kb, stored)
+                check_no_leftovers(disk / "kb")
+        assert kb.compact() == 200
+        check_answers(kb, stored)
+    verify(disk / "kb", [stored])
+
+
+def backing_up(disk: Path) -> None:
+    """Back up without space: nothing is left at the destination, nor beside it."""
+    with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+        stored = _add(kb, range(600))
+        for room in (0, 4096, 65536, 262144):
+            with _full(disk, room=room):
+                _refused(lambda: kb.backup(disk / "copy"))
+                assert not (disk / "copy").exists()
+                check_no_creation_left(disk / "copy")
+                check_answers(kb, stored)
+        kb.backup(disk / "copy")
+    verify(disk / "copy", [stored])
+
+
+def creating(disk: Path) -> None:
+    """Create without space: nothing is left at the path, nor beside it."""
+    for room in (0, 4096, 8192, 32768):
+        with _full(disk, room=room):
+            _refused(lambda: recollect.open(disk / "kb", dimension=DIMENSION))
+            assert not (disk / "kb").exists()
+            check_no_creation_left(disk / "kb")
+    recollect.open(disk / "kb", dimension=DIMENSION).close()
+
+
+def _fill(kb: Collection) -> State:
+    """Add until the disk is full; return what was acknowledged."""
+    stored: dict[str, Item] = {}
+    error: StorageFailed | None = None
+    start = kb.count()
+    stored.update(item(1, number, 0) for number in range(start))
+    while error is None:
+        batch = [item(1, number, 0) for number in range(start, start + BATCH)]
+        acknowledged: list[int] = []
+        try:
+            kb.add(
+                [_chunk(*made) for made in batch],
+                vectors=[made.vector for _, made in batch],
+                progress=lambda _stage, done, _total, seen=acknowledged: seen.append(done),
+                batch_size=10,
+            )
+        except StorageFailed as full:
+            error = full
+        stored.update(batch[: max(acknowledged, default=0)])
+        start += BATCH
+    assert error.errno == errno.ENOSPC
+    assert "free some space" in str(error)
+    assert str(kb.info().path) in str(error)
+    assert kb.count() == len(stored)
+    return stored
+
+
+def _add(kb: Collection, numbers: range) -> State:
+    made = [item(1, number, 0) for number in numbers]
+    kb.add([_chunk(*each) for each in made], vectors=[each.vector for _, each in made])
+    return dict(made)
+
+
+def _chunk(chunk_id: str, made: Item) -> Chunk:
+    return Chunk(chunk_id, made.text, made.metadata)
+
+
+def _refused(work: object) -> None:
+    assert callable(work)
+    try:
+        work()
+    except StorageFailed as error:
+        assert error.errno == errno.ENOSPC, error  # noqa: PT017  # this is no test process
+        return
+    raise AssertionError("it should have found the disk full")
+
+
+def _ballast(disk: Path, size: int, name: str = "ballast") -> Path:
+    path = disk / name
+    path.write_bytes(bytes(size))
+    return path
+
+
+@contextmanager
+def _full(disk: Path, *, room: int = 0) -> Iterator[None]:
+    """Leave *room* bytes on the disk."""
+    free = os.statvfs(disk)
+    path = _ballast(disk, free.f_bavail * free.f_frsize - room)
+    try:
+        yield
+    finally:
+        path.unlink()
+
+
+CASES = {case.__name__: case for case in (adding, deleting, optimizing, compacting, backing_up, creating)}
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

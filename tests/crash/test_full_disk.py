@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import recollect
+from recollect import Chunk, StorageFailed
+
+from .plan import DIMENSION, State, item
+from .processes import ENVIRONMENT
+from .small_disk import CASES
+from .verification import check_answers, check_no_creation_left, check_no_leftovers, verify
+
+pytestmark = pytest.mark.crash
+
+
+def _private_mounts() -> bool:
+    """Say whether a file system can be mounted for one process alone."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        return False
+    command = "mount -t tmpfs -o size=1m tmpfs /mnt"
+    return subprocess.run(["unshare", "-m", "sh", "-c", command], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not _private_mounts(), reason="mounting a small file system takes root and unshare")
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_a_full_disk_costs_nothing_that_was_acknowledged(case: str, tmp_path: Path) -> None:
+    """On a full disk the operation fails with StorageFailed, the collection is as it was, and the handle goes on."""
+    command = ["unshare", "-m", sys.executable, "-m", "crash.small_disk", str(tmp_path), case]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def _file_size_limit(size: int) -> Iterator[None]:
+    """Let no file grow beyond *size* bytes; Python ignores SIGXFSZ, so that a write fails with EFBIG."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def stored() -> State:
+    """Make what the collection holds before the limit is reached."""
+    return dict(item(1, number, 0) for number in range(400))
+
+
+@pytest.fixture
+def kb(tmp_path: Path, stored: State) -> Iterator[recollect.Collection]:
+    """Open a collection that holds *stored*, with an index."""
+    with recollect.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+        chunks = [Chunk(key, made.text, made.metadata) for key, made in stored.items()]
+        kb.add(chunks, vectors=[made.vector for made in stored.values()])
+        kb.optimize(index="IVF1,PQ8x4fs")
+        yield kb
+
+
+WRITES: dict[str, Callable[[recollect.Collection, Path], object]] = {
+    "add": lambda kb, _: kb.add([Chunk("new", "n" * 100)], vectors=[item(3, 0, 0)[1].vector]),
+    "delete": lambda kb, _: kb.delete(ids=list(dict(item(1, number, 0) for number in range(400)))),
+    "optimize": lambda kb, _: kb.optimize(index="HNSW32,Flat"),
+    "compact": lambda kb, _: kb.compact(),
+    "backup": lambda kb, directory: kb.backup(directory / "copy"),
+}
+
+
+@pytest.mark.parametrize("limit", [0, 100, 4096, 20_000])
+@pytest.mark.parametrize("name", sorted(WRITES))
+def test_a_write_that_is_cut_off_is_refused(
+    name: str, limit: int, kb: recollect.Collection, stored: State, tmp_path: Path
+) -> None:
+    """A write beyond the process's file size limit fails with StorageFailed, changes nothing, and succeeds later."""
+    before = kb.info().index
+    with _file_size_limit(limit), pytest.raises(StorageFailed):
+        WRITES[name](kb, tmp_path)
+    assert kb.info().index == before
+    check_answers(kb, stored)
+    assert kb.check().ok
+    check_no_leftovers(tmp_path / "kb")
+    check_no_creation_left(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    WRITES[name](kb, tmp_path)
+    assert kb.check().ok
+    kb.close()
+    new = {} if name != "add" else {"new": None}
+    with recollect.open(tmp_path / "kb", auto_optimize=False) as again:
+        assert {chunk.id for chunk in again} == (set() if name == "delete" else stored.keys() | new.keys())
+    if name == "backup":
+        verify(tmp_path / "copy", [stored])
