@@ -106,17 +106,21 @@ def test_a_damaged_index_costs_no_answer(original: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", ["flip", "truncate", "remove"])
 def test_a_writer_rebuilds_a_damaged_index(kind: str, original: Path, tmp_path: Path) -> None:
-    """A writer that meets a damaged index builds it anew, and uses it without being opened again."""
+    """A writer that met a damaged index uses the one that optimize() builds, without being opened again."""
     root = _copy(original, tmp_path)
     inflict(root, file=SNAPSHOT, kind=kind, at=40, value=255)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with recollect.open(root) as kb:
+        with recollect.open(root, auto_optimize=False) as kb:
             check_answers(kb, damaged_state())
             before = kb.info().index
             kb.optimize(index="IVF1,PQ8x4fs")
             assert kb.check().ok
             assert before is not None
+            check_answers(kb, damaged_state())
+            view = kb._handle.generation.latest  # no public name tells by which index a search was answered
+            assert view is not None
+            assert view.target.searcher is not None
     assert any(issubclass(warning.category, RecollectWarning) for warning in caught)
     verify(root, [damaged_state()])  # warnings are errors here: the index on disk is sound again
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from recollect import index, layout
 from recollect.contract import Settings
-from recollect.errors import CollectionDamaged, RecollectWarning
+from recollect.errors import CollectionDamaged, CollectionError, RecollectWarning
 from recollect.index import Record, Searcher, SnapshotUnusable, Target
 from recollect.store import Session, SnapshotRecord, State, Store
 from recollect.types import FloatMatrix
@@ -175,9 +175,12 @@ class OpenGeneration:
             return None
 
     def _is_current(self, name: str) -> bool:
-        # A writer may have replaced the index, and removed its file, since our session began.
-        with self.store.session() as session:
-            return session.state.snapshot == name
+        # A writer may have replaced the index or the whole generation, and removed the file, since our session began.
+        try:
+            with self.store.session() as session:
+                return session.state.snapshot == name
+        except CollectionError:
+            return False
 
     def _remove_unrecorded(self) -> None:
         """Remove indexes that a killed writer has written and not recorded, or replaced and not removed."""

@@ -9,7 +9,7 @@ import time
 
 from recollect import index
 from recollect.collection.generation import OpenGeneration
-from recollect.errors import RecollectError
+from recollect.errors import RecollectError, StorageFailed
 from recollect.index import Recipe, Record, Searcher, SnapshotUnusable
 from recollect.store import SnapshotRecord
 from recollect.types import Progress
@@ -80,11 +80,17 @@ def _write(
     writing: threading.RLock,
 ) -> Record:
     directory = generation.paths.index
-    numbers = [int(path.stem.split("-")[1].split(".")[0]) for path in directory.glob("snapshot-*")]
     metric = generation.settings.metric
-    number = max(numbers, default=0) + 1
+    # Numbered by commit, no name comes twice, not even that of an index whose file went missing: by the name alone a
+    # handle sees that there is another index to load.
+    with generation.store.session() as session:
+        number = session.state.seq + 1
     record = index.write(searcher, directory, number, recipe=recipe, metric=metric, trained_for=trained_for)
-    _put_in_use(generation, record, searcher, writing)
+    try:
+        _put_in_use(generation, record, searcher, writing)
+    except StorageFailed:
+        (directory / record.file).unlink(missing_ok=True)  # it takes the space that a full disk lacks
+        raise
     return record
 
 
