@@ -21,10 +21,12 @@ import re
 import secrets
 import shutil
 import socket
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +130,8 @@ class Layout:
         """Raise `CollectionNotFound` or `NotACollection` unless a collection is here."""
         if not self.is_collection():
             raise CollectionNotFound(
-                f"there is no collection at {self.root}; create it with recollect.open({str(self.root)!r}), "
-                "without read_only"
+                f"there is no collection at {self.root}; create it with recollect.open(path), or "
+                "recollect ingest … --into path"
             )
 
     def read_current(self) -> Generation:
@@ -192,10 +194,18 @@ class WriterLock:
                 f"{path.parent} is open for writing in {holder}; close it there, "
                 "or open with read_only=True to search beside it"
             ) from None
+        _forget_in_children()
+        _held.add(self)
         self._sign()
 
     def release(self) -> None:
         """Give the lock back; doing so twice is no error."""
+        if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # closing alone leaves it to a child just being forked
+            self._close()
+
+    def forget(self) -> None:
+        """Close this process's copy of the lock, in a forked child: else it outlives the parent in the child."""
         self._close()
 
     def _sign(self) -> None:
@@ -212,6 +222,19 @@ class WriterLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+_held: weakref.WeakSet[WriterLock] = weakref.WeakSet()
+
+
+@cache
+def _forget_in_children() -> None:
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _forget() -> None:
+    for lock in list(_held):
+        lock.forget()
 
 
 def _holder(descriptor: int) -> str:

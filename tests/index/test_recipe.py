@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recollect import Metric, index
-from recollect.index.recipe import EXACT_ROWS, SINGLE_LIST_ROWS, nlist_for
+from recollect.index.recipe import EXACT_ROWS, SINGLE_LIST_ROWS, TAIL_ROWS, nlist_for
 
 
 @pytest.mark.parametrize("rows", [0, 1, EXACT_ROWS])
@@ -67,4 +67,6 @@ def test_training_again_is_due_when_the_number_of_lists_doubles() -> None:
 def test_extension_is_due_when_the_tail_costs_more_than_the_index() -> None:
     """A tail as long as what is searched exactly anyway is put into the index."""
     assert not index.extension_is_due(EXACT_ROWS, 0)
-    assert index.extension_is_due(100_000 + EXACT_ROWS + 1, 100_000)
+    assert index.extension_is_due(EXACT_ROWS + 1, 0)
+    assert not index.extension_is_due(100_000 + TAIL_ROWS, 100_000)
+    assert index.extension_is_due(100_000 + TAIL_ROWS + 1, 100_000)

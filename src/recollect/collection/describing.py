@@ -9,7 +9,7 @@ from recollect.types import CollectionInfo
 
 def describe(handle: Handle) -> CollectionInfo:
     """Collect the facts of `Collection.info`."""
-    generation, session, _ = handle.begin()
+    generation, session = handle.session()
     with session:
         state = session.state
     record = generation.record()

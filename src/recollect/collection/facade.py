@@ -248,7 +248,7 @@ class Collection:
     def get(self, ids: str | Iterable[str]) -> Chunk | list[Chunk] | None:
         """Return the chunk with an id, or None; for several ids those that exist, in the order asked for."""
         wanted = id_list(ids)
-        _, session, _ = self._handle.begin()
+        _, session = self._handle.session()
         with session:
             found = {key: stored.to_chunk() for key, stored in session.get(wanted).items()}
         if isinstance(ids, str):
@@ -257,7 +257,7 @@ class Collection:
 
     def __iter__(self) -> Iterator[Chunk]:
         """Go through all chunks in the order of adding; one that is changed meanwhile may come in both versions."""
-        generation, session, _ = self._handle.begin()
+        generation, session = self._handle.session()
         with session:
             block = session.scan()
         while block:
@@ -267,7 +267,7 @@ class Collection:
 
     def count(self) -> int:
         """Return the number of chunks."""
-        _, session, _ = self._handle.begin()
+        _, session = self._handle.session()
         with session:
             return session.state.live
 
@@ -280,7 +280,7 @@ class Collection:
 
         Never raises for damage: the report names each problem with its cure.
         """
-        generation, session, _ = self._handle.begin()
+        generation, session = self._handle.session()
         with session:
             pass
         return checking.check(generation)
@@ -294,7 +294,7 @@ class Collection:
 
         """
         refuse_unknown(Collection.backup, unknown)
-        generation, session, _ = self._handle.begin()
+        generation, session = self._handle.session()
         with session:
             pass
         transfer.backup(generation, Path(destination))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,13 +82,6 @@ class OpenGeneration:
             if view is not None:
                 return session, view
             session.__exit__(None, None, None)
-
-    @contextmanager
-    def reading(self) -> Iterator[tuple[Session, View]]:
-        """Yield what `begin` returns, and end the session."""
-        session, view = self.begin()
-        with session:
-            yield session, view
 
     def adopt(self, name: str, searcher: Searcher) -> None:
         """Keep an index that this process has just built, so that it is not loaded again once recorded."""

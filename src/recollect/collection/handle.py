@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
 from recollect import layout
 from recollect.collection import transfer
@@ -14,6 +16,8 @@ from recollect.contract import Settings
 from recollect.errors import CollectionClosed, CollectionDamaged, CollectionReadOnly, StorageFailed
 from recollect.store import Session, supersede
 from recollect.types import Embedder, Progress
+
+Begun = TypeVar("Begun")
 
 
 class Handle:
@@ -48,12 +52,19 @@ class Handle:
         self.maintainer.consider()
 
     def begin(self) -> tuple[OpenGeneration, Session, View]:
-        """Begin a session on the generation in use; the caller ends it (``with session:``)."""
+        """Begin a session with the view of its commit; the caller ends it (``with session:``)."""
+        return self._on_current(lambda generation: (generation, *generation.begin()))
+
+    def session(self) -> tuple[OpenGeneration, Session]:
+        """Begin a session that searches nothing, and therefore loads no index."""
+        return self._on_current(lambda generation: (generation, generation.store.session().begin()))
+
+    def _on_current(self, begin: Callable[[OpenGeneration], Begun]) -> Begun:
         self.require_open()
         while True:
             generation = self.followed()
             try:
-                return generation, *generation.begin()
+                return begin(generation)
             except (CollectionDamaged, CollectionClosed, StorageFailed):
                 # The writer, in this process or another, may have put a new generation in its place meanwhile.
                 if self.closed or self.followed() is generation:

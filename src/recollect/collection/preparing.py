@@ -14,6 +14,8 @@ from recollect.errors import InvalidChunk, InvalidInput
 from recollect.store import NewChunk, Store
 from recollect.types import AddResult, Chunk, Embedder, FloatMatrix, Metric
 
+_PLAIN = {str, int, bool, type(None)}  # of exactly these types orjson refuses what it cannot keep
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -32,16 +34,21 @@ def check_chunks(chunks: Sequence[Chunk], first: int) -> list[NewChunk]:
         InvalidChunk: with the chunk named and the cure.
 
     """
-    checked = [_checked(chunk, first + i) for i, chunk in enumerate(chunks)]
+    checked = [_checked(chunk, number) for number, chunk in enumerate(chunks, start=first)]
+    if len({chunk.id for chunk in checked}) < len(checked):
+        _refuse_duplicate(checked, first)
+    return checked
+
+
+def _refuse_duplicate(chunks: Sequence[NewChunk], first: int) -> None:
     seen: dict[str, int] = {}
-    for number, chunk in enumerate(checked, start=first):
+    for number, chunk in enumerate(chunks, start=first):
         if chunk.id in seen:
             raise InvalidChunk(
                 f"chunks {seen[chunk.id]} and {number} of one batch have the same id {chunk.id!r}; ids are unique: "
                 "leave one out, or give them different ids"
             )
         seen[chunk.id] = number
-    return checked
 
 
 def prepare(
@@ -128,16 +135,18 @@ def _embedded(chunks: Sequence[NewChunk], embedder: Embedder | None, metric: Met
 
 
 def _checked(chunk: Any, number: int) -> NewChunk:
-    if not isinstance(chunk, Chunk):
+    if type(chunk) is not Chunk and not isinstance(chunk, Chunk):
         raise InvalidChunk(f"chunk {number} is a {type(chunk).__name__}; pass Chunk(id=…, text=…, metadata=…)")
-    if not isinstance(chunk.id, str) or not chunk.id:
-        raise InvalidChunk(f"chunk {number} has the id {chunk.id!r}; an id is a non-empty string")
-    if not isinstance(chunk.text, str):
-        raise InvalidChunk(f"chunk {chunk.id!r}: text is a {type(chunk.text).__name__}; it must be a string")
-    for name, value in (("id", chunk.id), ("text", chunk.text)):
-        if not value.isascii():
-            _require_unicode(value, name, chunk.id)
-    return NewChunk(chunk.id, chunk.text, _to_json(chunk.metadata, chunk.id))
+    chunk_id, text = chunk.id, chunk.text
+    if not isinstance(chunk_id, str) or not chunk_id:
+        raise InvalidChunk(f"chunk {number} has the id {chunk_id!r}; an id is a non-empty string")
+    if not isinstance(text, str):
+        raise InvalidChunk(f"chunk {chunk_id!r}: text is a {type(text).__name__}; it must be a string")
+    if not chunk_id.isascii():
+        _require_unicode(chunk_id, "id", chunk_id)
+    if not text.isascii():
+        _require_unicode(text, "text", chunk_id)
+    return NewChunk(chunk_id, text, _to_json(chunk.metadata, chunk_id))
 
 
 def _require_unicode(value: str, name: str, chunk_id: str) -> None:
@@ -160,6 +169,8 @@ def _to_json(metadata: Any, chunk_id: str) -> str:
     plain = dict(metadata)
     try:
         encoded = orjson.dumps(plain)
+        if _PLAIN.issuperset(map(type, plain.values())):
+            return encoded.decode()
         # What does not come back equal (a tuple, a datetime, NaN) would be changed silently.
         if orjson.loads(encoded) == plain:
             return encoded.decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 from pathlib import Path
@@ -12,9 +13,11 @@ from recollect import index, layout, store
 from recollect.collection.generation import OpenGeneration
 from recollect.collection.maintenance import build_index, cores
 from recollect.contract import Contract, Settings, embed
-from recollect.errors import CollectionExists, InvalidInput
+from recollect.errors import CollectionExists, IndexBuildFailed, InvalidInput
 from recollect.store import NewChunk, Store, StoredChunk
 from recollect.types import Embedder, FloatMatrix, Metric, Progress
+
+_log = logging.getLogger("recollect")
 
 
 def create(root: Path, settings: Settings) -> None:
@@ -43,8 +46,8 @@ def backup(generation: OpenGeneration, destination: Path) -> None:
         paths = layout.Generation(fresh / layout.FIRST_GENERATION)
         with layout.storage_errors(destination, "write"):
             paths.root.mkdir()
-        with generation.reading() as (session, view):
-            store.copy(session, view.target.matrix, paths)
+        with generation.store.session() as session:
+            store.copy(session, generation.store.map(session.state.rows), paths)
         layout.write_settings(paths.settings, generation.settings.to_json())
         _copy_index(generation, paths)
         _name_current(fresh, paths)
@@ -124,11 +127,12 @@ def _copy_index(generation: OpenGeneration, target: layout.Generation) -> None:
 
 def _copy_live(old: OpenGeneration, fresh: Store, embedder: Embedder | None, progress: Progress | None) -> None:
     done = 0
-    with old.reading() as (session, view):
+    with old.store.session() as session:
+        matrix = old.store.map(session.state.rows)
         for block in session.scan_all():
             chunks = [NewChunk(chunk.id, chunk.text, chunk.metadata) for chunk in block]
-            matrix = _vectors(block, view.target.matrix, embedder, old.settings.metric)
-            fresh.put(chunks, matrix, [])
+            vectors = _vectors(block, matrix, embedder, old.settings.metric)
+            fresh.put(chunks, vectors, [])
             done += len(block)
             if progress is not None:
                 progress("copy" if embedder is None else "reembed", done, session.state.live)
@@ -149,4 +153,8 @@ def _build_alike(old: OpenGeneration, fresh: OpenGeneration, progress: Progress 
     if record is None:
         return
     recipe = record.to_recipe() if record.requested else index.choose(rows, settings.dimension)
-    build_index(fresh, recipe, writing=threading.RLock(), workers=cores(), progress=progress)
+    try:
+        build_index(fresh, recipe, writing=threading.RLock(), workers=cores(), progress=progress)
+    except IndexBuildFailed as error:
+        # An index asked for when there were more rows; what was compacted is worth more than how it is searched.
+        _log.warning("the compacted collection is searched exactly for now: %s", error)

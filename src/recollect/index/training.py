@@ -71,7 +71,13 @@ def _train(index: Any, recipe: Recipe, matrix: FloatMatrix, *, workers: int, pro
         progress("train", 0, wanted)
     chosen = np.random.default_rng(_SEED).choice(len(matrix), wanted, replace=False)
     chosen.sort()  # in file order, for the sake of the disk
-    product = getattr(innermost(index), "pq", None)
+    inner = innermost(index)
+    product = getattr(inner, "pq", None)
+    for clustering in (getattr(inner, "cp", None), getattr(product, "cp", None)):
+        if clustering is not None:
+            clustering.min_points_per_centroid = (
+                1  # else FAISS prints a line per sub-quantizer; tuning measures the result
+            )
     if product is not None:
         # A quarter of FAISS's own effort: with 2 dimensions and 16 centroids recall is the same to the third digit.
         product.cp.niter, product.cp.max_points_per_centroid = _PQ_ITERATIONS, _PQ_POINTS_PER_CENTROID

@@ -50,19 +50,21 @@ def connect(database: Path, *, read_only: bool) -> apsw.Connection:
     """Open chunks.db.
 
     A reader never writes a page and never checkpoints, not even when it is the last to close. In a directory
-    that it cannot write (a read-only mount, an image) SQLite cannot keep its shared-memory file; where no WAL
-    is left over either, nothing can change under the reader, and the database is opened as immutable.
+    that it cannot write (a read-only mount, an image, another user's) SQLite cannot keep its shared-memory file; while
+    there is no WAL either, no writer is at work, and the database is opened as immutable: a `Frozen` connection.
 
     Raises:
         CollectionDamaged, StorageFailed: with the path and the cure.
 
     """
     flags = apsw.SQLITE_OPEN_READWRITE if not read_only else apsw.SQLITE_OPEN_READONLY
-    wal = database.with_name(database.name + "-wal")
-    immutable = read_only and not os.access(database.parent, os.W_OK) and not wal.exists()
-    uri = f"file:{quote(str(database))}{'?immutable=1' if immutable else ''}"
+    flags |= apsw.SQLITE_OPEN_URI
+    uri = f"file:{quote(str(database))}"
     try:
-        connection = apsw.Connection(uri, flags=flags | apsw.SQLITE_OPEN_URI)
+        if read_only and is_frozen(database):
+            connection: apsw.Connection = Frozen(f"{uri}?immutable=1", flags, database)
+        else:
+            connection = apsw.Connection(uri, flags=flags)
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         if read_only:
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -73,9 +75,37 @@ def connect(database: Path, *, read_only: bool) -> apsw.Connection:
         else:
             connection.pragma("synchronous", "FULL")
             connection.pragma("foreign_keys", True)
+            # 32 MiB of WAL between checkpoints: pages of the id tree are written back once instead of four times.
+            connection.wal_autocheckpoint(4000)
     except apsw.Error as error:
         raise translate(error, database) from error
     return connection
+
+
+class Frozen(apsw.Connection):
+    """A connection opened as immutable: valid until a writer has come."""
+
+    def __init__(self, uri: str, flags: int, database: Path) -> None:
+        self._database = database
+        self._seen = _signature(database)
+        super().__init__(uri, flags=flags)
+
+    def is_valid(self) -> bool:
+        """Say whether no writer has come: it would leave this connection with pages of different age."""
+        return is_frozen(self._database) and _signature(self._database) == self._seen
+
+
+def is_frozen(database: Path) -> bool:
+    """Say whether a reader cannot write here and no writer is at work: there is no WAL."""
+    return not os.access(database.parent, os.W_OK) and not database.with_name(database.name + "-wal").exists()
+
+
+def _signature(database: Path) -> tuple[int, int, int] | None:
+    try:
+        status = database.stat()
+    except FileNotFoundError:
+        return None  # SQLite tells
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def create(database: Path) -> None:
