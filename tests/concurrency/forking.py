@@ -1,0 +1,231 @@
+"""What happens in forked children, and as another user: each case is a process of its own, since it may hang or die.
+
+Run as ``python -m tests.concurrency.forking CASE DIRECTORY``. A failed assertion is a traceback and the exit status 1.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import recollect
+from recollect import Collection, CollectionClosed, CollectionLocked, RecollectError, StorageFailed
+
+from .versions import DIMENSION, chunk, parsed, vector
+
+NUMBERS = range(400)
+NOBODY = 65534
+
+
+def the_parents_handle_is_refused(directory: Path) -> None:
+    """Every use of the parent's handle in the child is CollectionClosed; the parent goes on."""
+    with _filled(directory) as kb:
+        uses: list[Callable[[], object]] = [
+            lambda: kb.search(vector=vector(1, 0)),
+            lambda: kb.search_many(vectors=vector(1, 0)[None]),
+            lambda: kb.get("c1"),
+            lambda: list(kb),
+            kb.count,
+            kb.check,
+            kb.compact,
+            kb.optimize,
+            lambda: kb.delete(ids="c1"),
+            lambda: kb.add([chunk(1, 1)], vectors=vector(1, 1)[None]),
+            lambda: kb.backup(directory / "copy"),
+        ]
+
+        def child() -> None:
+            for use in uses:
+                _expect(CollectionClosed, use)
+            kb.close()  # releases nothing of the parent's
+            _expect(CollectionLocked, lambda: recollect.open(directory / "kb"))
+
+        _forked(child)
+        kb.add([chunk(1, 1)], vectors=vector(1, 1)[None])
+        _expect(CollectionLocked, lambda: recollect.open(directory / "kb"))
+        assert len(kb.search(vector=vector(1, 1), k=400)) == 400
+        assert kb.check().ok
+
+
+def a_child_searches_after_a_parallel_search(directory: Path) -> None:
+    """Fork after FAISS's threads have run: the child opens the collection anew and searches, many at once too."""
+    with _filled(directory) as kb:
+        kb.optimize(index="IVF4,SQ8")
+        queries = np.stack([vector(number, 0) for number in NUMBERS])
+        kb.search_many(vectors=queries, k=5)
+
+        def child() -> None:
+            with recollect.open(directory / "kb", read_only=True) as again:
+                for number, hits in zip(NUMBERS, again.search_many(vectors=queries, k=5), strict=True):
+                    assert parsed(hits[0].chunk) == (number, 0)
+                assert parsed(again.search(vector=vector(7, 0), k=1)[0].chunk) == (7, 0)
+
+        _forked(child)
+        kb.search_many(vectors=queries, k=5)
+
+
+def a_child_writes_after_the_parent_has_closed(directory: Path) -> None:
+    """Fork after a parallel build: the child takes over as the writer, and builds an index itself."""
+    with _filled(directory) as kb:
+        kb.optimize(index="IVF4,SQ8")
+
+    def child() -> None:
+        with recollect.open(directory / "kb") as again:
+            again.add([chunk(1000, 0)], vectors=vector(1000, 0)[None])
+            again.optimize(index="HNSW8,SQ8")
+            assert parsed(again.search(vector=vector(1000, 0), k=1)[0].chunk) == (1000, 0)
+
+    _forked(child)
+    with recollect.open(directory / "kb") as kb:
+        assert kb.count() == len(NUMBERS) + 1
+        assert kb.check().ok
+
+
+def the_lock_is_not_inherited(directory: Path) -> None:
+    """Give the lock back while a child lives on: it does not keep it."""
+    kb = _filled(directory)
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        os.close(writing)
+        os.read(reading, 1)  # until the parent closes its end
+        os._exit(0)
+    os.close(reading)
+    kb.close()
+    recollect.open(directory / "kb").close()
+    os.close(writing)
+    os.waitpid(child, 0)
+
+
+def a_killed_writers_child_does_not_hold_the_lock(directory: Path) -> None:
+    """Kill a writer that has forked: the child, which lives on, does not keep the lock."""
+    reading, writing = os.pipe()
+    parent_says, parent_writes = os.pipe()
+    if (parent := os.fork()) == 0:
+        kb = _filled(directory)
+        if os.fork() == 0:
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+        os.write(parent_writes, b"x")
+        os.read(reading, 1)
+        kb.close()
+        os._exit(1)
+    os.close(reading)
+    os.read(parent_says, 1)
+    os.kill(parent, 9)
+    os.waitpid(parent, 0)
+    with recollect.open(directory / "kb") as kb:
+        assert kb.count() == len(NUMBERS)
+    os.close(writing)
+
+
+def another_user_reads(directory: Path) -> None:
+    """Search as someone who may only read: refused as a writer, and the owner's later commits are seen."""
+    with _filled(directory) as kb:
+        kb.optimize(index="IVF4,SQ8")
+        kb.search(vector=vector(1, 0))
+    for path in [directory, *directory.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    mine, theirs = socket.socketpair()
+
+    def child() -> None:
+        mine.close()
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        _expect(StorageFailed, lambda: recollect.open(directory / "kb"))
+        _expect(StorageFailed, lambda: recollect.open(directory / "new", dimension=DIMENSION))
+        with recollect.open(directory / "kb", read_only=True) as reader:
+            while version := theirs.recv(1):
+                _check_version(reader, version[0])
+                theirs.send(version)
+
+    def owner() -> None:
+        theirs.close()
+
+        def ask(version: int) -> None:
+            mine.send(bytes([version]))
+            assert mine.recv(1) == bytes([version]), "the reader has failed"
+
+        with mine:
+            _write_versions(directory / "kb", ask)
+
+    _forked(child, meanwhile=owner)
+
+
+def _check_version(reader: Collection, version: int) -> None:
+    for number in (0, 150, 399):
+        hits = reader.search(vector=vector(number, version), k=3)
+        assert parsed(hits[0].chunk) == (number, version), f"version {version}: {hits[0]}"
+    assert {parsed(found) for found in reader} == {(number, version) for number in NUMBERS}
+
+
+def _write_versions(path: Path, ask: Callable[[int], None]) -> None:
+    """Write version upon version; ask the reader with and without a writer at work, and after a compaction."""
+    ask(0)
+    for version in range(1, 8):
+        with recollect.open(path, auto_optimize=False) as kb:
+            if version == 5:
+                ask(version - 1)  # the reader meets a writer that has not written yet
+            vectors = np.stack([vector(number, version) for number in NUMBERS])
+            kb.add([chunk(number, version) for number in NUMBERS], vectors=vectors)
+            if version in (2, 6):
+                ask(version)
+            if version in (3, 6):
+                kb.compact()
+                ask(version)
+        if version != 4:
+            ask(version)
+
+
+def _filled(directory: Path) -> Collection:
+    kb = recollect.open(directory / "kb", dimension=DIMENSION)
+    vectors = np.stack([vector(number, 0) for number in NUMBERS])
+    kb.add([chunk(number, 0) for number in NUMBERS], vectors=vectors)
+    return kb
+
+
+def _forked(work: Callable[[], None], *, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Run *work* in a forked child, and require that it succeeds."""
+    if (child := os.fork()) == 0:
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    try:
+        meanwhile()
+    finally:
+        status = os.waitpid(child, 0)[1]
+    assert status == 0
+
+
+def _expect(kind: type[RecollectError], work: Callable[[], object]) -> None:
+    try:
+        work()
+    except kind:
+        return
+    raise AssertionError(f"{kind.__name__} was expected")
+
+
+CASES = {
+    case.__name__: case
+    for case in (
+        the_parents_handle_is_refused,
+        a_child_searches_after_a_parallel_search,
+        a_child_writes_after_the_parent_has_closed,
+        the_lock_is_not_inherited,
+        a_killed_writers_child_does_not_hold_the_lock,
+        another_user_reads,
+    )
+}
+
+if __name__ == "__main__":
+    CASES[sys.argv[1]](Path(sys.argv[2]))
