@@ -49,10 +49,12 @@ def collect(limit: int | None = None) -> list[Chunk]:
     """Return the documentation of this Python as chunks, at most *limit*, always in the same order."""
     chunks: dict[str, Chunk] = {}
     texts: set[str] = set()
-    for chunk in (*_topics(), *_modules()):
-        if chunk.id not in chunks and chunk.text not in texts:  # aliases and copied docstrings say nothing new
-            chunks[chunk.id] = chunk
-            texts.add(chunk.text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # looking at a deprecated name is enough to be warned
+        for chunk in (*_topics(), *_modules()):
+            if chunk.id not in chunks and chunk.text not in texts:  # aliases and copied docstrings say nothing new
+                chunks[chunk.id] = chunk
+                texts.add(chunk.text)
     found = list(chunks.values())
     if limit is None or limit >= len(found):
         return found
@@ -94,8 +96,7 @@ def _module(name: str) -> Iterator[Chunk]:
 
 def _imported(name: str) -> ModuleType | None:
     """Import a module quietly; None where it does not work here (a Windows module, a missing library)."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
+    with contextlib.redirect_stdout(io.StringIO()):
         try:
             return importlib.import_module(name)
         except (Exception, SystemExit):
