@@ -136,7 +136,7 @@ def test_info_describes(vectors: Path) -> None:
     assert re.search(r"^disk +[\d.]+ [kM]B *$", shown, re.MULTILINE)
     told = run_json("info", vectors)
     assert (told["count"], told["deleted"], told["dimension"], told["metric"]) == (1198, 2, 4, "cosine")
-    assert (told["embedder"], told["index"], told["path"]) == (None, None, str(vectors))
+    assert (told["embedder"], told["index"]["factory"], told["path"]) == (None, "IVF1,SQ8", str(vectors))
     assert told["disk"]["vectors.f32"] >= 1200 * 16
 
 

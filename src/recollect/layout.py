@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -153,6 +154,13 @@ class Layout:
         match = _GENERATION.fullmatch(self.read_current().name)
         assert match is not None  # read_current has checked it
         return Generation(self.root / f"gen-{int(match[1]) + 1:06d}")
+
+    def retire(self, generation: Generation) -> None:
+        """Remove a superseded generation: its name at once, so that nobody opens half of it, then its files."""
+        retired = generation.root.with_name(f"{generation.name}.old")
+        with contextlib.suppress(OSError):  # what cannot be removed now is left to the next writer
+            generation.root.rename(retired)
+        shutil.rmtree(retired, ignore_errors=True)
 
     def superseded(self) -> list[Generation]:
         """Return the whole generations that CURRENT no longer names."""

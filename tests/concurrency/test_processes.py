@@ -155,9 +155,6 @@ class Halves:
         return vector(int(number), int(version))[: self.dimension] if known else vector(len(text), 0)[: self.dimension]
 
 
-@pytest.mark.xfail(
-    reason="search(vector=) takes the dimension of the generation it last saw, before it looks for a new one"
-)
 def test_a_reader_follows_a_change_of_model(kb: Collection, tmp_path: Path) -> None:
     """A reader that was opened before searches the vectors of the new model, in their dimension, at its next search."""
     with Reader(tmp_path / "kb") as reader:

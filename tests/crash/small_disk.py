@@ -96,7 +96,7 @@ def backing_up(disk: Path) -> None:
     """Back up without space: nothing is left at the destination, nor beside it."""
     with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         stored = _add(kb, range(600))
-        for room in (0, 4096, 65536, 262144):
+        for room in (0, 4096, 65536, 196608):
             with _full(disk, room=room):
                 _refused(lambda: kb.backup(disk / "copy"))
                 assert not (disk / "copy").exists()

@@ -79,10 +79,7 @@ def _operation(kind: str, number: int) -> Operation:
     [
         "add",
         "delete",
-        pytest.param(
-            "compact",
-            marks=pytest.mark.xfail(reason="after CURRENT was flipped Ctrl-C leaves the handle on the old generation"),
-        ),
+        "compact",
     ],
 )
 def test_the_handle_goes_on_after_ctrl_c_at_any_line(kind: str, tmp_path: Path) -> None:

@@ -9,21 +9,21 @@ from recollect.collection.generation import OpenGeneration
 from recollect.contract import Settings
 from recollect.errors import CollectionDamaged, RecollectError
 from recollect.index import Record, SnapshotUnusable
+from recollect.store import Session
 from recollect.types import CheckReport, FloatMatrix, Metric
 
 _NORM_TOLERANCE = 1e-3
 _BLOCK = 16_384
 
 
-def check(generation: OpenGeneration) -> CheckReport:
+def check(generation: OpenGeneration, session: Session) -> CheckReport:
     """Verify the database, every chunk's checksum, the vectors' norms under cosine, the settings and the index."""
     try:
-        with generation.store.session() as session:
-            problems = session.problems()
-            matrix = generation.store.map(session.state.rows)
-            rows, damaged = store.verify(session, matrix)
-            problems += damaged
-            snapshot = session.snapshot()
+        problems = session.problems()
+        matrix = generation.store.map(session.state.rows)
+        rows, damaged = store.verify(session, matrix)
+        problems += damaged
+        snapshot = session.snapshot()
     except CollectionDamaged as error:
         return CheckReport([str(error)], 0)
     if generation.settings.metric is Metric.COSINE:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
 
 import numpy.typing as npt
-from orjson import loads
 from typing_extensions import Never, Self
 
 from recollect import index
@@ -23,10 +21,9 @@ from recollect.collection.generation import OpenGeneration
 from recollect.collection.handle import Handle
 from recollect.collection.maintenance import build_index, cores
 from recollect.collection.preparing import check_chunks, prepare
-from recollect.contract import embed
+from recollect.collection.retrieving import retrieve_many, retrieve_one
+from recollect.contract import Settings, embed
 from recollect.errors import (
-    CollectionDamaged,
-    CollectionError,
     InvalidInput,
 )
 from recollect.types import (
@@ -111,8 +108,9 @@ class Collection:
         wanted = id_list(ids)
         with self._handle.writing:
             self._handle.require_writable()
-            rows = [chunk.row for chunk in self._handle.generation.store.existing(wanted).values()]
-            self._handle.generation.store.delete(rows)
+            store = self._handle.followed().store
+            rows = [chunk.row for chunk in store.existing(wanted).values()]
+            store.delete(rows)
         return len(rows)
 
     def optimize(
@@ -143,7 +141,7 @@ class Collection:
         self._handle.require_writable()
         with self._handle.building:
             self._handle.require_writable()
-            generation = self._handle.generation
+            generation = self._handle.followed()
             recipe = _recipe(generation, recall, index)
             record = build_index(generation, recipe, writing=self._handle.writing, workers=cores(), progress=progress)
             self._handle.maintainer.forget()
@@ -201,11 +199,14 @@ class Collection:
         if (query is None) == (vector is None):
             raise InvalidInput("search takes a text or vector=, one of the two")
         if query is not None:
-            matrix = self._embed_queries([_question(query)])
-        else:
-            settings = self._handle.generation.settings
-            matrix = to_query(vector, dimension=settings.dimension, metric=settings.metric)
-        return self._retrieve_one(matrix, k, recall)
+            asked = [_question(query)]
+            return retrieve_one(self._handle, lambda settings: self._embedded(asked, settings), k, recall)
+        return retrieve_one(
+            self._handle,
+            lambda settings: to_query(vector, dimension=settings.dimension, metric=settings.metric),
+            k,
+            recall,
+        )
 
     def search_many(
         self,
@@ -233,11 +234,14 @@ class Collection:
         if queries is not None:
             if isinstance(queries, str):
                 raise InvalidInput("search_many takes a list of texts; for one text use search")
-            matrix = self._embed_queries([_question(query) for query in queries])
-        else:
-            settings = self._handle.generation.settings
-            matrix = to_matrix(vectors, dimension=settings.dimension, metric=settings.metric, what="vectors")
-        return self._retrieve(matrix, k, recall) if len(matrix) else []
+            asked = [_question(query) for query in queries]
+            return retrieve_many(self._handle, lambda settings: self._embedded(asked, settings), k, recall)
+        return retrieve_many(
+            self._handle,
+            lambda settings: to_matrix(vectors, dimension=settings.dimension, metric=settings.metric, what="vectors"),
+            k,
+            recall,
+        )
 
     @overload
     def get(self, ids: str) -> Chunk | None: ...  # type: ignore[overload-overlap]  # a str is one id, not an iterable of them
@@ -256,14 +260,15 @@ class Collection:
         return [found[key] for key in wanted if key in found]
 
     def __iter__(self) -> Iterator[Chunk]:
-        """Go through all chunks in the order of adding; one that is changed meanwhile may come in both versions."""
-        generation, session = self._handle.session()
+        """Go through all chunks of one committed state, in the order of adding.
+
+        The iteration holds a read transaction, so that neither commits nor a compaction disturb it; meanwhile SQLite
+        cannot shorten its write-ahead log.
+        """
+        _, session = self._handle.session()
         with session:
-            block = session.scan()
-        while block:
-            yield from (stored.to_chunk() for stored in block)
-            with generation.store.session() as session:
-                block = session.scan(after=block[-1].row)
+            for block in session.scan_all():
+                yield from (stored.to_chunk() for stored in block)
 
     def count(self) -> int:
         """Return the number of chunks."""
@@ -282,8 +287,7 @@ class Collection:
         """
         generation, session = self._handle.session()
         with session:
-            pass
-        return checking.check(generation)
+            return checking.check(generation, session)
 
     def backup(self, destination: str | os.PathLike[str], **unknown: Never) -> None:
         """Write a copy as of one commit to a new directory; it opens like any collection. Adds may go on meanwhile.
@@ -296,8 +300,7 @@ class Collection:
         refuse_unknown(Collection.backup, unknown)
         generation, session = self._handle.session()
         with session:
-            pass
-        transfer.backup(generation, Path(destination))
+            transfer.backup(generation, session, Path(destination))
 
     # ── the handle ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -338,7 +341,8 @@ class Collection:
         checked = check_chunks(batch, first)
         with self._handle.writing:
             self._handle.require_writable()
-            settings, store = self._handle.generation.settings, self._handle.generation.store
+            generation = self._handle.followed()
+            settings, store = generation.settings, generation.store
             matrix: FloatMatrix | None = None
             embedder: Embedder | None = None
             if vectors is not None:
@@ -353,51 +357,14 @@ class Collection:
         self._handle.maintainer.consider()
         return prepared.result
 
-    def _retrieve_one(self, query: FloatMatrix, k: int, recall: float) -> list[Hit]:
-        """Search the newest view known; only if a commit has come in between, begin a session and search again."""
-        generation = self._handle.generation
-        view = generation.latest
-        if view is not None and view.target.count:
-            rows, scores = index.search_one(view.target, query[0], k, recall)
-            try:
-                found = generation.store.fetch_at(view.seq, rows.tolist())
-            except CollectionError:
-                found = None  # compacted away meanwhile, or damaged: the session below tells
-            if found is not None:
-                return [
-                    Hit(Chunk(chunk_id, text, loads(metadata)), score, rank)
-                    for (chunk_id, text, metadata, _), score, rank in zip(
-                        found, scores.tolist(), count(1), strict=False
-                    )
-                ]
-        return self._retrieve(query, k, recall)[0]
-
-    def _retrieve(self, queries: FloatMatrix, k: int, recall: float) -> list[list[Hit]]:
-        _, session, view = self._handle.begin()
-        with session:
-            ranked = index.search(view.target, queries, k, recall)
-            chunks = session.fetch(sorted({row for rows, _ in ranked for row in rows.tolist()}))
-        try:
-            return [
-                [
-                    Hit(chunks[row], score, rank)
-                    for rank, (row, score) in enumerate(zip(rows.tolist(), scores.tolist(), strict=True), start=1)
-                ]
-                for rows, scores in ranked
-            ]
-        except KeyError as missing:
-            raise CollectionDamaged(
-                f"{self._path}: row {missing} is live but holds no chunk; run check(), restore from a backup"
-            ) from None
-
-    def _embed_queries(self, queries: list[str]) -> FloatMatrix:
-        embedder = self.embedder
+    def _embedded(self, queries: list[str], settings: Settings) -> FloatMatrix:
+        embedder = self._embedder.get(settings)
         if embedder is None:
             raise InvalidInput(
                 "this collection has no embedder: search by vector=, or open it with embedder= (a model's name or "
                 "path, or an Embedder)"
             )
-        return embed(embedder, queries, self._handle.generation.settings.metric, queries=True)
+        return embed(embedder, queries, settings.metric, queries=True)
 
 
 def _recipe(generation: OpenGeneration, recall: float, factory: str | None) -> index.Recipe:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from recollect.store import Session, supersede
 from recollect.types import Embedder, Progress
 
 Begun = TypeVar("Begun")
+_GLANCE_SECONDS = 1.0
 
 
 class Handle:
@@ -43,13 +44,12 @@ class Handle:
         self.building = threading.RLock()
         self._lock = lock
         self._process = os.getpid()
-        self._following = threading.Lock()
-        self._signature = self._current_signature()
-        self.generation = self._open(root.read_current())
+        self._following = threading.RLock()  # as the others: Ctrl-C at the end of a `with` may leave it held
+        self._glanced = 0.0
+        self._signature, self.generation = self._open_current()
         self.maintainer = Maintainer(
             self.generation, writing=self.writing, building=self.building, enabled=auto_optimize and not self.read_only
         )
-        self.maintainer.consider()
 
     def begin(self) -> tuple[OpenGeneration, Session, View]:
         """Begin a session with the view of its commit; the caller ends it (``with session:``)."""
@@ -71,15 +71,30 @@ class Handle:
                     raise
 
     def followed(self) -> OpenGeneration:
-        """Return the generation in use; a reader looks whether the writer has put a new one in use."""
-        if self.read_only and self._current_signature() != self._signature:
+        """Return the generation that CURRENT names, and use it from now on.
+
+        A reader learns here that the writer has put another one in use. So does a writer whose own `rewrite` was
+        interrupted (Ctrl-C, a failing sync) after CURRENT was replaced: writing to the old one would lose it.
+        """
+        if self._current_signature() != self._signature:
             with self._following:
-                signature = self._current_signature()
-                if signature != self._signature:
+                if self._current_signature() != self._signature:
                     old = self.generation
-                    self.generation = self._open(self.root.read_current())
+                    signature, self.generation = self._open_current()
                     self._signature = signature
+                    self.maintainer.watch(self.generation)
                     old.close()
+        return self.generation
+
+    def glanced(self) -> OpenGeneration:
+        """Return the generation in use as of a second ago at most, at the price of reading a clock.
+
+        A commit in a superseded generation tells its readers at once; this is for the case that it could not be made.
+        """
+        now = time.monotonic()
+        if now - self._glanced > _GLANCE_SECONDS:
+            self._glanced = now
+            return self.followed()
         return self.generation
 
     def rewrite(self, embedder: Embedder | None, progress: Progress | None) -> int:
@@ -87,17 +102,14 @@ class Handle:
         self.require_writable()
         with self.building, self.writing:
             self.require_writable()
-            old = self.generation
+            old = self.followed()
             dropped = old.store.state.rows - old.store.state.live
             target = self.root.next_generation()
             transfer.rewrite(old, target, embedder=embedder, progress=progress)
-            fresh = self._open(target)
             self.root.write_current(target)
-            self.generation = fresh
-            self.maintainer.watch(fresh)
-            old.close()
+            self.followed()
             supersede(old.paths)
-            shutil.rmtree(old.paths.root, ignore_errors=True)
+            self.root.retire(old.paths)
         return dropped
 
     def require_open(self) -> None:
@@ -116,16 +128,26 @@ class Handle:
         if self.read_only:
             raise CollectionReadOnly(f"{self.root.root} was opened with read_only=True; open it without, to write")
 
-    def close(self) -> None:
+    def close(self, *, finish: bool = True) -> None:
         """Finish a build that is due, and release the files and the lock; doing so twice is no error."""
         if self.closed or self._process != os.getpid():
             return
-        self.maintainer.close()
+        self.maintainer.close(finish=finish)
         with self.building, self.writing:
             self.closed = True
             self.generation.close()
             if self._lock is not None:
                 self._lock.release()
+
+    def _open_current(self) -> tuple[tuple[int, int, int], OpenGeneration]:
+        """Open the generation that CURRENT names; read it again if it changed while the files were looked for."""
+        while True:
+            signature = self._current_signature()
+            try:
+                return signature, self._open(self.root.read_current())
+            except (CollectionDamaged, StorageFailed):
+                if self._current_signature() == signature:
+                    raise
 
     def _open(self, paths: layout.Generation) -> OpenGeneration:
         settings = Settings.from_json(layout.read_settings(paths.settings), str(paths.settings))

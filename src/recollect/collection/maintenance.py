@@ -157,14 +157,14 @@ class Maintainer:
                     self._thread = threading.Thread(target=self._work, name="recollect-build", daemon=True)
                     self._thread.start()
 
-    def close(self) -> None:
-        """Finish: wait for a build in progress, and do one that is due."""
+    def close(self, *, finish: bool) -> None:
+        """Wait for a build in progress; *finish*: do one that is due."""
         self._closing.set()
         with self._starting:
             thread = self._thread
         if thread is not None:
             thread.join()
-        if self._enabled and self._is_due():
+        if finish and self._enabled and self._is_due():
             self._build_quietly(cores())
 
     def _is_due(self) -> bool:

@@ -65,32 +65,38 @@ def open(
             root.require()
         embedder = _create(root, embedder, dimension, wanted)
     lock = None if read_only else layout.WriterLock(root.lock)
+    handle: Handle | None = None
     try:
         if lock is not None:
             _remove_leftovers(root)
-        lazy = _checked_embedder(root, embedder, dimension=dimension, metric=wanted)
-        return Collection(Handle(root, lock=lock, auto_optimize=auto_optimize), lazy)
+        handle = Handle(root, lock=lock, auto_optimize=auto_optimize)
+        lazy = _checked_embedder(handle, embedder, dimension=dimension, metric=wanted)
     except BaseException:
-        if lock is not None:
+        if handle is not None:
+            handle.close(finish=False)
+        elif lock is not None:
             lock.release()
         raise
+    handle.maintainer.consider()
+    return Collection(handle, lazy)
 
 
 def _remove_leftovers(root: layout.Layout) -> None:
     """Remove what a killed writer left, after telling the readers that may still use it."""
     for paths in root.superseded():
         supersede(paths)
+        root.retire(paths)
     root.remove_leftovers()
 
 
 def _checked_embedder(
-    root: layout.Layout, embedder: Embedder | str | None, *, dimension: int | None, metric: Metric | None
+    handle: Handle, embedder: Embedder | str | None, *, dimension: int | None, metric: Metric | None
 ) -> LazyEmbedder:
     """Compare what was passed to `open` with what is recorded; an embedder that was passed is checked at once."""
-    path = root.read_current().settings
-    settings = Settings.from_json(layout.read_settings(path), str(path))
-    _require_settings(settings, dimension=dimension, metric=metric, where=str(root.root))
-    lazy = LazyEmbedder(embedder, str(root.root))
+    path = str(handle.root.root)
+    settings = handle.generation.settings
+    _require_settings(settings, dimension=dimension, metric=metric, where=path)
+    lazy = LazyEmbedder(embedder, path)
     if embedder is not None:
         lazy.get(settings)
     return lazy

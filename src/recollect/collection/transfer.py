@@ -14,7 +14,7 @@ from recollect.collection.generation import OpenGeneration
 from recollect.collection.maintenance import build_index, cores
 from recollect.contract import Contract, Settings, embed
 from recollect.errors import CollectionExists, IndexBuildFailed, InvalidInput
-from recollect.store import NewChunk, Store, StoredChunk
+from recollect.store import NewChunk, Session, Store, StoredChunk
 from recollect.types import Embedder, FloatMatrix, Metric, Progress
 
 _log = logging.getLogger("recollect")
@@ -33,8 +33,8 @@ def create(root: Path, settings: Settings) -> None:
         _name_current(fresh, paths)
 
 
-def backup(generation: OpenGeneration, destination: Path) -> None:
-    """Write a copy as of one commit; it opens like any collection.
+def backup(generation: OpenGeneration, session: Session, destination: Path) -> None:
+    """Write a copy of the session's commit; it opens like any collection.
 
     Raises:
         CollectionExists: the destination is not empty.
@@ -46,10 +46,9 @@ def backup(generation: OpenGeneration, destination: Path) -> None:
         paths = layout.Generation(fresh / layout.FIRST_GENERATION)
         with layout.storage_errors(destination, "write"):
             paths.root.mkdir()
-        with generation.store.session() as session:
-            store.copy(session, generation.store.map(session.state.rows), paths)
+        store.copy(session, generation.store.map(session.state.rows), paths)
         layout.write_settings(paths.settings, generation.settings.to_json())
-        _copy_index(generation, paths)
+        _copy_index(generation, session, paths)
         _name_current(fresh, paths)
 
 
@@ -106,14 +105,9 @@ def _name_current(root: Path, paths: layout.Generation) -> None:
     layout.Layout(root).write_current(paths)
 
 
-def _copy_index(generation: OpenGeneration, target: layout.Generation) -> None:
-    """Copy the index that the backup's own database names; without it, the backup's first writer builds it."""
-    copied = Store(target, generation.settings.dimension, read_only=True)
-    try:
-        with copied.session() as session:
-            found = session.snapshot()
-    finally:
-        copied.close()
+def _copy_index(generation: OpenGeneration, session: Session, target: layout.Generation) -> None:
+    """Copy the index in use; without it, the backup's first writer builds it."""
+    found = session.snapshot()
     if found is None:
         return
     source = generation.paths.index / found.name
