@@ -19,6 +19,9 @@ _log = logging.getLogger("recollect")
 _REST = 4.0
 """A background build is followed by a rest of this many times its duration: at most a fifth of the time is spent."""
 
+_QUIET_SECONDS, _PATIENCE_SECONDS = 0.1, 2.0
+"""A bulk load is let pass before a build: until nothing has been committed for so long, but no longer than that."""
+
 
 def cores() -> int:
     """Return how many cores this process may use."""
@@ -178,10 +181,18 @@ class Maintainer:
 
     def _work(self) -> None:
         while self._is_due() and not self._closing.is_set():
+            self._let_pass()
             started = time.monotonic()
-            if not self._build_quietly(max(1, cores() // 2)):
+            if self._closing.is_set() or not self._build_quietly(max(1, cores() // 2)):
                 return
             self._closing.wait(_REST * (time.monotonic() - started))
+
+    def _let_pass(self) -> None:
+        deadline, seen = time.monotonic() + _PATIENCE_SECONDS, -1
+        while seen != self._generation.store.state.seq and time.monotonic() < deadline:
+            seen = self._generation.store.state.seq
+            if self._closing.wait(_QUIET_SECONDS):
+                return
 
     def _build_quietly(self, workers: int) -> bool:
         """Build, and only log a failure: an index is disposable, searches stay right without it."""

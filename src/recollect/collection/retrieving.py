@@ -28,13 +28,11 @@ def retrieve_one(handle: Handle, prepare: Prepare, k: int, recall: float) -> lis
     if prepared_for is generation:
         rows, scores = index.search_one(view.target, queries[0], k, recall)
         try:
-            found = generation.store.fetch_at(view.seq, rows.tolist())
+            found = generation.store.fetch_at(view.seq, rows)
             if found is not None:
                 return [
                     Hit(Chunk(chunk_id, text, loads(metadata)), score, rank)
-                    for (chunk_id, text, metadata, _), score, rank in zip(
-                        found, scores.tolist(), count(1), strict=False
-                    )
+                    for (chunk_id, text, metadata, _), score, rank in zip(found, scores, count(1), strict=False)
                 ]
         except (CollectionError, ValueError):
             pass  # compacted away meanwhile, or damaged: the session below tells
@@ -66,15 +64,12 @@ def _retrieve(
         with session:
             if begun is generation:
                 ranked = index.search(view.target, queries, k, recall)
-                chunks = session.fetch(sorted({row for rows, _ in ranked for row in rows.tolist()}))
+                chunks = session.fetch(sorted({row for rows, _ in ranked for row in rows}))
                 break
         generation, queries = _prepared(handle, begun, prepare)
     try:
         return [
-            [
-                Hit(chunks[row], score, rank)
-                for rank, (row, score) in enumerate(zip(rows.tolist(), scores.tolist(), strict=True), start=1)
-            ]
+            [Hit(chunks[row], score, rank) for rank, (row, score) in enumerate(zip(rows, scores, strict=True), start=1)]
             for rows, scores in ranked
         ]
     except KeyError as missing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,6 +11,10 @@ from recollect.index.faiss_library import load_faiss
 from recollect.types import FloatMatrix, Metric, Rows
 
 Scores = npt.NDArray[np.float32]
+Ranked: TypeAlias = tuple[list[int], list[float]]
+"""Rows and their scores, best first."""
+
+_FEW = 200
 
 _BLOCK_FLOATS = 1 << 22  # scores of one block: 16 MiB of float32
 _BLUR = 4e-6  # relative error of a float32 dot product, amply: candidates this near to the last one may be its betters
@@ -27,13 +33,17 @@ def scores_of(matrix: FloatMatrix, rows: Rows, query: FloatMatrix, metric: Metri
     return np.asarray(np.vecdot(found, query))
 
 
-def best(rows: Rows, scores: Scores, k: int, metric: Metric) -> tuple[Rows, Scores]:
+def best(rows: Rows, scores: Scores, k: int, metric: Metric) -> Ranked:
     """Return the *k* best, by score, then by row."""
-    order = np.lexsort((rows, -scores))[:k]
-    rows, scores = rows[order], scores[order]
-    if metric is Metric.COSINE and len(scores) and (scores[0] > 1 or scores[-1] < -1):
-        scores = np.clip(scores, -1, 1)  # rounding only; the order stands
-    return rows, scores
+    if len(rows) <= _FEW:  # for the usual thirty candidates, Python sorts sooner than numpy starts
+        pairs = sorted(zip((-scores).tolist(), rows.tolist(), strict=True))[:k]
+        found, values = [row for _, row in pairs], [0.0 - score for score, _ in pairs]
+    else:
+        order = np.lexsort((rows, -scores))[:k]
+        found, values = rows[order].tolist(), scores[order].tolist()
+    if metric is Metric.COSINE and values and (values[0] > 1 or values[-1] < -1):
+        values = [min(1.0, max(-1.0, value)) for value in values]  # rounding only; the order stands
+    return found, values
 
 
 def candidates(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recollect.index import exact
-from recollect.index.exact import Scores
+from recollect.index.exact import Ranked
 from recollect.index.faiss_library import innermost, load_faiss, threads
 from recollect.index.tuning import FLAT_POINTS, HNSW_POINTS, IVF_POINTS, Point
 from recollect.types import FloatMatrix, Metric, Rows
@@ -163,7 +163,7 @@ class Target:
         return {}
 
 
-def search(target: Target, queries: FloatMatrix, k: int, recall: float) -> list[tuple[Rows, Scores]]:
+def search(target: Target, queries: FloatMatrix, k: int, recall: float) -> list[Ranked]:
     """Return, per query, exactly min(k, target.count) rows with their exact scores, best first.
 
     Args:
@@ -185,7 +185,7 @@ def search(target: Target, queries: FloatMatrix, k: int, recall: float) -> list[
     return [_merged(target, searcher, *parts, k) for parts in zip(found, tail, queries, strict=True)]
 
 
-def search_one(target: Target, query: FloatMatrix, k: int, recall: float) -> tuple[Rows, Scores]:
+def search_one(target: Target, query: FloatMatrix, k: int, recall: float) -> Ranked:
     """Do what `search` does for one query of shape (d,)."""
     k = min(k, target.count)
     searcher = target.searcher
@@ -205,9 +205,7 @@ def _tail(target: Target, searcher: Searcher, queries: FloatMatrix, k: int) -> l
     return exact.candidates(target.matrix, queries, k, target.metric, first=searcher.rows, allowed=target.allowed)
 
 
-def _merged(
-    target: Target, searcher: Searcher, found: Rows, tail: Rows, query: FloatMatrix, k: int
-) -> tuple[Rows, Scores]:
+def _merged(target: Target, searcher: Searcher, found: Rows, tail: Rows, query: FloatMatrix, k: int) -> Ranked:
     """Rank what the index found together with the tail; find exactly what is missing from k.
 
     HNSW may find fewer than it is asked for, and the probed lists may hold fewer.
@@ -242,12 +240,12 @@ def _live(rows: Rows, target: Target, searcher: Searcher) -> Rows:
     return rows
 
 
-def _ranked(target: Target, rows: Rows, query: FloatMatrix, k: int) -> tuple[Rows, Scores]:
+def _ranked(target: Target, rows: Rows, query: FloatMatrix, k: int) -> Ranked:
     return exact.best(rows, exact.scores_of(target.matrix, rows, query, target.metric), k, target.metric)
 
 
-def _exactly(target: Target, queries: FloatMatrix, k: int) -> list[tuple[Rows, Scores]]:
+def _exactly(target: Target, queries: FloatMatrix, k: int) -> list[Ranked]:
     if k == 0:
-        return [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in queries]
+        return [([], []) for _ in queries]
     found = exact.candidates(target.matrix, queries, k, target.metric, allowed=target.allowed)
     return [_ranked(target, rows, query, k) for rows, query in zip(found, queries, strict=True)]

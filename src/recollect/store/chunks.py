@@ -8,7 +8,8 @@ chunks and moves the mark. A crash before the commit leaves bytes that the next 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ import numpy as np
 from recollect.errors import CollectionError
 from recollect.layout import Generation, storage_errors
 from recollect.store import schema, vector_file
+from recollect.store.checkpoints import Checkpoints
 from recollect.store.session import (
     MAX_PARAMETERS,
     Session,
@@ -39,9 +41,18 @@ class NewChunk(NamedTuple):
     metadata: str
 
 
-def checksum(vector: FloatMatrix, chunk_id: str, text: str, metadata: str) -> int:
+_SHARED_ROWS = 256
+
+
+def checksum(vector: FloatMatrix | memoryview, chunk_id: str, text: str, metadata: str) -> int:
     """Return the CRC-32 over the vector's bytes, then id, text and metadata separated by NUL."""
     return zlib.crc32(f"{chunk_id}\0{text}\0{metadata}".encode(), zlib.crc32(vector))  # type: ignore[arg-type]  # an array is a buffer
+
+
+def _row_bytes(matrix: FloatMatrix) -> Iterator[memoryview]:
+    """Yield the bytes of each row: slicing a memoryview costs half of what slicing an array does."""
+    data, width = memoryview(matrix).cast("B"), matrix.shape[1] * matrix.itemsize  # type: ignore[arg-type]  # an array is a buffer
+    return (data[start : start + width] for start in range(0, len(data), width))
 
 
 class Store:
@@ -51,7 +62,11 @@ class Store:
         self._paths = paths
         self._dimension = dimension
         self._pool = SessionPool(paths.database)
+        self._appender: ThreadPoolExecutor | None = None
+        self._checkpoints: Checkpoints | None = None
         self._writer = None if read_only else schema.connect(paths.database, read_only=False)
+        if self._writer is not None:
+            self._checkpoints = Checkpoints(self._writer, paths.database)
         self._unsettled = False  # a transaction has begun, and what it came to is not yet in `_state`
         try:
             with self.session() as session:
@@ -109,18 +124,18 @@ class Store:
         """
         self._settle()
         first = self._state.rows
-        vector_file.append(self._paths.vectors, matrix, first)
-        records = [
-            (row, *chunk, checksum(vector, *chunk))
-            for row, (chunk, vector) in enumerate(zip(chunks, matrix, strict=True), start=first)
-        ]
-        with self._transaction() as connection:
+        with self._appending(matrix, first) as appended, self._transaction() as connection:
+            records = [
+                (row, *chunk, checksum(vector, *chunk))
+                for row, (chunk, vector) in enumerate(zip(chunks, _row_bytes(matrix), strict=True), start=first)
+            ]
             _bury(connection, replaced)
             connection.executemany("INSERT INTO chunks(row, id, text, metadata, crc) VALUES (?,?,?,?,?)", records)
             connection.execute(
                 "UPDATE state SET seq = seq + 1, rows = rows + ?, live = live + ?",
                 (len(chunks), len(chunks) - len(replaced)),
             )
+            appended()  # the commit makes the vectors count: they must be durable before it
 
     def delete(self, rows: Sequence[int]) -> None:
         """Bury rows that hold chunks; durable on return."""
@@ -147,6 +162,10 @@ class Store:
     def close(self) -> None:
         """Close every idle connection; sessions in use end on their own."""
         self._pool.close()
+        if self._appender is not None:
+            self._appender.shutdown()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -168,6 +187,25 @@ class Store:
                 self._connection.execute("ROLLBACK")
             self._state = read_state(self._connection)
             self._unsettled = False
+
+    @contextmanager
+    def _appending(self, matrix: FloatMatrix, first: int) -> Iterator[Callable[[], None]]:
+        """Append vectors beside the block, for a large batch; yield what waits until they are durable.
+
+        A sixth of a put is waiting for the disk to take the vectors, in which the chunks' checksums can be made. Small
+        batches are not worth a thread.
+        """
+        if len(matrix) < _SHARED_ROWS:
+            vector_file.append(self._paths.vectors, matrix, first)
+            yield lambda: None
+            return
+        if self._appender is None:
+            self._appender = ThreadPoolExecutor(1, thread_name_prefix="recollect-append")
+        pending = self._appender.submit(vector_file.append, self._paths.vectors, matrix, first)
+        try:
+            yield pending.result
+        finally:
+            wait([pending])  # whatever happened: the next put writes to the same place
 
     @contextmanager
     def _transaction(self) -> Iterator[apsw.Connection]:

@@ -75,8 +75,6 @@ def connect(database: Path, *, read_only: bool) -> apsw.Connection:
         else:
             connection.pragma("synchronous", "FULL")
             connection.pragma("foreign_keys", True)
-            # 32 MiB of WAL between checkpoints: pages of the id tree are written back once instead of four times.
-            connection.wal_autocheckpoint(4000)
     except apsw.Error as error:
         raise translate(error, database) from error
     return connection
