@@ -62,7 +62,11 @@ def _run(kb: Collection, operation: plan.Operation, path: Path, acknowledge: pla
     elif operation.kind == "delete":
         kb.delete(ids=operation.ids)
     elif operation.kind == "optimize":
-        kb.optimize(index=operation.index)
+        try:
+            kb.optimize(index=operation.index)
+        except recollect.IndexBuildFailed:
+            if kb.count() >= 16:  # fewer cannot train 16 centroids, and the history may have deleted almost all
+                raise
     elif operation.kind == "compact":
         kb.compact()
     elif operation.kind == "backup":
