@@ -14,8 +14,6 @@ Scores = npt.NDArray[np.float32]
 Ranked: TypeAlias = tuple[list[int], list[float]]
 """Rows and their scores, best first."""
 
-_FEW = 200
-
 _BLOCK_FLOATS = 1 << 22  # scores of one block: 16 MiB of float32
 _BLUR = 4e-6  # relative error of a float32 dot product, amply: candidates this near to the last one may be its betters
 
@@ -35,12 +33,12 @@ def scores_of(matrix: FloatMatrix, rows: Rows, query: FloatMatrix, metric: Metri
 
 def best(rows: Rows, scores: Scores, k: int, metric: Metric) -> Ranked:
     """Return the *k* best, by score, then by row."""
-    if len(rows) <= _FEW:  # for the usual thirty candidates, Python sorts sooner than numpy starts
-        pairs = sorted(zip((-scores).tolist(), rows.tolist(), strict=True))[:k]
-        found, values = [row for _, row in pairs], [0.0 - score for score, _ in pairs]
-    else:
-        order = np.lexsort((rows, -scores))[:k]
-        found, values = rows[order].tolist(), scores[order].tolist()
+    order = (-scores).argsort()[: k + 1]
+    values = scores[order].tolist()
+    if len(set(values)) < len(values):  # seldom: only equal scores need the second key, which doubles the price
+        order = np.lexsort((rows, -scores))
+        values = scores[order[:k]].tolist()
+    found, values = rows[order[:k]].tolist(), values[:k]
     if metric is Metric.COSINE and values and (values[0] > 1 or values[-1] < -1):
         values = [min(1.0, max(-1.0, value)) for value in values]  # rounding only; the order stands
     return found, values
