@@ -22,7 +22,7 @@ class SourceFile:
     Attributes:
         path: where it is.
         source: the path relative to the ingested folder, after that folder's own name, with slashes
-            (``docs/guide/start.md`` for ``ingest /home/me/docs``); for a file that was named itself, its name. It is
+            (``docs/guide/start.md`` for ``ingest ~/docs``); for a file that was named itself, its name. It is
             the same whatever the current directory and wherever the folder was moved.
 
     """
