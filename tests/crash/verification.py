@@ -62,21 +62,26 @@ def check_answers(kb: Collection, state: State, *, sample: int = SEARCHED) -> No
     assert [chunk.id for chunk in kb.get(ids)] == ids
     vectors = {key: item.vector for key, item in state.items()}
     chosen = ids[:: max(1, len(ids) // sample)]
+    found = 0
     for number, chunk_id in enumerate(chosen):
         k = 1 + number % 3
-        _check_hits(kb.search(vector=vectors[chunk_id], k=k), k, chunk_id, state, vectors)
+        hits = kb.search(vector=vectors[chunk_id], k=k)
+        _check_hits(hits, k, chunk_id, state, vectors)
+        found += hits[0].chunk.id == chunk_id
+    # The default recall is 0.95: a graph over random vectors may miss a row now and then. Exactly, nothing is missed.
+    assert found >= 0.9 * len(chosen) - 1
     if chosen:
         queries = np.stack([vectors[chunk_id] for chunk_id in chosen])
         for chunk_id, hits in zip(chosen, kb.search_many(vectors=queries, k=3, recall=1.0), strict=True):
             _check_hits(hits, 3, chunk_id, state, vectors)
+            assert hits[0].chunk.id == chunk_id, f"{chunk_id} is not found by its own vector, but {hits[0]}"
+            assert abs(hits[0].score - 1) < 1e-4
 
 
 def _check_hits(
     hits: list[Hit], k: int, wanted: str, state: State, vectors: dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]]
 ) -> None:
     assert len(hits) == min(k, len(state))
-    assert hits[0].chunk.id == wanted, f"{wanted} is not found by its own vector, but {hits[0]}"
-    assert abs(hits[0].score - 1) < 1e-4
     for hit in hits:
         expected = state[hit.chunk.id]  # KeyError: a foreign or deleted chunk
         assert (hit.chunk.text, hit.chunk.metadata) == (expected.text, expected.metadata)
