@@ -68,8 +68,11 @@ def check_answers(kb: Collection, state: State, *, sample: int = SEARCHED) -> No
         hits = kb.search(vector=vectors[chunk_id], k=k)
         _check_hits(hits, k, chunk_id, state, vectors)
         found += hits[0].chunk.id == chunk_id
-    # The default recall is 0.95: a graph over random vectors may miss a row now and then. Exactly, nothing is missed.
-    assert found >= 0.9 * len(chosen) - 1
+    # A graph in which most rows are dead copies of live ones may miss one now and then (0.2% of searches, measured);
+    # nothing else does, and exactly nothing is missed.
+    index = kb.info().index
+    graph = index is not None and "HNSW" in index.factory
+    assert found >= (0.9 * len(chosen) - 1 if graph else len(chosen))
     if chosen:
         queries = np.stack([vectors[chunk_id] for chunk_id in chosen])
         for chunk_id, hits in zip(chosen, kb.search_many(vectors=queries, k=3, recall=1.0), strict=True):

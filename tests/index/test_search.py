@@ -9,6 +9,7 @@ import pytest
 
 from recollect import IndexBuildFailed, Metric, index
 from recollect.index import Searcher, Target
+from recollect.index.search import _knobs as knobs
 from recollect.vectors import to_matrix
 from tests.brute_force import assert_top_k, scores
 
@@ -179,3 +180,13 @@ def test_extending_gives_the_same_answers_as_building_at_once() -> None:
     target = Target(matrix, Metric.COSINE, N, None, Searcher(grown))
     assert grown.ntotal == N
     assert recall_of(target, queries, np.arange(N), 10, 0.999) >= 0.97
+
+
+def test_a_graph_is_walked_further_the_more_rows_are_masked() -> None:
+    """With a quarter of the rows alive efSearch is four times as large: masked rows fill places on the way."""
+    matrix, _ = data(Metric.COSINE)
+    searcher = Searcher(index.build(index.requested("HNSW16,SQ8"), matrix, Metric.COSINE, workers=2))
+    alive = np.arange(N) % 4 == 0
+    whole = knobs(Target(matrix, Metric.COSINE, N, None, searcher), searcher, 10, 0.95)[1]
+    thinned = knobs(Target(matrix, Metric.COSINE, N // 4, pack(alive), searcher), searcher, 10, 0.95)[1]
+    assert thinned.efSearch == 4 * whole.efSearch

@@ -53,6 +53,11 @@ class Searcher:
         return found if found is not None and found.candidates else None
 
     @property
+    def is_graph(self) -> bool:
+        """Say whether candidates are found by walking from row to row."""
+        return "HNSW" in self._kind
+
+    @property
     def takes_selector(self) -> bool:
         """Say whether FAISS can restrict this index to a set of rows; flat fast-scan and refinements cannot."""
         return self._kind not in ("IndexPQFastScan", "IndexRaBitQFastScan") and "Refine" not in self._outer
@@ -228,7 +233,12 @@ def _knobs(target: Target, searcher: Searcher | None, k: int, recall: float) -> 
         if target.allowed is not None and selector is None:
             # As many more as are masked on average; the masked ones are dropped afterwards.
             count = min(searcher.rows, round(1.2 * count * len(target.matrix) / target.count) + 10)
-        known = target.knobs[recall, k] = count, searcher.params(point.effort, count, selector)
+        effort = point.effort
+        if searcher.is_graph:
+            # A graph is walked through masked rows as well: each fills a place that a live one should have. Copies that
+            # metadata updates left behind lie all around their live row.
+            effort *= len(target.matrix) / target.count
+        known = target.knobs[recall, k] = count, searcher.params(effort, count, selector)
     return known
 
 
