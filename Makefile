@@ -6,10 +6,10 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo test lint format crash bench clean
+.PHONY: help demo test lint format crash bench bench-index bench-peers clean
 
 help:  ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Recollect needs Python 3.10 or newer, not %d.%d; run: make PYTHON=python3.12 ..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
@@ -40,5 +40,21 @@ crash: $(READY)  ## 500 random kills instead of the 40 of `make test`
 bench: $(READY)  ## Measure; writes eval/results/
 	$(BIN)/python eval/bench/run.py
 
+bench-index: $(READY)  ## Measure the choice of index: sweep, growth, ten million (hours)
+	$(BIN)/python eval/bench/sweep.py
+	$(BIN)/python eval/bench/growth.py
+	$(BIN)/python eval/bench/large.py
+
+PEERS := .venv-peers
+PEERS_WORK ?= .peers-work
+$(PEERS)/.ready: eval/bench/peers/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r eval/bench/peers/requirements.txt -e .
+	@touch $@
+
+bench-peers: $(PEERS)/.ready  ## Measure beside the peers; 40 GB in PEERS_WORK (hours)
+	$(PEERS)/bin/python eval/bench/peers/run.py --work $(PEERS_WORK)
+	$(PEERS)/bin/python eval/bench/peers/run.py --work $(PEERS_WORK) --rows 1000000
+
 clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-kb
+	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-kb

@@ -18,7 +18,10 @@ import recollect
 from recollect import Chunk, RecollectError, SentenceTransformerEmbedder
 from recollect.cli import app
 
-COMMANDS = ["ingest", "search", "info", "check", "optimize", "backup", "compact", "reembed", "delete", "version"]
+COMMANDS = [
+    "ingest", "search", "info", "check", "advise", "optimize", "tune", "backup", "compact", "reembed", "delete",
+    "version",
+]  # fmt: skip
 STRANGE = "Ships [bold]sail[/bold] [/] on the [link=x]sea[/link] :smile: \x1b[31mred\x1b[0m \u202eback.\x07"
 
 
@@ -44,6 +47,14 @@ def refused(*args: str | Path) -> str:
 def own_lines(result: Result) -> list[str]:
     """Return what was written on standard error, without the bar of transformers, which `main` turns off."""
     return [line for line in re.split("[\r\n]", result.stderr) if line and not line.startswith("Loading weights")]
+
+
+def optimized(kb: Path, factory: str) -> Any:
+    """Build an index; that it is tuned with stored vectors is a warning beside the document."""
+    result = run("optimize", kb, "--index", factory, "--json")
+    assert result.exit_code == 0
+    assert all("stored vectors" in line for line in own_lines(result))
+    return json.loads(result.stdout)
 
 
 @pytest.fixture
@@ -133,7 +144,7 @@ def test_info_describes(vectors: Path) -> None:
     shown = run("info", vectors).stdout
     assert re.search(r"^chunks +1,198 *$", shown, re.MULTILINE)
     assert re.search(r"^deleted +2 rows, which compact drops *$", shown, re.MULTILINE)
-    assert re.search(r"^disk +[\d.]+ [kM]B *$", shown, re.MULTILINE)
+    assert re.search(r"^disk +[\d.]+ [KM]iB *$", shown, re.MULTILINE)
     told = run_json("info", vectors)
     assert (told["count"], told["deleted"], told["dimension"], told["metric"]) == (1198, 2, 4, "cosine")
     assert (told["embedder"], told["index"]["factory"], told["path"]) == (None, "IVF1,SQ8", str(vectors))
@@ -142,7 +153,7 @@ def test_info_describes(vectors: Path) -> None:
 
 def test_optimize_builds_the_index_asked_for(vectors: Path) -> None:
     """A factory string is built, told, and recorded."""
-    told = run_json("optimize", vectors, "--index", "IVF4,Flat")
+    told = optimized(vectors, "IVF4,Flat")
     assert (told["index"]["factory"], told["index"]["rows"]) == ("IVF4,Flat", 1200)
     assert run_json("info", vectors)["index"] == told["index"]
     assert run("optimize", vectors, "--index", "exact").stdout == "index: none: every search is exact\n"
@@ -310,7 +321,7 @@ def test_search_gives_whole_texts_to_scripts(ingested: Path) -> None:
 @pytest.mark.model
 def test_a_damaged_index_is_a_warning_in_one_line(copied: Path) -> None:
     """An index that cannot be used is told on standard error, without the code's file and line; the hits are right."""
-    run_json("optimize", copied / "kb", "--index", "hnsw")
+    optimized(copied / "kb", "hnsw")
     (snapshot,) = copied.rglob("snapshot-*.faiss")
     snapshot.write_bytes(b"damaged")
     result = run("search", copied / "kb", "ships on the sea", "--json")

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from recollect import progress_bar
+from recollect.progress import _Pace
 
 
 def drawn(capsys: pytest.CaptureFixture[str]) -> str:
@@ -18,6 +19,7 @@ def report(*, disable: bool = False) -> None:
     with progress_bar(disable=disable) as progress:
         progress("add", 1000, None)
         progress("add", 2500, None)
+        progress("index", 0, 4000)
         progress("index", 1000, 4000)
         progress("sorting", 3, 3)
 
@@ -43,3 +45,33 @@ def test_a_bar_shows_amount_and_rate(capsys: pytest.CaptureFixture[str], monkeyp
     assert re.search(r"storing +━+ +2,500 chunks +[\d,.]+ chunks/s · \d:\d\d", shown)
     assert re.search(r"indexing +\S+ +1,000 / 4,000 rows +[\d,.]+ rows/s · \d:\d\d left", shown)
     assert re.search(r"sorting +━+ +3 / 3 +[\d,.]+ /s", shown)
+
+
+def test_what_was_there_before_a_build_was_resumed_is_no_rate() -> None:
+    """An index that begins at 900,000 rows and gets 1,000 a second has 99 seconds to go, not 0."""
+    pace = _Pace(50.0, 900_000)
+    assert pace.text(50.0, 900_000, 1_000_000, "rows") == ""
+    assert pace.text(51.0, 901_000, 1_000_000, "rows") == "1,000 rows/s · 1:39 left"
+    assert pace.text(150.0, 1_000_000, 1_000_000, "rows") == "1,000 rows/s · 1:40"
+
+
+def test_the_time_left_follows_the_last_minute() -> None:
+    """A stage that became ten times slower has ten times as long to go; at the end the rate is that of the whole."""
+    pace = _Pace(0.0, 0)
+    for second in range(1, 101):
+        pace.text(float(second), 100 * second, 20_000, "rows")
+    for second in range(101, 200):
+        shown = pace.text(float(second), 10_000 + 10 * (second - 100), 20_000, "rows")
+    assert shown == "10 rows/s · 15:01 left"
+    assert pace.text(1000.0, 20_000, 20_000, "rows") == "20 rows/s · 16:40"
+
+
+def test_the_bar_of_a_resumed_build_shows_no_impossible_rate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first report of a build says where it stands; no rate follows from that."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress_bar() as progress:
+        progress("index", 900_000, 1_000_000)
+    assert re.search(r"indexing +\S+ +900,000 / 1,000,000 rows +\n", drawn(capsys) + "\n")

@@ -12,7 +12,7 @@ A collection is a directory that keeps chunk text, metadata, vectors and a train
 The names below are the public ones, in the order in which they are met.
 """
 
-from recollect.collection import Collection, open
+from recollect.collection import Collection, advise, open
 from recollect.embedders import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
 from recollect.errors import (
     CollectionClosed,
@@ -36,6 +36,7 @@ from recollect.errors import (
     UnknownOption,
     UnsupportedFormat,
 )
+from recollect.index import Goal, Recipe
 from recollect.progress import progress_bar
 from recollect.types import (
     AddResult,
@@ -46,6 +47,7 @@ from recollect.types import (
     Hit,
     IndexInfo,
     Metric,
+    OperatingPoint,
     Progress,
 )
 
@@ -68,6 +70,7 @@ __all__ = [
     "Embedder",
     "EmbedderFailed",
     "EmbeddingContractError",
+    "Goal",
     "Hit",
     "IndexBuildFailed",
     "IndexInfo",
@@ -77,13 +80,16 @@ __all__ = [
     "Metric",
     "MissingDependency",
     "NotACollection",
+    "OperatingPoint",
     "Progress",
+    "Recipe",
     "RecollectError",
     "RecollectWarning",
     "SentenceTransformerEmbedder",
     "StorageFailed",
     "UnknownOption",
     "UnsupportedFormat",
+    "advise",
     "open",
     "progress_bar",
 ]

@@ -7,24 +7,20 @@ Whatever is slow to import is imported by the command that needs it.
 from __future__ import annotations
 
 import os
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from recollect import cli_output as output
-from recollect.errors import RecollectError, RecollectWarning
+from recollect.cli_errors import Commands
+from recollect.errors import InvalidInput
 
 if TYPE_CHECKING:
     from recollect.collection import Collection
-
-# Named through a public subclass: typer brings click along or depends on it, according to its version.
-_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
+    from recollect.query_log import Queries
 
 KB = Annotated[Path, typer.Argument(metavar="KB", help="The collection's directory.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")]
@@ -33,47 +29,27 @@ Embedder = Annotated[
     str | None,
     typer.Option(help="A sentence-transformers name or local path; by default the recorded one.", show_default=False),
 ]
-
-
-class _Commands(TyperGroup):
-    """Turns errors into one line and an exit code."""
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
-        try:
-            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
-        except _UsageError as error:
-            if not standalone_mode:
-                raise
-            command = error.ctx.command_path if error.ctx else "recollect"
-            message = error.format_message()
-            output.print_error(f"{message}{'' if message.endswith(('.', '?')) else '.'} See: {command} --help")
-            code = 2
-        if not standalone_mode:
-            return code
-        sys.exit(code if isinstance(code, int) else 0)
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            with _warnings_in_one_line():
-                return super().invoke(ctx)
-        except RecollectError as error:
-            output.print_error(str(error))
-            raise typer.Exit(2) from error
-        except KeyboardInterrupt:
-            output.print_error("interrupted; what was stored before is kept", label="stopped")
-            raise typer.Exit(130) from None
-
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE", help="Most memory for the index, e.g. 800MiB or 8GiB; no limit by default.", show_default=False
+    ),
+]
+Prefer = Annotated[
+    str, typer.Option(metavar="WHAT", help="latency of single queries, throughput of many at once, or least memory.")
+]
+QueryLog = Annotated[
+    Path | None,
+    typer.Option(
+        "--queries",
+        metavar="FILE",
+        help="Questions to measure with: .txt, .jsonl, or vectors as .npy; a thousand suffice. Else stored vectors.",
+        show_default=False,
+    ),
+]
 
 app = typer.Typer(
-    cls=_Commands,
+    cls=Commands,
     name="recollect",
     help="Keep texts, their vectors and an index in one directory, and search them.",
     add_completion=False,
@@ -190,21 +166,88 @@ def check(kb: KB, json: Json = False) -> None:
 
 
 @app.command()
+def advise(
+    n: Annotated[int, typer.Option("--n", metavar="N", help="Vectors to be indexed.", show_default=False)],
+    dim: Annotated[int, typer.Option("--dim", metavar="D", help="Length of each.", show_default=False)],
+    metric: Annotated[str, typer.Option(metavar="METRIC", help="cosine, inner_product or l2.")] = "cosine",
+    memory: Memory = None,
+    recall: Recall = 0.95,
+    prefer: Prefer = "latency",
+    json: Json = False,
+) -> None:
+    """Rank the indexes for so many vectors, best first, with memory and time predicted; nothing is built."""
+    import recollect
+
+    recipes = recollect.advise(n, dim, metric, memory=memory, recall=recall, prefer=prefer)
+    if json:
+        output.print_json({"rows": n, "dimension": dim, "recipes": output.to_json_recipes(recipes, n)})
+    else:
+        output.print_recipes(recipes, n)
+
+
+@app.command()
 def optimize(
     kb: KB,
     recall: Recall = 0.95,
     index: Annotated[
         str | None,
-        typer.Option(metavar="FACTORY", help="hnsw, exact, or a FAISS factory string; by default the recommended one."),
+        typer.Option(
+            metavar="FACTORY",
+            help="hnsw, exact, or a FAISS factory string; by default the best one.",
+            show_default=False,
+        ),
+    ] = None,
+    memory: Memory = None,
+    prefer: Prefer = "latency",
+    queries: QueryLog = None,
+    json: Json = False,
+) -> None:
+    """Choose, build and measure an index over all chunks, and put it in use; interrupted, it goes on next time."""
+    import recollect
+
+    asked = _read_queries(queries)
+    with _existing(kb, auto_optimize=False) as collection:
+        _require_askable(collection, asked, kb, quiet=json)
+        with recollect.progress_bar(disable=json) as progress:
+            built = collection.optimize(
+                recall, index=index, memory=memory, prefer=prefer, queries=asked, progress=progress
+            )
+    output.print_json({"index": built}) if json else output.print_index(built)
+
+
+@app.command()
+def tune(
+    kb: KB,
+    queries: QueryLog = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT", help="Draw recall against latency: a new .svg or .png.", show_default=False),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Build the index anew over all chunks and put it in use."""
+    """Measure the index in use again, with other queries or on another machine, and search by what is found."""
     import recollect
+    from recollect import plotting
 
-    with _existing(kb) as collection, recollect.progress_bar(disable=json) as progress:
-        built = collection.optimize(recall, index=index, progress=progress)
-    output.print_json({"index": built}) if json else output.print_index(built)
+    asked = _read_queries(queries)
+    if plot is not None:
+        plotting.require_plottable(plot)  # before minutes are spent on measuring
+    with _existing(kb, auto_optimize=False) as collection:
+        _require_askable(collection, asked, kb, quiet=json)
+        with recollect.progress_bar(disable=json) as progress:
+            tuned = collection.tune(queries=asked, progress=progress)
+    if plot is not None:
+        if tuned is None:
+            raise InvalidInput(f"{kb} has no index to draw: every search is exact; recollect optimize builds one")
+        title = f"{kb.absolute().name}: {tuned.factory}, {tuned.rows:,} rows\nmeasured with {tuned.queries}"
+        knob = output.effort_name(tuned)
+        plotting.plot_points(tuned.points, plot, title=title, recall=tuned.recall, knob=knob)
+    if json:
+        output.print_json({"index": tuned})
+    else:
+        output.print_index(tuned)
+        if plot is not None:
+            output.print_line(f"drawn in {plot}")
 
 
 @app.command()
@@ -282,21 +325,27 @@ def version(json: Json = False) -> None:
 
 
 @contextmanager
-def _existing(kb: Path) -> Iterator[Collection]:
+def _existing(kb: Path, *, auto_optimize: bool = True) -> Iterator[Collection]:
     """Open a collection for writing, but create none."""
     import recollect
 
     recollect.open(kb, read_only=True).close()
-    with recollect.open(kb) as collection:
+    with recollect.open(kb, auto_optimize=auto_optimize) as collection:
         yield collection
 
 
-@contextmanager
-def _warnings_in_one_line() -> Iterator[None]:
-    def show(message: Warning | str, *_: object) -> None:
-        output.print_error(str(message), label="warning")
+def _read_queries(path: Path | None) -> Queries | None:
+    if path is None:
+        return None
+    from recollect.query_log import read_queries
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", RecollectWarning)
-        warnings.showwarning = show  # type: ignore[assignment]  # the file and line of the call are no news to a user
-        yield
+    return read_queries(path)
+
+
+def _require_askable(collection: Collection, asked: Queries | None, kb: Path, *, quiet: bool) -> None:
+    """Load the embedder that questions need, and refuse questions where there is none."""
+    if not isinstance(asked, list):
+        return
+    with output.waiting("loading the embedder …", quiet=quiet):
+        if collection.embedder is None:
+            raise InvalidInput(f"{kb} has no embedder, so that its queries must be vectors: a .npy of shape (n, d)")

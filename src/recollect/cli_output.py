@@ -10,16 +10,19 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.filesize import decimal
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from recollect.index.recipe import Recipe
     from recollect.ingestion import IngestResult, Skipped
-    from recollect.types import CheckReport, CollectionInfo, Hit, IndexInfo
+    from recollect.types import CheckReport, CollectionInfo, Hit, IndexInfo, OperatingPoint
 
 _LINES = 3  # of a hit's text
 _SKIPPED = 20  # listed; --json has them all
+_RECALLS = (0.80, 0.90, 0.95, 0.97, 0.98, 0.99, 0.999)  # shown; --json has every operating point
+_NOTHING = "–"
 
 # Control characters would reach the terminal as commands, and direction overrides would turn text around.
 _HARMFUL = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "�")
@@ -44,10 +47,29 @@ def to_json(hits: Sequence[Hit]) -> list[dict[str, Any]]:
     ]
 
 
+def to_json_recipes(recipes: Sequence[Recipe], rows: int) -> list[dict[str, Any]]:
+    """Return recipes with what the table shows: rank, bytes in all, and the time to build in a word."""
+    return [
+        {
+            "rank": rank,
+            **dataclasses.asdict(recipe),
+            "bytes": None if recipe.bytes_per_vector is None else round(recipe.bytes_per_vector * rows),
+            "build": recipe.build_class,
+        }
+        for rank, recipe in enumerate(recipes, start=1)
+    ]
+
+
 def print_error(message: str, *, label: str = "error") -> None:
     """Print one line on standard error."""
     line = Text(f"{label}: ", style="bold red" if label == "error" else "yellow")
-    _console(stderr=True).print(line.append(_one_line(message), style="default not bold"), soft_wrap=True)
+    console = _console(stderr=True)
+    with console.capture() as captured:
+        console.print(line.append(_one_line(message), style="default not bold"), soft_wrap=True)
+    # A progress bar on display puts a proxy in the place of sys.stderr, so that lines come out above it; the console
+    # would look behind the proxy, and write into the bar.
+    sys.stderr.write(captured.get())
+    sys.stderr.flush()
 
 
 def print_line(message: str) -> None:
@@ -96,30 +118,65 @@ def print_ingested(result: IngestResult, into: str) -> None:
 
 
 def print_info(info: CollectionInfo) -> None:
-    """Print a collection's figures."""
+    """Print a collection's figures: one screen, which --json completes."""
+    from recollect.index.recipe import to_size
+
     rows = [
         ("path", info.path),
         ("chunks", f"{info.count:,}"),
-        ("deleted", f"{info.deleted:,} rows" + (", which compact drops" if info.deleted else "")),
-        ("vectors", f"{info.dimension:,} dimensions, {info.metric.value}"),
+        ("deleted", _many(info.deleted, "row") + (", which compact drops" if info.deleted else "")),
+        ("vectors", f"{info.dimension:,} dimensions, {info.metric.value}, {info.dtype}"),
         ("embedder", info.embedder or "none: vectors are brought ready-made"),
-        ("index", _index(info.index)),
-        ("tail", f"{info.tail:,} rows searched exactly"),
-        ("disk", decimal(sum(info.disk.values()))),
-        *(("", f"{decimal(size):>10}  {name}") for name, size in info.disk.items()),
+        *_index_rows(info.index),
+        *_found_rows(info.index),
+        ("tail", f"{_many(info.tail, 'row')} searched exactly"),
+        ("disk", to_size(sum(info.disk.values()))),
+        *(("", f"{to_size(size):>10}  {name}") for name, size in info.disk.items()),
         ("generation", f"{info.generation}, format {info.format_version}"),
     ]
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, Text(_one_line(value, keep_spaces=True)))
-    _console().print(table)
+    _print_rows(rows)
 
 
 def print_index(index: IndexInfo | None) -> None:
-    """Print the index now in use."""
-    print_line(f"index: {_index(index)}")
+    """Print the index now in use, and what it gives for the recalls that users ask for."""
+    if index is None:
+        print_line(f"index: {_WITHOUT}")
+        return
+    _print_rows(_index_rows(index))
+    if not index.points:
+        return
+    console = _console()
+    console.print()
+    console.print(_table_of_points(index))
+    console.print()
+    note = (
+        "recall@10 with its 99% interval; p50 and p95 of single queries on one thread, queries/s of a batch on all "
+        "cores; reading the chunks comes on top."
+    )
+    console.print(Text(note, style="dim"))
+
+
+def effort_name(index: IndexInfo) -> str:
+    """Return what FAISS calls the effort of an index."""
+    from recollect.index.recipe import is_graph
+
+    return "efSearch" if is_graph(index.factory) else "nprobe" if "IVF" in index.factory else "effort"
+
+
+def print_recipes(recipes: Sequence[Recipe], rows: int) -> None:
+    """Print recipes best first, the reason of each on a line of its own."""
+    from recollect.index.recipe import to_size
+
+    width = max(5, *(len(recipe.factory) for recipe in recipes))
+    console = _console()
+    console.print(Text(f"    {'index':<{width}}  {'memory':>8}  {'a vector':>9}  build", style="bold"))
+    for rank, recipe in enumerate(recipes, start=1):
+        each = recipe.bytes_per_vector
+        total = "unknown" if each is None else to_size(each * rows) if each else "none"
+        line = Text(f"{rank:>2}  ").append(f"{recipe.factory or 'exact':<{width}}", style="bold cyan")
+        line.append(f"  {total:>8}  {f'{each:,.0f} B' if each else _NOTHING:>9}  {recipe.build_class}")
+        console.print(line, soft_wrap=True)
+        console.print(Padding(Text(_one_line(recipe.reason), style="dim"), (0, 0, 0, 4)))
 
 
 def print_check(report: CheckReport) -> None:
@@ -144,10 +201,93 @@ def _print_skipped(skipped: Sequence[Skipped]) -> None:
         print_line(f"skipped: {len(skipped) - _SKIPPED:,} more, which --json lists")
 
 
-def _index(index: IndexInfo | None) -> str:
+_WITHOUT = "none: every search is exact"
+
+
+def _index_rows(index: IndexInfo | None) -> list[tuple[str, str]]:
+    from recollect.index.recipe import to_size
+
     if index is None:
-        return "none: every search is exact"
-    return f"{index.factory}, {index.rows:,} rows, {decimal(index.bytes)} ({index.reason})"
+        return [("index", _WITHOUT)]
+    each = index.bytes / max(1, index.rows)
+    return [
+        ("index", f"{index.factory} over {_many(index.rows, 'row')}, built {index.created[:10]}"),
+        ("chosen", f"for recall {_share(index.recall)}: {index.reason}"),
+        ("memory", f"{to_size(index.bytes)}, {each:,.0f} bytes per vector"),
+        ("measured", f"with {index.queries}" if index.points else "not yet; tune does"),
+    ]
+
+
+def _found_rows(index: IndexInfo | None) -> list[tuple[str, str]]:
+    """Return recall and latency at the recall that the index was chosen for."""
+    point = _taken(index, index.recall) if index else None
+    if index is None or point is None:
+        return []
+    if not point.candidates:
+        return [("recall", f"{_share(index.recall)} by exact search alone"), ("latency", _time(point.p50))]
+    effort = f"{effort_name(index)} {point.effort}, " if point.effort else ""
+    return [
+        ("recall", f"{_interval(point)} of the 10 nearest; {effort}{point.candidates} candidates"),
+        ("latency", f"{_time(point.p50)}, p95 {_time(point.p95)}; {point.rate:,.0f} queries/s in a batch"),
+    ]
+
+
+def _table_of_points(index: IndexInfo) -> Table:
+    """Return one line per recall wanted, with what `Collection.search` does for it."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("recall", justify="right")
+    for name in (effort_name(index), "candidates"):
+        table.add_column(name, justify="right")
+    table.add_column("measured")
+    for name in ("p50", "p95", "queries/s"):
+        table.add_column(name, justify="right")
+    for recall in sorted({*_RECALLS, index.recall}):
+        point = _taken(index, recall)
+        if point is None:
+            continue
+        exact = point.candidates == 0
+        table.add_row(
+            _share(recall),
+            "exact" if exact else str(point.effort or _NOTHING),
+            _NOTHING if exact else str(point.candidates),
+            "1" if exact else _interval(point),
+            _time(point.p50),
+            _time(point.p95),
+            f"{point.rate:,.0f}",
+            style="bold green" if recall == index.recall else None,
+        )
+    return table
+
+
+def _taken(index: IndexInfo, recall: float) -> OperatingPoint | None:
+    """Return the point that a search for this recall takes."""
+    from recollect.index import cheapest
+
+    return cheapest(index.points, recall, 10)
+
+
+def _interval(point: OperatingPoint) -> str:
+    return f"{point.recall:.4f} ({point.low:.3f}–{point.high:.3f})"
+
+
+def _share(recall: float) -> str:
+    return f"{recall:.2f}" if round(recall, 2) == recall else f"{recall:g}"
+
+
+def _time(microseconds: float) -> str:
+    if microseconds < 1000:
+        return f"{microseconds:.0f} µs"
+    return f"{microseconds / 1000:.{1 if microseconds < 100_000 else 0}f} ms"
+
+
+def _print_rows(rows: Sequence[tuple[str, str]]) -> None:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        lines = (_one_line(line, keep_spaces=True) for line in value.split("\n"))
+        table.add_row(name, Text("\n".join(lines)))
+    _console().print(table)
 
 
 def _described(hit: Hit, width: int) -> Text:

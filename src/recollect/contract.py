@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from recollect.errors import CollectionDamaged, EmbedderFailed, EmbeddingContractError
+from recollect.layout import DTYPES, Dtype
 from recollect.types import Embedder, FloatMatrix, Metric
 from recollect.vectors import to_matrix
 
@@ -140,18 +141,27 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is fixed when a collection is created: the content of collection.json."""
+    """What is fixed when a collection is created: the content of collection.json.
+
+    Attributes:
+        dimension: length of the vectors.
+        metric: how they are compared.
+        contract: who made them; None where they are brought ready-made.
+        dtype: how they are kept; float32 where the file does not say.
+
+    """
 
     dimension: int
     metric: Metric
     contract: Contract | None
+    dtype: Dtype = "float32"
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
         return {
             "dimension": self.dimension,
             "metric": self.metric.value,
-            "dtype": "float32",
+            "dtype": self.dtype,
             "embedding": self.contract and self.contract.to_json(),
         }
 
@@ -166,9 +176,10 @@ class Settings:
         try:
             embedding = content["embedding"]
             contract = None if embedding is None else Contract.from_json(embedding)
-            if content["dtype"] != "float32":
-                raise ValueError(content["dtype"])
-            return cls(int(content["dimension"]), Metric(content["metric"]), contract)
+            dtype = content.get("dtype", "float32")
+            if dtype not in DTYPES:
+                raise ValueError(f"dtype is {dtype!r}")
+            return cls(int(content["dimension"]), Metric(content["metric"]), contract, dtype)
         except (KeyError, ValueError, TypeError) as error:
             raise CollectionDamaged(f"{where} cannot be read ({error}); restore from a backup") from None
 

@@ -8,7 +8,7 @@
       gen-000001/
         collection.json         format version, metric, dimension, embedding contract: written once
         chunks.db               SQLite: the commit point
-        vectors.f32             row r at byte r·d·4
+        vectors.f32             row r at byte r·d·4; vectors.f16, at byte r·d·2, where float16 was asked for
         index/snapshot-….faiss  derived, immutable
 """
 
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import orjson
 
@@ -44,6 +44,13 @@ from recollect.errors import (
 )
 
 FORMAT_VERSION = 1
+
+Dtype: TypeAlias = Literal["float32", "float16"]
+"""How a collection keeps its vectors; fixed when it is created."""
+
+DTYPES: dict[Dtype, str] = {"float32": "f32", "float16": "f16"}
+"""What there is to choose from, and the suffix of the file."""
+
 _GENERATION = re.compile(r"gen-(\d{6,})")
 _CURES = {
     errno.ENOSPC: "free some space and try again; what was acknowledged is safe",
@@ -57,9 +64,16 @@ _CURES = {
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """The paths of one generation."""
+    """The paths of one generation.
+
+    Attributes:
+        root: its directory.
+        dtype: of its vectors, which names their file. CURRENT does not tell it, collection.json does.
+
+    """
 
     root: Path
+    dtype: Dtype = "float32"
 
     @property
     def name(self) -> str:
@@ -78,8 +92,8 @@ class Generation:
 
     @property
     def vectors(self) -> Path:
-        """vectors.f32."""
-        return self.root / "vectors.f32"
+        """vectors.f32, or vectors.f16."""
+        return self.root / f"vectors.{DTYPES[self.dtype]}"
 
     @property
     def index(self) -> Path:

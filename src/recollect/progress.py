@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -19,12 +20,18 @@ _STAGES = {
     "index": ("indexing", "rows"),
     "copy": ("copying", "rows"),
     "reembed": ("embedding", "chunks"),
+    "tune": ("measuring", "runs"),
 }
+_REPORTED_FIRST = frozenset({"train", "index", "tune"})
+"""Stages that report where they stand before they begin; an index whose build is resumed stands beyond 0."""
+
+_RECENT_SECONDS = 60.0
+"""The rate while a stage runs, and so the time left, is that of the last minute: a graph grows slower as it grows."""
 
 
 @contextmanager
 def progress_bar(*, disable: bool = False) -> Iterator[Progress]:
-    """Yield a callback that draws one bar per stage on standard error, with its rate; hidden where that is no terminal.
+    """Yield a callback that draws a bar per stage on standard error, with rate and time left; none without a terminal.
 
     Args:
         disable: draw nothing in any case.
@@ -57,7 +64,7 @@ class _Stages:
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
-        self._began: dict[str, float] = {}
+        self._paces: dict[str, _Pace] = {}
         # A stage reports when its first batch is done; it began when the one before had its last word.
         self._last = monotonic()
         # The first batch may take a while.
@@ -68,16 +75,16 @@ class _Stages:
         self._stop_waiting()
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(f"{label:<9}", total=total, amount="", pace="")
-            self._began[stage] = self._last
+            first = stage in _REPORTED_FIRST
+            self._paces[stage] = _Pace(monotonic() if first else self._last, done if first else 0)
         self._last = monotonic()
-        elapsed = self._last - self._began[stage]
         amount = f"{done:,}" if total is None else f"{done:,} / {total:,}"
         self._bars.update(
             self._tasks[stage],
             completed=done,
             total=total,
             amount=f"{amount} {unit}".rstrip(),
-            pace=_pace(done, total, elapsed, unit),
+            pace=self._paces[stage].text(self._last, done, total, unit),
         )
 
     def finish(self) -> None:
@@ -93,15 +100,33 @@ class _Stages:
             self._waiting = None
 
 
-def _pace(done: int, total: int | None, elapsed: float, unit: str) -> str:
-    """Write the rate since the stage began, and the time taken or, while that can be told, the time left."""
-    if not done or not elapsed:
-        return ""
-    rate = done / elapsed
-    shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
-    if total is None or done >= total:
-        return f"{shown} {unit}/s · {_clock(elapsed)}"
-    return f"{shown} {unit}/s · {_clock((total - done) / rate)} left"
+class _Pace:
+    """How quickly a stage goes on.
+
+    Args:
+        began: when, in seconds of the monotonic clock.
+        done: at that time.
+
+    """
+
+    def __init__(self, began: float, done: int) -> None:
+        self._began, self._first = began, done
+        self._recent = deque([(began, done)])
+
+    def text(self, now: float, done: int, total: int | None, unit: str) -> str:
+        """Write the rate, with the time taken or, while that can be told, the time left; nothing before any is done."""
+        self._recent.append((now, done))
+        while len(self._recent) > 2 and now - self._recent[1][0] >= _RECENT_SECONDS:
+            self._recent.popleft()
+        running = total is not None and done < total
+        since, before = self._recent[0] if running else (self._began, self._first)
+        if done <= before or now <= since:
+            return ""
+        rate = (done - before) / (now - since)
+        shown = f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.1f} {unit}/s"
+        if total is not None and running:
+            return f"{shown} · {_clock((total - done) / rate)} left"
+        return f"{shown} · {_clock(now - self._began)}"
 
 
 def _clock(seconds: float) -> str:

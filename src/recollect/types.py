@@ -128,6 +128,32 @@ class Embedder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """One way to search an index, and what it measurably gives.
+
+    Attributes:
+        k: results asked for when it was measured.
+        effort: `nprobe` of an IVF, `efSearch` of HNSW; 0 where the index has no such knob.
+        candidates: rows fetched per query and rescored exactly; 0 for exact search.
+        recall: knn recall@k, mean over the held-out queries.
+        low, high: the 99% confidence interval of that mean.
+        p50, p95: µs per query on one thread, rescoring included, chunks not.
+        rate: queries per second in one batch on all cores.
+
+    """
+
+    k: int
+    effort: int
+    candidates: int
+    recall: float
+    low: float
+    high: float
+    p50: float
+    p95: float
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class IndexInfo:
     """The index in use, as recorded with its snapshot.
 
@@ -137,6 +163,9 @@ class IndexInfo:
         bytes: size of the snapshot file, close to its size in memory.
         reason: why this index.
         created: UTC time, ISO 8601.
+        recall: what it was chosen for.
+        queries: which queries it was measured with, in words.
+        points: the ways to search it that are worth having, cheapest first; exact search among them.
 
     """
 
@@ -145,6 +174,9 @@ class IndexInfo:
     bytes: int
     reason: str
     created: str
+    recall: float
+    queries: str
+    points: tuple[OperatingPoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +190,7 @@ class CollectionInfo:
         tail: rows newer than the index, searched exactly.
         dimension: length of every vector.
         metric: how vectors are compared.
+        dtype: of the stored vectors, "float32" or "float16".
         embedder: name recorded in the embedding contract; None where vectors are brought ready-made.
         index: None while every search is exact.
         disk: bytes by file name.
@@ -172,6 +205,7 @@ class CollectionInfo:
     tail: int
     dimension: int
     metric: Metric
+    dtype: str
     embedder: str | None
     index: IndexInfo | None
     disk: Mapping[str, int]

@@ -9,7 +9,7 @@ import pytest
 
 from recollect import IndexBuildFailed, Metric, index
 from recollect.index import Searcher, Target
-from recollect.index.search import _knobs as knobs
+from recollect.index.planning import Knobs, plan
 from recollect.vectors import to_matrix
 from tests.brute_force import assert_top_k, scores
 
@@ -65,8 +65,9 @@ def test_l2_is_exact_far_from_the_origin() -> None:
 
 def tuned(recipe: index.Recipe, matrix: np.ndarray, metric: Metric) -> Searcher:
     searcher = Searcher(index.build(recipe, matrix, metric, workers=2))
-    searcher.points = index.tune(searcher, matrix, metric, searcher.table)
-    return searcher
+    asked = index.questions(matrix, metric, given=None, graph=searcher.is_graph, thorough=True)
+    tuned = index.measure(Target(matrix, metric, len(matrix), None, searcher), asked, thorough=True)
+    return Searcher(searcher.index, tuned.points, tuned.gather)
 
 
 FACTORIES = [
@@ -106,8 +107,7 @@ def test_the_count_is_exact_however_few_rows_are_left(factory: str, alive: int) 
     matrix, queries = data(Metric.COSINE)
     mask = np.zeros(N, dtype=bool)
     mask[np.random.default_rng(3).choice(N, alive, replace=False)] = True
-    built = index.build(index.requested(factory), matrix, Metric.COSINE, workers=2)
-    target = Target(matrix, Metric.COSINE, alive, pack(mask), Searcher(built))
+    target = Target(matrix, Metric.COSINE, alive, pack(mask), tuned(index.requested(factory), matrix, Metric.COSINE))
     for query in queries[:10]:
         rows, _ = index.search(target, query[None], 25, 0.8)[0]
         assert len(rows) == min(25, alive)
@@ -157,20 +157,6 @@ def test_an_index_that_cannot_be_is_refused(factory: str, message: str) -> None:
     assert ".cpp" not in str(caught.value)
 
 
-def test_tuning_raises_what_the_data_needs_and_no_more() -> None:
-    """Random vectors get more candidates than the table says; a level that is never reached is searched exactly."""
-    rng = np.random.default_rng(0)
-    matrix = to_matrix(rng.standard_normal((4000, 32)), dimension=32, metric=Metric.COSINE, what="vectors")
-    coarse = tuned(index.requested("IVF1,PQ4x4fs"), matrix, Metric.COSINE)  # 16 bits for 32 dimensions
-    fine = tuned(index.requested("SQ8"), matrix, Metric.COSINE)
-    assert fine.points == list(fine.table)
-    assert coarse.point(0.99) is None
-    for target_recall in (0.8, 0.95, 0.99):
-        target = Target(matrix, Metric.COSINE, 4000, None, coarse)
-        queries = to_matrix(rng.standard_normal((40, 32)), dimension=32, metric=Metric.COSINE, what="vectors")
-        assert recall_of(target, queries, np.arange(4000), 10, target_recall) >= target_recall - 0.05
-
-
 def test_extending_gives_the_same_answers_as_building_at_once() -> None:
     """An index filled in two steps ranks like one filled in one, with the same training."""
     matrix, queries = data(Metric.COSINE)
@@ -183,10 +169,22 @@ def test_extending_gives_the_same_answers_as_building_at_once() -> None:
 
 
 def test_a_graph_is_walked_further_the_more_rows_are_masked() -> None:
-    """With a quarter of the rows alive efSearch is four times as large: masked rows fill places on the way."""
+    """With a quarter of the rows alive efSearch is several times as large: masked rows fill places on the way."""
     matrix, _ = data(Metric.COSINE)
-    searcher = Searcher(index.build(index.requested("HNSW16,SQ8"), matrix, Metric.COSINE, workers=2))
-    alive = np.arange(N) % 4 == 0
-    whole = knobs(Target(matrix, Metric.COSINE, N, None, searcher), searcher, 10, 0.95)[1]
-    thinned = knobs(Target(matrix, Metric.COSINE, N // 4, pack(alive), searcher), searcher, 10, 0.95)[1]
-    assert thinned.efSearch == 4 * whole.efSearch
+    searcher = tuned(index.requested("HNSW16,SQ8"), matrix, Metric.COSINE)
+    searcher.gather = 1e6  # exact search is out of the question
+    whole = plan(searcher, 0.95, 10, rows=N, count=N)
+    thinned = plan(searcher, 0.95, 10, rows=N, count=N // 4)
+    assert thinned.effort >= 2.5 * whole.effort
+
+
+def test_a_graph_that_met_too_few_of_the_rows_allowed_is_not_believed() -> None:
+    """Rows on the far side are met by chance on the way, if at all: then the answer is exact."""
+    matrix, queries = data(Metric.COSINE)
+    query = queries[0]
+    near = matrix @ query
+    mask = near <= np.quantile(near, 0.3)
+    searcher = tuned(index.requested("HNSW16,SQ8"), matrix, Metric.COSINE)
+    target = Target(matrix, Metric.COSINE, int(mask.sum()), pack(mask), searcher)
+    rows, _ = index.run_one(target, query, 10, target.planned(Knobs(40, 20)))
+    assert rows == np.argsort(-np.where(mask, near, -np.inf), kind="stable")[:10].tolist()

@@ -1,6 +1,7 @@
 """The facade, and what it is made of: the only room that knows both index and store."""
 
+from recollect.collection.advising import advise
 from recollect.collection.facade import Collection
 from recollect.collection.opening import open
 
-__all__ = ["Collection", "open"]
+__all__ = ["Collection", "advise", "open"]

@@ -7,7 +7,9 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from recollect import index
 from recollect.errors import InvalidInput, UnknownOption
+from recollect.types import Metric
 
 MAX_K = 10_000
 
@@ -45,6 +47,31 @@ def require_recall(recall: Any) -> None:
     """Refuse what is not a number in (0, 1]."""
     if isinstance(recall, bool) or not isinstance(recall, (int, float)) or not 0 < recall <= 1:
         raise InvalidInput(f"recall is {recall!r}; it must be above 0 and at most 1, e.g. 0.95")
+
+
+def to_metric(metric: Any) -> Metric:
+    """Return the metric of a name, or refuse it with those there are."""
+    try:
+        return Metric(metric)
+    except ValueError:
+        choices = ", ".join(repr(member.value) for member in Metric)
+        raise InvalidInput(f"metric is {metric!r}; choose {choices}") from None
+
+
+def to_factory(factory: Any, recall: float) -> str | None:
+    """Return the index that the user names, or None for the best; a recall beyond proof asks for exact search."""
+    if factory is None:
+        return "exact" if recall > index.MOST_RECALL else None
+    if not isinstance(factory, str) or not factory.strip():
+        raise InvalidInput(f'index is {factory!r}; pass "hnsw", "exact", or a FAISS factory string')
+    return factory
+
+
+def to_goal(recall: float, prefer: Any, memory: Any) -> index.Goal:
+    """Return what an index is to be chosen for; what is impossible, `index.advise` refuses."""
+    goal = index.Goal(recall, prefer, None if memory is None else index.parse_memory(memory))
+    index.check_goal(goal)
+    return goal
 
 
 def id_list(ids: Any) -> list[str]:

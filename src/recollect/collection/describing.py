@@ -22,6 +22,7 @@ def describe(handle: Handle) -> CollectionInfo:
         tail=state.rows - covered,
         dimension=settings.dimension,
         metric=settings.metric,
+        dtype=settings.dtype,
         embedder=settings.contract.name if settings.contract else None,
         index=record.to_info() if record and not record.exact else None,
         disk=_disk(generation.paths),

@@ -13,19 +13,24 @@ from typing_extensions import Never, Self
 
 from recollect import index
 from recollect.collection import checking, transfer
-from recollect.collection.arguments import id_list, refuse_unknown, require_count, require_k, require_recall
+from recollect.collection.arguments import (
+    id_list,
+    refuse_unknown,
+    require_count,
+    require_k,
+    require_recall,
+    to_factory,
+    to_goal,
+)
 from recollect.collection.batches import batches
 from recollect.collection.describing import describe
 from recollect.collection.embedding import LazyEmbedder, resolve
-from recollect.collection.generation import OpenGeneration
 from recollect.collection.handle import Handle
-from recollect.collection.maintenance import build_index, cores
+from recollect.collection.maintenance import Order, build_index, cores, tune_index
 from recollect.collection.preparing import check_chunks, prepare
 from recollect.collection.retrieving import retrieve_many, retrieve_one
 from recollect.contract import Settings, embed
-from recollect.errors import (
-    InvalidInput,
-)
+from recollect.errors import IndexBuildFailed, InvalidInput
 from recollect.types import (
     AddResult,
     CheckReport,
@@ -118,33 +123,75 @@ class Collection:
         recall: float = DEFAULT_RECALL,
         *,
         index: str | None = None,
+        memory: int | str | None = None,
+        prefer: str = "latency",
+        queries: Any | None = None,
         progress: Progress | None = None,
         **unknown: Never,
     ) -> IndexInfo | None:
-        """Build the index anew over all chunks and put it in use; searches and adds go on meanwhile.
+        """Choose, build and measure an index over all chunks and put it in use; searches and adds go on meanwhile.
+
+        Rules rank the recipes (`recollect.advise` shows them); each is measured on held-out queries against exact
+        answers, and the first that reaches the recall, and sooner than exact search, is kept. A build that is
+        killed goes on where it was when `optimize` is called again.
 
         Args:
-            recall: to be reached by `search`; above 0.999 the collection goes without an index.
-            index: None for the recommended one; "hnsw", "exact", or any FAISS factory string, which is then kept when
-                the collection grows.
-            progress: called per block with the stages "train" and "index".
+            recall: knn recall@10 to be reached by `search`; above 0.999 the collection goes without an index.
+            index: None for the best; "hnsw", "exact", or any FAISS factory string, which is then kept when the
+                collection grows.
+            memory: most that the index may take in memory: bytes, or a string like "2GiB". None for no limit.
+            prefer: "latency" of single queries, "throughput" of many at once, or least "memory" and time to build.
+            queries: held-out queries to measure with, as users ask them: texts, or vectors (n, d), at least 30; a
+                thousand suffice. They are kept, and used again when the index is rebuilt. Without them stored vectors
+                serve, which flatter an index.
+            progress: called per block with the stages "train", "index" and "tune".
 
         Returns:
             The index now in use; None for exact search, recommended for small collections.
 
         Raises:
+            InvalidInput: an impossible goal; the message names the nearest possible one.
             IndexBuildFailed, StorageFailed, MissingDependency: the index before stays in use.
 
         """
         refuse_unknown(Collection.optimize, unknown)
         require_recall(recall)
+        goal = to_goal(recall, prefer, memory)
+        factory = to_factory(index, recall)
         self._handle.require_writable()
         with self._handle.building:
             self._handle.require_writable()
             generation = self._handle.followed()
-            recipe = _recipe(generation, recall, index)
-            record = build_index(generation, recipe, writing=self._handle.writing, workers=cores(), progress=progress)
+            order = Order(goal, factory, self._held_out(queries, generation.settings))
+            record = build_index(generation, order, writing=self._handle.writing, workers=cores(), progress=progress)
             self._handle.maintainer.forget()
+        return record.to_info() if record else None
+
+    def tune(
+        self, *, queries: Any | None = None, progress: Progress | None = None, **unknown: Never
+    ) -> IndexInfo | None:
+        """Measure the index in use again, with other queries or on another machine, and search by what was found.
+
+        Args:
+            queries, progress: as in `optimize`.
+
+        Returns:
+            The index with its operating points; None where every search is exact.
+
+        Raises:
+            IndexBuildFailed: the index is missing or damaged; `optimize` builds it anew.
+
+        """
+        refuse_unknown(Collection.tune, unknown)
+        self._handle.require_writable()
+        with self._handle.building:
+            self._handle.require_writable()
+            generation = self._handle.followed()
+            held_out = self._held_out(queries, generation.settings)
+            try:
+                record = tune_index(generation, held_out, writing=self._handle.writing, progress=progress)
+            except index.SnapshotUnusable as error:
+                raise IndexBuildFailed(f"the index cannot be measured: {error}; optimize() builds it anew") from error
         return record.to_info() if record else None
 
     def compact(self, *, progress: Progress | None = None, **unknown: Never) -> int:
@@ -351,11 +398,28 @@ class Collection:
                 )
             else:
                 embedder = self._embedder.get(settings)
-            prepared = prepare(checked, matrix, store=store, embedder=embedder, metric=settings.metric)
+            prepared = prepare(checked, matrix, store=store, embedder=embedder, metric=settings.metric, first=first)
             if prepared.chunks:
                 store.put(prepared.chunks, prepared.matrix, prepared.replaced)
         self._handle.maintainer.consider()
         return prepared.result
+
+    def _held_out(self, queries: Any | None, settings: Settings) -> FloatMatrix | None:
+        """Return held-out queries as vectors: texts are embedded, vectors checked."""
+        if queries is None:
+            return None
+        if isinstance(queries, str):
+            raise InvalidInput("queries takes a list of texts, or vectors")
+        if isinstance(queries, Sequence) and queries and isinstance(queries[0], str):
+            found = self._embedded([_question(query) for query in index.drawn(queries)], settings)
+        else:
+            found = to_matrix(queries, dimension=settings.dimension, metric=settings.metric, what="queries")
+        if len(found) < index.FEWEST_QUERIES:
+            raise InvalidInput(
+                f"{len(found)} held-out queries say too little about recall: bring at least {index.FEWEST_QUERIES}, "
+                "better a thousand; or none, to tune with stored vectors"
+            )
+        return found
 
     def _embedded(self, queries: list[str], settings: Settings) -> FloatMatrix:
         embedder = self._embedder.get(settings)
@@ -365,17 +429,6 @@ class Collection:
                 "path, or an Embedder)"
             )
         return embed(embedder, queries, settings.metric, queries=True)
-
-
-def _recipe(generation: OpenGeneration, recall: float, factory: str | None) -> index.Recipe:
-    if factory is not None:
-        if not isinstance(factory, str) or not factory.strip():
-            raise InvalidInput(f'index is {factory!r}; pass "hnsw", "exact", or a FAISS factory string')
-        return index.requested(factory)
-    settings = generation.settings
-    if recall > index.MOST_RECALL:
-        return index.requested("exact")
-    return index.choose(generation.store.state.rows, settings.dimension)
 
 
 def _question(query: Any) -> str:

@@ -15,7 +15,7 @@ from recollect.contract import Settings
 from recollect.errors import CollectionDamaged, CollectionError, RecollectWarning
 from recollect.index import Record, Searcher, SnapshotUnusable, Target
 from recollect.store import Session, SnapshotRecord, State, Store
-from recollect.types import FloatMatrix
+from recollect.vectors import StoredMatrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ class OpenGeneration:
         read_only: bool,
         on_unusable: Callable[[], None] = lambda: None,
     ) -> None:
-        self.paths = paths
+        self.paths = replace(paths, dtype=settings.dtype)
         self.settings = settings
-        self.store = Store(paths, settings.dimension, read_only=read_only)
+        self.store = Store(self.paths, settings.dimension, read_only=read_only)
         self._on_unusable = on_unusable
         self._lock = threading.Lock()
         self._view: View | None = None
@@ -154,7 +154,7 @@ class OpenGeneration:
                 return None
             settings = self.settings
             loaded = index.read(record, self.paths.index, dimension=settings.dimension, metric=settings.metric)
-            return Searcher(loaded, record.to_points())
+            return record.to_searcher(loaded)
         except SnapshotUnusable as error:
             if self._is_current(found.name):
                 warnings.warn(
@@ -177,7 +177,7 @@ class OpenGeneration:
     def _remove_unrecorded(self) -> None:
         """Remove indexes that a killed writer has written and not recorded, or replaced and not removed."""
         with self.store.session() as session:
-            recorded = session.state.snapshot
+            recorded = index.file_of(session.state.snapshot or "")
         for path in self.paths.index.glob("snapshot-*"):
             if path.name != recorded:
                 path.unlink(missing_ok=True)
@@ -191,6 +191,6 @@ class OpenGeneration:
         except SnapshotUnusable:
             return None
 
-    def vectors(self) -> FloatMatrix:
+    def vectors(self) -> StoredMatrix:
         """Map the vectors of all rows that this handle's last write has committed."""
         return self.store.map(self.store.state.rows)

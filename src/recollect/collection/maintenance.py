@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 from recollect import index
 from recollect.collection.generation import OpenGeneration
 from recollect.errors import RecollectError, StorageFailed
-from recollect.index import Recipe, Record, Searcher, SnapshotUnusable
+from recollect.index import Goal, Recipe, Record, Searcher, SnapshotUnusable, Target
 from recollect.store import SnapshotRecord
-from recollect.types import Progress
+from recollect.types import FloatMatrix, Progress
 
 _NOTHING, _EVERYTHING = -(1 << 62), 1 << 62  # rows covered by an index that is unusable, and by exact search
 _log = logging.getLogger("recollect")
@@ -28,86 +31,232 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An index to be had.
+
+    Attributes:
+        goal: what it is chosen for.
+        factory: the user's own choice; None for the best recipe.
+        queries: held-out queries to tune with; None for those kept from before, or stored vectors.
+        thorough: try other recipes when the first misses the goal, and tune with many queries; False for a background
+            build, which is to be cheap.
+
+    """
+
+    goal: Goal
+    factory: str | None = None
+    queries: FloatMatrix | None = None
+    thorough: bool = True
+
+
+BACKGROUND = Order(Goal(prefer="memory"), thorough=False)
+"""What a collection gets unasked: codes are trained and extended in a fraction of the time that a graph takes."""
+
+_RECIPES_TRIED = 3
+
+
 def build_index(
     generation: OpenGeneration,
-    recipe: Recipe,
+    order: Order,
     *,
     writing: threading.RLock,
     workers: int,
     progress: Progress | None = None,
 ) -> Record | None:
-    """Build the index that *recipe* says over all committed rows, and put it in use.
+    """Build the best index for *order* over all committed rows, measure it, and put it in use.
+
+    Recipes are taken in the order in which rules rank them, and the first is kept that measurably reaches the recall
+    in less time than exact search. If none does, the first is kept for the recalls that it reaches.
 
     Args:
         generation: the writer's.
-        recipe: an exact one removes the index.
+        order: what is wanted.
         writing: held only while the new index is recorded: adds go on during the build.
         workers: threads for FAISS.
-        progress: called per block.
+        progress: called with the stages "train", "index" and "tune".
 
     Returns:
         The record of the index now in use; None for exact search.
 
     Raises:
+        InvalidInput: no recipe serves the goal.
         IndexBuildFailed, StorageFailed: the index before stays in use.
 
     """
     matrix = generation.vectors()
-    if recipe.exact or len(matrix) == 0:
-        exact = Record.of_exact(recipe, generation.settings.metric) if recipe.requested else None
+    recipes = _recipes(generation, order)
+    if recipes[0].exact or len(matrix) == 0:
+        exact = Record.of_exact(recipes[0], generation.settings.metric) if recipes[0].requested else None
         _put_in_use(generation, exact, None, writing)
         return None
-    metric = generation.settings.metric
-    searcher = Searcher(index.build(recipe, matrix, metric, workers=workers, progress=progress))
-    searcher.points = index.tune(searcher, matrix, metric, searcher.table)
-    return _write(generation, searcher, recipe, trained_for=len(matrix), writing=writing)
+    if order.queries is not None:
+        index.keep(order.queries, generation.paths.index)
+    made: tuple[Searcher, index.Provenance] | None = None
+    for recipe in recipes if order.thorough else recipes[:1]:
+        fresh = _build(generation, recipe, order, workers=workers, progress=progress)
+        reached = recipe.requested or _reaches(fresh[0], order.goal.recall)
+        made = fresh if reached or made is None else made
+        if reached:
+            break
+    assert made is not None
+    try:
+        # The last one built lies in the scratch directory, finished; another is written from memory.
+        record = _write(generation, *made, scratch=generation.paths.index / _SCRATCH if made is fresh else None)
+    finally:
+        _forget_scratch(generation)
+    _put_in_use(generation, record, made[0], writing)
+    return record
+
+
+def _forget_scratch(generation: OpenGeneration) -> None:
+    """Remove what an interrupted build would have gone on from."""
+    scratch = generation.paths.index / _SCRATCH
+    index.discard(scratch)
+    with contextlib.suppress(OSError):
+        scratch.rmdir()
+
+
+def _recipes(generation: OpenGeneration, order: Order) -> list[Recipe]:
+    """Return what to try, best first; an exact recipe, where rules prefer it, ends the list."""
+    if order.factory is not None:
+        return [index.requested(order.factory)]
+    settings, rows = generation.settings, generation.store.state.rows
+    if index.choose(rows, settings.dimension, settings.metric, order.goal).exact:
+        return [index.choose(rows, settings.dimension, settings.metric, order.goal)]
+    spectrum = index.spectrum(generation.vectors(), settings.metric)
+    ranked = index.advise(rows, settings.dimension, settings.metric, order.goal, spectrum=spectrum)
+    promising = [recipe for recipe in ranked if not recipe.exact][:_RECIPES_TRIED]
+    return promising or ranked[:1]
+
+
+def _build(
+    generation: OpenGeneration, recipe: Recipe, order: Order, *, workers: int, progress: Progress | None
+) -> tuple[Searcher, index.Provenance]:
+    """Build and measure one index; it is neither written nor in use yet."""
+    settings, matrix = generation.settings, generation.vectors()
+    scratch = generation.paths.index / _SCRATCH
+    saving = index.Saving(finished=order.thorough)  # measuring takes long enough to be killed in
+    built = index.build(
+        recipe, matrix, settings.metric, workers=workers, progress=progress, scratch=scratch, saving=saving
+    )
+    searcher = Searcher(built)
+    tuned = _tune(generation, searcher, order.queries, thorough=order.thorough, progress=progress)
+    searcher = Searcher(built, tuned.points, tuned.gather)
+    distortion = index.distortion(built, matrix, range(len(matrix)))
+    return searcher, index.Provenance(recipe, order.goal, len(matrix), distortion, tuned.origin)
+
+
+_SCRATCH = "building"
+_TELLING_ROWS = 1000  # fewer new rows say little about whether what is stored has changed
+
+
+def _tune(
+    generation: OpenGeneration,
+    searcher: Searcher,
+    queries: FloatMatrix | None,
+    *,
+    thorough: bool,
+    progress: Progress | None = None,
+) -> index.Tuned:
+    settings = generation.settings
+    matrix = generation.vectors()[: searcher.rows]
+    given = queries if queries is not None else index.kept(generation.paths.index, settings.dimension)
+    asked = index.questions(matrix, settings.metric, given=given, graph=searcher.is_graph, thorough=thorough)
+    if thorough and not asked.given:
+        _log.warning(
+            "the index is tuned with stored vectors, which flatter it where questions are of another kind than what is "
+            "stored; pass queries= (--queries) to optimize or tune"
+        )
+    target = Target(matrix, settings.metric, len(matrix), None, searcher)
+    return index.measure(target, asked, thorough=thorough, progress=progress)
+
+
+def _reaches(searcher: Searcher, recall: float) -> bool:
+    """Say whether the index reaches the recall in less time than exact search."""
+    point = index.cheapest(searcher.points, recall, index.MEASURED_K[0])
+    return point is not None and point.candidates > 0
+
+
+def tune_index(
+    generation: OpenGeneration,
+    queries: FloatMatrix | None,
+    *,
+    writing: threading.RLock,
+    progress: Progress | None = None,
+) -> Record | None:
+    """Measure the index in use again, and put the points found in use; None where there is no index.
+
+    Raises:
+        SnapshotUnusable: the index is missing or damaged.
+
+    """
+    record, settings = generation.record(), generation.settings
+    if record is None or record.exact:
+        return None
+    if queries is not None:
+        index.keep(queries, generation.paths.index)
+    loaded = index.read(record, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
+    tuned = _tune(generation, Searcher(loaded), queries, thorough=True, progress=progress)
+    fresh = record.retuned(tuned)
+    _put_in_use(generation, fresh, fresh.to_searcher(loaded), writing)
+    return fresh
 
 
 def extend_index(
     generation: OpenGeneration, record: Record, *, writing: threading.RLock, workers: int
 ) -> Record | None:
-    """Add the rows that are newer than the index to a fresh copy of it, and put that in use."""
-    settings = generation.settings
+    """Add the rows that are newer than the index to a fresh copy of it, and put that in use.
+
+    Returns:
+        None when the new rows are too unlike those that the index was trained on: it is to be built anew.
+
+    """
+    settings, matrix = generation.settings, generation.vectors()
     grown = index.read(record, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
-    index.extend(grown, generation.vectors(), workers=workers)
-    searcher = Searcher(grown, record.to_points())
-    return _write(generation, searcher, record.to_recipe(), trained_for=record.trained_for, writing=writing)
+    if record.distortion is not None and not record.requested and len(matrix) - record.rows >= _TELLING_ROWS:
+        fresh = index.distortion(grown, matrix, range(record.rows, len(matrix)))
+        if fresh is not None and index.drifted(record.distortion, fresh):
+            return None
+    index.extend(grown, matrix, workers=workers)
+    searcher = record.to_searcher(grown)
+    provenance = index.Provenance(
+        record.to_recipe(), record.to_goal(), record.trained_for, record.distortion, record.queries
+    )
+    extended = _write(generation, searcher, provenance)
+    _put_in_use(generation, extended, searcher, writing)
+    return extended
 
 
 def _write(
-    generation: OpenGeneration,
-    searcher: Searcher,
-    recipe: Recipe,
-    *,
-    trained_for: int,
-    writing: threading.RLock,
+    generation: OpenGeneration, searcher: Searcher, provenance: index.Provenance, *, scratch: Path | None = None
 ) -> Record:
-    directory = generation.paths.index
-    metric = generation.settings.metric
     # Numbered by commit, no name comes twice, not even that of an index whose file went missing: by the name alone a
     # handle sees that there is another index to load.
     with generation.store.session() as session:
         number = session.state.seq + 1
-    record = index.write(searcher, directory, number, recipe=recipe, metric=metric, trained_for=trained_for)
-    try:
-        _put_in_use(generation, record, searcher, writing)
-    except StorageFailed:
-        (directory / record.file).unlink(missing_ok=True)  # it takes the space that a full disk lacks
-        raise
-    return record
+    metric = generation.settings.metric
+    directory = generation.paths.index
+    return index.write(searcher, directory, number, metric=metric, provenance=provenance, scratch=scratch)
 
 
 def _put_in_use(
     generation: OpenGeneration, record: Record | None, searcher: Searcher | None, writing: threading.RLock
 ) -> None:
-    name = record.name if record else None
     if record and searcher:
         generation.adopt(record.name, searcher)
     with writing:
         entry = SnapshotRecord(record.name, record.rows, record.to_json()) if record else None
-        generation.store.record_snapshot(entry)
+        try:
+            generation.store.record_snapshot(entry)
+        except StorageFailed:
+            if record and not record.revision:
+                (generation.paths.index / record.file).unlink(
+                    missing_ok=True
+                )  # it takes the space that a full disk lacks
+            raise
     for path in generation.paths.index.glob("snapshot-*"):
-        if path.name != name:
+        if record is None or path.name != record.file:
             path.unlink(missing_ok=True)
 
 
@@ -215,12 +364,21 @@ def refresh_index(
     record = generation.record()
     if record is not None and record.exact:
         return None
-    if record is not None and (record.requested or not index.training_is_due(rows, record.trained_for)):
+    if record is not None and (record.requested or not index.training_is_due(rows, record.trained_for, record.factory)):
         try:
-            return extend_index(generation, record, writing=writing, workers=workers)
+            extended = extend_index(generation, record, writing=writing, workers=workers)
         except SnapshotUnusable as error:
             _log.warning("the index cannot be extended and is built anew: %s", error)
-    settings = generation.settings
-    wanted = record.to_recipe() if record and record.requested else None
-    recipe = wanted or index.choose(rows, settings.dimension)
-    return build_index(generation, recipe, writing=writing, workers=workers, progress=progress)
+        else:
+            if extended is not None:
+                return extended
+            _log.warning("the index is trained anew: what was added is unlike what it was trained on")
+    return build_index(generation, like(record), writing=writing, workers=workers, progress=progress)
+
+
+def like(record: Record | None) -> Order:
+    """Return the order for an index like the one recorded; the default where there is none."""
+    if record is None:
+        return BACKGROUND
+    factory = record.factory if record.requested else None
+    return Order(record.to_goal(), "exact" if record.exact else factory, thorough=False)

@@ -12,8 +12,10 @@ import orjson
 
 from recollect.contract import embed
 from recollect.errors import InvalidChunk, InvalidInput
+from recollect.layout import Dtype
 from recollect.store import NewChunk, Store
 from recollect.types import AddResult, Chunk, Embedder, FloatMatrix, Metric
+from recollect.vectors import StoredMatrix, to_stored
 
 _PLAIN = {str, int, bool, type(None)}  # of exactly these types orjson refuses what it cannot keep
 _NEARLY_PLAIN = _PLAIN | {float, list}
@@ -24,7 +26,7 @@ class Prepared:
     """A batch ready for `Store.put`, and what it amounts to."""
 
     chunks: list[NewChunk]
-    matrix: FloatMatrix
+    matrix: StoredMatrix
     replaced: list[int]
     result: AddResult
 
@@ -71,6 +73,7 @@ def prepare(
     store: Store,
     embedder: Embedder | None,
     metric: Metric,
+    first: int = 0,
 ) -> Prepared:
     """Compare a checked batch with the store and find a vector for whatever is new.
 
@@ -80,13 +83,19 @@ def prepare(
         store: what is there.
         embedder: needed when a text is new and there are no ready vectors.
         metric: of the collection.
+        first: number of the first chunk in the whole input, for messages.
 
-    Unchanged text keeps its vector and is not embedded again; a chunk of which nothing changed is left out.
+    Unchanged text keeps its vector and is not embedded again; a chunk of which nothing changed is left out. A vector
+    is unchanged when it rounds to what is stored.
+
+    Raises:
+        InvalidVectors: one is beyond what the collection's dtype holds.
 
     """
+    given = None if vectors is None else to_stored(vectors, store.dtype, what="vectors", first=first)
     existing = store.existing([chunk.id for chunk in chunks])
     # Only a replaced row's vector is ever looked at, so an empty collection maps nothing.
-    stored = store.map(store.state.rows) if existing else np.empty((0, 0), dtype=np.float32)
+    stored = store.map(store.state.rows) if existing else np.empty((0, 0), dtype=store.dtype)
     kept: list[int] = []  # positions in the batch
     carried: dict[int, int] = {}  # position → row whose vector is taken over
     for position, chunk in enumerate(chunks):
@@ -94,14 +103,16 @@ def prepare(
         if old is None:
             kept.append(position)
             continue
-        same_vector = vectors is None or np.array_equal(stored[old.row], vectors[position])
+        same_vector = given is None or np.array_equal(stored[old.row], given[position])
         same_text = old.text == chunk.text
         if same_text and same_vector and _same_json(old.metadata, chunk.metadata):
             continue
         kept.append(position)
-        if same_text and vectors is None:
+        if same_text and given is None:
             carried[position] = old.row
-    matrix, embedded = _vectors_for(chunks, kept, carried, vectors, stored, embedder=embedder, metric=metric)
+    matrix, embedded = _vectors_for(
+        chunks, kept, carried, given, stored, embedder=embedder, metric=metric, dtype=store.dtype
+    )
     replaced = [existing[chunks[position].id].row for position in kept if chunks[position].id in existing]
     result = AddResult(
         added=len(kept) - len(replaced),
@@ -116,26 +127,27 @@ def _vectors_for(
     chunks: Sequence[NewChunk],
     kept: list[int],
     carried: dict[int, int],
-    vectors: FloatMatrix | None,
-    stored: FloatMatrix,
+    vectors: StoredMatrix | None,
+    stored: StoredMatrix,
     *,
     embedder: Embedder | None,
     metric: Metric,
-) -> tuple[FloatMatrix, int]:
+    dtype: Dtype,
+) -> tuple[StoredMatrix, int]:
     """Return one vector per kept chunk, and how many texts were embedded."""
     if vectors is not None:
         return vectors if len(kept) == len(vectors) else vectors[kept], 0
     to_embed = [position for position in kept if position not in carried]
-    made = _embedded([chunks[position] for position in to_embed], embedder, metric)
+    made = _embedded([chunks[position] for position in to_embed], embedder, metric, dtype)
     if not carried:
         return made, len(to_embed)
     rows = dict(zip(to_embed, made, strict=True)) | {position: stored[row] for position, row in carried.items()}
     return np.stack([rows[position] for position in kept]), len(to_embed)
 
 
-def _embedded(chunks: Sequence[NewChunk], embedder: Embedder | None, metric: Metric) -> FloatMatrix:
+def _embedded(chunks: Sequence[NewChunk], embedder: Embedder | None, metric: Metric, dtype: Dtype) -> StoredMatrix:
     if not chunks:
-        return np.empty((0, 0), dtype=np.float32)
+        return np.empty((0, 0), dtype=dtype)
     if embedder is None:
         raise InvalidInput(
             "this collection has no embedder: pass vectors=, or open it with embedder= (a sentence-transformers name, "
@@ -144,7 +156,8 @@ def _embedded(chunks: Sequence[NewChunk], embedder: Embedder | None, metric: Met
     for chunk in chunks:
         if not chunk.text.strip():
             raise InvalidChunk(f"chunk {chunk.id!r} has no text to embed; give it text, or pass vectors=")
-    return embed(embedder, [chunk.text for chunk in chunks], metric, queries=False)
+    made = embed(embedder, [chunk.text for chunk in chunks], metric, queries=False)
+    return to_stored(made, dtype, what=f"vectors from {embedder.name}")
 
 
 def _checked(chunk: Any, number: int) -> NewChunk:

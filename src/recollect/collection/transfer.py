@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from recollect import index, layout, store
 from recollect.collection.generation import OpenGeneration
-from recollect.collection.maintenance import build_index, cores
+from recollect.collection.maintenance import build_index, cores, like
 from recollect.contract import Contract, Settings, embed
 from recollect.errors import CollectionExists, IndexBuildFailed, InvalidInput
 from recollect.store import NewChunk, Session, Store, StoredChunk
-from recollect.types import Embedder, FloatMatrix, Metric, Progress
+from recollect.types import Embedder, Progress
+from recollect.vectors import StoredMatrix, to_stored
 
 _log = logging.getLogger("recollect")
 
@@ -28,7 +30,7 @@ def create(root: Path, settings: Settings) -> None:
 
     """
     with layout.new_directory(root) as fresh:
-        paths = layout.Generation(fresh / layout.FIRST_GENERATION)
+        paths = layout.Generation(fresh / layout.FIRST_GENERATION, settings.dtype)
         _lay_out(paths, settings)
         _name_current(fresh, paths)
 
@@ -43,7 +45,7 @@ def backup(generation: OpenGeneration, session: Session, destination: Path) -> N
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise CollectionExists(f"{destination} already exists; choose a new path for the backup")
     with layout.new_directory(destination) as fresh:
-        paths = layout.Generation(fresh / layout.FIRST_GENERATION)
+        paths = layout.Generation(fresh / layout.FIRST_GENERATION, generation.settings.dtype)
         with layout.storage_errors(destination, "write"):
             paths.root.mkdir()
         store.copy(session, generation.store.map(session.state.rows), paths)
@@ -66,8 +68,8 @@ def rewrite(
     """
     settings = old.settings
     if embedder is not None:
-        settings = Settings(embedder.dimension, settings.metric, Contract.of(embedder))
-    scratch = layout.Generation(target.root.with_name(target.name + ".new"))
+        settings = replace(settings, dimension=embedder.dimension, contract=Contract.of(embedder))
+    scratch = layout.Generation(target.root.with_name(target.name + ".new"), settings.dtype)
     with layout.storage_errors(scratch.root, "write"):
         # The target is there when an attempt before was cut short after its rename, and CURRENT does not name it.
         shutil.rmtree(target.root, ignore_errors=True)
@@ -110,13 +112,14 @@ def _copy_index(generation: OpenGeneration, session: Session, target: layout.Gen
     found = session.snapshot()
     if found is None:
         return
-    source = generation.paths.index / found.name
+    name = index.file_of(found.name)
     with layout.storage_errors(target.index, "copy to"):
         try:
-            shutil.copyfile(source, target.index / found.name)
+            shutil.copyfile(generation.paths.index / name, target.index / name)
         except FileNotFoundError:
             return  # "exact" has no file; or a writer replaced the index meanwhile
-        layout.sync_file(target.index / found.name)
+        layout.sync_file(target.index / name)
+        index.copy_kept(generation.paths.index, target.index)
 
 
 def _copy_live(old: OpenGeneration, fresh: Store, embedder: Embedder | None, progress: Progress | None) -> None:
@@ -125,30 +128,33 @@ def _copy_live(old: OpenGeneration, fresh: Store, embedder: Embedder | None, pro
         matrix = old.store.map(session.state.rows)
         for block in session.scan_all():
             chunks = [NewChunk(chunk.id, chunk.text, chunk.metadata) for chunk in block]
-            vectors = _vectors(block, matrix, embedder, old.settings.metric)
+            vectors = _vectors(block, matrix, embedder, old.settings)
             fresh.put(chunks, vectors, [])
             done += len(block)
             if progress is not None:
                 progress("copy" if embedder is None else "reembed", done, session.state.live)
 
 
-def _vectors(block: list[StoredChunk], matrix: FloatMatrix, embedder: Embedder | None, metric: Metric) -> FloatMatrix:
+def _vectors(
+    block: list[StoredChunk], matrix: StoredMatrix, embedder: Embedder | None, settings: Settings
+) -> StoredMatrix:
     if embedder is None:
         return matrix.take(np.array([chunk.row for chunk in block]), axis=0)
     empty = next((chunk.id for chunk in block if not chunk.text.strip()), None)
     if empty is not None:
         raise InvalidInput(f"chunk {empty!r} has no text to embed; delete it or give it text, then try again")
-    return embed(embedder, [chunk.text for chunk in block], metric, queries=False)
+    made = embed(embedder, [chunk.text for chunk in block], settings.metric, queries=False)
+    return to_stored(made, settings.dtype, what=f"vectors from {embedder.name}")
 
 
 def _build_alike(old: OpenGeneration, fresh: OpenGeneration, progress: Progress | None) -> None:
     record = old.record()
-    rows, settings = fresh.store.state.rows, fresh.settings
     if record is None:
         return
-    recipe = record.to_recipe() if record.requested else index.choose(rows, settings.dimension)
+    if old.settings.dimension == fresh.settings.dimension:
+        index.copy_kept(old.paths.index, fresh.paths.index)
     try:
-        build_index(fresh, recipe, writing=threading.RLock(), workers=cores(), progress=progress)
+        build_index(fresh, like(record), writing=threading.RLock(), workers=cores(), progress=progress)
     except IndexBuildFailed as error:
         # An index asked for when there were more rows; what was compacted is worth more than how it is searched.
         _log.warning("the compacted collection is searched exactly for now: %s", error)

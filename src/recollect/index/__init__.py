@@ -1,29 +1,67 @@
 """Vectors to rows: the only room that knows FAISS. Its currency is int64 rows and float32 matrices."""
 
-from recollect.index.recipe import Recipe, choose, extension_is_due, requested, training_is_due
-from recollect.index.search import Searcher, Target, search, search_one
-from recollect.index.snapshot import Record, SnapshotUnusable, read, verify, write
-from recollect.index.training import build, extend
-from recollect.index.tuning import MOST_RECALL, Point, tune
+from recollect.index.planning import MEASURED_K, cheapest
+from recollect.index.questions import FEWEST_QUERIES, Questions, copy_kept, drawn, keep, kept, questions
+from recollect.index.recipe import (
+    MOST_RECALL,
+    Goal,
+    Recipe,
+    advise,
+    check_goal,
+    choose,
+    extension_is_due,
+    parse_memory,
+    requested,
+    to_size,
+    training_is_due,
+)
+from recollect.index.resuming import Saving, discard
+from recollect.index.search import Target, run_one, search, search_one
+from recollect.index.searcher import Searcher
+from recollect.index.snapshot import Provenance, Record, SnapshotUnusable, file_of, read, verify, write
+from recollect.index.training import build, distortion, drifted, extend, spectrum
+from recollect.index.tuning import Tuned, measure
 
 __all__ = [
+    "FEWEST_QUERIES",
+    "MEASURED_K",
     "MOST_RECALL",
-    "Point",
+    "Goal",
+    "Provenance",
+    "Questions",
     "Recipe",
     "Record",
+    "Saving",
     "Searcher",
     "SnapshotUnusable",
     "Target",
+    "Tuned",
+    "advise",
     "build",
+    "cheapest",
+    "check_goal",
     "choose",
+    "copy_kept",
+    "discard",
+    "distortion",
+    "drawn",
+    "drifted",
     "extend",
     "extension_is_due",
+    "file_of",
+    "keep",
+    "kept",
+    "measure",
+    "parse_memory",
+    "questions",
     "read",
     "requested",
+    "run_one",
     "search",
     "search_one",
+    "spectrum",
+    "to_size",
     "training_is_due",
-    "tune",
     "verify",
     "write",
 ]

@@ -1,13 +1,42 @@
 """Which index for which collection: a rule, with its reason. Pure; FAISS is not needed to ask.
 
-The figures behind the numbers are in docs/decisions/0003-first-recipes.md; the choice measured on the
-collection's own data is the work of `tuning`, later.
+The rule names a few recipes, best first, and says what each will weigh; what one of them gives on the collection's own
+data is measured by `tuning`. The figures behind it are in docs/decisions/0005-advice.md.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from recollect.errors import InvalidInput
+from recollect.index import families
+from recollect.index.families import GRAPH_ROWS, SINGLE_LIST_ROWS, Data, Spectrum, nlist_for
+from recollect.index.goal import PREFERENCES, Goal, Preference, Recipe, check_goal, parse_memory, to_size
+from recollect.types import Metric
+
+__all__ = [
+    "EXACT_ROWS",
+    "GRAPH_BYTES",
+    "GRAPH_ROWS",
+    "MOST_RECALL",
+    "PREFERENCES",
+    "SINGLE_LIST_ROWS",
+    "TAIL_ROWS",
+    "Goal",
+    "Preference",
+    "Recipe",
+    "Spectrum",
+    "advise",
+    "check_goal",
+    "choose",
+    "extension_is_due",
+    "is_graph",
+    "nlist_for",
+    "parse_memory",
+    "requested",
+    "to_size",
+    "training_is_due",
+]
 
 EXACT_ROWS = 1024
 """Rows up to which exact search costs no more than 0.05 ms beyond an index: less than building one is worth."""
@@ -15,90 +44,87 @@ EXACT_ROWS = 1024
 TAIL_ROWS = 4096
 """Rows beyond the index whose exact search costs about what the index costs at 50,000 rows (384 dimensions: 0.2 ms)."""
 
-POINTS_PER_CENTROID = 256
-"""Training sample per centroid, FAISS's own upper bound: more points change nothing but the time."""
+GRAPH_BYTES = 8 << 30
+"""A graph larger than this is not the first choice unless a memory limit allows it: it takes a machine of its own."""
 
-SINGLE_LIST_ROWS = 20_000
-"""Below this many rows all codes are scanned: 16 bytes in a register at a time, it costs less than probing."""
+MOST_RECALL = 0.999
+"""Above, exact search comes first: a thousand queries prove no more of an index."""
 
-WIDE, NARROW = 256, 16
-"""Dimensions from which a 4-bit code covers two dimensions, and one; below, 8 bits per dimension."""
+_PRECISE = 0.97  # recall above which a graph is built with twice the effort
+_SCAN_BYTES = {0.99: 8 << 20, 0.995: 16 << 20}  # recall → codes that are scanned as quickly as a graph is walked
+_GRAPH_GROWTH = 8
+_NO_GOAL = Goal()
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """An index to build.
+def choose(
+    rows: int,
+    dimension: int,
+    metric: Metric = Metric.COSINE,
+    goal: Goal = _NO_GOAL,
+    spectrum: Spectrum | None = None,
+) -> Recipe:
+    """Return the first of `advise`: exact search up to `EXACT_ROWS` rows, beyond it what best serves the goal."""
+    return advise(rows, dimension, metric, goal, spectrum=spectrum)[0]
 
-    Attributes:
-        factory: FAISS factory string; empty for none, i.e. exact search.
-        reason: one line for people.
-        training_rows: rows to sample for training; 0 for an index that needs none.
-        bytes_per_vector: predicted size of the index; None where only building tells.
-        requested: True when the user named the index; it is then kept when the collection grows.
+
+def advise(rows: int, dimension: int, metric: Metric, goal: Goal, *, spectrum: Spectrum | None = None) -> list[Recipe]:
+    """Rank the indexes that serve so many vectors, best first.
+
+    Candidates of every one are rescored exactly from the vector file. Exact search needs no memory but time. It is
+    always in the list: alone up to `EXACT_ROWS` rows and below 4 dimensions, first above recall `MOST_RECALL`, else
+    last.
+
+    Args:
+        rows: vectors to be indexed.
+        dimension: of each.
+        metric: how they are compared. Every family serves all three; under the inner product, where norms differ,
+            finer codes come first.
+        goal: what to be best at, and within which memory.
+        spectrum: measured by `training.spectrum`; None to assume that of sentence embeddings.
+
+    Raises:
+        InvalidInput: the goal is impossible: a recall beyond 1, or less memory than the smallest index takes; the
+            message says what is possible. Exact search would do without memory, and is not put in its place unasked:
+            over many rows it is a hundred times slower, no answer to who asked for an index.
 
     """
-
-    factory: str
-    reason: str
-    training_rows: int = 0
-    bytes_per_vector: float | None = None
-    requested: bool = False
-
-    @property
-    def exact(self) -> bool:
-        """True when no index is to be built."""
-        return not self.factory
-
-
-def choose(rows: int, dimension: int) -> Recipe:
-    """Choose the index for a collection of this size.
-
-    Returns:
-        Exact search up to `EXACT_ROWS`, then 4-bit product quantization scanned by SIMD (FAISS `PQ{m}x4fs`),
-        partitioned by IVF into about √rows lists from `SINGLE_LIST_ROWS` on; candidates are always rescored exactly
-        from the vector file.
-
-    """
-    if rows <= EXACT_ROWS:
-        return Recipe("", f"up to {EXACT_ROWS:,} rows exact search is as fast as an index")
-    if dimension < 4:
-        return Recipe("", "vectors of fewer than 4 dimensions are no larger than their codes")
-    codes, code_bytes = _codes(dimension)
-    padded = dimension + dimension % 2 if dimension >= WIDE else dimension
-    pad = f"Pad{padded}," if padded != dimension else ""
-    lists = 1 if rows < SINGLE_LIST_ROWS else nlist_for(rows)
-    coarse = f"IVF{lists}" if lists < 16_384 else f"IVF{lists}_HNSW32"
-    kind = "all codes scanned" if lists == 1 else f"a part of {lists} lists scanned"
-    return Recipe(
-        f"{pad}{coarse},{codes}",
-        f"{rows:,} rows: {code_bytes:,} bytes of code per vector in memory, {kind}, rescored from the vector file",
-        training_rows=max(lists * 64, 16 * POINTS_PER_CENTROID),
-        bytes_per_vector=code_bytes + 8 + lists * padded * 4 / rows,
-    )
+    check_goal(goal)
+    _check_size(rows, dimension)
+    data = Data(rows, dimension, metric, spectrum)
+    exact = Recipe("", _exact_reason(data), bytes_per_vector=0.0, seconds=0.0)
+    if rows <= EXACT_ROWS or dimension < 4:
+        return [exact]
+    ranked = list({recipe.factory: recipe for recipe in reversed(_ranked(data, goal))}.values())[::-1]
+    fitting = [recipe for recipe in ranked if goal.memory is None or families.size(recipe, rows) <= goal.memory]
+    if goal.recall > MOST_RECALL:
+        return [exact, *fitting]
+    if not fitting:
+        raise InvalidInput(_too_little(data, ranked, goal.memory or 0))
+    return [*fitting, exact]
 
 
-def _codes(dimension: int) -> tuple[str, int]:
-    """Return the storage part of the factory string, and its bytes per vector.
+def _ranked(data: Data, goal: Goal) -> list[Recipe]:
+    """Return every index, whatever its size, in the order of what the goal prefers."""
+    graphs = families.graphs(data, 200 if goal.recall > _PRECISE else 100)
+    codes, others = families.codes(data, goal.memory), families.others(data)
+    if goal.prefer == "memory":
+        # Coarser codes come after finer ones: what they save in memory they cost in vectors read per query.
+        return [*codes, *sorted((*graphs, *others), key=lambda recipe: recipe.bytes_per_vector or 0.0)]
+    if goal.prefer == "throughput" or data.rows < GRAPH_ROWS:
+        return [*codes, *graphs, *others]
+    limit = GRAPH_BYTES if goal.memory is None else goal.memory
+    near = [recipe for recipe in graphs if families.size(recipe, data.rows) <= limit]
+    far = [recipe for recipe in graphs if recipe not in near]
+    # Two graphs, then another kind: whoever tries the first few has tried different things.
+    return [*_scan(data, goal), *near[:2], *codes[:1], *near[2:], *codes[1:], *far, *others]
 
-    Two dimensions per 4-bit code suffice for wide embeddings, whose dimensions are correlated; narrow ones need a code
-    per dimension, and the narrowest 8 bits.
-    """
-    if dimension >= WIDE:
-        half = (dimension + 1) // 2
-        return f"PQ{half}x4fs", (half + 1) // 2
-    if dimension >= NARROW:
-        return f"PQ{dimension}x4fs", (dimension + 1) // 2
-    return "SQ8", dimension
 
-
-def nlist_for(rows: int) -> int:
-    """Return the power of two nearest to √rows.
-
-    The Faiss paper (section 5) gives about 15 to 20 times √N for codes compared one by one. Fast-scan compares
-    32 at once, so longer lists cost little and fewer centroids are compared: measured at a million rows, 1,024
-    lists answer faster than 4,096 and 16,384 at equal recall.
-    """
-    return 1 << max(0, round(math.log2(max(1.0, math.sqrt(rows)))))
+def _scan(data: Data, goal: Goal) -> list[Recipe]:
+    """Return the codes in a single list, where scanning all is no slower than a graph at the recall wanted."""
+    most = max((most for recall, most in _SCAN_BYTES.items() if goal.recall >= recall), default=0)
+    if data.dimension < families.NARROW or data.rows * math.ceil(data.dimension / data.fine) / 2 > most:
+        return []
+    return [families.product(data, data.fine, 1, "4-bit codes: at this recall no slower than a graph")]
 
 
 def requested(factory: str) -> Recipe:
@@ -107,7 +133,9 @@ def requested(factory: str) -> Recipe:
     if family in ("exact", "flat"):
         return Recipe("", "exact search, as requested", requested=True)
     if family == "hnsw":
-        return Recipe("HNSW32,SQ8", "HNSW over 8-bit codes, as requested", training_rows=65_536, requested=True)
+        return Recipe(
+            "HNSW32,SQ8", "HNSW over 8-bit codes, as requested", training_rows=65_536, construction=100, requested=True
+        )
     return Recipe(factory.strip(), f"{factory.strip()}, as requested", training_rows=1 << 18, requested=True)
 
 
@@ -116,8 +144,57 @@ def extension_is_due(rows: int, covered: int) -> bool:
     return rows - covered > (TAIL_ROWS if covered > 0 else EXACT_ROWS)
 
 
-def training_is_due(rows: int, trained_for: int) -> bool:
-    """Say whether the collection outgrew the index: it would get twice as many lists, or a first partition."""
+def training_is_due(rows: int, trained_for: int, factory: str = "") -> bool:
+    """Say whether the collection outgrew the index.
+
+    Args:
+        rows: of the collection now.
+        trained_for: rows when the index was trained.
+        factory: of the index. A graph takes new rows as well as a new one would; only its 8-bit ranges and principal
+            components age: due at 8 times the rows. Codes are due when they would get twice as many lists, or a first
+            partition.
+
+    """
+    if is_graph(factory):
+        return rows >= _GRAPH_GROWTH * max(1, trained_for)
     if trained_for < SINGLE_LIST_ROWS:
         return rows >= SINGLE_LIST_ROWS
     return nlist_for(rows) > nlist_for(trained_for)
+
+
+def is_graph(factory: str) -> bool:
+    """Say whether a factory string makes an index that walks from row to row (an IVF with HNSW lists does not)."""
+    return "IVF" not in factory and ("HNSW" in factory or "NSG" in factory)
+
+
+def _exact_reason(data: Data) -> str:
+    if data.rows <= EXACT_ROWS:
+        return f"up to {EXACT_ROWS:,} rows exact search is as fast as an index"
+    if data.dimension < 4:
+        return "vectors of fewer than 4 dimensions are no larger than their codes"
+    return f"every vector compared: about {_milliseconds(data)} per query, recall 1, nothing to build"
+
+
+def _milliseconds(data: Data) -> str:
+    time = data.exact_milliseconds
+    return f"{time:,.0f} ms" if time >= 1 else f"{1e3 * time:.0f} µs"
+
+
+def _too_little(data: Data, ranked: list[Recipe], memory: int) -> str:
+    smallest = min(ranked, key=lambda recipe: families.size(recipe, data.rows))
+    least = families.size(smallest, data.rows)
+    units = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+    unit, step = next((unit, step) for unit, step in units if least >= 10 * step or step == 1 << 10)
+    amount = math.ceil(least / step)  # rounded up, so that what is proposed is enough
+    return (
+        f"no index of {data.rows:,} vectors of {data.dimension} dimensions fits in {to_size(memory)}: the smallest, "
+        f"{smallest.factory}, needs at least {amount} {unit}; pass memory='{amount}{unit}', or index='exact' to search "
+        f"without an index, at about {_milliseconds(data)} per query"
+    )
+
+
+def _check_size(rows: int, dimension: int) -> None:
+    if rows < 0:
+        raise InvalidInput(f"rows is {rows}; pass 0 or more")
+    if dimension < 1:
+        raise InvalidInput(f"dimension is {dimension}; vectors have at least 1")

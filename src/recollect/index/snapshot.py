@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from recollect.errors import StorageFailed
-from recollect.index.faiss_library import ALLOWED_TYPES, load_faiss, metric_type, type_names
-from recollect.index.recipe import Recipe
-from recollect.index.search import Searcher
-from recollect.index.tuning import Point
-from recollect.layout import storage_errors, sync_directory
-from recollect.types import IndexInfo, Metric
+from recollect.index.faiss_library import ALLOWED_TYPES, metric_type, type_names
+from recollect.index.files import FileUnusable, Written, read_file, verify_file, write_file
+from recollect.index.recipe import Goal, Recipe
+from recollect.index.resuming import take
+from recollect.index.searcher import Searcher
+from recollect.index.tuning import Tuned
+from recollect.types import IndexInfo, Metric, OperatingPoint
 
-_READ_BLOCK = 1 << 20
-
-
-class SnapshotUnusable(Exception):
-    """A snapshot is missing or not what was recorded. Internal: an index is disposable, the caller rebuilds."""
+SnapshotUnusable = FileUnusable
+"""A snapshot is missing or not what was recorded. Internal: an index is disposable, the caller rebuilds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +30,16 @@ class Record:
         sha256: of the file, hexadecimal.
         bytes: length of the file.
         rows: ntotal; rows [0, rows) of the vector file.
-        trained_for: rows when it was trained; an extension leaves it.
-        points: how it is searched for which recall, measured when it was trained.
         types: FAISS classes, outermost first.
+        construction: efConstruction of a graph; 0 for FAISS's own.
+        requested: the user named the index.
+        goal: what it was chosen for, as [recall, prefer, memory].
+        trained_for: rows when it was trained; an extension leaves it.
+        distortion: mean squared error of what it stores, relative to the vectors; None where it cannot be had.
+        points: how it may be searched and what that gives, as the fields of `OperatingPoint`.
+        gather: µs of exact search per row picked out of the vector file.
+        queries: what the points were measured with.
+        revision: counts the times that the points were measured anew for the same file.
 
     """
 
@@ -49,16 +51,23 @@ class Record:
     metric: str
     types: list[str]
     factory: str
+    construction: int
     reason: str
     requested: bool
+    goal: list[Any]
     trained_for: int
+    distortion: float | None
     created: str
     points: list[list[float]]
+    gather: float
+    queries: str
+    revision: int = 0
 
     @classmethod
     def of_exact(cls, recipe: Recipe, metric: Metric) -> Record:
         """Record that exact search was asked for, so that no index is built later without being asked."""
-        return cls("", "", 0, 0, 0, metric.value, [], "", recipe.reason, True, 0, _now(), [])
+        goal = [1.0, "latency", None]
+        return cls("", "", 0, 0, 0, metric.value, [], "", 0, recipe.reason, True, goal, 0, None, _now(), [], 0.0, "")
 
     @property
     def exact(self) -> bool:
@@ -67,8 +76,8 @@ class Record:
 
     @property
     def name(self) -> str:
-        """How the store names it: the file's name, "exact" where there is none."""
-        return self.file or "exact"
+        """How the store names it: the file's name and revision, "exact" where there is no file."""
+        return f"{self.file}#{self.revision}" if self.revision else self.file or "exact"
 
     def to_json(self) -> str:
         """Return what `from_json` reads."""
@@ -89,101 +98,123 @@ class Record:
 
     def to_recipe(self) -> Recipe:
         """Return the recipe by which this index was built."""
-        return Recipe(self.factory, self.reason, training_rows=1 << 18, requested=self.requested)
+        return Recipe(
+            self.factory,
+            self.reason,
+            training_rows=1 << 18,
+            construction=self.construction,
+            requested=self.requested,
+        )
 
-    def to_points(self) -> list[Point]:
-        """Return the points as `Searcher` takes them."""
-        return [Point(recall, effort, int(candidates)) for recall, effort, candidates in self.points]
+    def to_goal(self) -> Goal:
+        """Return what the index was chosen for."""
+        return Goal(*self.goal)
+
+    def to_searcher(self, index: Any) -> Searcher:
+        """Return the loaded index with what was measured of it."""
+        return Searcher(index, self._points(), self.gather)
 
     def to_info(self) -> IndexInfo:
         """Return what users are shown."""
-        return IndexInfo(self.factory, self.rows, self.bytes, self.reason, self.created)
+        return IndexInfo(
+            self.factory, self.rows, self.bytes, self.reason, self.created, self.goal[0], self.queries, self._points()
+        )
+
+    def retuned(self, tuned: Tuned) -> Record:
+        """Return the record of the same file with other points."""
+        return replace(
+            self,
+            points=[list(astuple(point)) for point in tuned.points],
+            gather=tuned.gather,
+            queries=tuned.origin,
+            revision=self.revision + 1,
+        )
+
+    def _points(self) -> tuple[OperatingPoint, ...]:
+        return tuple(
+            OperatingPoint(int(k), int(effort), int(candidates), *rest) for k, effort, candidates, *rest in self.points
+        )
+
+
+def file_of(name: str) -> str:
+    """Return the file that an index of this name lies in."""
+    return name.partition("#")[0]
 
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-class _HashingFile:
-    """Counts and hashes what FAISS writes; a short or failed write raises here, where FAISS may not notice."""
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where an index comes from, for its record.
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._hash = hashlib.sha256()
-        self.bytes = 0
+    Attributes:
+        recipe: by which it was built.
+        goal: what the recipe was chosen for.
+        trained_for: rows when it was trained.
+        distortion: of what it stores, when it was trained.
+        queries: that it was tuned with.
 
-    def write(self, data: Any) -> None:
-        rest = memoryview(data)
-        self._hash.update(rest)
-        self.bytes += len(rest)
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+    """
 
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
+    recipe: Recipe
+    goal: Goal
+    trained_for: int
+    distortion: float | None
+    queries: str
 
 
 def write(
-    searcher: Searcher, directory: Path, number: int, *, recipe: Recipe, metric: Metric, trained_for: int
+    searcher: Searcher,
+    directory: Path,
+    number: int,
+    *,
+    metric: Metric,
+    provenance: Provenance,
+    scratch: Path | None = None,
 ) -> Record:
     """Write an index into *directory*, durably, and return its record. Not in use until the store records it.
+
+    Args:
+        searcher: the index, with its points.
+        directory: of snapshots.
+        number: no other index of the collection has had it.
+        metric: of the collection.
+        provenance: for the record.
+        scratch: where `build` has left the finished index, if it has.
 
     Raises:
         StorageFailed: the disk is full, say; nothing is left behind.
 
     """
-    faiss = load_faiss()
     path = directory / f"snapshot-{number:06d}.faiss"
-    fresh = path.with_name(path.name + ".new")
-    with storage_errors(path, "write"):
-        try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-            try:
-                file = _HashingFile(descriptor)
-                # faiss.write_index(path) may report success on a full disk; this writer raises.
-                faiss.write_index(searcher.index, faiss.PyCallbackIOWriter(file.write, _READ_BLOCK))
-                os.fsync(descriptor)
-                if os.fstat(descriptor).st_size != file.bytes:
-                    raise StorageFailed(f"cannot write {path}: it came out shorter than what was written")
-            finally:
-                os.close(descriptor)
-            fresh.rename(path)
-        finally:
-            fresh.unlink(missing_ok=True)
-        sync_directory(directory)
+    written = (take(scratch, path, searcher.rows) if scratch else None) or write_file(searcher.index, path)
     return Record(
         file=path.name,
-        sha256=file.sha256,
-        bytes=file.bytes,
+        sha256=written.sha256,
+        bytes=written.bytes,
         rows=searcher.rows,
         dimension=searcher.index.d,
         metric=metric.value,
         types=type_names(searcher.index),
-        factory=recipe.factory,
-        reason=recipe.reason,
-        requested=recipe.requested,
-        trained_for=trained_for,
+        factory=provenance.recipe.factory,
+        construction=provenance.recipe.construction,
+        reason=provenance.recipe.reason,
+        requested=provenance.recipe.requested,
+        goal=list(astuple(provenance.goal)),
+        trained_for=provenance.trained_for,
+        distortion=provenance.distortion,
         created=_now(),
-        points=[list(point) for point in searcher.points],
+        points=[list(astuple(point)) for point in searcher.points],
+        gather=searcher.gather,
+        queries=provenance.queries,
     )
 
 
 def verify(record: Record, directory: Path) -> None:
     """Raise `SnapshotUnusable` unless the file is the one recorded, to the byte."""
-    path = directory / record.file
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != record.bytes:
-                raise SnapshotUnusable(f"{path} holds {size} bytes, {record.bytes} were written")
-            while block := file.read(_READ_BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise SnapshotUnusable(f"{path}: {error.strerror or error}") from error
-    if digest.hexdigest() != record.sha256:
-        raise SnapshotUnusable(f"{path} is damaged: its SHA-256 is not the one recorded")
+    verify_file(directory / record.file, Written(record.sha256, record.bytes))
 
 
 def read(record: Record, directory: Path, *, dimension: int, metric: Metric) -> Any:
@@ -197,15 +228,7 @@ def read(record: Record, directory: Path, *, dimension: int, metric: Metric) -> 
         raise SnapshotUnusable(f"{record.file} is recorded as {record.types}, which is not read here")
     if (record.dimension, record.metric) != (dimension, metric.value):
         raise SnapshotUnusable(f"{record.file} is of another dimension or metric than the collection")
-    verify(record, directory)
-    faiss = load_faiss()
-    # The checksum has vouched for the bytes; the limits are the second fence, against a forged record.
-    faiss.set_deserialization_vector_byte_limit(max(record.bytes, 1 << 20))
-    faiss.set_deserialization_loop_limit(1 << 31)
-    try:
-        index = faiss.read_index(str(directory / record.file))
-    except RuntimeError as error:
-        raise SnapshotUnusable(f"{record.file}: FAISS cannot read it ({error})") from error
+    index = read_file(directory / record.file, Written(record.sha256, record.bytes))
     found = (type_names(index), index.d, index.ntotal, index.metric_type)
     if found != (record.types, record.dimension, record.rows, metric_type(metric)):
         raise SnapshotUnusable(f"{record.file} holds {found}, which is not what was recorded")

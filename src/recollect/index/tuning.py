@@ -1,148 +1,259 @@
-"""How hard an index must be asked for a recall: a fixed starting table, raised where this data needs more.
+"""Which knobs give which recall, at what price: measured on held-out queries against exact answers.
 
-The table comes from real questions held out from the index (docs/decisions/0003-first-recipes.md). Data differ,
-though: the same 4-bit codes put 97% of the true neighbours of real embeddings among thirty candidates, and 57% of those
-of random vectors. So every index built is questioned with a sample of its own rows, and a level that the table does not
-reach gets more effort or more candidates, or, where nothing helps, exact search. Stored rows are kinder queries than
-questions are; therefore the measurement only ever raises what the table says.
+The sweep follows the Faiss paper (arXiv 2401.08281, section 3.4): recall and time both grow with every knob, so a
+setting whose time is bounded from below by a smaller one's, and whose recall one already measured reaches in less, need
+not be timed. What remains are operating points, of which a search takes the cheapest that surely reaches what was
+asked for.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from recollect.index import exact
-from recollect.types import FloatMatrix, Metric, Rows
+from recollect.index.planning import EXACTLY, MEASURED_K, Knobs
+from recollect.index.questions import Questions
+from recollect.index.search import Plan, Target, run, run_one
+from recollect.types import FloatMatrix, OperatingPoint, Progress
 
-SAMPLE_QUERIES = 128
-SAMPLE_K = 10
+_CONFIDENCE = 3.0
+"""Standard errors on each side. 2.576 would do for 99% of points picked blindly; the cheapest of those that reach a
+recall is, a little, the luckiest."""
+_IMAGINED = 0.5
+_STEPS = {10: (10, 15, 20, 30, 40, 60, 100, 200, 400), 100: (100, 150, 200, 300, 400, 800)}
+_LEAST, _ENOUGH = 0.5, 0.9985  # recalls below and beyond which no setting is sought
+_LEVELS = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)  # near which settings are sought more closely
+_GAIN = 0.9  # part of the misses that may be left for more candidates to be worth a thought
+_LONGEST_WALK = {10: 1024, 100: 2048}  # efSearch beyond which a graph is no longer worth its while
+_NOISE = 1.05  # a time that is not longer than this many times another may be the shorter one
 _SEED = 7
+_TIMED, _REPEATS = 48, (200, 256)  # queries to clock a setting with at first; those that remain, one by one and at once
+_PATIENCE = 60_000  # µs for each of these, where that is enough
+_UNDISTURBED = 20  # percentile: of a few times on a machine with other work, the shorter ones tell settings apart
+_SLICE_ROWS = 100_000
 
 
-class Point(NamedTuple):
-    """How an index is searched for a recall.
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What was measured.
 
     Attributes:
-        recall: of the k best, aimed at.
-        effort: IVF: part of the lists that is probed; HNSW: efSearch per result; otherwise without meaning.
-        candidates: fetched per result and rescored exactly; 0 when the index cannot reach this recall.
+        points: cheapest first; exact search is among them.
+        gather: µs of exact search per row picked out of the vector file.
+        origin: of the queries.
 
     """
 
-    recall: float
-    effort: float
-    candidates: int
+    points: tuple[OperatingPoint, ...]
+    gather: float
+    origin: str
 
 
-class Candidates(Protocol):
-    """What tuning asks of an index."""
+class Share(NamedTuple):
+    """Mean recall over the queries, and its 99% confidence interval."""
 
-    def candidates(self, queries: FloatMatrix, count: int, effort: float) -> Rows:
-        """Return candidate rows, int64 (n, count), −1 where fewer were found."""
-        ...
-
-
-IVF_POINTS = (
-    Point(0.80, 0.08, 3),
-    Point(0.90, 0.18, 3),
-    Point(0.95, 0.28, 3),
-    Point(0.97, 0.40, 3),
-    Point(0.98, 0.50, 4),
-    Point(0.99, 0.75, 4),
-    Point(0.999, 1.0, 10),
-)
-HNSW_POINTS = (
-    Point(0.80, 3, 3),
-    Point(0.90, 4, 3),
-    Point(0.95, 8, 3),
-    Point(0.97, 16, 3),
-    Point(0.98, 24, 4),
-    Point(0.99, 48, 4),
-    Point(0.999, 96, 10),
-)
-FLAT_POINTS = tuple(Point(point.recall, 1.0, point.candidates) for point in IVF_POINTS)
-MOST_RECALL = IVF_POINTS[-1].recall
-"""A recall above this is always answered by exact search."""
-
-_CANDIDATE_STEPS = (3, 4, 6, 10, 20, 40)
-_CHEAP_CANDIDATES = 10  # beyond, another step of effort is tried first
+    mean: float
+    low: float
+    high: float
 
 
-def tune(searched: Candidates, matrix: FloatMatrix, metric: Metric, table: Iterable[Point]) -> list[Point]:
-    """Return *table*, with the points raised that a sample of the index's own rows does not reach.
+def measure(target: Target, asked: Questions, *, thorough: bool, progress: Progress | None = None) -> Tuned:
+    """Measure the operating points of target.searcher, over all rows of target.matrix.
 
     Args:
-        searched: the index, over all rows of *matrix*.
-        matrix: (rows, d).
-        metric: of the collection.
-        table: where to start, by rising recall.
+        target: without a mask, its index covering all rows.
+        asked: held-out queries.
+        thorough: for k = 10 and k = 100, with all queries; otherwise for k = 10 alone.
+        progress: called per setting with the stage "tune".
 
     """
-    points = list(table)
-    queries, own = _sample(matrix)
-    if len(own) < 2:
-        return points
-    k = min(SAMPLE_K, len(matrix) - 1)
-    least = _thresholds(matrix, queries, own, k, metric)
-    efforts = sorted({point.effort for point in points})
-    curves = {
-        effort: _curve(searched.candidates(queries, _most(k, matrix), effort), matrix, queries, own, least, k, metric)
-        for effort in efforts
+    rows = len(target.matrix)
+    searcher = target.searcher
+    scan, gather = _prices(target, asked.vectors)
+    ks = [k for k in MEASURED_K[: 2 if thorough else 1] if 2 * k <= rows]
+    points = [OperatingPoint(k, 0, 0, 1.0, 1.0, 1.0, scan, scan, 1e6 / scan) for k in MEASURED_K]
+    if searcher is not None and ks and len(asked.vectors):
+        _, scores = exact.nearest(target.matrix, asked.vectors, max(ks), target.metric)
+        for k in ks:
+            kth = scores[:, k - 1]
+            least = (kth - 1e-6 * np.maximum(1.0, np.abs(kth))).astype(np.float32)  # ties count as found
+            shares = _shares(target, asked.vectors, k, least, progress)
+            points += _points(target, asked.vectors, k, shares)
+    return Tuned(tuple(sorted(points, key=lambda point: (point.k, point.p50))), gather, asked.origin)
+
+
+def _shares(
+    target: Target, queries: FloatMatrix, k: int, least: npt.NDArray[np.float32], progress: Progress | None
+) -> dict[Knobs, Share]:
+    """Return the recall of every setting worth a thought: efforts by a factor of two, then halved towards the levels.
+
+    One search per effort serves every number of candidates: FAISS returns them in its own order, of which each smaller
+    number is a prefix.
+    """
+    searcher = target.searcher
+    assert searcher is not None
+    most = min(searcher.most_effort, _LONGEST_WALK[k]) if searcher.is_graph else searcher.most_effort
+    found: dict[int, dict[int, Share]] = {}
+
+    def look(effort: int) -> float:
+        if effort not in found:
+            found[effort] = _by_candidates(target, queries, k, least, effort)
+            if progress is not None:
+                progress("tune", len(found), None)
+        return max((share.low for share in found[effort].values()), default=0.0)
+
+    effort, reached = (k if searcher.is_graph else 1) if most else 0, 0.0
+    while reached < _ENOUGH:
+        reached = look(effort)
+        if effort >= most:
+            break
+        effort = min(most, 2 * effort)
+    for level in _LEVELS:
+        enough = [effort for effort in sorted(found) if look(effort) >= level]
+        short = [effort for effort in sorted(found) if not enough or effort < enough[0]]
+        if not enough or not short:
+            continue
+        low, high = short[-1], enough[0]
+        while high - low > max(1, low // 12):
+            middle = round(math.sqrt(low * high)) if low * high > (low + 1) ** 2 else low + 1
+            low, high = (low, middle) if look(middle) >= level else (middle, high)
+    return {Knobs(effort, step): share for effort, steps in found.items() for step, share in steps.items()}
+
+
+def _by_candidates(
+    target: Target, queries: FloatMatrix, k: int, least: npt.NDArray[np.float32], effort: int
+) -> dict[int, Share]:
+    """Return the recall of one effort by number of candidates, as far as more of them gain anything."""
+    searcher = target.searcher
+    assert searcher is not None
+    steps = sorted({min(step, searcher.rows) for step in _STEPS[k]})
+    if searcher.is_graph:  # efSearch is at least the number of candidates
+        steps = [step for step in steps if step <= effort] or [effort]
+    groups = [steps] if searcher.returns_prefixes else [[step] for step in steps]
+    shares: list[Share] = []
+    for group in groups:
+        rows = searcher.search(queries, group[-1], searcher.params(effort, group[-1]))
+        shares += _recall(target, queries, rows, k, least, group)
+    worth: dict[int, Share] = {}
+    last = -1.0
+    for step, share in zip(steps, shares, strict=True):
+        if share.mean >= _LEAST and 1 - share.mean <= _GAIN * (1 - last):
+            worth[step] = share
+            last = share.mean
+    return worth
+
+
+def _recall(
+    target: Target,
+    queries: FloatMatrix,
+    rows: npt.NDArray[np.int64],
+    k: int,
+    least: npt.NDArray[np.float32],
+    steps: Sequence[int],
+) -> list[Share]:
+    shares = np.zeros((len(steps), len(queries)))
+    for i, (found, query) in enumerate(zip(rows, queries, strict=True)):
+        found = found[found >= 0]
+        hits = np.cumsum(exact.scores_of(target.matrix, found, query, target.metric) >= least[i])
+        for j, step in enumerate(steps):
+            upto = hits[:step]
+            shares[j, i] = min(k, int(upto[-1])) / k if len(upto) else 0.0
+    return [interval(row) for row in shares]
+
+
+def interval(shares: npt.NDArray[np.float64]) -> Share:
+    """Return the mean of recalls per query with its 99% confidence interval.
+
+    By the normal approximation, with one more query imagined that missed half: misses come in clumps, most of all in
+    graphs, and a sample that happens to hold none would otherwise be certain of perfection.
+    """
+    imagined = np.append(shares, min(_IMAGINED, float(shares.mean())))
+    error = _CONFIDENCE * float(imagined.std(ddof=1)) / math.sqrt(len(imagined))
+    centre = float(imagined.mean())
+    return Share(float(shares.mean()), max(0.0, centre - error), min(1.0, centre + error))
+
+
+def _points(target: Target, queries: FloatMatrix, k: int, shares: dict[Knobs, Share]) -> list[OperatingPoint]:
+    some = queries[:_TIMED]
+    quick = front(
+        {knobs: share.mean for knobs, share in shares.items()},
+        lambda knobs: float(np.percentile(_clock(target, some, k, target.planned(knobs)), _UNDISTURBED)),
+    )
+    points: list[OperatingPoint] = []
+    for knobs in sorted(quick, key=lambda each: shares[each].low):
+        planned = target.planned(knobs)
+        many, batch = (queries[: max(_TIMED // 2, min(most, int(_PATIENCE / quick[knobs])))] for most in _REPEATS)
+        p50, p95 = np.percentile(_clock(target, many, k, planned), (50, 95)).round(1).tolist()
+        started = time.perf_counter()
+        run(target, batch, k, planned)
+        rate = len(batch) / (time.perf_counter() - started)
+        while points and points[-1].p50 > _NOISE * p50:  # timed better, more recall proved quicker as well
+            points.pop()
+        points.append(OperatingPoint(k, *knobs, *shares[knobs], p50, p95, round(rate, 1)))
+    return points
+
+
+def front(recalls: dict[Knobs, float], clock: Callable[[Knobs], float]) -> dict[Knobs, float]:
+    """Return the settings that no other beats in recall and time both, with their times; clock few of them.
+
+    Settings are tried in random order, as the paper does. The time of one that was tried bounds that of every setting
+    with knobs no smaller from below.
+    """
+    order = sorted(recalls)
+    np.random.default_rng(_SEED).shuffle(order)
+    timed: dict[Knobs, float] = {}
+    for knobs in (Knobs(*map(int, each)) for each in order):
+        least = max((took for other, took in timed.items() if _within(other, knobs)), default=0.0)
+        if any(recalls[other] >= recalls[knobs] and _NOISE * took <= least for other, took in timed.items()):
+            continue
+        if any(recalls[other] >= recalls[knobs] and _within(other, knobs) for other in recalls if other != knobs):
+            continue
+        timed[knobs] = clock(knobs)
+    return {
+        knobs: took
+        for knobs, took in timed.items()
+        if not any(
+            _NOISE * other_took <= took and recalls[other] >= recalls[knobs] and other != knobs
+            for other, other_took in timed.items()
+        )
     }
-    return [_raised(point, efforts, curves) for point in points]
 
 
-def _raised(point: Point, efforts: list[float], curves: dict[float, dict[int, float]]) -> Point:
-    """Return the point with the least effort, from its own on, whose measured recall reaches it."""
-    for most in (_CHEAP_CANDIDATES, _CANDIDATE_STEPS[-1]):
-        for effort in efforts:
-            steps = (step for step in _CANDIDATE_STEPS if point.candidates <= step <= most)
-            reached = next((step for step in steps if curves[effort][step] >= point.recall), None)
-            if effort >= point.effort and reached is not None:
-                return Point(point.recall, effort, reached)
-    return Point(point.recall, point.effort, 0)
+def _within(small: Knobs, large: Knobs) -> bool:
+    return small.effort <= large.effort and small.candidates <= large.candidates
 
 
-def _sample(matrix: FloatMatrix) -> tuple[FloatMatrix, Rows]:
-    count = min(SAMPLE_QUERIES, len(matrix))
-    own = np.sort(np.random.default_rng(_SEED).choice(len(matrix), count, replace=False))
-    return np.ascontiguousarray(matrix[own]), own
+def _clock(target: Target, queries: FloatMatrix, k: int, planned: Plan) -> npt.NDArray[np.float64]:
+    """Return µs per query, one thread, after one query to warm up."""
+    clock = time.perf_counter_ns
+    run_one(target, queries[0], k, planned)
+    took = np.empty(len(queries))
+    for i, query in enumerate(queries):
+        before = clock()
+        run_one(target, query, k, planned)
+        took[i] = clock() - before
+    return took / 1000
 
 
-def _thresholds(matrix: FloatMatrix, queries: FloatMatrix, own: Rows, k: int, metric: Metric) -> list[float]:
-    """Return, per query, the score that a row must have to belong to the k best others: ties count as found."""
-    found = exact.candidates(matrix, queries, k + 1, metric)
-    least = []
-    for rows, query, row in zip(found, queries, own, strict=True):
-        others = rows[rows != row]
-        scores = np.sort(exact.scores_of(matrix, others, query, metric))[::-1]
-        kth = float(scores[min(k, len(scores)) - 1])
-        least.append(kth - 1e-6 * max(1.0, abs(kth)))
-    return least
-
-
-def _curve(
-    found: Rows, matrix: FloatMatrix, queries: FloatMatrix, own: Rows, least: list[float], k: int, metric: Metric
-) -> dict[int, float]:
-    """Return candidates per result → recall@k, as the mean over the queries less one standard error.
-
-    One search serves every number of candidates: FAISS returns them in its own order, of which each is a prefix.
-    """
-    shares: npt.NDArray[np.float64] = np.empty((len(queries), len(_CANDIDATE_STEPS)))
-    for i, (rows, query, row, threshold) in enumerate(zip(found, queries, own, least, strict=True)):
-        others = rows[(rows >= 0) & (rows != row)]
-        hits = np.cumsum(exact.scores_of(matrix, others, query, metric) >= threshold)
-        for j, step in enumerate(_CANDIDATE_STEPS):
-            upto = hits[: step * k]
-            shares[i, j] = min(k, int(upto[-1])) / k if len(upto) else 0.0
-    error = shares.std(axis=0) / math.sqrt(len(queries))
-    return dict(zip(_CANDIDATE_STEPS, (shares.mean(axis=0) - error).tolist(), strict=True))
-
-
-def _most(k: int, matrix: FloatMatrix) -> int:
-    return min(len(matrix), _CANDIDATE_STEPS[-1] * k + 1)
+def _prices(target: Target, queries: FloatMatrix) -> tuple[float, float]:
+    """Return µs of exact search over all rows, and per row when rows are picked out; from a slice of the rows."""
+    rows = len(target.matrix)
+    part = Target(target.matrix[:_SLICE_ROWS], target.metric, min(rows, _SLICE_ROWS))
+    few = queries[:8]
+    if not len(few) or not part.count:
+        return 1.0, 0.05
+    whole = float(np.median(_clock(part, few, min(10, part.count), part.planned(EXACTLY))))
+    mask = np.random.default_rng(_SEED).random(part.count) < 0.04
+    picked = int(mask.sum())
+    if picked < 100:
+        return max(1.0, whole * rows / part.count), 0.05
+    masked = Target(part.matrix, part.metric, picked, np.packbits(mask, bitorder="little"))
+    gathered = float(np.median(_clock(masked, few, 10, masked.planned(EXACTLY))))
+    return max(1.0, whole * rows / part.count), gathered / picked

@@ -11,15 +11,16 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apsw
 import numpy as np
 
 from recollect.errors import CollectionError
-from recollect.layout import Generation, storage_errors
+from recollect.layout import Dtype, Generation, storage_errors
 from recollect.store import schema, vector_file
 from recollect.store.checkpoints import Checkpoints
+from recollect.store.recent import Payload
 from recollect.store.session import (
     MAX_PARAMETERS,
     Session,
@@ -30,7 +31,7 @@ from recollect.store.session import (
     lookup,
     read_state,
 )
-from recollect.types import FloatMatrix
+from recollect.vectors import StoredMatrix
 
 
 class NewChunk(NamedTuple):
@@ -44,19 +45,26 @@ class NewChunk(NamedTuple):
 _SHARED_ROWS = 256
 
 
-def checksum(vector: FloatMatrix | memoryview, chunk_id: str, text: str, metadata: str) -> int:
-    """Return the CRC-32 over the vector's bytes, then id, text and metadata separated by NUL."""
+def checksum(vector: StoredMatrix | memoryview, chunk_id: str, text: str, metadata: str) -> int:
+    """Return the CRC-32 over the vector's bytes as stored, then id, text and metadata separated by NUL."""
     return zlib.crc32(f"{chunk_id}\0{text}\0{metadata}".encode(), zlib.crc32(vector))  # type: ignore[arg-type]  # an array is a buffer
 
 
-def _row_bytes(matrix: FloatMatrix) -> Iterator[memoryview]:
+def _row_bytes(matrix: StoredMatrix) -> Iterator[memoryview]:
     """Yield the bytes of each row: slicing a memoryview costs half of what slicing an array does."""
-    data, width = memoryview(matrix).cast("B"), matrix.shape[1] * matrix.itemsize  # type: ignore[arg-type]  # an array is a buffer
+    data, width = vector_file.to_bytes(matrix), matrix.shape[1] * matrix.itemsize
     return (data[start : start + width] for start in range(0, len(data), width))
 
 
 class Store:
-    """The chunks, texts, metadata and vectors of one generation."""
+    """The chunks, texts, metadata and vectors of one generation.
+
+    Args:
+        paths: of the generation; its dtype is that of the vectors.
+        dimension: of the vectors.
+        read_only: for a reader.
+
+    """
 
     def __init__(self, paths: Generation, dimension: int, *, read_only: bool) -> None:
         self._paths = paths
@@ -88,19 +96,26 @@ class Store:
         """Return a reading session, for a ``with`` statement; any number of threads may have one each."""
         return self._pool.session()
 
-    def fetch_at(self, seq: int, rows: Sequence[int]) -> list[tuple[Any, ...]] | None:
+    def fetch_at(self, seq: int, rows: Sequence[int]) -> Sequence[Payload] | None:
         """Return (id, text, metadata JSON, …) of *rows*, in their order, if the store is still at commit *seq*.
 
         None when it has moved on: begin a `session` then. The quick way for a search whose view is the newest, as it
         nearly always is.
         """
+        # In this order: a commit that has begun between the two had not been acknowledged when the search began.
+        newest = self._writer is not None and not self._unsettled
         if self._writer is not None and self._state.seq != seq:
             return None
-        return self._pool.fetch_at(seq, rows) if len(rows) <= MAX_PARAMETERS else None
+        return self._pool.fetch_at(seq, rows, newest=newest) if len(rows) <= MAX_PARAMETERS else None
 
-    def map(self, rows: int) -> FloatMatrix:
-        """Map the vectors of rows [0, rows)."""
-        return vector_file.map_rows(self._paths.vectors, rows, self._dimension)
+    @property
+    def dtype(self) -> Dtype:
+        """How the vectors are kept: `vectors.to_stored` rounds to it."""
+        return self._paths.dtype
+
+    def map(self, rows: int) -> StoredMatrix:
+        """Map the vectors of rows [0, rows), as stored."""
+        return vector_file.map_rows(self._paths.vectors, rows, self._dimension, self._paths.dtype)
 
     def existing(self, ids: Sequence[str]) -> dict[str, StoredChunk]:
         """Return what is stored under these ids, as the writer sees it."""
@@ -110,18 +125,19 @@ class Store:
         with self._errors():
             return lookup(self._connection, ids)
 
-    def put(self, chunks: Sequence[NewChunk], matrix: FloatMatrix, replaced: Sequence[int]) -> None:
+    def put(self, chunks: Sequence[NewChunk], matrix: StoredMatrix, replaced: Sequence[int]) -> None:
         """Store *chunks* with the rows of *matrix*, and bury the rows they replace; durable on return.
 
         Args:
             chunks: with distinct ids; an id already stored must have its row in *replaced*.
-            matrix: one row each.
+            matrix: one row each, of the store's dtype.
             replaced: rows that hold older versions.
 
         Raises:
             StorageFailed: nothing was stored.
 
         """
+        assert matrix.dtype == self.dtype  # else each row would be written over its neighbours
         self._settle()
         first = self._state.rows
         with self._appending(matrix, first) as appended, self._transaction() as connection:
@@ -189,7 +205,7 @@ class Store:
             self._unsettled = False
 
     @contextmanager
-    def _appending(self, matrix: FloatMatrix, first: int) -> Iterator[Callable[[], None]]:
+    def _appending(self, matrix: StoredMatrix, first: int) -> Iterator[Callable[[], None]]:
         """Append vectors beside the block, for a large batch; yield what waits until they are durable.
 
         A sixth of a put is waiting for the disk to take the vectors, in which the chunks' checksums can be made. Small
@@ -256,7 +272,7 @@ def supersede(paths: Generation) -> None:
         return
 
 
-def verify(session: Session, matrix: FloatMatrix) -> tuple[int, list[str]]:
+def verify(session: Session, matrix: StoredMatrix) -> tuple[int, list[str]]:
     """Compare every chunk with its checksum; return how many were read and a line per problem."""
     count, problems = 0, []
     for block in session.scan_all():
@@ -273,13 +289,13 @@ def verify(session: Session, matrix: FloatMatrix) -> tuple[int, list[str]]:
     return count, problems
 
 
-def copy(session: Session, matrix: FloatMatrix, target: Generation) -> None:
+def copy(session: Session, matrix: StoredMatrix, target: Generation) -> None:
     """Copy the store of the session's commit, durably, into the existing directory of *target*.
 
     Args:
         session: what to copy.
         matrix: the vectors of all rows of that commit.
-        target: where to.
+        target: where to; of the same dtype.
 
     """
     with storage_errors(target.root, "copy to"):

@@ -17,7 +17,7 @@ from recollect.errors import CollectionDamaged, CollectionError, StorageFailed
 PAGE_SIZE = 8192
 BUSY_TIMEOUT_MS = 10_000
 
-# state: the single row that makes a commit a commit. `rows` is the high-water mark of vectors.f32, `live` the
+# state: the single row that makes a commit a commit. `rows` is the high-water mark of the vectors, `live` the
 # number of chunks, `seq` counts commits, `snapshot` names the index in use.
 # chunks: a row is never changed, only inserted and deleted; an update is a new row.
 # tombstones: rows below the mark that hold no chunk; numbered, so that a reader fetches only the new ones.

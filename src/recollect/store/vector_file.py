@@ -1,4 +1,4 @@
-"""The append-only file of vectors: row r at byte r·d·4, memory-mapped by everyone.
+"""The append-only file of vectors: row r at byte r·d·4 (float16: r·d·2), memory-mapped by everyone.
 
 The file is never truncated while it may be mapped (a reader would die of SIGBUS); bytes beyond the committed
 mark are garbage that the next append overwrites.
@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from recollect.errors import CollectionDamaged
-from recollect.layout import storage_errors
-from recollect.types import FloatMatrix
+from recollect.layout import Dtype, storage_errors
+from recollect.vectors import StoredMatrix
+
+_LITTLE_ENDIAN: dict[Dtype, str] = {"float32": "<f4", "float16": "<f2"}
 
 
-def append(path: Path, matrix: FloatMatrix, first: int) -> None:
+def append(path: Path, matrix: StoredMatrix, first: int) -> None:
     """Write rows [first, first + n) and make them durable. They count once the database says so."""
     if len(matrix) == 0:
         return
-    data = memoryview(matrix).cast("B")  # type: ignore[arg-type]  # an array is a buffer
+    data = to_bytes(matrix)
     offset = first * matrix.shape[1] * matrix.itemsize
     with storage_errors(path, "write"):
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -34,23 +36,30 @@ def append(path: Path, matrix: FloatMatrix, first: int) -> None:
             os.close(descriptor)
 
 
-def map_rows(path: Path, rows: int, dimension: int) -> FloatMatrix:
-    """Map rows [0, rows) read-only, shape (rows, dimension); nothing is read before it is touched.
+def to_bytes(matrix: StoredMatrix) -> memoryview:
+    """Return the bytes of a matrix that is not empty, not copied."""
+    # Through uint8, because not every Python's memoryview knows float16.
+    return memoryview(matrix.view(np.uint8)).cast("B")  # type: ignore[arg-type]  # an array is a buffer
+
+
+def map_rows(path: Path, rows: int, dimension: int, dtype: Dtype) -> StoredMatrix:
+    """Map rows [0, rows) read-only, shape (rows, dimension), as stored; nothing is read before it is touched.
 
     Raises:
         CollectionDamaged: the file is missing or shorter than the database says.
 
     """
     if rows == 0:
-        return np.empty((0, dimension), dtype=np.float32)
-    length = rows * dimension * 4
+        return np.empty((0, dimension), dtype=dtype)
+    kind = np.dtype(_LITTLE_ENDIAN[dtype])
+    length = rows * dimension * kind.itemsize
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size >= length:
                 # np.memmap would do the same, but each of its slices and gathers is slower by 5× and more.
                 mapped = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ)
-                return np.frombuffer(mapped, dtype="<f4").reshape(rows, dimension)
+                return np.frombuffer(mapped, dtype=kind).reshape(rows, dimension)
     except FileNotFoundError:
         raise CollectionDamaged(f"{path} is missing; restore from a backup") from None
     raise CollectionDamaged(f"{path} holds {size} bytes, {length} are committed; restore from a backup")

@@ -1,0 +1,393 @@
+"""What `optimize` chooses, against the best that an exhaustive sweep of FAISS's families finds.
+
+    python eval/bench/sweep.py                  # some 25 minutes on two cores; writes eval/results/sweep.*
+    python eval/bench/sweep.py --everything     # every graph at every efConstruction, and OPQ
+    python eval/bench/sweep.py --quick          # small sizes, printed only (unless --out says where to)
+
+One thread, single queries, k = 10, everything rescored exactly from the float32 vectors; no chunks on either side. Half
+of the held-out queries go to `optimize`, which measures with them; recall and time of both sides come from the other
+half. FAISS's settings are thus chosen by the very queries they are judged by, and ours are not.
+
+The data is no part of the repository: eval/README.md. Exit 0 measured, 2 could not measure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pages
+import plots
+from faiss_families import CANDIDATES, PLAN, SMALL, Built, Graph, Sizes, Workshop
+from measuring import Data, DataMissing, Figures, Floats, K, interleave, knn_recall, machine, p50, ratios, spread
+
+import recollect
+from recollect import Chunk
+from recollect.index import Target, cheapest, search_one
+from recollect.index.faiss_library import load_faiss, threads
+from recollect.types import IndexInfo
+
+Goal: TypeAlias = tuple[float, str | None]
+"""Recall and preference whose memory is kept to; None: any memory."""
+
+LEVELS = (0.90, 0.95, 0.99)
+PREFERENCES = ("latency", "memory")
+ROOM = 1.5
+"""Memory that FAISS's best may take, times what `optimize` chose."""
+
+TARGET = 1.15
+"""p50 of what `optimize` chose, over that of the best: at most."""
+
+_WARM = 20  # queries before those that are timed
+_HOPELESS_US = (
+    3000  # what takes longer wins no race, and is not worth exact figures; exact search takes four times that
+)
+_KEPT = 5  # of the best per race; they are timed again, side by side
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured: rows, queries of a first timing, interleaved rounds at the end, and what is built."""
+
+    rows: int
+    first: int
+    rounds: int
+    sizes: Sizes
+
+
+FULL = Scale(100_000, 300, 7, PLAN)
+QUICK = Scale(3000, 40, 3, SMALL)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """One way to search one index: the knob, the candidates, and what came of it (µs per query)."""
+
+    built: Built
+    effort: int
+    candidates: int
+    recall: float
+    p50: float = 0.0
+
+    def to_figures(self) -> Figures:
+        """Return what goes into the results file."""
+        return {
+            "index": self.built.name,
+            "effort": self.effort,
+            "candidates": self.candidates,
+            "knn_recall": self.recall,
+            "p50_us": round(self.p50, 1),
+            "bytes_per_vector": self.built.bytes,
+            "build_seconds": self.built.seconds,
+        }
+
+
+class Sweep:
+    """Searches FAISS indexes with single queries, in the same way as Recollect does.
+
+    Args:
+        matrix: float32 (n, d), rows of norm 1.
+        queries: (m, d), those that measure.
+        nearest: the exact ten of each, (m, 10).
+        first: queries of a first timing.
+
+    """
+
+    def __init__(self, matrix: Floats, queries: Floats, nearest: npt.NDArray[np.int64], first: int) -> None:
+        self._matrix = matrix
+        self._queries = queries
+        self._nearest = nearest
+        self._first = first
+
+    def settings(self, built: Built, levels: Iterable[float]) -> list[Setting]:
+        """Return, per level, the quickest setting of an index that reaches it; none for a level out of reach."""
+        reaching = self._recalls(built)
+        timed: dict[tuple[int, int], Setting] = {}
+        best = []
+        for level in levels:
+            enough = [setting for setting in reaching if setting.recall >= level]
+            least: dict[int, Setting] = {}  # by candidates: more effort than the least that suffices never pays
+            for setting in enough:
+                least.setdefault(setting.candidates, setting)
+            for setting in least.values():
+                key = (setting.effort, setting.candidates)
+                if key not in timed:
+                    timed[key] = replace(setting, p50=self.p50(setting, self._first))
+            reached = [timed[setting.effort, setting.candidates] for setting in least.values()]
+            best += [min(reached, key=lambda setting: setting.p50)] if reached else []
+        return best
+
+    def _recalls(self, built: Built) -> list[Setting]:
+        """Return all settings with their recall, by rising effort.
+
+        Rescoring is exact, so a true neighbour among the candidates is among the ten best: recall follows from the
+        candidates alone, and from one search for every number of them, each being a prefix.
+        """
+        counts = CANDIDATES if built.rescored else (K,)
+        found: list[Setting] = []
+        for effort in built.efforts:
+            fitting = [count for count in counts if not built.walks or count <= effort or count == K]
+            started = time.perf_counter()
+            with threads(len(os.sched_getaffinity(0))):
+                rows = built.index.search(self._queries, max(fitting), params=built.params(effort))[1]
+            each = (time.perf_counter() - started) / len(self._queries)
+            hits = (rows[:, :, None] == self._nearest[:, None, :]).any(axis=2)
+            shares = {count: round(float(hits[:, :count].sum() / hits.shape[0] / K), 4) for count in fitting}
+            found += [Setting(built, effort, count, share) for count, share in shares.items()]
+            if shares[K] >= LEVELS[-1] or each > _HOPELESS_US / 1e6:
+                break  # more effort could only be slower
+        return found
+
+    def p50(self, setting: Setting, queries: int | None = None) -> float:
+        """Return the median µs of a search, on one thread; roughly, when asked for a part of the queries, if long."""
+        search = self.subject(setting)
+        with threads(1):
+            rough = p50(search, self._queries[:_WARM])
+            if queries is not None and rough > _HOPELESS_US:
+                return rough
+            return p50(search, self._queries[:queries])
+
+    def subject(self, setting: Setting) -> Callable[[Floats], Any]:
+        """Return a function that searches for one query: FAISS's C interface, kept buffers, exact rescoring."""
+        pointer = load_faiss().swig_ptr
+        count, matrix = setting.candidates, self._matrix
+        distances: Floats = np.empty((1, count), dtype=np.float32)
+        rows: npt.NDArray[np.int64] = np.empty((1, count), dtype=np.int64)
+        asked: Floats = np.empty((1, matrix.shape[1]), dtype=np.float32)
+        near, ids, buffer = pointer(distances), pointer(rows), pointer(asked)
+        index, params, found = setting.built.index, setting.built.params(setting.effort), rows[0]
+
+        def search(query: Floats) -> Any:
+            asked[0] = query
+            index.search_c(1, buffer, count, near, ids, params)
+            return found
+
+        def rescored(query: Floats) -> Any:
+            scores = np.vecdot(matrix.take(search(query), axis=0), query)
+            return found[(-scores).argsort()[:K]]
+
+        return rescored if setting.built.rescored else search
+
+
+class Race:
+    """The quickest few of all settings that reach a recall within a number of bytes per vector."""
+
+    def __init__(self, level: float, most_bytes: float | None) -> None:
+        self.level = level
+        self.most_bytes = most_bytes
+        self.leading: list[Setting] = []
+
+    def enter(self, settings: Iterable[Setting]) -> None:
+        """Take the quickest of one index's settings that qualifies."""
+        allowed = (one for one in settings if self.most_bytes is None or one.built.bytes <= self.most_bytes)
+        reached = [one for one in allowed if one.recall >= self.level]
+        if reached:
+            self.leading.append(min(reached, key=lambda one: one.p50))
+            self.leading = sorted(self.leading, key=lambda one: one.p50)[:_KEPT]
+
+
+@dataclass(frozen=True, eq=False)
+class Ours:
+    """What `optimize` made of the collection for one goal."""
+
+    level: float
+    prefer: str
+    target: Target
+    info: IndexInfo | None
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """Goal, in words."""
+        return f"{self.level:.2f}, prefer {self.prefer}"
+
+    @property
+    def bytes(self) -> float:
+        """Bytes per vector in memory; 0 where every search is exact."""
+        return self.info.bytes / self.info.rows if self.info else 0.0
+
+    def search(self, query: Floats) -> Any:
+        """Search as the collection does, without fetching chunks."""
+        return search_one(self.target, query, K, self.level)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line asks for; return the exit status."""
+    options = _parser().parse_args(arguments)
+    scale = QUICK if options.quick else FULL
+    try:
+        data = Data(pages.data_folder(), scale.rows)
+    except DataMissing as error:
+        print(error, file=sys.stderr)
+        return 2
+    load, started = os.getloadavg()[0], time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="recollect-sweep-") as directory, ExitStack() as stack:
+        ours = list(_optimized(data, Path(directory), stack))
+        figures = _measured(data, scale, ours, everything=options.everything)
+    results = {
+        "machine": machine(),
+        "date": pages.today(),
+        "quick": options.quick,
+        "rows": data.rows,
+        "dimension": data.dimension,
+        "rounds": scale.rounds,
+        "room": ROOM,
+        "target": TARGET,
+        "raced_again": _KEPT,
+        "seconds": round(time.monotonic() - started),
+        "load_before": round(load, 2),
+        "note": options.note,
+        **figures,
+    }
+    page = pages.sweep(results)
+    print(page)
+    out = options.out or (None if options.quick else pages.RESULTS)
+    if out is not None:
+        pages.write(out, "sweep", results, page)
+        plots.sweep(results, out / "sweep.svg")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Measure what optimize chooses against the best of FAISS.")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    parser.add_argument("--everything", action="store_true", help="every graph at every efConstruction, and OPQ")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write; default eval/results, unless --quick")
+    parser.add_argument("--note", default="", help="kept with the figures, e.g. that the machine was shared")
+    return parser
+
+
+def _optimized(data: Data, directory: Path, stack: ExitStack) -> Iterator[Ours]:
+    """Let `optimize` choose for every goal, on a copy of one collection each."""
+    base = directory / "base"
+    with recollect.open(base, dimension=data.dimension, auto_optimize=False) as kb:
+        kb.add((Chunk(str(row)) for row in range(data.rows)), vectors=data.base, batch_size=10_000)
+        for prefer in PREFERENCES:
+            for level in LEVELS:
+                kb.backup(directory / f"{prefer}-{level}")
+    for prefer in PREFERENCES:
+        for level in LEVELS:
+            _say(f"optimize(recall={level}, prefer={prefer!r}) …")
+            kb = stack.enter_context(recollect.open(directory / f"{prefer}-{level}", auto_optimize=False))
+            started = time.perf_counter()
+            info = kb.optimize(recall=level, prefer=prefer, queries=_tuning(data))
+            seconds = time.perf_counter() - started
+            kb.search(vector=data.queries[0], k=K)
+            view = kb._handle.generation.latest
+            assert view is not None  # a search has just made it
+            yield Ours(level, prefer, view.target, info, seconds)
+
+
+def _tuning(data: Data) -> Floats:
+    return data.queries[: len(data.queries) // 2]
+
+
+def _measured(data: Data, scale: Scale, ours: list[Ours], *, everything: bool) -> Figures:
+    half = len(_tuning(data))
+    queries, nearest = data.queries[half:], data.nearest[half:]
+    sweep = Sweep(data.base, queries, nearest, scale.first)
+    races: dict[Goal, Race] = {(one.level, None): Race(one.level, None) for one in ours}
+    races |= {(one.level, one.prefer): Race(one.level, ROOM * one.bytes) for one in ours if one.info}
+    swept, tried = [], 0
+    for built in _all_built(Workshop(data.base, scale.sizes, len(os.sched_getaffinity(0))), scale, races, everything):
+        settings = sweep.settings(built, LEVELS)
+        for race in races.values():
+            race.enter(settings)
+        swept += [one.to_figures() for one in settings]
+        tried += 1
+        _say(
+            f"{built.name:44s} {built.bytes:6.0f} B "
+            + ", ".join(f"{one.recall:.3f} {one.p50:.0f} µs" for one in settings)
+        )
+    final = _final(sweep, races, ours, queries, scale.rounds)
+    return {
+        "queries": len(queries),
+        "indexes_tried": tried,
+        "goals": [_goal(one, races, final, nearest, queries) for one in ours],
+        "swept": swept,
+    }
+
+
+def _all_built(workshop: Workshop, scale: Scale, races: dict[Goal, Race], everything: bool) -> Iterator[Built]:
+    """Yield every index; graphs at other efConstructions only where they may win, unless *everything*."""
+    sizes = scale.sizes
+    yield from workshop.scans_and_lists()
+    yield from workshop.others(slow=everything)
+    graphs: dict[Graph, None] = {}  # in the order of building
+    for built in workshop.graphs():
+        assert built.graph is not None  # it is one
+        graphs[built.graph] = None
+        yield built
+    if not everything:
+        leading = {one.built.graph for race in races.values() for one in race.leading[:3]}
+        graphs = {graph: None for graph in graphs if graph in leading}
+    for construction in sizes.more_constructions:
+        yield from (workshop.graph(replace(graph, construction=construction)) for graph in graphs)
+
+
+def _final(
+    sweep: Sweep, races: dict[Goal, Race], ours: list[Ours], queries: Floats, rounds: int
+) -> dict[Any, list[float]]:
+    """Time ours and the leaders of all races side by side; return p50 in µs per round."""
+    subjects: dict[Any, Callable[[], float]] = {}
+    for one in ours:
+        subjects[one.name] = lambda one=one: p50(one.search, queries)  # type: ignore[misc]
+    for race in races.values():
+        for setting in race.leading:
+            subjects[_key(setting)] = lambda setting=setting: sweep.p50(setting)  # type: ignore[misc]
+    for run in subjects.values():
+        run()  # warm
+    _say(f"{len(subjects)} subjects, {rounds} rounds …")
+    return interleave(rounds, subjects)
+
+
+def _key(setting: Setting) -> tuple[str, int, int]:
+    return setting.built.name, setting.effort, setting.candidates
+
+
+def _goal(
+    one: Ours, races: dict[Goal, Race], final: dict[Any, list[float]], nearest: npt.NDArray[np.int64], queries: Floats
+) -> Figures:
+    point = cheapest(one.info.points, one.level, K) if one.info else None
+    return {
+        "recall": one.level,
+        "prefer": one.prefer,
+        "ours": {
+            "index": one.info.factory if one.info else "exact",
+            "effort": point.effort if point else 0,
+            "candidates": point.candidates if point else 0,
+            "knn_recall": knn_recall([one.search(query)[0] for query in queries], nearest),
+            "p50_us": spread(final[one.name]),
+            "bytes_per_vector": round(one.bytes, 1),
+            "optimize_seconds": round(one.seconds, 1),
+        },
+        "best_within_memory": _winner(races.get((one.level, one.prefer)), final, final[one.name]),
+        "best_of_all": _winner(races[one.level, None], final, final[one.name]),
+    }
+
+
+def _winner(race: Race | None, final: dict[Any, list[float]], ours: list[float]) -> Figures | None:
+    """Return the quickest of a race by the last rounds, and how ours compares; None where nothing qualified."""
+    if race is None or not race.leading:
+        return None
+    best = min(race.leading, key=lambda setting: float(np.median(final[_key(setting)])))
+    times = final[_key(best)]
+    return {**best.to_figures(), "p50_us": spread(times), "ours_over_it": ratios(ours, times)}
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""What goes wrong at the command line: errors, warnings and interrupts in one line each, with their exit codes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+from recollect import cli_output as output
+from recollect.errors import RecollectError, RecollectWarning
+
+# Named through a public subclass: typer brings click along or depends on it, according to its version.
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
+
+_KEPT = {
+    "optimize": "the index before stays in use, and the next optimize goes on from what this one has saved",
+    "tune": "what was measured before stays in use",
+}
+"""What an interrupted command leaves; the others keep what they have stored."""
+
+
+class Commands(TyperGroup):
+    """Turns errors into one line and an exit code."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command line; see `click.Command.main`, whose exit codes for usage errors this keeps."""
+        try:
+            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except _UsageError as error:
+            if not standalone_mode:
+                raise
+            command = error.ctx.command_path if error.ctx else "recollect"
+            message = error.format_message()
+            output.print_error(f"{message}{'' if message.endswith(('.', '?')) else '.'} See: {command} --help")
+            code = 2
+        if not standalone_mode:
+            return code
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command, and tell what the package raises."""
+        try:
+            with _warnings_in_one_line():
+                return super().invoke(ctx)
+        except RecollectError as error:
+            output.print_error(str(error))
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt:
+            kept = _KEPT.get(ctx.invoked_subcommand, "what was stored before is kept")
+            output.print_error(f"interrupted; {kept}", label="stopped")
+            raise typer.Exit(130) from None
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    def show(message: Warning | str, *_: object) -> None:
+        output.print_error(str(message), label="warning")
+
+    handler = _OneLine(logging.WARNING)
+    logger = logging.getLogger("recollect")
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", RecollectWarning)
+            warnings.showwarning = show  # type: ignore[assignment]  # the file and line of the call are no news to a user
+            yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _OneLine(logging.Handler):
+    """Prints what the package logs as warnings, each text once: several recipes may be tried."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record's text, if it was not printed before."""
+        message = record.getMessage()
+        if message not in self._told:
+            self._told.add(message)
+            output.print_error(message, label="warning")

@@ -1,0 +1,48 @@
+"""Which index would serve so many vectors? Asked before there are any."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import Never
+
+from recollect import index
+from recollect.collection.arguments import refuse_unknown, require_count, require_recall, to_goal, to_metric
+from recollect.types import Metric
+
+
+def advise(
+    rows: int,
+    dimension: int,
+    metric: Metric | str = Metric.COSINE,
+    *,
+    memory: int | str | None = None,
+    recall: float = 0.95,
+    prefer: str = "latency",
+    **unknown: Never,
+) -> list[index.Recipe]:
+    """Rank the indexes for a collection by rule, best first: what `Collection.optimize` tries, in this order.
+
+    Without vectors to measure, the rules assume that they are like sentence embeddings, and say so.
+
+    Args:
+        rows: chunks.
+        dimension: of their vectors.
+        metric: "cosine", "inner_product" or "l2".
+        memory: most that the index may take: bytes, or a string like "8GiB"; None for no limit.
+        recall: knn recall@10 to be reached.
+        prefer: "latency" of single queries, "throughput" of many at once, or least "memory".
+
+    Returns:
+        Recipes, each with its FAISS factory string, predicted bytes per vector, time to build, and reason.
+
+    Raises:
+        InvalidInput: an impossible goal; the message names the nearest possible one.
+
+    """
+    refuse_unknown(advise, unknown)
+    require_count("rows", rows)
+    require_count("dimension", dimension)
+    require_recall(recall)
+    goal: Any = to_goal(recall, prefer, memory)
+    return index.advise(rows, dimension, to_metric(metric), goal)

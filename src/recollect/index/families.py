@@ -1,0 +1,304 @@
+"""The families of indexes: what each is called, what it weighs, how long it takes to build.
+
+Bytes are those of the file; times are for two cores, fitted to the measurements in docs/decisions/0005-advice.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from recollect.index.goal import Recipe
+from recollect.types import Metric
+
+POINTS_PER_CENTROID = 256
+"""Training sample per centroid of a product quantizer, FAISS's own upper bound: more change nothing but the time."""
+
+COARSE_POINTS = 64
+"""Training sample per list of an IVF: FAISS warns below 39."""
+
+SINGLE_LIST_ROWS = 20_000
+"""Below this many rows all codes are scanned: 16 bytes in a register at a time, it costs less than probing."""
+
+GRAPH_ROWS = 10_000
+"""From here on a walk over a graph is quicker than a scan of all codes."""
+
+HNSW_LISTS = 4096
+"""From this many lists on their centroids are searched by a graph: comparing all would cost more than the lists."""
+
+WIDE, NARROW = 256, 16
+"""Dimensions from which a 4-bit code covers two dimensions, and one; below, 8 bits per dimension."""
+
+CHEAP_TRANSFORM = 768
+"""Dimensions up to which reducing a query costs less than it saves: 20 µs; 57 at 1,024, and 200 out of cache."""
+
+Spectrum: TypeAlias = npt.NDArray[np.float64]
+"""Share of the variance held by the first i + 1 principal components, shape (dimension,)."""
+
+_GRAPH_SHARE, _CODES_SHARE = 0.90, 0.85  # of the variance, that the kept dimensions must hold
+_ASSUMED = {_GRAPH_SHARE: 0.58, _CODES_SHARE: 0.50}  # part of the dimensions that does, for sentence embeddings
+_REDUCIBLE = range(128, 2049)  # below, little is gained; above, finding and applying the components costs too much
+_WORTH_REDUCING = 0.8  # a reduction to more than this part of the dimensions is not worth its multiplication
+_TRAINING_ROWS = 65_536  # for the ranges of 8-bit codes
+_FLOPS = 1.2e11  # float32 operations per second of a matrix product
+_READING = 1e9  # bytes of vectors read per second
+_EXACT_RATE = 13.5e9  # bytes of vectors compared per second, on the one thread of a query
+
+
+class Reduction(NamedTuple):
+    """To how many dimensions, and why, in words."""
+
+    kept: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What the rule knows of the vectors: number, dimension, how they are compared, and the spectrum if measured."""
+
+    rows: int
+    dimension: int
+    metric: Metric = Metric.COSINE
+    spectrum: Spectrum | None = None
+
+    @property
+    def exact_milliseconds(self) -> float:
+        """Time to compare one query with every vector, on one thread."""
+        return 1e3 * self.rows * self.dimension * 4 / _EXACT_RATE
+
+    @property
+    def fine(self) -> int:
+        """Dimensions per 4-bit code that lose little."""
+        return 2 if self.dimension >= WIDE else 1
+
+    def reduction(self, share: float) -> Reduction | None:
+        """Return the fewest dimensions, in multiples of 32, that hold *share* of the variance; None if too many."""
+        dimension = self.dimension
+        # With fewer rows than this the components are noise, and their matrix outweighs what it saves.
+        if dimension not in _REDUCIBLE or self.rows < max(GRAPH_ROWS, 4 * dimension):
+            return None
+        if self.spectrum is None:
+            needed, words = math.ceil(_ASSUMED[share] * dimension), f"{share:.0%} of the variance, assumed"
+        else:
+            needed, words = int(np.searchsorted(self.spectrum, share)) + 1, f"{share:.0%} of the variance"
+        kept = 32 * math.ceil(needed / 32)
+        return Reduction(kept, f"{kept} dimensions hold {words}") if kept <= _WORTH_REDUCING * dimension else None
+
+    def matrix_bytes(self, kept: int) -> float:
+        """Return a vector's share of the matrix that reduces to *kept* dimensions; 0 where nothing is reduced."""
+        return 4 * kept * self.dimension / self.rows if kept < self.dimension else 0.0
+
+    def reading_seconds(self, kept: int) -> float:
+        """Return the time to read all vectors and reduce them to *kept* dimensions."""
+        reading = self.rows * self.dimension * 4 / _READING
+        if kept >= self.dimension:
+            return reading
+        return reading + (2 * self.rows * self.dimension * kept + 20 * self.dimension**3) / _FLOPS
+
+
+def nlist_for(rows: int) -> int:
+    """Return the number of lists for codes scanned by SIMD: the power of two nearest to √rows.
+
+    The Faiss paper (section 5) gives about 15 to 20 times √N for codes compared one by one. Fast-scan compares
+    32 at once, so longer lists cost little and fewer centroids are compared: measured at a million rows, 1,024
+    lists answer faster than 4,096 and 16,384 at equal recall.
+    """
+    return 1 << max(0, round(math.log2(max(1.0, math.sqrt(rows)))))
+
+
+def graphs(data: Data, construction: int) -> list[Recipe]:
+    """Return HNSW over 8-bit codes, of reduced vectors where that pays, 16-bit and 32-bit floats; quickest first.
+
+    Args:
+        data: what is known of the vectors.
+        construction: efConstruction.
+
+    """
+    whole = _graph(data, 32, "SQ8", construction, "a graph over 8-bit codes: the fewest distances per query")
+    smaller = _graph(data, 16, "SQ8", construction, "the graph with half the links: smaller, more steps")
+    half = _graph(data, 32, "SQfp16", construction, "a graph over 16-bit floats: for values that 8 bits blur")
+    full = _graph(data, 32, "Flat", construction, "a graph over the vectors themselves: no rounding, most memory")
+    reduction = data.reduction(_GRAPH_SHARE)
+    if reduction is None:
+        return [whole, smaller, half, full]
+    why = "a graph over 8-bit codes, the fewest distances per query"
+    reduced = _graph(data, 24, "SQ8", construction, why, reduction)
+    smaller = _graph(data, 16, "SQ8", construction, "the graph with fewer links: smaller, more steps", reduction)
+    first = [reduced, whole] if data.dimension <= CHEAP_TRANSFORM else [whole, reduced]
+    return [*first, smaller, half, full]
+
+
+def _graph(
+    data: Data, links: int, storage: str, construction: int, reason: str, reduction: Reduction | None = None
+) -> Recipe:
+    kept = reduction.kept if reduction else data.dimension
+    width, slower = {"SQ8": (1, 1.0), "SQfp16": (2, 1.15), "Flat": (4, 1.3)}[storage]
+    # 2·M links on the ground level, M on each above, which one row in M reaches; an offset and a level.
+    linked = 4 * (2 * links + links / (links - 1)) + 12
+    # Per row and unit of efConstruction, measured at 100,000 rows; a larger graph no longer fits the caches.
+    step = 1e-6 * (0.35 + 0.0023 * kept) * slower * (data.rows / 1e5) ** 0.1
+    return Recipe(
+        (f"PCA{kept}," if reduction else "") + f"HNSW{links},{storage}",
+        reason + (f"; {reduction.words}" if reduction else ""),
+        training_rows=0 if storage == "Flat" and not reduction else _TRAINING_ROWS,
+        construction=construction,
+        bytes_per_vector=kept * width + linked + data.matrix_bytes(kept) + _ranges(data, kept, storage),
+        seconds=data.rows * construction * step + data.reading_seconds(kept),
+    )
+
+
+def codes(data: Data, memory: int | None) -> list[Recipe]:
+    """Return 4-bit codes in lists (8-bit ones below 16 dimensions), best first; the coarsest are last.
+
+    Args:
+        data: what is known of the vectors.
+        memory: bytes for the index; codes that just fit are added where those of all components do not.
+
+    """
+    fine, lists = data.fine, 1 if data.rows < SINGLE_LIST_ROWS else nlist_for(data.rows)
+    if data.dimension < NARROW:
+        return [_in_lists(data, "SQ8", lists, "8-bit codes: below 16 dimensions 4 bits lose too much")]
+    plain = product(data, fine, lists, f"4-bit codes of {_dimensions(fine)} each, compared 32 at once")
+    if data.dimension < 2 * NARROW:
+        return [plain]
+    coarse = product(
+        data, 2 * fine, lists, f"4-bit codes of {2 * fine} dimensions each: half the size, more candidates"
+    )
+    reduction = data.reduction(_CODES_SHARE) if lists > 1 else None
+    if reduction is None:
+        return [plain, coarse]
+    why = "4-bit codes, compared 32 at once"
+    reduced = [product(data, fine, lists, why, choice) for choice in _fitting(data, reduction, lists, memory)]
+    coarsest = product(data, 2 * fine, lists, "coarse 4-bit codes, many candidates", reduction)
+    if data.metric is Metric.INNER_PRODUCT:
+        # Where norms differ, the error of a long vector's code outweighs a short one's score: fine codes first.
+        return [plain, *reduced, coarse, coarsest]
+    # Correlated and wide: codes of four dimensions are as small as those of the components, and need no matrix.
+    first = [*reduced, coarse] if data.dimension <= CHEAP_TRANSFORM else [coarse, *reduced]
+    return [*first, plain, coarsest]
+
+
+def _fitting(data: Data, reduction: Reduction, lists: int, memory: int | None) -> list[Reduction]:
+    """Return the reduction, and, if its codes are too large, the one to most components whose codes are not."""
+    found = [reduction]
+    for kept in range(reduction.kept, 2 * reduction.kept // 3, -32):
+        if memory is None or size(product(data, data.fine, lists, "", Reduction(kept, "")), data.rows) <= memory:
+            return found if kept == reduction.kept else [*found, Reduction(kept, f"{kept} dimensions fit the memory")]
+    return found
+
+
+def product(data: Data, per_code: int, lists: int, reason: str, reduction: Reduction | None = None) -> Recipe:
+    """Return a product quantizer with 4-bit codes of *per_code* dimensions, scanned by SIMD."""
+    kept = reduction.kept if reduction else per_code * math.ceil(data.dimension / per_code)
+    parts = kept // per_code
+    return _in_lists(
+        data,
+        f"PQ{parts}x4fs",
+        lists,
+        reason + (f"; {reduction.words}" if reduction else ""),
+        # Rotated at random, which spreads the variance evenly over the codes: 2 to 4% of recall at equal size.
+        front=f"PCAR{kept}," if reduction else f"Pad{kept}," if kept != data.dimension else "",
+        kept=kept,
+        code=(parts + 1) // 2,
+        encoding=parts * 2e-3 + 32e-10 * data.rows * kept,
+    )
+
+
+def others(data: Data) -> list[Recipe]:
+    """Return the families that are seldom the best, quickest first: one bit per dimension, lists, and plain scans."""
+    dimension, found = data.dimension, []
+    if data.rows >= SINGLE_LIST_ROWS:
+        if dimension >= 64:
+            found.append(_rabitq(data))
+        lists = _nlist_one_by_one(data.rows)
+        found += [
+            _in_lists(data, "SQ8", lists, "8-bit codes compared one by one: few candidates, many bytes read"),
+            _in_lists(data, "Flat", lists, "the vectors themselves in lists: no rounding, all their memory"),
+        ]
+    for storage, width, reason in (
+        ("SQ8", 1, "8-bit codes, all scanned: simple, and slow beyond some 10,000 rows"),
+        ("SQfp16", 2, "16-bit floats, all scanned: nearly exact, at a third of the time"),
+    ):
+        total = width * dimension + _ranges(data, dimension, storage)
+        seconds = data.reading_seconds(dimension)
+        found.append(Recipe(storage, reason, _TRAINING_ROWS, bytes_per_vector=total, seconds=seconds))
+    return found
+
+
+def _rabitq(data: Data) -> Recipe:
+    # Under the inner product it needs more candidates than under L2: .911 against .945 of 10 among 30 (0005).
+    return _in_lists(
+        data,
+        "RaBitQfs",
+        nlist_for(data.rows),
+        "one bit per dimension: no codes to train, slower to compare",
+        code=math.ceil(data.dimension / 8) + 8,
+        encoding=20e-10 * data.rows * data.dimension,
+    )
+
+
+def _in_lists(
+    data: Data,
+    storage: str,
+    lists: int,
+    reason: str,
+    *,
+    front: str = "",
+    kept: int | None = None,
+    code: int | None = None,
+    encoding: float = 0.0,
+) -> Recipe:
+    """Return an IVF.
+
+    Args:
+        data: what is known of the vectors.
+        storage: FAISS's name of what is in the lists.
+        lists: their number.
+        reason: for people.
+        front: FAISS's name of what comes before.
+        kept: dimensions after it; None for all.
+        code: bytes of one, for codes scanned by SIMD; None for those of the storage.
+        encoding: seconds to train and make the codes.
+
+    """
+    rows, kept = data.rows, kept or data.dimension
+    graph = lists >= HNSW_LISTS
+    # Codes scanned by SIMD fill each list up to a multiple of 32.
+    stored = code * (1 + 16 * lists / rows) if code else kept * {"SQ8": 1, "Flat": 4}[storage]
+    centroids = lists * (4 * kept + (272 if graph else 0)) / rows
+    training = max(lists * COARSE_POINTS, 16 * POINTS_PER_CENTROID, 20_000 if front.startswith("PCA") else 0)
+    clustering = 20 * min(rows, COARSE_POINTS * lists) * lists * kept / _FLOPS if lists > 1 else 0.0
+    assigning = rows * (12e-6 if graph else 2 * lists * kept / _FLOPS)
+    return Recipe(
+        f"{front}IVF{lists}{'_HNSW32' if graph else ''},{storage}",
+        f"{reason}; " + ("all scanned" if lists == 1 else f"a part of {lists:,} lists scanned"),
+        training_rows=training,
+        bytes_per_vector=stored + 8 + centroids + data.matrix_bytes(kept) + _ranges(data, kept, storage),
+        seconds=data.reading_seconds(kept) + clustering + assigning + encoding,
+    )
+
+
+def _ranges(data: Data, kept: int, storage: str) -> float:
+    """Return a vector's share of what the codes are decoded with: a range, or 16 centroids, per dimension."""
+    return (8 if storage == "SQ8" else 64 if "PQ" in storage else 0) * kept / data.rows
+
+
+def _nlist_one_by_one(rows: int) -> int:
+    """Return the paper's number of lists, 16·√rows, as a power of two; at least 32 rows per list.
+
+    At most 16,384: finding the centroids takes the square of their number, 20 minutes there and hours beyond.
+    """
+    return min(1 << round(math.log2(16 * math.sqrt(rows))), 1 << int(math.log2(rows / 32)), 16_384)
+
+
+def _dimensions(count: int) -> str:
+    return "one dimension" if count == 1 else f"{count} dimensions"
+
+
+def size(recipe: Recipe, rows: int) -> int:
+    """Return the predicted bytes of the whole index."""
+    return math.ceil((recipe.bytes_per_vector or 0.0) * rows)

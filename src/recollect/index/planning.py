@@ -1,0 +1,118 @@
+"""How one search is done: exactly, or by the index, how hard and with how many candidates.
+
+Pure. What it knows are the operating points measured when the index was tuned: for k = 10 and k = 100, over all rows.
+Other k and row masks are reasoned from those: the k-th best of a share s of the rows is, unless the mask follows the
+query, the (k/s)-th best of all of them. So a mask is searched as a larger k is, and both by the slope between the two
+measured ones. Where that costs more than comparing the masked rows one by one, they are compared one by one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from recollect.index.searcher import Searcher
+from recollect.types import OperatingPoint
+
+MEASURED_K = 10, 100
+"""The k for which operating points are measured; a smaller k is searched as carefully as the first."""
+
+MOSTLY = 0.9
+"""A mask that leaves more than this share of the rows is no filter but what deletes have left."""
+
+_AROUND = 1.3  # of a graph, rows around the query to be asked for, for each that is to be left by a mask
+_SLOPES = {True: 1.0, False: 0.6}
+"""Of a graph, and of lists: log effort by log k where only one k was measured, and at least under a mask."""
+
+_FARTHER = 2.0
+
+
+class Knobs(NamedTuple):
+    """How to ask the index: `nprobe` or `efSearch`, and rows to rescore; 0 candidates: search exactly."""
+
+    effort: int
+    candidates: int
+
+
+EXACTLY = Knobs(0, 0)
+
+
+def plan(searcher: Searcher, recall: float, k: int, *, rows: int, count: int) -> Knobs:
+    """Choose the cheapest way that reaches *recall*.
+
+    Args:
+        searcher: the index and its measured points.
+        recall: knn recall@k wanted.
+        k: results wanted, at most *count*.
+        rows: in the collection.
+        count: of them may be found.
+
+    """
+    base = cheapest(searcher.points, recall, MEASURED_K[0])
+    if base is None or not base.candidates or k < 1:
+        return EXACTLY
+    share = count / rows
+    wide = cheapest(searcher.points, recall, MEASURED_K[1])
+    if wide is not None and not wide.candidates:
+        if k > MEASURED_K[0]:
+            return EXACTLY  # ten are found by the index at this recall, a hundred are not
+        wide = None
+    asked = max(k, MEASURED_K[0])
+    effort = _effort(searcher, base, wide, asked, share)
+    candidates = _candidates(base, wide, asked)
+    if not searcher.takes_selector:
+        # As many more as are masked on average, and as lie farther; the masked ones are dropped afterwards.
+        spread = (1 + _FARTHER * (1 - share)) / share
+        candidates = math.ceil(candidates * spread) + 10 if count < rows else candidates
+    candidates = min(candidates, searcher.rows)
+    if searcher.is_graph:
+        around = 1.0 if share >= MOSTLY else _AROUND / share
+        effort = min(searcher.rows, max(effort, math.ceil(candidates * around)))
+    if _price(base, effort, candidates, searcher.is_graph) > searcher.gather * count:
+        return EXACTLY
+    return Knobs(effort, candidates)
+
+
+def cheapest(points: Sequence[OperatingPoint], recall: float, k: int) -> OperatingPoint | None:
+    """Return the quickest point measured at *k* whose lower bound reaches *recall*; None where none does."""
+    return min(
+        (point for point in points if point.k == k and point.low >= recall), key=lambda point: point.p50, default=None
+    )
+
+
+def _effort(searcher: Searcher, base: OperatingPoint, wide: OperatingPoint | None, k: int, share: float) -> int:
+    """Return the effort for *k* of a share of the rows, from that for ten and for a hundred of all of them."""
+    if not searcher.most_effort:
+        return 0
+    default = _SLOPES[searcher.is_graph]
+    slope = default
+    if wide is not None:
+        slope = math.log(max(1, wide.effort) / max(1, base.effort)) / math.log(MEASURED_K[1] / MEASURED_K[0])
+        slope = min(1.0, max(0.0, slope))
+    more: float = (k / MEASURED_K[0]) ** slope
+    if share < 1:
+        # Those allowed are spread up to rank k / share, and farther ranks are missed more often than the mean tells.
+        more *= ((1 + _FARTHER * (1 - share)) / share) ** max(slope, default)
+    return min(searcher.most_effort, math.ceil(base.effort * more))
+
+
+def _candidates(base: OperatingPoint, wide: OperatingPoint | None, k: int) -> int:
+    """Return the candidates for *k*: as many per result as for ten, or, towards a hundred, as for a hundred."""
+    low = base.candidates / MEASURED_K[0]
+    if wide is None:
+        return math.ceil(low * k)
+    high = wide.candidates / MEASURED_K[1]
+    part = min(1.0, math.log(k / MEASURED_K[0]) / math.log(MEASURED_K[1] / MEASURED_K[0]))
+    return math.ceil(k * (low + part * (high - low)) - 1e-9)
+
+
+def _price(base: OperatingPoint, effort: int, candidates: int, graph: bool) -> float:
+    """Estimate µs: in proportion to the effort, and for each row to be rescored."""
+    more = effort / base.effort if base.effort else 1.0
+    growth = more if graph else 0.2 + 0.8 * more  # a probe of lists starts with comparing all centroids
+    return base.p50 * growth + _RESCORING * max(0, candidates - base.candidates)
+
+
+_RESCORING = 0.3
+"""µs to fetch a vector from the mapped file and score it: 384 dimensions, in the page cache."""

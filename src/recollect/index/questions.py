@@ -1,0 +1,138 @@
+"""The held-out queries that an index is tuned with: the user's, kept beside the index, or displaced stored vectors."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from recollect.index import exact
+from recollect.layout import storage_errors
+from recollect.types import FloatMatrix, Metric
+from recollect.vectors import StoredMatrix
+
+FEWEST_QUERIES = 30
+"""Fewer held-out queries than these say too little; the interval assumes that their mean is about normal."""
+
+_MOST_QUERIES, _QUICK_QUERIES = 1000, 200
+_DEAREST = 4e12  # multiplications spent on exact answers: a minute on one core
+_SEED = 7
+_SLICE_ROWS = 100_000
+_FILE = "queries.npy"
+
+
+class Questions(NamedTuple):
+    """Held-out queries.
+
+    Attributes:
+        vectors: float32 (n, d).
+        origin: where they come from, in words.
+        given: True for queries that users bring, False for displaced stored vectors.
+
+    """
+
+    vectors: FloatMatrix
+    origin: str
+    given: bool
+
+
+def questions(
+    matrix: StoredMatrix, metric: Metric, *, given: FloatMatrix | None, graph: bool, thorough: bool
+) -> Questions:
+    """Choose the queries to tune with.
+
+    Args:
+        matrix: (rows, d), what will be searched.
+        metric: of the collection.
+        given: held-out queries from the user, (n, d); a thousand of them suffice.
+        graph: the index is a graph.
+        thorough: False for a quick look, as after a build in the background.
+
+    Returns:
+        The given ones, or stored vectors moved away from where they are stored.
+
+    Stored vectors flatter an index: each is a node of the graph, and the nearest of its list. Moved by a part of the
+    distance to its tenth neighbour, in a direction in which neighbours differ, they are about as hard as held-out
+    questions of the same kind (docs/decisions/0007-tuning.md); questions of another kind than what is stored may still
+    be harder, which only real ones can tell.
+
+    """
+    rng = np.random.default_rng(_SEED)
+    most = _MOST_QUERIES if thorough else _QUICK_QUERIES
+    most = max(_QUICK_QUERIES // 2, min(most, int(_DEAREST / max(1, matrix.size))))
+    if given is not None:
+        if len(given) <= most:
+            return Questions(given, f"{len(given):,} queries given", True)
+        chosen = np.sort(rng.choice(len(given), most, replace=False))
+        return Questions(given[chosen], f"{most:,} of {len(given):,} queries given", True)
+    rows = np.sort(rng.choice(len(matrix), min(most, len(matrix)), replace=False))
+    vectors = _displaced(matrix, rows, metric, _DISPLACEMENT[graph], rng)
+    return Questions(vectors, f"{len(rows):,} stored vectors, displaced: real questions may be harder", False)
+
+
+_DISPLACEMENT = {True: 0.9, False: 0.65}  # of a graph, of lists; of the distance to the tenth neighbour
+
+
+def drawn(texts: Sequence[str]) -> Sequence[str]:
+    """Return as many of a log's questions as are worth embedding, drawn at random."""
+    if len(texts) <= _MOST_QUERIES:
+        return texts
+    rows = np.sort(np.random.default_rng(_SEED).choice(len(texts), _MOST_QUERIES, replace=False))
+    return [texts[row] for row in rows]
+
+
+def _displaced(
+    matrix: StoredMatrix, rows: npt.NDArray[np.int64], metric: Metric, part: float, rng: np.random.Generator
+) -> FloatMatrix:
+    start = np.asarray(matrix[rows], dtype=np.float32)
+    sample = matrix[:: max(1, len(matrix) // _SLICE_ROWS)]
+    thinned = len(matrix) / max(1, len(sample))  # the tenth neighbour of all is about the first of every tenth
+    rank = max(1, min(round(10 / thinned), len(sample) - 2))
+    near, _ = exact.nearest(sample, start, rank + 1, Metric.L2)
+    other = np.asarray(sample[np.maximum(near[:, -1], 0)], dtype=np.float32)
+    gaps = other - start
+    # A random mixture of differences between neighbours spreads as they do, without an eigendecomposition.
+    mixture = rng.standard_normal((len(rows), min(64, len(rows))), dtype=np.float32)
+    ways = mixture @ gaps[rng.choice(len(rows), mixture.shape[1], replace=False)]
+    lengths = np.linalg.norm(ways, axis=1, keepdims=True)
+    ways = np.divide(ways, lengths, out=np.zeros_like(ways), where=lengths > 0)
+    moved = start + part * np.linalg.norm(gaps, axis=1, keepdims=True) * ways
+    if metric is Metric.COSINE:
+        norms = np.linalg.norm(moved, axis=1, keepdims=True)
+        moved = np.where(norms > 1e-6, moved / np.maximum(norms, 1e-6), start)
+    return np.ascontiguousarray(moved, dtype=np.float32)
+
+
+def keep(queries: FloatMatrix, directory: Path) -> None:
+    """Keep the user's queries beside the index, for when it is built again in the background.
+
+    Not synced: losing them costs a less honest tuning, never an answer.
+    """
+    fresh = directory / f"{_FILE}.new"
+    with storage_errors(fresh, "write"):
+        try:
+            with open(fresh, "wb") as file:
+                np.save(file, queries, allow_pickle=False)
+            fresh.replace(directory / _FILE)
+        finally:
+            fresh.unlink(missing_ok=True)
+
+
+def kept(directory: Path, dimension: int) -> FloatMatrix | None:
+    """Return the queries that were kept; None where there are none, or they cannot be used."""
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        found = np.load(directory / _FILE, allow_pickle=False)
+        if found.dtype == np.float32 and found.ndim == 2 and found.shape[1] == dimension and np.isfinite(found).all():
+            return np.ascontiguousarray(found)
+    return None
+
+
+def copy_kept(source: Path, target: Path) -> None:
+    """Copy the queries that were kept, if there are any, to the index of another generation."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copyfile(source / _FILE, target / _FILE)

@@ -1,0 +1,212 @@
+"""A build that survives a kill: its state on disk, saved now and then, trusted only when it verifies.
+
+The state is two files in a directory of the caller's: ``build-ROWS.faiss``, the index as far as it was filled, and
+``build.json``, which names it with its checksum and says what was being built. The record is replaced after the
+index file is durable and before the older one is removed, so a kill leaves a whole state or none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from recollect.errors import StorageFailed
+from recollect.index.faiss_library import metric_type, type_names
+from recollect.index.files import FileUnusable, Written, read_file, write_file
+from recollect.index.recipe import Recipe
+from recollect.layout import storage_errors, sync_directory, write_atomically
+from recollect.types import Metric
+
+_log = logging.getLogger("recollect")
+_FORMAT = 1
+_RECORD = "build.json"
+_MOST_GROWTH = 2
+"""Rows now per row that was there at training, up to which a half-built index is worth finishing."""
+
+_FINGERPRINT_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """How often the state of a build is saved, after training and then at block boundaries.
+
+    Attributes:
+        seconds: at least so long between two saves.
+        share: of the time since the last save, the most that a save may take, as far as the last one tells: an index
+            of gigabytes is not written every few seconds.
+        finished: also save the whole index, and leave it there for the caller to `discard` once it has put the index
+            away; otherwise a finished build leaves nothing.
+
+    """
+
+    seconds: float = 20.0
+    share: float = 0.1
+    finished: bool = False
+
+    def due(self, since: float, cost: float) -> bool:
+        """Say whether to save, *since* seconds after the last save, which took *cost*."""
+        return since >= self.seconds and cost <= self.share * since
+
+
+class Scratch:
+    """The saved state of one build.
+
+    A disk that cannot hold it costs a warning and the ability to resume, never the build.
+
+    Args:
+        directory: where; made when something is to be saved. Only names that begin with ``build`` are touched.
+        recipe, matrix, metric: what is built; a state of anything else is not resumed.
+        saving: how often to save.
+
+    """
+
+    def __init__(
+        self, directory: Path, recipe: Recipe, matrix: npt.NDArray[np.floating[Any]], metric: Metric, saving: Saving
+    ) -> None:
+        self._directory = directory
+        self._matrix = matrix
+        self._metric = metric
+        self._saving = saving
+        self._building = {
+            "format": _FORMAT,
+            "factory": recipe.factory,
+            "training_rows": recipe.training_rows,
+            "construction": recipe.construction,
+            "metric": metric.value,
+            "dimension": matrix.shape[1],
+            "dtype": matrix.dtype.name,
+        }
+        self._trained_for = len(matrix)
+        self._cost, self._last = 0.0, monotonic()
+        self._failed = False
+
+    def load(self) -> Any | None:
+        """Return the index as far as it was built; None, with the directory cleared, where nothing can be resumed."""
+        try:
+            index = self._read()
+        except FileNotFoundError:
+            index = None  # no build was interrupted here, or before its first save
+        except (FileUnusable, OSError, ValueError, KeyError, TypeError) as error:
+            _log.info("%s: the interrupted build is not resumed: %s", self._directory, error)
+            index = None
+        if index is None:
+            self.clear()
+        self._last = monotonic()
+        return index
+
+    def save_if_due(self, index: Any) -> None:
+        """Save at a block boundary, as `Saving` says."""
+        if self._saving.due(monotonic() - self._last, self._cost):
+            self.save(index)
+
+    def save(self, index: Any) -> None:
+        """Save the state; when that fails, warn, and try no more."""
+        if self._failed:
+            return
+        started = monotonic()
+        path = self._path(index.ntotal)
+        try:
+            with storage_errors(self._directory, "create"):
+                self._directory.mkdir(parents=True, exist_ok=True)
+            written = write_file(index, path)
+            state = {
+                "rows": index.ntotal,
+                "trained_for": self._trained_for,
+                "types": type_names(index),
+                "fingerprint": _fingerprint(self._matrix, self._trained_for),
+                **written._asdict(),
+            }
+            write_atomically(self._directory / _RECORD, orjson.dumps(self._building | state))
+        except StorageFailed as error:
+            _log.warning("the build goes on, but a kill would lose what is done since the last save: %s", error)
+            self._failed = True
+            self._remove(path, self._directory / f"{_RECORD}.new")
+            return
+        self._remove(*(other for other in self._directory.glob("build-*") if other != path))
+        self._last = monotonic()
+        self._cost = self._last - started
+
+    def finish(self, index: Any) -> None:
+        """Leave nothing, or the whole index where that is wanted."""
+        if self._saving.finished:
+            self.save(index)
+        else:
+            self.clear()
+
+    def clear(self) -> None:
+        """Remove the state: the record first, so that it never names a file that is gone."""
+        discard(self._directory)
+
+    def _read(self) -> Any:
+        record = orjson.loads((self._directory / _RECORD).read_bytes())
+        other = [name for name, value in self._building.items() if record[name] != value]
+        if other:
+            raise FileUnusable(f"its {other[0]} was {record[other[0]]!r}, now {self._building[other[0]]!r}")
+        rows, trained_for = int(record["rows"]), int(record["trained_for"])
+        now = len(self._matrix)
+        if not (0 <= rows <= now and trained_for <= now <= _MOST_GROWTH * trained_for):
+            raise FileUnusable(f"it was trained for {trained_for:,} rows and holds {rows:,}; there are {now:,} now")
+        if record["fingerprint"] != _fingerprint(self._matrix, trained_for):
+            raise FileUnusable("its rows were others")
+        index = read_file(self._path(rows), Written(record["sha256"], record["bytes"]))
+        found = (type_names(index), index.d, index.ntotal, index.metric_type, index.is_trained)
+        if found != (record["types"], self._matrix.shape[1], rows, metric_type(self._metric), True):
+            raise FileUnusable(f"it holds {found}, which is not what was recorded")
+        self._trained_for = trained_for
+        return index
+
+    def _path(self, rows: int) -> Path:
+        return self._directory / f"build-{rows:012d}.faiss"
+
+    @staticmethod
+    def _remove(*paths: Path) -> None:
+        for path in paths:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def discard(directory: Path) -> None:
+    """Remove the state of a build from *directory*; there need not be one."""
+    Scratch._remove(directory / _RECORD, directory / f"{_RECORD}.new", *directory.glob("build-*"))
+
+
+def take(directory: Path, target: Path, rows: int) -> Written | None:
+    """Move the finished build of an index over *rows* rows to *target*, durably: it is not written a second time.
+
+    Returns:
+        What was written; None when there is no such build here.
+
+    Raises:
+        StorageFailed: it cannot be moved.
+
+    """
+    try:
+        record = orjson.loads((directory / _RECORD).read_bytes())
+        if record["rows"] != rows:
+            return None
+        source, written = directory / f"build-{rows:012d}.faiss", Written(record["sha256"], record["bytes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    with storage_errors(target, "write"):
+        try:
+            source.rename(target)
+        except FileNotFoundError:
+            return None
+        sync_directory(target.parent)
+    discard(directory)
+    return written
+
+
+def _fingerprint(matrix: npt.NDArray[np.floating[Any]], rows: int) -> str:
+    """Tell the first *rows* rows from others, by a few of them: the state may not be of this file at all."""
+    chosen = np.linspace(0, rows - 1, min(rows, _FINGERPRINT_ROWS)).astype(np.int64)
+    return hashlib.sha256(np.ascontiguousarray(matrix[chosen]).tobytes()).hexdigest()

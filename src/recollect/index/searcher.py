@@ -1,0 +1,201 @@
+"""A loaded FAISS index as the rest of this room uses it: knobs in, candidate rows out."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recollect.index.faiss_library import innermost, load_faiss, threads
+from recollect.index.huge_pages import settle
+from recollect.types import FloatMatrix, OperatingPoint, Rows
+
+_FAIR = 2.5  # lists are of uneven length, and those that hold few allowed rows are near the query as often as others
+
+
+class Searcher:
+    """A loaded index that is searched and never changed, by any number of threads.
+
+    Args:
+        index: FAISS index; row r has id r, for rows [0, index.ntotal).
+        points: how it may be searched and what that gives, from `tuning.measure`; without any, searches are exact.
+        gather: µs that exact search costs per row picked out of the vector file, from `tuning.measure`.
+
+    """
+
+    def __init__(self, index: Any, points: Sequence[OperatingPoint] = (), gather: float = 0.05) -> None:
+        self.index = index
+        self.points = points
+        self.gather = gather
+        self._inner = innermost(index)
+        self._outer = type(index).__name__
+        self._kind = type(self._inner).__name__
+        self._local = _Local()
+        self.rows = int(index.ntotal)
+        settle(index)
+
+    @property
+    def is_graph(self) -> bool:
+        """Say whether candidates are found by walking from row to row."""
+        return "HNSW" in self._kind or "NSG" in self._kind
+
+    @property
+    def is_partitioned(self) -> bool:
+        """Say whether rows lie in lists, of which some are probed."""
+        return "IVF" in self._kind
+
+    @property
+    def takes_selector(self) -> bool:
+        """Say whether FAISS can restrict this index to a set of rows; flat fast-scan and refinements cannot."""
+        return self._kind not in ("IndexPQFastScan", "IndexRaBitQFastScan") and "Refine" not in self._outer
+
+    @property
+    def returns_prefixes(self) -> bool:
+        """Say whether fewer candidates are the first of more: not of an index that rescores them itself."""
+        return "Refine" not in self._outer
+
+    @property
+    def most_effort(self) -> int:
+        """The largest effort with a meaning: `nlist`; the rows of a graph; 0 for an index without a knob."""
+        if "Refine" in self._outer:
+            return 0
+        if self.is_partitioned:
+            return int(self._inner.nlist)
+        return self.rows if "HNSW" in self._kind else 0
+
+    def params(self, effort: int, count: int, selector: Any | None = None) -> Any | None:
+        """Return FAISS's search parameters for *count* candidates; None for its defaults.
+
+        Args:
+            effort: `nprobe` of an IVF, `efSearch` of HNSW; without meaning elsewhere.
+            count: candidates wanted.
+            selector: FAISS selector of the rows that may be found.
+
+        """
+        faiss = load_faiss()
+        if "Refine" in self._outer:
+            return None
+        if self.is_partitioned:
+            params = faiss.SearchParametersIVF(sel=selector, nprobe=max(1, min(self.most_effort, effort)))
+        elif "HNSW" in self._kind:
+            params = faiss.SearchParametersHNSW(sel=selector, efSearch=max(count, effort))
+        elif selector is not None:
+            params = faiss.SearchParameters(sel=selector)
+        else:
+            return None
+        if self._outer == "IndexPreTransform":
+            return faiss.SearchParametersPreTransform(index_params=params)
+        return params
+
+    @cached_property
+    def lists(self) -> npt.NDArray[np.int32] | None:
+        """The list of each row; None where the nearest lists cannot be had exactly, or there are none."""
+        faiss = load_faiss()
+        if not self.is_partitioned or "Flat" not in type(faiss.downcast_index(self._inner.quantizer)).__name__:
+            return None
+        found = np.zeros(self.rows, dtype=np.int32)
+        inverted = self._inner.invlists
+        for number in range(self._inner.nlist):
+            size = inverted.list_size(number)
+            if size:
+                ids = inverted.get_ids(number)
+                found[faiss.rev_swig_ptr(ids, size)] = number
+                inverted.release_ids(number, ids)
+        return found
+
+    def search_lists(
+        self, query: FloatMatrix, count: int, effort: int, allowed: npt.NDArray[np.int64], selector: Any
+    ) -> Rows:
+        """Return candidate rows for one query, (count,), from the nearest lists that hold rows that may be found.
+
+        Of those lists the *effort* nearest, and as many more as it takes to see the same part of the allowed rows as
+        *effort* is of all lists: where the allowed rows lie together, the lists nearest to the query hold few or none.
+
+        Args:
+            query: (d,).
+            count: candidates wanted.
+            effort: `nprobe`.
+            allowed: how many allowed rows each list holds, (nlist,).
+            selector: FAISS's, of the allowed rows.
+
+        """
+        if not allowed.any():
+            return np.empty(0, dtype=np.int64)
+        faiss = load_faiss()
+        before = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            moved = query[None]
+            if self._outer == "IndexPreTransform":
+                for step in range(self.index.chain.size()):
+                    moved = self.index.chain.at(step).apply(np.ascontiguousarray(moved))
+            moved = np.ascontiguousarray(moved)
+            distances, order = self._inner.quantizer.search(moved, int(self._inner.nlist))
+            held = allowed[order[0]]
+            chosen = np.flatnonzero(held)
+            part = min(1.0, _FAIR * effort / len(held)) * held.sum()
+            chosen = chosen[: max(effort, int(np.searchsorted(held[chosen].cumsum(), part)) + 1)]
+            order, distances = np.ascontiguousarray(order[:, chosen]), np.ascontiguousarray(distances[:, chosen])
+            found: Rows = np.empty((1, count), dtype=np.int64)
+            scores = np.empty((1, count), dtype=np.float32)
+            params = faiss.SearchParametersIVF(sel=selector, nprobe=len(chosen))
+            pointers = (faiss.swig_ptr(each) for each in (order, distances, scores, found))
+            # The Python wrapper of this method refuses parameters.
+            self._inner.search_preassigned_c(1, faiss.swig_ptr(moved), count, *pointers, False, params)
+        finally:
+            faiss.omp_set_num_threads(before)
+        candidates: Rows = found[0]
+        return candidates
+
+    def search(self, queries: FloatMatrix, count: int, params: Any | None) -> Rows:
+        """Return candidate rows, int64 (n, count), on all cores; −1 where the index found fewer."""
+        with threads(len(os.sched_getaffinity(0))):
+            return np.asarray(self.index.search(queries, count, params=params)[1])
+
+    def search_one(self, query: FloatMatrix, count: int, params: Any | None) -> Rows:
+        """Return candidate rows for one query of shape (d,), on one thread: concurrent searches share the cores.
+
+        The result is this thread's own buffer, valid until its next search. FAISS's Python wrapper would allocate and
+        wrap three arrays per call: 10 µs and more of a 200 µs search.
+        """
+        buffers = self._local.buffers
+        mine = buffers.get(count)
+        if mine is None:
+            mine = buffers[count] = _Buffers(len(query), count)
+        mine.query[0] = query
+        faiss = load_faiss()
+        before = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            self.index.search_c(1, mine.query_pointer, count, mine.distance_pointer, mine.rows_pointer, params)
+        finally:
+            faiss.omp_set_num_threads(before)
+        found: Rows = mine.rows[0]
+        return found
+
+
+class _Local(threading.local):
+    """What one thread searches with: buffers by number of candidates."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[int, _Buffers] = {}
+
+
+class _Buffers:
+    """What FAISS's C interface reads a query from and writes candidates to, for one thread."""
+
+    __slots__ = ("distance_pointer", "distances", "query", "query_pointer", "rows", "rows_pointer")
+
+    def __init__(self, dimension: int, count: int) -> None:
+        pointer = load_faiss().swig_ptr
+        self.query = np.empty((1, dimension), dtype=np.float32)
+        self.distances = np.empty((1, count), dtype=np.float32)
+        self.rows: Rows = np.empty((1, count), dtype=np.int64)
+        self.query_pointer = pointer(self.query)
+        self.distance_pointer = pointer(self.distances)
+        self.rows_pointer = pointer(self.rows)
