@@ -50,7 +50,11 @@ GRAPH_BYTES = 8 << 30
 MOST_RECALL = 0.999
 """Above, exact search comes first: a thousand queries prove no more of an index."""
 
-_PRECISE = 0.97  # recall above which a graph is built with twice the effort
+_CONSTRUCTION, _LARGE_CONSTRUCTION = 200, 100
+"""efConstruction of a graph, and of one over more than `_LARGE` rows. Measured at 100,000 rows and recall 0.95: 85 µs
+instead of 105, for 20 s of building instead of 10."""
+
+_LARGE = 4_000_000
 _SCAN_BYTES = {0.99: 8 << 20, 0.995: 16 << 20}  # recall → codes that are scanned as quickly as a graph is walked
 _GRAPH_GROWTH = 8
 _NO_GOAL = Goal()
@@ -105,7 +109,7 @@ def advise(rows: int, dimension: int, metric: Metric, goal: Goal, *, spectrum: S
 
 def _ranked(data: Data, goal: Goal) -> list[Recipe]:
     """Return every index, whatever its size, in the order of what the goal prefers."""
-    graphs = families.graphs(data, 200 if goal.recall > _PRECISE else 100)
+    graphs = families.graphs(data, _LARGE_CONSTRUCTION if data.rows > _LARGE else _CONSTRUCTION)
     codes, others = families.codes(data, goal.memory), families.others(data)
     if goal.prefer == "memory":
         # Coarser codes come after finer ones: what they save in memory they cost in vectors read per query.
@@ -134,7 +138,11 @@ def requested(factory: str) -> Recipe:
         return Recipe("", "exact search, as requested", requested=True)
     if family == "hnsw":
         return Recipe(
-            "HNSW32,SQ8", "HNSW over 8-bit codes, as requested", training_rows=65_536, construction=100, requested=True
+            "HNSW32,SQ8",
+            "HNSW over 8-bit codes, as requested",
+            training_rows=65_536,
+            construction=_CONSTRUCTION,
+            requested=True,
         )
     return Recipe(factory.strip(), f"{factory.strip()}, as requested", training_rows=1 << 18, requested=True)
 
