@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from recollect import Metric, OperatingPoint, index
-from recollect.index import Questions, Searcher, Target
+from recollect.index import Searcher, Target
 from recollect.index.planning import EXACTLY, Knobs, plan
 from tests.brute_force import scores
-from tests.index.test_tuning import data
+from tests.index.test_tuning import data, settled
 
 N = 20_000
 POINTS = (
@@ -27,8 +27,7 @@ def tuned(factory: str, metric: Metric = Metric.COSINE) -> tuple[np.ndarray, np.
     matrix, queries = data(metric, N, 700)
     built = index.build(index.requested(factory), matrix, metric, workers=2)
     target = Target(matrix, metric, N, None, Searcher(built))
-    measured = index.measure(target, Questions(queries[:500], "", True), thorough=True)
-    return matrix, queries[500:], Searcher(built, measured.points, measured.gather)
+    return matrix, queries[500:], Searcher(built, settled(target, queries[:500], (10, 100)), gather=0.1)
 
 
 def masks(matrix: np.ndarray) -> dict[str, np.ndarray]:

@@ -84,15 +84,26 @@ def measure(target: Target, asked: Questions, *, thorough: bool, progress: Progr
         for k in ks:
             kth = scores[:, k - 1]
             least = (kth - 1e-6 * np.maximum(1.0, np.abs(kth))).astype(np.float32)  # ties count as found
-            shares = _shares(target, asked.vectors, k, least, progress)
+            shares = recalls(target, asked.vectors, k, least, progress)
             points += _points(target, asked.vectors, k, shares)
     return Tuned(tuple(sorted(points, key=lambda point: (point.k, point.p50))), gather, asked.origin)
 
 
-def _shares(
-    target: Target, queries: FloatMatrix, k: int, least: npt.NDArray[np.float32], progress: Progress | None
+def recalls(
+    target: Target,
+    queries: FloatMatrix,
+    k: int,
+    least: npt.NDArray[np.float32],
+    progress: Progress | None = None,
 ) -> dict[Knobs, Share]:
     """Return the recall of every setting worth a thought: efforts by a factor of two, then halved towards the levels.
+
+    Args:
+        target: without a mask, with an index.
+        queries: (n, d).
+        k: results asked for.
+        least: the score that a row must have to be among the *k* best, per query.
+        progress: called per effort with the stage "tune".
 
     One search per effort serves every number of candidates: FAISS returns them in its own order, of which each smaller
     number is a prefix.
@@ -194,8 +205,8 @@ def _points(target: Target, queries: FloatMatrix, k: int, shares: dict[Knobs, Sh
         started = time.perf_counter()
         run(target, batch, k, planned)
         rate = len(batch) / (time.perf_counter() - started)
-        while points and points[-1].p50 > _NOISE * p50:  # timed better, more recall proved quicker as well
-            points.pop()
+        # Timed better, more recall may have proved quicker as well.
+        points = [point for point in points if point.p50 <= _NOISE * p50]
         points.append(OperatingPoint(k, *knobs, *shares[knobs], p50, p95, round(rate, 1)))
     return points
 
