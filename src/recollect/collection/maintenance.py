@@ -251,9 +251,8 @@ def _put_in_use(
             generation.store.record_snapshot(entry)
         except StorageFailed:
             if record and not record.revision:
-                (generation.paths.index / record.file).unlink(
-                    missing_ok=True
-                )  # it takes the space that a full disk lacks
+                # It takes the space that a full disk lacks.
+                (generation.paths.index / record.file).unlink(missing_ok=True)
             raise
     for path in generation.paths.index.glob("snapshot-*"):
         if record is None or path.name != record.file:
