@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -174,15 +175,17 @@ def _optimized(path: Path, rows: int, recall: float, queries: Floats, stack: Exi
     return Subject(rows, recall, kb, view.target, info, seconds)
 
 
+def _found(one: Subject, query: Floats) -> object:
+    return one.kb.search(vector=query, k=K, recall=one.recall)
+
+
 def _measured(
     subjects: list[Subject], queries: Floats, nearest: dict[int, npt.NDArray[np.int64]], rounds: int
 ) -> Figures:
     blocks: dict[str, Callable[[], float]] = {}
     for number, one in enumerate(subjects):
-        blocks[f"{number} part"] = lambda one=one: p50(one.part, queries)  # type: ignore[misc]
-        blocks[f"{number} search"] = lambda one=one: p50(  # type: ignore[misc]
-            lambda query: one.kb.search(vector=query, k=K, recall=one.recall), queries
-        )
+        blocks[f"{number} part"] = partial(p50, one.part, queries)
+        blocks[f"{number} search"] = partial(p50, partial(_found, one), queries)
     for run in blocks.values():
         run()  # warm
     times = interleave(rounds, blocks)

@@ -154,7 +154,7 @@ def _split(bench: Bench, chunks: list[Chunk], matrix: Floats) -> Figures:
 
 def _by_kind(profile: cProfile.Profile, rows: int) -> Figures:
     times: dict[str, float] = dict.fromkeys([kind for kind, _ in _SPLIT] + ["the rest"], 0.0)
-    for (file, _, function), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+    for (file, _, function), (_, _, own, _, _) in pstats.Stats(profile).stats.items():
         label = f"{Path(file).name}:{function}"
         times[next((kind for kind, parts in _SPLIT if any(part in label for part in parts)), "the rest")] += own
     return {kind: round(seconds / rows * 1e6, 2) for kind, seconds in times.items()} | {

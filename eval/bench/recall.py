@@ -42,7 +42,7 @@ def measure_growth(bench: Bench) -> Figures:
             "recall": DEFAULT_RECALL,
             "by_rows": {
                 str(rows): {
-                    "index": kb.info().index.factory,  # type: ignore[union-attr]  # just built
+                    "index": kb.info().index.factory,
                     "p50_us": spread(blocks[str(rows)]),
                     "knn_recall": knn_recall(
                         _found(kb, queries, DEFAULT_RECALL), bench.data.nearest_among(rows)[: len(queries)]

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -341,10 +342,10 @@ def _final(
     """Time ours and the leaders of all races side by side; return p50 in µs per round."""
     subjects: dict[Any, Callable[[], float]] = {}
     for one in ours:
-        subjects[one.name] = lambda one=one: p50(one.search, queries)  # type: ignore[misc]
+        subjects[one.name] = partial(p50, one.search, queries)
     for race in races.values():
         for setting in race.leading:
-            subjects[_key(setting)] = lambda setting=setting: sweep.p50(setting)  # type: ignore[misc]
+            subjects[_key(setting)] = partial(sweep.p50, setting)
     for run in subjects.values():
         run()  # warm
     _say(f"{len(subjects)} subjects, {rounds} rounds …")

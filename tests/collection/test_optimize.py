@@ -11,6 +11,7 @@ import pytest
 import recollect
 from recollect import Chunk, Collection, InvalidInput
 from tests.brute_force import scores
+from tests.conftest import TrigramEmbedder
 from tests.index.test_tuning import D, data
 
 N = 12_000
@@ -69,7 +70,7 @@ def test_tuning_again_is_seen_by_readers_and_survives(path: Path, caplog: pytest
 
 
 def test_kept_queries_serve_the_next_build(path: Path) -> None:
-    """Queries given once are used again, also after a compaction; reembedding into another dimension forgets them."""
+    """Queries given once are used again, also after a compaction."""
     with recollect.open(path, dimension=D, auto_optimize=False) as kb:
         fill(kb)
         kb.optimize(queries=QUERIES[:100])
@@ -122,3 +123,13 @@ def test_without_an_index_there_is_nothing_to_tune(path: Path) -> None:
     with recollect.open(path, dimension=D, auto_optimize=False) as kb:
         fill(kb, 100)
         assert kb.tune(queries=QUERIES) is None
+
+
+def test_another_model_forgets_the_queries_of_the_one_before(path: Path) -> None:
+    """Vectors of the old model say nothing about the new one's, even where both have the same dimension."""
+    with recollect.open(path, embedder=TrigramEmbedder(name="one"), auto_optimize=False) as kb:
+        kb.add(Chunk(str(i), f"text number {i} of {i % 7}") for i in range(1500))
+        kb.optimize(queries=[f"which text is {i}" for i in range(40)], index="IVF4,SQ8")
+        assert kb.info().index.queries == "40 queries given"  # type: ignore[union-attr]
+        kb.reembed(TrigramEmbedder(name="two", salt="other"))
+        assert "stored vectors" in kb.info().index.queries  # type: ignore[union-attr]

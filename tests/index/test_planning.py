@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recollect import Metric, OperatingPoint, index
-from recollect.index import Searcher, Target
+from recollect.index import Questions, Searcher, Target
 from recollect.index.planning import EXACTLY, Knobs, plan
 from tests.brute_force import scores
 from tests.index.test_tuning import data, settled
@@ -75,6 +75,24 @@ def test_the_recall_is_kept_for_every_k(factory: str, k: int) -> None:
     """Measured for ten and a hundred, it holds between and beyond."""
     matrix, queries, searcher = tuned(factory)
     target = Target(matrix, Metric.COSINE, N, None, searcher)
+    shares = []
+    for query in queries[:100]:
+        least = np.sort(scores(matrix, query, "cosine"))[-k] - 1e-6
+        shares.append(np.mean(np.array(index.search_one(target, query, k, 0.9)[1]) >= least))
+    assert np.mean(shares) >= 0.88
+
+
+@pytest.mark.parametrize("k", [20, 100])
+@pytest.mark.parametrize("factory", ["IVF64,PQ32x4fs", "HNSW16,SQ8"])
+def test_an_index_measured_for_ten_alone_serves_more(factory: str, k: int) -> None:
+    """What the background has built is searched for every k, and keeps the recall, though only ten were measured."""
+    matrix, queries, searcher = tuned(factory)
+    target = Target(matrix, Metric.COSINE, N, None, Searcher(searcher.index))
+    quick = index.measure(target, Questions(queries[:150], "", True), thorough=False)
+    assert {point.k for point in quick.points} == {10}
+    searcher = Searcher(searcher.index, quick.points, gather=1e6)
+    target = Target(matrix, Metric.COSINE, N, None, searcher)
+    assert plan(searcher, 0.9, k, rows=N, count=N).candidates >= k
     shares = []
     for query in queries[:100]:
         least = np.sort(scores(matrix, query, "cosine"))[-k] - 1e-6

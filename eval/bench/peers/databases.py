@@ -39,10 +39,10 @@ class LangChain:
             """For vectors that are brought along."""
 
             def embed_documents(self, texts: list[str]) -> list[list[float]]:
-                raise NotImplementedError("vectors are brought along")
+                raise RuntimeError("vectors are brought along")
 
             def embed_query(self, text: str) -> list[float]:
-                raise NotImplementedError("vectors are brought along")
+                raise RuntimeError("vectors are brought along")
 
         self._faiss, self._class, self._embedding = faiss, FAISS, Ready()
         self._options = {"distance_strategy": DistanceStrategy.MAX_INNER_PRODUCT}

@@ -79,6 +79,8 @@ def rewrite(
         fresh = OpenGeneration(scratch, settings, read_only=False)
         try:
             _copy_live(old, fresh.store, embedder, progress)
+            if embedder is None:  # the queries of another model would say nothing about the new vectors
+                index.copy_kept(old.paths.index, fresh.paths.index)
             _build_alike(old, fresh, progress)
         finally:
             fresh.close()
@@ -151,8 +153,6 @@ def _build_alike(old: OpenGeneration, fresh: OpenGeneration, progress: Progress 
     record = old.record()
     if record is None:
         return
-    if old.settings.dimension == fresh.settings.dimension:
-        index.copy_kept(old.paths.index, fresh.paths.index)
     try:
         build_index(fresh, like(record), writing=threading.RLock(), workers=cores(), progress=progress)
     except IndexBuildFailed as error:

@@ -78,7 +78,8 @@ def measure(target: Target, asked: Questions, *, thorough: bool, progress: Progr
     searcher = target.searcher
     scan, gather = _prices(target, asked.vectors)
     ks = [k for k in MEASURED_K[: 2 if thorough else 1] if 2 * k <= rows]
-    points = [OperatingPoint(k, 0, 0, 1.0, 1.0, 1.0, scan, scan, 1e6 / scan) for k in MEASURED_K]
+    # None for a k that is not measured: exact search as its only point would say that nothing else reaches a recall.
+    points = [OperatingPoint(k, 0, 0, 1.0, 1.0, 1.0, scan, scan, 1e6 / scan) for k in ks or MEASURED_K[:1]]
     if searcher is not None and ks and len(asked.vectors):
         _, scores = exact.nearest(target.matrix, asked.vectors, max(ks), target.metric)
         for k in ks:
