@@ -681,6 +681,16 @@ def test_distortion_is_that_of_the_stored_vectors(factory: str, metric: Metric) 
     assert distortion(index, matrix.astype(np.float16), range(1000, 2000)) == pytest.approx(expected, rel=0.1)
 
 
+@pytest.mark.parametrize("metric", [Metric.COSINE, Metric.L2])
+@pytest.mark.parametrize("factory", ["IVF1,PQ16x4fs", "IVF8,PQ16x4fs", "PCAR16,IVF8,PQ16x4fs", "HNSW8,SQ8", "IVF8,SQ8"])
+def test_an_index_read_from_a_file_has_the_same_distortion(factory: str, metric: Metric, tmp_path: Path) -> None:
+    """FAISS's own decoder of fast-scan lists crashes once they come from a file; extensions judge just those."""
+    matrix = clustered(3000, 32)
+    built = build(recipe(factory, 3000), matrix, metric, workers=1)
+    loaded = read_file(tmp_path / "index", write_file(built, tmp_path / "index"))
+    assert distortion(loaded, matrix, range(3000)) == distortion(built, matrix, range(3000))
+
+
 def test_distortion_of_what_loses_nothing_or_cannot_tell() -> None:
     """0 for full vectors, None for no rows and where FAISS cannot give vectors back."""
     matrix = clustered(2000, 32)

@@ -216,16 +216,19 @@ def plot(results: Figures, path: Path) -> bool:
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "recollect"  # the same figures make the same file
     from matplotlib import pyplot
+    from matplotlib.ticker import FuncFormatter
 
     sizes = sorted(results["sizes"].items(), key=lambda pair: int(pair[0]))
     figure, axes = pyplot.subplots(1, len(sizes), figsize=(9 * len(sizes), 7), squeeze=False)
     for axis, (rows, size) in zip(axes[0], sizes, strict=True):
+        own = 0
         for number, (name, found) in enumerate(size["subjects"].items()):
             curve = _front(found.get("curve", ()))
             if not curve:
                 continue
             ours, colour = name.startswith(OURS), f"C{number % 10}"
-            style = {"color": "black" if ours else colour, "linestyle": ("-", "--", ":")[number // 10 % 3]}
+            turn, own = (own, own + 1) if ours else (number // 10, own)
+            style = {"color": "black" if ours else colour, "linestyle": ("-", "--", ":", "-.")[turn % 4]}
             label = f"{name} {found['release'] or ''}"
             axis.plot(*zip(*curve, strict=True), linewidth=2 if ours else 0.9, alpha=0.8, label=label, **style)
             points = [
@@ -233,10 +236,13 @@ def plot(results: Figures, path: Path) -> bool:
             ]
             at = [[row["recall"] for row in points], [row["warm"]["p50_us"] for row in points]]
             axis.scatter(*at, s=28, color=style["color"], zorder=3)
-        axis.set(xlim=(0.85, 1.002), yscale="log", xlabel="knn recall@10", ylabel="p50, µs, text and metadata returned")
+        axis.set(yscale="log", xlabel="knn recall@10", ylabel="p50, µs, text and metadata returned")
+        axis.set_xlim(left=max(0.85, axis.get_xlim()[0]), right=1.002)
+        for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            which(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_title(f"{int(rows):,} × {size['dimension']}: lines by tuning, points as measured")
         axis.grid(visible=True, which="both", alpha=0.2)
-        axis.legend(fontsize=6, ncols=2)
+        axis.legend(fontsize=8, ncols=2)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

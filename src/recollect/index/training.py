@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from recollect.index.faiss_library import ALLOWED_TYPES, innermost, load_faiss, 
 from recollect.index.recipe import Recipe
 from recollect.index.resuming import Saving, Scratch
 from recollect.types import FloatMatrix, Metric, Progress, Rows
+from recollect.vectors import StoredMatrix, to_float32
 
 BLOCK_ROWS = 16_384
 SAMPLE_BYTES = 1 << 30
@@ -23,9 +24,6 @@ SAMPLE_BYTES = 1 << 30
 
 SPECTRUM_ROWS, NARROWEST, WIDEST = 20_000, 128, 2048
 """The sample whose variance is analysed, and the dimensions for which it is: eigenvectors of 2,048 take 3 s."""
-
-Stored: TypeAlias = npt.NDArray[np.floating[Any]]
-"""The mapped vectors, (n, d), float32 or float16."""
 
 _SEED = 20_240
 _SHARED_TRAINING_ROWS = 65_536
@@ -38,7 +36,7 @@ _DISTORTION_ROWS = 4096
 
 def build(
     recipe: Recipe,
-    matrix: Stored,
+    matrix: StoredMatrix,
     metric: Metric,
     *,
     workers: int,
@@ -88,7 +86,7 @@ def build(
     return index
 
 
-def extend(index: Any, matrix: Stored, *, workers: int, progress: Progress | None = None) -> None:
+def extend(index: Any, matrix: StoredMatrix, *, workers: int, progress: Progress | None = None) -> None:
     """Add the rows of *matrix* that the index does not hold yet. Never on an index that is being searched.
 
     Raises:
@@ -116,7 +114,7 @@ def _empty(recipe: Recipe, dimension: int, metric: Metric) -> Any:
 
 
 @contextmanager
-def _faiss_errors(factory: str, matrix: Stored) -> Iterator[None]:
+def _faiss_errors(factory: str, matrix: StoredMatrix) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, AssertionError) as error:
@@ -130,7 +128,7 @@ def _faiss_errors(factory: str, matrix: Stored) -> Iterator[None]:
 
 
 def _prepare(
-    index: Any, recipe: Recipe, matrix: Stored, metric: Metric, *, workers: int, progress: Progress | None
+    index: Any, recipe: Recipe, matrix: StoredMatrix, metric: Metric, *, workers: int, progress: Progress | None
 ) -> None:
     """Set what FAISS's factory string cannot say, and train."""
     inner = innermost(index)
@@ -158,11 +156,11 @@ def _chosen(rows: range, count: int) -> Rows:
     return rows.start + chosen
 
 
-def _gather(matrix: Stored, rows: Rows) -> FloatMatrix:
+def _gather(matrix: StoredMatrix, rows: Rows) -> FloatMatrix:
     """Copy rows as float32, without a second copy of all of them on the way."""
     gathered = np.empty((len(rows), matrix.shape[1]), dtype=np.float32)
     for start in range(0, len(rows), BLOCK_ROWS):
-        gathered[start : start + BLOCK_ROWS] = matrix[rows[start : start + BLOCK_ROWS]]
+        gathered[start : start + BLOCK_ROWS] = to_float32(matrix[rows[start : start + BLOCK_ROWS]])
     return gathered
 
 
@@ -247,7 +245,7 @@ def _moments(sample: FloatMatrix, *, centred: bool) -> tuple[npt.NDArray[np.floa
     return mean, moment / len(sample)
 
 
-def spectrum(matrix: Stored, metric: Metric) -> npt.NDArray[np.float64] | None:
+def spectrum(matrix: StoredMatrix, metric: Metric) -> npt.NDArray[np.float64] | None:
     """Return how much of the variance the first 1, 2, … d principal components keep, (d,), rising to 1.
 
     Of the second moment under cosine and inner product, of the covariance under L2: what a PCA of that many dimensions
@@ -272,7 +270,7 @@ def spectrum(matrix: Stored, metric: Metric) -> npt.NDArray[np.float64] | None:
 
 def _fill(
     index: Any,
-    matrix: Stored,
+    matrix: StoredMatrix,
     workers: int,
     progress: Progress | None,
     after_block: Callable[[Any], None] | None,
@@ -288,7 +286,7 @@ def _fill(
         _reserve(inner, rows)
     with threads(workers):
         for start in range(index.ntotal, rows, step):
-            block = np.ascontiguousarray(matrix[start : start + step], dtype=np.float32)
+            block = np.ascontiguousarray(to_float32(matrix[start : start + step]))
             _set_levels(inner, start + len(block))
             with _faiss_errors(name, matrix):
                 index.add(block)
@@ -348,7 +346,7 @@ def _reserve(inner: Any, rows: int) -> None:
 # Judging
 
 
-def distortion(index: Any, matrix: Stored, rows: range) -> float | None:
+def distortion(index: Any, matrix: StoredMatrix, rows: range) -> float | None:
     """Return how far what the index stores is from the vectors: squared error relative to squared size, both means.
 
     Over at most 4,096 of *rows*, which need not be in the index: the codes are made anew, and so new rows can be
