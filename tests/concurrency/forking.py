@@ -105,19 +105,19 @@ def the_lock_is_not_inherited(directory: Path) -> None:
 def a_killed_writers_child_does_not_hold_the_lock(directory: Path) -> None:
     """Kill a writer that has forked: the child, which lives on, does not keep the lock."""
     reading, writing = os.pipe()
-    parent_says, parent_writes = os.pipe()
+    child_says, child_writes = os.pipe()
     if (parent := os.fork()) == 0:
         kb = _filled(directory)
         if os.fork() == 0:
+            os.write(child_writes, b"x")  # alive: its copy of the lock was closed before fork returned here
             os.close(writing)
             os.read(reading, 1)
             os._exit(0)
-        os.write(parent_writes, b"x")
         os.read(reading, 1)
         kb.close()
         os._exit(1)
     os.close(reading)
-    os.read(parent_says, 1)
+    os.read(child_says, 1)
     os.kill(parent, 9)
     os.waitpid(parent, 0)
     with recollect.open(directory / "kb") as kb:
