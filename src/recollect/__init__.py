@@ -36,8 +36,10 @@ from recollect.errors import (
     UnknownOption,
     UnsupportedFormat,
 )
+from recollect.filters import Filter, field
 from recollect.index import Goal, Recipe
 from recollect.progress import progress_bar
+from recollect.ranking import CallableReranker, CrossEncoderReranker, LateInteractionReranker, RerankerFailed
 from recollect.types import (
     AddResult,
     CheckReport,
@@ -49,6 +51,7 @@ from recollect.types import (
     Metric,
     OperatingPoint,
     Progress,
+    Reranker,
 )
 
 __version__ = "0.1.0"
@@ -56,6 +59,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DEFAULT_EMBEDDER",
     "AddResult",
+    "CallableReranker",
     "CheckReport",
     "Chunk",
     "Collection",
@@ -67,9 +71,11 @@ __all__ = [
     "CollectionLocked",
     "CollectionNotFound",
     "CollectionReadOnly",
+    "CrossEncoderReranker",
     "Embedder",
     "EmbedderFailed",
     "EmbeddingContractError",
+    "Filter",
     "Goal",
     "Hit",
     "IndexBuildFailed",
@@ -77,6 +83,7 @@ __all__ = [
     "InvalidChunk",
     "InvalidInput",
     "InvalidVectors",
+    "LateInteractionReranker",
     "Metric",
     "MissingDependency",
     "NotACollection",
@@ -85,11 +92,14 @@ __all__ = [
     "Recipe",
     "RecollectError",
     "RecollectWarning",
+    "Reranker",
+    "RerankerFailed",
     "SentenceTransformerEmbedder",
     "StorageFailed",
     "UnknownOption",
     "UnsupportedFormat",
     "advise",
+    "field",
     "open",
     "progress_bar",
 ]

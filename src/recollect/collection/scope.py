@@ -1,0 +1,89 @@
+"""A mandatory filter: what a handle may see and write, whatever it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from recollect.errors import CollectionDamaged, InvalidInput
+from recollect.filters import EVERYTHING, Filter, all_of, matches, parse, to_dict
+from recollect.store import NewChunk, Store
+from recollect.types import Hit
+
+
+class Scope:
+    """The part of a collection that a handle is confined to.
+
+    Args:
+        where: as in `Collection.search`; None or empty for the whole collection.
+
+    Attributes:
+        tree: the filter; None for the whole collection.
+
+    """
+
+    def __init__(self, where: Mapping[str, Any] | Filter | None) -> None:
+        self.tree = to_filter(where)
+
+    def narrowed(self, where: Mapping[str, Any] | Filter | None) -> Filter | None:
+        """Return *where* within the scope; None when neither restricts anything."""
+        asked = to_filter(where)
+        if self.tree is None:
+            return asked
+        return self.tree if asked is None else all_of((self.tree, asked))
+
+    def holds(self, metadata: Mapping[str, Any]) -> bool:
+        """Say whether a chunk with this metadata is inside."""
+        return self.tree is None or matches(self.tree, metadata)
+
+    def holds_json(self, metadata: str) -> bool:
+        """Say whether a chunk with this metadata, as JSON, is inside."""
+        return self.tree is None or self.holds(orjson.loads(metadata))
+
+    def require(self, chunks: Iterable[NewChunk]) -> None:
+        """Raise `InvalidInput` for a chunk that would be stored outside, and so never be seen again."""
+        if self.tree is None:
+            return
+        for chunk in chunks:
+            if not self.holds_json(chunk.metadata):
+                raise InvalidInput(
+                    f"chunk {chunk.id!r} lies outside the scope of this handle, {to_dict(self.tree)}; give it metadata "
+                    "that matches, or open the collection with another scope"
+                )
+
+    def require_replaceable(self, chunks: Sequence[NewChunk], store: Store) -> None:
+        """Raise `InvalidInput` for a chunk whose id belongs to one outside, which this handle may not replace."""
+        if self.tree is None:
+            return
+        for chunk_id, stored in store.existing([chunk.id for chunk in chunks]).items():
+            if not self.holds_json(stored.metadata):
+                raise InvalidInput(
+                    f"the id {chunk_id!r} is taken by a chunk outside the scope of this handle; ids are unique in the "
+                    "whole collection: prefix them, say with the tenant's name"
+                )
+
+    def require_found(self, hits: Iterable[Hit], where: object) -> None:
+        """Check once more what a search is about to hand out: the metadata itself, not the columns made of it."""
+        if self.tree is None:
+            return
+        for hit in hits:
+            if not self.holds(hit.chunk.metadata):
+                raise CollectionDamaged(
+                    f"{where}: chunk {hit.chunk.id!r} was found and lies outside the scope; run check(), restore from "
+                    "a backup"
+                )
+
+    def refuse(self, what: str) -> None:
+        """Raise `InvalidInput` where something concerns the whole collection."""
+        if self.tree is not None:
+            raise InvalidInput(f"{what} concerns the whole collection, and this handle has a scope; open one without")
+
+
+def to_filter(where: Mapping[str, Any] | Filter | None) -> Filter | None:
+    """Parse what users pass as a filter; None where it restricts nothing."""
+    if where is None:
+        return None
+    tree = parse(where)
+    return None if tree == EVERYTHING else tree
