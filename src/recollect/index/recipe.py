@@ -84,7 +84,7 @@ def advise(rows: int, dimension: int, metric: Metric, goal: Goal, *, spectrum: S
         metric: how they are compared. Every family serves all three; under the inner product, where norms differ,
             finer codes come first.
         goal: what to be best at, and within which memory.
-        spectrum: measured by `training.spectrum`; None to assume that of sentence embeddings.
+        spectrum: measured by `judging.spectrum`; None to assume that of sentence embeddings.
 
     Raises:
         InvalidInput: the goal is impossible: a recall beyond 1, or less memory than the smallest index takes; the
