@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ import recollect
 from recollect import Chunk
 from recollect.index import Target, cheapest, search_one
 from recollect.index.faiss_library import load_faiss, threads
-from recollect.types import IndexInfo
+from recollect.types import IndexInfo, OperatingPoint
 
 Goal: TypeAlias = tuple[float, str | None]
 """Recall and preference whose memory is kept to; None: any memory."""
@@ -221,6 +221,14 @@ class Ours:
         """Search as the collection does, without fetching chunks."""
         return search_one(self.target, query, K, self.level)
 
+    def searches(self) -> Iterator[tuple[OperatingPoint, Callable[[Floats], Any]]]:
+        """Yield the operating points that a search may take, by rising recall, each with how it is searched."""
+        points = [point for point in self.info.points if point.k == K and point.candidates] if self.info else []
+        for asked in sorted({point.low for point in points}):
+            point = cheapest(points, asked, K)
+            assert point is not None  # its own lower bound is asked for
+            yield point, partial(search_one, self.target, k=K, recall=asked)
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for; return the exit status."""
@@ -310,11 +318,12 @@ def _measured(data: Data, scale: Scale, ours: list[Ours], *, everything: bool) -
             f"{built.name:44s} {built.bytes:6.0f} B "
             + ", ".join(f"{one.recall:.3f} {one.p50:.0f} µs" for one in settings)
         )
-    final = _final(sweep, races, ours, queries, scale.rounds)
+    equal = {one.name: _equal(one, queries, nearest) for one in ours}
+    final = _final(sweep, races, ours, equal, queries, scale.rounds)
     return {
         "queries": len(queries),
         "indexes_tried": tried,
-        "goals": [_goal(one, races, final, nearest, queries) for one in ours],
+        "goals": [_goal(one, equal[one.name], races, final, nearest, queries) for one in ours],
         "swept": swept,
     }
 
@@ -336,13 +345,38 @@ def _all_built(workshop: Workshop, scale: Scale, races: dict[Goal, Race], everyt
         yield from (workshop.graph(replace(graph, construction=construction)) for graph in graphs)
 
 
+class Equal(NamedTuple):
+    """Our index at the recall itself, its point chosen as FAISS's settings are: by the queries that measure."""
+
+    point: OperatingPoint
+    recall: float
+    search: Callable[[Floats], Any]
+
+
+def _equal(one: Ours, queries: Floats, nearest: npt.NDArray[np.int64]) -> Equal | None:
+    """Return the least that our index must be asked for to reach the level on *queries*; None if only exactly."""
+    for point, search in one.searches():
+        recall = knn_recall([search(query)[0] for query in queries], nearest)
+        if recall >= one.level:
+            return Equal(point, recall, search)
+    return None
+
+
 def _final(
-    sweep: Sweep, races: dict[Goal, Race], ours: list[Ours], queries: Floats, rounds: int
+    sweep: Sweep,
+    races: dict[Goal, Race],
+    ours: list[Ours],
+    equal: dict[str, Equal | None],
+    queries: Floats,
+    rounds: int,
 ) -> dict[Any, list[float]]:
     """Time ours and the leaders of all races side by side; return p50 in µs per round."""
     subjects: dict[Any, Callable[[], float]] = {}
     for one in ours:
         subjects[one.name] = partial(p50, one.search, queries)
+        same = equal[one.name]
+        if same is not None:
+            subjects[one.name, "equal"] = partial(p50, same.search, queries)
     for race in races.values():
         for setting in race.leading:
             subjects[_key(setting)] = partial(sweep.p50, setting)
@@ -357,33 +391,53 @@ def _key(setting: Setting) -> tuple[str, int, int]:
 
 
 def _goal(
-    one: Ours, races: dict[Goal, Race], final: dict[Any, list[float]], nearest: npt.NDArray[np.int64], queries: Floats
+    one: Ours,
+    equal: Equal | None,
+    races: dict[Goal, Race],
+    final: dict[Any, list[float]],
+    nearest: npt.NDArray[np.int64],
+    queries: Floats,
 ) -> Figures:
     point = cheapest(one.info.points, one.level, K) if one.info else None
+    asked = final[one.name]
+    same = final[one.name, "equal"] if equal else asked
+    recall = knn_recall([one.search(query)[0] for query in queries], nearest)
     return {
         "recall": one.level,
         "prefer": one.prefer,
         "ours": {
-            "index": one.info.factory if one.info else "exact",
-            "effort": point.effort if point else 0,
-            "candidates": point.candidates if point else 0,
-            "knn_recall": knn_recall([one.search(query)[0] for query in queries], nearest),
-            "p50_us": spread(final[one.name]),
+            **_ours(one, point, recall, asked),
             "bytes_per_vector": round(one.bytes, 1),
             "optimize_seconds": round(one.seconds, 1),
         },
-        "best_within_memory": _winner(races.get((one.level, one.prefer)), final, final[one.name]),
-        "best_of_all": _winner(races[one.level, None], final, final[one.name]),
+        "ours_at_equal_recall": _ours(one, *equal[:2], same) if equal else None,
+        "best_within_memory": _winner(races.get((one.level, one.prefer)), final, asked, same),
+        "best_of_all": _winner(races[one.level, None], final, asked, same),
     }
 
 
-def _winner(race: Race | None, final: dict[Any, list[float]], ours: list[float]) -> Figures | None:
+def _ours(one: Ours, point: OperatingPoint | None, recall: float, times: list[float]) -> Figures:
+    return {
+        "index": one.info.factory if one.info else "exact",
+        "effort": point.effort if point else 0,
+        "candidates": point.candidates if point else 0,
+        "knn_recall": recall,
+        "p50_us": spread(times),
+    }
+
+
+def _winner(race: Race | None, final: dict[Any, list[float]], asked: list[float], same: list[float]) -> Figures | None:
     """Return the quickest of a race by the last rounds, and how ours compares; None where nothing qualified."""
     if race is None or not race.leading:
         return None
     best = min(race.leading, key=lambda setting: float(np.median(final[_key(setting)])))
     times = final[_key(best)]
-    return {**best.to_figures(), "p50_us": spread(times), "ours_over_it": ratios(ours, times)}
+    return {
+        **best.to_figures(),
+        "p50_us": spread(times),
+        "ours_over_it": ratios(asked, times),
+        "ours_at_equal_recall_over_it": ratios(same, times),
+    }
 
 
 def _say(text: str) -> None:

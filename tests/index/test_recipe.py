@@ -151,6 +151,14 @@ def test_high_recall_takes_a_better_graph_or_a_scan_of_all_codes() -> None:
     assert is_graph(choose(1_000_000, 384, goal=Goal(recall=0.999)).factory)
 
 
+def test_with_little_memory_and_a_high_recall_all_codes_are_scanned() -> None:
+    """Where most lists would be probed, lists are only in the way; over many rows they are not."""
+    goal = Goal(recall=0.99, prefer="memory")
+    assert choose(100_000, 384, goal=goal).factory == "IVF1,PQ96x4fs"
+    assert choose(100_000, 384, goal=Goal(prefer="memory")).factory == "PCAR192,IVF256,PQ96x4fs"
+    assert choose(1_000_000, 384, goal=goal).factory != "IVF1,PQ96x4fs"
+
+
 def test_the_first_three_differ_in_kind() -> None:
     """Whoever tries the first three for latency has tried codes as well as graphs."""
     kinds = {is_graph(factory) for factory in factories(advise(100_000, 384, Metric.COSINE, Goal()))[:3]}

@@ -24,9 +24,10 @@ import pytest
 from recollect import IndexBuildFailed, Metric
 from recollect.index import training
 from recollect.index.files import FileUnusable, read_file, verify_file, write_file
+from recollect.index.judging import distortion, drifted, spectrum
 from recollect.index.recipe import Recipe
 from recollect.index.resuming import Saving, discard
-from recollect.index.training import build, distortion, drifted, extend, spectrum
+from recollect.index.training import build, extend
 from recollect.vectors import to_matrix
 
 ROOT = Path(__file__).parents[2]

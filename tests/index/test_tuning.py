@@ -109,6 +109,22 @@ def test_points_are_worth_having_and_sorted() -> None:
             assert point.candidates >= k
 
 
+@pytest.mark.parametrize("factory", ["IVF64,PQ32x4fs", "HNSW16,SQ8"])
+def test_efforts_lie_close_where_searches_ask(factory: str) -> None:
+    """Between lower bounds of 0.85 and 0.99 no effort is more than an eighth, or one step, beyond the one before."""
+    matrix, queries = data(Metric.COSINE, N, 600)
+    built = index.build(index.requested(factory), matrix, Metric.COSINE, workers=2)
+    target = Target(matrix, Metric.COSINE, N, None, Searcher(built))
+    least = thresholds(matrix, queries, Metric.COSINE, 10).astype(np.float32)
+    reached: dict[int, float] = {}
+    for knobs, share in recalls(target, queries, 10, least).items():
+        reached[knobs.effort] = max(share.low, reached.get(knobs.effort, 0.0))
+    efforts = [effort for effort, low in sorted(reached.items()) if 0.85 <= low <= 0.99]
+    assert len(efforts) > 5
+    for low, high in itertools.pairwise(efforts):
+        assert high <= max(low + 1, 1.14 * low)
+
+
 def test_what_no_setting_reaches_is_searched_exactly() -> None:
     """Sixteen bits for 32 random dimensions: no number of candidates gives 0.99, so only exact search does."""
     rng = np.random.default_rng(0)

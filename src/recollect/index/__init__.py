@@ -1,5 +1,6 @@
 """Vectors to rows: the only room that knows FAISS. Its currency is int64 rows and float32 matrices."""
 
+from recollect.index.judging import distortion, drifted, spectrum
 from recollect.index.planning import MEASURED_K, cheapest
 from recollect.index.questions import FEWEST_QUERIES, Questions, copy_kept, drawn, keep, kept, questions
 from recollect.index.recipe import (
@@ -19,7 +20,7 @@ from recollect.index.resuming import Saving, discard
 from recollect.index.search import Target, run_one, search, search_one
 from recollect.index.searcher import Searcher
 from recollect.index.snapshot import Provenance, Record, SnapshotUnusable, file_of, read, verify, write
-from recollect.index.training import build, distortion, drifted, extend, spectrum
+from recollect.index.training import build, extend
 from recollect.index.tuning import Tuned, measure
 
 __all__ = [

@@ -109,3 +109,17 @@ def innermost(index: Any) -> Any:
     while type(index).__name__ in ("IndexPreTransform", "IndexRefine", "IndexRefineFlat"):
         index = faiss.downcast_index(index.index if type(index).__name__ == "IndexPreTransform" else index.base_index)
     return index
+
+
+def transforms(index: Any) -> list[Any]:
+    """Return the transforms in front of the innermost index, in the order in which they are applied."""
+    faiss = load_faiss()
+    found: list[Any] = []
+    index = faiss.downcast_index(index)
+    while isinstance(index, (faiss.IndexPreTransform, faiss.IndexRefine)):
+        if isinstance(index, faiss.IndexRefine):
+            index = faiss.downcast_index(index.base_index)
+            continue
+        found += [faiss.downcast_VectorTransform(index.chain.at(place)) for place in range(index.chain.size())]
+        index = faiss.downcast_index(index.index)
+    return found

@@ -84,7 +84,7 @@ def advise(rows: int, dimension: int, metric: Metric, goal: Goal, *, spectrum: S
         metric: how they are compared. Every family serves all three; under the inner product, where norms differ,
             finer codes come first.
         goal: what to be best at, and within which memory.
-        spectrum: measured by `training.spectrum`; None to assume that of sentence embeddings.
+        spectrum: measured by `judging.spectrum`; None to assume that of sentence embeddings.
 
     Raises:
         InvalidInput: the goal is impossible: a recall beyond 1, or less memory than the smallest index takes; the
@@ -113,22 +113,32 @@ def _ranked(data: Data, goal: Goal) -> list[Recipe]:
     codes, others = families.codes(data, goal.memory), families.others(data)
     if goal.prefer == "memory":
         # Coarser codes come after finer ones: what they save in memory they cost in vectors read per query.
-        return [*codes, *sorted((*graphs, *others), key=lambda recipe: recipe.bytes_per_vector or 0.0)]
+        smallest_first = sorted((*graphs, *others), key=lambda recipe: recipe.bytes_per_vector or 0.0)
+        return [*_scan(data, goal, 2 * data.fine), *codes, *smallest_first]
     if goal.prefer == "throughput" or data.rows < GRAPH_ROWS:
         return [*codes, *graphs, *others]
     limit = GRAPH_BYTES if goal.memory is None else goal.memory
     near = [recipe for recipe in graphs if families.size(recipe, data.rows) <= limit]
     far = [recipe for recipe in graphs if recipe not in near]
     # Two graphs, then another kind: whoever tries the first few has tried different things.
-    return [*_scan(data, goal), *near[:2], *codes[:1], *near[2:], *codes[1:], *far, *others]
+    return [*_scan(data, goal, data.fine), *near[:2], *codes[:1], *near[2:], *codes[1:], *far, *others]
 
 
-def _scan(data: Data, goal: Goal) -> list[Recipe]:
-    """Return the codes in a single list, where scanning all is no slower than a graph at the recall wanted."""
+def _scan(data: Data, goal: Goal, per_code: int) -> list[Recipe]:
+    """Return the codes in a single list, where scanning all is no slower than the alternative at the recall wanted.
+
+    Args:
+        data: what is known of the vectors.
+        goal: without a preference for memory the alternative is a graph; with one, codes of which a part is scanned:
+            at recall 0.99 that is most of them.
+        per_code: dimensions.
+
+    """
     most = max((most for recall, most in _SCAN_BYTES.items() if goal.recall >= recall), default=0)
-    if data.dimension < families.NARROW or data.rows * math.ceil(data.dimension / data.fine) / 2 > most:
+    if data.dimension < families.NARROW or data.rows * math.ceil(data.dimension / per_code) / 2 > most:
         return []
-    return [families.product(data, data.fine, 1, "4-bit codes: at this recall no slower than a graph")]
+    alternative = "a part of them" if goal.prefer == "memory" else "a graph"
+    return [families.product(data, per_code, 1, f"4-bit codes: at this recall no slower than {alternative}")]
 
 
 def requested(factory: str) -> Recipe:

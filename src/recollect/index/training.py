@@ -12,26 +12,30 @@ import numpy as np
 import numpy.typing as npt
 
 from recollect.errors import IndexBuildFailed
-from recollect.index.faiss_library import ALLOWED_TYPES, innermost, load_faiss, metric_type, threads, type_names
+from recollect.index.faiss_library import (
+    ALLOWED_TYPES,
+    innermost,
+    load_faiss,
+    metric_type,
+    threads,
+    transforms,
+    type_names,
+)
+from recollect.index.judging import moments
 from recollect.index.recipe import Recipe
 from recollect.index.resuming import Saving, Scratch
-from recollect.types import FloatMatrix, Metric, Progress, Rows
+from recollect.index.sampling import BLOCK_ROWS, SEED, choose_rows, gather
+from recollect.types import FloatMatrix, Metric, Progress
 from recollect.vectors import StoredMatrix, to_float32
 
-BLOCK_ROWS = 16_384
 SAMPLE_BYTES = 1 << 30
 """Most memory that a training sample takes, as float32."""
 
-SPECTRUM_ROWS, NARROWEST, WIDEST = 20_000, 128, 2048
-"""The sample whose variance is analysed, and the dimensions for which it is: eigenvectors of 2,048 take 3 s."""
-
-_SEED = 20_240
 _SHARED_TRAINING_ROWS = 65_536
 _UNTOLD_TRAINING_ROWS = 65_536  # for what FAISS would train on all rows: a transform before storage that needs none
 _COMPONENT_ROWS = 65_536
 _PQ_ITERATIONS, _PQ_POINTS_PER_CENTROID = 12, 128
 _MANY_LISTS, _MANY_LISTS_ITERATIONS = 1024, 6
-_DISTORTION_ROWS = 4096
 
 
 def build(
@@ -139,7 +143,7 @@ def _prepare(
     wanted = min(recipe.training_rows or _UNTOLD_TRAINING_ROWS, len(matrix), SAMPLE_BYTES // (4 * matrix.shape[1]))
     if progress is not None:
         progress("train", 0, wanted)
-    sample = _gather(matrix, _chosen(range(len(matrix)), wanted))
+    sample = gather(matrix, choose_rows(range(len(matrix)), wanted))
     _set_effort(inner)
     # k-means over few points is thousands of parallel regions too short to share.
     with threads(workers if wanted > _SHARED_TRAINING_ROWS else 1), _faiss_errors(recipe.factory, matrix):
@@ -147,21 +151,6 @@ def _prepare(
         index.train(sample)
     if progress is not None:
         progress("train", wanted, wanted)
-
-
-def _chosen(rows: range, count: int) -> Rows:
-    """Choose *count* of *rows*, always the same, in file order for the sake of the disk."""
-    chosen = np.random.default_rng(_SEED).choice(len(rows), min(count, len(rows)), replace=False)
-    chosen.sort()
-    return rows.start + chosen
-
-
-def _gather(matrix: StoredMatrix, rows: Rows) -> FloatMatrix:
-    """Copy rows as float32, without a second copy of all of them on the way."""
-    gathered = np.empty((len(rows), matrix.shape[1]), dtype=np.float32)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        gathered[start : start + BLOCK_ROWS] = to_float32(matrix[rows[start : start + BLOCK_ROWS]])
-    return gathered
 
 
 def _set_effort(inner: Any) -> None:
@@ -186,20 +175,6 @@ def _set_effort(inner: Any) -> None:
         product.cp.niter, product.cp.max_points_per_centroid = _PQ_ITERATIONS, _PQ_POINTS_PER_CENTROID
 
 
-def _transforms(index: Any) -> list[Any]:
-    """Return the transforms in front of the innermost index, in the order in which they are applied."""
-    faiss = load_faiss()
-    found: list[Any] = []
-    index = faiss.downcast_index(index)
-    while isinstance(index, (faiss.IndexPreTransform, faiss.IndexRefine)):
-        if isinstance(index, faiss.IndexRefine):
-            index = faiss.downcast_index(index.base_index)
-            continue
-        found += [faiss.downcast_VectorTransform(index.chain.at(place)) for place in range(index.chain.size())]
-        index = faiss.downcast_index(index.index)
-    return found
-
-
 def _set_components(index: Any, sample: FloatMatrix, metric: Metric) -> None:
     """Give every PCA in front of the index its matrix, so that FAISS trains the rest only.
 
@@ -210,7 +185,7 @@ def _set_components(index: Any, sample: FloatMatrix, metric: Metric) -> None:
     behind PCA224,HNSW24,SQ8 the recall of centring was 0.4 points better on average of 5 builds, and cost 2% more.
     """
     faiss = load_faiss()
-    for transform in _transforms(index):
+    for transform in transforms(index):
         reduces = isinstance(transform, faiss.PCAMatrix) and transform.d_out <= transform.d_in
         if reduces and transform.eigen_power == 0:
             _set_matrix(transform, sample, centred=metric is Metric.L2)
@@ -221,10 +196,10 @@ def _set_components(index: Any, sample: FloatMatrix, metric: Metric) -> None:
 
 def _set_matrix(transform: Any, sample: FloatMatrix, *, centred: bool) -> None:
     faiss = load_faiss()
-    mean, moment = _moments(sample[:: max(1, len(sample) // _COMPONENT_ROWS)], centred=centred)
+    mean, moment = moments(sample[:: max(1, len(sample) // _COMPONENT_ROWS)], centred=centred)
     basis = np.linalg.eigh(moment)[1][:, ::-1][:, : transform.d_out].T
     if transform.random_rotation:  # PCAR: spreads the variance evenly over what the codes divide among them
-        random = np.random.default_rng(_SEED).standard_normal((transform.d_out, transform.d_out))
+        random = np.random.default_rng(SEED).standard_normal((transform.d_out, transform.d_out))
         basis = np.linalg.qr(random)[0] @ basis
     shift = -(basis @ mean) if centred else np.empty(0)
     faiss.copy_array_to_vector(np.ascontiguousarray(basis, dtype=np.float32).ravel(), transform.A)
@@ -232,37 +207,6 @@ def _set_matrix(transform: Any, sample: FloatMatrix, *, centred: bool) -> None:
     transform.have_bias = centred
     transform.is_trained = True
     transform.set_is_orthonormal()
-
-
-def _moments(sample: FloatMatrix, *, centred: bool) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the mean, (d,), zero unless *centred*, and the second moment about it, (d, d)."""
-    dimension = sample.shape[1]
-    mean = sample.mean(axis=0, dtype=np.float64) if centred else np.zeros(dimension)
-    moment = np.zeros((dimension, dimension))
-    for start in range(0, len(sample), BLOCK_ROWS):
-        block = (sample[start : start + BLOCK_ROWS] - mean).astype(np.float32)
-        moment += block.T @ block
-    return mean, moment / len(sample)
-
-
-def spectrum(matrix: StoredMatrix, metric: Metric) -> npt.NDArray[np.float64] | None:
-    """Return how much of the variance the first 1, 2, … d principal components keep, (d,), rising to 1.
-
-    Of the second moment under cosine and inner product, of the covariance under L2: what a PCA of that many dimensions
-    would keep (`_set_components`). Over at most `SPECTRUM_ROWS` rows.
-
-    Returns:
-        None where there is nothing to reduce, or not enough to tell: fewer than `NARROWEST` or more than `WIDEST`
-        dimensions, fewer than 4 rows per dimension, or no variance at all.
-
-    """
-    rows, dimension = matrix.shape
-    if not NARROWEST <= dimension <= WIDEST or rows < 4 * dimension:
-        return None
-    sample = _gather(matrix, _chosen(range(rows), SPECTRUM_ROWS))
-    values = np.linalg.eigvalsh(_moments(sample, centred=metric is Metric.L2)[1])[::-1].clip(min=0)
-    total = values.sum()
-    return np.asarray(np.cumsum(values) / total) if total > 0 else None
 
 
 # Filling
@@ -344,75 +288,6 @@ def _reserve(inner: Any, rows: int) -> None:
 
 
 # Judging
-
-
-def distortion(index: Any, matrix: StoredMatrix, rows: range) -> float | None:
-    """Return how far what the index stores is from the vectors: squared error relative to squared size, both means.
-
-    Over at most 4,096 of *rows*, which need not be in the index: the codes are made anew, and so new rows can be
-    judged before they are added. The size is that of the vectors under cosine and inner product, of their deviations
-    from their mean under L2. What a PCA leaves out counts as error. 0 for codes without loss, though their lists may
-    have become uneven.
-
-    Returns:
-        None where FAISS cannot give back what it stores (whitening, an ITQ), or there are no rows.
-
-    """
-    faiss = load_faiss()
-    if len(rows) == 0:
-        return None
-    sample = _gather(matrix, _chosen(rows, _DISTORTION_ROWS))
-    codec = innermost(index)
-    if hasattr(codec, "storage"):  # a graph
-        codec = faiss.downcast_index(codec.storage)
-    transforms = _transforms(index)
-    try:
-        with threads(1):
-            decoded = sample
-            for transform in transforms:
-                decoded = transform.apply(decoded)
-            decoded = _decoded(codec, decoded)
-            for transform in reversed(transforms):
-                decoded = transform.reverse_transform(decoded)
-    except RuntimeError:
-        return None
-    error = float(np.square(sample - decoded, dtype=np.float64).sum())
-    centre = sample.mean(axis=0, dtype=np.float64) if index.metric_type == faiss.METRIC_L2 else 0.0
-    size = float(np.square(sample - centre, dtype=np.float64).sum())
-    return error / size if size > 0 else float(error > 0)
-
-
-def _decoded(codec: Any, vectors: FloatMatrix) -> FloatMatrix:
-    """Return vectors as *codec* would give them back.
-
-    An IVF of fast-scan product codes is asked in parts: read from a file, its own `sa_decode` ends in a segmentation
-    fault (FAISS 1.15.1).
-    """
-    if type(codec).__name__ != "IndexIVFPQFastScan":
-        return np.asarray(codec.sa_decode(codec.sa_encode(vectors)), dtype=np.float32)
-    nearest = 0.0
-    if codec.by_residual:
-        _, lists = codec.quantizer.search(vectors, 1)
-        nearest = codec.quantizer.reconstruct_batch(lists[:, 0])
-    rest = np.ascontiguousarray(vectors - nearest, dtype=np.float32)
-    return np.asarray(codec.pq.decode(codec.pq.compute_codes(rest)) + nearest, dtype=np.float32)
-
-
-def drifted(trained: float, now: float) -> bool:
-    """Say whether new rows fit an index so much worse than those it was trained on that it should be trained again.
-
-    Measured with real questions at 384 dimensions (trained → now): other questions of the same kind 0.232 → 0.257
-    behind a PCA to 192 and 4-bit codes, 0.086 → 0.094 behind a PCA to 224 and 8 bits; abstracts of papers 0.232 → 0.33
-    and 0.086 → 0.15, uniform noise 0.57 and 0.42. Extended by the abstracts instead of trained again, the first one
-    found 0.866 of their ten nearest with 8 lists probed instead of 0.893. Codes without a reduction in front fit
-    everything about equally (0.107 → 0.114) and are seldom told to train again; they lose less, too (0.922 for 0.937).
-
-    Args:
-        trained: `distortion` of rows that it was trained on.
-        now: of a thousand or more rows that came later.
-
-    """
-    return now > 1.25 * trained + 0.01
 
 
 def _reason(error: Exception) -> str:

@@ -8,9 +8,10 @@ asked for.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,9 +28,13 @@ _CONFIDENCE = 3.0
 """Standard errors on each side. 2.576 would do for 99% of points picked blindly; the cheapest of those that reach a
 recall is, a little, the luckiest."""
 _IMAGINED = 0.5
-_STEPS = {10: (10, 15, 20, 30, 40, 60, 100, 200, 400), 100: (100, 150, 200, 300, 400, 800)}
+_STEPS = {10: (10, 12, 15, 20, 25, 30, 40, 60, 80, 100, 150, 200, 400), 100: (100, 150, 200, 300, 400, 800)}
 _LEAST, _ENOUGH = 0.5, 0.9985  # recalls below and beyond which no setting is sought
 _LEVELS = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)  # near which settings are sought more closely
+_DENSE = 0.85, 0.992
+"""Lower bounds between which neighbouring efforts differ by a factor of `_CLOSE` at most: who asks for a recall between
+two settings pays for the next one, in time nearly in proportion to the effort."""
+_CLOSE = {10: 1.13, 100: 1.3}
 _GAIN = 0.9  # part of the misses that may be left for more candidates to be worth a thought
 _LONGEST_WALK = {10: 1024, 100: 2048}  # efSearch beyond which a graph is no longer worth its while
 _NOISE = 1.05  # a time that is not longer than this many times another may be the shorter one
@@ -97,7 +102,9 @@ def recalls(
     least: npt.NDArray[np.float32],
     progress: Progress | None = None,
 ) -> dict[Knobs, Share]:
-    """Return the recall of every setting worth a thought: efforts by a factor of two, then halved towards the levels.
+    """Return the recall of every setting worth a thought.
+
+    Efforts by a factor of two, then halved towards the levels, then those that fill the gaps where searches ask.
 
     Args:
         target: without a mask, with an index.
@@ -128,15 +135,25 @@ def recalls(
             break
         effort = min(most, 2 * effort)
     for level in _LEVELS:
-        enough = [effort for effort in sorted(found) if look(effort) >= level]
-        short = [effort for effort in sorted(found) if not enough or effort < enough[0]]
-        if not enough or not short:
-            continue
-        low, high = short[-1], enough[0]
-        while high - low > max(1, low // 12):
-            middle = round(math.sqrt(low * high)) if low * high > (low + 1) ** 2 else low + 1
-            low, high = (low, middle) if look(middle) >= level else (middle, high)
+        _approach(level, look, found)
+    between = [effort for effort in sorted(found) if _DENSE[0] <= look(effort) <= _DENSE[1]]
+    for low, high in itertools.pairwise(between):
+        parts = math.ceil(math.log(high / low) / math.log(_CLOSE[k]))
+        for part in range(1, parts):
+            look(round(low * (high / low) ** (part / parts)))
     return {Knobs(effort, step): share for effort, steps in found.items() for step, share in steps.items()}
+
+
+def _approach(level: float, look: Callable[[int], float], found: Iterable[int]) -> None:
+    """Look at efforts between the last that falls short of a lower bound and the first that reaches it, ever nearer."""
+    enough = [effort for effort in sorted(found) if look(effort) >= level]
+    short = [effort for effort in sorted(found) if not enough or effort < enough[0]]
+    if not enough or not short:
+        return
+    low, high = short[-1], enough[0]
+    while high - low > max(1, low // 12):
+        middle = round(math.sqrt(low * high)) if low * high > (low + 1) ** 2 else low + 1
+        low, high = (low, middle) if look(middle) >= level else (middle, high)
 
 
 def _by_candidates(
