@@ -223,6 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after these, to go on later")
     parser.add_argument("--sample", type=int, default=SAMPLE, help=f"queries for the cross-encoder (default {SAMPLE})")
     parser.add_argument("--data", type=Path, help="folder that holds the text sets")
+    parser.add_argument("--note", help="put below the tables: what else the figures depend on")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where reranking.md and .json go")
     chosen = parser.parse_args(arguments)
     until = time.monotonic() + chosen.seconds
@@ -244,7 +245,7 @@ def main(arguments: list[str] | None = None) -> int:
     except DataMissing as missing:
         print(missing, file=sys.stderr)
         return 2
-    page.write(found, chosen.out)
+    page.write({"sets": found, "note": chosen.note}, chosen.out)
     return 0
 
 

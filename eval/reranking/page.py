@@ -19,7 +19,9 @@ def write(found: dict[str, Any], folder: Path) -> None:
 
 def text(found: dict[str, Any]) -> str:
     """Return the page."""
-    return "\n".join([*_head(), *_retrieval(found), *_rerankers(found), *_cost(found), *_verdict(found)]) + "\n"
+    sets, note = found["sets"], found["note"]
+    lines = [*_head(), *_retrieval(sets), *_rerankers(sets), *_cost(sets), *_verdict(sets)]
+    return "\n".join([*lines, *(["", f"<sub>{note}</sub>"] if note else [])]) + "\n"
 
 
 def _head() -> list[str]:

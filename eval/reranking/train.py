@@ -28,7 +28,7 @@ from text_sets import DataMissing, TextSet, load
 
 FOLDS, HELD_OUT = 4, 0
 SEED = 20261121
-STEPS, QUESTIONS, OTHERS = 500, 8, 3
+STEPS, QUESTIONS, OTHERS = 400, 8, 3
 RATE, WARMUP = 1e-4, 0.1
 LENGTH = 192
 """Tokens of question and paragraph together; nine of ten pairs fit."""
@@ -139,6 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
         training.seconds = before + time.monotonic() - started
         if training.done % 25 == 0:
             print(f"step {training.done}/{training.steps}, {training.seconds:.0f} s, loss {np.mean(losses[-25:]):.3f}")
+            training.save()
     training.save()
     if training.done == training.steps:
         training.model.save_pretrained(str(chosen.work / "model"))

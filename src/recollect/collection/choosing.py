@@ -40,7 +40,7 @@ def candidates(
 
     Args:
         session: of the commit that is searched.
-        target: what may be found, at least one row.
+        target: what may be found. With nothing to be found, a text is still refused where it would be otherwise.
         texts, queries: of each question; None where *wanted* needs none.
         wanted: how.
 
@@ -100,6 +100,8 @@ def _dense(
     target: Target, queries: FloatMatrix | None, depth: int, recall: float
 ) -> list[tuple[list[int], list[float]]]:
     assert queries is not None  # prepared for every mode that needs them
+    if not target.count:
+        return [([], [])] * len(queries)
     return index.search(target, queries, depth, recall)
 
 

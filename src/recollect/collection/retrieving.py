@@ -54,7 +54,7 @@ def retrieve_one(handle: Handle, asked: Asked, wanted: Wanted) -> list[Hit]:
                     Hit(Chunk(chunk_id, text, loads(metadata)), score, rank)
                     for (chunk_id, text, metadata, _), score, rank in zip(found, scores, count(1), strict=False)
                 ]
-                handle.scope.require_found(hits, handle.root.root)
+                handle.scope.require_found((hit.chunk for hit in hits), handle.root.root)
                 return hits
         except (CollectionError, ValueError):
             pass  # compacted away meanwhile, or damaged: the session below tells
@@ -95,9 +95,9 @@ def _retrieve(
         with session:
             if queries is None or begun is generation:
                 target = view.masks.at(wanted.tree, session)
-                found = candidates(session, target, asked.texts, queries, wanted) if target.count else []
+                found = candidates(session, target, asked.texts, queries, wanted)
                 break
         generation, queries = _prepared(handle, begun, asked.prepare)
     for some in found:
-        handle.scope.require_found((one.hit for one in some), handle.root.root)
-    return choose(found, target.matrix, asked.texts, queries, wanted) if found else [[] for _ in range(asked.number)]
+        handle.scope.require_found((one.hit.chunk for one in some), handle.root.root)
+    return choose(found, target.matrix, asked.texts, queries, wanted)

@@ -23,6 +23,8 @@ OPTIONS = ("mode", "fusion", "weight", "candidates", "reranker", "diversity", "d
 FUSED_DEPTH = 100
 """Rows of each list that are fused, at least: min-max scores depend on it, and 100 is what the figures are for."""
 
+_FUSION: Fusion = "convex"
+_WEIGHT = 0.5
 _PER_HIT = 5  # candidates per hit wanted, where something chooses among them
 
 
@@ -48,8 +50,8 @@ class Wanted:
     recall: float
     tree: Filter | None = None
     mode: Mode = "dense"
-    fusion: Fusion = "convex"
-    weight: float = 0.5
+    fusion: Fusion = _FUSION
+    weight: float = _WEIGHT
     candidates: int | None = None
     reranker: Reranker | None = None
     diversity: float | None = None
@@ -77,11 +79,6 @@ class Wanted:
         return max(self.k, min(self.k * _PER_HIT, MAX_K)) if chosen else self.k
 
     @property
-    def list_depth(self) -> int:
-        """How many rows of each list to retrieve."""
-        return max(self.depth, FUSED_DEPTH) if self.mode == "hybrid" else self.depth
-
-    @property
     def needs_vector(self) -> bool:
         """Say whether the query must have a vector."""
         return self.mode != "lexical" or self.diversity is not None
@@ -105,6 +102,7 @@ def to_wanted(k: Any, recall: Any, tree: Filter | None, options: Mapping[str, An
     _require_choice("mode", wanted.mode, MODES)
     _require_choice("fusion", wanted.fusion, FUSIONS)
     _require_share("weight", wanted.weight)
+    _require_use(wanted)
     if wanted.diversity is not None:
         _require_share("diversity", wanted.diversity)
     if not isinstance(wanted.distinct, bool):
@@ -136,11 +134,20 @@ def require_question(text: bool, vector: bool, wanted: Wanted, function: str, te
         raise InvalidInput(f"{function} takes {texts} or {vectors}=, one of the two")
     if wanted.needs_text and not text:
         needing = f"mode={wanted.mode!r}" if wanted.mode != "dense" else "a reranker"
-        raise InvalidInput(f"{needing} needs {texts}; pass it beside {vectors}=")
+        place = "beside" if wanted.needs_vector else "instead of"
+        raise InvalidInput(f"{needing} needs {texts}; pass it {place} {vectors}=")
     if text and vector and not wanted.needs_text:
         raise InvalidInput(f"{function} takes {texts} or {vectors}=, one of the two")
     if vector and not wanted.needs_vector:
         raise InvalidInput(f'mode="lexical" searches by words alone; leave {vectors}= out')
+
+
+def _require_use(wanted: Wanted) -> None:
+    """Refuse a fusion or a weight that nothing would use: an option without effect is a mistake in the call."""
+    if wanted.mode != "hybrid" and (wanted.fusion, wanted.weight) != (_FUSION, _WEIGHT):
+        raise InvalidInput(f'fusion and weight are for mode="hybrid", and mode is {wanted.mode!r}; leave them out')
+    if wanted.fusion != _FUSION and wanted.weight != _WEIGHT:
+        raise InvalidInput(f'weight is for fusion="convex", and fusion is {wanted.fusion!r}; leave it out')
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

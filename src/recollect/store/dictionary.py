@@ -7,7 +7,7 @@ look-up, patterns one by one. The answer is a table by code, which `columns` spr
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,13 +34,14 @@ _TEXT_OPERATORS = (Operator.LIKE, Operator.ILIKE, Operator.TEXT_MATCH, Operator.
 class Growing:
     """A one-dimensional array that grows at its end; a view taken before stays what it was."""
 
-    __slots__ = ("_array", "_length", "_pending", "append")
+    __slots__ = ("_array", "_length", "_pending", "append", "append_all")
 
     def __init__(self, dtype: type[np.int32 | np.float64]) -> None:
         self._array: npt.NDArray[Any] = np.empty(16, dtype=dtype)
         self._length = 0
         self._pending: list[float] = []  # writing one value into an array costs ten times what a list asks
         self.append = self._pending.append
+        self.append_all = self._pending.extend
 
     def __len__(self) -> int:
         return self._length + len(self._pending)
@@ -48,14 +49,18 @@ class Growing:
     @property
     def view(self) -> npt.NDArray[Any]:
         """What is there now."""
-        if self._pending:
-            self.extend(())
+        self.settle()
         return self._array[: self._length]
 
     @property
     def nbytes(self) -> int:
         """Bytes taken, spare room included."""
         return self._array.nbytes
+
+    def settle(self) -> None:
+        """Move what `append` left pending into the array."""
+        if self._pending:
+            self.extend(())
 
     def extend(self, values: Sequence[float] | npt.NDArray[Any]) -> None:
         """Append *values*."""
@@ -108,7 +113,16 @@ class Dictionary:
 
     def encode(self, values: Iterable[Any]) -> list[int]:
         """Return the code of each JSON value; a new one gets the next."""
-        return [self._encode(value) for value in values]
+        codes = [self._encode(value) for value in values]
+        self._settle()
+        return codes
+
+    def _settle(self) -> None:
+        """Move what is pending into the arrays: as Python objects it takes five times the room."""
+        for array in (self._string_codes, self._floats, self._float_codes, self._owners, self._element_codes):
+            array.settle()
+        if self._elements is not None:
+            self._elements._settle()
 
     def _encode(self, value: Any) -> int:
         key = to_key(value)
@@ -121,7 +135,7 @@ class Dictionary:
             self._repeats = True
         else:
             self._codes[key] = code
-            self.nbytes += _ENTRY + (24 if number else sys.getsizeof(key))
+            self.nbytes += _ENTRY + _size_of(key)
         if number:
             self._floats.append(value)
             self._float_codes.append(code)
@@ -142,9 +156,9 @@ class Dictionary:
         if isinstance(value, list) and self._elements is not None:
             self._list_codes.append(code)
             before = self._elements.nbytes
-            found = self._elements.encode(value)
-            self._element_codes.extend(found)
-            self._owners.extend([code] * len(found))
+            found = [self._elements._encode(element) for element in value]
+            self._element_codes.append_all(found)
+            self._owners.append_all([code] * len(found))
             self.nbytes += 70 + 8 * len(found) + self._elements.nbytes - before
 
     def table(self, condition: Condition, among: Codes | None = None) -> Bools:
@@ -175,38 +189,35 @@ class Dictionary:
         """Mark what satisfies the condition itself, not by an element; what equals it, for a negation."""
         asked = condition.operator
         if asked in _EQUALITIES:
-            self._mark_equal(equal_keys(condition), table)
+            self._mark_equal(equal_keys(condition), table, among)
         elif asked in _TEXT_OPERATORS:
-            self._mark_strings(text_test(condition), table, among)
+            self._mark_each(self._strings, self._string_codes.view, text_test(condition), table, among)
         elif isinstance(condition.value[0] if asked is Operator.BETWEEN else condition.value, str):
-            self._mark_strings(order_test(condition), table, among)
-        elif asked is Operator.BETWEEN:
-            low, high = condition.value
-            floats = self._floats.view
-            hits = _compare(Operator.GTE, floats, low) & _compare(Operator.LTE, floats, high)
-            _mark(table, self._float_codes.view, hits)
-            _mark(table, self._large_codes.view, [low <= value <= high for value in self._large])
+            self._mark_each(self._strings, self._string_codes.view, order_test(condition), table, among)
         else:
-            _mark(table, self._float_codes.view, _compare(asked, self._floats.view, condition.value))
-            compare = ORDER[asked]
-            _mark(table, self._large_codes.view, [compare(value, condition.value) for value in self._large])
+            self._mark_floats(lambda floats: _in_order(condition, floats), table, among)
+            self._mark_each(self._large, self._large_codes.view, order_test(condition), table, among)
 
-    def _mark_equal(self, wanted: frozenset[Any], table: Bools) -> None:
-        for key in wanted:
-            code = self._codes.get(key)
-            if code is not None:
-                table[code] = True
+    def _mark_equal(self, wanted: frozenset[Any], table: Bools, among: Codes | None) -> None:
+        table[[code for code in map(self._codes.get, wanted) if code is not None]] = True
         if self._repeats:
             numbers = [_nearest(key) for key in wanted if type(key) in (int, float) and _nearest(key) == key]
-            _mark(table, self._float_codes.view, np.isin(self._floats.view, numbers))
+            self._mark_floats(lambda floats: np.isin(floats, numbers), table, among)
 
-    def _mark_strings(self, test: Any, table: Bools, among: Codes | None) -> None:
-        codes = self._string_codes.view
-        if among is None:
-            _mark(table, codes, list(map(test, self._strings)))
-            return
-        for place in _find(codes, among).tolist():
-            table[codes[place]] = test(self._strings[place])
+    def _mark_floats(self, test: Callable[[npt.NDArray[np.float64]], Bools], table: Bools, among: Codes | None) -> None:
+        codes, floats = self._float_codes.view, self._floats.view
+        if among is not None:
+            places = _find(codes, among)
+            codes, floats = codes[places], floats[places]
+        _mark(table, codes, test(floats))
+
+    def _mark_each(
+        self, values: list[Any], codes: Codes, test: Callable[[Any], bool], table: Bools, among: Codes | None
+    ) -> None:
+        if among is not None:
+            places = _find(codes, among)
+            codes, values = codes[places], [values[place] for place in places.tolist()]
+        _mark(table, codes, list(map(test, values)))
 
     def _mark_lists(self, condition: Condition, table: Bools, among: Codes | None) -> None:
         if self._elements is None or not len(self._owners):
@@ -218,12 +229,12 @@ class Dictionary:
 
     def _mark_containing(self, condition: Condition, table: Bools, among: Codes | None) -> None:
         if condition.operator is Operator.CONTAINS and isinstance(condition.value, str):
-            self._mark_strings(text_test(condition), table, among)
+            self._mark_each(self._strings, self._string_codes.view, text_test(condition), table, among)
         assert self._elements is not None
         wanted = equal_keys(condition)
         owners, elements = self._pairs(among)
         hits = np.zeros(len(self._elements), dtype=np.bool_)
-        self._elements._mark_equal(wanted, hits)
+        self._elements._mark_equal(wanted, hits, None)
         found = hits[elements]
         if condition.operator is not Operator.ALL:
             table[owners[found]] = True
@@ -247,6 +258,12 @@ class Dictionary:
         return owners[places], elements[places]
 
 
+def _size_of(key: Any) -> int:
+    """Return about how many bytes a key takes, its parts included."""
+    parts = sum(map(_size_of, key)) if isinstance(key, (tuple, frozenset)) else 0
+    return sys.getsizeof(key) + parts
+
+
 def _find(codes: Codes, among: Codes) -> npt.NDArray[np.intp]:
     """Return the places in *codes*, which are sorted, that hold one of *among*."""
     places = np.searchsorted(codes, among)
@@ -268,6 +285,13 @@ def _nearest(number: float) -> float:
         return float(number)
     except OverflowError:
         return np.inf if number > 0 else -np.inf
+
+
+def _in_order(condition: Condition, floats: npt.NDArray[np.float64]) -> Bools:
+    if condition.operator is not Operator.BETWEEN:
+        return _compare(condition.operator, floats, condition.value)
+    low, high = condition.value
+    return _compare(Operator.GTE, floats, low) & _compare(Operator.LTE, floats, high)
 
 
 def _compare(asked: Operator, floats: npt.NDArray[np.float64], wanted: float) -> Bools:

@@ -201,7 +201,7 @@ class _Reading:
         asked: dict[str, str] = {}
         tokens: Any = self._tokenizer(data, apsw.FTS5_TOKENIZE_QUERY, None)
         for start, end, token, *_ in tokens:
-            if "\0" not in token:  # a trigram over a NUL, which ends an FTS5 query
+            if b"\0" not in data[start:end]:  # a trigram over a NUL, which ends an FTS5 query
                 asked.setdefault(token, apsw.fts5.quote_name(data[start:end].decode(errors="replace"), '"'))
         found = [Word(token, quoted, self._chunks(quoted)) for token, quoted in asked.items()]
         return sorted((word for word in found if word.chunks), key=lambda word: word.chunks)[:MAX_WORDS]
@@ -243,7 +243,8 @@ class _Reading:
         keep = _PROMISING * wanted
         if len(positive) <= keep:
             return None
-        return (sums >= np.partition(positive, -keep)[-keep]).tobytes()
+        least = float(np.partition(positive, -keep)[-keep])
+        return (sums >= least).tobytes()
 
     def _holding(self, word: Word) -> npt.NDArray[np.int64]:
         # One string of digits, every row as wide as the next, is read by numpy in a third of the time that rows take

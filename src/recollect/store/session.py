@@ -14,6 +14,8 @@ import orjson
 from typing_extensions import Self
 
 from recollect.errors import CollectionClosed
+from recollect.filters.matching import MISSING
+from recollect.filters.matching import lookup as lookup_path
 from recollect.layout import sync_file
 from recollect.store import lexical
 from recollect.store.recent import Payload, RecentChunks
@@ -228,10 +230,16 @@ class Session:
         None where a chunk has no such field; a row that holds no chunk is left out. A path leads through objects only.
         """
         # As a path of quoted keys it is data: SQLite reads the escapes of JSON in it, and finds `$`, `.`, `[` and `"`.
-        at = "$" + "".join(f".{orjson.dumps(step).decode()}" for step in path)
-        sql = "SELECT row, metadata -> ? FROM chunks WHERE row >= ? AND row < ? ORDER BY row"
+        # But to SQLite a key ends at a NUL: "tenant\0x" would be "tenant". What may hold one is looked up in Python.
+        nul = any("\0" in step for step in path)
+        at = None if nul else "$" + "".join(f".{orjson.dumps(step).decode()}" for step in path)
+        sql = (
+            "SELECT row, CASE WHEN metadata GLOB '*\\u0000*' THEN CAST(metadata AS BLOB) ELSE metadata -> ? END "
+            "FROM chunks WHERE row >= ? AND row < ? ORDER BY row"
+        )
         try:
-            yield from self._cursor.execute(sql, (at, first, last))
+            for row, found in self._cursor.execute(sql, (at, first, last)):
+                yield row, _text_at(found, path) if isinstance(found, bytes) else found
         except apsw.SQLError as error:
             raise apsw.CorruptError(f"the metadata of a chunk cannot be read: {error}") from error
 
@@ -353,6 +361,11 @@ def lookup(reading: apsw.Connection | apsw.Cursor, ids: Sequence[str]) -> dict[s
         for record in reading.execute(sql, values):
             found[record[1]] = StoredChunk._make(record)
     return found
+
+
+def _text_at(metadata: bytes, path: Sequence[str]) -> str | None:
+    value = lookup_path(orjson.loads(metadata), tuple(path))
+    return None if value is MISSING else orjson.dumps(value).decode()
 
 
 def _parts(values: Sequence[int] | Sequence[str]) -> Iterable[Sequence[int] | Sequence[str]]:

@@ -1,0 +1,253 @@
+"""Lexical search: how good it is, how quick at a million chunks, and what it costs to add.
+
+    python eval/bench/lexical.py --work DIR     # some ten minutes on two cores; writes eval/results/lexical.*
+    python eval/bench/lexical.py --quick        # few queries, 20,000 chunks, only printed
+
+Quality: SciFact and SQuAD-dev, nDCG@10 over all queries, alone and fused with the dense vectors that lie beside the
+texts. Latency: a database of mixed real sentences and questions, kept in DIR and built if it is not there. Beside it,
+on the same data, plain FTS5 (every word, its own BM25), and tantivy where it is installed.
+
+The data is no part of the repository: eval/README.md. Exit 0 measured, 2 could not measure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import itertools
+import math
+import random
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import numpy as np
+import orjson
+from lexical_page import write
+from measuring import DataMissing, Figures, machine
+
+from recollect.layout import Generation, Lexical
+from recollect.ranking.fusion import Ranked, convex
+from recollect.store import NewChunk, Store
+
+ROOT = Path(__file__).resolve().parents[2]
+SETS = ("scifact", "squad-dev")
+DEPTH = 100
+BATCH = 1000
+MASKS = (0.5, 0.1, 0.01, 0.001)
+_DIMENSION = 4  # the vectors are beside the point
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """Read a file of JSON lines."""
+    if not path.is_file():
+        raise DataMissing(f"{path} is missing (eval/README.md)")
+    with gzip.open(path) as lines:
+        return [orjson.loads(line) for line in lines]
+
+
+def ndcg(rows: Sequence[int], relevant: dict[int, int]) -> float:
+    """nDCG@10 as trec_eval has it: gain / log2(rank + 1), over that of the best order."""
+    gains = [relevant.get(row, 0) for row in rows[:10]]
+    best = sorted(relevant.values(), reverse=True)[:10]
+    total, ideal = (sum(gain / math.log2(rank + 2) for rank, gain in enumerate(part)) for part in (gains, best))
+    return total / ideal
+
+
+def new_store(directory: Path, words: Lexical) -> Store:
+    """Make an empty store."""
+    directory.mkdir(parents=True)
+    Store.create(Generation(directory), words)
+    return Store(Generation(directory), _DIMENSION, read_only=False)
+
+
+def put(store: Store, texts: Iterator[str]) -> list[float]:
+    """Store texts in commits of 1,000; return the seconds of each."""
+    seconds, row = [], 0
+    while batch := list(itertools.islice(texts, BATCH)):
+        chunks = [NewChunk(f"r{row + number:08d}", text, "{}") for number, text in enumerate(batch)]
+        started = time.perf_counter()
+        store.put(chunks, np.zeros((len(chunks), _DIMENSION), np.float32), [])
+        seconds.append(time.perf_counter() - started)
+        row += len(chunks)
+    return seconds
+
+
+def quality(data: Path, directory: Path, limit: int | None) -> list[Figures]:
+    """Measure nDCG@10 of both text sets: dense, lexical, fused."""
+    return [_quality(data / name, directory / name, limit) for name in SETS]
+
+
+def _quality(folder: Path, directory: Path, limit: int | None) -> Figures:
+    corpus, queries = records(folder / "corpus.jsonl.gz"), records(folder / "queries.jsonl.gz")[:limit]
+    texts = [f"{one['title']}. {one['text']}" if folder.name == "scifact" else one["text"] for one in corpus]
+    places = {one["id"]: row for row, one in enumerate(corpus)}
+    qrels: dict[str, dict[int, int]] = {}
+    for line in (folder / "qrels.tsv").read_text().splitlines()[1:]:
+        query, chunk, gain = line.split("\t")
+        qrels.setdefault(query, {})[places[chunk]] = int(gain)
+    passages = np.load(folder / "corpus_emb.f16.npy").astype(np.float32)
+    questions = np.load(folder / "queries_emb.f16.npy").astype(np.float32)
+    store, measured = new_store(directory, "porter"), []
+    put(store, iter(texts))
+    for query, vector in zip(queries, questions, strict=False):
+        scores = (passages @ vector).astype(np.float64)
+        near = np.argsort(-scores, kind="stable")[:DEPTH]
+        with store.session() as session:
+            rows, lexical = session.match(query["text"], count=DEPTH)
+        fused = convex(Ranked(near, scores[near]), Ranked(rows, lexical)).rows
+        relevant = qrels[query["id"]]
+        measured.append([ndcg(ranked.tolist(), relevant) for ranked in (near, rows, fused)])
+    store.close()
+    dense, words, both = np.mean(measured, axis=0).round(4).tolist()
+    return {"set": folder.name, "queries": len(measured), "dense": dense, "lexical": words, "convex": both}
+
+
+class Mixture:
+    """Chunks of 300 to 900 characters: whole sentences of SciFact and SQuAD, or whole questions of realq, by turns."""
+
+    def __init__(self, data: Path) -> None:
+        self._pools: list[list[str]] = [[], [one["text"] for one in records(data / "realq" / "texts.jsonl.gz")]]
+        for name in ("squad-dev", "scifact"):
+            for one in records(data / name / "corpus.jsonl.gz"):
+                self._pools[0] += [part for part in re.split(r"(?<=[.?!])\s+", one["text"]) if part]
+        self._questions = [
+            [one["text"] for one in records(data / name / "queries.jsonl.gz")] for name in ("realq", "squad-dev")
+        ]
+
+    def texts(self, count: int) -> Iterator[str]:
+        """Yield *count* texts, the same ones every time."""
+        draw = random.Random(0)
+        for number in range(count):
+            pool, parts, length, least = self._pools[number % 2], list[str](), 0, draw.randint(300, 900)
+            while length < least:
+                parts.append(pool[draw.randrange(len(pool))])
+                length += len(parts[-1]) + 1
+            yield " ".join(parts)
+
+    def questions(self, count: int) -> list[str]:
+        """Return natural questions, half of them search queries, half about SQuAD's paragraphs."""
+        draw = random.Random(1)
+        return [text for pool in self._questions for text in draw.sample(pool, count // 2)]
+
+
+def ingestion(mixture: Mixture, directory: Path, rows: int, rounds: int) -> list[Figures]:
+    """Measure durable puts of ready vectors with each tokenizer, in turns; medians."""
+    texts = list(mixture.texts(rows))
+    seconds: dict[Lexical, list[list[float]]] = {}
+    size: dict[Lexical, int] = {}
+    for turn in range(rounds):
+        for words in ("none", "porter", "unicode61", "trigram"):
+            place = directory / f"{words}-{turn}"
+            store = new_store(place, words)
+            seconds.setdefault(words, []).append(put(store, iter(texts)))
+            store.close()
+            size[words] = Generation(place).database.stat().st_size
+    return [
+        {
+            "lexical": words,
+            "rows_per_second": round(rows / float(np.median([sum(turn) for turn in turns]))),
+            "commit_ms_p50": round(float(np.median(turns)) * 1e3, 1),
+            "commit_ms_max": round(float(np.max(turns)) * 1e3, 1),
+            "bytes_per_row": round(size[words] / rows),
+        }
+        for words, turns in seconds.items()
+    ]
+
+
+def timed(name: str, questions: Sequence[str], search: Callable[[str], object]) -> Figures:
+    """Time one search per question, after a tenth of them to warm up."""
+    for question in questions[::10]:
+        search(question)
+    durations = []
+    for question in questions:
+        started = time.perf_counter()
+        search(question)
+        durations.append(time.perf_counter() - started)
+    p50, p95, most = (round(float(np.quantile(durations, share)) * 1e3, 2) for share in (0.5, 0.95, 1))
+    return {"way": name, "questions": len(questions), "p50_ms": p50, "p95_ms": p95, "max_ms": most}
+
+
+def latency(mixture: Mixture, work: Path, rows: int, count: int) -> list[Figures]:
+    """Time natural questions over *rows* chunks, built in *work* unless they are there."""
+    place = work / f"lexical-{rows}"
+    if not Generation(place).database.exists():
+        store = new_store(place, "porter")
+        put(store, mixture.texts(rows))
+        store.close()
+    store = Store(Generation(place), _DIMENSION, read_only=True)
+    questions = mixture.questions(count)
+
+    def ours(question: str, wanted: int = 10, allowed: Any = None) -> None:
+        with store.session() as session:
+            session.match(question, count=wanted, allowed=allowed)
+
+    found = [
+        timed("Recollect, first sight of each question", questions, ours),
+        timed("Recollect, 10 hits", questions, ours),
+        timed("Recollect, 100 hits", questions, lambda question: ours(question, 100)),
+    ]
+    for share in MASKS:
+        drawn = np.random.default_rng(0).random(store.state.rows) < share
+        bits = np.packbits(drawn, bitorder="little")
+        found.append(timed(f"Recollect, 10 hits, {share:.1%} allowed", questions, lambda q, b=bits: ours(q, 10, b)))
+    store.close()
+    return [*found, _plain(place, questions[:: max(1, count // 40)]), *_tantivy(mixture, work, rows, questions)]
+
+
+def _plain(place: Path, questions: Sequence[str]) -> Figures:
+    connection = apsw.Connection(str(Generation(place).database), flags=apsw.SQLITE_OPEN_READONLY)
+    connection.pragma("mmap_size", 1 << 31)
+    sql = "SELECT rowid FROM lexical WHERE lexical MATCH ? ORDER BY bm25(lexical), rowid LIMIT 10"
+
+    def search(question: str) -> None:
+        words = re.findall(r"\w+", question)
+        connection.execute(sql, (" OR ".join(f'"{word}"' for word in words),)).fetchall()
+
+    return timed("FTS5 alone, every word", questions, search)
+
+
+def _tantivy(mixture: Mixture, work: Path, rows: int, questions: Sequence[str]) -> list[Figures]:
+    try:
+        import tantivy_engine  # beside this file; it imports tantivy, which is no dependency
+    except ImportError:
+        return []
+    search = tantivy_engine.opened(work / f"tantivy-{rows}", lambda: mixture.texts(rows))
+    return [timed("tantivy, every word, 10 hits", questions, search)]
+
+
+def main() -> int:
+    """Measure, print, and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the three sets")
+    parser.add_argument("--work", type=Path, help="where the large database is kept; default: a temporary directory")
+    parser.add_argument("--only", default="quality,ingestion,latency", help="parts; the others' figures stay")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, help="folder of lexical.md and lexical.json")
+    args = parser.parse_args()
+    out = args.out or (None if args.quick else ROOT / "eval" / "results")
+    rows, small, count, rounds = (20_000, 4000, 20, 1) if args.quick else (1_000_000, 50_000, 400, 3)
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        try:
+            mixture = Mixture(args.data)
+            parts: dict[str, Callable[[], list[Figures]]] = {
+                "quality": lambda: quality(args.data, directory, 50 if args.quick else None),
+                "ingestion": lambda: ingestion(mixture, directory, small, rounds),
+                "latency": lambda: latency(mixture, args.work or directory, rows, count),
+            }
+            figures = {name: parts[name]() for name in args.only.split(",")}
+        except DataMissing as error:
+            print(error, file=sys.stderr)
+            return 2
+    write({"machine": machine(), "rows": {"ingestion": small, "latency": rows}, **figures}, out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
