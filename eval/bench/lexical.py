@@ -21,7 +21,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,34 +78,50 @@ def put(store: Store, texts: Iterator[str]) -> list[float]:
     return seconds
 
 
-def quality(data: Path, directory: Path, limit: int | None) -> list[Figures]:
-    """Measure nDCG@10 of both text sets: dense, lexical, fused."""
-    return [_quality(data / name, directory / name, limit) for name in SETS]
+def quality(data: Path, work: Path, limit: int | None) -> list[Figures]:
+    """Measure nDCG@10 of both text sets: dense, lexical, fused. What is measured is kept in *work*, set by set."""
+    return [_kept(work / f"quality-{name}.json", Judged(data / name, work), limit) for name in SETS]
 
 
-def _quality(folder: Path, directory: Path, limit: int | None) -> Figures:
-    corpus, queries = records(folder / "corpus.jsonl.gz"), records(folder / "queries.jsonl.gz")[:limit]
-    texts = [f"{one['title']}. {one['text']}" if folder.name == "scifact" else one["text"] for one in corpus]
-    places = {one["id"]: row for row, one in enumerate(corpus)}
-    qrels: dict[str, dict[int, int]] = {}
-    for line in (folder / "qrels.tsv").read_text().splitlines()[1:]:
-        query, chunk, gain = line.split("\t")
-        qrels.setdefault(query, {})[places[chunk]] = int(gain)
-    passages = np.load(folder / "corpus_emb.f16.npy").astype(np.float32)
-    questions = np.load(folder / "queries_emb.f16.npy").astype(np.float32)
-    store, measured = new_store(directory, "porter"), []
-    put(store, iter(texts))
-    for query, vector in zip(queries, questions, strict=False):
-        scores = (passages @ vector).astype(np.float64)
-        near = np.argsort(-scores, kind="stable")[:DEPTH]
-        with store.session() as session:
-            rows, lexical = session.match(query["text"], count=DEPTH)
-        fused = convex(Ranked(near, scores[near]), Ranked(rows, lexical)).rows
-        relevant = qrels[query["id"]]
-        measured.append([ndcg(ranked.tolist(), relevant) for ranked in (near, rows, fused)])
-    store.close()
+def _kept(path: Path, judged: Judged, limit: int | None) -> Figures:
+    """Measure block by block, going on where a run that was cut short was."""
+    measured: list[list[float]] = orjson.loads(path.read_bytes()) if path.exists() else []
+    while block := judged.queries[:limit][len(measured) : len(measured) + BATCH]:
+        measured += judged.measure(block, len(measured))
+        path.write_bytes(orjson.dumps(measured))
     dense, words, both = np.mean(measured, axis=0).round(4).tolist()
-    return {"set": folder.name, "queries": len(measured), "dense": dense, "lexical": words, "convex": both}
+    return {"set": judged.name, "queries": len(measured), "dense": dense, "lexical": words, "convex": both}
+
+
+class Judged:
+    """A set of texts and questions with judgements, its texts in a store of their own."""
+
+    def __init__(self, folder: Path, work: Path) -> None:
+        self.name = folder.name
+        corpus, self.queries = records(folder / "corpus.jsonl.gz"), records(folder / "queries.jsonl.gz")
+        texts = [f"{one['title']}. {one['text']}" if self.name == "scifact" else one["text"] for one in corpus]
+        places = {one["id"]: row for row, one in enumerate(corpus)}
+        self._qrels: dict[str, dict[int, int]] = {}
+        for line in (folder / "qrels.tsv").read_text().splitlines()[1:]:
+            query, chunk, gain = line.split("\t")
+            self._qrels.setdefault(query, {})[places[chunk]] = int(gain)
+        self._passages = np.load(folder / "corpus_emb.f16.npy").astype(np.float32)
+        self._questions = np.load(folder / "queries_emb.f16.npy").astype(np.float32)
+        self._store = new_store(Path(tempfile.mkdtemp(dir=work)) / self.name, "porter")
+        put(self._store, iter(texts))
+
+    def measure(self, queries: Sequence[dict[str, Any]], first: int) -> list[list[float]]:
+        """Return nDCG@10 per query, dense, lexical and fused; *first* is the number of the first query."""
+        measured = []
+        for number, query in enumerate(queries, start=first):
+            scores = (self._passages @ self._questions[number]).astype(np.float64)
+            near = np.argsort(-scores, kind="stable")[:DEPTH]
+            with self._store.session() as session:
+                rows, lexical = session.match(query["text"], count=DEPTH)
+            fused = convex(Ranked(near, scores[near]), Ranked(rows, lexical)).rows
+            relevant = self._qrels[query["id"]]
+            measured.append([ndcg(ranked.tolist(), relevant) for ranked in (near, rows, fused)])
+        return measured
 
 
 class Mixture:
@@ -160,17 +176,24 @@ def ingestion(mixture: Mixture, directory: Path, rows: int, rounds: int) -> list
     ]
 
 
-def timed(name: str, questions: Sequence[str], search: Callable[[str], object]) -> Figures:
-    """Time one search per question, after a tenth of them to warm up."""
-    for question in questions[::10]:
-        search(question)
-    durations = []
-    for question in questions:
-        started = time.perf_counter()
-        search(question)
-        durations.append(time.perf_counter() - started)
+def race(questions: Sequence[str], ways: Mapping[str, Callable[[str], object]]) -> list[Figures]:
+    """Time one search per question and way. The ways take turns, twenty questions each: the machine's mood changes."""
+    durations: dict[str, list[float]] = {name: [] for name in ways}
+    for start in range(0, len(questions), 20):
+        for name, search in ways.items():
+            durations[name] += [_seconds(search, question) for question in questions[start : start + 20]]
+    return [_figures(name, found) for name, found in durations.items()]
+
+
+def _seconds(search: Callable[[str], object], question: str) -> float:
+    started = time.perf_counter()
+    search(question)
+    return time.perf_counter() - started
+
+
+def _figures(name: str, durations: Sequence[float]) -> Figures:
     p50, p95, most = (round(float(np.quantile(durations, share)) * 1e3, 2) for share in (0.5, 0.95, 1))
-    return {"way": name, "questions": len(questions), "p50_ms": p50, "p95_ms": p95, "max_ms": most}
+    return {"way": name, "questions": len(durations), "p50_ms": p50, "p95_ms": p95, "max_ms": most}
 
 
 def latency(mixture: Mixture, work: Path, rows: int, count: int) -> list[Figures]:
@@ -187,45 +210,50 @@ def latency(mixture: Mixture, work: Path, rows: int, count: int) -> list[Figures
         with store.session() as session:
             session.match(question, count=wanted, allowed=allowed)
 
-    found = [
-        timed("Recollect, first sight of each question", questions, ours),
-        timed("Recollect, 10 hits", questions, ours),
-        timed("Recollect, 100 hits", questions, lambda question: ours(question, 100)),
-    ]
+    ways: dict[str, Callable[[str], object]] = {"Recollect, 10 hits": ours, **_tantivy(mixture, work, rows)}
+    ways["Recollect, 100 hits"] = lambda question: ours(question, 100)
     for share in MASKS:
         drawn = np.random.default_rng(0).random(store.state.rows) < share
         bits = np.packbits(drawn, bitorder="little")
-        found.append(timed(f"Recollect, 10 hits, {share:.1%} allowed", questions, lambda q, b=bits: ours(q, 10, b)))
+        ways[f"Recollect, 10 hits, {share:.1%} allowed"] = lambda question, bits=bits: ours(question, 10, bits)
+    found = race(questions, {"Recollect, first sight of each question": ours})
+    found += race(questions, ways)
+    found += race(questions[:: max(1, count // 40)], {"FTS5 alone, every word": _plain(place)})
     store.close()
-    return [*found, _plain(place, questions[:: max(1, count // 40)]), *_tantivy(mixture, work, rows, questions)]
+    return found
 
 
-def _plain(place: Path, questions: Sequence[str]) -> Figures:
+def _plain(place: Path) -> Callable[[str], object]:
     connection = apsw.Connection(str(Generation(place).database), flags=apsw.SQLITE_OPEN_READONLY)
     connection.pragma("mmap_size", 1 << 31)
     sql = "SELECT rowid FROM lexical WHERE lexical MATCH ? ORDER BY bm25(lexical), rowid LIMIT 10"
 
-    def search(question: str) -> None:
+    def search(question: str) -> object:
         words = re.findall(r"\w+", question)
-        connection.execute(sql, (" OR ".join(f'"{word}"' for word in words),)).fetchall()
+        return connection.execute(sql, (" OR ".join(f'"{word}"' for word in words),)).fetchall()
 
-    return timed("FTS5 alone, every word", questions, search)
+    return search
 
 
-def _tantivy(mixture: Mixture, work: Path, rows: int, questions: Sequence[str]) -> list[Figures]:
+def _tantivy(mixture: Mixture, work: Path, rows: int) -> dict[str, Callable[[str], object]]:
     try:
         import tantivy_engine  # beside this file; it imports tantivy, which is no dependency
     except ImportError:
-        return []
-    search = tantivy_engine.opened(work / f"tantivy-{rows}", lambda: mixture.texts(rows))
-    return [timed("tantivy, every word, 10 hits", questions, search)]
+        return {}
+    return {
+        "tantivy, every word, 10 hits": tantivy_engine.opened(work / f"tantivy-{rows}", lambda: mixture.texts(rows))
+    }
 
 
 def main() -> int:
     """Measure, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the three sets")
-    parser.add_argument("--work", type=Path, help="where the large database is kept; default: a temporary directory")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="keeps the large database and finished blocks, to go on from; default: a temporary directory",
+    )
     parser.add_argument("--only", default="quality,ingestion,latency", help="parts; the others' figures stay")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, help="folder of lexical.md and lexical.json")
@@ -237,7 +265,7 @@ def main() -> int:
         try:
             mixture = Mixture(args.data)
             parts: dict[str, Callable[[], list[Figures]]] = {
-                "quality": lambda: quality(args.data, directory, 50 if args.quick else None),
+                "quality": lambda: quality(args.data, args.work or directory, 50 if args.quick else None),
                 "ingestion": lambda: ingestion(mixture, directory, small, rounds),
                 "latency": lambda: latency(mixture, args.work or directory, rows, count),
             }

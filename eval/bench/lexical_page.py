@@ -9,8 +9,8 @@ from measuring import Figures
 
 _PARTS = {
     "quality": (
-        "## Quality\n\nnDCG@10 over the queries of each set. Convex: 0.5/0.5 of min-max scores over each list's top 100. "
-        "Floors: SciFact lexical .68, fused .73; SQuAD-dev lexical .86, fused .89."
+        "## Quality\n\nnDCG@10 over the queries of each set. Convex: 0.5/0.5 of min-max scores over each list's top "
+        "100. Floors: SciFact lexical .68, fused .73; SQuAD-dev lexical .86, fused .89."
     ),
     "latency": (
         "## Latency\n\nOne thread, natural questions with all their common words, {latency:,} chunks of 300 to 900 "
@@ -37,8 +37,8 @@ def write(figures: Figures, folder: Path | None) -> None:
 def _facts(figures: Figures) -> str:
     facts = figures["machine"]
     return (
-        f"Written by `eval/bench/lexical.py`. {facts['cpu']}, {facts['cores']} cores; SQLite {facts['sqlite_of_apsw']}, "
-        f"Python {facts['python']}."
+        f"Written by `eval/bench/lexical.py`. {facts['cpu']}, {facts['cores']} cores; SQLite "
+        f"{facts['sqlite_of_apsw']}, Python {facts['python']}."
     )
 
 

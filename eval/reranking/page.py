@@ -38,7 +38,7 @@ def _retrieval(found: dict[str, Any]) -> list[str]:
     lines = ["## Retrieval, all queries", "", "| set | " + " | ".join(_LISTS.values()) + " |", "|---|" + "---|" * 4]
     for name, its in found.items():
         cells = [f"{its['retrieval'][key]['ndcg']:.3f} ({its['retrieval'][key]['recall']:.3f})" for key in _LISTS]
-        lines.append(f"| {name}, {its['retrieval']['dense']['queries']} queries | " + " | ".join(cells) + " |")
+        lines.append(f"| {name}, {its['retrieval']['dense']['queries']:,.0f} queries | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
@@ -51,7 +51,7 @@ def _rerankers(found: dict[str, Any]) -> list[str]:
             rows = its[subject]["rows"]
             for plain, reranked, blended in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
                 lines.append(
-                    f"| {name}, {plain['queries']} queries | {_LISTS[plain['list']]} | {_measures(plain)} | "
+                    f"| {name}, {plain['queries']:,.0f} queries | {_LISTS[plain['list']]} | {_measures(plain)} | "
                     f"{_measures(reranked)} | {_gain(reranked)} | {_measures(blended)} | {_gain(blended)} |"
                 )
         lines.append("")

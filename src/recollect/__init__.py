@@ -32,6 +32,7 @@ from recollect.errors import (
     NotACollection,
     RecollectError,
     RecollectWarning,
+    RerankerFailed,
     StorageFailed,
     UnknownOption,
     UnsupportedFormat,
@@ -39,7 +40,7 @@ from recollect.errors import (
 from recollect.filters import Filter, field
 from recollect.index import Goal, Recipe
 from recollect.progress import progress_bar
-from recollect.ranking import CallableReranker, CrossEncoderReranker, LateInteractionReranker, RerankerFailed
+from recollect.ranking import CallableReranker, CrossEncoderReranker, LateInteractionReranker
 from recollect.types import (
     AddResult,
     CheckReport,

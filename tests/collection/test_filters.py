@@ -86,7 +86,7 @@ def test_more_filters_than_are_remembered(kb: Collection) -> None:
     """Hundreds of filters, in turn and again, each give their own answer."""
     put(kb, [{"a": n} for n in range(400)])
     for _ in range(2):
-        for n in range(0, 400):
+        for n in range(400):
             assert [hit.chunk.id for hit in kb.search(vector=np.ones(DIMENSION), where={"a": n})] == [f"c{n}"]
 
 
@@ -126,79 +126,97 @@ def test_a_wrong_filter_is_refused_everywhere(where: Any, message: str, kb: Coll
     assert kb.count() == 1
 
 
+TENANTS, STEADY = "abcd", 40
+WAYS: list[dict[str, Any]] = [
+    {},
+    {},
+    {"recall": 1.0},
+    {"mode": "hybrid"},
+    {"diversity": 0.5},
+    {"distinct": True, "k": 1},
+]
+
+
+def versioned(name: str, tenant: str, version: int, kind: str) -> Chunk:
+    return Chunk(name, f"word {tenant} {version}", {"tenant": tenant, "version": version, "kind": kind})
+
+
+def steady(tenant: str, number: int, version: int) -> Chunk:
+    """Return one of the chunks that are always there, so that it is known how many match at least."""
+    return versioned(f"{tenant}{number}", tenant, version, "steady")
+
+
+class Traffic:
+    """One that adds, replaces, deletes by filter, compacts and indexes, and many that ask by filter."""
+
+    def __init__(self, kb: Collection) -> None:
+        self.kb = kb
+        self.finished = threading.Event()
+        self._vectors = np.random.default_rng(0)
+        self._add([steady(tenant, number, 0) for tenant in TENANTS for number in range(STEADY)])
+
+    def write(self, versions: int) -> None:
+        rng = random.Random(1)
+        for version in range(1, versions):
+            names = rng.sample(range(60), 12)
+            self._add([versioned(f"x{n}", rng.choice(TENANTS), version, "moving") for n in names])
+            if version % 3 == 0:
+                self.kb.delete(where=(field("kind") == "moving") & (field("tenant") == rng.choice(TENANTS)))
+            if version % 5 == 0:
+                self._add([steady(tenant, n, version) for tenant in TENANTS for n in rng.sample(range(STEADY), 3)])
+            if version % 25 == 0:
+                self.kb.compact()
+            if version == 40:
+                self.kb.optimize(index="IVF4,SQ8")
+
+    def read(self, handle: Collection, tenants: str, seed: int) -> int:
+        """Ask until the writer has finished; return how many times."""
+        rng, query = random.Random(seed), np.random.default_rng(seed)
+        for done in itertools.count():
+            if self.finished.is_set():
+                return done
+            tenant = rng.choice(tenants)
+            self._search(handle, tenant, query.standard_normal(DIMENSION, dtype=np.float32), rng.choice(WAYS))
+            self._select(handle, tenant)
+        raise AssertionError("unreachable")
+
+    def _search(self, handle: Collection, tenant: str, vector: Any, options: dict[str, Any]) -> None:
+        where: Any = {"tenant": tenant, "kind": {"$exists": True}}
+        k = options.get("k", 25)
+        text = "word" if "mode" in options else None
+        hits = handle.search(text, vector=vector, where=where, **{"k": k, **options})
+        (many,) = handle.search_many(vectors=vector[None], k=STEADY, where=where)
+        lexical = handle.search("word", mode="lexical", k=30, where=where)
+        assert (len(hits), len(many), len(lexical)) == (k, STEADY, 30)
+        for hit in itertools.chain(hits, many, lexical):
+            assert hit.chunk.metadata["tenant"] == tenant
+            assert hit.chunk.text == f"word {tenant} {hit.chunk.metadata['version']}"
+
+    def _select(self, handle: Collection, tenant: str) -> None:
+        where = {"tenant": tenant, "kind": "steady"}
+        assert handle.count(where={"tenant": tenant}) >= STEADY
+        assert handle.count(where=where) == STEADY
+        assert sorted(handle.ids(where=where)) == sorted(f"{tenant}{number}" for number in range(STEADY))
+        assert [chunk.metadata["tenant"] for chunk in handle.get(where=where)] == [tenant] * STEADY
+
+    def _add(self, chunks: list[Chunk]) -> None:
+        vectors = self._vectors.standard_normal((len(chunks), DIMENSION), dtype=np.float32)
+        self.kb.add(chunks, vectors=vectors)
+
+
 def test_threads_search_by_filter_while_others_write(tmp_path: Path) -> None:
     """Every hit matches by its own metadata, and none is missing that was there all the time, in every mode."""
-    tenants, steady = "abcd", 40
     with ExitStack() as stack:
         kb = stack.enter_context(recollect.open(tmp_path / "kb", dimension=DIMENSION))
         reader = stack.enter_context(recollect.open(tmp_path / "kb", read_only=True))
         scoped = stack.enter_context(recollect.open(tmp_path / "kb", read_only=True, scope={"tenant": "b"}))
-        rng = np.random.default_rng(0)
-
-        def chunk(name: str, tenant: str, version: int, kind: str) -> Chunk:
-            return Chunk(name, f"word {tenant} {version}", {"tenant": tenant, "version": version, "kind": kind})
-
-        def vectors(count: int) -> np.typing.NDArray[np.float32]:
-            return rng.standard_normal((count, DIMENSION), dtype=np.float32)
-
-        # Of each tenant some that stay, so that it is known how many there are at least.
-        kb.add(
-            [chunk(f"{tenant}{n}", tenant, 0, "steady") for tenant in tenants for n in range(steady)],
-            vectors=vectors(steady * len(tenants)),
-        )
-        finished = threading.Event()
-
-        def write() -> None:
-            random_ = random.Random(1)
-            for version in range(1, 100):
-                names = random_.sample(range(60), 12)
-                kb.add([chunk(f"x{n}", random_.choice(tenants), version, "moving") for n in names], vectors=vectors(12))
-                if version % 3 == 0:
-                    kb.delete(where=(field("kind") == "moving") & (field("tenant") == random_.choice(tenants)))
-                if version % 5 == 0:
-                    moved = [
-                        chunk(f"{t}{n}", t, version, "steady") for t in tenants for n in random_.sample(range(40), 3)
-                    ]
-                    kb.add(moved, vectors=vectors(len(moved)))
-                if version % 25 == 0:
-                    kb.compact()
-                if version == 40:
-                    kb.optimize(index="IVF4,SQ8")
-
-        def read(handle: Collection, seed: int) -> int:
-            random_, query = random.Random(seed), np.random.default_rng(seed)
-            for done in itertools.count():
-                if finished.is_set():
-                    return done
-                tenant = "b" if handle is scoped else random_.choice(tenants)
-                where: Any = {"tenant": tenant, "kind": {"$exists": True}}
-                vector = query.standard_normal(DIMENSION, dtype=np.float32)
-                options: dict[str, Any] = random_.choice(
-                    [{}, {}, {"recall": 1.0}, {"mode": "hybrid"}, {"diversity": 0.5}, {"distinct": True, "k": 1}]
-                )
-                options = {"k": 25, **options}
-                text = "word" if options.get("mode") else None
-                hits = handle.search(text, vector=vector, where=where, **options)
-                assert len(hits) == options["k"], options
-                many = handle.search_many(vectors=vector[None], k=steady, where=where)[0]
-                assert len(many) == steady
-                lexical = handle.search("word", mode="lexical", k=30, where=where)
-                assert len(lexical) == 30
-                for hit in itertools.chain(hits, many, lexical):
-                    assert hit.chunk.metadata["tenant"] == tenant
-                    assert hit.chunk.text == f"word {tenant} {hit.chunk.metadata['version']}"
-                assert handle.count(where=where) >= steady
-                lasting = handle.get(where={"tenant": tenant, "kind": "steady"})
-                assert len(lasting) == steady
-                assert {one.metadata["tenant"] for one in lasting} == {tenant}
-                assert len(handle.ids(where={"tenant": tenant, "kind": "steady"})) == steady
-            raise AssertionError("unreachable")
-
-        with ThreadPoolExecutor(5) as pool:
-            reading = [pool.submit(read, handle, seed) for seed, handle in enumerate((kb, kb, reader, scoped))]
+        traffic = Traffic(kb)
+        readers = [(kb, TENANTS), (kb, TENANTS), (reader, TENANTS), (scoped, "b")]
+        with ThreadPoolExecutor(len(readers) + 1) as pool:
+            reading = [pool.submit(traffic.read, *one, seed) for seed, one in enumerate(readers)]
             try:
-                pool.submit(write).result()
+                pool.submit(traffic.write, 60).result()
             finally:
-                finished.set()
+                traffic.finished.set()
             assert min(future.result() for future in reading) > 3
         assert kb.check().ok

@@ -78,7 +78,7 @@ def test_what_cannot_be_asked(numbers: Collection, tmp_path: Path) -> None:
             numbers.get(**arguments)  # type: ignore[call-overload]
         assert str(refused.value) == message
     for arguments in ({}, {"ids": "c1", "where": {"n": 1}}):
-        with pytest.raises(InvalidInput, match="^delete takes ids= or where=, one of the two$"):
+        with pytest.raises(InvalidInput, match=r"^delete takes ids= or where=, one of the two$"):
             numbers.delete(**arguments)  # type: ignore[arg-type]
     with (
         recollect.open(tmp_path / "kb", read_only=True) as reader,
@@ -89,8 +89,14 @@ def test_what_cannot_be_asked(numbers: Collection, tmp_path: Path) -> None:
 
 
 def test_vectors_that_are_no_array_are_refused(numbers: Collection) -> None:
-    """What cannot be counted is not answered by nothing; nor are no vectors of another length."""
-    for vectors in ((vector for vector in np.ones((3, 4))), np.float64(3), np.ones((0, 9)), np.ones(4)):
+    """What cannot be counted is refused, and not answered by nothing; no questions have no answers."""
+    for vectors in (
+        (vector for vector in np.ones((3, 4))),
+        np.float64(3),
+        np.array(3.0),
+        np.ones(4),
+        [[1.0], [1.0, 2.0]],
+    ):
         with pytest.raises(recollect.InvalidVectors):
             numbers.search_many(vectors=vectors)  # type: ignore[arg-type]
     assert numbers.search_many(vectors=np.ones((0, 4))) == numbers.search_many([], mode="lexical") == []

@@ -221,6 +221,6 @@ def test_any_history_equals_brute_force(metric: str) -> None:
     run_state_machine_as_test(
         OfMetric,
         settings=settings(
-            max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -178,14 +178,14 @@ def test_any_filter_at_any_age_of_a_collection(
         twin.add(handles.kb, *made_of(rng, 0, ROWS))
         if index is not None:
             handles.kb.optimize(index=index)
-        examine(10)
-        _change(handles, rng)
         examine(6)
+        _change(handles, rng)
+        examine(4)
         handles.kb.compact()
-        examine(3)
+        examine(2)
         handles.reopen()
         _change(handles, rng)
-        examine(3)
+        examine(2)
         keep = twin.matching(None)[10]
         twin.delete_where(handles.kb, ~(field("tenant") == "a") | (field("n") < 10))
         twin.add(handles.kb, [Chunk(keep, "kept", {"keep": True})], some_vectors(np.random.default_rng(2), 1))

@@ -82,6 +82,18 @@ class Twin:
             *zip(kb.search_many(vectors=queries, k=k, recall=recall, where=tree), queries, strict=True),
         ):
             self.check_hits(hits, ids, asked, k, exact=recall > 0.999)
+        self._check_words(kb, tree, ids, query, k)
+
+    def _check_words(self, kb: Collection, tree: Filter, ids: list[str], query: Vector, k: int) -> None:
+        """Ask by words: lexical search gives those that match and hold the word, hybrid search as many as match."""
+        having = {key for key in ids if "chunk" in self.stored[key].text.split()}
+        lexical = kb.search("chunk", mode="lexical", k=k, where=tree)
+        assert {hit.chunk.id for hit in lexical} <= having
+        assert len(lexical) == min(k, len(having))
+        for fusion in ("convex", "rrf"):
+            hybrid = kb.search("chunk", vector=query, mode="hybrid", fusion=fusion, k=k, where=tree)
+            assert {hit.chunk.id for hit in hybrid} <= set(ids)
+            assert len({hit.chunk.id for hit in hybrid}) == len(hybrid) == min(k, len(ids))
 
     def check_hits(self, hits: Sequence[Hit], ids: list[str], query: Vector, k: int, *, exact: bool) -> None:
         """Require min(k, matches) hits, each of them a match, with its own chunk and score; the best, if *exact*."""

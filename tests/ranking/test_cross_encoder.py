@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from recollect import Chunk, Hit, InvalidInput, MissingDependency
-from recollect.ranking import CrossEncoderReranker, RerankerFailed, rerank
+from recollect.errors import RerankerFailed
+from recollect.ranking import CrossEncoderReranker, rerank
 
 pytestmark = pytest.mark.model
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recollect import Chunk, Hit, InvalidInput, RecollectError
-from recollect.ranking import CallableReranker, RerankerFailed, rerank
+from recollect.errors import RerankerFailed
+from recollect.ranking import CallableReranker, rerank
 from recollect.types import Reranker
 
 

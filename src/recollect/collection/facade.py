@@ -281,7 +281,8 @@ class Collection:
                 is something to choose. Hybrid search fuses the best 100 of each list at least.
             reranker: orders the candidates by reading query and text together; see `Reranker`.
             diversity: 0 to 1: trade relevance for variety among the hits (maximal marginal relevance with
-                lambda = 1 − diversity); None to leave the order alone. The score stays that of the retrieval.
+                lambda = 1 − diversity); None to leave the order alone. The score stays that of the retrieval. Not
+                together with a reranker, whose order it would undo.
             distinct: of chunks with the same text, but for case and white space, only the best.
             min_score: leave out hits with a lower score.
 
@@ -350,7 +351,7 @@ class Collection:
         def prepare(settings: Settings) -> FloatMatrix:
             return to_matrix(vectors, dimension=settings.dimension, metric=settings.metric, what="vectors")
 
-        number = len(vectors) if isinstance(vectors, Sized) else 0
+        number = 1 if not isinstance(vectors, Sized) or getattr(vectors, "ndim", None) == 0 else len(vectors)
         if texts is not None and len(texts) != number:
             raise InvalidInput(f"{len(texts)} texts with {number} vectors; pass one vector per text")
         return retrieve_many(self._handle, Asked(texts, prepare, number), wanted)

@@ -143,11 +143,15 @@ def require_question(text: bool, vector: bool, wanted: Wanted, function: str, te
 
 
 def _require_use(wanted: Wanted) -> None:
-    """Refuse a fusion or a weight that nothing would use: an option without effect is a mistake in the call."""
+    """Refuse what would have no effect: a fusion or weight of one list, an order that is made anew at once."""
     if wanted.mode != "hybrid" and (wanted.fusion, wanted.weight) != (_FUSION, _WEIGHT):
         raise InvalidInput(f'fusion and weight are for mode="hybrid", and mode is {wanted.mode!r}; leave them out')
     if wanted.fusion != _FUSION and wanted.weight != _WEIGHT:
         raise InvalidInput(f'weight is for fusion="convex", and fusion is {wanted.fusion!r}; leave it out')
+    if wanted.reranker is not None and wanted.diversity is not None:
+        raise InvalidInput(
+            "diversity= goes by the vectors, and would undo the order that reranker= makes; leave one of them out"
+        )
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -4,7 +4,7 @@ from recollect.ranking.cross_encoder import CrossEncoderReranker
 from recollect.ranking.diversity import distinct, mmr
 from recollect.ranking.fusion import RANK_CONSTANT, Fused, Ranked, convex, reciprocal_rank
 from recollect.ranking.late_interaction import LateInteractionReranker, TokenEmbedder
-from recollect.ranking.reranking import CallableReranker, RerankerFailed, rerank
+from recollect.ranking.reranking import CallableReranker, rerank
 
 __all__ = [
     "RANK_CONSTANT",
@@ -13,7 +13,6 @@ __all__ = [
     "Fused",
     "LateInteractionReranker",
     "Ranked",
-    "RerankerFailed",
     "TokenEmbedder",
     "convex",
     "distinct",

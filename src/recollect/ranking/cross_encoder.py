@@ -10,8 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
-from recollect.errors import InvalidInput, MissingDependency
-from recollect.ranking.reranking import RerankerFailed
+from recollect.errors import InvalidInput, MissingDependency, RerankerFailed
 
 
 class CrossEncoderReranker:

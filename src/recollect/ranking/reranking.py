@@ -7,14 +7,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from recollect.errors import InvalidInput, RecollectError
+from recollect.errors import InvalidInput, RecollectError, RerankerFailed
 from recollect.types import Hit, Reranker
 
 _SHOWN = 60  # characters of a text in an error
-
-
-class RerankerFailed(RecollectError):
-    """A reranker could not be loaded, raised, or did not give one finite score per candidate."""
 
 
 ScoreFunction: TypeAlias = Callable[[str, Sequence[str]], "Sequence[float] | Mapping[int, float]"]

@@ -59,13 +59,15 @@ class Column:
         self._lock = threading.Lock()
         self._values = Dictionary()
         self._codes = Growing(np.int32)
-        self._absent: Codes = np.empty(0, dtype=np.int32)  # rows that held no chunk when they were read
-        self._since = 0
+        # Rows that held no chunk when they were read, in order, and the commit they were read in: from it on they hold
+        # none for good. Each has its own: an earlier session can fill in only the rows that it knows.
+        self._absent: Codes = np.empty(0, dtype=np.int32)
+        self._read_in: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
     @property
     def nbytes(self) -> int:
         """Bytes taken, about."""
-        return self._codes.nbytes + self._values.nbytes + self._absent.nbytes
+        return self._codes.nbytes + self._values.nbytes + self._absent.nbytes + self._read_in.nbytes
 
     def select(self, condition: Condition, session: Session, first: int, last: int) -> tuple[Bools, int]:
         """Say which of rows [first, last) satisfy *condition*, and since which commit that holds."""
@@ -75,7 +77,7 @@ class Column:
             among = None
             if first and len(codes) * _FEW_AMONG < len(self._values):
                 among = np.unique(codes)
-            table, since = self._values.table(condition, among), self._since
+            table, since = self._values.table(condition, among), self._since(last)
         return _spread(table, codes), since
 
     def _cover(self, session: Session, rows: int) -> None:
@@ -84,22 +86,27 @@ class Column:
         if covered < rows:
             codes, absent = self._read(session, covered, rows)
             self._codes.extend(codes)
-            if len(absent):
-                self._absent = np.concatenate((self._absent, absent))
-                self._since = max(self._since, session.state.seq)
-        if session.state.seq < self._since:
-            self._fill(session)
+            self._absent = np.concatenate((self._absent, absent))
+            self._read_in = np.concatenate((self._read_in, np.full(len(absent), session.state.seq)))
+        if session.state.seq < self._since(rows):
+            self._fill(session, rows)
 
-    def _fill(self, session: Session) -> None:
+    def _since(self, rows: int) -> int:
+        """Return from which commit on the codes of rows [0, rows) hold."""
+        return int(self._read_in[: np.searchsorted(self._absent, rows)].max(initial=0))
+
+    def _fill(self, session: Session, rows: int) -> None:
         """Read again the rows that were gone: the session is of an earlier commit, in which they may live."""
-        codes, still = self._codes.view.copy(), [np.empty(0, dtype=np.int32)]
-        for run in np.split(self._absent, np.flatnonzero(np.diff(self._absent) > 1) + 1):
+        known = int(np.searchsorted(self._absent, rows))
+        gone, codes, still = self._absent[:known], self._codes.view.copy(), [np.empty(0, dtype=np.int32)]
+        for run in np.split(gone, np.flatnonzero(np.diff(gone) > 1) + 1):
             first, last = int(run[0]), int(run[-1]) + 1
             codes[first:last], absent = self._read(session, first, last)
             still.append(absent)
         self._codes.replace(codes)
-        self._absent = np.concatenate(still)
-        self._since = session.state.seq
+        absent = np.concatenate(still)
+        self._absent = np.concatenate((absent, self._absent[known:]))
+        self._read_in = np.concatenate((np.full(len(absent), session.state.seq), self._read_in[known:]))
 
     def _read(self, session: Session, first: int, last: int) -> tuple[Codes, Codes]:
         """Return the codes of rows [first, last), and which of them hold no chunk."""
