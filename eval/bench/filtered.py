@@ -210,8 +210,9 @@ def to_markdown(results: Figures) -> str:
         "# Searches under filters",
         "",
         f"{results['rows']:,} × {results['dimension']}, k = {K}, {results['questions']} held-out questions one by one, "
-        f"chunks included. Index: `{results['index']}`, {results['bytes_per_vector']:.0f} bytes per vector. The ratio is "
-        f"to the same subject's search without a filter, round by round (median of {results['rounds']}). {results['note']}",
+        f"chunks included. Index: `{results['index']}`, {results['bytes_per_vector']:.0f} bytes per vector. "
+        f"The ratio is to the same subject's search without a filter, round by round (median of {results['rounds']}). "
+        + results["note"],
         "",
         "| filter | share | " + " | ".join(f"{name}: recall | p50 µs | ratio" for name in names) + " |",
         "|---|---|" + "---|---|---|" * len(names),

@@ -113,7 +113,8 @@ def candidates(
 def _picked(matrix: StoredMatrix, few: Rows, queries: FloatMatrix, k: int, metric: Metric) -> list[Rows] | None:
     """Return candidates among some of the rows; None where another way is quicker, or too many of them tie."""
     if matrix.itemsize == 4:
-        return [few[_nearest(_closeness_by_row(matrix, few, query, metric), k)] for query in queries]
+        whole = to_float32(matrix)  # as it is, without a copy
+        return [few[_nearest(_closeness_by_row(whole, few, query, metric), k)] for query in queries]
     if len(few) > _FEW_ROWS * len(matrix):
         return None
     part = matrix.take(few, axis=0)
