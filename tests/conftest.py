@@ -63,3 +63,11 @@ def kb(path: Path, embedder: TrigramEmbedder) -> Iterator[Collection]:
 @pytest.fixture(scope="session")
 def minilm() -> recollect.SentenceTransformerEmbedder:
     return recollect.SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER)
+
+
+def named(value: Any) -> str:
+    """Say which options a case has; objects by their kind, so that every process collects the same names."""
+    if not isinstance(value, dict):
+        return str(value)
+    plain = (str, int, float, bool, type(None), dict, list)
+    return ", ".join(f"{key}={each if isinstance(each, plain) else type(each).__name__}" for key, each in value.items())

@@ -102,7 +102,7 @@ class Bench:
         ]
         self._scores = data.base @ self.queries.T
         self.cases = [self._case("none", None, 1.0)]
-        self.cases += [self._case("random", ("r", 0, round(rows * share)), share) for share in SHARES]
+        self.cases += [self._case("random", ("r", 0, max(1, round(rows * share))), share) for share in SHARES]
         self.cases += [self._case("first component", ("p", 0, round(rows * share)), share) for share in ALONG]
 
     def _case(self, name: str, where: Filter | None, share: float) -> Case:
@@ -171,7 +171,7 @@ def unseen(bench: Bench, kb: Collection) -> list[Figures]:
     """Return p50 of searches under filters that were never asked before: evaluated, planned and searched anew."""
     rows, found = len(bench.vectors), []
     for share in SHARES[:-1]:
-        width = round(rows * share)
+        width = max(1, round(rows * share))
         starts = np.linspace(1, rows - width, _NEW).astype(int).tolist()
         filters = [tree(("r", start, start + width)) for start in dict.fromkeys(starts)]
         pairs = list(zip(bench.queries, filters, strict=False))

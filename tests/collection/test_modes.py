@@ -13,7 +13,7 @@ import pytest
 import recollect
 from recollect import CallableReranker, Chunk, Collection, Hit, InvalidInput, RerankerFailed, field
 from recollect.ranking import mmr
-from tests.conftest import TrigramEmbedder
+from tests.conftest import TrigramEmbedder, named
 
 TOPICS = ["river bank water", "bank loan interest", "password reset mail", "solar panel roof", "garden water plants"]
 QUESTION = "water from the bank of a river"
@@ -46,7 +46,7 @@ def overlap(query: str, texts: Sequence[str]) -> list[float]:
     return [float(len(set(query.split()) & set(text.split()))) for text in texts]
 
 
-@pytest.mark.parametrize("options", MODES, ids=str)
+@pytest.mark.parametrize("options", MODES, ids=named)
 @pytest.mark.parametrize("k", [1, 10, 120, 200])
 def test_every_mode_keeps_to_the_filter(options: dict[str, Any], k: int, filled: Collection) -> None:
     """Hits match; dense and hybrid give min(k, matches), lexical those with a word; best first, ranks from 1."""
@@ -108,7 +108,7 @@ def test_a_reciprocal_rank_is_made_of_ranks(where: Any, filled: Collection) -> N
         assert hit.score == pytest.approx(sum(1 / (60 + of[hit.chunk.id]) for of in ranks if hit.chunk.id in of))
 
 
-@pytest.mark.parametrize("options", MODES, ids=str)
+@pytest.mark.parametrize("options", MODES, ids=named)
 def test_a_reranker_orders_all_candidates_and_loses_none(options: dict[str, Any], filled: Collection) -> None:
     """With as many candidates as hits, the same chunks come back, ordered by the reranker, both scores kept."""
     retrieved = filled.search(QUESTION, k=40, where=EVEN, **options)
@@ -165,7 +165,7 @@ def test_a_wrong_reranker_is_told_and_nothing_is_lost(function: Any, message: st
     assert filled.search(QUESTION, k=10) == before
 
 
-@pytest.mark.parametrize("options", MODES, ids=str)
+@pytest.mark.parametrize("options", MODES, ids=named)
 def test_distinct_goes_on_until_there_are_k(options: dict[str, Any], kb: Collection) -> None:
     """Behind hundreds of copies the k distinct texts are found; of each the best, in the order of the search."""
     copies = [Chunk(f"copy-{n}", ["The River  bank", "the river BANK"][n % 2], {"t": n % 3}) for n in range(400)]
@@ -226,7 +226,7 @@ def test_diversity_in_lexical_mode_takes_a_text_and_a_vector(filled: Collection,
     assert hits == filled.search(QUESTION, vector=vector, mode="lexical", k=5, diversity=0.5, where=EVEN)
 
 
-@pytest.mark.parametrize("options", [*MODES, {"reranker": CallableReranker(overlap)}, {"distinct": True}], ids=str)
+@pytest.mark.parametrize("options", [*MODES, {"reranker": CallableReranker(overlap)}, {"distinct": True}], ids=named)
 def test_min_score_cuts_where_it_says(options: dict[str, Any], filled: Collection) -> None:
     """Hits at or above the score stay, as they were; of none, nothing is left."""
     hits = filled.search(QUESTION, k=20, **options)

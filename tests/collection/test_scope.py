@@ -13,7 +13,7 @@ import pytest
 import recollect
 from recollect import CallableReranker, Chunk, Collection, CollectionDamaged, InvalidInput, field
 from recollect.store import Columns
-from tests.conftest import TrigramEmbedder
+from tests.conftest import TrigramEmbedder, named
 
 TENANT_A = {"tenant": "a"}
 OUTSIDE: list[dict[str, Any]] = [
@@ -98,7 +98,7 @@ def test_reading_sees_the_inside_alone(way: str, scoped: Collection) -> None:
     assert READ[way](scoped) == INSIDE
 
 
-@pytest.mark.parametrize("options", SEARCHES, ids=str)
+@pytest.mark.parametrize("options", SEARCHES, ids=named)
 def test_searching_sees_the_inside_alone(options: dict[str, Any], scoped: Collection) -> None:
     """Every mode and option finds what is inside, all twenty of them."""
     for text in ("river bank 7", "bank"):
@@ -145,7 +145,7 @@ def test_deleting_leaves_the_outside_alone(writer: Collection, shared: Path) -> 
         writer.delete(where={})
 
 
-@pytest.mark.parametrize("metadata", OUTSIDE, ids=str)
+@pytest.mark.parametrize("metadata", OUTSIDE, ids=named)
 def test_nothing_is_stored_outside(metadata: dict[str, Any], writer: Collection, shared: Path) -> None:
     """A new chunk, or an update that would move one out, is refused, with its whole batch."""
     before = everything(shared)

@@ -29,7 +29,7 @@ _SLOPES = {True: 1.0, False: 0.6}
 """Of a graph, and of lists: log effort by log k where only one k was measured, and at least under a mask."""
 
 _FARTHER = 2.0
-_BLURRED = 3.0  # of codes, candidates beyond those measured, for each that was: under a mask of hardly any rows
+_BLURRED = 3.0  # candidates of codes beyond those measured, for each that was: under a mask of hardly any rows
 _CALL = 0.2  # part of a scan of all codes that does not depend on their number: the query's tables, the best rows
 
 
@@ -79,6 +79,8 @@ def plan(searcher: Searcher, recall: float, k: int, *, rows: int, count: int) ->
         # As many more as are masked on average, and as lie farther; the masked ones are dropped afterwards.
         spread = (1 + _FARTHER * (1 - share)) / share
         candidates = math.ceil(candidates * spread) + 10 if count < rows else candidates
+    elif not searcher.is_graph:
+        candidates = math.ceil(candidates * _blur(share))
     candidates = min(candidates, searcher.rows)
     if searcher.is_graph:
         around = 1.0 if share >= MOSTLY else _AROUND / share
@@ -88,21 +90,25 @@ def plan(searcher: Searcher, recall: float, k: int, *, rows: int, count: int) ->
 
 
 def plan_codes(searcher: Searcher, recall: float, k: int, *, rows: int, count: int) -> Way | None:
-    """Return the scan of the allowed rows' codes that reaches *recall*; None where none was measured that does.
-
-    Measured over all rows, the candidates are enough under a mask that has nothing to do with the vectors. Rows that a
-    mask leaves far from the query differ less in their scores than codes can tell: of those there are to be more.
-    Measured with masks by the first component and by cluster: up to four times as many keep the recall (0009).
-    """
+    """Return the scan of the allowed rows' codes that reaches *recall*; None where none was measured that does."""
     points = [point for point in searcher.points if _scans_codes(searcher, point)]
     base, wide = (cheapest(points, recall, measured) for measured in MEASURED_K)
     if base is None or k < 1 or (wide is None and k > MEASURED_K[0]):
         return None
     share = count / rows
-    spread = 1.0 if count == rows else 1 + _BLURRED * (1 - share)
-    candidates = min(math.ceil(_candidates(base, wide, max(k, MEASURED_K[0])) * spread), searcher.rows)
+    candidates = min(math.ceil(_candidates(base, wide, max(k, MEASURED_K[0])) * _blur(share)), searcher.rows)
     scan = base.p50 * (_CALL + (1 - _CALL) * share)
     return Way(Knobs(0, candidates), scan + _RESCORING * max(0, min(candidates, count) - base.candidates))
+
+
+def _blur(share: float) -> float:
+    """Return how many times the measured candidates codes need under a mask of a share of the rows.
+
+    Under a mask that has nothing to do with the vectors, those measured over all rows are enough. Rows that a mask
+    leaves far from the query differ less in their scores than codes can tell: there the best are farther down. Masks
+    by the first component and by cluster, of 1% to 10%, take up to three times as many (0009).
+    """
+    return 1 + _BLURRED * (1 - share)
 
 
 def _scans_codes(searcher: Searcher, point: OperatingPoint) -> bool:
