@@ -15,6 +15,7 @@ import pytest
 
 import recollect
 from recollect import CollectionDamaged, NotACollection, RecollectWarning, UnsupportedFormat
+from recollect.layout import FORMAT_VERSION
 
 from .examiner import damaged_state, inflict
 from .plan import DIMENSION
@@ -143,7 +144,7 @@ def test_a_newer_format_is_refused(original: Path, tmp_path: Path) -> None:
     root = _copy(original, tmp_path)
     (settings,) = root.glob(SETTINGS)
     recorded = orjson.loads(settings.read_bytes())
-    settings.write_bytes(orjson.dumps(recorded | {"format_version": recorded["format_version"] + 1}))
+    settings.write_bytes(orjson.dumps(recorded | {"format_version": FORMAT_VERSION + 1}))
     for read_only in (True, False):
         with pytest.raises(UnsupportedFormat, match="upgrade") as refused:
             recollect.open(root, read_only=read_only)

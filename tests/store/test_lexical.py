@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recollect
-from recollect import Chunk, Collection
+from recollect import CheckReport, Chunk, Collection
 from recollect.contract import Settings
 from recollect.errors import CollectionDamaged, InvalidInput, StorageFailed
 from recollect.layout import Generation, Lexical
@@ -310,3 +310,13 @@ def test_settings_of_the_first_format_mean_no_index() -> None:
     assert Settings.from_json(content, "here").lexical == "none"
     with pytest.raises(CollectionDamaged, match=r"lexical is 'latin'"):
         Settings.from_json(content | {"lexical": "latin"}, "here")
+
+
+def test_a_sound_index_is_not_called_corrupt_by_a_connection_that_saw_an_older_one(tmp_path: Path) -> None:
+    """Check, delete every chunk through the writer's connection, check again through the same reader's."""
+    with recollect.open(tmp_path / "kb", dimension=4, auto_optimize=False) as kb:
+        chunks = [Chunk(str(number), f"alpha beta number {number}") for number in range(50)]
+        kb.add(chunks, vectors=np.eye(50, 4, dtype=np.float32) + 1)
+        assert kb.check().ok
+        kb.delete(ids=kb.ids())
+        assert kb.check() == CheckReport([], 0)

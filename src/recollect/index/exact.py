@@ -80,6 +80,8 @@ def candidates(
         picked = _picked(matrix, rows_of(allowed, len(matrix)) if few is None else few, queries, k, metric)
         if picked is not None:
             return picked
+    if few is not None and len(queries) > _FEW_QUERIES:
+        return _picked_for_many(matrix, few, queries, k, metric)
     if (
         len(queries) == 1
         and first == 0
@@ -121,6 +123,14 @@ def _picked(matrix: StoredMatrix, few: Rows, queries: FloatMatrix, k: int, metri
     found = [_scanned(part, query, k, metric, 0, None) for query in queries]
     known = [few[positions] for positions in found if positions is not None]
     return known if len(known) == len(found) else None
+
+
+def _picked_for_many(matrix: StoredMatrix, few: Rows, queries: FloatMatrix, k: int, metric: Metric) -> list[Rows]:
+    """Return candidates of many queries among some of the rows: one copy of them, and one product, for all."""
+    part = matrix.take(few, axis=0)
+    step = max(1, _BLOCK_FLOATS // max(1, len(few)))
+    blocks = (_closeness(part, queries[low : low + step], metric) for low in range(0, len(queries), step))
+    return [few[_nearest(values, k)] for block in blocks for values in block]
 
 
 def _closeness_by_row(matrix: FloatMatrix, few: Rows, query: FloatMatrix, metric: Metric) -> npt.NDArray[np.float32]:

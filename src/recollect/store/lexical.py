@@ -129,6 +129,16 @@ def tokenizer_of(reading: apsw.Connection | apsw.Cursor) -> Lexical:
     raise apsw.CorruptError(f"its lexical index is {found[0]!r}")
 
 
+def refresh(cursor: apsw.Cursor) -> None:
+    """Let FTS5 look at the index as of this transaction, before SQLite is asked whether it is intact.
+
+    A query does; `integrity_check` (SQLite 3.54) goes by what the connection saw last, and calls segments that another
+    connection has dropped since, by deleting all their rows, corrupt.
+    """
+    if tokenizer_of(cursor) != "none":
+        cursor.execute("SELECT rowid FROM lexical WHERE lexical MATCH 'a' LIMIT 1").fetchall()
+
+
 def put(connection: apsw.Connection, rows: Sequence[tuple[int, str]]) -> None:
     """Index (row, text), inside the caller's transaction."""
     connection.executemany("INSERT INTO lexical(rowid, text) VALUES (?,?)", rows)

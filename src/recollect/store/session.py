@@ -188,6 +188,7 @@ class Session:
 
     def problems(self) -> list[str]:
         """Check the database's own structure and counts; one line per problem."""
+        lexical.refresh(self._cursor)
         found = [
             f"chunks.db: {line}; restore from a backup"
             for (line,) in self._cursor.execute("PRAGMA integrity_check(20)")
