@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,3 +64,11 @@ def kb(path: Path, embedder: TrigramEmbedder) -> Iterator[Collection]:
 @pytest.fixture(scope="session")
 def minilm() -> recollect.SentenceTransformerEmbedder:
     return recollect.SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER)
+
+
+def named(value: Any) -> str:
+    """Say which options a case has; objects by their kind, so that every process collects the same names."""
+    if not isinstance(value, dict):
+        return str(value)
+    plain = (str, int, float, bool, type(None), dict, list)
+    return ", ".join(f"{key}={each if isinstance(each, plain) else type(each).__name__}" for key, each in value.items())

@@ -32,12 +32,15 @@ from recollect.errors import (
     NotACollection,
     RecollectError,
     RecollectWarning,
+    RerankerFailed,
     StorageFailed,
     UnknownOption,
     UnsupportedFormat,
 )
+from recollect.filters import Filter, field
 from recollect.index import Goal, Recipe
 from recollect.progress import progress_bar
+from recollect.ranking import CallableReranker, CrossEncoderReranker, LateInteractionReranker
 from recollect.types import (
     AddResult,
     CheckReport,
@@ -49,6 +52,7 @@ from recollect.types import (
     Metric,
     OperatingPoint,
     Progress,
+    Reranker,
 )
 
 __version__ = "0.1.0"
@@ -56,6 +60,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DEFAULT_EMBEDDER",
     "AddResult",
+    "CallableReranker",
     "CheckReport",
     "Chunk",
     "Collection",
@@ -67,9 +72,11 @@ __all__ = [
     "CollectionLocked",
     "CollectionNotFound",
     "CollectionReadOnly",
+    "CrossEncoderReranker",
     "Embedder",
     "EmbedderFailed",
     "EmbeddingContractError",
+    "Filter",
     "Goal",
     "Hit",
     "IndexBuildFailed",
@@ -77,6 +84,7 @@ __all__ = [
     "InvalidChunk",
     "InvalidInput",
     "InvalidVectors",
+    "LateInteractionReranker",
     "Metric",
     "MissingDependency",
     "NotACollection",
@@ -85,11 +93,14 @@ __all__ = [
     "Recipe",
     "RecollectError",
     "RecollectWarning",
+    "Reranker",
+    "RerankerFailed",
     "SentenceTransformerEmbedder",
     "StorageFailed",
     "UnknownOption",
     "UnsupportedFormat",
     "advise",
+    "field",
     "open",
     "progress_bar",
 ]

@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import orjson
 import typer
 
 from recollect import cli_output as output
@@ -37,6 +38,14 @@ Memory = Annotated[
 ]
 Prefer = Annotated[
     str, typer.Option(metavar="WHAT", help="latency of single queries, throughput of many at once, or least memory.")
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON",
+        help='Only chunks whose metadata matches, e.g. \'{"lang": "en", "year": {"$gte": 2023}}\'.',
+        show_default=False,
+    ),
 ]
 QueryLog = Annotated[
     Path | None,
@@ -130,14 +139,19 @@ def search(
     query: Annotated[str, typer.Argument(help="The question, in plain words.", show_default=False)],
     k: Annotated[int, typer.Option("-k", help="Hits wanted.")] = 10,
     recall: Recall = 0.95,
+    where: Where = None,
+    mode: Annotated[str, typer.Option(help="dense: by meaning; lexical: by words; hybrid: both.")] = "dense",
     json: Json = False,
 ) -> None:
-    """Find the chunks nearest to a question, best first."""
+    """Find the chunks that answer a question best."""
     import recollect
 
     with recollect.open(kb, read_only=True) as collection, output.waiting("loading the embedder …", quiet=json):
-        hits = collection.search(query, k=k, recall=recall)
-    output.print_json({"query": query, "hits": output.to_json(hits)}) if json else output.print_hits(hits)
+        hits = collection.search(query, k=k, recall=recall, where=_filter(where), mode=mode)  # type: ignore[arg-type]  # checked there
+    if json:
+        output.print_json({"query": query, "hits": output.to_json(hits)})
+    else:
+        output.print_hits(hits, narrowed=where is not None or mode == "lexical")
 
 
 @app.command()
@@ -300,17 +314,20 @@ def reembed(
 @app.command()
 def delete(
     kb: KB,
-    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Ids of chunks.", show_default=False)],
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of chunks.", show_default=False)] = None,
+    where: Where = None,
     json: Json = False,
 ) -> None:
-    """Delete chunks by id; an id that is not there is no error."""
-    wanted = list(dict.fromkeys(ids))
+    """Delete chunks by id, or by their metadata; an id that is not there is no error."""
+    if bool(ids) == (where is not None):
+        raise InvalidInput("delete takes ids or --where, one of the two")
+    wanted = list(dict.fromkeys(ids or ()))
     with _existing(kb) as collection:
-        deleted = collection.delete(ids=wanted)
+        deleted = collection.delete(where=_filter(where)) if where is not None else collection.delete(ids=wanted)
     if json:
-        output.print_json({"deleted": deleted, "asked": len(wanted)})
+        output.print_json({"deleted": deleted, **({} if where is not None else {"asked": len(wanted)})})
     else:
-        output.print_line(f"{deleted:,} of {len(wanted):,} deleted")
+        output.print_line(f"{deleted:,} deleted" if where is not None else f"{deleted:,} of {len(wanted):,} deleted")
 
 
 @app.command()
@@ -349,3 +366,16 @@ def _require_askable(collection: Collection, asked: Queries | None, kb: Path, *,
     with output.waiting("loading the embedder …", quiet=quiet):
         if collection.embedder is None:
             raise InvalidInput(f"{kb} has no embedder, so that its queries must be vectors: a .npy of shape (n, d)")
+
+
+def _filter(where: str | None) -> dict[str, Any] | None:
+    """Read a filter from the command line."""
+    if where is None:
+        return None
+    try:
+        found = orjson.loads(where)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f'--where is no JSON ({error}): {where[:80]}; write it like \'{{"lang": "en"}}\'') from None
+    if not isinstance(found, dict):
+        raise InvalidInput(f'--where is {where[:80]}; pass a JSON object like \'{{"lang": "en"}}\'')
+    return found

@@ -42,6 +42,7 @@ def to_json(hits: Sequence[Hit]) -> list[dict[str, Any]]:
             "id": hit.chunk.id,
             "text": hit.chunk.text,
             "metadata": hit.chunk.metadata,
+            **({} if hit.scores is None else {"scores": hit.scores}),
         }
         for hit in hits
     ]
@@ -88,11 +89,11 @@ def waiting(what: str, *, quiet: bool) -> Iterator[None]:
         yield
 
 
-def print_hits(hits: Sequence[Hit]) -> None:
-    """Print rank, score, id, source and the beginning of the text."""
+def print_hits(hits: Sequence[Hit], *, narrowed: bool = False) -> None:
+    """Print rank, score, id, source and the beginning of the text; *narrowed* tells that not all chunks could match."""
     console = _console()
     if not hits:
-        console.print("nothing found: the collection is empty")
+        console.print(f"nothing found: {'no chunk matches' if narrowed else 'the collection is empty'}")
         return
     scores = [_score(hit.score) for hit in hits]
     left = len(str(len(hits))) + max(map(len, scores)) + 4

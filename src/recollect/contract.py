@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from recollect.errors import CollectionDamaged, EmbedderFailed, EmbeddingContractError
-from recollect.layout import DTYPES, Dtype
+from recollect.layout import DTYPES, LEXICAL, Dtype, Lexical
 from recollect.types import Embedder, FloatMatrix, Metric
 from recollect.vectors import to_matrix
 
@@ -148,6 +148,7 @@ class Settings:
         metric: how they are compared.
         contract: who made them; None where they are brought ready-made.
         dtype: how they are kept; float32 where the file does not say.
+        lexical: how texts are cut into words; "none" where the file does not say, as before format version 2.
 
     """
 
@@ -155,6 +156,7 @@ class Settings:
     metric: Metric
     contract: Contract | None
     dtype: Dtype = "float32"
+    lexical: Lexical = "porter"
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
@@ -162,6 +164,7 @@ class Settings:
             "dimension": self.dimension,
             "metric": self.metric.value,
             "dtype": self.dtype,
+            "lexical": self.lexical,
             "embedding": self.contract and self.contract.to_json(),
         }
 
@@ -179,7 +182,10 @@ class Settings:
             dtype = content.get("dtype", "float32")
             if dtype not in DTYPES:
                 raise ValueError(f"dtype is {dtype!r}")
-            return cls(int(content["dimension"]), Metric(content["metric"]), contract, dtype)
+            lexical = content.get("lexical", "none")
+            if lexical not in LEXICAL:
+                raise ValueError(f"lexical is {lexical!r}")
+            return cls(int(content["dimension"]), Metric(content["metric"]), contract, dtype, lexical)
         except (KeyError, ValueError, TypeError) as error:
             raise CollectionDamaged(f"{where} cannot be read ({error}); restore from a backup") from None
 

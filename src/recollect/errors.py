@@ -21,6 +21,7 @@ An operation that raises one of these has left the collection as it was.
     │   └── StorageFailed           (also OSError) disk full, no permission, read-only file system
     ├── EmbeddingContractError      the embedder is not the one the vectors were made with
     ├── EmbedderFailed              a model cannot be loaded, or returns something unusable
+    ├── RerankerFailed              a reranker raised, or gave no finite score for a candidate
     ├── IndexBuildFailed            FAISS refuses the index that was asked for
     └── MissingDependency           (also ImportError) prints the pip command
 
@@ -94,6 +95,10 @@ class EmbeddingContractError(RecollectError):
 
 class EmbedderFailed(RecollectError):
     """A model could not be loaded, or returned something that is no set of vectors."""
+
+
+class RerankerFailed(RecollectError):
+    """A reranker could not be loaded, raised, or did not give one finite score per candidate."""
 
 
 class IndexBuildFailed(RecollectError):

@@ -6,7 +6,7 @@
       CURRENT                   the generation in use, one line, replaced atomically
       LOCK                      the writer's flock; its text names the holder
       gen-000001/
-        collection.json         format version, metric, dimension, embedding contract: written once
+        collection.json         format version, metric, dimension, words, embedding contract: written once
         chunks.db               SQLite: the commit point
         vectors.f32             row r at byte r·d·4; vectors.f16, at byte r·d·2, where float16 was asked for
         index/snapshot-….faiss  derived, immutable
@@ -43,13 +43,20 @@ from recollect.errors import (
     UnsupportedFormat,
 )
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: the database has a lexical index. What version 1 has written is read as a collection without one."""
 
 Dtype: TypeAlias = Literal["float32", "float16"]
 """How a collection keeps its vectors; fixed when it is created."""
 
 DTYPES: dict[Dtype, str] = {"float32": "f32", "float16": "f16"}
 """What there is to choose from, and the suffix of the file."""
+
+Lexical: TypeAlias = Literal["porter", "unicode61", "trigram", "none"]
+"""How texts are cut into words for lexical search; fixed when a collection is created."""
+
+LEXICAL: tuple[Lexical, ...] = ("porter", "unicode61", "trigram", "none")
+"""What there is to choose from."""
 
 _GENERATION = re.compile(r"gen-(\d{6,})")
 _CURES = {

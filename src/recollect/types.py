@@ -60,13 +60,17 @@ class Hit:
         chunk: the chunk found.
         score: higher is better. cosine: the cosine in [−1, 1]; inner product: the inner product;
             l2: minus the squared Euclidean distance (0 is a perfect match).
+            After fusion or reranking it is the score these gave, which is what the hits are ordered by.
         rank: 1 for the best.
+        scores: where more than one score went into the order, each by its name: "dense" (by vector), "lexical" (BM25),
+            "fused", "rerank". A list that did not find the chunk has no entry. None where `score` is the only one.
 
     """
 
     chunk: Chunk
     score: float
     rank: int
+    scores: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,24 @@ class Embedder(Protocol):
 
     def embed_queries(self, texts: Sequence[str]) -> npt.NDArray[np.floating[Any]]:
         """Return an array of shape (len(texts), dimension) for questions."""
+        ...
+
+
+@runtime_checkable
+class Reranker(Protocol):
+    """Reads query and text together, and says how well they fit. Anything with this method will do.
+
+    For a plain function of one query there is `CallableReranker`.
+    """
+
+    def score(self, queries: Sequence[str], texts: Sequence[Sequence[str]]) -> Sequence[Sequence[float]]:
+        """Return one score per text, higher is better, finite: ``scores[i][j]`` is that of ``texts[i][j]``.
+
+        Args:
+            queries: of one search, or all those of a `search_many`, so that a model can fill its batches across them.
+            texts: one non-empty list per query, best first as retrieved; the same text may occur repeatedly.
+
+        """
         ...
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import recollect
 from recollect import Chunk, CollectionDamaged, InvalidInput, InvalidVectors, Metric
-from recollect.layout import Dtype
+from recollect.layout import FORMAT_VERSION, Dtype
 from recollect.vectors import to_float32, to_matrix, to_stored
 from tests.brute_force import assert_top_k, scores
 from tests.conftest import TrigramEmbedder
@@ -130,7 +130,7 @@ def test_settings_without_a_dtype_mean_float32(path: Path) -> None:
         kb.add(chunks(5), vectors=vectors(5))
     settings = of_generation(path) / "collection.json"
     recorded = orjson.loads(settings.read_bytes())
-    assert recorded["format_version"] == 1
+    assert recorded["format_version"] == FORMAT_VERSION
     assert recorded.pop("dtype") == "float32"
     settings.write_bytes(orjson.dumps(recorded))
     with recollect.open(path, dtype="float32") as kb:

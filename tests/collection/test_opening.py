@@ -25,6 +25,7 @@ from recollect import (
     NotACollection,
     UnsupportedFormat,
 )
+from recollect.layout import FORMAT_VERSION
 from tests.conftest import TrigramEmbedder
 
 
@@ -133,8 +134,9 @@ def test_a_newer_format_is_refused_with_the_cure(kb: Collection, path: Path) -> 
     """A collection written by a newer version is not touched."""
     kb.close()
     settings = path / "gen-000001" / "collection.json"
-    settings.write_bytes(orjson.dumps(orjson.loads(settings.read_bytes()) | {"format_version": 2}))
-    with pytest.raises(UnsupportedFormat, match="format version 2, and this Recollect reads up to 1; upgrade"):
+    settings.write_bytes(orjson.dumps(orjson.loads(settings.read_bytes()) | {"format_version": FORMAT_VERSION + 1}))
+    wrong = f"format version {FORMAT_VERSION + 1}, and this Recollect reads up to {FORMAT_VERSION}; upgrade"
+    with pytest.raises(UnsupportedFormat, match=wrong):
         recollect.open(path)
 
 

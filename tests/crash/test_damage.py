@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 import recollect
 from recollect import CollectionDamaged, NotACollection, RecollectWarning, UnsupportedFormat
+from recollect.layout import FORMAT_VERSION
 
 from .examiner import damaged_state, inflict
 from .plan import DIMENSION
@@ -141,7 +143,8 @@ def test_a_newer_format_is_refused(original: Path, tmp_path: Path) -> None:
     """A collection written by a newer Recollect is refused with the cure, not misread."""
     root = _copy(original, tmp_path)
     (settings,) = root.glob(SETTINGS)
-    settings.write_text(settings.read_text().replace('"format_version": 1', '"format_version": 2'))
+    recorded = orjson.loads(settings.read_bytes())
+    settings.write_bytes(orjson.dumps(recorded | {"format_version": FORMAT_VERSION + 1}))
     for read_only in (True, False):
         with pytest.raises(UnsupportedFormat, match="upgrade") as refused:
             recollect.open(root, read_only=read_only)

@@ -158,3 +158,24 @@ def test_nearest_of_nothing() -> None:
     assert np.isneginf(values).all()
     rows, values = exact.nearest(np.ones((5, D), np.float32), np.empty((0, D), np.float32), 4, Metric.COSINE)
     assert rows.shape == values.shape == (0, 4)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", BOTH)
+@pytest.mark.parametrize("queries", [1, 4, 5])
+@pytest.mark.parametrize("share", [0.0, 0.0008, 0.02, 0.5])
+def test_rows_picked_out_hold_the_exact_best_of_them(metric: Metric, dtype: Dtype, queries: int, share: float) -> None:
+    """Of a mask, for one query, few and many, whether its rows are given or have to be found."""
+    matrix, asked = stored(metric, dtype)
+    mask = np.random.default_rng(6).random(N) < share
+    rows = np.flatnonzero(mask)
+    for few in (None, rows):
+        found = exact.candidates(matrix, asked[:queries], 10, metric, allowed=pack(mask), few=few)
+        assert len(found) == queries
+        for each, query in zip(found, asked, strict=False):
+            assert mask[each].all()
+            values = truth(matrix, query, metric)[rows]
+            order = rows[np.lexsort((rows, -values))[:10]]
+            best = [row for row, _ in ranked(matrix, query, each, 10, metric)]
+            assert set(best) == set(order.tolist())
+            assert len(best) == min(10, len(rows))

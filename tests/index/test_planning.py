@@ -92,7 +92,7 @@ def test_an_index_measured_for_ten_alone_serves_more(factory: str, k: int) -> No
     assert {point.k for point in quick.points} == {10}
     searcher = Searcher(searcher.index, quick.points, gather=1e6)
     target = Target(matrix, Metric.COSINE, N, None, searcher)
-    assert plan(searcher, 0.9, k, rows=N, count=N).candidates >= k
+    assert plan(searcher, 0.9, k, rows=N, count=N).knobs.candidates >= k
     shares = []
     for query in queries[:100]:
         least = np.sort(scores(matrix, query, "cosine"))[-k] - 1e-6
@@ -108,15 +108,15 @@ def searcher_with(points: tuple[OperatingPoint, ...], gather: float = 0.1) -> Se
 def test_all_rows_are_searched_with_the_point_measured() -> None:
     """Without a mask, for ten and a hundred, the knobs are those measured."""
     searcher = searcher_with(POINTS)
-    assert plan(searcher, 0.95, 10, rows=100_000, count=100_000) == Knobs(8, 20)
-    assert plan(searcher, 0.95, 1, rows=100_000, count=100_000) == Knobs(8, 20)
-    assert plan(searcher, 0.95, 100, rows=100_000, count=100_000) == Knobs(16, 150)
+    assert plan(searcher, 0.95, 10, rows=100_000, count=100_000).knobs == Knobs(8, 20)
+    assert plan(searcher, 0.95, 1, rows=100_000, count=100_000).knobs == Knobs(8, 20)
+    assert plan(searcher, 0.95, 100, rows=100_000, count=100_000).knobs == Knobs(16, 150)
 
 
 def test_between_the_measured_k_the_effort_lies_between() -> None:
     """On a line in logarithms."""
     searcher = searcher_with(POINTS)
-    effort, candidates = plan(searcher, 0.95, 31, rows=100_000, count=100_000)
+    effort, candidates = plan(searcher, 0.95, 31, rows=100_000, count=100_000).knobs
     assert 8 < effort < 16
     assert 20 < candidates < 150
 
@@ -125,21 +125,21 @@ def test_the_smaller_the_share_the_harder_the_search_until_it_is_exact() -> None
     """A mask is searched as a larger k; few rows are compared one by one."""
     searcher = searcher_with(POINTS)
     efforts = [
-        plan(searcher, 0.95, 10, rows=100_000, count=count).effort for count in (100_000, 50_000, 20_000, 10_000)
+        plan(searcher, 0.95, 10, rows=100_000, count=count).knobs.effort for count in (100_000, 50_000, 20_000, 10_000)
     ]
     assert efforts == sorted(efforts)
     assert efforts[0] < efforts[-1]
-    assert plan(searcher, 0.95, 10, rows=100_000, count=500) == EXACTLY
+    assert plan(searcher, 0.95, 10, rows=100_000, count=500).knobs == EXACTLY
 
 
 def test_a_recall_that_no_point_reaches_is_searched_exactly() -> None:
     """So is everything without points, and a k for which only exact search reaches it."""
     searcher = searcher_with(POINTS)
-    assert plan(searcher, 0.99, 10, rows=100_000, count=100_000) == EXACTLY
-    assert plan(searcher_with(()), 0.5, 10, rows=100_000, count=100_000) == EXACTLY
-    assert plan(searcher_with((*POINTS[:2], POINTS[3])), 0.95, 100, rows=100_000, count=100_000) == EXACTLY
+    assert plan(searcher, 0.99, 10, rows=100_000, count=100_000).knobs == EXACTLY
+    assert plan(searcher_with(()), 0.5, 10, rows=100_000, count=100_000).knobs == EXACTLY
+    assert plan(searcher_with((*POINTS[:2], POINTS[3])), 0.95, 100, rows=100_000, count=100_000).knobs == EXACTLY
 
 
 def test_exact_search_is_taken_where_it_is_quicker() -> None:
     """A few thousand rows of few dimensions are compared sooner than an index is asked."""
-    assert plan(searcher_with(POINTS, gather=0.01), 0.95, 10, rows=2000, count=2000) == EXACTLY
+    assert plan(searcher_with(POINTS, gather=0.01), 0.95, 10, rows=2000, count=2000).knobs == EXACTLY

@@ -173,8 +173,8 @@ def test_a_graph_is_walked_further_the_more_rows_are_masked() -> None:
     matrix, _ = data(Metric.COSINE)
     searcher = tuned(index.requested("HNSW16,SQ8"), matrix, Metric.COSINE)
     searcher.gather = 1e6  # exact search is out of the question
-    whole = plan(searcher, 0.95, 10, rows=N, count=N)
-    thinned = plan(searcher, 0.95, 10, rows=N, count=N // 4)
+    whole = plan(searcher, 0.95, 10, rows=N, count=N).knobs
+    thinned = plan(searcher, 0.95, 10, rows=N, count=N // 4).knobs
     assert thinned.effort >= 2.5 * whole.effort
 
 

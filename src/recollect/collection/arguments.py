@@ -43,6 +43,14 @@ def require_count(name: str, value: Any) -> None:
         raise InvalidInput(f"{name} is {value!r}; it must be an integer of at least 1")
 
 
+def require_page(limit: Any, offset: Any) -> None:
+    """Refuse a limit that is no positive integer or None, and an offset that is no integer from 0 on."""
+    if limit is not None:
+        require_count("limit", limit)
+    if isinstance(offset, bool) or not hasattr(offset, "__index__") or offset < 0:
+        raise InvalidInput(f"offset is {offset!r}; it must be an integer of at least 0")
+
+
 def require_recall(recall: Any) -> None:
     """Refuse what is not a number in (0, 1]."""
     if isinstance(recall, bool) or not isinstance(recall, (int, float)) or not 0 < recall <= 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recollect import layout
+from recollect.collection import selecting
 from recollect.collection.handle import Handle
 from recollect.types import CollectionInfo
 
@@ -17,7 +18,7 @@ def describe(handle: Handle) -> CollectionInfo:
     settings = generation.settings
     return CollectionInfo(
         path=str(handle.root.root),
-        count=state.live,
+        count=selecting.count(handle, handle.scope.tree),
         deleted=state.rows - state.live,
         tail=state.rows - covered,
         dimension=settings.dimension,

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy.typing as npt
 from typing_extensions import Never, Self
 
 from recollect import index
-from recollect.collection import checking, transfer
+from recollect.collection import checking, selecting, transfer
 from recollect.collection.arguments import (
     id_list,
     refuse_unknown,
     require_count,
-    require_k,
+    require_page,
     require_recall,
     to_factory,
     to_goal,
@@ -28,9 +29,12 @@ from recollect.collection.embedding import LazyEmbedder, resolve
 from recollect.collection.handle import Handle
 from recollect.collection.maintenance import Order, build_index, cores, tune_index
 from recollect.collection.preparing import check_chunks, prepare
-from recollect.collection.retrieving import retrieve_many, retrieve_one
+from recollect.collection.retrieving import Asked, retrieve_many, retrieve_one
+from recollect.collection.scope import to_filter
+from recollect.collection.wanted import OPTIONS, Fusion, Mode, Wanted, require_question, to_wanted
 from recollect.contract import Settings, embed
 from recollect.errors import IndexBuildFailed, InvalidInput
+from recollect.filters import Filter
 from recollect.types import (
     AddResult,
     CheckReport,
@@ -41,8 +45,11 @@ from recollect.types import (
     Hit,
     IndexInfo,
     Progress,
+    Reranker,
 )
 from recollect.vectors import to_matrix, to_query
+
+Where: TypeAlias = "Mapping[str, Any] | Filter | None"
 
 DEFAULT_RECALL = 0.95
 DEFAULT_BATCH = 1000
@@ -106,15 +113,30 @@ class Collection:
                 progress("add", done, total)
         return result
 
-    def delete(self, *, ids: Iterable[str] | str, **unknown: Never) -> int:
-        """Delete chunks by id, durably; return how many there were. An id that is absent is no error."""
+    def delete(self, *, ids: Iterable[str] | str | None = None, where: Where = None, **unknown: Never) -> int:
+        """Delete chunks, durably and in one commit; return how many there were.
+
+        Args:
+            ids: of the chunks; one that is absent is no error.
+            where: or whatever matches a filter, as in `search`. An empty filter is refused: it would delete everything.
+
+        """
         refuse_unknown(Collection.delete, unknown)
         self._handle.require_writable()
+        if (ids is None) == (where is None):
+            raise InvalidInput("delete takes ids= or where=, one of the two")
+        if where is not None:
+            if to_filter(where) is None:
+                raise InvalidInput("where matches everything; to delete all chunks pass ids=collection.ids()")
+            tree = self._handle.scope.narrowed(where)
+            assert tree is not None  # not empty
+            return selecting.delete(self._handle, tree)
         wanted = id_list(ids)
+        scope = self._handle.scope
         with self._handle.writing:
             self._handle.require_writable()
             store = self._handle.followed().store
-            rows = [chunk.row for chunk in store.existing(wanted).values()]
+            rows = [chunk.row for chunk in store.existing(wanted).values() if scope.holds_json(chunk.metadata)]
             store.delete(rows)
         return len(rows)
 
@@ -155,6 +177,7 @@ class Collection:
 
         """
         refuse_unknown(Collection.optimize, unknown)
+        self._handle.scope.refuse("optimize()")
         require_recall(recall)
         goal = to_goal(recall, prefer, memory)
         factory = to_factory(index, recall)
@@ -183,6 +206,7 @@ class Collection:
 
         """
         refuse_unknown(Collection.tune, unknown)
+        self._handle.scope.refuse("tune()")
         self._handle.require_writable()
         with self._handle.building:
             self._handle.require_writable()
@@ -201,6 +225,7 @@ class Collection:
         wait, searches go on, also in other processes.
         """
         refuse_unknown(Collection.compact, unknown)
+        self._handle.scope.refuse("compact()")
         return self._handle.rewrite(None, progress)
 
     def reembed(self, embedder: Embedder | str, *, progress: Progress | None = None, **unknown: Never) -> None:
@@ -211,6 +236,7 @@ class Collection:
 
         """
         refuse_unknown(Collection.reembed, unknown)
+        self._handle.scope.refuse("reembed()")
         self._handle.require_writable()
         fresh = resolve(embedder)
         self._handle.rewrite(fresh, progress)
@@ -225,35 +251,62 @@ class Collection:
         vector: npt.ArrayLike | None = None,
         k: int = 10,
         recall: float = DEFAULT_RECALL,
+        where: Where = None,
+        mode: Mode = "dense",
+        fusion: Fusion = "convex",
+        weight: float = 0.5,
+        candidates: int | None = None,
+        reranker: Reranker | None = None,
+        diversity: float | None = None,
+        distinct: bool = False,
+        min_score: float | None = None,
         **unknown: Never,
     ) -> list[Hit]:
-        """Find the chunks nearest to a question.
+        """Find the chunks that answer a question best.
 
-        Returns exactly min(k, chunks stored) hits, best first, equal scores in the order of adding.
+        Returns exactly min(k, chunks that match) hits, best first, equal scores in the order of adding. Only
+        *min_score*, *distinct*, and in lexical mode the words of the question, make it fewer.
 
         Args:
             query: a text; the collection's embedder embeds it.
-            vector: or a ready vector, shape (d,).
+            vector: a ready vector, shape (d,), instead; beside a text where that is needed for its words.
             k: hits wanted, 1 to 10,000.
             recall: knn recall@k to aim at, in (0, 1]; above 0.999 the search is exact. Scores are exact always.
+            where: only chunks whose metadata matches: a dictionary such as ``{"lang": "en", "year": {"$gte": 2023}}``,
+                or a filter made with `recollect.field` (docs/filters.md).
+            mode: "dense" (by vector), "lexical" (by words: BM25), or "hybrid": both, fused.
+            fusion: how hybrid search fuses: "convex", the weighted sum of min-max scores, or "rrf", reciprocal ranks.
+            weight: of the dense list in "convex", 0 to 1.
+            candidates: rows retrieved, among which reranker and diversity choose; k or more. Default 5 · k where there
+                is something to choose. Hybrid search fuses the best 100 of each list at least.
+            reranker: orders the candidates by reading query and text together; see `Reranker`.
+            diversity: 0 to 1: trade relevance for variety among the hits (maximal marginal relevance with
+                lambda = 1 − diversity); None to leave the order alone. The score stays that of the retrieval. Not
+                together with a reranker, whose order it would undo.
+            distinct: of chunks with the same text, but for case and white space, only the best.
+            min_score: leave out hits with a lower score.
+
+        Raises:
+            InvalidInput: an option that cannot be, or that lacks a text or vector it needs.
+            RerankerFailed: the reranker did not give a score for each candidate.
 
         """
         if unknown:
             refuse_unknown(Collection.search, unknown)
-        require_k(k)
-        require_recall(recall)
         self._handle.require_open()
-        if (query is None) == (vector is None):
-            raise InvalidInput("search takes a text or vector=, one of the two")
-        if query is not None:
-            asked = [_question(query)]
-            return retrieve_one(self._handle, lambda settings: self._embedded(asked, settings), k, recall)
-        return retrieve_one(
-            self._handle,
-            lambda settings: to_query(vector, dimension=settings.dimension, metric=settings.metric),
-            k,
-            recall,
+        wanted = self._wanted(
+            k, recall, where, mode, fusion, weight, candidates, reranker, diversity, distinct, min_score
         )
+        require_question(query is not None, vector is not None, wanted, "search", "a text", "vector")
+        texts = None if query is None else [_question(query)]
+        if vector is None:
+            assert texts is not None  # one of the two is there
+            return retrieve_one(self._handle, self._asked(texts), wanted)
+
+        def prepare(settings: Settings) -> FloatMatrix:
+            return to_query(vector, dimension=settings.dimension, metric=settings.metric)
+
+        return retrieve_one(self._handle, Asked(texts, prepare, 1), wanted)
 
     def search_many(
         self,
@@ -262,33 +315,46 @@ class Collection:
         vectors: npt.ArrayLike | None = None,
         k: int = 10,
         recall: float = DEFAULT_RECALL,
+        where: Where = None,
+        mode: Mode = "dense",
+        fusion: Fusion = "convex",
+        weight: float = 0.5,
+        candidates: int | None = None,
+        reranker: Reranker | None = None,
+        diversity: float | None = None,
+        distinct: bool = False,
+        min_score: float | None = None,
         **unknown: Never,
     ) -> list[list[Hit]]:
         """Answer many questions at once, on all cores and over one committed state; one list of hits each.
 
         Args:
             queries: texts.
-            vectors: or ready vectors, shape (n, d).
-            k, recall: as in `search`.
+            vectors: or ready vectors, shape (n, d); beside texts where these are needed for their words.
+            k, recall, where, mode, fusion, weight, candidates, reranker, diversity, distinct, min_score: as in
+                `search`. The reranker gets the candidates of all questions in one call.
 
         """
         refuse_unknown(Collection.search_many, unknown)
-        require_k(k)
-        require_recall(recall)
         self._handle.require_open()
-        if (queries is None) == (vectors is None):
-            raise InvalidInput("search_many takes texts or vectors=, one of the two")
-        if queries is not None:
-            if isinstance(queries, str):
-                raise InvalidInput("search_many takes a list of texts; for one text use search")
-            asked = [_question(query) for query in queries]
-            return retrieve_many(self._handle, lambda settings: self._embedded(asked, settings), k, recall)
-        return retrieve_many(
-            self._handle,
-            lambda settings: to_matrix(vectors, dimension=settings.dimension, metric=settings.metric, what="vectors"),
-            k,
-            recall,
+        wanted = self._wanted(
+            k, recall, where, mode, fusion, weight, candidates, reranker, diversity, distinct, min_score
         )
+        require_question(queries is not None, vectors is not None, wanted, "search_many", "texts", "vectors")
+        if isinstance(queries, str):
+            raise InvalidInput("search_many takes a list of texts; for one text use search")
+        texts = None if queries is None else [_question(query) for query in queries]
+        if vectors is None:
+            assert texts is not None  # one of the two is there
+            return retrieve_many(self._handle, self._asked(texts), wanted)
+
+        def prepare(settings: Settings) -> FloatMatrix:
+            return to_matrix(vectors, dimension=settings.dimension, metric=settings.metric, what="vectors")
+
+        number = 1 if not isinstance(vectors, Sized) or getattr(vectors, "ndim", None) == 0 else len(vectors)
+        if texts is not None and len(texts) != number:
+            raise InvalidInput(f"{len(texts)} texts with {number} vectors; pass one vector per text")
+        return retrieve_many(self._handle, Asked(texts, prepare, number), wanted)
 
     @overload
     def get(self, ids: str) -> Chunk | None: ...  # type: ignore[overload-overlap]  # a str is one id, not an iterable of them
@@ -296,15 +362,50 @@ class Collection:
     @overload
     def get(self, ids: Iterable[str]) -> list[Chunk]: ...
 
-    def get(self, ids: str | Iterable[str]) -> Chunk | list[Chunk] | None:
-        """Return the chunk with an id, or None; for several ids those that exist, in the order asked for."""
+    @overload
+    def get(
+        self, ids: None = None, *, where: Where = None, limit: int | None = None, offset: int = 0
+    ) -> list[Chunk]: ...
+
+    def get(
+        self,
+        ids: str | Iterable[str] | None = None,
+        *,
+        where: Where = None,
+        limit: int | None = None,
+        offset: int = 0,
+        **unknown: Never,
+    ) -> Chunk | list[Chunk] | None:
+        """Return chunks by id, or those that match a filter.
+
+        Args:
+            ids: one id: its chunk, or None; several: those that exist, in the order asked for.
+            where: without ids: the chunks that match, in the order of adding; all without a filter. As in `search`.
+            limit, offset: of these, how many at most, and how many to pass over first.
+
+        """
+        refuse_unknown(Collection.get, unknown)
+        if ids is None:
+            self._handle.require_open()
+            require_page(limit, offset)
+            return selecting.selected(self._handle, self._handle.scope.narrowed(where), limit=limit, offset=offset)
+        if where is not None or limit is not None or offset:
+            raise InvalidInput("get takes ids, or where= with limit= and offset=")
         wanted = id_list(ids)
         _, session = self._handle.session()
         with session:
             found = {key: stored.to_chunk() for key, stored in session.get(wanted).items()}
+        scope = self._handle.scope
+        found = {key: chunk for key, chunk in found.items() if scope.holds(chunk.metadata)}
         if isinstance(ids, str):
             return found.get(ids)
         return [found[key] for key in wanted if key in found]
+
+    def ids(self, *, where: Where = None, **unknown: Never) -> list[str]:
+        """Return the ids of the chunks that match a filter, or of all, in the order of adding."""
+        refuse_unknown(Collection.ids, unknown)
+        self._handle.require_open()
+        return selecting.selected_ids(self._handle, self._handle.scope.narrowed(where))
 
     def __iter__(self) -> Iterator[Chunk]:
         """Go through all chunks of one committed state, in the order of adding.
@@ -312,16 +413,17 @@ class Collection:
         The iteration holds a read transaction, so that neither commits nor a compaction disturb it; meanwhile SQLite
         cannot shorten its write-ahead log.
         """
+        scope = self._handle.scope
         _, session = self._handle.session()
         with session:
             for block in session.scan_all():
-                yield from (stored.to_chunk() for stored in block)
+                yield from (chunk for stored in block if scope.holds((chunk := stored.to_chunk()).metadata))
 
-    def count(self) -> int:
-        """Return the number of chunks."""
-        _, session = self._handle.session()
-        with session:
-            return session.state.live
+    def count(self, *, where: Where = None, **unknown: Never) -> int:
+        """Return the number of chunks, or of those that match a filter."""
+        refuse_unknown(Collection.count, unknown)
+        self._handle.require_open()
+        return selecting.count(self._handle, self._handle.scope.narrowed(where))
 
     def info(self) -> CollectionInfo:
         """Describe the collection."""
@@ -332,6 +434,7 @@ class Collection:
 
         Never raises for damage: the report names each problem with its cure.
         """
+        self._handle.scope.refuse("check()")
         generation, session = self._handle.session()
         with session:
             return checking.check(generation, session)
@@ -345,6 +448,7 @@ class Collection:
 
         """
         refuse_unknown(Collection.backup, unknown)
+        self._handle.scope.refuse("backup()")
         generation, session = self._handle.session()
         with session:
             transfer.backup(generation, session, Path(destination))
@@ -386,10 +490,13 @@ class Collection:
 
     def _add_batch(self, batch: list[Chunk], vectors: Any | None, first: int) -> AddResult:
         checked = check_chunks(batch, first)
+        scope = self._handle.scope
+        scope.require(checked)
         with self._handle.writing:
             self._handle.require_writable()
             generation = self._handle.followed()
             settings, store = generation.settings, generation.store
+            scope.require_replaceable(checked, store)
             matrix: FloatMatrix | None = None
             embedder: Embedder | None = None
             if vectors is not None:
@@ -403,6 +510,16 @@ class Collection:
                 store.put(prepared.chunks, prepared.matrix, prepared.replaced)
         self._handle.maintainer.consider()
         return prepared.result
+
+    def _wanted(self, k: Any, recall: Any, where: Where, *options: Any) -> Wanted:
+        """Check what is asked for; the common case, again and again the same, is looked up."""
+        tree = self._handle.scope.narrowed(where)
+        if options == _DEFAULT_OPTIONS and type(k) is int and type(recall) is float:
+            return _plainly(k, recall, tree)
+        return to_wanted(k, recall, tree, dict(zip(OPTIONS, options, strict=True)))
+
+    def _asked(self, texts: list[str]) -> Asked:
+        return Asked(texts, lambda settings: self._embedded(texts, settings), len(texts))
 
     def _held_out(self, queries: Any | None, settings: Settings) -> FloatMatrix | None:
         """Return held-out queries as vectors: texts are embedded, vectors checked."""
@@ -435,3 +552,11 @@ def _question(query: Any) -> str:
     if not isinstance(query, str) or not query.strip():
         raise InvalidInput(f"the query is {query!r}; pass a text that is not empty, or vector=")
     return query
+
+
+@lru_cache(maxsize=256)
+def _plainly(k: int, recall: float, tree: Filter | None) -> Wanted:
+    return to_wanted(k, recall, tree, {})
+
+
+_DEFAULT_OPTIONS = tuple(getattr(Wanted(1, 1.0), name) for name in OPTIONS)

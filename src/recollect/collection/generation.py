@@ -11,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from recollect import index, layout
+from recollect.collection.masks import Masks
 from recollect.contract import Settings
 from recollect.errors import CollectionDamaged, CollectionError, RecollectWarning
+from recollect.filters import Filter
 from recollect.index import Record, Searcher, SnapshotUnusable, Target
-from recollect.store import Session, SnapshotRecord, State, Store
+from recollect.store import Columns, Session, SnapshotRecord, State, Store
+from recollect.types import Rows
 from recollect.vectors import StoredMatrix
 
 
@@ -27,6 +30,7 @@ class View:
         tombstone: number of the last tombstone in it.
         snapshot: name of the index that the state names; the searcher may still be the one before.
         target: what is searched.
+        masks: the same, under filters.
 
     """
 
@@ -34,6 +38,7 @@ class View:
     tombstone: int
     snapshot: str | None
     target: Target
+    masks: Masks
 
 
 class OpenGeneration:
@@ -58,6 +63,7 @@ class OpenGeneration:
         self.paths = replace(paths, dtype=settings.dtype)
         self.settings = settings
         self.store = Store(self.paths, settings.dimension, read_only=read_only)
+        self._columns = Columns()
         self._on_unusable = on_unusable
         self._lock = threading.Lock()
         self._view: View | None = None
@@ -83,6 +89,19 @@ class OpenGeneration:
                 return session, view
             session.__exit__(None, None, None)
 
+    def matching(self, tree: Filter | None, session: Session) -> Rows:
+        """Return the live rows that match a filter in the session's commit, in order; without loading the index."""
+        rows = session.state.rows
+        view = self._view
+        known = view if view is not None and view.seq <= session.state.seq else None
+        bits, _ = self._allowed(known, session)
+        if tree is not None:
+            matching = self._columns.evaluate(tree, session, rows)
+            bits = matching if bits is None else bits & matching
+        if bits is None:
+            return np.arange(rows)
+        return np.flatnonzero(np.unpackbits(bits, count=rows, bitorder="little"))
+
     def adopt(self, name: str, searcher: Searcher) -> None:
         """Keep an index that this process has just built, so that it is not loaded again once recorded."""
         self._adopted = {name: searcher}
@@ -92,6 +111,7 @@ class OpenGeneration:
         self.store.close()
         self._view = None
         self._adopted = {}
+        self._columns = Columns()
 
     def _view_at(self, session: Session) -> View | None:
         """Return the view of the session's commit; None when another thread has already moved beyond it."""
@@ -111,7 +131,7 @@ class OpenGeneration:
         if state.snapshot != (old.snapshot if old else None):
             searcher = self._searcher(session.snapshot(), searcher)
         target = Target(matrix, self.settings.metric, state.live, allowed, searcher)
-        return View(state.seq, tombstone, state.snapshot, target)
+        return View(state.seq, tombstone, state.snapshot, target, Masks(target, state.seq, self._columns))
 
     def _allowed(self, old: View | None, session: Session) -> tuple[npt.NDArray[np.uint8] | None, int]:
         state: State = session.state
@@ -144,7 +164,8 @@ class OpenGeneration:
         with self._lock:
             view = self._view
             if view is not None and view.snapshot == found.name:
-                self._view = replace(view, target=replace(view.target, searcher=searcher))
+                target = replace(view.target, searcher=searcher)
+                self._view = replace(view, target=target, masks=Masks(target, view.seq, self._columns))
 
     def _load(self, found: SnapshotRecord) -> Searcher | None:
         """Load a recorded index; warn, and do without, when it cannot be trusted."""

@@ -12,6 +12,7 @@ from recollect import layout
 from recollect.collection import transfer
 from recollect.collection.generation import OpenGeneration, View
 from recollect.collection.maintenance import Maintainer
+from recollect.collection.scope import Scope
 from recollect.contract import Settings
 from recollect.errors import CollectionClosed, CollectionDamaged, CollectionReadOnly, StorageFailed
 from recollect.store import Session, supersede
@@ -28,6 +29,7 @@ class Handle:
         root: the directory.
         lock: the writer's; None for a reader.
         auto_optimize: build and extend the index in the background.
+        scope: what may be seen and written through it.
 
     Attributes:
         generation: the one in use, as far as this handle has looked; `followed` looks again.
@@ -36,8 +38,11 @@ class Handle:
 
     """
 
-    def __init__(self, root: layout.Layout, *, lock: layout.WriterLock | None, auto_optimize: bool) -> None:
+    def __init__(
+        self, root: layout.Layout, *, lock: layout.WriterLock | None, auto_optimize: bool, scope: Scope
+    ) -> None:
         self.root = root
+        self.scope = scope
         self.read_only = lock is None
         self.closed = False
         self.writing = threading.RLock()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import Never
 
@@ -13,8 +16,10 @@ from recollect.collection.arguments import refuse_unknown, require_count, to_met
 from recollect.collection.embedding import DEFAULT_EMBEDDER, LazyEmbedder, resolve
 from recollect.collection.facade import Collection
 from recollect.collection.handle import Handle
+from recollect.collection.scope import Scope
 from recollect.contract import Contract, Settings
 from recollect.errors import CollectionExists, InvalidInput
+from recollect.filters import Filter
 from recollect.store import supersede
 from recollect.types import Embedder, Metric
 
@@ -28,6 +33,8 @@ def open(
     dimension: int | None = None,
     metric: Metric | str | None = None,
     dtype: layout.Dtype | None = None,
+    lexical: layout.Lexical | None = None,
+    scope: Mapping[str, Any] | Filter | None = None,
     read_only: bool = False,
     auto_optimize: bool = True,
     **unknown: Never,
@@ -44,6 +51,13 @@ def open(
         metric: "cosine" (default), "inner_product" or "l2"; fixed at creation.
         dtype: "float32" (default), or "float16", which takes half the disk and page cache and keeps 11 significant bits
             (cosine scores differ by less than 5e-4); fixed at creation.
+        lexical: how texts are cut into words for lexical and hybrid search: "porter" (default: English words without
+            their endings), "unicode61" (whole words, any language that writes spaces), "trigram" (every three
+            characters, for languages without spaces; a question of one or two characters finds nothing), or "none", for
+            no lexical index: adding is quicker, and only dense search is left. Fixed at creation.
+        scope: a filter, as in `Collection.search`, that every read and write through this handle is confined to, e.g.
+            ``{"tenant": "a"}``: chunks outside are not found, not counted, not deleted and not replaced, and none can
+            be stored there. What concerns the whole collection (optimize, compact, backup, check) is refused.
         read_only: search only, beside a writer in this or another process; each commit is seen at the next search.
         auto_optimize: let a writer build and extend the index in the background as the collection grows; without it
             only `optimize` does.
@@ -58,8 +72,9 @@ def open(
     """
     refuse_unknown(open, unknown)
     wanted = None if metric is None else to_metric(metric)
-    if dtype is not None and dtype not in layout.DTYPES:
-        raise InvalidInput(f"dtype is {dtype!r}; choose {', '.join(map(repr, layout.DTYPES))}")
+    _require_choice("dtype", dtype, layout.DTYPES)
+    _require_choice("lexical", lexical, layout.LEXICAL)
+    confined = Scope(scope)
     if dimension is not None:
         require_count("dimension", dimension)
         if dimension > MAX_DIMENSION:
@@ -68,14 +83,16 @@ def open(
     if not root.is_collection():
         if read_only:
             root.require()
-        embedder = _create(root, embedder, dimension, wanted, dtype or "float32")
+        fresh = Settings(dimension or 0, wanted or Metric.COSINE, None, dtype or "float32", lexical or "porter")
+        embedder = _create(root, embedder, dimension, fresh)
     lock = None if read_only else layout.WriterLock(root.lock)
     handle: Handle | None = None
     try:
         if lock is not None:
             _remove_leftovers(root)
-        handle = Handle(root, lock=lock, auto_optimize=auto_optimize)
-        lazy = _checked_embedder(handle, embedder, dimension=dimension, metric=wanted, dtype=dtype)
+        handle = Handle(root, lock=lock, auto_optimize=auto_optimize, scope=confined)
+        given = {"dimension": dimension, "metric": wanted and wanted.value, "dtype": dtype, "lexical": lexical}
+        lazy = _checked_embedder(handle, embedder, given)
     except BaseException:
         if handle is not None:
             handle.close(finish=False)
@@ -86,6 +103,11 @@ def open(
     return Collection(handle, lazy)
 
 
+def _require_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    if value is not None and value not in tuple(choices):
+        raise InvalidInput(f"{name} is {value!r}; choose {', '.join(map(repr, choices))}")
+
+
 def _remove_leftovers(root: layout.Layout) -> None:
     """Remove what a killed writer left, after telling the readers that may still use it."""
     for paths in root.superseded():
@@ -94,29 +116,19 @@ def _remove_leftovers(root: layout.Layout) -> None:
     root.remove_leftovers()
 
 
-def _checked_embedder(
-    handle: Handle,
-    embedder: Embedder | str | None,
-    *,
-    dimension: int | None,
-    metric: Metric | None,
-    dtype: layout.Dtype | None,
-) -> LazyEmbedder:
+def _checked_embedder(handle: Handle, embedder: Embedder | str | None, given: Mapping[str, object]) -> LazyEmbedder:
     """Compare what was passed to `open` with what is recorded; an embedder that was passed is checked at once."""
     path = str(handle.root.root)
     settings = handle.generation.settings
-    _require_settings(settings, dimension=dimension, metric=metric, dtype=dtype, where=path)
+    _require_settings(settings, given, path)
     lazy = LazyEmbedder(embedder, path)
     if embedder is not None:
         lazy.get(settings)
     return lazy
 
 
-def _require_settings(
-    settings: Settings, *, dimension: int | None, metric: Metric | None, dtype: layout.Dtype | None, where: str
-) -> None:
-    recorded = {"dimension": settings.dimension, "metric": settings.metric.value, "dtype": settings.dtype}
-    given = {"dimension": dimension, "metric": metric and metric.value, "dtype": dtype}
+def _require_settings(settings: Settings, given: Mapping[str, object], where: str) -> None:
+    recorded = settings.to_json()
     for name, value in given.items():
         if value is not None and value != recorded[name]:
             raise InvalidInput(
@@ -129,10 +141,17 @@ def _create(
     root: layout.Layout,
     embedder: Embedder | str | None,
     dimension: int | None,
-    metric: Metric | None,
-    dtype: layout.Dtype,
+    settings: Settings,
 ) -> Embedder | None:
-    """Create an empty collection and return its embedder, already loaded."""
+    """Create an empty collection and return its embedder, already loaded.
+
+    Args:
+        root: the directory.
+        embedder: None for ready-made vectors, if a *dimension* is given.
+        dimension: as passed to `open`.
+        settings: all but dimension and contract.
+
+    """
     loaded: Embedder | None = None
     if embedder is not None or dimension is None:
         loaded = resolve(embedder if embedder is not None else DEFAULT_EMBEDDER)
@@ -144,7 +163,7 @@ def _create(
     size = loaded.dimension if loaded is not None else dimension
     assert size is not None  # one of the two was given
     try:
-        transfer.create(root.root, Settings(int(size), metric or Metric.COSINE, contract, dtype))
+        transfer.create(root.root, replace(settings, dimension=int(size), contract=contract))
     except CollectionExists:
         root.require()  # another process was faster: its collection is opened, if it is one
     return loaded

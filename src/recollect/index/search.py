@@ -5,20 +5,27 @@ The one promise of this room: min(k, rows to be found) results, and exact scores
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from recollect.index import exact
+from recollect.index.codes import Packed
 from recollect.index.exact import Ranked
 from recollect.index.faiss_library import load_faiss
-from recollect.index.planning import EXACTLY, MOSTLY, Knobs, plan
+from recollect.index.planning import MOSTLY, Knobs, plan, plan_codes
 from recollect.index.searcher import Searcher
 from recollect.types import FloatMatrix, Metric, Rows
 from recollect.vectors import StoredMatrix
+
+_KEPT_ROWS = 1 << 14
+"""Allowed rows up to which they are kept beside their bits, at 8 bytes each: comparing more takes a millisecond, of
+which finding them is a small part."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +63,19 @@ class Target:
         """Return how to search for *k* at a recall."""
         known = self.plans.get((recall, k))
         if known is None:
-            searcher = self.searcher
-            knobs = EXACTLY if searcher is None else plan(searcher, recall, k, rows=len(self.matrix), count=self.count)
-            known = self.plans[recall, k] = self.planned(knobs)
+            known = self.plans[recall, k] = self._plan(recall, k)
         return known
+
+    def _plan(self, recall: float, k: int) -> Plan:
+        searcher, sizes = self.searcher, {"rows": len(self.matrix), "count": self.count}
+        if searcher is None:
+            return Plan(0)
+        way = plan(searcher, recall, k, **sizes)
+        planned = self.planned(way.knobs)
+        scan = plan_codes(searcher, recall, k, **sizes)
+        if scan is None or scan.micros >= way.micros:
+            return planned
+        return Plan(scan.knobs.candidates, instead=planned, saving=way.micros - scan.micros)
 
     def planned(self, knobs: Knobs) -> Plan:
         """Return the plan that asks the index with given knobs.
@@ -72,6 +88,8 @@ class Target:
         if searcher is None or not knobs.candidates:
             return Plan(0)
         effort, candidates = knobs
+        if searcher.codes is not None and not effort:
+            return Plan(candidates, instead=Plan(0), saving=math.inf)
         if self.allowed is None:
             return Plan(candidates, searcher.params(effort, candidates))
         if not searcher.takes_selector:
@@ -82,6 +100,35 @@ class Target:
             if searcher.lists is not None:
                 return Plan(candidates, lists=effort)
         return Plan(candidates, searcher.params(effort, candidates, self.selector))
+
+    def packed(self, saving: float) -> Packed | None:
+        """Return the codes of the allowed rows, once that pays; *saving*: µs that they would save now."""
+        assert self.searcher is not None
+        codes = self.searcher.codes
+        assert codes is not None
+        if self.allowed is None:
+            return codes.all
+        return codes.packed(self._key, self.count, self._covered, saving)
+
+    @cached_property
+    def _key(self) -> bytes:
+        """What the mask is known by, in this commit and in later ones that hide no other rows of the index."""
+        assert self.allowed is not None
+        assert self.searcher is not None
+        return blake2b(self.allowed[: (self.searcher.rows + 7) // 8].data, digest_size=16).digest()
+
+    def _covered(self) -> Rows:
+        """Return the allowed rows that the index holds."""
+        assert self.allowed is not None
+        assert self.searcher is not None
+        return exact.rows_of(self.allowed, self.searcher.rows)
+
+    @cached_property
+    def few(self) -> Rows | None:
+        """The allowed rows, where they are few enough to be kept."""
+        if self.allowed is None or self.count > _KEPT_ROWS:
+            return None
+        return exact.rows_of(self.allowed, len(self.matrix))
 
     @cached_property
     def allowed_by_list(self) -> npt.NDArray[np.int64]:
@@ -104,6 +151,8 @@ class Plan:
         lists: to be probed among those occupied; 0 to leave it to FAISS.
         filtered: what FAISS returns is still to be masked.
         wanted: fewer rows than these that may be found are no answer, and the search is done exactly.
+        instead: what to do until it pays to pack the codes that this plan scans; None for a plan that scans none.
+        saving: µs by which the scan is expected to be quicker.
 
     """
 
@@ -112,6 +161,8 @@ class Plan:
     lists: int = 0
     filtered: bool = False
     wanted: int = 0
+    instead: Plan | None = None
+    saving: float = 0.0
 
 
 def search(target: Target, queries: FloatMatrix, k: int, recall: float) -> list[Ranked]:
@@ -139,6 +190,13 @@ def run(target: Target, queries: FloatMatrix, k: int, planned: Plan) -> list[Ran
     searcher = target.searcher
     if searcher is None or not planned.candidates:
         return _exactly(target, queries, k)
+    if planned.instead is not None:
+        packed = target.packed(planned.saving * len(queries))
+        if packed is None:
+            return run(target, queries, k, planned.instead)
+        scanned = packed.search(queries, planned.candidates)
+        tail = _tail(target, searcher, queries, k)
+        return [_merged(target, planned, *parts, k) for parts in zip(scanned, tail, queries, strict=True)]
     if len(queries) == 1 or planned.lists:
         return [run_one(target, query, k, planned) for query in queries]
     found = searcher.search(queries, planned.candidates, planned.params)
@@ -151,7 +209,12 @@ def run_one(target: Target, query: FloatMatrix, k: int, planned: Plan) -> Ranked
     searcher, count = target.searcher, planned.candidates
     if searcher is None or not count:
         return _exactly(target, query[None], k)[0]
-    if planned.lists:
+    if planned.instead is not None:
+        packed = target.packed(planned.saving)
+        if packed is None:
+            return run_one(target, query, k, planned.instead)
+        found = packed.search_one(query, count)
+    elif planned.lists:
         found = searcher.search_lists(query, count, planned.lists, target.allowed_by_list, target.selector)
     else:
         found = searcher.search_one(query, count, planned.params)
@@ -188,5 +251,5 @@ def _ranked(target: Target, rows: Rows, query: FloatMatrix, k: int) -> Ranked:
 def _exactly(target: Target, queries: FloatMatrix, k: int) -> list[Ranked]:
     if k == 0:
         return [([], []) for _ in queries]
-    found = exact.candidates(target.matrix, queries, k, target.metric, allowed=target.allowed)
+    found = exact.candidates(target.matrix, queries, k, target.metric, allowed=target.allowed, few=target.few)
     return [_ranked(target, rows, query, k) for rows, query in zip(found, queries, strict=True)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -11,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recollect.index.faiss_library import innermost, load_faiss, threads
+from recollect.index.calling import Caller
+from recollect.index.codes import Codes
+from recollect.index.faiss_library import innermost, load_faiss
 from recollect.index.huge_pages import settle
 from recollect.types import FloatMatrix, OperatingPoint, Rows
 
@@ -26,6 +26,10 @@ class Searcher:
         points: how it may be searched and what that gives, from `tuning.measure`; without any, searches are exact.
         gather: µs that exact search costs per row picked out of the vector file, from `tuning.measure`.
 
+    Attributes:
+        codes: of a graph that FAISS keeps together with 4-bit codes (``HNSW…,Refine(PQ…x4)``), those; else None.
+            They are scanned instead of the graph, not after it: candidates are rescored exactly in any case.
+
     """
 
     def __init__(self, index: Any, points: Sequence[OperatingPoint] = (), gather: float = 0.05) -> None:
@@ -33,11 +37,21 @@ class Searcher:
         self.points = points
         self.gather = gather
         self._inner = innermost(index)
-        self._outer = type(index).__name__
         self._kind = type(self._inner).__name__
-        self._local = _Local()
+        self.codes = self._codes()
+        # With codes the graph alone is walked; the index as a whole is what is written and extended.
+        self._walked = load_faiss().downcast_index(index.base_index) if self.codes is not None else index
+        self._outer = type(self._walked).__name__
+        self._caller = Caller(self._walked)
         self.rows = int(index.ntotal)
         settle(index)
+
+    def _codes(self) -> Codes | None:
+        if type(self.index).__name__ != "IndexRefine" or not self.is_graph:
+            return None
+        beside = innermost(self.index.refine_index)
+        fits = type(beside).__name__ == "IndexPQ" and beside.pq.nbits == 4
+        return Codes(self.index.refine_index) if fits else None
 
     @property
     def is_graph(self) -> bool:
@@ -132,8 +146,8 @@ class Searcher:
         try:
             moved = query[None]
             if self._outer == "IndexPreTransform":
-                for step in range(self.index.chain.size()):
-                    moved = self.index.chain.at(step).apply(np.ascontiguousarray(moved))
+                for step in range(self._walked.chain.size()):
+                    moved = self._walked.chain.at(step).apply(np.ascontiguousarray(moved))
             moved = np.ascontiguousarray(moved)
             distances, order = self._inner.quantizer.search(moved, int(self._inner.nlist))
             held = allowed[order[0]]
@@ -154,48 +168,8 @@ class Searcher:
 
     def search(self, queries: FloatMatrix, count: int, params: Any | None) -> Rows:
         """Return candidate rows, int64 (n, count), on all cores; −1 where the index found fewer."""
-        with threads(len(os.sched_getaffinity(0))):
-            return np.asarray(self.index.search(queries, count, params=params)[1])
+        return self._caller.search(queries, count, params)
 
     def search_one(self, query: FloatMatrix, count: int, params: Any | None) -> Rows:
-        """Return candidate rows for one query of shape (d,), on one thread: concurrent searches share the cores.
-
-        The result is this thread's own buffer, valid until its next search. FAISS's Python wrapper would allocate and
-        wrap three arrays per call: 10 µs and more of a 200 µs search.
-        """
-        buffers = self._local.buffers
-        mine = buffers.get(count)
-        if mine is None:
-            mine = buffers[count] = _Buffers(len(query), count)
-        mine.query[0] = query
-        faiss = load_faiss()
-        before = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)
-        try:
-            self.index.search_c(1, mine.query_pointer, count, mine.distance_pointer, mine.rows_pointer, params)
-        finally:
-            faiss.omp_set_num_threads(before)
-        found: Rows = mine.rows[0]
-        return found
-
-
-class _Local(threading.local):
-    """What one thread searches with: buffers by number of candidates."""
-
-    def __init__(self) -> None:
-        self.buffers: dict[int, _Buffers] = {}
-
-
-class _Buffers:
-    """What FAISS's C interface reads a query from and writes candidates to, for one thread."""
-
-    __slots__ = ("distance_pointer", "distances", "query", "query_pointer", "rows", "rows_pointer")
-
-    def __init__(self, dimension: int, count: int) -> None:
-        pointer = load_faiss().swig_ptr
-        self.query = np.empty((1, dimension), dtype=np.float32)
-        self.distances = np.empty((1, count), dtype=np.float32)
-        self.rows: Rows = np.empty((1, count), dtype=np.int64)
-        self.query_pointer = pointer(self.query)
-        self.distance_pointer = pointer(self.distances)
-        self.rows_pointer = pointer(self.rows)
+        """Return candidate rows for one query of shape (d,), on one thread; valid until this thread's next search."""
+        return self._caller.search_one(query, count, params)

@@ -90,7 +90,7 @@ def measure(target: Target, asked: Questions, *, thorough: bool, progress: Progr
         for k in ks:
             kth = scores[:, k - 1]
             least = (kth - 1e-6 * np.maximum(1.0, np.abs(kth))).astype(np.float32)  # ties count as found
-            shares = recalls(target, asked.vectors, k, least, progress)
+            shares = recalls(target, asked.vectors, k, least, progress, dense=thorough)
             points += _points(target, asked.vectors, k, shares)
     return Tuned(tuple(sorted(points, key=lambda point: (point.k, point.p50))), gather, asked.origin)
 
@@ -101,10 +101,13 @@ def recalls(
     k: int,
     least: npt.NDArray[np.float32],
     progress: Progress | None = None,
+    *,
+    dense: bool = True,
 ) -> dict[Knobs, Share]:
     """Return the recall of every setting worth a thought.
 
-    Efforts by a factor of two, then halved towards the levels, then those that fill the gaps where searches ask.
+    Efforts by a factor of two, then halved towards the levels, then, if *dense*, those that fill the gaps where
+    searches ask.
 
     Args:
         target: without a mask, with an index.
@@ -112,6 +115,7 @@ def recalls(
         k: results asked for.
         least: the score that a row must have to be among the *k* best, per query.
         progress: called per effort with the stage "tune".
+        dense: fill the gaps.
 
     One search per effort serves every number of candidates: FAISS returns them in its own order, of which each smaller
     number is a prefix.
@@ -136,7 +140,7 @@ def recalls(
         effort = min(most, 2 * effort)
     for level in _LEVELS:
         _approach(level, look, found)
-    between = [effort for effort in sorted(found) if _DENSE[0] <= look(effort) <= _DENSE[1]]
+    between = [effort for effort in sorted(found) if dense and _DENSE[0] <= look(effort) <= _DENSE[1]]
     for low, high in itertools.pairwise(between):
         parts = math.ceil(math.log(high / low) / math.log(_CLOSE[k]))
         for part in range(1, parts):

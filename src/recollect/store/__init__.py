@@ -1,6 +1,18 @@
 """Durable chunks: the only room that knows SQL, and the only minter of rows."""
 
 from recollect.store.chunks import NewChunk, Store, copy, supersede, verify
+from recollect.store.columns import Columns
 from recollect.store.session import Session, SnapshotRecord, State, StoredChunk
 
-__all__ = ["NewChunk", "Session", "SnapshotRecord", "State", "Store", "StoredChunk", "copy", "supersede", "verify"]
+__all__ = [
+    "Columns",
+    "NewChunk",
+    "Session",
+    "SnapshotRecord",
+    "State",
+    "Store",
+    "StoredChunk",
+    "copy",
+    "supersede",
+    "verify",
+]

@@ -17,8 +17,8 @@ import apsw
 import numpy as np
 
 from recollect.errors import CollectionError
-from recollect.layout import Dtype, Generation, storage_errors
-from recollect.store import schema, vector_file
+from recollect.layout import Dtype, Generation, Lexical, storage_errors
+from recollect.store import lexical, schema, vector_file
 from recollect.store.checkpoints import Checkpoints
 from recollect.store.recent import Payload
 from recollect.store.session import (
@@ -76,7 +76,11 @@ class Store:
         if self._writer is not None:
             self._checkpoints = Checkpoints(self._writer, paths.database)
         self._unsettled = False  # a transaction has begun, and what it came to is not yet in `_state`
+        self._indexes_words = False
         try:
+            if self._writer is not None:
+                with self._errors():
+                    self._indexes_words = lexical.tokenizer_of(self._writer) != "none"
             with self.session() as session:
                 self._state = session.state
                 self.map(session.state.rows)
@@ -85,9 +89,15 @@ class Store:
             raise
 
     @staticmethod
-    def create(paths: Generation) -> None:
-        """Make an empty store in the existing directory of a generation; the caller syncs the directory."""
-        schema.create(paths.database)
+    def create(paths: Generation, words: Lexical = "porter") -> None:
+        """Make an empty store in the existing directory of a generation; the caller syncs the directory.
+
+        Args:
+            paths: of the generation.
+            words: how texts are cut into words for the lexical index; "none" for no such index.
+
+        """
+        schema.create(paths.database, words)
         with storage_errors(paths.root, "create"):
             paths.vectors.touch()
             paths.index.mkdir(exist_ok=True)
@@ -145,8 +155,10 @@ class Store:
                 (row, *chunk, checksum(vector, *chunk))
                 for row, (chunk, vector) in enumerate(zip(chunks, _row_bytes(matrix), strict=True), start=first)
             ]
-            _bury(connection, replaced)
+            self._bury(connection, replaced)
             connection.executemany("INSERT INTO chunks(row, id, text, metadata, crc) VALUES (?,?,?,?,?)", records)
+            if self._indexes_words:
+                lexical.put(connection, [(row, text) for row, _, text, *_ in records])
             connection.execute(
                 "UPDATE state SET seq = seq + 1, rows = rows + ?, live = live + ?",
                 (len(chunks), len(chunks) - len(replaced)),
@@ -158,7 +170,7 @@ class Store:
         if not rows:
             return
         with self._transaction() as connection:
-            _bury(connection, rows)
+            self._bury(connection, rows)
             connection.execute("UPDATE state SET seq = seq + 1, live = live - ?", (len(rows),))
 
     def record_snapshot(self, snapshot: SnapshotRecord | None) -> None:
@@ -241,18 +253,19 @@ class Store:
             self._state = read_state(connection)
             self._unsettled = False
 
+    def _bury(self, connection: apsw.Connection, rows: Sequence[int]) -> None:
+        targets = [(row,) for row in rows]
+        connection.executemany("DELETE FROM chunks WHERE row = ?", targets)
+        connection.executemany("INSERT INTO tombstones(row) VALUES (?)", targets)
+        if self._indexes_words:
+            lexical.bury(connection, targets)
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except apsw.Error as error:
             raise schema.translate(error, self._paths.database) from error
-
-
-def _bury(connection: apsw.Connection, rows: Sequence[int]) -> None:
-    targets = [(row,) for row in rows]
-    connection.executemany("DELETE FROM chunks WHERE row = ?", targets)
-    connection.executemany("INSERT INTO tombstones(row) VALUES (?)", targets)
 
 
 def supersede(paths: Generation) -> None:

@@ -13,6 +13,8 @@ from urllib.parse import quote
 import apsw
 
 from recollect.errors import CollectionDamaged, CollectionError, StorageFailed
+from recollect.layout import Lexical
+from recollect.store import lexical as words
 
 PAGE_SIZE = 8192
 BUSY_TIMEOUT_MS = 10_000
@@ -20,6 +22,7 @@ BUSY_TIMEOUT_MS = 10_000
 # state: the single row that makes a commit a commit. `rows` is the high-water mark of the vectors, `live` the
 # number of chunks, `seq` counts commits, `snapshot` names the index in use.
 # chunks: a row is never changed, only inserted and deleted; an update is a new row.
+# lexical (in lexical.py): the words of each live row, for FTS5.
 # tombstones: rows below the mark that hold no chunk; numbered, so that a reader fetches only the new ones.
 SCHEMA = """
 CREATE TABLE state(
@@ -106,14 +109,14 @@ def _signature(database: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def create(database: Path) -> None:
+def create(database: Path, lexical: Lexical) -> None:
     """Make an empty chunks.db, checkpointed into one file."""
     try:
         connection = apsw.Connection(str(database))
         connection.pragma("page_size", PAGE_SIZE)
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "FULL")
-        connection.execute(f"BEGIN; {SCHEMA} COMMIT")
+        connection.execute(f"BEGIN; {SCHEMA} {words.schema(lexical)} COMMIT")
         connection.close()
     except apsw.Error as error:
         raise translate(error, database) from error

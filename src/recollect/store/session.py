@@ -8,11 +8,16 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import apsw
+import numpy as np
+import numpy.typing as npt
 import orjson
 from typing_extensions import Self
 
 from recollect.errors import CollectionClosed
+from recollect.filters.matching import MISSING
+from recollect.filters.matching import lookup as lookup_path
 from recollect.layout import sync_file
+from recollect.store import lexical
 from recollect.store.recent import Payload, RecentChunks
 from recollect.store.schema import Frozen, connect, translate
 from recollect.types import Chunk
@@ -130,6 +135,23 @@ class Session:
         """Return the stored chunks with these ids; an id that is absent is left out."""
         return lookup(self._cursor, ids)
 
+    def read(self, rows: Sequence[int]) -> list[Chunk]:
+        """Return the chunks of *rows* in row order, and keep none in memory; a row that holds none is left out."""
+        found: list[Chunk] = []
+        for part in _parts(rows):
+            sql = f"SELECT id, text, metadata FROM chunks WHERE row IN ({placeholders(len(part))}) ORDER BY row"
+            records: list[Any] = self._cursor.execute(sql, part).fetchall()
+            found += [Chunk(chunk_id, text, orjson.loads(metadata)) for chunk_id, text, metadata in records]
+        return found
+
+    def ids_of(self, rows: Sequence[int]) -> list[str]:
+        """Return the ids of the chunks of *rows*, in row order; a row that holds none is left out."""
+        found: list[str] = []
+        for part in _parts(rows):
+            sql = f"SELECT id FROM chunks WHERE row IN ({placeholders(len(part))}) ORDER BY row"
+            found += [chunk_id for (chunk_id,) in self._cursor.execute(sql, part)]
+        return found
+
     def scan(self, after: int = -1, limit: int = 1000) -> list[StoredChunk]:
         """Return up to *limit* chunks with a row beyond *after*, in row order."""
         sql = "SELECT row, id, text, metadata, crc FROM chunks WHERE row > ? ORDER BY row LIMIT ?"
@@ -166,6 +188,7 @@ class Session:
 
     def problems(self) -> list[str]:
         """Check the database's own structure and counts; one line per problem."""
+        lexical.refresh(self._cursor)
         found = [
             f"chunks.db: {line}; restore from a backup"
             for (line,) in self._cursor.execute("PRAGMA integrity_check(20)")
@@ -195,6 +218,32 @@ class Session:
             target.close()
         sync_file(destination)
 
+    def match(self, text: str, *, count: int, allowed: npt.NDArray[np.uint8] | None = None) -> lexical.Found:
+        """Return the rows that the words of *text* find, and their scores: see `lexical.search`."""
+        corpus = lexical.Corpus(self.state.rows, self.state.live)
+        return lexical.search(
+            self._cursor, text, count=count, corpus=corpus, counted=self._pool.counted, allowed=allowed
+        )
+
+    def metadata_at(self, path: Sequence[str], first: int, last: int) -> Iterator[tuple[int, str | None]]:
+        """Yield (row, JSON text of the metadata's value at *path*) of the chunks in rows [first, last), in row order.
+
+        None where a chunk has no such field; a row that holds no chunk is left out. A path leads through objects only.
+        """
+        # As a path of quoted keys it is data: SQLite reads the escapes of JSON in it, and finds `$`, `.`, `[` and `"`.
+        # But to SQLite a key ends at a NUL: "tenant\0x" would be "tenant". What may hold one is looked up in Python.
+        nul = any("\0" in step for step in path)
+        at = None if nul else "$" + "".join(f".{orjson.dumps(step).decode()}" for step in path)
+        sql = (
+            "SELECT row, CASE WHEN metadata GLOB '*\\u0000*' THEN CAST(metadata AS BLOB) ELSE metadata -> ? END "
+            "FROM chunks WHERE row >= ? AND row < ? ORDER BY row"
+        )
+        try:
+            for row, found in self._cursor.execute(sql, (at, first, last)):
+                yield row, _text_at(found, path) if isinstance(found, bytes) else found
+        except apsw.SQLError as error:
+            raise apsw.CorruptError(f"the metadata of a chunk cannot be read: {error}") from error
+
 
 class SessionPool:
     """Connections for reading, one per concurrent session, kept open between sessions.
@@ -206,6 +255,7 @@ class SessionPool:
     def __init__(self, database: Path) -> None:
         self.database = database
         self.recent = RecentChunks()
+        self.counted = lexical.Counted()
         self._idle: list[apsw.Cursor] = []
         self._closed = False
 
@@ -312,6 +362,11 @@ def lookup(reading: apsw.Connection | apsw.Cursor, ids: Sequence[str]) -> dict[s
         for record in reading.execute(sql, values):
             found[record[1]] = StoredChunk._make(record)
     return found
+
+
+def _text_at(metadata: bytes, path: Sequence[str]) -> str | None:
+    value = lookup_path(orjson.loads(metadata), tuple(path))
+    return None if value is MISSING else orjson.dumps(value).decode()
 
 
 def _parts(values: Sequence[int] | Sequence[str]) -> Iterable[Sequence[int] | Sequence[str]]:

@@ -1,0 +1,170 @@
+"""The rest of a search: candidates of one or two lists, of which the best, or the most various, are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+
+from recollect import index, ranking
+from recollect.collection.wanted import FUSED_DEPTH, Wanted
+from recollect.errors import CollectionDamaged
+from recollect.index import Target
+from recollect.ranking import Fused, Ranked
+from recollect.store import Session
+from recollect.types import Chunk, FloatMatrix, Hit
+from recollect.vectors import StoredMatrix, to_float32
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A hit as retrieved, and the row it lies in."""
+
+    row: int
+    hit: Hit
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """One query's rows and scores, best first; the scores of the lists they come from, where there were two."""
+
+    rows: list[int]
+    scores: list[float]
+    parts: Sequence[Mapping[str, float]] | None = None
+
+
+def candidates(
+    session: Session, target: Target, texts: Sequence[str] | None, queries: FloatMatrix | None, wanted: Wanted
+) -> list[list[Candidate]]:
+    """Return what is retrieved for each query, with its chunks, best first; of equal texts the first, if so wanted.
+
+    Args:
+        session: of the commit that is searched.
+        target: what may be found. With nothing to be found, a text is still refused where it would be otherwise.
+        texts, queries: of each question; None where *wanted* needs none.
+        wanted: how.
+
+    """
+    depth = wanted.depth
+    while True:
+        lists = _lists(session, target, texts, queries, wanted, depth)
+        chunks = session.fetch(sorted({row for found in lists for row in found.rows}))
+        retrieved = [_with_chunks(found, chunks) for found in lists]
+        if not wanted.distinct:
+            return retrieved
+        kept = [_distinct(some) for some in retrieved]
+        if all(len(some) >= wanted.depth or len(found.rows) < depth for some, found in zip(kept, lists, strict=True)):
+            return [some[: wanted.depth] for some in kept]
+        depth *= 2  # too many say the same: look further, until there are enough or no more
+
+
+def choose(
+    found: list[list[Candidate]],
+    matrix: StoredMatrix,
+    texts: Sequence[str] | None,
+    queries: FloatMatrix | None,
+    wanted: Wanted,
+) -> list[list[Hit]]:
+    """Rerank, diversify, cut, and number what was retrieved for each query."""
+    if wanted.reranker is not None:
+        assert texts is not None  # the facade has seen to it
+        found = _reranked(found, texts, wanted)
+    if wanted.diversity is not None:
+        assert queries is not None  # likewise
+        found = [_diverse(some, matrix, query, wanted) for some, query in zip(found, queries, strict=True)]
+    return [_numbered(some, wanted) for some in found]
+
+
+def _lists(
+    session: Session,
+    target: Target,
+    texts: Sequence[str] | None,
+    queries: FloatMatrix | None,
+    wanted: Wanted,
+    depth: int,
+) -> list[_List]:
+    if wanted.mode == "dense":
+        return [_List(*found) for found in _dense(target, queries, depth, wanted.recall)]
+    assert texts is not None  # the facade has seen to it
+    if wanted.mode == "lexical":
+        return [_List(*_lexical(session, target, text, depth)) for text in texts]
+    longer = max(depth, FUSED_DEPTH)
+    dense = _dense(target, queries, longer, wanted.recall)
+    return [
+        _fused(Ranked(*found), Ranked(*_lexical(session, target, text, longer)), wanted, depth)
+        for found, text in zip(dense, texts, strict=True)
+    ]
+
+
+def _dense(
+    target: Target, queries: FloatMatrix | None, depth: int, recall: float
+) -> list[tuple[list[int], list[float]]]:
+    assert queries is not None  # prepared for every mode that needs them
+    if not target.count:
+        return [([], [])] * len(queries)
+    return index.search(target, queries, depth, recall)
+
+
+def _lexical(session: Session, target: Target, text: str, depth: int) -> tuple[list[int], list[float]]:
+    rows, scores = session.match(text, count=depth, allowed=target.allowed)
+    return rows.tolist(), scores.tolist()
+
+
+def _fused(dense: Ranked, lexical: Ranked, wanted: Wanted, depth: int) -> _List:
+    if wanted.fusion == "rrf":
+        fused = ranking.reciprocal_rank(dense, lexical)
+    else:
+        fused = ranking.convex(dense, lexical, weight=wanted.weight)
+    return _List(fused.rows[:depth].tolist(), fused.scores[:depth].tolist(), _parts(fused, depth))
+
+
+def _parts(fused: Fused, depth: int) -> list[Mapping[str, float]]:
+    columns = {"dense": fused.dense, "lexical": fused.lexical, "fused": fused.scores}
+    names = list(columns)
+    return [
+        {name: value for name, value in zip(names, values, strict=True) if not isnan(value)}
+        for values in zip(*(column[:depth].tolist() for column in columns.values()), strict=True)
+    ]
+
+
+def _with_chunks(found: _List, chunks: Mapping[int, Chunk]) -> list[Candidate]:
+    parts: Sequence[Mapping[str, float] | None] = found.parts or [None] * len(found.rows)
+    try:
+        return [
+            Candidate(row, Hit(chunks[row], score, rank, part))
+            for rank, (row, score, part) in enumerate(zip(found.rows, found.scores, parts, strict=True), start=1)
+        ]
+    except KeyError as missing:
+        raise CollectionDamaged(
+            f"row {missing} is live but holds no chunk; run check(), restore from a backup"
+        ) from None
+
+
+def _distinct(some: list[Candidate]) -> list[Candidate]:
+    return [some[position] for position in ranking.distinct([one.hit.chunk.text for one in some])]
+
+
+def _reranked(found: list[list[Candidate]], texts: Sequence[str], wanted: Wanted) -> list[list[Candidate]]:
+    assert wanted.reranker is not None
+    by = "lexical" if wanted.mode == "lexical" else "dense"
+    ordered = ranking.rerank(wanted.reranker, texts, [[one.hit for one in some] for some in found], retrieved_by=by)
+    return [
+        [Candidate(rows[hit.chunk.id], hit) for hit in hits]
+        for hits, rows in zip(ordered, ({one.hit.chunk.id: one.row for one in some} for some in found), strict=True)
+    ]
+
+
+def _diverse(some: list[Candidate], matrix: StoredMatrix, query: FloatMatrix, wanted: Wanted) -> list[Candidate]:
+    assert wanted.diversity is not None
+    vectors = to_float32(matrix[[one.row for one in some]]) if some else matrix[:0]
+    order = ranking.mmr(query, vectors, wanted.k, lambda_mult=1.0 - wanted.diversity)
+    return [some[position] for position in order]
+
+
+def _numbered(some: list[Candidate], wanted: Wanted) -> list[Hit]:
+    hits = [one.hit for one in some[: wanted.k]]
+    if wanted.min_score is not None:
+        hits = [hit for hit in hits if hit.score >= wanted.min_score]
+    for rank, hit in enumerate(hits, start=1):
+        hit.rank = rank
+    return hits

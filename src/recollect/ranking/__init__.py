@@ -1,0 +1,22 @@
+"""Ranked lists in, ranked lists out: fusion, reranking, diversity. No database, no index; models only where used."""
+
+from recollect.ranking.cross_encoder import CrossEncoderReranker
+from recollect.ranking.diversity import distinct, mmr
+from recollect.ranking.fusion import RANK_CONSTANT, Fused, Ranked, convex, reciprocal_rank
+from recollect.ranking.late_interaction import LateInteractionReranker, TokenEmbedder
+from recollect.ranking.reranking import CallableReranker, rerank
+
+__all__ = [
+    "RANK_CONSTANT",
+    "CallableReranker",
+    "CrossEncoderReranker",
+    "Fused",
+    "LateInteractionReranker",
+    "Ranked",
+    "TokenEmbedder",
+    "convex",
+    "distinct",
+    "mmr",
+    "reciprocal_rank",
+    "rerank",
+]
