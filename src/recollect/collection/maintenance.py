@@ -330,10 +330,10 @@ class Maintainer:
     def _work(self) -> None:
         while self._is_due() and not self._closing.is_set():
             self._let_pass()
-            started = time.monotonic()
-            if self._closing.is_set() or not self._build_quietly(max(1, cores() // 2)):
+            took = None if self._closing.is_set() else self._build_quietly(max(1, cores() // 2))
+            if took is None:
                 return
-            self._closing.wait(_REST * (time.monotonic() - started))
+            self._closing.wait(_REST * took)
 
     def _let_pass(self) -> None:
         deadline, seen = time.monotonic() + _PATIENCE_SECONDS, -1
@@ -342,17 +342,23 @@ class Maintainer:
             if self._closing.wait(_QUIET_SECONDS):
                 return
 
-    def _build_quietly(self, workers: int) -> bool:
-        """Build, and only log a failure: an index is disposable, searches stay right without it."""
+    def _build_quietly(self, workers: int) -> float | None:
+        """Build, and only log a failure: an index is disposable, searches stay right without it.
+
+        Returns:
+            Seconds that it took, without those spent waiting for an `optimize`; None for a failure.
+
+        """
         try:
             with self._building:
+                started = time.monotonic()
                 record = refresh_index(self._generation, writing=self._writing, workers=workers)
                 self._covered = record.rows if record else None
+                return time.monotonic() - started
         except RecollectError as error:
             _log.warning("the index could not be built, searches stay exact beyond the one before: %s", error)
             self._covered = self._generation.store.state.rows  # try again when the tail has grown as much again
-            return False
-        return True
+            return None
 
 
 def refresh_index(
