@@ -6,10 +6,10 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo test lint format crash bench bench-index bench-peers clean
+.PHONY: help demo test lint format crash bench bench-index bench-peers bench-retrieval bench-reranking clean
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Recollect needs Python 3.10 or newer, not %d.%d; run: make PYTHON=python3.12 ..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
@@ -55,6 +55,15 @@ $(PEERS)/.ready: eval/bench/peers/requirements.txt pyproject.toml
 bench-peers: $(PEERS)/.ready  ## Measure beside the peers; 40 GB in PEERS_WORK (hours)
 	$(PEERS)/bin/python eval/bench/peers/run.py --work $(PEERS_WORK)
 	$(PEERS)/bin/python eval/bench/peers/run.py --work $(PEERS_WORK) --rows 1000000
+
+bench-retrieval: $(PEERS)/.ready  ## Measure filters, lexical and hybrid search (half an hour)
+	$(PEERS)/bin/python eval/bench/filtered.py --work $(PEERS_WORK)/filtered
+	$(PEERS)/bin/python eval/bench/lexical.py --work $(PEERS_WORK)/lexical
+
+bench-reranking: $(READY)  ## Fine-tune a small cross-encoder and measure every reranker (an hour)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r eval/reranking/requirements.txt
+	$(BIN)/python eval/reranking/train.py --work $(PEERS_WORK)/reranking
+	$(BIN)/python eval/reranking/ablation.py --work $(PEERS_WORK)/reranking
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-kb

@@ -142,13 +142,24 @@ def _graph(
     # Per row and unit of efConstruction, measured at 100,000 rows; a larger graph no longer fits the caches.
     step = 1e-6 * (0.35 + 0.0023 * kept) * slower * (data.rows / 1e5) ** 0.1
     return Recipe(
-        (f"PCA{kept}," if reduction else "") + f"HNSW{links},{storage}",
+        (f"PCA{kept}," if reduction else "") + f"HNSW{links},{storage},{_beside(data.dimension)}",
         reason + (f"; {reduction.words}" if reduction else ""),
         training_rows=0 if storage == "Flat" and not reduction else _TRAINING_ROWS,
         construction=construction,
-        bytes_per_vector=kept * width + linked + data.matrix_bytes(kept) + _ranges(data, kept, storage),
+        bytes_per_vector=kept * width
+        + linked
+        + math.ceil(data.dimension / 8)
+        + data.matrix_bytes(kept)
+        + _ranges(data, kept, storage)
+        + _ranges(data, data.dimension, "PQ"),
         seconds=data.rows * construction * step + data.reading_seconds(kept),
     )
+
+
+def _beside(dimension: int) -> str:
+    """Return FAISS's name of the codes kept with a graph for searches under masks (0009): of four dimensions each."""
+    parts = math.ceil(dimension / 4)
+    return "Refine(" + (f"Pad{4 * parts}," if 4 * parts != dimension else "") + f"PQ{parts}x4)"
 
 
 def codes(data: Data, memory: int | None) -> list[Recipe]:

@@ -145,6 +145,8 @@ def _prepare(
         progress("train", 0, wanted)
     sample = gather(matrix, choose_rows(range(len(matrix)), wanted))
     _set_effort(inner)
+    if type(index).__name__ == "IndexRefine":
+        _set_effort(innermost(index.refine_index))
     # k-means over few points is thousands of parallel regions too short to share.
     with threads(workers if wanted > _SHARED_TRAINING_ROWS else 1), _faiss_errors(recipe.factory, matrix):
         _set_components(index, sample, metric)
@@ -173,6 +175,10 @@ def _set_effort(inner: Any) -> None:
     if product is not None:
         # A quarter of FAISS's own effort: with 2 dimensions and 16 centroids recall is the same to the third digit.
         product.cp.niter, product.cp.max_points_per_centroid = _PQ_ITERATIONS, _PQ_POINTS_PER_CENTROID
+        if hasattr(inner, "do_polysemous_training"):
+            # FAISS would anneal the order of the centroids for a Hamming filter that nothing here uses: 0.1 s per
+            # sub-quantizer, a hundred times the rest of the training.
+            inner.do_polysemous_training = False
 
 
 def _set_components(index: Any, sample: FloatMatrix, metric: Metric) -> None:

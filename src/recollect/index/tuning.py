@@ -22,7 +22,8 @@ from recollect.index import exact
 from recollect.index.planning import EXACTLY, MEASURED_K, Knobs
 from recollect.index.questions import Questions
 from recollect.index.search import Plan, Target, run, run_one
-from recollect.types import FloatMatrix, OperatingPoint, Progress
+from recollect.index.searcher import Searcher
+from recollect.types import FloatMatrix, OperatingPoint, Progress, Rows
 
 _CONFIDENCE = 3.0
 """Standard errors on each side. 2.576 would do for 99% of points picked blindly; the cheapest of those that reach a
@@ -91,7 +92,9 @@ def measure(target: Target, asked: Questions, *, thorough: bool, progress: Progr
             kth = scores[:, k - 1]
             least = (kth - 1e-6 * np.maximum(1.0, np.abs(kth))).astype(np.float32)  # ties count as found
             shares = recalls(target, asked.vectors, k, least, progress, dense=thorough)
-            points += _points(target, asked.vectors, k, shares)
+            for scans in (False, True):  # apart: a scan of codes beside a graph is wanted where it is no quicker, too
+                part = {knobs: share for knobs, share in shares.items() if _scans_codes(searcher, knobs) == scans}
+                points += _points(target, asked.vectors, k, part)
     return Tuned(tuple(sorted(points, key=lambda point: (point.k, point.p50))), gather, asked.origin)
 
 
@@ -132,6 +135,8 @@ def recalls(
                 progress("tune", len(found), None)
         return max((share.low for share in found[effort].values()), default=0.0)
 
+    if searcher.codes is not None:
+        look(0)  # a scan of the codes beside a graph: what masks are searched with
     effort, reached = (k if searcher.is_graph else 1) if most else 0, 0.0
     while reached < _ENOUGH:
         reached = look(effort)
@@ -140,7 +145,8 @@ def recalls(
         effort = min(most, 2 * effort)
     for level in _LEVELS:
         _approach(level, look, found)
-    between = [effort for effort in sorted(found) if dense and _DENSE[0] <= look(effort) <= _DENSE[1]]
+    walks = [effort for effort in sorted(found) if effort or not most]
+    between = [effort for effort in walks if dense and _DENSE[0] <= look(effort) <= _DENSE[1]]
     for low, high in itertools.pairwise(between):
         parts = math.ceil(math.log(high / low) / math.log(_CLOSE[k]))
         for part in range(1, parts):
@@ -150,8 +156,8 @@ def recalls(
 
 def _approach(level: float, look: Callable[[int], float], found: Iterable[int]) -> None:
     """Look at efforts between the last that falls short of a lower bound and the first that reaches it, ever nearer."""
-    enough = [effort for effort in sorted(found) if look(effort) >= level]
-    short = [effort for effort in sorted(found) if not enough or effort < enough[0]]
+    enough = [effort for effort in sorted(found) if effort and look(effort) >= level]
+    short = [effort for effort in sorted(found) if effort and (not enough or effort < enough[0])]
     if not enough or not short:
         return
     low, high = short[-1], enough[0]
@@ -167,12 +173,16 @@ def _by_candidates(
     searcher = target.searcher
     assert searcher is not None
     steps = sorted({min(step, searcher.rows) for step in _STEPS[k]})
-    if searcher.is_graph:  # efSearch is at least the number of candidates
+    scan = searcher.codes if not effort else None
+    if searcher.is_graph and scan is None:  # efSearch is at least the number of candidates
         steps = [step for step in steps if step <= effort] or [effort]
     groups = [steps] if searcher.returns_prefixes else [[step] for step in steps]
     shares: list[Share] = []
     for group in groups:
-        rows = searcher.search(queries, group[-1], searcher.params(effort, group[-1]))
+        if scan is not None:
+            rows = scan.all.search(queries, group[-1])
+        else:
+            rows = list(searcher.search(queries, group[-1], searcher.params(effort, group[-1])))
         shares += _recall(target, queries, rows, k, least, group)
     worth: dict[int, Share] = {}
     last = -1.0
@@ -186,7 +196,7 @@ def _by_candidates(
 def _recall(
     target: Target,
     queries: FloatMatrix,
-    rows: npt.NDArray[np.int64],
+    rows: list[Rows],
     k: int,
     least: npt.NDArray[np.float32],
     steps: Sequence[int],
@@ -257,6 +267,10 @@ def front(recalls: dict[Knobs, float], clock: Callable[[Knobs], float]) -> dict[
             for other, other_took in timed.items()
         )
     }
+
+
+def _scans_codes(searcher: Searcher, knobs: Knobs) -> bool:
+    return searcher.codes is not None and not knobs.effort
 
 
 def _within(small: Knobs, large: Knobs) -> bool:
