@@ -129,7 +129,7 @@ def test_every_strategy_of_the_pipeline(
     tmp_path: Path, embed_model: RecollectEmbedding, embedder: TrigramEmbedder, strategy: DocstoreStrategy,
     asynchronous: bool, split: bool,
 ) -> None:  # fmt: skip
-    """In a new session each time: nothing is embedded twice, changes replace, and upserts_and_delete mirrors."""
+    """With a new store each time: nothing is embedded twice, changes replace, and upserts_and_delete mirrors."""
 
     def run(documents: list[Document]) -> list[str]:
         embedder.embedded.clear()

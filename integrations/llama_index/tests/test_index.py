@@ -1,4 +1,4 @@
-"""VectorStoreIndex on the store: build, insert, update, refresh, delete, in one session and in the next."""
+"""VectorStoreIndex on the store: build, insert, update, refresh, delete, in one process and in the next."""
 
 from __future__ import annotations
 
@@ -291,9 +291,9 @@ def test_a_deleted_node_stays_deleted(tmp_path: Path, embed_model: RecollectEmbe
 
 
 def test_index_nodes_among_others(tmp_path: Path, embed_model: RecollectEmbedding) -> None:
-    """They come back whole through the retriever, which fetches them from the docstore, in a new session too.
+    """They come back whole through the retriever, which fetches them from the docstore, in a new process too.
 
-    In the session that inserted them, `as_retriever` restricts itself to them: LlamaIndex passes the ids of its own
+    In the process that inserted them, `as_retriever` restricts itself to them: LlamaIndex passes the ids of its own
     index structure, which holds no others. `VectorIndexRetriever(index)` does not.
     """
     index = opened(tmp_path / "kb", embed_model)
