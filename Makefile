@@ -11,11 +11,12 @@ export TOKENIZERS_PARALLELISM ?= false
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-$(READY): pyproject.toml constraints-dev.txt
+ADAPTERS := integrations/langchain integrations/llama_index
+$(READY): pyproject.toml constraints-dev.txt $(ADAPTERS:%=%/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit("Recollect needs Python 3.10 or newer, not %d.%d; run: make PYTHON=python3.12 ..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e '.[dev]' $(ADAPTERS:%=-e '%[test]')
 	@touch $@
 
 demo: $(READY)  ## Index the documentation of this Python and ask it questions
@@ -25,10 +26,12 @@ lint: $(READY)  ## Formatting, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@for adapter in $(ADAPTERS); do (cd $$adapter && ../../$(BIN)/mypy) || exit 1; done
 	$(BIN)/lint-imports --no-cache
 
 test: lint  ## Everything that must pass
 	$(BIN)/pytest -n 2
+	@for adapter in $(ADAPTERS); do (cd $$adapter && ../../$(BIN)/pytest -n 2) || exit 1; done
 
 format: $(READY)  ## Let ruff rewrite what it can
 	$(BIN)/ruff format .

@@ -12,7 +12,7 @@ A collection is a directory that keeps chunk text, metadata, vectors and a train
 The names below are the public ones, in the order in which they are met.
 """
 
-from recollect.collection import Collection, advise, open
+from recollect.collection import Collection, Records, advise, open
 from recollect.embedders import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
 from recollect.errors import (
     CollectionClosed,
@@ -35,6 +35,7 @@ from recollect.errors import (
     RerankerFailed,
     StorageFailed,
     UnknownOption,
+    UnsafePickle,
     UnsupportedFormat,
 )
 from recollect.filters import Filter, field
@@ -52,6 +53,7 @@ from recollect.types import (
     Metric,
     OperatingPoint,
     Progress,
+    Record,
     Reranker,
 )
 
@@ -93,11 +95,14 @@ __all__ = [
     "Recipe",
     "RecollectError",
     "RecollectWarning",
+    "Record",
+    "Records",
     "Reranker",
     "RerankerFailed",
     "SentenceTransformerEmbedder",
     "StorageFailed",
     "UnknownOption",
+    "UnsafePickle",
     "UnsupportedFormat",
     "advise",
     "field",

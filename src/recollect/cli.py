@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from recollect import cli_import
 from recollect import cli_output as output
 from recollect.cli_errors import Commands
 from recollect.errors import InvalidInput
@@ -66,6 +67,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cli_import.app, name="import")
 
 
 def main() -> None:

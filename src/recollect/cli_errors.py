@@ -51,6 +51,10 @@ class Commands(TyperGroup):
             return code
         sys.exit(code if isinstance(code, int) else 0)
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the commands in the order in which they are written down, and groups of commands after them."""
+        return sorted(super().list_commands(ctx), key=lambda name: isinstance(self.commands[name], TyperGroup))
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command, and tell what the package raises."""
         try:

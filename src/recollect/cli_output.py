@@ -16,11 +16,12 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from recollect.index.recipe import Recipe
-    from recollect.ingestion import IngestResult, Skipped
+    from recollect.ingestion import ImportReport, IngestResult, Skipped
     from recollect.types import CheckReport, CollectionInfo, Hit, IndexInfo, OperatingPoint
 
 _LINES = 3  # of a hit's text
 _SKIPPED = 20  # listed; --json has them all
+_LEFT = 10  # likewise, in one line
 _RECALLS = (0.80, 0.90, 0.95, 0.97, 0.98, 0.99, 0.999)  # shown; --json has every operating point
 _NOTHING = "–"
 
@@ -116,6 +117,41 @@ def print_ingested(result: IngestResult, into: str) -> None:
         f"{_many(result.embedded, 'text')} embedded"
     )
     _print_skipped(result.skipped)
+
+
+def to_json_import(report: ImportReport) -> dict[str, Any]:
+    """Return a report with its verdict."""
+    return {**dataclasses.asdict(report), "complete": report.complete}
+
+
+def print_imported(report: ImportReport) -> None:
+    """Print what an import did, and all that could not be carried over as it was."""
+    new = "the new collection " if report.created else ""
+    print_line(
+        f"{_many(report.documents, 'document')} read into {new}{report.path}: "
+        f"{_many(report.added, 'chunk')} added, {report.updated:,} updated, {report.unchanged:,} unchanged; "
+        f"{_many(report.embedded, 'text')} embedded; compared by {report.metric.value}"
+    )
+    if report.changed:
+        table = Table("field", "was", "became", box=None, pad_edge=False)
+        table.add_column("times", justify="right")
+        for one in report.changed:
+            table.add_row(*(Text(_one_line(cell)) for cell in (one.field, one.was, one.became, f"{one.count:,}")))
+        _console().print(table)
+    _print_left("without a vector, not imported", report.without_vector)
+    _print_left("vectors without a document, not imported", report.without_document)
+    _print_left("with several vectors, of which the last was imported", report.duplicates)
+    if report.unit_length:
+        print_line(
+            "all vectors have length 1: compared by cosine (--metric cosine, into another collection) they rank the "
+            "same, and have scores between -1 and 1"
+        )
+
+
+def _print_left(what: str, which: Sequence[object]) -> None:
+    if which:
+        more = f", {len(which) - _LEFT:,} more" if len(which) > _LEFT else ""
+        print_line(f"{what}: {', '.join(map(repr, which[:_LEFT]))}{more}")
 
 
 def print_info(info: CollectionInfo) -> None:

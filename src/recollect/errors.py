@@ -8,6 +8,7 @@ An operation that raises one of these has left the collection as it was.
     ├── InvalidInput (also ValueError)
     │   ├── InvalidChunk            an id, text or metadata that cannot be stored
     │   ├── InvalidVectors          wrong shape or dtype, NaN, Inf, zero vector, out of range
+    │   ├── UnsafePickle            a file to be imported holds more than documents and plain data
     │   └── UnknownOption           (also TypeError) a misspelt option; names the nearest real one
     ├── CollectionError
     │   ├── CollectionNotFound      nothing at that path
@@ -43,6 +44,10 @@ class InvalidChunk(InvalidInput):
 
 class InvalidVectors(InvalidInput):
     """Vectors of a wrong shape, dtype or value; the message names the row."""
+
+
+class UnsafePickle(InvalidInput):
+    """A pickle to be imported holds more than documents; it was not executed, the message names what it holds."""
 
 
 class UnknownOption(InvalidInput, TypeError):

@@ -43,8 +43,8 @@ from recollect.errors import (
     UnsupportedFormat,
 )
 
-FORMAT_VERSION = 2
-"""2: the database has a lexical index. What version 1 has written is read as a collection without one."""
+FORMAT_VERSION = 3
+"""2: the database has a lexical index; 3: a ledger. What an older version has written is read as having none."""
 
 Dtype: TypeAlias = Literal["float32", "float16"]
 """How a collection keeps its vectors; fixed when it is created."""

@@ -74,6 +74,24 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """What a `Records` remembers of one key.
+
+    Attributes:
+        key: unique in its space.
+        value: any JSON value, or None.
+        group: what it belongs to, e.g. a document; None for nothing.
+        time: of its put, in seconds since the epoch; see `Records.time`.
+
+    """
+
+    key: str
+    value: Any
+    group: str | None
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
 class AddResult:
     """What one `Collection.add` did, in chunks.
 

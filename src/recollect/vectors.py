@@ -137,7 +137,8 @@ def _scale(matrix: FloatMatrix, metric: Metric, what: str, first: int) -> FloatM
     suspect = ~((squares > _LEAST_SQUARE) & (squares < _LARGEST_SQUARE))
     if suspect.any():
         norms = np.sqrt(squares, dtype=np.float64)
-        norms[suspect] = np.linalg.norm(matrix[suspect].astype(np.float64), axis=1)
+        with np.errstate(invalid="ignore"):  # a signalling NaN, from a file that is damaged
+            norms[suspect] = np.linalg.norm(matrix[suspect].astype(np.float64), axis=1)
         _refuse(matrix, norms, metric, what, first)
     else:
         norms = np.sqrt(squares)

@@ -202,7 +202,7 @@ def test_what_concerns_the_whole_is_refused(
 def test_no_public_method_was_forgotten() -> None:
     """A method that is new has to be tried here."""
     public = {name for name, _ in inspect.getmembers(Collection) if not name.startswith("_")}
-    tried = {"search", "search_many", "get", "ids", "count", "info", "add", "delete"}
+    tried = {"search", "search_many", "get", "ids", "count", "info", "add", "delete", "records", "vectors"}
     refused = {"optimize", "tune", "compact", "reembed", "check", "backup"}
     assert public == tried | refused | {"close", "embedder"}
 

@@ -3,5 +3,6 @@
 from recollect.collection.advising import advise
 from recollect.collection.facade import Collection
 from recollect.collection.opening import open
+from recollect.collection.records import Records
 
-__all__ = ["Collection", "advise", "open"]
+__all__ = ["Collection", "Records", "advise", "open"]

@@ -89,9 +89,10 @@ def _lists(
     if wanted.mode == "lexical":
         return [_List(*_lexical(session, target, text, depth)) for text in texts]
     longer = max(depth, FUSED_DEPTH)
+    lexical = min(longer, wanted.lexical_candidates or longer)
     dense = _dense(target, queries, longer, wanted.recall)
     return [
-        _fused(Ranked(*found), Ranked(*_lexical(session, target, text, longer)), wanted, depth)
+        _fused(Ranked(*found), Ranked(*_lexical(session, target, text, lexical)), wanted, depth)
         for found, text in zip(dense, texts, strict=True)
     ]
 

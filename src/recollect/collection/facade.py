@@ -29,6 +29,7 @@ from recollect.collection.embedding import LazyEmbedder, resolve
 from recollect.collection.handle import Handle
 from recollect.collection.maintenance import Order, build_index, cores, tune_index
 from recollect.collection.preparing import check_chunks, prepare
+from recollect.collection.records import Records
 from recollect.collection.retrieving import Asked, retrieve_many, retrieve_one
 from recollect.collection.scope import to_filter
 from recollect.collection.wanted import OPTIONS, Fusion, Mode, Wanted, require_question, to_wanted
@@ -118,27 +119,21 @@ class Collection:
 
         Args:
             ids: of the chunks; one that is absent is no error.
-            where: or whatever matches a filter, as in `search`. An empty filter is refused: it would delete everything.
+            where: whatever matches a filter, as in `search`; with *ids*, those of them that match. Alone, an empty
+                filter is refused: it would delete everything.
 
         """
         refuse_unknown(Collection.delete, unknown)
         self._handle.require_writable()
-        if (ids is None) == (where is None):
-            raise InvalidInput("delete takes ids= or where=, one of the two")
-        if where is not None:
-            if to_filter(where) is None:
-                raise InvalidInput("where matches everything; to delete all chunks pass ids=collection.ids()")
-            tree = self._handle.scope.narrowed(where)
-            assert tree is not None  # not empty
-            return selecting.delete(self._handle, tree)
-        wanted = id_list(ids)
-        scope = self._handle.scope
-        with self._handle.writing:
-            self._handle.require_writable()
-            store = self._handle.followed().store
-            rows = [chunk.row for chunk in store.existing(wanted).values() if scope.holds_json(chunk.metadata)]
-            store.delete(rows)
-        return len(rows)
+        if ids is not None:
+            return selecting.delete_among(self._handle, id_list(ids), self._handle.scope.narrowed(where))
+        if where is None:
+            raise InvalidInput("delete takes ids=, where=, or both")
+        if to_filter(where) is None:
+            raise InvalidInput("where matches everything; to delete all chunks pass ids=collection.ids()")
+        tree = self._handle.scope.narrowed(where)
+        assert tree is not None  # not empty
+        return selecting.delete(self._handle, tree)
 
     def optimize(
         self,
@@ -256,10 +251,12 @@ class Collection:
         fusion: Fusion = "convex",
         weight: float = 0.5,
         candidates: int | None = None,
+        lexical_candidates: int | None = None,
         reranker: Reranker | None = None,
         diversity: float | None = None,
         distinct: bool = False,
         min_score: float | None = None,
+        ids: Iterable[str] | str | None = None,
         **unknown: Never,
     ) -> list[Hit]:
         """Find the chunks that answer a question best.
@@ -279,12 +276,16 @@ class Collection:
             weight: of the dense list in "convex", 0 to 1.
             candidates: rows retrieved, among which reranker and diversity choose; k or more. Default 5 · k where there
                 is something to choose. Hybrid search fuses the best 100 of each list at least.
+            lexical_candidates: most rows that hybrid search takes from the lexical list, 1 to 10,000; None for as many
+                as from the dense one.
             reranker: orders the candidates by reading query and text together; see `Reranker`.
             diversity: 0 to 1: trade relevance for variety among the hits (maximal marginal relevance with
                 lambda = 1 − diversity); None to leave the order alone. The score stays that of the retrieval. Not
                 together with a reranker, whose order it would undo.
             distinct: of chunks with the same text, but for case and white space, only the best.
             min_score: leave out hits with a lower score.
+            ids: only chunks with one of these ids, which match *where* as well; an id that is absent is no error, and
+                with none at all nothing is found.
 
         Raises:
             InvalidInput: an option that cannot be, or that lacks a text or vector it needs.
@@ -295,7 +296,19 @@ class Collection:
             refuse_unknown(Collection.search, unknown)
         self._handle.require_open()
         wanted = self._wanted(
-            k, recall, where, mode, fusion, weight, candidates, reranker, diversity, distinct, min_score
+            k,
+            recall,
+            where,
+            mode,
+            fusion,
+            weight,
+            candidates,
+            lexical_candidates,
+            reranker,
+            diversity,
+            distinct,
+            min_score,
+            _ids(ids),
         )
         require_question(query is not None, vector is not None, wanted, "search", "a text", "vector")
         texts = None if query is None else [_question(query)]
@@ -320,10 +333,12 @@ class Collection:
         fusion: Fusion = "convex",
         weight: float = 0.5,
         candidates: int | None = None,
+        lexical_candidates: int | None = None,
         reranker: Reranker | None = None,
         diversity: float | None = None,
         distinct: bool = False,
         min_score: float | None = None,
+        ids: Iterable[str] | str | None = None,
         **unknown: Never,
     ) -> list[list[Hit]]:
         """Answer many questions at once, on all cores and over one committed state; one list of hits each.
@@ -331,14 +346,26 @@ class Collection:
         Args:
             queries: texts.
             vectors: or ready vectors, shape (n, d); beside texts where these are needed for their words.
-            k, recall, where, mode, fusion, weight, candidates, reranker, diversity, distinct, min_score: as in
-                `search`. The reranker gets the candidates of all questions in one call.
+            k, recall, where, mode, fusion, weight, candidates, lexical_candidates, reranker, diversity, distinct,
+                min_score, ids: as in `search`. The reranker gets the candidates of all questions in one call.
 
         """
         refuse_unknown(Collection.search_many, unknown)
         self._handle.require_open()
         wanted = self._wanted(
-            k, recall, where, mode, fusion, weight, candidates, reranker, diversity, distinct, min_score
+            k,
+            recall,
+            where,
+            mode,
+            fusion,
+            weight,
+            candidates,
+            lexical_candidates,
+            reranker,
+            diversity,
+            distinct,
+            min_score,
+            _ids(ids),
         )
         require_question(queries is not None, vectors is not None, wanted, "search_many", "texts", "vectors")
         if isinstance(queries, str):
@@ -357,10 +384,10 @@ class Collection:
         return retrieve_many(self._handle, Asked(texts, prepare, number), wanted)
 
     @overload
-    def get(self, ids: str) -> Chunk | None: ...  # type: ignore[overload-overlap]  # a str is one id, not an iterable of them
+    def get(self, ids: str, *, where: Where = None) -> Chunk | None: ...  # type: ignore[overload-overlap]  # a str is one id, not an iterable of them
 
     @overload
-    def get(self, ids: Iterable[str]) -> list[Chunk]: ...
+    def get(self, ids: Iterable[str], *, where: Where = None) -> list[Chunk]: ...
 
     @overload
     def get(
@@ -380,8 +407,8 @@ class Collection:
 
         Args:
             ids: one id: its chunk, or None; several: those that exist, in the order asked for.
-            where: without ids: the chunks that match, in the order of adding; all without a filter. As in `search`.
-            limit, offset: of these, how many at most, and how many to pass over first.
+            where: only chunks that match, as in `search`; without ids in the order of adding, all without a filter.
+            limit, offset: without ids: how many at most, and how many to pass over first.
 
         """
         refuse_unknown(Collection.get, unknown)
@@ -389,17 +416,26 @@ class Collection:
             self._handle.require_open()
             require_page(limit, offset)
             return selecting.selected(self._handle, self._handle.scope.narrowed(where), limit=limit, offset=offset)
-        if where is not None or limit is not None or offset:
-            raise InvalidInput("get takes ids, or where= with limit= and offset=")
+        if limit is not None or offset:
+            raise InvalidInput("limit= and offset= are for get without ids; leave them out")
         wanted = id_list(ids)
-        _, session = self._handle.session()
-        with session:
-            found = {key: stored.to_chunk() for key, stored in session.get(wanted).items()}
-        scope = self._handle.scope
-        found = {key: chunk for key, chunk in found.items() if scope.holds(chunk.metadata)}
+        found = selecting.among(self._handle, wanted, self._handle.scope.narrowed(where))
         if isinstance(ids, str):
             return found.get(ids)
         return [found[key] for key in wanted if key in found]
+
+    def vectors(self, ids: Iterable[str] | str, **unknown: Never) -> FloatMatrix:
+        """Return the vectors of chunks as they are compared: float32, shape (number of ids, d), in the order asked for.
+
+        Under cosine they have length 1; those kept as float16 are rounded to that.
+
+        Raises:
+            InvalidInput: an id does not exist; the rows would no longer belong to the ids.
+
+        """
+        refuse_unknown(Collection.vectors, unknown)
+        self._handle.require_open()
+        return selecting.vectors(self._handle, id_list(ids))
 
     def ids(self, *, where: Where = None, **unknown: Never) -> list[str]:
         """Return the ids of the chunks that match a filter, or of all, in the order of adding."""
@@ -452,6 +488,19 @@ class Collection:
         generation, session = self._handle.session()
         with session:
             transfer.backup(generation, session, Path(destination))
+
+    def records(self, space: str) -> Records:
+        """Return a small ledger that is kept with the collection: keys with a JSON value, a group, and a time.
+
+        For what a program must remember about what it has stored, such as which documents are up to date, so that no
+        second database can be lost or go astray.
+
+        Args:
+            space: a name of the caller's, of at most 1,024 characters; what is in one space is seen in no other.
+
+        """
+        self._handle.require_open()
+        return Records(self._handle, space)
 
     # ── the handle ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -552,6 +601,10 @@ def _question(query: Any) -> str:
     if not isinstance(query, str) or not query.strip():
         raise InvalidInput(f"the query is {query!r}; pass a text that is not empty, or vector=")
     return query
+
+
+def _ids(ids: Any) -> tuple[str, ...] | None:
+    return None if ids is None else tuple(dict.fromkeys(id_list(ids)))
 
 
 @lru_cache(maxsize=256)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from recollect import layout
 from recollect.collection import transfer
+from recollect.collection.clock import Clock
 from recollect.collection.generation import OpenGeneration, View
 from recollect.collection.maintenance import Maintainer
 from recollect.collection.scope import Scope
@@ -35,6 +36,7 @@ class Handle:
         generation: the one in use, as far as this handle has looked; `followed` looks again.
         writing: held while the store is written.
         building: held while an index is built or the collection rewritten; taken before *writing*.
+        clock: times what goes into the ledger.
 
     """
 
@@ -47,6 +49,7 @@ class Handle:
         self.closed = False
         self.writing = threading.RLock()
         self.building = threading.RLock()
+        self.clock = Clock()
         self._lock = lock
         self._process = os.getpid()
         self._following = threading.RLock()  # as the others: Ctrl-C at the end of a `with` may leave it held

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -63,3 +64,13 @@ class Masks:
             if len(self._known) >= _MOST:
                 del self._known[next(iter(self._known))]
             return self._known.setdefault(tree, narrowed)
+
+
+def among(target: Target, rows: Sequence[int]) -> Target:
+    """Return the target narrowed to *rows*, of which those that it leaves out stay out. Not remembered."""
+    chosen = np.zeros(len(target.matrix), dtype=np.bool_)
+    chosen[np.asarray(rows, dtype=np.int64)] = True
+    bits = np.packbits(chosen, bitorder="little")
+    if target.allowed is not None:
+        bits &= target.allowed
+    return replace(target, count=int(np.bitwise_count(bits).sum()), allowed=bits)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import numpy as np
 import orjson
 
+from recollect.collection.strict_json import NotKept, encode_object
 from recollect.contract import embed
 from recollect.errors import InvalidChunk, InvalidInput
 from recollect.layout import Dtype
 from recollect.store import NewChunk, Store
 from recollect.types import AddResult, Chunk, Embedder, FloatMatrix, Metric
 from recollect.vectors import StoredMatrix, to_stored
-
-_PLAIN = {str, int, bool, type(None)}  # of exactly these types orjson refuses what it cannot keep
-_NEARLY_PLAIN = _PLAIN | {float, list}
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,52 +189,10 @@ def _to_json(metadata: Any, chunk_id: str) -> str:
         )
     if not metadata:
         return "{}"
-    plain = metadata if type(metadata) is dict else dict(metadata)
     try:
-        encoded = orjson.dumps(plain)
-        kinds = set(map(type, plain.values()))
-        if kinds <= _PLAIN or (kinds <= _NEARLY_PLAIN and all(map(_plain, plain.values()))):
-            return encoded.decode()
-        # What does not come back equal (a tuple, a datetime, NaN) would be changed silently.
-        if orjson.loads(encoded) == plain:
-            return encoded.decode()
-        reason = "a value that JSON would change"
-    except (TypeError, RecursionError) as error:
-        reason = str(error)
-    path, value = _offender(plain)
-    raise InvalidChunk(
-        f"chunk {chunk_id!r}: metadata{path} is {value!r} ({type(value).__name__}), which JSON cannot keep as it is "
-        f"({reason}); store strings, finite numbers up to 64 bits, booleans, None, lists and dicts with string keys"
-    )
-
-
-def _plain(value: Any) -> bool:
-    """Say whether a value surely comes back from JSON as it is; False when only trying tells."""
-    kind = type(value)
-    if kind is list:
-        return _PLAIN.issuperset(map(type, value))
-    return kind in _PLAIN or (kind is float and isfinite(value))
-
-
-def _offender(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any]:
-    """Find the innermost part that is to blame."""
-    if depth < 50:
-        children: list[tuple[str, Any]] = []
-        if isinstance(value, dict):
-            strange = next((key for key in value if not isinstance(key, str)), None)
-            if strange is not None:
-                return f"{path} key", strange
-            children = [(f"[{key!r}]", item) for key, item in value.items()]
-        elif isinstance(value, list):
-            children = [(f"[{i}]", item) for i, item in enumerate(value)]
-        for step, item in children:
-            try:
-                intact = orjson.loads(orjson.dumps(item)) == item
-            except (TypeError, RecursionError):
-                intact = False
-            if not intact:
-                return _offender(item, path + step, depth + 1)
-    return path, value
+        return encode_object(metadata if type(metadata) is dict else dict(metadata))
+    except NotKept as complaint:
+        raise InvalidChunk(f"chunk {chunk_id!r}: metadata{complaint}") from None
 
 
 def _same_json(left: str, right: str) -> bool:

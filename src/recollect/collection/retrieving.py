@@ -12,6 +12,7 @@ from recollect import index
 from recollect.collection.choosing import candidates, choose
 from recollect.collection.generation import OpenGeneration
 from recollect.collection.handle import Handle
+from recollect.collection.masks import among
 from recollect.collection.wanted import Wanted
 from recollect.contract import Settings
 from recollect.errors import CollectionError, EmbeddingContractError, InvalidVectors
@@ -95,6 +96,8 @@ def _retrieve(
         with session:
             if queries is None or begun is generation:
                 target = view.masks.at(wanted.tree, session)
+                if wanted.ids is not None:
+                    target = among(target, session.rows_of(wanted.ids))
                 found = candidates(session, target, asked.texts, queries, wanted)
                 break
         generation, queries = _prepared(handle, begun, asked.prepare)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import marshal
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import orjson
 
 from recollect.errors import CollectionDamaged, InvalidInput
-from recollect.filters import EVERYTHING, Filter, all_of, matches, parse, to_dict
+from recollect.filters import EVERYTHING, And, Condition, Filter, Not, Or, all_of, matches, parse, to_dict
 from recollect.store import NewChunk, Store
 from recollect.types import Chunk
 
@@ -32,6 +33,11 @@ class Scope:
     def __init__(self, where: Mapping[str, Any] | Filter | None) -> None:
         self.tree = to_filter(where)
         self._known: dict[bytes, Filter | None] = {}
+
+    @property
+    def name(self) -> str:
+        """The scope as text: equal for equal filters, however they were written; empty for the whole collection."""
+        return "" if self.tree is None else _tree_text(self.tree)
 
     def narrowed(self, where: Mapping[str, Any] | Filter | None) -> Filter | None:
         """Return *where* within the scope; None when neither restricts anything.
@@ -116,6 +122,24 @@ def to_filter(where: Mapping[str, Any] | Filter | None) -> Filter | None:
         return None
     tree = parse(where)
     return None if tree == EVERYTHING else tree
+
+
+def _tree_text(tree: Filter) -> str:
+    if isinstance(tree, Condition):
+        return _key_text((tree.path, tree.operator.value, tree.key))
+    if isinstance(tree, Not):
+        return f"not({_tree_text(tree.child)})"
+    assert isinstance(tree, (And, Or))  # there are no others
+    return f"{type(tree).__name__.lower()}({','.join(sorted({_tree_text(child) for child in tree.children}))})"
+
+
+def _key_text(key: Any) -> str:
+    """Write what a condition is recognised by (`operands.to_key`): 1 and 1.0 are one number, sets have no order."""
+    if isinstance(key, frozenset):
+        return f"{{{','.join(sorted(map(_key_text, key)))}}}"
+    if isinstance(key, tuple):
+        return f"({','.join(map(_key_text, key))})"
+    return json.dumps(int(key) if isinstance(key, float) and key.is_integer() else key)
 
 
 def _is_plain(value: Any) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from recollect.collection.handle import Handle
-from recollect.errors import CollectionDamaged
-from recollect.filters import Filter
+from recollect.errors import CollectionDamaged, InvalidInput
+from recollect.filters import Filter, matches
 from recollect.store import Session
-from recollect.types import Chunk
+from recollect.types import Chunk, FloatMatrix
+from recollect.vectors import to_float32
 
 _BLOCK = 1000  # chunks read at once where only their metadata is looked at
 
@@ -52,6 +55,41 @@ def delete(handle: Handle, tree: Filter) -> int:
             _require_inside(handle, session, rows)
         generation.store.delete(rows)
     return len(rows)
+
+
+def among(handle: Handle, ids: Sequence[str], tree: Filter | None) -> dict[str, Chunk]:
+    """Return the chunks with these ids that match, by id."""
+    _, session = handle.session()
+    with session:
+        found = [stored.to_chunk() for stored in session.get(ids).values()]
+    return {chunk.id: chunk for chunk in found if tree is None or matches(tree, chunk.metadata)}
+
+
+def delete_among(handle: Handle, ids: Sequence[str], tree: Filter | None) -> int:
+    """Delete those of these ids that match as of now, in one commit; return how many there were."""
+    with handle.writing:
+        handle.require_writable()
+        store = handle.followed().store
+        rows = [
+            chunk.row
+            for chunk in store.existing(ids).values()
+            if tree is None or matches(tree, chunk.to_chunk().metadata)
+        ]
+        store.delete(rows)
+    return len(rows)
+
+
+def vectors(handle: Handle, ids: Sequence[str]) -> FloatMatrix:
+    """Return the vectors of these chunks, in their order; each must exist within the scope."""
+    generation, session = handle.session()
+    with session:
+        scope = handle.scope
+        rows = {key: one.row for key, one in session.get(ids).items() if scope.holds_json(one.metadata)}
+        matrix = generation.store.map(session.state.rows)
+        missing = next((key for key in ids if key not in rows), None)
+        if missing is not None:
+            raise InvalidInput(f"there is no chunk {missing!r:.200} to return the vector of; ask get() which there are")
+        return np.array(to_float32(matrix[[rows[key] for key in ids]]) if ids else to_float32(matrix[:0]))
 
 
 def _require_inside(handle: Handle, session: Session, rows: Sequence[int]) -> None:

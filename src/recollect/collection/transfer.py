@@ -57,7 +57,7 @@ def backup(generation: OpenGeneration, session: Session, destination: Path) -> N
 def rewrite(
     old: OpenGeneration, target: layout.Generation, *, embedder: Embedder | None, progress: Progress | None
 ) -> None:
-    """Write the live chunks into a new generation, rows renumbered densely, with an index like the old one.
+    """Write the live chunks into a new generation, rows renumbered densely, with the records and a like index.
 
     Args:
         old: the writer's generation; nothing may be written to it meanwhile.
@@ -79,6 +79,8 @@ def rewrite(
         fresh = OpenGeneration(scratch, settings, read_only=False)
         try:
             _copy_live(old, fresh.store, embedder, progress)
+            with old.store.session() as session:
+                fresh.store.take_records(session)
             if embedder is None:  # the queries of another model would say nothing about the new vectors
                 index.copy_kept(old.paths.index, fresh.paths.index)
             _build_alike(old, fresh, progress)

@@ -17,7 +17,10 @@ Fusion = Literal["convex", "rrf"]
 MODES: tuple[Mode, ...] = ("dense", "lexical", "hybrid")
 FUSIONS: tuple[Fusion, ...] = ("convex", "rrf")
 
-OPTIONS = ("mode", "fusion", "weight", "candidates", "reranker", "diversity", "distinct", "min_score")
+OPTIONS = (
+    *("mode", "fusion", "weight", "candidates", "lexical_candidates"),
+    *("reranker", "diversity", "distinct", "min_score", "ids"),
+)
 """The options of a search beyond k, recall and filter, in the order of `Collection.search`."""
 
 FUSED_DEPTH = 100
@@ -39,10 +42,12 @@ class Wanted:
         mode: which lists are made.
         fusion, weight: how two lists become one.
         candidates: rows retrieved, from which the k are chosen; None for as many as the rest needs.
+        lexical_candidates: most rows that hybrid search takes from the lexical list; None: as many as from the other.
         reranker: orders the candidates anew.
         diversity: 0 for relevance alone, towards 1 for variety; None to leave the order alone.
         distinct: of chunks with the same text the first only.
         min_score: hits below it are dropped.
+        ids: only chunks with one of these may be found; None for all.
 
     """
 
@@ -53,10 +58,12 @@ class Wanted:
     fusion: Fusion = _FUSION
     weight: float = _WEIGHT
     candidates: int | None = None
+    lexical_candidates: int | None = None
     reranker: Reranker | None = None
     diversity: float | None = None
     distinct: bool = False
     min_score: float | None = None
+    ids: tuple[str, ...] | None = None
 
     @property
     def plain(self) -> bool:
@@ -68,6 +75,7 @@ class Wanted:
             and not self.distinct
             and self.min_score is None
             and self.candidates is None
+            and self.ids is None
         )
 
     @property
@@ -118,6 +126,10 @@ def to_wanted(k: Any, recall: Any, tree: Filter | None, options: Mapping[str, An
         require_count("candidates", wanted.candidates)
         if not k <= wanted.candidates <= MAX_K:
             raise InvalidInput(f"candidates is {wanted.candidates}; it lies between k ({k}) and {MAX_K:,}")
+    if wanted.lexical_candidates is not None:
+        require_count("lexical_candidates", wanted.lexical_candidates)
+        if wanted.lexical_candidates > MAX_K:
+            raise InvalidInput(f"lexical_candidates is {wanted.lexical_candidates}; it is at most {MAX_K:,}")
     return wanted
 
 
@@ -146,6 +158,8 @@ def _require_use(wanted: Wanted) -> None:
     """Refuse what would have no effect: a fusion or weight of one list, an order that is made anew at once."""
     if wanted.mode != "hybrid" and (wanted.fusion, wanted.weight) != (_FUSION, _WEIGHT):
         raise InvalidInput(f'fusion and weight are for mode="hybrid", and mode is {wanted.mode!r}; leave them out')
+    if wanted.mode != "hybrid" and wanted.lexical_candidates is not None:
+        raise InvalidInput(f'lexical_candidates is for mode="hybrid", and mode is {wanted.mode!r}; leave it out')
     if wanted.fusion != _FUSION and wanted.weight != _WEIGHT:
         raise InvalidInput(f'weight is for fusion="convex", and fusion is {wanted.fusion!r}; leave it out')
     if wanted.reranker is not None and wanted.diversity is not None:

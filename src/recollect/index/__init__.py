@@ -1,5 +1,6 @@
 """Vectors to rows: the only room that knows FAISS. Its currency is int64 rows and float32 matrices."""
 
+from recollect.index.foreign import ForeignIndex, VectorsLost, read_foreign
 from recollect.index.judging import distortion, drifted, spectrum
 from recollect.index.planning import MEASURED_K, cheapest
 from recollect.index.questions import FEWEST_QUERIES, Questions, copy_kept, drawn, keep, kept, questions
@@ -27,6 +28,7 @@ __all__ = [
     "FEWEST_QUERIES",
     "MEASURED_K",
     "MOST_RECALL",
+    "ForeignIndex",
     "Goal",
     "Provenance",
     "Questions",
@@ -37,6 +39,7 @@ __all__ = [
     "SnapshotUnusable",
     "Target",
     "Tuned",
+    "VectorsLost",
     "advise",
     "build",
     "cheapest",
@@ -56,6 +59,7 @@ __all__ = [
     "parse_memory",
     "questions",
     "read",
+    "read_foreign",
     "requested",
     "run_one",
     "search",

@@ -20,6 +20,7 @@ from recollect.errors import CollectionError
 from recollect.layout import Dtype, Generation, Lexical, storage_errors
 from recollect.store import lexical, schema, vector_file
 from recollect.store.checkpoints import Checkpoints
+from recollect.store.ledger import Ledger
 from recollect.store.recent import Payload
 from recollect.store.session import (
     MAX_PARAMETERS,
@@ -181,6 +182,20 @@ class Store:
             if snapshot is not None:
                 connection.execute("INSERT INTO snapshots(name, rows, record) VALUES (?,?,?)", snapshot)
             connection.execute("UPDATE state SET seq = seq + 1, snapshot = ?", (snapshot and snapshot.name,))
+
+    @contextmanager
+    def recording(self, scope: str, space: str) -> Iterator[Ledger]:
+        """Yield the records of a space, to be changed; durable at the end of the block, or not at all.
+
+        The commit number stays: it counts the states of the chunks, which this changes nothing about.
+        """
+        with self._transaction() as connection:
+            yield Ledger(connection, scope, space)
+
+    def take_records(self, session: Session) -> None:
+        """Take over the records that a session of another store sees, durably; this one must have none."""
+        with self._transaction() as connection:
+            session.copy_records_to(connection)
 
     @property
     def state(self) -> State:

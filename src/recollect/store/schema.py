@@ -14,6 +14,7 @@ import apsw
 
 from recollect.errors import CollectionDamaged, CollectionError, StorageFailed
 from recollect.layout import Lexical
+from recollect.store import ledger
 from recollect.store import lexical as words
 
 PAGE_SIZE = 8192
@@ -22,7 +23,7 @@ BUSY_TIMEOUT_MS = 10_000
 # state: the single row that makes a commit a commit. `rows` is the high-water mark of the vectors, `live` the
 # number of chunks, `seq` counts commits, `snapshot` names the index in use.
 # chunks: a row is never changed, only inserted and deleted; an update is a new row.
-# lexical (in lexical.py): the words of each live row, for FTS5.
+# lexical (in lexical.py): the words of each live row, for FTS5. records (in ledger.py): what others keep here.
 # tombstones: rows below the mark that hold no chunk; numbered, so that a reader fetches only the new ones.
 SCHEMA = """
 CREATE TABLE state(
@@ -116,7 +117,7 @@ def create(database: Path, lexical: Lexical) -> None:
         connection.pragma("page_size", PAGE_SIZE)
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "FULL")
-        connection.execute(f"BEGIN; {SCHEMA} {words.schema(lexical)} COMMIT")
+        connection.execute(f"BEGIN; {SCHEMA} {ledger.SCHEMA} {words.schema(lexical)} COMMIT")
         connection.close()
     except apsw.Error as error:
         raise translate(error, database) from error

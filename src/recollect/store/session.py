@@ -17,7 +17,7 @@ from recollect.errors import CollectionClosed
 from recollect.filters.matching import MISSING
 from recollect.filters.matching import lookup as lookup_path
 from recollect.layout import sync_file
-from recollect.store import lexical
+from recollect.store import ledger, lexical
 from recollect.store.recent import Payload, RecentChunks
 from recollect.store.schema import Frozen, connect, translate
 from recollect.types import Chunk
@@ -33,6 +33,7 @@ _LOOKUP_MANY = (
     "WITH wanted(id) AS MATERIALIZED (SELECT value FROM json_each(?)) "
     "SELECT row, id, text, metadata, crc FROM wanted CROSS JOIN chunks USING (id)"
 )
+_ROWS_OF = "SELECT row FROM chunks WHERE id IN (SELECT value FROM json_each(?))"
 _FETCH_AT: dict[int, str] = {}  # statement by number of rows; there are at most MAX_PARAMETERS
 
 
@@ -152,6 +153,12 @@ class Session:
             found += [chunk_id for (chunk_id,) in self._cursor.execute(sql, part)]
         return found
 
+    def rows_of(self, ids: Sequence[str]) -> list[int]:
+        """Return the rows of the chunks with these ids; an id that is absent is left out."""
+        return [
+            row for part in _parts(ids) for (row,) in self._cursor.execute(_ROWS_OF, (orjson.dumps(part).decode(),))
+        ]
+
     def scan(self, after: int = -1, limit: int = 1000) -> list[StoredChunk]:
         """Return up to *limit* chunks with a row beyond *after*, in row order."""
         sql = "SELECT row, id, text, metadata, crc FROM chunks WHERE row > ? ORDER BY row LIMIT ?"
@@ -202,7 +209,7 @@ class Session:
                 f"chunks.db: {live} chunks up to row {top} and {dead} tombstones ({overlap} on live rows) "
                 f"do not make up {self.state.live} of {self.state.rows} rows; restore from a backup"
             )
-        return found
+        return found + ledger.problems(self._cursor)
 
     def _number(self, sql: str, default: int = 0) -> int:
         value = self._cursor.execute(sql).get
@@ -217,6 +224,14 @@ class Session:
         finally:
             target.close()
         sync_file(destination)
+
+    def ledger(self, scope: str, space: str) -> ledger.Ledger:
+        """Return the records of a space: see `ledger.Ledger`."""
+        return ledger.Ledger(self._cursor, scope, space)
+
+    def copy_records_to(self, target: apsw.Connection) -> None:
+        """Copy the records of all spaces, inside the transaction of *target*."""
+        ledger.copy(self._cursor, target)
 
     def match(self, text: str, *, count: int, allowed: npt.NDArray[np.uint8] | None = None) -> lexical.Found:
         """Return the rows that the words of *text* find, and their scores: see `lexical.search`."""

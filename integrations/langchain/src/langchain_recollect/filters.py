@@ -1,0 +1,122 @@
+"""What ``filter=`` takes, and what a self-query asks: both become a filter of Recollect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypedDict
+
+from langchain_core.documents import Document
+from langchain_core.structured_query import (
+    Comparator,
+    Comparison,
+    Operation,
+    Operator,
+    StructuredQuery,
+    Visitor,
+)
+from recollect import Collection, Filter
+from recollect.errors import InvalidInput
+
+from langchain_recollect.documents import from_chunk
+
+DocumentFilter: TypeAlias = "Mapping[str, Any] | Filter | Callable[[Document], bool] | None"
+"""A dictionary in MongoDB's manner, a filter made with `recollect.field`, or a function of a document."""
+
+
+class Narrowed(TypedDict, total=False):
+    """A filter as `recollect.Collection.search` takes it."""
+
+    where: Mapping[str, Any] | Filter
+    ids: list[str]
+
+
+def to_narrowed(collection: Collection, asked: DocumentFilter) -> Narrowed:
+    """Return a filter as options of a search, which then gives exactly min(k, matching documents) hits.
+
+    A dictionary or `recollect.Filter` goes to the collection as it is. A function is the slow path: every document of
+    the collection (that its scope allows) is read and shown to it, at each search, before anything is searched. So it
+    is as exact as a dictionary, and costs some 10 µs per document stored.
+
+    Raises:
+        InvalidInput: it is none of these.
+
+    """
+    if asked is None:
+        return {}
+    if isinstance(asked, (Mapping, Filter)):
+        return {"where": asked}
+    if not callable(asked):
+        raise InvalidInput(
+            f"filter is a {type(asked).__name__}; pass a dict such as {{'lang': 'en'}}, a filter made with "
+            "recollect.field, or a function of a Document"
+        )
+    return {"ids": matching_ids(collection, asked)}
+
+
+def matching_ids(collection: Collection, accepts: Callable[[Document], bool]) -> list[str]:
+    """Return the ids of all documents that a function accepts, in the order of adding."""
+    return [chunk.id for chunk in collection if accepts(from_chunk(chunk))]
+
+
+_COMPARED = {
+    Comparator.EQ: "$eq",
+    Comparator.NE: "$ne",
+    Comparator.GT: "$gt",
+    Comparator.GTE: "$gte",
+    Comparator.LT: "$lt",
+    Comparator.LTE: "$lte",
+    Comparator.CONTAIN: "$contains",
+    Comparator.IN: "$in",
+    Comparator.NIN: "$nin",
+}
+_COMBINED = {Operator.AND: "$and", Operator.OR: "$or", Operator.NOT: "$not"}
+_DATED = ("date", "datetime", "time")
+"""Kinds of value that LangChain's query parser gives as ``{"type": kind, kind: text}``."""
+
+
+class RecollectTranslator(Visitor):
+    """Turns a structured query into ``filter=``; for ``SelfQueryRetriever`` as ``structured_query_translator=``.
+
+    Every comparator and operator of langchain-core is understood. Dates and times become their ISO 8601 text, which is
+    how they are best stored. LIKE takes SQL's pattern; without ``%`` and ``_`` it asks for the text anywhere in the
+    field, which is what a language model means by it. What the model makes up is data: an impossible filter is refused
+    when it is searched with, by `recollect.errors.InvalidInput`.
+    """
+
+    allowed_comparators = tuple(Comparator)
+    allowed_operators = tuple(Operator)
+
+    def visit_operation(self, operation: Operation) -> dict[str, Any]:
+        """Return several conditions combined: all, any, or none of them."""
+        self._validate_func(operation.operator)
+        return {_COMBINED[operation.operator]: [each.accept(self) for each in operation.arguments]}
+
+    def visit_comparison(self, comparison: Comparison) -> dict[str, Any]:
+        """Return one condition."""
+        self._validate_func(comparison.comparator)
+        value = _plain(comparison.value)
+        if comparison.comparator is Comparator.LIKE:
+            return {comparison.attribute: {_likeness(value): value}}
+        return {comparison.attribute: {_COMPARED[comparison.comparator]: value}}
+
+    def visit_structured_query(self, structured_query: StructuredQuery) -> tuple[str, dict[str, Any]]:
+        """Return the question, and the options of the search: ``filter`` where there is one, ``k`` where a limit is."""
+        options: dict[str, Any] = {}
+        if structured_query.filter is not None:
+            options["filter"] = structured_query.filter.accept(self)
+        if structured_query.limit is not None:
+            options["k"] = structured_query.limit
+        return structured_query.query, options
+
+
+def _likeness(pattern: object) -> str:
+    wild = isinstance(pattern, str) and ("%" in pattern or "_" in pattern)
+    return "$like" if wild else "$text_match"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, Mapping) and value.get("type") in _DATED:
+        return value.get(value["type"], value)
+    return value

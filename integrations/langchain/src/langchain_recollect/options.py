@@ -1,0 +1,94 @@
+"""The options of a search: what a store has by default, what a call asks for, and what there is none of."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from recollect import Reranker
+from recollect.errors import InvalidInput, UnknownOption
+
+Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
+Fusion: TypeAlias = Literal["convex", "rrf"]
+
+SEARCH = ("recall", "mode", "fusion", "weight", "candidates", "reranker", "distinct", "min_score")
+"""What a search takes beside its question, ``k`` and ``filter``; `recollect.Collection.search` says what each means."""
+
+MMR = ("recall", "mode", "fusion", "weight", "distinct", "min_score")
+"""The same where maximal marginal relevance chooses: its candidates are ``fetch_k``, and it makes the order."""
+
+BY_VECTOR = ("recall", "candidates", "distinct", "min_score")
+"""The same where a vector is the question, and no text that words or a reranker could go by."""
+
+MMR_BY_VECTOR = ("recall", "distinct", "min_score")
+
+# Options of LangChain's FAISS store and of neighbouring methods: what took their place.
+_MOVED = {
+    "fetch_k": "filters are applied before the search, so that it never comes up short; leave it out",
+    "score_threshold": "min_score= takes a score, and similarity_search_with_relevance_scores a score_threshold=",
+    "where": "its name here is filter=",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SearchDefaults:
+    """What a store's searches do unless a call says otherwise; None for what Recollect does by default."""
+
+    recall: float | None = None
+    mode: Mode | None = None
+    fusion: Fusion | None = None
+    weight: float | None = None
+    candidates: int | None = None
+    reranker: Reranker | None = None
+
+    def merged(self, asked: Mapping[str, Any], allowed: Sequence[str], method: str) -> dict[str, Any]:
+        """Return the options of one search.
+
+        A default that the search has no use for is left out: a weight where nothing is fused, a reranker where there
+        is no text. What the call itself asks for is never left out: Recollect refuses what it cannot do.
+
+        Args:
+            asked: with the call.
+            allowed: the options that its method has.
+            method: its name, for the message.
+
+        Raises:
+            UnknownOption: *asked* has another one; the nearest is named.
+
+        """
+        refuse_unknown(method, asked, (*allowed, "filter"))
+        found = {name: value for name in allowed if (value := getattr(self, name, None)) is not None}
+        found.update(asked)
+        if found.get("mode", "dense") != "hybrid":
+            unused = {"fusion", "weight"}
+        else:
+            unused = {"weight"} if found.get("fusion", "convex") != "convex" else set()
+        return {name: value for name, value in found.items() if name in asked or name not in unused}
+
+
+def refuse_unknown(method: str, asked: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raise `UnknownOption` for an option that *method* does not have, with what to use instead."""
+    for name in asked:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"{_MOVED[name]}; " if name in _MOVED else f"did you mean {near[0]!r}? " if near else ""
+        raise UnknownOption(f"{method}() has no option {name!r}; {hint}its options are {', '.join(known)}")
+
+
+def marginal(k: int, fetch_k: int, lambda_mult: float) -> dict[str, Any]:
+    """Return LangChain's options of maximal marginal relevance as Recollect's.
+
+    Fewer candidates than hits, as LangChain's FAISS store allows, would cut the result short: k of them are fetched
+    then.
+    """
+    if not 0.0 <= lambda_mult <= 1.0:
+        raise InvalidInput(f"lambda_mult is {lambda_mult!r}; from 0 (variety) to 1 (relevance)")
+    return {"candidates": max(k, fetch_k), "diversity": 1.0 - lambda_mult}
+
+
+def by_vector_alone(asked: Mapping[str, Any]) -> bool:
+    """Say whether a search goes by the query's vector, and nothing reads its words."""
+    return asked.get("mode", "dense") == "dense" and asked.get("reranker") is None

@@ -1,0 +1,83 @@
+"""A retriever with Recollect's own options as its fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables.config import run_in_executor
+from pydantic import ConfigDict
+from recollect.errors import InvalidInput
+
+from langchain_recollect.options import SEARCH, refuse_unknown
+from langchain_recollect.store import RecollectVectorStore
+
+_SEARCH = ("k", "filter", *SEARCH)
+_FIELDS = (*_SEARCH, "score_threshold", "score_key")
+
+
+class RecollectRetriever(BaseRetriever):
+    """A retriever with the options of a search as its fields, each of which ``invoke`` takes as well.
+
+    ``RecollectRetriever(vectorstore=store, k=5, mode="hybrid", reranker=reranker).invoke("…", filter={"lang": "en"})``
+
+    Attributes:
+        vectorstore: a `RecollectVectorStore`.
+        k: documents to return.
+        filter, recall, mode, fusion, weight, candidates, reranker, distinct, min_score: as in
+            `RecollectVectorStore.similarity_search`; None for the store's default.
+        score_threshold: least relevance, 0 to 1; None for none.
+        score_key: where the score goes in the metadata of the documents returned, e.g. "score"; None, the default,
+            leaves the metadata as it was stored.
+
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    vectorstore: RecollectVectorStore
+    k: int = 4
+    filter: Any = None
+    recall: float | None = None
+    mode: str | None = None
+    fusion: str | None = None
+    weight: float | None = None
+    candidates: int | None = None
+    reranker: Any = None
+    distinct: bool | None = None
+    min_score: float | None = None
+    score_threshold: float | None = None
+    score_key: str | None = None
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **kwargs: Any
+    ) -> list[Document]:
+        del run_manager  # nothing is run that could report to it
+        refuse_unknown("invoke", kwargs, _FIELDS)
+        asked = {name: value for name in _FIELDS if (value := getattr(self, name)) is not None} | kwargs
+        threshold, key = asked.pop("score_threshold", None), asked.pop("score_key", None)
+        if threshold is None:
+            found = self.vectorstore.similarity_search_with_score(query, **asked)
+        else:
+            found = self.vectorstore.similarity_search_with_relevance_scores(query, score_threshold=threshold, **asked)
+        return [_scored(document, score, key) for document, score in found]
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **kwargs: Any
+    ) -> list[Document]:
+        return await run_in_executor(
+            None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), **kwargs
+        )
+
+
+def _scored(document: Document, score: float, key: str | None) -> Document:
+    if key is None:
+        return document
+    if key in document.metadata:
+        raise InvalidInput(
+            f"document {document.id!r} has metadata {key!r} of its own, which the score would hide; choose another "
+            "score_key"
+        )
+    document.metadata[key] = score
+    return document

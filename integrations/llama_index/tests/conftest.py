@@ -1,0 +1,114 @@
+"""What many tests need: an embedding model that needs no weights and counts what it embeds, nodes, stores."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
+from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
+
+from llama_index.vector_stores.recollect import RecollectEmbedding, RecollectVectorStore
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+DIMENSION = 64
+
+
+class TrigramEmbedder:
+    """Counts character trigrams into buckets: a `recollect.Embedder`, deterministic, without a model."""
+
+    name = "trigrams"
+    dimension = DIMENSION
+
+    def __init__(self) -> None:
+        self.embedded: list[str] = []
+
+    def embed_passages(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        self.embedded += texts
+        return self._vectors(texts)
+
+    def embed_queries(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        return self._vectors(texts)
+
+    def _vectors(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        out = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for vector, text in zip(out, texts, strict=True):
+            padded = f"  {text.lower()} "
+            for at in range(len(padded) - 2):
+                vector[zlib.crc32(padded[at : at + 3].encode()) % self.dimension] += 1
+        return out
+
+
+@pytest.fixture
+def embedder() -> TrigramEmbedder:
+    """Whose `embedded` lists every text that was embedded to be stored."""
+    return TrigramEmbedder()
+
+
+@pytest.fixture
+def embed_model(embedder: TrigramEmbedder) -> RecollectEmbedding:
+    return RecollectEmbedding(embedder)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RecollectVectorStore]:
+    made = RecollectVectorStore(tmp_path / "kb")
+    yield made
+    made.close()
+
+
+def vector(*numbers: float) -> list[float]:
+    """Return a vector of four dimensions that begins with *numbers*."""
+    return [*numbers, *([0.0] * (4 - len(numbers)))]
+
+
+def node(
+    node_id: str,
+    embedding: Sequence[float] = (1.0,),
+    *,
+    text: str | None = None,
+    document: str | None = None,
+    **metadata: Any,
+) -> TextNode:
+    """Return a small node; its text is its id unless another is given."""
+    made = TextNode(
+        id_=node_id, text=node_id if text is None else text, embedding=vector(*embedding), metadata=metadata
+    )
+    if document is not None:
+        made.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=document, hash=f"hash of {document}")
+    return made
+
+
+def ask(
+    store: RecollectVectorStore,
+    embedding: Sequence[float] | None = (1.0,),
+    *,
+    mode: str = "default",
+    k: int = 10,
+    options: dict[str, Any] | None = None,
+    **query: Any,
+) -> list[str]:
+    """Return the ids that a query finds."""
+    result = store.query(to_query(embedding, mode=mode, k=k, **query), **(options or {}))
+    assert [each.node_id for each in result.nodes or []] == result.ids
+    assert len(result.similarities or []) == len(result.ids or [])
+    return result.ids or []
+
+
+def to_query(
+    embedding: Sequence[float] | None = (1.0,), *, mode: str = "default", k: int = 10, **query: Any
+) -> VectorStoreQuery:
+    return VectorStoreQuery(
+        query_embedding=None if embedding is None else vector(*embedding),
+        similarity_top_k=k,
+        mode=VectorStoreQueryMode(mode),
+        **query,
+    )

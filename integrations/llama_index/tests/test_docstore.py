@@ -1,0 +1,237 @@
+"""The document store by itself, and the ingestion pipeline's strategies on both stores."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import recollect
+from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
+from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.schema import Document, NodeRelationship, RelatedNodeInfo, TextNode
+
+from llama_index.vector_stores.recollect import RecollectDocumentStore, RecollectEmbedding, RecollectVectorStore
+from tests.conftest import TrigramEmbedder, node
+
+
+def test_nodes_of_the_collection_can_be_had_from_it(store: RecollectVectorStore) -> None:
+    """Without being stored twice; those beside the collection too, and no search finds these."""
+    store.add([node("a", document="d")])
+    docstore = store.docstore
+    docstore.add_documents(store.get_nodes())
+    docstore.add_documents([node("parent", document="d"), Document(id_="d", text="whole")])
+    assert store.client is not None
+    assert [record.key for record in store.client.records("llama_index/nodes").list()] == ["d", "parent"]
+    assert docstore.get_document("a") == store.get_nodes(["a"])[0]
+    assert docstore.get_node("parent").ref_doc_id == "d"
+    assert [each.node_id for each in docstore.get_nodes(["parent", "a"])] == ["parent", "a"]
+    assert set(docstore.docs) == {"a", "parent", "d"}
+    assert isinstance(docstore.docs["d"], Document)
+    assert len(store.get_nodes()) == 1
+    info = docstore.get_ref_doc_info("d")
+    assert info is not None
+    assert info.node_ids == ["a", "parent"]
+    assert docstore.get_all_ref_doc_info() == {"d": info}
+    assert docstore.get_ref_doc_info("unknown") is None
+
+
+def test_what_is_added_last_is_what_is_read(store: RecollectVectorStore) -> None:
+    """A node kept beside the collection with another content wins until the collection's is added again."""
+    store.add([node("a")])
+    docstore = store.docstore
+    docstore.add_documents([node("a", text="other")])
+    assert docstore.get_node("a").get_content() == "other"
+    docstore.add_documents(store.get_nodes())
+    assert docstore.get_node("a").get_content() == "a"
+
+
+def test_what_is_not_there(store: RecollectVectorStore) -> None:
+    """An error by default, None where it is not wanted; before there is a collection, too."""
+    docstore = store.docstore
+    for _ in range(2):
+        for call in (docstore.get_document, docstore.delete_document, docstore.delete_ref_doc):
+            with pytest.raises(ValueError, match="no document or node 'x'"):
+                call("x")
+            assert call("x", raise_error=False) is None
+        assert not docstore.document_exists("x")
+        assert docstore.get_document_hash("x") is None
+        store.add([node("a")])
+    with pytest.raises(ValueError, match="'a' is there already"):
+        docstore.add_documents([node("a")], allow_update=False)
+
+
+def test_hashes_told_before_there_is_a_collection_are_kept(tmp_path: Path) -> None:
+    """from_documents tells them before the first nodes; they count as soon as there are nodes."""
+    store = RecollectVectorStore(tmp_path / "kb")
+    docstore = store.docstore
+    docstore.set_document_hash("d", "early")
+    assert docstore.get_all_document_hashes() == {}
+    bare = TextNode(id_="a", text="a", embedding=[1.0, 0.0])
+    bare.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id="d")  # of unknown hash
+    store.add([bare])
+    docstore.set_document_hash("other", "h")
+    assert docstore.get_document_hash("d") == "early"
+    docstore.set_document_hash("d", "told")
+    assert docstore.get_document_hash("d") == "told"
+    assert docstore.get_all_document_hashes() == {"told": "d"}
+    assert store.docstore.get_document_hash("d") == "told"
+    with pytest.raises(ValueError, match=r"no collection at .* yet"):
+        RecollectVectorStore(tmp_path / "kb2").docstore.add_documents([node("a")])
+    store.close()
+
+
+async def test_the_asynchronous_methods_are_the_same(store: RecollectVectorStore) -> None:
+    """Every one of them, side by side."""
+    store.add([node("a", document="d")])
+    docstore = store.docstore
+    await docstore.async_add_documents([node("p", document="d")])
+    await docstore.aset_document_hash("d", "h")
+    await docstore.aset_document_hashes({"d": "h2"})
+    assert await docstore.aget_document_hash("d") == "h2"
+    assert (await docstore.aget_all_document_hashes())["h2"] == "d"
+    assert await docstore.adocument_exists("p")
+    found, info, infos = await asyncio.gather(
+        docstore.aget_document("p"), docstore.aget_ref_doc_info("d"), docstore.aget_all_ref_doc_info()
+    )
+    assert found is not None
+    assert info is not None
+    assert infos == {"d": info}
+    await docstore.adelete_document("p")
+    await docstore.adelete_ref_doc("d")
+    assert not await docstore.adocument_exists("p")
+    assert await docstore.aget_document_hash("d") == "hash of d"
+
+
+def texts(**bodies: str) -> list[Document]:
+    return [Document(id_=name, text=body) for name, body in bodies.items()]
+
+
+def pipeline(
+    store: RecollectVectorStore, model: RecollectEmbedding, strategy: DocstoreStrategy, *, split: bool = True
+) -> IngestionPipeline:
+    steps: list[Any] = [SentenceSplitter(chunk_size=40, chunk_overlap=0)] if split else []
+    return IngestionPipeline(
+        transformations=[*steps, model], vector_store=store, docstore=store.docstore, docstore_strategy=strategy,
+        disable_cache=True,
+    )  # fmt: skip
+
+
+def contents(store: RecollectVectorStore) -> list[str]:
+    return sorted(each.get_content() for each in store.get_nodes())
+
+
+@pytest.mark.parametrize("split", [True, False])
+@pytest.mark.parametrize("asynchronous", [True, False])
+@pytest.mark.parametrize("strategy", list(DocstoreStrategy))
+def test_every_strategy_of_the_pipeline(
+    tmp_path: Path, embed_model: RecollectEmbedding, embedder: TrigramEmbedder, strategy: DocstoreStrategy,
+    asynchronous: bool, split: bool,
+) -> None:  # fmt: skip
+    """With a new store each time: nothing is embedded twice, changes replace, and upserts_and_delete mirrors."""
+
+    def run(documents: list[Document]) -> list[str]:
+        embedder.embedded.clear()
+        store = RecollectVectorStore(tmp_path / "kb")
+        made = pipeline(store, embed_model, strategy, split=split)
+        asyncio.run(made.arun(documents=documents)) if asynchronous else made.run(documents=documents)
+        found = contents(store)
+        store.close()
+        return found
+
+    assert run(texts(a="alpha", b="beta", c="gamma")) == ["alpha", "beta", "gamma"]
+    assert len(embedder.embedded) == 3
+    assert run(texts(a="alpha", b="beta", c="gamma")) == ["alpha", "beta", "gamma"]
+    assert embedder.embedded == []
+    changed = run(texts(a="alpha", b="BETA 2"))
+    assert len(embedder.embedded) == 1
+    expected = {
+        DocstoreStrategy.UPSERTS: ["BETA 2", "alpha", "gamma"],
+        DocstoreStrategy.UPSERTS_AND_DELETE: ["BETA 2", "alpha"],
+        # By its meaning: it knows texts and not documents. Unsplit, the node's id is the document's, and replaced.
+        DocstoreStrategy.DUPLICATES_ONLY: ["BETA 2", "alpha", "beta", "gamma"]
+        if split
+        else ["BETA 2", "alpha", "gamma"],
+    }[strategy]
+    assert changed == expected
+    assert run(texts(a="alpha", b="BETA 2")) == expected
+    assert embedder.embedded == []
+
+
+@pytest.mark.parametrize("strategy", list(DocstoreStrategy))
+def test_what_was_deleted_is_ingested_again(
+    tmp_path: Path, embed_model: RecollectEmbedding, strategy: DocstoreStrategy
+) -> None:
+    """A document whose nodes were deleted from the store is new to the pipeline."""
+    store = RecollectVectorStore(tmp_path / "kb")
+    pipeline(store, embed_model, strategy).run(documents=texts(a="alpha", b="beta"))
+    store.delete("a")
+    pipeline(store, embed_model, strategy).run(documents=texts(a="alpha", b="beta"))
+    assert contents(store) == ["alpha", "beta"]
+    store.close()
+
+
+def test_upserts_and_delete_without_stored_texts(tmp_path: Path, embed_model: RecollectEmbedding) -> None:
+    """store_doc_text=False keeps the hashes alone; deleting what is gone works all the same."""
+    store = RecollectVectorStore(tmp_path / "kb")
+    made = pipeline(store, embed_model, DocstoreStrategy.UPSERTS_AND_DELETE)
+    made.run(documents=texts(a="alpha", b="beta"), store_doc_text=False)
+    assert store.client is not None
+    assert store.client.records("llama_index/nodes").list() == []
+    made.run(documents=texts(b="beta"), store_doc_text=False)
+    assert contents(store) == ["beta"]
+    store.close()
+
+
+def test_duplicates_only_knows_nodes_that_were_given(
+    tmp_path: Path, embed_model: RecollectEmbedding, embedder: TrigramEmbedder
+) -> None:
+    """Nodes that have a source document already, ingested twice, are embedded once."""
+    store = RecollectVectorStore(tmp_path / "kb")
+    for _ in range(2):
+        nodes = [node(f"n{i}", document="d", text=f"text {i}") for i in range(3)]
+        for each in nodes:
+            each.embedding = None
+        pipeline(store, embed_model, DocstoreStrategy.DUPLICATES_ONLY).run(nodes=nodes)
+    assert len(embedder.embedded) == 3
+    assert len(store.get_nodes()) == 3
+    store.close()
+
+
+def test_deletes_and_adds_are_idempotent(store: RecollectVectorStore) -> None:
+    """Twice is once."""
+    for _ in range(2):
+        store.add([node("a", document="d"), node("b", document="e")])
+    for _ in range(2):
+        store.delete("d")
+        store.delete_nodes(["b", "b"])
+    assert store.get_nodes() == []
+
+
+def test_records_survive_compaction_and_backup(tmp_path: Path) -> None:
+    """They are in the collection, whatever is done with it."""
+    store = RecollectVectorStore(tmp_path / "kb")
+    store.add([node("a", document="d"), node("b", document="d2")])
+    store.docstore.add_documents([Document(id_="d", text="whole")])
+    store.docstore.set_document_hash("d", "h")
+    store.delete("d2")
+    assert store.client is not None
+    store.client.compact()
+    store.client.backup(tmp_path / "copy")
+    for each in (store, RecollectVectorStore(tmp_path / "copy")):
+        docstore = RecollectDocumentStore(each)
+        assert docstore.get_document_hash("d") == "h"
+        assert docstore.get_node("d").get_content() == "whole"
+        each.close()
+
+
+def test_a_read_only_store_reads_its_documents(tmp_path: Path) -> None:
+    """And refuses to write, by name."""
+    store = RecollectVectorStore(tmp_path / "kb")
+    store.add([node("a", document="d")])
+    store.close()
+    docstore = RecollectVectorStore(tmp_path / "kb", read_only=True).docstore
+    assert docstore.get_document_hash("d") == "hash of d"
+    with pytest.raises(recollect.CollectionReadOnly):
+        docstore.set_document_hash("d", "h")

@@ -1,0 +1,106 @@
+"""persist, from_persist_dir, and what happens to those who load naively."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import fsspec
+import pytest
+import recollect
+from llama_index.core import StorageContext, VectorStoreIndex, load_index_from_storage
+from llama_index.core.schema import Document
+from llama_index.core.vector_stores import SimpleVectorStore
+
+from llama_index.vector_stores.recollect import RecollectEmbedding, RecollectVectorStore
+from tests.conftest import ask, node
+
+
+@pytest.fixture
+def persisted(tmp_path: Path, embed_model: RecollectEmbedding) -> Path:
+    """Give the folder that a storage context was persisted to, beside the collection; the store is closed."""
+    store = RecollectVectorStore(tmp_path / "kb")
+    context = store.storage_context()
+    index = VectorStoreIndex.from_documents(
+        [Document(id_="d", text="To reset your password, follow the link.")], storage_context=context,
+        embed_model=embed_model,
+    )  # fmt: skip
+    index.storage_context.persist(tmp_path / "storage")
+    store.close()
+    return tmp_path / "storage"
+
+
+def test_load_index_from_storage_with_the_store(persisted: Path, embed_model: RecollectEmbedding) -> None:
+    """The way that works: the vector store opened from where it was persisted."""
+    store = RecollectVectorStore.from_persist_dir(str(persisted))
+    context = StorageContext.from_defaults(persist_dir=str(persisted), vector_store=store)
+    index = load_index_from_storage(context, embed_model=embed_model)
+    assert index.as_retriever().retrieve("password")[0].node.ref_doc_id == "d"
+    store.close()
+
+
+def test_a_naive_load_gives_a_clear_error(persisted: Path) -> None:
+    """A ValueError with the path and the cure; not a KeyError, not a UnicodeDecodeError, not an empty store."""
+    with pytest.raises(ValueError, match=r"is the Recollect collection .*/kb; load it with .*from_persist_dir"):
+        StorageContext.from_defaults(persist_dir=str(persisted))
+    with pytest.raises(ValueError, match="is the Recollect collection"):
+        SimpleVectorStore.from_persist_dir(str(persisted))
+
+
+def test_a_naive_load_after_a_plain_storage_context(tmp_path: Path, embed_model: RecollectEmbedding) -> None:
+    """The same with LlamaIndex's own docstore."""
+    store = RecollectVectorStore(tmp_path / "kb")
+    index = VectorStoreIndex.from_documents(
+        [Document(text="a")], storage_context=StorageContext.from_defaults(vector_store=store), embed_model=embed_model
+    )
+    index.storage_context.persist(str(tmp_path / "storage"))
+    with pytest.raises(ValueError, match="is the Recollect collection"):
+        load_index_from_storage(StorageContext.from_defaults(persist_dir=str(tmp_path / "storage")))
+    store.close()
+
+
+def test_from_persist_path_of_pointer_and_of_collection(persisted: Path, tmp_path: Path) -> None:
+    """Options of the constructor pass through."""
+    for path in (persisted / "default__vector_store.json", tmp_path / "kb"):
+        store = RecollectVectorStore.from_persist_path(str(path), read_only=True, recall=0.9)
+        assert len(store.get_nodes()) == 1
+        assert store.recall == 0.9
+        store.close()
+
+
+def test_folders_that_move_together_stay_together(persisted: Path, tmp_path: Path) -> None:
+    """The pointer knows where the collection was as seen from it."""
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(persisted, tmp_path / "elsewhere/storage")
+    shutil.move(tmp_path / "kb", tmp_path / "elsewhere/kb")
+    store = RecollectVectorStore.from_persist_dir(str(tmp_path / "elsewhere/storage"))
+    assert store.path == str(tmp_path / "elsewhere/storage/../kb")
+    assert len(store.get_nodes()) == 1
+    store.close()
+
+
+def test_namespaces_and_other_file_systems(tmp_path: Path) -> None:
+    """A store under another name; a pointer in any fsspec file system."""
+    store = RecollectVectorStore(tmp_path / "kb")
+    store.add([node("a")])
+    store.persist(str(tmp_path / "s/pictures__vector_store.json"))
+    memory = fsspec.filesystem("memory")
+    store.persist("/deep/folder/default__vector_store.json", fs=memory)
+    store.close()
+    for folder, options in ((str(tmp_path / "s"), {"namespace": "pictures"}), ("/deep/folder", {"fs": memory})):
+        again = RecollectVectorStore.from_persist_dir(folder, **options)
+        assert ask(again) == ["a"]
+        again.close()
+
+
+def test_what_others_persisted_is_refused(tmp_path: Path) -> None:
+    """Nothing there, another store's JSON, a FAISS file: each says what it is not."""
+    with pytest.raises(recollect.NotACollection, match=r"there is no .*default__vector_store\.json"):
+        RecollectVectorStore.from_persist_dir(str(tmp_path))
+    SimpleVectorStore().persist(str(tmp_path / "default__vector_store.json"))
+    with pytest.raises(recollect.NotACollection, match="was not written by RecollectVectorStore"):
+        RecollectVectorStore.from_persist_dir(str(tmp_path))
+    for content in (b"IxF2\x00\xff\xfe", b'{"recollect": 3}', b"[1]", b""):
+        (tmp_path / "default__vector_store.json").write_bytes(content)
+        with pytest.raises(recollect.NotACollection, match="was not written by"):
+            RecollectVectorStore.from_persist_dir(str(tmp_path))

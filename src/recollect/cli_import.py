@@ -1,0 +1,58 @@
+"""``recollect import``: bring in what other stores have written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recollect import cli_output as output
+
+app = typer.Typer(help="Bring in what other stores have written.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Bring in what other stores have written."""  # without it, a single command would take the place of the group
+
+
+@app.command("langchain-faiss")
+def langchain_faiss(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="What FAISS.save_local has written.", show_default=False)
+    ],
+    into: Annotated[
+        Path, typer.Option(metavar="KB", help="The collection's directory; created if absent.", show_default=False)
+    ],
+    index_name: Annotated[str, typer.Option(metavar="NAME", help="As passed to save_local.")] = "index",
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC", help="cosine, inner_product or l2; by default what the index says.", show_default=False
+        ),
+    ] = None,
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The model that made the vectors, to ask with texts: a sentence-transformers name or path.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")
+    ] = False,
+) -> None:
+    """Bring a folder of LangChain's FAISS store into a collection; its pickle is read, and not executed."""
+    import recollect
+    from recollect import ingestion
+
+    with recollect.progress_bar(disable=json) as progress:
+        report = ingestion.import_langchain_faiss(
+            folder, into, index_name=index_name, metric=metric, embedder=embedder, progress=progress
+        )
+    if json:
+        output.print_json(output.to_json_import(report))
+    else:
+        output.print_imported(report)

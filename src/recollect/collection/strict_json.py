@@ -1,0 +1,93 @@
+"""JSON that comes back as it was: what would be changed on the way is refused, and the part that is to blame named."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+import orjson
+
+_PLAIN = {str, int, bool, type(None)}  # of exactly these types orjson refuses what it cannot keep
+_NEARLY_PLAIN = _PLAIN | {float, list}
+
+
+class NotKept(Exception):
+    """What JSON cannot keep as it is; the message continues the name of what was to be kept. Internal."""
+
+
+def encode_object(value: dict[Any, Any]) -> str:
+    """Return a metadata object as JSON text; quick for the common case of few plain values.
+
+    Raises:
+        NotKept: some part of it would not come back equal.
+
+    """
+    try:
+        encoded = orjson.dumps(value)
+    except (TypeError, RecursionError) as error:
+        raise _complaint(value, str(error)) from None
+    kinds = set(map(type, value.values()))
+    if kinds <= _PLAIN or (kinds <= _NEARLY_PLAIN and all(map(_plain, value.values()))):
+        return encoded.decode()
+    return _compared(value, encoded)
+
+
+def encode(value: Any) -> str:
+    """Return any JSON value as text.
+
+    Raises:
+        NotKept: some part of it would not come back equal.
+
+    """
+    try:
+        encoded = orjson.dumps(value)
+    except (TypeError, RecursionError) as error:
+        raise _complaint(value, str(error)) from None
+    return encoded.decode() if _plain(value) else _compared(value, encoded)
+
+
+def _compared(value: Any, encoded: bytes) -> str:
+    # What does not come back equal (a tuple, a datetime, NaN) would be changed silently.
+    try:
+        if orjson.loads(encoded) == value:
+            return encoded.decode()
+    except RecursionError as error:
+        raise _complaint(value, str(error)) from None
+    raise _complaint(value, "a value that JSON would change")
+
+
+def _plain(value: Any) -> bool:
+    """Say whether a value surely comes back from JSON as it is; False when only trying tells."""
+    kind = type(value)
+    if kind is list:
+        return _PLAIN.issuperset(map(type, value))
+    return kind in _PLAIN or (kind is float and isfinite(value))
+
+
+def _complaint(value: Any, reason: str) -> NotKept:
+    path, part = _offender(value)
+    return NotKept(
+        f"{path} is {part!r} ({type(part).__name__}), which JSON cannot keep as it is ({reason}); store strings, "
+        "finite numbers up to 64 bits, booleans, None, lists and dicts with string keys"
+    )
+
+
+def _offender(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any]:
+    """Find the innermost part that is to blame."""
+    if depth < 50:
+        children: list[tuple[str, Any]] = []
+        if isinstance(value, dict):
+            strange = next((key for key in value if not isinstance(key, str)), None)
+            if strange is not None:
+                return f"{path} key", strange
+            children = [(f"[{key!r}]", item) for key, item in value.items()]
+        elif isinstance(value, list):
+            children = [(f"[{i}]", item) for i, item in enumerate(value)]
+        for step, item in children:
+            try:
+                intact = orjson.loads(orjson.dumps(item)) == item
+            except (TypeError, RecursionError):
+                intact = False
+            if not intact:
+                return _offender(item, path + step, depth + 1)
+    return path, value

@@ -1,0 +1,193 @@
+"""What LangChain's ``FAISS.save_local`` has written: two files, one of them a pickle, brought together by their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recollect import index, layout
+from recollect.errors import InvalidInput
+from recollect.index import ForeignIndex
+from recollect.ingestion.conversion import DROPPED, Changed, Conversion
+from recollect.ingestion.pickles import MAX_BYTES, Instance, Name, read_pickle
+from recollect.ingestion.stand_ins import PLAIN_NAMES
+from recollect.types import Chunk, FloatMatrix, Rows
+
+# Wherever they have been defined: the name in a pickle is that of the defining module, in the version that wrote it.
+DOCUMENTS = frozenset(
+    Name(module, "Document")
+    for module in (
+        "langchain.docstore.document",
+        "langchain.schema",
+        "langchain.schema.document",
+        "langchain_community.docstore.document",
+        "langchain_core.documents",
+        "langchain_core.documents.base",
+    )
+)
+DOCSTORES = frozenset(
+    Name(module, "InMemoryDocstore")
+    for module in (
+        "langchain.docstore.in_memory",
+        "langchain_classic.docstore.in_memory",
+        "langchain_community.docstore.in_memory",
+    )
+)
+ALLOWED = DOCUMENTS | DOCSTORES | PLAIN_NAMES
+"""All that the pickle may name."""
+
+_SAYS_NOTHING = {"type": "Document", "lookup_str": "", "lookup_index": 0}
+_EXPANSION = 64  # characters that one byte of a pickle may come to, on average, beside...
+_EXPANSION_LEAST = 64 << 20  # ...this many for all of it
+_BLOCK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The content of a folder.
+
+    Attributes:
+        index: where the vectors are.
+        documents: how many there are.
+        chunks: of the documents that have a vector.
+        places: of these vectors in *index*, in the same order.
+        without_vector, without_document, duplicates, changed: as in `ImportReport`.
+
+    """
+
+    index: ForeignIndex
+    documents: int
+    chunks: list[Chunk]
+    places: Rows
+    without_vector: tuple[str, ...]
+    without_document: tuple[int, ...]
+    duplicates: tuple[str, ...]
+    changed: tuple[Changed, ...]
+
+    def blocks(self) -> Iterator[tuple[int, FloatMatrix]]:
+        """Yield the vectors of the chunks in blocks, each with the number of its first."""
+        for start in range(0, len(self.places), _BLOCK):
+            yield start, self.index.vectors(self.places[start : start + _BLOCK])
+
+
+def read_folder(folder: Path, name: str) -> Folder:
+    """Read and check a folder; nothing in it is executed.
+
+    Args:
+        folder: as passed to ``save_local``.
+        name: its ``index_name``.
+
+    Raises:
+        UnsafePickle, InvalidInput, StorageFailed, MissingDependency.
+
+    """
+    if not name or Path(name).name != name:
+        raise InvalidInput(f"index_name is {name!r}; it is the name of the two files in the folder, without .faiss")
+    vectors, documents = folder / f"{name}.faiss", folder / f"{name}.pkl"
+    missing = [path.name for path in (vectors, documents) if not path.is_file()]
+    if missing:
+        there = sorted(path.stem for path in folder.glob("*.faiss")) if folder.is_dir() else []
+        hint = f"; index_name could be {', '.join(map(repr, there[:5]))}" if there else ""
+        raise InvalidInput(
+            f"{folder} has no {' and no '.join(missing)}: it is not what LangChain's FAISS.save_local has written{hint}"
+        )
+    docstore, positions = _unpickled(documents)
+    return _matched(docstore, positions, index.read_foreign(vectors), documents)
+
+
+def _unpickled(path: Path) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
+    """Return the documents by id, and the ids by number of their vector."""
+    with layout.storage_errors(path, "read"):
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise InvalidInput(f"{path} has {size:,} bytes; at most {MAX_BYTES:,} are read")
+        data = path.read_bytes()
+    held = read_pickle(data, allowed=ALLOWED, where=str(path))
+    try:
+        docstore, positions = held
+        found = docstore.state["_dict"]
+        if docstore.made_by not in DOCSTORES or type(found) is not dict or type(positions) is not dict:
+            raise TypeError
+    except (TypeError, ValueError, KeyError, AttributeError):
+        raise InvalidInput(
+            f"{path} holds something else than LangChain's FAISS.save_local writes: an InMemoryDocstore, and the ids "
+            "by the numbers of their vectors"
+        ) from None
+    return found, positions
+
+
+def _matched(docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors: ForeignIndex, path: Path) -> Folder:
+    """Bring documents and vectors together."""
+    conversion = Conversion(_EXPANSION_LEAST + _EXPANSION * path.stat().st_size, str(path))
+    documents = {_id(key, path): value for key, value in docstore.items()}
+    for _ in range(sum(type(key) is not str for key in docstore)):
+        conversion.note("(id)", "int", "string")
+    if len(documents) < len(docstore):
+        raise InvalidInput(f"{path} has documents with the ids 1 and '1', or the like, which are one as a string")
+    place_of = {int(number): place for place, number in enumerate(vectors.numbers)}
+    places: dict[str, int] = {}
+    claimed: set[int] = set()
+    duplicates: dict[str, None] = {}
+    for number, key in sorted((_number(number, path), _id(key, path)) for number, key in positions.items()):
+        if number in place_of and key in documents:
+            claimed.add(number)
+            if key in places:
+                duplicates[key] = None
+            places[key] = place_of[number]
+    if vectors.lost is not None:  # what takes the place of its vectors needs a text
+        places = {key: place for key, place in places.items() if _has_text(documents[key])}
+    kept = [key for key in documents if key in places]
+    return Folder(
+        index=vectors,
+        documents=len(documents),
+        chunks=[_chunk(key, documents[key], conversion, path) for key in kept],
+        places=np.array([places[key] for key in kept], dtype=np.int64),
+        without_vector=tuple(key for key in documents if key not in places),
+        without_document=tuple(number for number in place_of if number not in claimed),
+        duplicates=tuple(duplicates),
+        changed=conversion.changed,
+    )
+
+
+def _number(number: Any, path: Path) -> int:
+    if type(number) is not int:
+        raise InvalidInput(f"{path} knows a vector by {number!r:.80}, which is no integer")
+    return number
+
+
+def _id(key: Any, path: Path) -> str:
+    if type(key) is int and key.bit_length() < 128:
+        return str(key)
+    if type(key) is str and key and not any("\ud800" <= character <= "\udfff" for character in key):
+        return key
+    raise InvalidInput(f"{path} has a document with the id {key!r:.80}; an id is a non-empty string")
+
+
+def _chunk(chunk_id: str, document: Any, conversion: Conversion, path: Path) -> Chunk:
+    fields = _fields(document)
+    text, metadata = fields.pop("page_content", None), fields.pop("metadata", None)
+    if type(text) is not str or not (metadata is None or type(metadata) is dict):
+        raise InvalidInput(f"{path}: document {chunk_id!r:.80} is no Document with a text and a dictionary of metadata")
+    if fields.pop("id", None) not in (None, chunk_id):
+        conversion.note("(document)", "an id of its own, beside that in the store", DROPPED)
+    for name, value in fields.items():
+        if _SAYS_NOTHING.get(name, _SAYS_NOTHING) != value:
+            conversion.note("(document)", f"the field {name!s:.40}", DROPPED)
+    return Chunk(chunk_id, conversion.to_text(text, "(text)"), conversion.to_metadata(metadata or {}))
+
+
+def _has_text(document: Any) -> bool:
+    text = _fields(document).get("page_content")
+    return type(text) is not str or bool(text.strip())  # what is no text is refused elsewhere, by its id
+
+
+def _fields(document: Any) -> dict[Any, Any]:
+    """Return the attributes of a document, whichever version of pydantic, or none, has made it."""
+    if type(document) is not Instance or document.made_by not in DOCUMENTS or type(document.state) is not dict:
+        return {}
+    inner = document.state.get("__dict__", document.state)
+    return dict(inner) if type(inner) is dict else {}

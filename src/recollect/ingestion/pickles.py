@@ -1,0 +1,271 @@
+"""Reading another program's pickle without executing it.
+
+A pickle is a program: a restricted ``pickle.Unpickler`` still calls what it lets through, runs ``__setstate__``, and
+can be made to take all memory by one opcode that names a large slot. So there is no unpickler here. The disassembler of
+the standard library, `pickletools.genops`, says which opcodes there are; they are followed on a stack of plain data. A
+class or function is never looked up: it is a `Name`, and what a call of it would have made is an `Instance`, which
+keeps name and arguments. A name that is not expected is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+from recollect.errors import InvalidInput, UnsafePickle
+
+MAX_BYTES = 4 << 30
+"""A longer pickle is not read: it must fit into memory, several times over."""
+
+_SHOWN = 100
+
+
+class Name(NamedTuple):
+    """A class or function that a pickle names; never looked up."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+class Instance:
+    """What a pickle would have made by calling *made_by*; nothing was called.
+
+    Attributes:
+        made_by: the class or function.
+        arguments: that it would have been called with.
+        state: that would have been set; None where none would.
+        items: key-value pairs that would have been stored in it.
+
+    """
+
+    __slots__ = ("arguments", "items", "made_by", "state")
+
+    def __init__(self, made_by: Name, arguments: tuple[Any, ...]) -> None:
+        self.made_by = made_by
+        self.arguments = arguments
+        self.state: Any = None
+        self.items: list[tuple[Any, Any]] = []
+
+
+_KEYS = (str, int, float, bool, type(None), bytes, Instance)
+_MARK = object()
+_Action: TypeAlias = "Callable[[_Machine, Any], None]"
+
+
+def read_pickle(data: bytes, *, allowed: Collection[Name], where: str) -> Any:
+    """Return what a pickle holds: plain data, `Name` and `Instance`.
+
+    Args:
+        data: the pickle, of any protocol that Python 3 writes.
+        allowed: the classes and functions that may be named.
+        where: the file, for messages.
+
+    Raises:
+        UnsafePickle: it names something else, or uses an opcode that plain data and objects do without.
+        InvalidInput: it is damaged, too long, or no pickle.
+
+    """
+    if len(data) > MAX_BYTES:
+        raise InvalidInput(f"{where} has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
+    machine, file = _Machine(frozenset(allowed), where), io.BytesIO(data)
+    try:
+        for opcode, argument in _opcodes(file):
+            action = _ACTIONS.get(opcode)
+            if action is None:
+                raise UnsafePickle(
+                    f"{where} was not read: it uses the opcode {opcode}, which documents and plain data do without. "
+                    "Nothing of it was executed"
+                )
+            action(machine, argument)
+        result = machine.result()
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, DeprecationWarning) as error:
+        if isinstance(error, InvalidInput):
+            raise
+        raise InvalidInput(f"{where} cannot be read as a pickle: it is damaged or cut short ({error!s:.200})") from None
+    if file.tell() != len(data):
+        raise UnsafePickle(f"{where} was not read: {len(data) - file.tell():,} bytes follow the end of the pickle")
+    return result
+
+
+def _opcodes(file: io.BytesIO) -> Iterator[tuple[str, Any]]:
+    for opcode, argument, _ in pickletools.genops(file):
+        yield opcode.name, argument
+
+
+class _Machine:
+    """The stack, the marks and the memo."""
+
+    __slots__ = ("allowed", "memo", "stack", "where")
+
+    def __init__(self, allowed: frozenset[Name], where: str) -> None:
+        self.allowed = allowed
+        self.where = where
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}  # however large the number of a slot, it takes one entry
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def pop(self) -> Any:
+        value = self.stack.pop()
+        if value is _MARK:
+            raise ValueError("a mark where a value should be")
+        return value
+
+    def popped(self, count: int) -> list[Any]:
+        return [self.pop() for _ in range(count)][::-1]
+
+    def to_mark(self) -> list[Any]:
+        """Take what was pushed since the last mark."""
+        place = len(self.stack) - 1
+        while self.stack[place] is not _MARK:
+            place -= 1
+            if place < 0:
+                raise ValueError("there is no mark")
+        found = self.stack[place + 1 :]
+        del self.stack[place:]
+        return found
+
+    def top(self, kind: type | tuple[type, ...]) -> Any:
+        value = self.stack[-1]
+        if not isinstance(value, kind) or type(value) is Name:
+            raise ValueError(f"a {type(value).__name__} is treated as if it were something else")
+        return value
+
+    def name(self, module: Any, name: Any) -> None:
+        if type(module) is not str or type(name) is not str:
+            raise ValueError("a name is no string")
+        found = Name(module, name)
+        if found not in self.allowed:
+            raise UnsafePickle(
+                f"{self.where} was not read: it holds {found!s:.{_SHOWN}}, which is none of the document classes and "
+                "plain values that are expected there. Nothing of it was executed. If it is in a document's metadata, "
+                "take it out, and save the store again"
+            )
+        self.push(found)
+
+    def call(self, made_by: Any, arguments: Any) -> None:
+        if type(made_by) is not Name or type(arguments) is not tuple:
+            raise UnsafePickle(f"{self.where} was not read: it calls a {type(made_by).__name__}; nothing was executed")
+        self.push(Instance(made_by, arguments))
+
+    def call_with_keywords(self, made_by: Any, arguments: Any, keywords: Any) -> None:
+        if keywords != {}:
+            raise UnsafePickle(f"{self.where} was not read: it calls {made_by!s:.{_SHOWN}} with keyword arguments")
+        self.call(made_by, arguments)
+
+    def build(self) -> None:
+        state = self.pop()
+        target = self.top(Instance)
+        if target.state is not None:
+            raise ValueError("the state of an object is set twice")
+        target.state = state
+
+    def extend_dict(self, pairs: list[Any]) -> None:
+        if len(pairs) % 2:
+            raise ValueError("a key without a value")
+        target = self.top((dict, Instance))
+        found = zip(map(to_key, pairs[::2]), pairs[1::2], strict=True)
+        if isinstance(target, Instance):
+            target.items += found
+        else:
+            target.update(found)
+
+    def result(self) -> Any:
+        value = self.pop()
+        if self.stack:
+            raise ValueError("more than one value is left")
+        return value
+
+
+def to_key(value: Any) -> Any:
+    """Return what may be a key or in a set; a deeply nested tuple would overflow the C stack when it is hashed."""
+    flat = value if type(value) is tuple else (value,)
+    if not all(type(part) in _KEYS for part in flat):
+        raise ValueError(f"a {type(value).__name__} that is nested or cannot be hashed is used as a key")
+    return value
+
+
+def _append(machine: _Machine, values: list[Any]) -> None:
+    machine.top(list).extend(values)
+
+
+def _memoize(machine: _Machine, slot: int) -> None:
+    if machine.stack[-1] is _MARK:
+        raise ValueError("a mark is memorized")
+    machine.memo[slot] = machine.stack[-1]
+
+
+def _named_inline(machine: _Machine, both: str) -> None:
+    module, _, name = both.partition(" ")
+    machine.name(module, name)
+
+
+def _pushing(make: Callable[[_Machine], Any]) -> _Action:
+    return lambda machine, _: machine.push(make(machine))
+
+
+def _ignore(_machine: _Machine, _argument: Any) -> None:
+    """Do nothing: PROTO and FRAME tell how to read, STOP that it is over."""
+
+
+def _pairs(values: list[Any]) -> dict[Any, Any]:
+    if len(values) % 2:
+        raise ValueError("a key without a value")
+    return dict(zip(map(to_key, values[::2]), values[1::2], strict=True))
+
+
+# Missing on purpose: INST, OBJ, EXT1/2/4 (calls by other ways), PERSID, BINPERSID, NEXT_BUFFER, READONLY_BUFFER (what
+# lies outside the file), STRING, BINSTRING, SHORT_BINSTRING (Python 2).
+_ACTIONS: dict[str, _Action] = {
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), _ignore),
+    **dict.fromkeys(
+        (
+            *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+            *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+            *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+        ),
+        _Machine.push,
+    ),
+    "NONE": _pushing(lambda _: None),
+    "NEWTRUE": _pushing(lambda _: True),
+    "NEWFALSE": _pushing(lambda _: False),
+    "MARK": _pushing(lambda _: _MARK),
+    "EMPTY_LIST": _pushing(lambda _: []),
+    "EMPTY_DICT": _pushing(lambda _: {}),
+    "EMPTY_SET": _pushing(lambda _: set()),
+    "EMPTY_TUPLE": _pushing(lambda _: ()),
+    "TUPLE1": _pushing(lambda machine: tuple(machine.popped(1))),
+    "TUPLE2": _pushing(lambda machine: tuple(machine.popped(2))),
+    "TUPLE3": _pushing(lambda machine: tuple(machine.popped(3))),
+    "TUPLE": _pushing(lambda machine: tuple(machine.to_mark())),
+    "LIST": _pushing(_Machine.to_mark),
+    "DICT": _pushing(lambda machine: _pairs(machine.to_mark())),
+    "FROZENSET": _pushing(lambda machine: frozenset(map(to_key, machine.to_mark()))),
+    "APPEND": lambda machine, _: _append(machine, machine.popped(1)),
+    "APPENDS": lambda machine, _: _append(machine, machine.to_mark()),
+    "SETITEM": lambda machine, _: machine.extend_dict(machine.popped(2)),
+    "SETITEMS": lambda machine, _: machine.extend_dict(machine.to_mark()),
+    "ADDITEMS": lambda machine, _: _add(machine, machine.to_mark()),
+    "POP": lambda machine, _: machine.stack.__delitem__(-1),
+    "POP_MARK": lambda machine, _: machine.to_mark().clear(),
+    "DUP": _pushing(lambda machine: machine.top(object)),
+    "MEMOIZE": lambda machine, _: _memoize(machine, len(machine.memo)),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _memoize),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda machine, slot: machine.push(machine.memo[slot])),
+    "GLOBAL": _named_inline,
+    "STACK_GLOBAL": lambda machine, _: machine.name(*machine.popped(2)),
+    "REDUCE": lambda machine, _: machine.call(*machine.popped(2)),
+    "NEWOBJ": lambda machine, _: machine.call(*machine.popped(2)),
+    "NEWOBJ_EX": lambda machine, _: machine.call_with_keywords(*machine.popped(3)),
+    "BUILD": lambda machine, _: machine.build(),
+}
+
+
+def _add(machine: _Machine, values: list[Any]) -> None:
+    machine.top(set).update(map(to_key, values))

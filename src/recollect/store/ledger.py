@@ -1,0 +1,167 @@
+"""The ledger: records that others keep beside the chunks, in the same database and in the same commits' safety.
+
+It tells nothing about chunks, so a put moves no commit number, and no reader of chunks has anything to load again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import apsw
+import orjson
+
+from recollect.types import Record
+
+# spaces: a scope, as text, and the name within it; numbered, so that a record need not repeat what may be long.
+# records: the newest of each key alone. clock: the time of the last put, which outlives the record itself.
+SCHEMA = """
+CREATE TABLE spaces(number INTEGER PRIMARY KEY, scope TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (scope, name));
+CREATE TABLE records(
+    space INTEGER NOT NULL REFERENCES spaces(number),
+    key TEXT NOT NULL,
+    value TEXT,
+    in_group TEXT,
+    time REAL NOT NULL,
+    UNIQUE (space, key)
+);
+CREATE INDEX records_by_time ON records(space, time);
+CREATE INDEX records_by_group ON records(space, in_group, time);
+CREATE TABLE clock(one INTEGER PRIMARY KEY CHECK (one = 1), time REAL NOT NULL);
+INSERT INTO clock VALUES (1, 0);
+"""
+
+_COLUMNS = "key, CAST(value AS BLOB), in_group, time"
+_PUT = """
+INSERT INTO records(space, key, value, in_group, time) VALUES (?,?,?,?,?)
+ON CONFLICT (space, key) DO UPDATE SET value = excluded.value, in_group = excluded.in_group, time = excluded.time
+"""
+_GET = f"""
+WITH wanted(key) AS MATERIALIZED (SELECT value FROM json_each(?))
+SELECT {_COLUMNS} FROM wanted CROSS JOIN records USING (key) WHERE space = ?
+"""
+_DELETE = "DELETE FROM records WHERE space = ? AND key IN (SELECT value FROM json_each(?))"
+
+
+class NewRecord(NamedTuple):
+    """A record ready to be stored: checked, its value as JSON text, or None."""
+
+    key: str
+    value: str | None
+    group: str | None
+
+
+class Ledger:
+    """The records of one space, as one transaction sees them.
+
+    Args:
+        connection: inside a transaction; for a reader, its session's cursor.
+        scope: of the handle, as text; empty without one.
+        space: the name within it.
+
+    """
+
+    def __init__(self, connection: apsw.Connection | apsw.Cursor, scope: str, space: str) -> None:
+        self._connection = connection
+        self._name = (scope, space)
+        found: list[Any] = connection.execute(
+            "SELECT number FROM spaces WHERE scope = ? AND name = ?", self._name
+        ).fetchall()
+        self._number: int | None = found[0][0] if found else None
+
+    @property
+    def time(self) -> float:
+        """Of the last put into any space of this database; 0 before the first. Seconds since the epoch."""
+        found: list[Any] = self._connection.execute("SELECT time FROM clock").fetchall()
+        time = found[0][0] if found else None
+        if not isinstance(time, (int, float)):
+            raise apsw.CorruptError(f"its clock shows {time!r}")
+        return float(time)
+
+    def get(self, keys: Sequence[str]) -> dict[str, Record]:
+        """Return the records with these keys; a key that is absent is left out."""
+        found = self._connection.execute(_GET, (orjson.dumps(keys).decode(), self._number))
+        return {record.key: record for record in map(_to_record, found)}
+
+    def list(
+        self,
+        *,
+        before: float | None,
+        after: float | None,
+        groups: Sequence[str | None] | None,
+        limit: int | None,
+    ) -> _Records:
+        """Return the records with after < time < before and a group among *groups*, by key; None restricts nothing."""
+        conditions: Any = ["space = ?"]
+        values: Any = [self._number]
+        for comparison, time in (("<", before), (">", after)):
+            if time is not None:
+                conditions.append(f"time {comparison} ?")
+                values.append(time)
+        if groups is not None:
+            named = orjson.dumps([group for group in groups if group is not None]).decode()
+            without = " OR in_group IS NULL" if None in groups else ""
+            conditions.append(f"(in_group IN (SELECT value FROM json_each(?)){without})")
+            values.append(named)
+        # Where a time or a group narrows, its own index is the quick way, and what it finds is sorted: the plus keeps
+        # SQLite, which knows no sizes, from going through all keys because they lie in order already.
+        by = "key" if len(conditions) == 1 else "+key"
+        sql = f"SELECT {_COLUMNS} FROM records WHERE {' AND '.join(conditions)} ORDER BY {by} LIMIT ?"
+        return [_to_record(found) for found in self._connection.execute(sql, (*values, -1 if limit is None else limit))]
+
+    def put(self, records: Iterable[NewRecord], time: float) -> None:
+        """Store records, each in the place of an older one with its key, and set the clock."""
+        if self._number is None:
+            self._connection.execute("INSERT INTO spaces(scope, name) VALUES (?,?)", self._name)
+            self._number = _connection_of(self._connection).last_insert_rowid()
+        self._connection.executemany(_PUT, ((self._number, *record, time) for record in records))
+        self._connection.execute("UPDATE clock SET time = ?", (time,))
+
+    def delete(self, keys: Sequence[str]) -> int:
+        """Delete the records with these keys; return how many there were."""
+        self._connection.execute(_DELETE, (self._number, orjson.dumps(keys).decode()))
+        return _connection_of(self._connection).changes()
+
+
+_Records = list[Record]  # inside the class, `list` is the method
+
+
+def copy(source: apsw.Cursor, target: apsw.Connection) -> None:
+    """Take over all spaces, records and the clock into a database that has none, inside its transaction."""
+    if not _is_present(source):
+        return
+    target.execute("DELETE FROM clock")
+    for table, columns in (("spaces", 3), ("records", 5), ("clock", 2)):
+        rows: Any = source.execute(f"SELECT * FROM {table}")
+        target.executemany(f"INSERT INTO {table} VALUES ({','.join('?' * columns)})", rows)
+
+
+def problems(reading: apsw.Cursor) -> list[str]:
+    """Check that values are JSON and that no record is newer than the clock; one line per problem."""
+    if not _is_present(reading):
+        return []
+    checks = {
+        "have a value that is no JSON": "value IS NOT NULL AND NOT json_valid(value)",
+        "are newer than the clock": "time > (SELECT time FROM clock)",
+        "are in no space": "space NOT IN (SELECT number FROM spaces)",
+    }
+    found: list[str] = []
+    for what, condition in checks.items():
+        count = reading.execute(f"SELECT count(*) FROM records WHERE {condition}").get
+        if count:
+            found.append(f"chunks.db: {count} records {what}; put them again, or restore from a backup")
+    return found
+
+
+def _is_present(reading: apsw.Cursor) -> bool:
+    # Formats 1 and 2 had no ledger; what compact() makes of such a collection has one.
+    return bool(reading.execute("SELECT 1 FROM sqlite_schema WHERE name = 'records'").fetchall())
+
+
+def _to_record(found: Any) -> Record:
+    key, value, group, time = found
+    return Record(key, None if value is None else orjson.loads(value), group, time)
+
+
+def _connection_of(connection: apsw.Connection | apsw.Cursor) -> apsw.Connection:
+    return connection.connection if isinstance(connection, apsw.Cursor) else connection

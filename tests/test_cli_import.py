@@ -1,0 +1,128 @@
+"""``recollect import langchain-faiss``: a table for people, one document for scripts, one line for an error."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import recollect
+from tests.ingestion.test_langchain_faiss import NEWEST, document, write
+from tests.test_cli import own_lines, refused, run, run_json
+
+COMMAND = ("import", "langchain-faiss")
+PAGE = Path(__file__).parent.parent / "docs" / "moving-from-langchain-faiss.md"
+
+
+def test_the_group_and_its_command_have_help() -> None:
+    """Both say what they do; each option says what it is for."""
+    for arguments in (("import",), ("import", "--help")):
+        assert "langchain-faiss" in run(*arguments).stdout
+    result = run(*COMMAND, "--help")
+    assert result.exit_code == 0
+    assert "its pickle is read, and not executed" in " ".join(result.stdout.split())
+    rows = re.findall(r"│ \*? *(?:--?[\w-]+|[A-Z]+) .*│", result.stdout)
+    assert len(rows) == 7
+    assert all(len(row.split()) > 4 for row in rows)
+
+
+def test_a_folder_is_imported(tmp_path: Path) -> None:
+    """The first time into a new collection, the second time nothing changes; the collection can be used at once."""
+    kb = tmp_path / "kb"
+    first = run(*COMMAND, NEWEST / "normalized", "--into", kb, columns=200)
+    assert (first.exit_code, own_lines(first)) == (0, [])
+    assert first.stdout.splitlines() == [
+        f"6 documents read into the new collection {kb}: 6 chunks added, 0 updated, 0 unchanged; 0 texts embedded; "
+        "compared by l2",
+        "all vectors have length 1: compared by cosine (--metric cosine, into another collection) they rank the same, "
+        "and have scores between -1 and 1",
+    ]
+    second = run(*COMMAND, NEWEST / "normalized", "--into", kb, columns=200)
+    assert f"read into {kb}: 0 chunks added, 0 updated, 6 unchanged" in second.stdout
+    assert run_json("info", kb)["count"] == 6
+    assert run("check", kb).exit_code == 0
+
+
+def test_what_was_not_carried_is_shown(tmp_path: Path) -> None:
+    """A table of what values became, and the ids that stayed behind; terminal commands in them are harmless."""
+    result = run(*COMMAND, NEWEST / "strange", "--into", tmp_path / "kb")
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["field", "was", "became", "times"] in rows
+    assert ["when", "datetime", "ISO", "8601", "string", "6"] in rows
+    assert "length 1" not in result.stdout
+    documents = {f"\x1b[31m{number}": document("x", {"a\x1b[0m": (1,)}) for number in range(15)}
+    write(tmp_path / "lc", documents, {0: "\x1b[31m0"}, vectors=None)
+    result = run(*COMMAND, tmp_path / "lc", "--into", tmp_path / "other", columns=300)
+    assert result.exit_code == 0
+    assert "\x1b" not in result.stdout
+    assert "without a vector, not imported: '\\x1b[31m1', " in result.stdout
+    assert ", 4 more" in result.stdout
+    assert "vectors without a document, not imported: 1, 2, 3" in result.stdout
+
+
+def test_one_document_for_scripts(tmp_path: Path) -> None:
+    """The report as JSON, with its verdict."""
+    found = run_json(*COMMAND, NEWEST / "inner_product", "--into", tmp_path / "kb", "--index-name", "mine")
+    assert found == {
+        "path": str(tmp_path / "kb"),
+        "created": True,
+        "documents": 6,
+        "added": 6,
+        "updated": 0,
+        "unchanged": 0,
+        "embedded": 0,
+        "index": "IndexFlatIP",
+        "dimension": 8,
+        "metric": "inner_product",
+        "unit_length": False,
+        "without_vector": [],
+        "without_document": [],
+        "duplicates": [],
+        "changed": [],
+        "complete": True,
+    }
+    strange = run_json(*COMMAND, NEWEST / "strange", "--into", tmp_path / "other", "--metric", "cosine")
+    assert (strange["complete"], strange["metric"]) == (False, "cosine")
+    assert {"field": "nan", "was": "NaN", "became": "null", "count": 6} in strange["changed"]
+
+
+def test_errors_are_one_line(tmp_path: Path) -> None:
+    """With exit code 2, and no collection left behind."""
+    kb = tmp_path / "kb"
+    assert "has no index.faiss and no index.pkl" in refused(*COMMAND, tmp_path, "--into", kb)
+    assert "pass the model that embeds the texts anew" in refused(*COMMAND, NEWEST / "quantized", "--into", kb)
+    shutil.copytree(NEWEST / "plain", tmp_path / "lc")
+    (tmp_path / "lc" / "index.pkl").write_bytes(b"cposix\nsystem\n(Vtouch x\ntR.")
+    assert "it holds posix.system, which is none of" in refused(*COMMAND, tmp_path / "lc", "--into", kb)
+    assert run(*COMMAND, NEWEST / "plain").exit_code == 2
+    assert not kb.exists()
+
+
+@pytest.mark.model
+def test_a_model_that_did_not_make_the_vectors_is_refused(tmp_path: Path) -> None:
+    """By its dimension already, before anything is created."""
+    line = refused(*COMMAND, NEWEST / "plain", "--into", tmp_path / "kb", "--embedder", recollect.DEFAULT_EMBEDDER)
+    assert "vectors have 8 dimensions, those of" in line
+    assert not (tmp_path / "kb").exists()
+
+
+def test_the_page_is_true(tmp_path: Path) -> None:
+    """Its command and its Python run as they stand, on a folder of the name it uses; its links lead somewhere."""
+    page = PAGE.read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"^```(\w+)\n(.*?)^```$", page, flags=re.M | re.S))
+    shutil.copytree(NEWEST / "plain", tmp_path / "faiss_index")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for command in (shlex.split(blocks["console"]), [sys.executable, "-c", blocks["python"]]):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert done.stdout == "0 l2 True\n"
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", page):
+        assert (PAGE.parent / link).exists()
