@@ -28,7 +28,7 @@ from recollect.collection.describing import describe
 from recollect.collection.embedding import LazyEmbedder, resolve
 from recollect.collection.handle import Handle
 from recollect.collection.maintenance import Order, build_index, cores, tune_index
-from recollect.collection.preparing import check_chunks, prepare
+from recollect.collection.preparing import Ahead, check_chunks, embed_ahead, prepare
 from recollect.collection.records import Records
 from recollect.collection.retrieving import Asked, retrieve_many, retrieve_one
 from recollect.collection.scope import to_filter
@@ -36,6 +36,7 @@ from recollect.collection.wanted import OPTIONS, Fusion, Mode, Wanted, require_q
 from recollect.contract import Settings, embed
 from recollect.errors import IndexBuildFailed, InvalidInput
 from recollect.filters import Filter
+from recollect.store import NewChunk
 from recollect.types import (
     AddResult,
     CheckReport,
@@ -234,8 +235,9 @@ class Collection:
         self._handle.scope.refuse("reembed()")
         self._handle.require_writable()
         fresh = resolve(embedder)
-        self._handle.rewrite(fresh, progress)
-        self._embedder.replace(fresh, self._handle.generation.settings.contract)
+        with self._handle.building, self._handle.writing:  # or an add would meet new vectors and the old model
+            self._handle.rewrite(fresh, progress)
+            self._embedder.replace(fresh, self._handle.generation.settings.contract)
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -541,6 +543,7 @@ class Collection:
         checked = check_chunks(batch, first)
         scope = self._handle.scope
         scope.require(checked)
+        ahead = self._embedded_ahead(checked) if vectors is None else None
         with self._handle.writing:
             self._handle.require_writable()
             generation = self._handle.followed()
@@ -554,11 +557,22 @@ class Collection:
                 )
             else:
                 embedder = self._embedder.get(settings)
-            prepared = prepare(checked, matrix, store=store, embedder=embedder, metric=settings.metric, first=first)
+            prepared = prepare(
+                checked, matrix, store=store, embedder=embedder, metric=settings.metric, first=first, ahead=ahead
+            )
             if prepared.chunks:
                 store.put(prepared.chunks, prepared.matrix, prepared.replaced)
         self._handle.maintainer.consider()
         return prepared.result
+
+    def _embedded_ahead(self, chunks: list[NewChunk]) -> Ahead:
+        """Embed outside the lock: a model may take seconds, and other writers need not wait for it."""
+        generation, session = self._handle.session()
+        with session:
+            existing = session.get([chunk.id for chunk in chunks])
+        settings = generation.settings
+        embedder = self._embedder.get(settings)
+        return embed_ahead(chunks, existing, embedder=embedder, metric=settings.metric, dtype=generation.store.dtype)
 
     def _wanted(self, k: Any, recall: Any, where: Where, *options: Any) -> Wanted:
         """Check what is asked for; the common case, again and again the same, is looked up."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from recollect.collection.strict_json import NotKept, encode_object
 from recollect.contract import embed
 from recollect.errors import InvalidChunk, InvalidInput
 from recollect.layout import Dtype
-from recollect.store import NewChunk, Store
+from recollect.store import NewChunk, Store, StoredChunk
 from recollect.types import AddResult, Chunk, Embedder, FloatMatrix, Metric
 from recollect.vectors import StoredMatrix, to_stored
 
@@ -63,6 +63,47 @@ def _refuse_duplicate(chunks: Sequence[NewChunk], first: int) -> None:
         seen[chunk.id] = number
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Vectors made before the writing began, so that other writers need not wait for a model.
+
+    Attributes:
+        embedder: that made them; None where nothing was made.
+        vectors: by text, as stored.
+
+    """
+
+    embedder: Embedder | None = None
+    vectors: Mapping[str, StoredMatrix] = field(default_factory=dict)
+
+
+def embed_ahead(
+    chunks: Sequence[NewChunk],
+    existing: Mapping[str, StoredChunk],
+    *,
+    embedder: Embedder | None,
+    metric: Metric,
+    dtype: Dtype,
+) -> Ahead:
+    """Embed the texts of a checked batch that are new or changed.
+
+    Between that and the writing others may write: `prepare` compares again, embeds what is missing by then, and leaves
+    what is no longer needed.
+
+    Args:
+        chunks: from `check_chunks`.
+        existing: what is stored under their ids.
+        embedder: None embeds nothing.
+        metric, dtype: of the collection.
+
+    """
+    if embedder is None:
+        return Ahead()
+    new = [chunk for chunk in chunks if chunk.id not in existing or existing[chunk.id].text != chunk.text]
+    made = _embedded(new, embedder, metric, dtype)
+    return Ahead(embedder, {chunk.text: vector for chunk, vector in zip(new, made, strict=True)})
+
+
 def prepare(
     chunks: Sequence[NewChunk],
     vectors: FloatMatrix | None,
@@ -71,6 +112,7 @@ def prepare(
     embedder: Embedder | None,
     metric: Metric,
     first: int = 0,
+    ahead: Ahead | None = None,
 ) -> Prepared:
     """Compare a checked batch with the store and find a vector for whatever is new.
 
@@ -81,6 +123,7 @@ def prepare(
         embedder: needed when a text is new and there are no ready vectors.
         metric: of the collection.
         first: number of the first chunk in the whole input, for messages.
+        ahead: from `embed_ahead`; of no use where another embedder has taken the place of the one that made them.
 
     Unchanged text keeps its vector and is not embedded again; a chunk of which nothing changed is left out. A vector
     is unchanged when it rounds to what is stored.
@@ -108,7 +151,15 @@ def prepare(
         if same_text and given is None:
             carried[position] = old.row
     matrix, embedded = _vectors_for(
-        chunks, kept, carried, given, stored, embedder=embedder, metric=metric, dtype=store.dtype
+        chunks,
+        kept,
+        carried,
+        given,
+        stored,
+        embedder=embedder,
+        metric=metric,
+        dtype=store.dtype,
+        ahead=ahead or Ahead(),
     )
     replaced = [existing[chunks[position].id].row for position in kept if chunks[position].id in existing]
     result = AddResult(
@@ -130,16 +181,20 @@ def _vectors_for(
     embedder: Embedder | None,
     metric: Metric,
     dtype: Dtype,
+    ahead: Ahead,
 ) -> tuple[StoredMatrix, int]:
     """Return one vector per kept chunk, and how many texts were embedded."""
     if vectors is not None:
         return vectors if len(kept) == len(vectors) else vectors[kept], 0
-    to_embed = [position for position in kept if position not in carried]
-    made = _embedded([chunks[position] for position in to_embed], embedder, metric, dtype)
-    if not carried:
-        return made, len(to_embed)
-    rows = dict(zip(to_embed, made, strict=True)) | {position: stored[row] for position, row in carried.items()}
-    return np.stack([rows[position] for position in kept]), len(to_embed)
+    done = ahead.vectors if ahead.embedder is embedder else {}
+    rows = {position: stored[row] for position, row in carried.items()}
+    rows |= {at: done[chunks[at].text] for at in kept if at not in carried and chunks[at].text in done}
+    missing = [position for position in kept if position not in rows]
+    made = _embedded([chunks[position] for position in missing], embedder, metric, dtype)
+    if not rows:
+        return made, len(missing)
+    rows |= dict(zip(missing, made, strict=True))
+    return np.stack([rows[position] for position in kept]), len(kept) - len(carried)
 
 
 def _embedded(chunks: Sequence[NewChunk], embedder: Embedder | None, metric: Metric, dtype: Dtype) -> StoredMatrix:
