@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,26 @@ def test_a_lock_is_exclusive_and_names_its_holder(tmp_path: Path) -> None:
         layout.WriterLock(tmp_path / "LOCK")
     lock.release()
     lock.release()
+    layout.WriterLock(tmp_path / "LOCK").release()
+
+
+def test_a_refusal_tells_this_process_from_others(tmp_path: Path) -> None:
+    """Whoever holds the lock himself is told so; a handle that was closed here long ago is not what is in the way."""
+    lock = layout.WriterLock(tmp_path / "LOCK")
+    with pytest.raises(CollectionLocked, match="which is this one; use or close that handle, or open with read_only"):
+        layout.WriterLock(tmp_path / ".." / tmp_path.name / "LOCK")
+    lock.release()
+    hold = "import sys, recollect.layout as l, pathlib as p; x = l.WriterLock(p.Path(sys.argv[1])); print(); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path / "LOCK")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "\n"
+        with pytest.raises(
+            CollectionLocked, match=f"in process {other.pid} on .*; close it there, or open with read_only"
+        ):
+            layout.WriterLock(tmp_path / "LOCK")
+        other.communicate("\n")
     layout.WriterLock(tmp_path / "LOCK").release()
 
 

@@ -219,9 +219,11 @@ class WriterLock:
         except BlockingIOError:
             holder = _holder(self._descriptor)
             self._close()
+            # A notebook's cell run twice: nobody looks for process 4711 who is process 4711.
+            held = [lock._path.resolve() for lock in list(_held) if lock._descriptor is not None]
+            cure = ", which is this one; use or close that handle" if path.resolve() in held else "; close it there"
             raise CollectionLocked(
-                f"{path.parent} is open for writing in {holder}; close it there, "
-                "or open with read_only=True to search beside it"
+                f"{path.parent} is open for writing in {holder}{cure}, or open with read_only=True to search beside it"
             ) from None
         _forget_in_children()
         _held.add(self)
