@@ -19,8 +19,8 @@ from recollect import Chunk, RecollectError, SentenceTransformerEmbedder
 from recollect.cli import app
 
 COMMANDS = [
-    "ingest", "search", "info", "check", "advise", "optimize", "tune", "backup", "compact", "reembed", "delete",
-    "version",
+    "ingest", "search", "info", "check", "advise", "optimize", "tune", "backup", "restore", "doctor", "export", "gate",
+    "compact", "reembed", "delete", "version",
 ]  # fmt: skip
 STRANGE = "Ships [bold]sail[/bold] [/] on the [link=x]sea[/link] :smile: \x1b[31mred\x1b[0m \u202eback.\x07"
 
@@ -115,7 +115,7 @@ def test_the_commands_are_listed() -> None:
     """Without arguments, and with `--help`, all commands are shown."""
     for result in (run(), run("--help"), run("-h")):
         assert result.exit_code == 0
-        assert re.findall(r"│ (\w+)  ", result.stdout) == [*COMMANDS, "import"]
+        assert re.findall(r"│ (\w+)  ", result.stdout) == [*COMMANDS, "import", "golden"]
 
 
 def test_the_version_is_told() -> None:

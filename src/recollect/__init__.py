@@ -12,7 +12,19 @@ A collection is a directory that keeps chunk text, metadata, vectors and a train
 The names below are the public ones, in the order in which they are met.
 """
 
-from recollect.collection import Collection, Records, advise, open
+from recollect.collection import (
+    BackupInfo,
+    Collection,
+    Diagnosis,
+    Finding,
+    QueryLog,
+    Records,
+    advise,
+    backups,
+    diagnose,
+    open,
+    restore,
+)
 from recollect.embedders import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
 from recollect.errors import (
     CollectionClosed,
@@ -50,6 +62,7 @@ from recollect.types import (
     Embedder,
     Hit,
     IndexInfo,
+    Limits,
     Metric,
     OperatingPoint,
     Progress,
@@ -62,6 +75,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DEFAULT_EMBEDDER",
     "AddResult",
+    "BackupInfo",
     "CallableReranker",
     "CheckReport",
     "Chunk",
@@ -75,10 +89,12 @@ __all__ = [
     "CollectionNotFound",
     "CollectionReadOnly",
     "CrossEncoderReranker",
+    "Diagnosis",
     "Embedder",
     "EmbedderFailed",
     "EmbeddingContractError",
     "Filter",
+    "Finding",
     "Goal",
     "Hit",
     "IndexBuildFailed",
@@ -87,11 +103,13 @@ __all__ = [
     "InvalidInput",
     "InvalidVectors",
     "LateInteractionReranker",
+    "Limits",
     "Metric",
     "MissingDependency",
     "NotACollection",
     "OperatingPoint",
     "Progress",
+    "QueryLog",
     "Recipe",
     "RecollectError",
     "RecollectWarning",
@@ -105,7 +123,10 @@ __all__ = [
     "UnsafePickle",
     "UnsupportedFormat",
     "advise",
+    "backups",
+    "diagnose",
     "field",
     "open",
     "progress_bar",
+    "restore",
 ]

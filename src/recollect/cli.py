@@ -10,13 +10,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
-from recollect import cli_import
+from recollect import cli_gate, cli_import, cli_keeping
 from recollect import cli_output as output
+from recollect.cli_arguments import KB, Json, to_filter
 from recollect.cli_errors import Commands
 from recollect.errors import InvalidInput
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from recollect.collection import Collection
     from recollect.query_log import Queries
 
-KB = Annotated[Path, typer.Argument(metavar="KB", help="The collection's directory.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")]
 Recall = Annotated[float, typer.Option(help="Share of the true nearest chunks to aim at, above 0 and at most 1.")]
 Embedder = Annotated[
     str | None,
@@ -68,6 +66,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_import.app, name="import")
+app.add_typer(cli_gate.golden_app, name="golden")
 
 
 def main() -> None:
@@ -149,7 +148,7 @@ def search(
     import recollect
 
     with recollect.open(kb, read_only=True) as collection, output.waiting("loading the embedder …", quiet=json):
-        hits = collection.search(query, k=k, recall=recall, where=_filter(where), mode=mode)  # type: ignore[arg-type]  # checked there
+        hits = collection.search(query, k=k, recall=recall, where=to_filter(where), mode=mode)  # type: ignore[arg-type]  # checked there
     if json:
         output.print_json({"query": query, "hits": output.to_json(hits)})
     else:
@@ -168,7 +167,7 @@ def info(kb: KB, json: Json = False) -> None:
 
 @app.command()
 def check(kb: KB, json: Json = False) -> None:
-    """Read everything and verify it; the exit code is 1 if there are problems."""
+    """Read everything and verify it; the exit code is 1 if there are problems, which recollect doctor can mend."""
     import recollect
 
     with recollect.open(kb, read_only=True) as collection, output.waiting("reading everything …", quiet=json):
@@ -270,14 +269,27 @@ def tune(
 def backup(
     kb: KB,
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="A new directory.", show_default=False)],
+    incremental: Annotated[
+        bool, typer.Option("--incremental", help="DEST is a folder of backups; write only what is new since them.")
+    ] = False,
+    keep: Annotated[
+        int | None,
+        typer.Option(help="With --incremental: remove all but so many, the newest.", min=1, show_default=False),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Write a copy of a collection, as of one moment, to a new directory."""
+    """Write a copy of a collection, as of one moment, to a new directory; recollect restore brings it back."""
     import recollect
 
     with recollect.open(kb, read_only=True) as collection, output.waiting("copying …", quiet=json):
-        collection.backup(dest)
+        collection.backup(dest, incremental=incremental, keep=keep)
     output.print_json({"destination": str(dest)}) if json else output.print_line(f"{kb} is backed up in {dest}")
+
+
+app.command()(cli_keeping.restore)
+app.command()(cli_keeping.doctor)
+app.command()(cli_keeping.export)
+app.command()(cli_gate.gate)
 
 
 @app.command()
@@ -325,7 +337,7 @@ def delete(
         raise InvalidInput("delete takes ids or --where, one of the two")
     wanted = list(dict.fromkeys(ids or ()))
     with _existing(kb) as collection:
-        deleted = collection.delete(where=_filter(where)) if where is not None else collection.delete(ids=wanted)
+        deleted = collection.delete(where=to_filter(where)) if where is not None else collection.delete(ids=wanted)
     if json:
         output.print_json({"deleted": deleted, **({} if where is not None else {"asked": len(wanted)})})
     else:
@@ -368,16 +380,3 @@ def _require_askable(collection: Collection, asked: Queries | None, kb: Path, *,
     with output.waiting("loading the embedder …", quiet=quiet):
         if collection.embedder is None:
             raise InvalidInput(f"{kb} has no embedder, so that its queries must be vectors: a .npy of shape (n, d)")
-
-
-def _filter(where: str | None) -> dict[str, Any] | None:
-    """Read a filter from the command line."""
-    if where is None:
-        return None
-    try:
-        found = orjson.loads(where)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f'--where is no JSON ({error}): {where[:80]}; write it like \'{{"lang": "en"}}\'') from None
-    if not isinstance(found, dict):
-        raise InvalidInput(f'--where is {where[:80]}; pass a JSON object like \'{{"lang": "en"}}\'')
-    return found

@@ -56,3 +56,25 @@ def langchain_faiss(
         output.print_json(output.to_json_import(report))
     else:
         output.print_imported(report)
+
+
+@app.command("export")
+def export(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="What recollect export has written.", show_default=False)
+    ],
+    into: Annotated[Path, typer.Option(metavar="KB", help="The new collection's directory.", show_default=False)],
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")
+    ] = False,
+) -> None:
+    """Make a new collection of an export, equal to the exported one in all but its index."""
+    import recollect
+    from recollect import ingestion
+
+    with recollect.progress_bar(disable=json) as progress:
+        made = ingestion.import_collection(folder, into, progress=progress)
+    if json:
+        output.print_json(made)
+    else:
+        output.print_line(f"{made.chunks:,} chunks and {made.records:,} records of {folder} are in the new {into}")

@@ -21,6 +21,9 @@ _STAGES = {
     "copy": ("copying", "rows"),
     "reembed": ("embedding", "chunks"),
     "tune": ("measuring", "runs"),
+    "gate": ("checking", "checks"),
+    "ask": ("asking", "questions"),
+    "neighbours": ("measuring", "queries"),
 }
 _REPORTED_FIRST = frozenset({"train", "index", "tune"})
 """Stages that report where they stand before they begin; an index whose build is resumed stands beyond 0."""

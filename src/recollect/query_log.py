@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,6 +21,27 @@ FIELDS = ("query", "text")
 """Names of the field that holds the question in a .jsonl, in this order."""
 
 _ENDINGS = ".npy (vectors), .txt (a question per line) and .jsonl"
+_MODES = ("dense", "lexical", "hybrid")
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedQuestion:
+    """A question as it was asked; what a plain list of questions does not tell has its default.
+
+    Attributes:
+        text: the question.
+        k: hits wanted.
+        mode: "dense", "lexical" or "hybrid".
+        where: filter; None for none.
+        ids: of the chunks that came, best first.
+
+    """
+
+    text: str
+    k: int = 10
+    mode: str = "dense"
+    where: Mapping[str, Any] | None = None
+    ids: tuple[str, ...] = ()
 
 
 def read_queries(path: Path) -> Queries:
@@ -44,6 +67,54 @@ def read_queries(path: Path) -> Queries:
     if not len(found):
         raise InvalidInput(f"{path} holds no queries")
     return found
+
+
+def read_log(path: Path) -> list[LoggedQuestion]:
+    """Read questions with how they were asked, as ``recollect.open(query_log=…)`` keeps them; oldest first.
+
+    Args:
+        path: ``.jsonl`` or ``.txt``, as in `read_queries`. Of a log that has been rotated, ``name.1.jsonl`` and so on
+            beside it are read too.
+
+    Raises:
+        InvalidInput: a file is missing, of another kind, empty or malformed; with the line.
+
+    """
+    if path.suffix.lower() not in (".txt", ".jsonl"):
+        raise InvalidInput(f"{path} has the suffix {path.suffix!r}; questions are read from .txt and .jsonl")
+    if path.suffix.lower() == ".txt":
+        found = [LoggedQuestion(text) for text in read_queries(path)]
+    else:
+        try:
+            found = [_to_logged(line, f"{each}:{number}") for each in _rotated(path) for number, line in _lines(each)]
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+    if not found:
+        raise InvalidInput(f"{path} holds no questions")
+    return found
+
+
+def _rotated(path: Path) -> list[Path]:
+    numbered = (path.with_suffix(f".{number}.jsonl") for number in itertools.count(1))
+    return [path, *itertools.takewhile(Path.exists, numbered)][::-1]
+
+
+def _to_logged(line: str, place: str) -> LoggedQuestion:
+    text = _to_question(line, place)
+    found = json.loads(line)
+    if not isinstance(found, dict):
+        return LoggedQuestion(text)
+    k, mode, where = found.get("k", 10), found.get("mode", "dense"), found.get("where")
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise InvalidInput(f"{place}: k is {k!r}; it must be a whole number from 1")
+    if mode not in _MODES:
+        raise InvalidInput(f"{place}: mode is {mode!r}; it must be {', '.join(_MODES)}")
+    if where is not None and not isinstance(where, dict):
+        raise InvalidInput(f'{place}: where is {where!r}; it must be an object like {{"lang": "en"}}, or null')
+    ids = found.get("ids", [])
+    if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
+        raise InvalidInput(f"{place}: ids is {str(ids)[:60]}; it must be a list of texts")
+    return LoggedQuestion(text, k, str(mode), where or None, tuple(ids))
 
 
 def _read_vectors(path: Path) -> npt.NDArray[Any]:
@@ -73,6 +144,8 @@ def _to_question(line: str, place: str) -> str:
         raise InvalidInput(f"{place}: no valid JSON ({error}); every line is a string or an object") from None
     if isinstance(found, dict):
         name = next((field for field in FIELDS if field in found), None)
+        if name is None and "query_sha256" in found:
+            raise InvalidInput(f"{place}: the question was logged as a hash, and cannot be asked again; keep its text")
         if name is None:
             has = ", ".join(map(repr, found)) or "nothing"
             raise InvalidInput(f"{place}: has {has}; the question is looked for in {' and '.join(map(repr, FIELDS))}")

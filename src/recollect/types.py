@@ -74,6 +74,39 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one call may ask for; passed to `open`, and refused beyond, never clamped. For untrusted callers.
+
+    Filters have limits of their own, which are fixed (docs/filters.md).
+
+    Args:
+        k: hits of one search, and its candidates.
+        queries: questions of one `Collection.search_many`.
+        batch: chunks per commit (``batch_size`` of `Collection.add`): a batch is held in memory.
+        text: characters of a chunk's text.
+        metadata: characters of a chunk's metadata as JSON.
+        heavy: searches for many rows (`HEAVY` hits and candidates together) that run at a time in one handle; the
+            others wait, rather than all of them together exhausting the memory. None for one per core, and two at
+            least.
+        idle: database connections kept open between searches, two file descriptors each. More are opened while more
+            threads search, and closed afterwards; of each, SQLite keeps one descriptor for the next that is opened.
+
+    """
+
+    k: int = 10_000
+    queries: int = 100_000
+    batch: int = 100_000
+    text: int = 16_777_216
+    metadata: int = 1_048_576
+    heavy: int | None = None
+    idle: int = 64
+
+
+HEAVY = 50_000
+"""Hits and candidates of one call, over all its questions, from which it counts as heavy: some 50 MB of chunks."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What a `Records` remembers of one key.
 
@@ -260,11 +293,15 @@ class CheckReport:
     Attributes:
         problems: one line each, with the cure; empty for a sound collection.
         rows: chunks whose checksum was verified.
+        mended: after ``check(fix=True)``: the problems that there were before.
+        lost: after ``check(fix=True)``: what could not be kept, one line each; empty where everything was.
 
     """
 
     problems: Sequence[str]
     rows: int
+    mended: Sequence[str] = ()
+    lost: Sequence[str] = ()
 
     @property
     def ok(self) -> bool:

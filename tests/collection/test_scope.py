@@ -185,6 +185,7 @@ def test_nothing_outside_is_replaced(writer: Collection, shared: Path) -> None:
         ("reembed()", lambda kb, _path: kb.reembed(TrigramEmbedder(32))),
         ("check()", lambda kb, _path: kb.check()),
         ("backup()", lambda kb, path: kb.backup(path / "copy")),
+        ("sample_queries()", lambda kb, _path: kb.sample_queries(10)),
     ],
 )
 def test_what_concerns_the_whole_is_refused(
@@ -203,8 +204,8 @@ def test_no_public_method_was_forgotten() -> None:
     """A method that is new has to be tried here."""
     public = {name for name, _ in inspect.getmembers(Collection) if not name.startswith("_")}
     tried = {"search", "search_many", "get", "ids", "count", "info", "add", "delete", "records", "vectors"}
-    refused = {"optimize", "tune", "compact", "reembed", "check", "backup"}
-    assert public == tried | refused | {"close", "embedder"}
+    refused = {"optimize", "tune", "compact", "reembed", "check", "backup", "sample_queries"}
+    assert public == tried | refused | {"close", "embedder", "fingerprint"}  # these tell nothing of any chunk
 
 
 def test_two_scopes_beside_one_another(shared: Path, embedder: TrigramEmbedder) -> None:

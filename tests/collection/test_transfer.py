@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import recollect
-from recollect import Chunk, Collection, CollectionExists, EmbeddingContractError, InvalidInput
+from recollect import Chunk, Collection, CollectionExists, EmbeddingContractError, InvalidInput, StorageFailed
+from recollect.layout import writing
 from tests.conftest import TrigramEmbedder
 
 
@@ -97,6 +99,29 @@ def test_reembedding_without_texts_is_refused_and_changes_nothing(path: Path) ->
             kb.reembed(TrigramEmbedder())
         assert kb.search(vector=np.eye(1, 4)[0])[0].chunk.id == "a"
         assert {entry.name for entry in path.iterdir()} == {"CURRENT", "LOCK", "gen-000001"}
+
+
+def test_a_model_whose_generation_is_in_use_is_used(
+    kb: Collection, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sync after CURRENT was replaced is refused: an error, and what embeds belongs to what is in use."""
+    kb.add([Chunk(str(i), f"text number {i}") for i in range(20)])
+    fresh = TrigramEmbedder(32, name="other", salt="x")
+    real = writing.sync_directory
+
+    def refused(directory: Path) -> None:
+        if directory == path:
+            raise OSError(errno.EIO, "Input/output error")
+        real(directory)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "sync_directory", refused)
+        with pytest.raises(StorageFailed, match="Input/output error"):
+            kb.reembed(fresh)
+    assert (kb.info().embedder, kb.embedder) == ("other", fresh)
+    kb.add([Chunk("new", "something new")])
+    assert kb.search("something new", k=1)[0].chunk.id == "new"
+    assert kb.check().ok
 
 
 def test_compaction_survives_an_index_that_no_longer_can_be_trained(

@@ -182,7 +182,7 @@ def test_readers_go_on_when_the_writer_is_killed(tmp_path: Path) -> None:
             while run.position()[0] < until and process.poll() is None:
                 for reader in readers:
                     reader.ask("checked")
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             assert process.wait() == -signal.SIGKILL, run.stderr()
             n, steps, begun = run.position()
             done = [random_operation(3, i) for i in range(first, n)]

@@ -227,6 +227,21 @@ def test_what_faiss_cannot_build_is_refused() -> None:
             build(recipe(factory), matrix, Metric.L2, workers=1)
 
 
+@pytest.mark.parametrize(
+    "factory",
+    ["IVF1000000000,Flat", "IVF4_HNSW99999999,Flat", "PQ8x24", "IMI2x16,Flat", "HNSW1000000000", "RR9999999,SQ8"],
+)
+def test_what_is_too_large_is_refused_before_it_is_made(factory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More centroids than rows, or a part of any kind that is out of all proportion: FAISS is not even asked."""
+
+    def asked(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(training, "_empty", asked)
+    with pytest.raises(IndexBuildFailed, match="among them; choose another index"):
+        build(recipe(factory), clustered(1000, 16), Metric.L2, workers=1)
+
+
 def test_an_error_of_the_callback_stays_its_own() -> None:
     """What a progress callback raises is no failure of the index."""
 
@@ -732,3 +747,15 @@ def test_drift_is_seen_in_other_texts_and_not_in_more_of_the_same(factory: str, 
     assert not drifted(trained, same)
     assert same < 1.1 * trained
     assert drifted(trained, other)
+
+
+@pytest.mark.parametrize("metric", [Metric.L2, Metric.COSINE])
+def test_a_table_larger_than_the_file_is_no_obstacle(tmp_path: Path, metric: Metric) -> None:
+    """An IVFPQ of few rows and many centroids is loaded again, and answers as before."""
+    matrix = np.random.default_rng(3).standard_normal((1200, 384)).astype(np.float32)
+    built = build(recipe("IVF64,PQ48"), matrix, metric, workers=1)
+    written = write_file(built, tmp_path / "index")
+    loaded = read_file(tmp_path / "index", written)
+    assert written.bytes < 64 * 48 * 256 * 4  # what the table takes under L2
+    for before, after in zip(built.search(matrix[:50], 5), loaded.search(matrix[:50], 5), strict=True):
+        np.testing.assert_array_equal(before, after)

@@ -66,7 +66,7 @@ def test_points_hold_on_queries_that_were_not_used_for_tuning(factory: str) -> N
     inside = 0
     rng = np.random.default_rng(11)
     for _ in range(50):
-        asked = pool[4000 + rng.choice(7000, 600, replace=False)]
+        asked = pool[4000 + rng.choice(7000, 400, replace=False)]
         point = index.cheapest(settled(target, asked), 0.95, 10)
         assert point is not None
         assert point.candidates

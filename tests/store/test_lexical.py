@@ -262,10 +262,10 @@ def test_an_index_of_another_kind_is_damage() -> None:
 
 
 def asked(kb: Collection, text: str) -> list[str]:
-    _, session = kb._handle.session()
+    generation, session = kb._handle.session()
     with session:
         rows, _ = session.match(text, count=10)
-        chunks = session.fetch(rows.tolist())
+        chunks = session.fetch(rows.tolist(), generation.store.map(session.state.rows))
     return [chunks[row].id for row in rows.tolist()]
 
 

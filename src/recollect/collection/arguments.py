@@ -9,7 +9,7 @@ from typing import Any
 
 from recollect import index
 from recollect.errors import InvalidInput, UnknownOption
-from recollect.types import Metric
+from recollect.types import Limits, Metric
 
 MAX_K = 10_000
 
@@ -29,12 +29,32 @@ def refuse_unknown(function: Callable[..., Any], unknown: Mapping[str, object]) 
     raise UnknownOption(f"{function.__name__}() has no option {name!r}; {hint}its options are {', '.join(known)}")
 
 
-def require_k(k: Any) -> None:
-    """Refuse a k that is no integer from 1 to `MAX_K`."""
-    if type(k) is not int or not 1 <= k <= MAX_K:
+def require_k(k: Any, most: int = MAX_K) -> None:
+    """Refuse a k that is no integer from 1 to *most*."""
+    if type(k) is not int or not 1 <= k <= most:
         require_count("k", k)
-        if k > MAX_K:
-            raise InvalidInput(f"k is {k}; at most {MAX_K:,} hits are returned at once")
+        if k > most:
+            raise InvalidInput(f"k is {k}; at most {most:,} hits are returned at once")
+
+
+def require_limits(limits: Any) -> Limits:
+    """Return limits that can be kept; None stands for the defaults."""
+    if limits is None:
+        return Limits()
+    if not isinstance(limits, Limits):
+        raise InvalidInput(f"limits is a {type(limits).__name__}; pass recollect.Limits(k=…)")
+    for name in ("k", "queries", "batch", "text", "metadata", "idle", "heavy"):
+        if name != "heavy" or limits.heavy is not None:
+            require_count(f"limits.{name}", getattr(limits, name))
+    return limits
+
+
+def require_within(name: str, value: int, most: int, field: str) -> None:
+    """Refuse what is beyond a limit, and say how it is raised."""
+    if value > most:
+        raise InvalidInput(
+            f"{name} is {value:,}; at most {most:,} are allowed: raise it with open(limits=Limits({field}=…))"
+        )
 
 
 def require_count(name: str, value: Any) -> None:

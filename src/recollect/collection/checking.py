@@ -30,7 +30,7 @@ def check(generation: OpenGeneration, session: Session) -> CheckReport:
     if generation.settings.metric is Metric.COSINE:
         problems += _norms(matrix, generation.paths.vectors.name)
     problems += _settings(generation)
-    if snapshot is not None:
+    if snapshot is not None and generation.trust_index:
         problems += _index(generation, snapshot.record, len(matrix))
     return CheckReport(problems, rows)
 

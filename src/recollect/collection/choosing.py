@@ -48,7 +48,7 @@ def candidates(
     depth = wanted.depth
     while True:
         lists = _lists(session, target, texts, queries, wanted, depth)
-        chunks = session.fetch(sorted({row for found in lists for row in found.rows}))
+        chunks = session.fetch(sorted({row for found in lists for row in found.rows}), target.matrix)
         retrieved = [_with_chunks(found, chunks) for found in lists]
         if not wanted.distinct:
             return retrieved

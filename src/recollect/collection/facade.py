@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias, overload
@@ -13,30 +12,29 @@ import numpy.typing as npt
 from typing_extensions import Never, Self
 
 from recollect import index
-from recollect.collection import checking, selecting, transfer
+from recollect.collection import examining, incrementing, mending, selecting, transfer
+from recollect.collection.adding import add
 from recollect.collection.arguments import (
     id_list,
     refuse_unknown,
     require_count,
     require_page,
     require_recall,
+    require_within,
     to_factory,
     to_goal,
 )
-from recollect.collection.batches import batches
+from recollect.collection.asking import Asker, ask, ask_many, held_out, wanted_of
 from recollect.collection.describing import describe
 from recollect.collection.embedding import LazyEmbedder, resolve
 from recollect.collection.handle import Handle
 from recollect.collection.maintenance import Order, build_index, cores, tune_index
-from recollect.collection.preparing import Ahead, check_chunks, embed_ahead, prepare
+from recollect.collection.recording import QueryRecorder
 from recollect.collection.records import Records
-from recollect.collection.retrieving import Asked, retrieve_many, retrieve_one
 from recollect.collection.scope import to_filter
-from recollect.collection.wanted import OPTIONS, Fusion, Mode, Wanted, require_question, to_wanted
-from recollect.contract import Settings, embed
+from recollect.collection.wanted import Fusion, Mode
 from recollect.errors import IndexBuildFailed, InvalidInput
 from recollect.filters import Filter
-from recollect.store import NewChunk
 from recollect.types import (
     AddResult,
     CheckReport,
@@ -49,7 +47,6 @@ from recollect.types import (
     Progress,
     Reranker,
 )
-from recollect.vectors import to_matrix, to_query
 
 Where: TypeAlias = "Mapping[str, Any] | Filter | None"
 
@@ -64,9 +61,11 @@ class Collection:
     survive a fork: open the collection again in the child.
     """
 
-    def __init__(self, handle: Handle, embedder: LazyEmbedder) -> None:
+    def __init__(self, handle: Handle, embedder: LazyEmbedder, recorder: QueryRecorder | None = None) -> None:
         self._handle = handle
         self._embedder = embedder
+        self._recorder = recorder
+        self._asker = Asker(handle, embedder, recorder)
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -100,20 +99,10 @@ class Collection:
         """
         refuse_unknown(Collection.add, unknown)
         require_count("batch_size", batch_size)
+        require_within("batch_size", batch_size, self._handle.limits.batch, "batch")
         self._handle.require_writable()
-        total = len(chunks) if isinstance(chunks, Sized) else None
-        result, done = AddResult(), 0
-        for batch, part in batches(chunks, vectors, batch_size):
-            try:
-                result += self._add_batch(batch, part, done)
-            except InvalidInput as error:
-                if done:
-                    raise type(error)(f"{error} [the {done} chunks of the batches before are stored]") from error
-                raise
-            done += len(batch)
-            if progress is not None:
-                progress("add", done, total)
-        return result
+        with self._handle.watched("add"):
+            return add(self._handle, self._embedder, chunks, vectors, batch_size, progress)
 
     def delete(self, *, ids: Iterable[str] | str | None = None, where: Where = None, **unknown: Never) -> int:
         """Delete chunks, durably and in one commit; return how many there were.
@@ -126,15 +115,16 @@ class Collection:
         """
         refuse_unknown(Collection.delete, unknown)
         self._handle.require_writable()
-        if ids is not None:
-            return selecting.delete_among(self._handle, id_list(ids), self._handle.scope.narrowed(where))
-        if where is None:
-            raise InvalidInput("delete takes ids=, where=, or both")
-        if to_filter(where) is None:
-            raise InvalidInput("where matches everything; to delete all chunks pass ids=collection.ids()")
-        tree = self._handle.scope.narrowed(where)
-        assert tree is not None  # not empty
-        return selecting.delete(self._handle, tree)
+        with self._handle.watched("delete"):
+            if ids is not None:
+                return selecting.delete_among(self._handle, id_list(ids), self._handle.scope.narrowed(where))
+            if where is None:
+                raise InvalidInput("delete takes ids=, where=, or both")
+            if to_filter(where) is None:
+                raise InvalidInput("where matches everything; to delete all chunks pass ids=collection.ids()")
+            tree = self._handle.scope.narrowed(where)
+            assert tree is not None  # not empty
+            return selecting.delete(self._handle, tree)
 
     def optimize(
         self,
@@ -178,10 +168,10 @@ class Collection:
         goal = to_goal(recall, prefer, memory)
         factory = to_factory(index, recall)
         self._handle.require_writable()
-        with self._handle.building:
+        with self._handle.watched("optimize"), self._handle.building:
             self._handle.require_writable()
             generation = self._handle.followed()
-            order = Order(goal, factory, self._held_out(queries, generation.settings))
+            order = Order(goal, factory, held_out(self._asker, queries, generation.settings))
             record = build_index(generation, order, writing=self._handle.writing, workers=cores(), progress=progress)
             self._handle.maintainer.forget()
         return record.to_info() if record else None
@@ -204,12 +194,12 @@ class Collection:
         refuse_unknown(Collection.tune, unknown)
         self._handle.scope.refuse("tune()")
         self._handle.require_writable()
-        with self._handle.building:
+        with self._handle.watched("tune"), self._handle.building:
             self._handle.require_writable()
             generation = self._handle.followed()
-            held_out = self._held_out(queries, generation.settings)
+            asked = held_out(self._asker, queries, generation.settings)
             try:
-                record = tune_index(generation, held_out, writing=self._handle.writing, progress=progress)
+                record = tune_index(generation, asked, writing=self._handle.writing, progress=progress)
             except index.SnapshotUnusable as error:
                 raise IndexBuildFailed(f"the index cannot be measured: {error}; optimize() builds it anew") from error
         return record.to_info() if record else None
@@ -219,25 +209,39 @@ class Collection:
 
         The new generation is built beside the old one and put in use in one step; it needs the space meanwhile. Writes
         wait, searches go on, also in other processes.
+
+        Raises:
+            CollectionDamaged: a chunk is not what was stored, and is named; see `check`. The collection is as it was.
+
         """
         refuse_unknown(Collection.compact, unknown)
         self._handle.scope.refuse("compact()")
-        return self._handle.rewrite(None, progress)
+        with self._handle.watched("compact"):
+            return self._handle.rewrite(None, progress)
 
     def reembed(self, embedder: Embedder | str, *, progress: Progress | None = None, **unknown: Never) -> None:
         """Embed every text again with another model, into a new generation that replaces the old in one step.
 
         Raises:
             InvalidInput: a chunk has no text. The collection is as it was.
+            CollectionDamaged: as for `compact`.
 
         """
         refuse_unknown(Collection.reembed, unknown)
         self._handle.scope.refuse("reembed()")
         self._handle.require_writable()
         fresh = resolve(embedder)
-        with self._handle.building, self._handle.writing:  # or an add would meet new vectors and the old model
-            self._handle.rewrite(fresh, progress)
-            self._embedder.replace(fresh, self._handle.generation.settings.contract)
+        with (
+            self._handle.watched("reembed"),
+            self._handle.building,
+            self._handle.writing,
+        ):  # or an add would meet new vectors and the old model
+            before = self._handle.generation
+            try:
+                self._handle.rewrite(fresh, progress)
+            finally:  # a sync refused after CURRENT was replaced is an error, and the new generation is in use
+                if self._handle.followed() is not before:
+                    self._embedder.replace(fresh, self._handle.generation.settings.contract)
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -291,13 +295,15 @@ class Collection:
 
         Raises:
             InvalidInput: an option that cannot be, or that lacks a text or vector it needs.
+            CollectionDamaged: a chunk found is not what was stored, by its checksum; it is named.
             RerankerFailed: the reranker did not give a score for each candidate.
 
         """
         if unknown:
             refuse_unknown(Collection.search, unknown)
         self._handle.require_open()
-        wanted = self._wanted(
+        wanted = wanted_of(
+            self._handle,
             k,
             recall,
             where,
@@ -312,16 +318,7 @@ class Collection:
             min_score,
             _ids(ids),
         )
-        require_question(query is not None, vector is not None, wanted, "search", "a text", "vector")
-        texts = None if query is None else [_question(query)]
-        if vector is None:
-            assert texts is not None  # one of the two is there
-            return retrieve_one(self._handle, self._asked(texts), wanted)
-
-        def prepare(settings: Settings) -> FloatMatrix:
-            return to_query(vector, dimension=settings.dimension, metric=settings.metric)
-
-        return retrieve_one(self._handle, Asked(texts, prepare, 1), wanted)
+        return ask(self._asker, query, vector, wanted, where)
 
     def search_many(
         self,
@@ -354,7 +351,8 @@ class Collection:
         """
         refuse_unknown(Collection.search_many, unknown)
         self._handle.require_open()
-        wanted = self._wanted(
+        wanted = wanted_of(
+            self._handle,
             k,
             recall,
             where,
@@ -369,21 +367,7 @@ class Collection:
             min_score,
             _ids(ids),
         )
-        require_question(queries is not None, vectors is not None, wanted, "search_many", "texts", "vectors")
-        if isinstance(queries, str):
-            raise InvalidInput("search_many takes a list of texts; for one text use search")
-        texts = None if queries is None else [_question(query) for query in queries]
-        if vectors is None:
-            assert texts is not None  # one of the two is there
-            return retrieve_many(self._handle, self._asked(texts), wanted)
-
-        def prepare(settings: Settings) -> FloatMatrix:
-            return to_matrix(vectors, dimension=settings.dimension, metric=settings.metric, what="vectors")
-
-        number = 1 if not isinstance(vectors, Sized) or getattr(vectors, "ndim", None) == 0 else len(vectors)
-        if texts is not None and len(texts) != number:
-            raise InvalidInput(f"{len(texts)} texts with {number} vectors; pass one vector per text")
-        return retrieve_many(self._handle, Asked(texts, prepare, number), wanted)
+        return ask_many(self._asker, queries, vectors, wanted, where)
 
     @overload
     def get(self, ids: str, *, where: Where = None) -> Chunk | None: ...  # type: ignore[overload-overlap]  # a str is one id, not an iterable of them
@@ -451,11 +435,7 @@ class Collection:
         The iteration holds a read transaction, so that neither commits nor a compaction disturb it; meanwhile SQLite
         cannot shorten its write-ahead log.
         """
-        scope = self._handle.scope
-        _, session = self._handle.session()
-        with session:
-            for block in session.scan_all():
-                yield from (chunk for stored in block if scope.holds((chunk := stored.to_chunk()).metadata))
+        return selecting.everything(self._handle)
 
     def count(self, *, where: Where = None, **unknown: Never) -> int:
         """Return the number of chunks, or of those that match a filter."""
@@ -467,29 +447,85 @@ class Collection:
         """Describe the collection."""
         return describe(self._handle)
 
-    def check(self) -> CheckReport:
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the settings that answers depend on: metric, dimension, embedder, prompts, and the like.
+
+        Under "canaries" are the cosines of the contract's canary texts to each other, which tell a model from others.
+        """
+        self._handle.require_open()
+        return examining.fingerprint(self._handle)
+
+    def sample_queries(self, number: int, **unknown: Never) -> FloatMatrix:
+        """Return at most *number* held-out queries, float32 (n, d), always the same ones of the same chunks.
+
+        They are those that `optimize` was given, else stored vectors displaced from where they are stored.
+
+        Raises:
+            InvalidInput: the collection is empty.
+
+        """
+        refuse_unknown(Collection.sample_queries, unknown)
+        require_count("number", number)
+        self._handle.scope.refuse("sample_queries()")
+        return examining.sample_queries(self._handle, int(number))
+
+    def check(self, *, fix: bool = False, progress: Progress | None = None, **unknown: Never) -> CheckReport:
         """Read everything and verify it: database, checksums of text, metadata and vector, settings, index.
 
         Never raises for damage: the report names each problem with its cure.
-        """
-        self._handle.scope.refuse("check()")
-        generation, session = self._handle.session()
-        with session:
-            return checking.check(generation, session)
 
-    def backup(self, destination: str | os.PathLike[str], **unknown: Never) -> None:
-        """Write a copy as of one commit to a new directory; it opens like any collection. Adds may go on meanwhile.
+        Args:
+            fix: mend what is wrong. A bad index is built anew. Any other damage is answered with a new generation that
+                keeps every chunk that is whole, with its vector; what is not is listed in the report's ``lost``, and
+                the damaged files stay in the directory as ``damaged-gen-…`` until you remove them. Writes wait.
+            progress: called as ``progress("mend", chunks kept, rows looked at)``.
+
+        Raises:
+            CollectionReadOnly: *fix* through a read-only handle.
+            CollectionDamaged: *fix*, and no chunk can be read any more; nothing was changed.
+            StorageFailed: there is no room for the new generation; the collection is as it was.
+
+        """
+        refuse_unknown(Collection.check, unknown)
+        self._handle.scope.refuse("check()")
+        with self._handle.watched("check"):
+            return mending.mend(self._handle, progress) if fix else mending.check_now(self._handle)
+
+    def backup(
+        self,
+        destination: str | os.PathLike[str],
+        *,
+        incremental: bool = False,
+        keep: int | None = None,
+        **unknown: Never,
+    ) -> None:
+        """Write a copy as of one commit; adds may go on meanwhile. `recollect.restore` brings it back, verified.
+
+        Args:
+            destination: a new directory, which then opens like any collection; with *incremental* a folder of backups,
+                to which one is added.
+            incremental: write only what no backup in the folder holds: new vectors, changed pages of the database.
+            keep: of incremental backups: remove all but so many, the newest, and what only the others needed.
 
         Raises:
             CollectionExists: something is there already.
-            StorageFailed: nothing is left there.
+            NotACollection: *incremental*, and the folder holds something else than backups.
+            CollectionLocked: *incremental*, and another backup is being written there.
+            StorageFailed: nothing is left there; backups from before are as they were.
 
         """
         refuse_unknown(Collection.backup, unknown)
         self._handle.scope.refuse("backup()")
-        generation, session = self._handle.session()
-        with session:
-            transfer.backup(generation, session, Path(destination))
+        if keep is not None and not incremental:
+            raise InvalidInput("keep= is for incremental=True: other backups have a directory each, to be removed")
+        target = Path(destination).absolute()
+        with self._handle.watched("backup"):
+            if incremental:
+                self._handle.copying(
+                    lambda generation, session: incrementing.backup_increment(generation, session, target, keep)
+                )
+            else:
+                self._handle.copying(lambda generation, session: transfer.backup(generation, session, target))
 
     def records(self, space: str) -> Records:
         """Return a small ledger that is kept with the collection: keys with a JSON value, a group, and a time.
@@ -509,6 +545,8 @@ class Collection:
     def close(self) -> None:
         """Finish a build that is due, and release the files and the writer's lock; doing so twice is no error."""
         self._handle.close()
+        if self._recorder is not None:
+            self._recorder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -517,6 +555,12 @@ class Collection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> Never:
+        raise InvalidInput(
+            f"a Collection cannot be pickled, as for another process: pass its path, {self._path!r}, and open it there "
+            "with recollect.open(path), with read_only=True beside a writer"
+        )
 
     def __repr__(self) -> str:
         mode = "closed" if self._handle.closed else "read-only" if self._handle.read_only else "read-write"
@@ -537,93 +581,6 @@ class Collection:
     def _path(self) -> str:
         return str(self._handle.root.root)
 
-    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _add_batch(self, batch: list[Chunk], vectors: Any | None, first: int) -> AddResult:
-        checked = check_chunks(batch, first)
-        scope = self._handle.scope
-        scope.require(checked)
-        ahead = self._embedded_ahead(checked) if vectors is None else None
-        with self._handle.writing:
-            self._handle.require_writable()
-            generation = self._handle.followed()
-            settings, store = generation.settings, generation.store
-            scope.require_replaceable(checked, store)
-            matrix: FloatMatrix | None = None
-            embedder: Embedder | None = None
-            if vectors is not None:
-                matrix = to_matrix(
-                    vectors, dimension=settings.dimension, metric=settings.metric, what="vectors", first=first
-                )
-            else:
-                embedder = self._embedder.get(settings)
-            prepared = prepare(
-                checked, matrix, store=store, embedder=embedder, metric=settings.metric, first=first, ahead=ahead
-            )
-            if prepared.chunks:
-                store.put(prepared.chunks, prepared.matrix, prepared.replaced)
-        self._handle.maintainer.consider()
-        return prepared.result
-
-    def _embedded_ahead(self, chunks: list[NewChunk]) -> Ahead:
-        """Embed outside the lock: a model may take seconds, and other writers need not wait for it."""
-        generation, session = self._handle.session()
-        with session:
-            existing = session.get([chunk.id for chunk in chunks])
-        settings = generation.settings
-        embedder = self._embedder.get(settings)
-        return embed_ahead(chunks, existing, embedder=embedder, metric=settings.metric, dtype=generation.store.dtype)
-
-    def _wanted(self, k: Any, recall: Any, where: Where, *options: Any) -> Wanted:
-        """Check what is asked for; the common case, again and again the same, is looked up."""
-        tree = self._handle.scope.narrowed(where)
-        if options == _DEFAULT_OPTIONS and type(k) is int and type(recall) is float:
-            return _plainly(k, recall, tree)
-        return to_wanted(k, recall, tree, dict(zip(OPTIONS, options, strict=True)))
-
-    def _asked(self, texts: list[str]) -> Asked:
-        return Asked(texts, lambda settings: self._embedded(texts, settings), len(texts))
-
-    def _held_out(self, queries: Any | None, settings: Settings) -> FloatMatrix | None:
-        """Return held-out queries as vectors: texts are embedded, vectors checked."""
-        if queries is None:
-            return None
-        if isinstance(queries, str):
-            raise InvalidInput("queries takes a list of texts, or vectors")
-        if isinstance(queries, Sequence) and queries and isinstance(queries[0], str):
-            found = self._embedded([_question(query) for query in index.drawn(queries)], settings)
-        else:
-            found = to_matrix(queries, dimension=settings.dimension, metric=settings.metric, what="queries")
-        if len(found) < index.FEWEST_QUERIES:
-            raise InvalidInput(
-                f"{len(found)} held-out queries say too little about recall: bring at least {index.FEWEST_QUERIES}, "
-                "better a thousand; or none, to tune with stored vectors"
-            )
-        return found
-
-    def _embedded(self, queries: list[str], settings: Settings) -> FloatMatrix:
-        embedder = self._embedder.get(settings)
-        if embedder is None:
-            raise InvalidInput(
-                "this collection has no embedder: search by vector=, or open it with embedder= (a model's name or "
-                "path, or an Embedder)"
-            )
-        return embed(embedder, queries, settings.metric, queries=True)
-
-
-def _question(query: Any) -> str:
-    if not isinstance(query, str) or not query.strip():
-        raise InvalidInput(f"the query is {query!r}; pass a text that is not empty, or vector=")
-    return query
-
 
 def _ids(ids: Any) -> tuple[str, ...] | None:
     return None if ids is None else tuple(dict.fromkeys(id_list(ids)))
-
-
-@lru_cache(maxsize=256)
-def _plainly(k: int, recall: float, tree: Filter | None) -> Wanted:
-    return to_wanted(k, recall, tree, {})
-
-
-_DEFAULT_OPTIONS = tuple(getattr(Wanted(1, 1.0), name) for name in OPTIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import warnings
 from collections.abc import Callable
@@ -48,6 +49,9 @@ class OpenGeneration:
         paths: where it is.
         settings: of the collection.
         read_only: for a reader.
+        trust_index: False: read no index file that another process has written.
+        idle: database connections kept open between searches.
+        watch: called with how many chunks a search has found in memory, and how many it has not.
         on_unusable: called when the recorded index turns out to be missing or damaged.
 
     """
@@ -58,15 +62,20 @@ class OpenGeneration:
         settings: Settings,
         *,
         read_only: bool,
+        trust_index: bool = True,
+        idle: int = 64,
+        watch: Callable[[int, int], None] | None = None,
         on_unusable: Callable[[], None] = lambda: None,
     ) -> None:
         self.paths = replace(paths, dtype=settings.dtype)
         self.settings = settings
-        self.store = Store(self.paths, settings.dimension, read_only=read_only)
+        self.store = Store(self.paths, settings.dimension, read_only=read_only, idle=idle, watch=watch)
         self._columns = Columns()
+        self.trust_index = trust_index
         self._on_unusable = on_unusable
         self._lock = threading.Lock()
         self._view: View | None = None
+        self._mapped: StoredMatrix | None = None
         self._adopted: dict[str, Searcher] = {}
         if not read_only:
             self._remove_unrecorded()
@@ -89,6 +98,15 @@ class OpenGeneration:
                 return session, view
             session.__exit__(None, None, None)
 
+    def matrix_of(self, session: Session) -> StoredMatrix:
+        """Return the vectors of the session's commit, mapped; without loading the index."""
+        view, rows = self._view, session.state.rows
+        for mapped in (self._mapped, None if view is None else view.target.matrix):
+            if mapped is not None and len(mapped) >= rows:
+                return mapped[:rows]
+        self._mapped = self.store.map(rows)
+        return self._mapped
+
     def matching(self, tree: Filter | None, session: Session) -> Rows:
         """Return the live rows that match a filter in the session's commit, in order; without loading the index."""
         rows = session.state.rows
@@ -106,10 +124,20 @@ class OpenGeneration:
         """Keep an index that this process has just built, so that it is not loaded again once recorded."""
         self._adopted = {name: searcher}
 
+    def forget_index(self) -> None:
+        """Do without the recorded index, and remove its files unread, with what interrupted builds have left."""
+        self.store.record_snapshot(None)
+        self._adopted = {}
+        for path in self.paths.index.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name.startswith("snapshot-") or path.is_symlink():  # the user's queries are nobody's to remove
+                path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Close the store; views in use stay valid until they are dropped."""
         self.store.close()
-        self._view = None
+        self._view = self._mapped = None
         self._adopted = {}
         self._columns = Columns()
 
@@ -169,6 +197,8 @@ class OpenGeneration:
 
     def _load(self, found: SnapshotRecord) -> Searcher | None:
         """Load a recorded index; warn, and do without, when it cannot be trusted."""
+        if not self.trust_index:
+            return None
         try:
             record = Record.from_json(found.record)
             if record.exact:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 from recollect import layout
 from recollect.collection import transfer
 from recollect.collection.clock import Clock
 from recollect.collection.generation import OpenGeneration, View
-from recollect.collection.maintenance import Maintainer
+from recollect.collection.maintenance import Maintainer, cores
 from recollect.collection.scope import Scope
+from recollect.collection.telemetry import Telemetry
 from recollect.contract import Settings
 from recollect.errors import CollectionClosed, CollectionDamaged, CollectionReadOnly, StorageFailed
 from recollect.store import Session, supersede
-from recollect.types import Embedder, Progress
+from recollect.types import HEAVY, Embedder, Limits, Progress
+from recollect.vectors import StoredMatrix
 
 Begun = TypeVar("Begun")
+_log = logging.getLogger("recollect.collection")
 _GLANCE_SECONDS = 1.0
+_AT_ONCE = nullcontext()
 
 
 class Handle:
@@ -31,6 +37,9 @@ class Handle:
         lock: the writer's; None for a reader.
         auto_optimize: build and extend the index in the background.
         scope: what may be seen and written through it.
+        trust_index: False: a reader reads no index, a writer forgets the one it finds and builds its own.
+        limits: how much one call may ask for.
+        telemetry: None where nobody watches.
 
     Attributes:
         generation: the one in use, as far as this handle has looked; `followed` looks again.
@@ -41,10 +50,22 @@ class Handle:
     """
 
     def __init__(
-        self, root: layout.Layout, *, lock: layout.WriterLock | None, auto_optimize: bool, scope: Scope
+        self,
+        root: layout.Layout,
+        *,
+        lock: layout.WriterLock | None,
+        auto_optimize: bool,
+        scope: Scope,
+        trust_index: bool = True,
+        limits: Limits | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.root = root
+        self.telemetry = telemetry
         self.scope = scope
+        self._trust_index = trust_index
+        self.limits = limits or Limits()
+        self._heavy = threading.BoundedSemaphore(self.limits.heavy or max(2, cores()))
         self.read_only = lock is None
         self.closed = False
         self.writing = threading.RLock()
@@ -55,6 +76,8 @@ class Handle:
         self._following = threading.RLock()  # as the others: Ctrl-C at the end of a `with` may leave it held
         self._glanced = 0.0
         self._signature, self.generation = self._open_current()
+        if not trust_index and not self.read_only:
+            self.generation.forget_index()  # from here on every index here is this writer's own
         self.maintainer = Maintainer(
             self.generation, writing=self.writing, building=self.building, enabled=auto_optimize and not self.read_only
         )
@@ -66,6 +89,29 @@ class Handle:
     def session(self) -> tuple[OpenGeneration, Session]:
         """Begin a session that searches nothing, and therefore loads no index."""
         return self._on_current(lambda generation: (generation, generation.store.session().begin()))
+
+    def reading(self) -> tuple[OpenGeneration, Session, StoredMatrix]:
+        """Begin a session that searches nothing, with the vectors of its commit.
+
+        Both at once: a generation that another process puts another one in the place of is gone a moment later, but for
+        what is open.
+        """
+        return self._on_current(_read)
+
+    def copying(self, copy: Callable[[OpenGeneration, Session], Begun]) -> Begun:
+        """Return what *copy* returns, which reads files by their names; done anew when these were removed under it.
+
+        What is open of a generation outlives it, its names do not: the writer, in this process or another, may put
+        another generation in its place at any time.
+        """
+        while True:
+            generation, session = self.session()
+            try:
+                with session:
+                    return copy(generation, session)
+            except (CollectionDamaged, CollectionClosed, StorageFailed, FileNotFoundError):
+                if self.closed or self.followed() is generation:
+                    raise
 
     def _on_current(self, begin: Callable[[OpenGeneration], Begun]) -> Begun:
         self.require_open()
@@ -114,11 +160,24 @@ class Handle:
             dropped = old.store.state.rows - old.store.state.live
             target = self.root.next_generation()
             transfer.rewrite(old, target, embedder=embedder, progress=progress)
-            self.root.write_current(target)
-            self.followed()
-            supersede(old.paths)
-            self.root.retire(old.paths)
+            self.switch(old, target)
         return dropped
+
+    def switch(self, old: OpenGeneration, target: layout.Generation) -> None:
+        """Put a generation that is complete in use, in the place of the old one, which is removed."""
+        self.root.write_current(target)
+        _log.info("%s: %s in use in the place of %s", self.root.root, target.name, old.paths.name)
+        self.followed()
+        supersede(old.paths)
+        self.root.retire(old.paths)
+
+    def watched(self, operation: str) -> AbstractContextManager[None]:
+        """Return what a call is to run in, for who watches: see `Telemetry.operation`."""
+        return _AT_ONCE if self.telemetry is None else self.telemetry.operation(operation)
+
+    def admitted(self, rows: int) -> AbstractContextManager[object]:
+        """Return what a search for so many rows, over all its questions, is to run in: heavy ones take turns."""
+        return _AT_ONCE if rows < HEAVY else self._heavy
 
     def require_open(self) -> None:
         """Raise `CollectionClosed` after `close`, and in a forked child."""
@@ -159,7 +218,15 @@ class Handle:
 
     def _open(self, paths: layout.Generation) -> OpenGeneration:
         settings = Settings.from_json(layout.read_settings(paths.settings), str(paths.settings))
-        return OpenGeneration(paths, settings, read_only=self.read_only, on_unusable=lambda: self.maintainer.rebuild())
+        return OpenGeneration(
+            paths,
+            settings,
+            read_only=self.read_only,
+            trust_index=self._trust_index or not self.read_only,
+            idle=self.limits.idle,
+            watch=self.telemetry.read if self.telemetry is not None else None,
+            on_unusable=lambda: self.maintainer.rebuild(),
+        )
 
     def _current_signature(self) -> tuple[int, int, int]:
         try:
@@ -167,3 +234,12 @@ class Handle:
         except FileNotFoundError:
             raise CollectionDamaged(f"{self.root.current} is missing; restore from a backup") from None
         return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _read(generation: OpenGeneration) -> tuple[OpenGeneration, Session, StoredMatrix]:
+    session = generation.store.session().begin()
+    try:
+        return generation, session, generation.matrix_of(session)
+    except BaseException as error:
+        session.__exit__(type(error), error, error.__traceback__)
+        raise

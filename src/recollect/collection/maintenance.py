@@ -18,7 +18,7 @@ from recollect.store import SnapshotRecord
 from recollect.types import FloatMatrix, Progress
 
 _NOTHING, _EVERYTHING = -(1 << 62), 1 << 62  # rows covered by an index that is unusable, and by exact search
-_log = logging.getLogger("recollect")
+_log = logging.getLogger("recollect.collection")
 _REST = 4.0
 """A background build is followed by a rest of this many times its duration: at most a fifth of the time is spent."""
 
@@ -254,6 +254,10 @@ def _put_in_use(
                 # It takes the space that a full disk lacks.
                 (generation.paths.index / record.file).unlink(missing_ok=True)
             raise
+    if record and searcher:
+        _log.info("%s: index in use: %s over %d rows", generation.paths.root, record.factory, record.rows)
+    else:
+        _log.info("%s: no index in use: searches are exact", generation.paths.root)
     for path in generation.paths.index.glob("snapshot-*"):
         if record is None or path.name != record.file:
             path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -12,18 +13,21 @@ from typing_extensions import Never
 
 from recollect import layout
 from recollect.collection import transfer
-from recollect.collection.arguments import refuse_unknown, require_count, to_metric
+from recollect.collection.arguments import refuse_unknown, require_count, require_limits, to_metric
 from recollect.collection.embedding import DEFAULT_EMBEDDER, LazyEmbedder, resolve
 from recollect.collection.facade import Collection
 from recollect.collection.handle import Handle
+from recollect.collection.recording import QueryLog, QueryRecorder
 from recollect.collection.scope import Scope
+from recollect.collection.telemetry import Telemetry
 from recollect.contract import Contract, Settings
 from recollect.errors import CollectionExists, InvalidInput
 from recollect.filters import Filter
 from recollect.store import supersede
-from recollect.types import Embedder, Metric
+from recollect.types import Embedder, Limits, Metric
 
 MAX_DIMENSION = 65_536
+_log = logging.getLogger("recollect.collection")
 
 
 def open(
@@ -37,6 +41,10 @@ def open(
     scope: Mapping[str, Any] | Filter | None = None,
     read_only: bool = False,
     auto_optimize: bool = True,
+    trust_index: bool = True,
+    limits: Limits | None = None,
+    query_log: QueryLog | str | os.PathLike[str] | None = None,
+    telemetry: bool = False,
     **unknown: Never,
 ) -> Collection:
     """Open the collection in a directory; create it if there is none.
@@ -61,6 +69,14 @@ def open(
         read_only: search only, beside a writer in this or another process; each commit is seen at the next search.
         auto_optimize: let a writer build and extend the index in the background as the collection grows; without it
             only `optimize` does.
+        trust_index: False for a directory that others have made: its FAISS file is never read. A reader searches
+            exactly; a writer forgets the index, also what it was chosen for, and builds its own as for a new collection
+            (docs/security.md says what else to mind).
+        limits: how much one call may ask for; None for the defaults of `Limits`.
+        query_log: keep what `search` and `search_many` are asked by text, with time, filter, latency and ids found: a
+            ``.jsonl`` of 10 MB and four older ones beside it, or a `QueryLog` that says otherwise. None for no log.
+        telemetry: tell OpenTelemetry of each call, in spans and metrics (docs/telemetry.md); where these go, its SDK is
+            told by the program. Texts, ids, metadata and vectors are never in them.
 
     Raises:
         CollectionLocked: another writer has it open.
@@ -68,6 +84,7 @@ def open(
         NotACollection, CollectionDamaged, UnsupportedFormat, StorageFailed: what is at the path cannot be used.
         EmbeddingContractError: the embedder is not the one the vectors were made with.
         InvalidInput: options that contradict each other, or what is recorded.
+        MissingDependency: *telemetry*, and OpenTelemetry is not installed.
 
     """
     refuse_unknown(open, unknown)
@@ -75,6 +92,8 @@ def open(
     _require_choice("dtype", dtype, layout.DTYPES)
     _require_choice("lexical", lexical, layout.LEXICAL)
     confined = Scope(scope)
+    log = query_log if query_log is None or isinstance(query_log, QueryLog) else QueryLog(query_log)
+    allowed = require_limits(limits)
     if dimension is not None:
         require_count("dimension", dimension)
         if dimension > MAX_DIMENSION:
@@ -85,22 +104,34 @@ def open(
             root.require()
         fresh = Settings(dimension or 0, wanted or Metric.COSINE, None, dtype or "float32", lexical or "porter")
         embedder = _create(root, embedder, dimension, fresh)
+    watching = Telemetry(root.root.name) if telemetry else None
     lock = None if read_only else layout.WriterLock(root.lock)
     handle: Handle | None = None
     try:
         if lock is not None:
             _remove_leftovers(root)
-        handle = Handle(root, lock=lock, auto_optimize=auto_optimize, scope=confined)
+        handle = Handle(
+            root,
+            lock=lock,
+            auto_optimize=auto_optimize,
+            scope=confined,
+            trust_index=trust_index,
+            limits=allowed,
+            telemetry=watching,
+        )
         given = {"dimension": dimension, "metric": wanted and wanted.value, "dtype": dtype, "lexical": lexical}
         lazy = _checked_embedder(handle, embedder, given)
+        recorder = None if log is None else QueryRecorder(log)
     except BaseException:
         if handle is not None:
             handle.close(finish=False)
         elif lock is not None:
             lock.release()
         raise
+    mode = "reading" if read_only else "writing"
+    _log.info("%s: opened for %s, %d chunks", root.root, mode, handle.generation.store.state.live)
     handle.maintainer.consider()
-    return Collection(handle, lazy)
+    return Collection(handle, lazy, recorder)
 
 
 def _require_choice(name: str, value: object, choices: Iterable[str]) -> None:

@@ -13,8 +13,8 @@ from recollect.collection.strict_json import NotKept, encode_object
 from recollect.contract import embed
 from recollect.errors import InvalidChunk, InvalidInput
 from recollect.layout import Dtype
-from recollect.store import NewChunk, Store, StoredChunk
-from recollect.types import AddResult, Chunk, Embedder, FloatMatrix, Metric
+from recollect.store import NewChunk, Store, StoredChunk, is_intact
+from recollect.types import AddResult, Chunk, Embedder, FloatMatrix, Limits, Metric
 from recollect.vectors import StoredMatrix, to_stored
 
 
@@ -50,6 +50,24 @@ def check_chunks(chunks: Sequence[Chunk], first: int) -> list[NewChunk]:
     if len({chunk.id for chunk in checked}) < len(checked):
         _refuse_duplicate(checked, first)
     return checked
+
+
+def require_sizes(chunks: Sequence[NewChunk], limits: Limits) -> None:
+    """Refuse a chunk whose text or metadata is beyond the limits.
+
+    Raises:
+        InvalidChunk: with the chunk, its size and how the limit is raised.
+
+    """
+    for chunk in chunks:
+        if len(chunk.text) > limits.text or len(chunk.metadata) > limits.metadata:
+            name, size, most = ("text", len(chunk.text), limits.text)
+            if size <= most:
+                name, size, most = ("metadata", len(chunk.metadata), limits.metadata)
+            raise InvalidChunk(
+                f"chunk {chunk.id!r:.80}: {name} has {size:,} characters; at most {most:,} are allowed: split it, "
+                f"or open with limits=Limits({name}=…)"
+            )
 
 
 def _refuse_duplicate(chunks: Sequence[NewChunk], first: int) -> None:
@@ -126,7 +144,7 @@ def prepare(
         ahead: from `embed_ahead`; of no use where another embedder has taken the place of the one that made them.
 
     Unchanged text keeps its vector and is not embedded again; a chunk of which nothing changed is left out. A vector
-    is unchanged when it rounds to what is stored.
+    is unchanged when it rounds to what is stored. Of a chunk that is not whole by its checksum nothing is kept.
 
     Raises:
         InvalidVectors: one is beyond what the collection's dtype holds.
@@ -140,7 +158,7 @@ def prepare(
     carried: dict[int, int] = {}  # position → row whose vector is taken over
     for position, chunk in enumerate(chunks):
         old = existing.get(chunk.id)
-        if old is None:
+        if old is None or not is_intact(old, stored):  # what is damaged is replaced, and nothing of it is taken over
             kept.append(position)
             continue
         same_vector = given is None or np.array_equal(stored[old.row], given[position])

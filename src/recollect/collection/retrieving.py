@@ -13,6 +13,7 @@ from recollect.collection.choosing import candidates, choose
 from recollect.collection.generation import OpenGeneration
 from recollect.collection.handle import Handle
 from recollect.collection.masks import among
+from recollect.collection.telemetry import Seen
 from recollect.collection.wanted import Wanted
 from recollect.contract import Settings
 from recollect.errors import CollectionError, EmbeddingContractError, InvalidVectors
@@ -30,12 +31,14 @@ class Asked:
         texts: None where only vectors were given.
         prepare: makes their vectors.
         number: how many.
+        seen: where to tell what is searched; None where nobody asks.
 
     """
 
     texts: Sequence[str] | None
     prepare: Prepare
     number: int
+    seen: Seen | None = None
 
 
 def retrieve_one(handle: Handle, asked: Asked, wanted: Wanted) -> list[Hit]:
@@ -47,13 +50,15 @@ def retrieve_one(handle: Handle, asked: Asked, wanted: Wanted) -> list[Hit]:
         return retrieve_many(handle, asked, wanted)[0]
     prepared_for, queries = _prepared(handle, generation, asked.prepare)
     if prepared_for is generation:
+        if asked.seen is not None:
+            asked.seen.target = target
         rows, scores = index.search_one(target, queries[0], wanted.k, wanted.recall)
         try:
-            found = generation.store.fetch_at(view.seq, rows)
+            found = generation.store.fetch_at(view.seq, rows, view.target.matrix)
             if found is not None:
                 hits = [
-                    Hit(Chunk(chunk_id, text, loads(metadata)), score, rank)
-                    for (chunk_id, text, metadata, _), score, rank in zip(found, scores, count(1), strict=False)
+                    Hit(Chunk(one[0], one[1], loads(one[2])), score, rank)
+                    for one, score, rank in zip(found, scores, count(1), strict=False)
                 ]
                 handle.scope.require_found((hit.chunk for hit in hits), handle.root.root)
                 return hits
@@ -98,7 +103,10 @@ def _retrieve(
                 target = view.masks.at(wanted.tree, session)
                 if wanted.ids is not None:
                     target = among(target, session.rows_of(wanted.ids))
-                found = candidates(session, target, asked.texts, queries, wanted)
+                if asked.seen is not None:
+                    asked.seen.target = target
+                with handle.admitted(asked.number * wanted.depth):
+                    found = candidates(session, target, asked.texts, queries, wanted)
                 break
         generation, queries = _prepared(handle, begun, asked.prepare)
     for some in found:

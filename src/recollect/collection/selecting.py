@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,28 +11,38 @@ from recollect.errors import CollectionDamaged, InvalidInput
 from recollect.filters import Filter, matches
 from recollect.store import Session
 from recollect.types import Chunk, FloatMatrix
-from recollect.vectors import to_float32
+from recollect.vectors import StoredMatrix, to_float32
 
 _BLOCK = 1000  # chunks read at once where only their metadata is looked at
 
 
 def selected(handle: Handle, tree: Filter | None, *, limit: int | None = None, offset: int = 0) -> list[Chunk]:
     """Return chunks that match, in the order of adding."""
-    generation, session = handle.session()
+    generation, session, matrix = handle.reading()
     with session:
         rows = generation.matching(tree, session)[offset : None if limit is None else offset + limit]
-        chunks = session.read(rows.tolist())
+        chunks = session.read(rows.tolist(), matrix)
     _require_whole(handle, len(rows), len(chunks))
     handle.scope.require_found(chunks, handle.root.root)
     return chunks
 
 
+def everything(handle: Handle) -> Iterator[Chunk]:
+    """Yield all chunks of one commit, in the order of adding."""
+    _, session, matrix = handle.reading()
+    with session:
+        for block in session.scan_all():
+            inside = [stored for stored in block if handle.scope.holds_json(stored.metadata)]
+            session.require(inside, matrix)
+            yield from (stored.to_chunk() for stored in inside)
+
+
 def selected_ids(handle: Handle, tree: Filter | None) -> list[str]:
     """Return the ids of the chunks that match, in the order of adding."""
-    generation, session = handle.session()
+    generation, session, matrix = handle.reading()
     with session:
         rows = generation.matching(tree, session).tolist()
-        _require_inside(handle, session, rows)
+        _require_inside(handle, session, matrix, rows)
         ids = session.ids_of(rows)
     _require_whole(handle, len(rows), len(ids))
     return ids
@@ -52,17 +62,20 @@ def delete(handle: Handle, tree: Filter) -> int:
         generation = handle.followed()
         with generation.store.session() as session:
             rows = generation.matching(tree, session).tolist()
-            _require_inside(handle, session, rows)
+            _require_inside(handle, session, generation.matrix_of(session), rows)
         generation.store.delete(rows)
     return len(rows)
 
 
 def among(handle: Handle, ids: Sequence[str], tree: Filter | None) -> dict[str, Chunk]:
     """Return the chunks with these ids that match, by id."""
-    _, session = handle.session()
+    _, session, matrix = handle.reading()
     with session:
-        found = [stored.to_chunk() for stored in session.get(ids).values()]
-    return {chunk.id: chunk for chunk in found if tree is None or matches(tree, chunk.metadata)}
+        found = [(one, one.to_chunk()) for one in session.get(ids).values()]
+        matching = [(one, chunk) for one, chunk in found if tree is None or matches(tree, chunk.metadata)]
+        # Afterwards: that a chunk outside of its scope is damaged is nothing that a handle may know.
+        session.require([one for one, _ in matching], matrix)
+    return {chunk.id: chunk for _, chunk in matching}
 
 
 def delete_among(handle: Handle, ids: Sequence[str], tree: Filter | None) -> int:
@@ -81,23 +94,24 @@ def delete_among(handle: Handle, ids: Sequence[str], tree: Filter | None) -> int
 
 def vectors(handle: Handle, ids: Sequence[str]) -> FloatMatrix:
     """Return the vectors of these chunks, in their order; each must exist within the scope."""
-    generation, session = handle.session()
+    _, session, matrix = handle.reading()
     with session:
         scope = handle.scope
-        rows = {key: one.row for key, one in session.get(ids).items() if scope.holds_json(one.metadata)}
-        matrix = generation.store.map(session.state.rows)
+        stored = {key: one for key, one in session.get(ids).items() if scope.holds_json(one.metadata)}
+        rows = {key: one.row for key, one in stored.items()}
+        session.require(list(stored.values()), matrix)
         missing = next((key for key in ids if key not in rows), None)
         if missing is not None:
             raise InvalidInput(f"there is no chunk {missing!r:.200} to return the vector of; ask get() which there are")
         return np.array(to_float32(matrix[[rows[key] for key in ids]]) if ids else to_float32(matrix[:0]))
 
 
-def _require_inside(handle: Handle, session: Session, rows: Sequence[int]) -> None:
+def _require_inside(handle: Handle, session: Session, matrix: StoredMatrix, rows: Sequence[int]) -> None:
     """Check once more that the chunks of *rows* are within the handle's scope, as a search does with what it found."""
     if handle.scope.tree is None:
         return
     for first in range(0, len(rows), _BLOCK):
-        handle.scope.require_found(session.read(rows[first : first + _BLOCK]), handle.root.root)
+        handle.scope.require_found(session.read(rows[first : first + _BLOCK], matrix), handle.root.root)
 
 
 def _require_whole(handle: Handle, live: int, found: int) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from math import isfinite
+from reprlib import Repr
 from typing import Any
 
 import orjson
 
 _PLAIN = {str, int, bool, type(None)}  # of exactly these types orjson refuses what it cannot keep
 _NEARLY_PLAIN = _PLAIN | {float, list}
+
+_SHORT = Repr()  # of what is deep, or long, a message shows the beginning
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
 
 
 class NotKept(Exception):
@@ -67,8 +71,8 @@ def _plain(value: Any) -> bool:
 def _complaint(value: Any, reason: str) -> NotKept:
     path, part = _offender(value)
     return NotKept(
-        f"{path} is {part!r} ({type(part).__name__}), which JSON cannot keep as it is ({reason}); store strings, "
-        "finite numbers up to 64 bits, booleans, None, lists and dicts with string keys"
+        f"{path} is {_SHORT.repr(part)} ({type(part).__name__}), which JSON cannot keep as it is ({reason}); store "
+        "strings, finite numbers up to 64 bits, booleans, None, lists and dicts with string keys"
     )
 
 
@@ -80,7 +84,7 @@ def _offender(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any]:
             strange = next((key for key in value if not isinstance(key, str)), None)
             if strange is not None:
                 return f"{path} key", strange
-            children = [(f"[{key!r}]", item) for key, item in value.items()]
+            children = [(f"[{key!r:.60}]", item) for key, item in value.items()]
         elif isinstance(value, list):
             children = [(f"[{i}]", item) for i, item in enumerate(value)]
         for step, item in children:

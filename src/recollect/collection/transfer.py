@@ -14,12 +14,12 @@ from recollect import index, layout, store
 from recollect.collection.generation import OpenGeneration
 from recollect.collection.maintenance import build_index, cores, like
 from recollect.contract import Contract, Settings, embed
-from recollect.errors import CollectionExists, IndexBuildFailed, InvalidInput
-from recollect.store import NewChunk, Session, Store, StoredChunk
+from recollect.errors import IndexBuildFailed, InvalidInput
+from recollect.store import NewChunk, Session, Store, StoredChunk, require_intact
 from recollect.types import Embedder, Progress
 from recollect.vectors import StoredMatrix, to_stored
 
-_log = logging.getLogger("recollect")
+_log = logging.getLogger("recollect.collection")
 
 
 def create(root: Path, settings: Settings) -> None:
@@ -31,8 +31,9 @@ def create(root: Path, settings: Settings) -> None:
     """
     with layout.new_directory(root) as fresh:
         paths = layout.Generation(fresh / layout.FIRST_GENERATION, settings.dtype)
-        _lay_out(paths, settings)
-        _name_current(fresh, paths)
+        lay_out(paths, settings)
+        name_current(fresh, paths)
+    _log.info("%s: created: %s, %d dimensions, %s", root, settings.metric.value, settings.dimension, settings.dtype)
 
 
 def backup(generation: OpenGeneration, session: Session, destination: Path) -> None:
@@ -42,16 +43,21 @@ def backup(generation: OpenGeneration, session: Session, destination: Path) -> N
         CollectionExists: the destination is not empty.
 
     """
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise CollectionExists(f"{destination} already exists; choose a new path for the backup")
+    layout.require_vacant(destination, "for the backup")
     with layout.new_directory(destination) as fresh:
-        paths = layout.Generation(fresh / layout.FIRST_GENERATION, generation.settings.dtype)
-        with layout.storage_errors(destination, "write"):
-            paths.root.mkdir()
-        store.copy(session, generation.store.map(session.state.rows), paths)
-        layout.write_settings(paths.settings, generation.settings.to_json())
-        _copy_index(generation, session, paths)
-        _name_current(fresh, paths)
+        write_copy(generation, session, fresh)
+    _log.info("%s: %d chunks backed up in %s", generation.paths.root, session.state.live, destination)
+
+
+def write_copy(generation: OpenGeneration, session: Session, fresh: Path) -> None:
+    """Write the session's commit as a collection into an empty directory, durably."""
+    paths = layout.Generation(fresh / layout.FIRST_GENERATION, generation.settings.dtype)
+    with layout.storage_errors(fresh, "write"):
+        paths.root.mkdir()
+    store.copy(session, generation.store.map(session.state.rows), paths)
+    layout.write_settings(paths.settings, generation.settings.to_json())
+    _copy_index(generation, session, paths)
+    name_current(fresh, paths)
 
 
 def rewrite(
@@ -75,7 +81,7 @@ def rewrite(
         shutil.rmtree(target.root, ignore_errors=True)
         shutil.rmtree(scratch.root, ignore_errors=True)
     try:
-        _lay_out(scratch, settings)
+        lay_out(scratch, settings)
         fresh = OpenGeneration(scratch, settings, read_only=False)
         try:
             _copy_live(old, fresh.store, embedder, progress)
@@ -95,7 +101,8 @@ def rewrite(
         raise
 
 
-def _lay_out(paths: layout.Generation, settings: Settings) -> None:
+def lay_out(paths: layout.Generation, settings: Settings) -> None:
+    """Make the files of an empty generation, durably."""
     with layout.storage_errors(paths.root, "create"):
         paths.root.mkdir()
     layout.write_settings(paths.settings, settings.to_json())
@@ -104,7 +111,8 @@ def _lay_out(paths: layout.Generation, settings: Settings) -> None:
         layout.sync_directory(paths.root)
 
 
-def _name_current(root: Path, paths: layout.Generation) -> None:
+def name_current(root: Path, paths: layout.Generation) -> None:
+    """Make a generation whose files are all written the one in use."""
     with layout.storage_errors(root, "create"):
         layout.sync_directory(paths.index)
         layout.sync_directory(paths.root)
@@ -131,6 +139,7 @@ def _copy_live(old: OpenGeneration, fresh: Store, embedder: Embedder | None, pro
     with old.store.session() as session:
         matrix = old.store.map(session.state.rows)
         for block in session.scan_all():
+            require_intact(block, matrix, old.paths.root)
             chunks = [NewChunk(chunk.id, chunk.text, chunk.metadata) for chunk in block]
             vectors = _vectors(block, matrix, embedder, old.settings)
             fresh.put(chunks, vectors, [])

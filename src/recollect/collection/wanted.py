@@ -97,14 +97,14 @@ class Wanted:
         return self.mode != "dense" or self.reranker is not None
 
 
-def to_wanted(k: Any, recall: Any, tree: Filter | None, options: Mapping[str, Any]) -> Wanted:
-    """Check the options of a search.
+def to_wanted(k: Any, recall: Any, tree: Filter | None, options: Mapping[str, Any], *, most: int = MAX_K) -> Wanted:
+    """Check the options of a search; *most* is the largest k.
 
     Raises:
         InvalidInput: naming the option and what it may be.
 
     """
-    require_k(k)
+    require_k(k, most)
     require_recall(recall)
     wanted = Wanted(k, recall, tree, **options)
     _require_choice("mode", wanted.mode, MODES)
@@ -124,12 +124,12 @@ def to_wanted(k: Any, recall: Any, tree: Filter | None, options: Mapping[str, An
         )
     if wanted.candidates is not None:
         require_count("candidates", wanted.candidates)
-        if not k <= wanted.candidates <= MAX_K:
-            raise InvalidInput(f"candidates is {wanted.candidates}; it lies between k ({k}) and {MAX_K:,}")
+        if not k <= wanted.candidates <= most:
+            raise InvalidInput(f"candidates is {wanted.candidates}; it lies between k ({k}) and {most:,}")
     if wanted.lexical_candidates is not None:
         require_count("lexical_candidates", wanted.lexical_candidates)
-        if wanted.lexical_candidates > MAX_K:
-            raise InvalidInput(f"lexical_candidates is {wanted.lexical_candidates}; it is at most {MAX_K:,}")
+        if wanted.lexical_candidates > most:
+            raise InvalidInput(f"lexical_candidates is {wanted.lexical_candidates}; it is at most {most:,}")
     return wanted
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ import numpy as np
 from recollect.contract import AGREEMENT, CANARIES
 from recollect.errors import EmbedderFailed, InvalidInput, MissingDependency
 from recollect.types import FloatMatrix
+
+_log = logging.getLogger("recollect.embedders")
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -63,7 +67,9 @@ class SentenceTransformerEmbedder:
         self.revision = revision or ""
         self._batch_size = batch_size
         self._lock = threading.Lock()  # tokenizers refuse to be used by two threads at once
+        started = time.monotonic()
         self._model = _load(name, revision, device)
+        _log.info("%s loaded in %.1f s", name, time.monotonic() - started)
         self.dimension = int(_dimension(self._model))
         prompts: dict[str, str] = dict(self._model.prompts or {})
         self.query_prompt = prompts.get("query", "") if query_prompt is None else query_prompt

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recollect.errors import StorageFailed
-from recollect.index.faiss_library import ALLOWED_TYPES, load_faiss, type_names
-from recollect.layout import storage_errors, sync_directory
+from recollect.index.faiss_library import ALLOWED_TYPES, innermost, load_faiss, type_names
+from recollect.layout import create_file, storage_errors, sync_directory
 
 _BLOCK = 1 << 20
 
@@ -62,7 +62,7 @@ def write_file(index: Any, path: Path) -> Written:
     fresh = path.with_name(path.name + ".new")
     with storage_errors(path, "write"):
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            descriptor = create_file(fresh)
             try:
                 file = _HashingFile(descriptor)
                 # faiss.write_index(path) may report success on a full disk; this writer raises.
@@ -108,10 +108,20 @@ def read_file(path: Path, written: Written) -> Any:
     faiss.set_deserialization_vector_byte_limit(max(written.bytes, 1 << 20))
     faiss.set_deserialization_loop_limit(1 << 31)
     try:
-        index = faiss.read_index(str(path))
+        # The table that an IVFPQ computes of its centroids may be larger than the file, and counts against the limit.
+        index = faiss.read_index(str(path), faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE)
     except RuntimeError as error:
         raise FileUnusable(f"{path}: FAISS cannot read it ({error})") from error
     strange = [name for name in type_names(index) if name not in ALLOWED_TYPES]
     if strange:
         raise FileUnusable(f"{path} holds a FAISS {strange[0]}, which is not read here")
+    _precompute(index)
     return index
+
+
+def _precompute(index: Any) -> None:
+    """Compute the table that was left out while reading, bounded by FAISS (`precomputed_table_max_bytes`, 2 GiB)."""
+    inner = innermost(index)
+    if type(inner).__name__ == "IndexIVFPQ":
+        inner.use_precomputed_table = 0  # decide anew
+        inner.precompute_table()

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recollect.index import exact
-from recollect.layout import storage_errors
+from recollect.layout import create_file, storage_errors
 from recollect.types import FloatMatrix, Metric
 from recollect.vectors import StoredMatrix
 
@@ -116,7 +116,7 @@ def keep(queries: FloatMatrix, directory: Path) -> None:
     fresh = directory / f"{_FILE}.new"
     with storage_errors(fresh, "write"):
         try:
-            with open(fresh, "wb") as file:
+            with open(create_file(fresh), "wb") as file:
                 np.save(file, queries, allow_pickle=False)
             fresh.replace(directory / _FILE)
         finally:

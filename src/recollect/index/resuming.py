@@ -26,7 +26,7 @@ from recollect.index.recipe import Recipe
 from recollect.layout import storage_errors, sync_directory, write_atomically
 from recollect.types import Metric
 
-_log = logging.getLogger("recollect")
+_log = logging.getLogger("recollect.index")
 _FORMAT = 1
 _RECORD = "build.json"
 _MOST_GROWTH = 2

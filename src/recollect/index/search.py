@@ -77,6 +77,17 @@ class Target:
             return planned
         return Plan(scan.knobs.candidates, instead=planned, saving=way.micros - scan.micros)
 
+    def told(self, recall: float, k: int) -> tuple[str, int]:
+        """Return how a search is done, for who watches: "exact", "index", "lists" or "codes", and its candidates."""
+        planned = self.plan(recall, min(k, self.count)) if self.count else Plan(0)
+        if planned.instead is not None:
+            if self.packed(0.0) is not None:
+                return "codes", planned.candidates
+            planned = planned.instead
+        if self.searcher is None or not planned.candidates:
+            return "exact", 0
+        return "lists" if planned.lists else "index", planned.candidates
+
     def planned(self, knobs: Knobs) -> Plan:
         """Return the plan that asks the index with given knobs.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,10 @@ from recollect.index.sampling import BLOCK_ROWS, SEED, choose_rows, gather
 from recollect.types import FloatMatrix, Metric, Progress
 from recollect.vectors import StoredMatrix, to_float32
 
+_log = logging.getLogger("recollect.index")
+_DIGITS = 18  # of a number in a factory string: nothing is that large
+_FEW_CENTROIDS = 256  # FAISS refuses these by itself, in its own words, where there are fewer rows
+_LARGE = 65_536  # the same for what is not a number of centroids: bits, links, dimensions
 SAMPLE_BYTES = 1 << 30
 """Most memory that a training sample takes, as float32."""
 
@@ -72,10 +78,12 @@ def build(
         IndexBuildFailed: FAISS knows no such index, or cannot build it on this data.
 
     """
+    started = time.monotonic()
     state = None if scratch is None else Scratch(scratch, recipe, matrix, metric, saving or Saving())
     try:
         index = None if state is None else state.load()
         if index is None:
+            _require_possible(recipe.factory, matrix)
             index = _empty(recipe, matrix.shape[1], metric)
             _prepare(index, recipe, matrix, metric, workers=workers, progress=progress)
             if state is not None and recipe.training_rows:
@@ -87,6 +95,7 @@ def build(
         raise
     if state is not None:
         state.finish(index)
+    _log.info("%s built over %d rows in %.1f s", recipe.factory, len(matrix), time.monotonic() - started)
     return index
 
 
@@ -100,10 +109,27 @@ def extend(index: Any, matrix: StoredMatrix, *, workers: int, progress: Progress
     _fill(index, matrix, workers, progress, None, type_names(index)[-1])
 
 
+def _require_possible(factory: str, matrix: StoredMatrix) -> None:
+    """Refuse what FAISS would set memory aside for before it finds that there are too few rows: some ends a process."""
+    lists = [int(number[:_DIGITS]) for number in re.findall(r"IVF(\d+)", factory)]
+    bits = [(2, number) for number in re.findall(r"PQ\d+x(\d+)", factory)]
+    bits += [(4, number) for number in re.findall(r"IMI\d+x(\d+)", factory)]
+    centroids = max([0, *lists, *(base ** min(64, int(number[:_DIGITS])) for base, number in bits)])
+    size = max([0, *(int(number[:_DIGITS]) for number in re.findall(r"\d+", factory))])
+    if centroids > max(len(matrix), _FEW_CENTROIDS) or size > max(len(matrix), _LARGE):
+        raise IndexBuildFailed(
+            f"FAISS cannot build {factory!r:.100} over {len(matrix):,} rows of {matrix.shape[1]} dimensions: it would "
+            f"look for {max(centroids, size):,} centroids, or parts, among them; choose another index, or none for the "
+            "recommended one"
+        )
+
+
 def _empty(recipe: Recipe, dimension: int, metric: Metric) -> Any:
     faiss = load_faiss()
     try:
         index = faiss.index_factory(dimension, recipe.factory, metric_type(metric))
+    except MemoryError as error:
+        raise IndexBuildFailed(f"{recipe.factory!r} takes more memory than there is; choose a smaller one") from error
     except RuntimeError as error:
         raise IndexBuildFailed(
             f"FAISS knows no index {recipe.factory!r} for dimension {dimension}: {_reason(error)}; "
@@ -121,7 +147,7 @@ def _empty(recipe: Recipe, dimension: int, metric: Metric) -> Any:
 def _faiss_errors(factory: str, matrix: StoredMatrix) -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, MemoryError) as error:
         raise IndexBuildFailed(
             f"FAISS cannot build {factory!r} over {len(matrix):,} rows of {matrix.shape[1]} dimensions: "
             f"{_reason(error)}; choose another index, or none for the recommended one"
@@ -298,4 +324,5 @@ def _reserve(inner: Any, rows: int) -> None:
 
 def _reason(error: Exception) -> str:
     # FAISS puts the C++ function, file and line in front, and often the failed condition.
-    return re.sub(r"^Error in .*? at \S+:\d+: (Error: )?", "", str(error).strip(), flags=re.S).splitlines()[0]
+    told = re.sub(r"^Error in .*? at \S+:\d+: (Error: )?", "", str(error).strip(), flags=re.S).splitlines()
+    return told[0] if told else "it takes more memory than there is"

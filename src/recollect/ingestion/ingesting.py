@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from recollect.ingestion.records import DEFAULT_ID_FIELD, Fields, Record
 from recollect.ingestion.splitting import Splitter
 from recollect.types import Chunk, Progress
 
+_log = logging.getLogger("recollect.ingestion")
 _DELETED_AT_ONCE = 1000
 
 
@@ -94,6 +96,14 @@ def ingest(
     was_empty = collection.count() == 0
     done = collection.add(run.chunks(), batch_size=batch_size, progress=progress)
     removed = 0 if was_empty else _delete(collection, run.stale(collection, prune=prune))
+    _log.info(
+        "%d files ingested: %d chunks added, %d updated, %d unchanged, %d removed",
+        len(found.files),
+        done.added,
+        done.updated,
+        done.unchanged,
+        removed,
+    )
     return IngestResult(
         files=len(found.files),
         added=done.added,

@@ -1,13 +1,18 @@
 """Durable chunks: the only room that knows SQL, and the only minter of rows."""
 
+from recollect.store.checksums import is_intact, require_intact
 from recollect.store.chunks import NewChunk, Store, copy, supersede, verify
 from recollect.store.columns import Columns
-from recollect.store.ledger import Ledger, NewRecord
-from recollect.store.session import Session, SnapshotRecord, State, StoredChunk
+from recollect.store.committed import SnapshotRecord, State, StoredChunk
+from recollect.store.ledger import Entry, Ledger, NewRecord
+from recollect.store.salvage import Lost, Wreck
+from recollect.store.session import Session
 
 __all__ = [
     "Columns",
+    "Entry",
     "Ledger",
+    "Lost",
     "NewChunk",
     "NewRecord",
     "Session",
@@ -15,7 +20,10 @@ __all__ = [
     "State",
     "Store",
     "StoredChunk",
+    "Wreck",
     "copy",
+    "is_intact",
+    "require_intact",
     "supersede",
     "verify",
 ]

@@ -8,6 +8,7 @@ rest, which lets SQLite begin the log anew.
 from __future__ import annotations
 
 import contextlib
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import apsw
 from recollect.errors import CollectionError
 from recollect.store.schema import connect
 
+_log = logging.getLogger("recollect.store")
 _BEGIN_PAGES = 4000  # 32 MiB of log: another thread begins to move it
 _FINISH_PAGES = 8000  # 64 MiB: the writer moves what is left
 
@@ -40,12 +42,18 @@ class Checkpoints:
         self._threads.shutdown()
 
     def _committed(self, writer: apsw.Connection, _name: str, pages: int) -> int:
+        # The commit is made. An exception from here would come out of it, as if it had been refused.
         if pages >= _FINISH_PAGES:
-            with contextlib.suppress(apsw.BusyError):  # the other thread is at it: the next commit tries again
+            try:
                 writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.BusyError:
+                pass  # the other thread is at it: the next commit tries again
+            except apsw.Error as error:
+                _log.warning("%s: the log of %d pages cannot be moved into it: %s", self._database, pages, error)
         elif pages >= _BEGIN_PAGES and not self._begun:
             self._begun = True
-            self._threads.submit(self._checkpoint)
+            with contextlib.suppress(RuntimeError):  # no thread can be started: the writer does it all
+                self._threads.submit(self._checkpoint)
         elif pages < _BEGIN_PAGES:
             self._begun = False
         return apsw.SQLITE_OK

@@ -7,32 +7,28 @@ chunks and moves the mark. A crash before the commit leaves bytes that the next 
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import apsw
-import numpy as np
 
 from recollect.errors import CollectionError
 from recollect.layout import Dtype, Generation, Lexical, storage_errors
-from recollect.store import lexical, schema, vector_file
+from recollect.store import ledger, lexical, schema, vector_file
 from recollect.store.checkpoints import Checkpoints
-from recollect.store.ledger import Ledger
+from recollect.store.checksums import checksum, is_intact
+from recollect.store.committed import MAX_PARAMETERS, SnapshotRecord, State, StoredChunk, lookup, read_state
+from recollect.store.ledger import Entry, Ledger
+from recollect.store.pool import SessionPool
 from recollect.store.recent import Payload
-from recollect.store.session import (
-    MAX_PARAMETERS,
-    Session,
-    SessionPool,
-    SnapshotRecord,
-    State,
-    StoredChunk,
-    lookup,
-    read_state,
-)
+from recollect.store.session import Session
 from recollect.vectors import StoredMatrix
+
+_log = logging.getLogger("recollect.store")
 
 
 class NewChunk(NamedTuple):
@@ -44,11 +40,6 @@ class NewChunk(NamedTuple):
 
 
 _SHARED_ROWS = 256
-
-
-def checksum(vector: StoredMatrix | memoryview, chunk_id: str, text: str, metadata: str) -> int:
-    """Return the CRC-32 over the vector's bytes as stored, then id, text and metadata separated by NUL."""
-    return zlib.crc32(f"{chunk_id}\0{text}\0{metadata}".encode(), zlib.crc32(vector))  # type: ignore[arg-type]  # an array is a buffer
 
 
 def _row_bytes(matrix: StoredMatrix) -> Iterator[memoryview]:
@@ -64,19 +55,32 @@ class Store:
         paths: of the generation; its dtype is that of the vectors.
         dimension: of the vectors.
         read_only: for a reader.
+        idle: connections for reading that are kept open between sessions.
+        watch: called with how many chunks a search has found in memory, and how many it has not.
 
     """
 
-    def __init__(self, paths: Generation, dimension: int, *, read_only: bool) -> None:
+    def __init__(
+        self,
+        paths: Generation,
+        dimension: int,
+        *,
+        read_only: bool,
+        idle: int = 64,
+        watch: Callable[[int, int], None] | None = None,
+    ) -> None:
         self._paths = paths
         self._dimension = dimension
-        self._pool = SessionPool(paths.database)
+        self._pool = SessionPool(paths.database, idle, watch)
         self._appender: ThreadPoolExecutor | None = None
         self._checkpoints: Checkpoints | None = None
         self._writer = None if read_only else schema.connect(paths.database, read_only=False)
         if self._writer is not None:
             self._checkpoints = Checkpoints(self._writer, paths.database)
         self._unsettled = False  # a transaction has begun, and what it came to is not yet in `_state`
+        # The log may hold a commit that was refused: this writer's, or, where a reader has kept the log alive, that of
+        # a writer before it.
+        self._haunted = not read_only and _has_log(paths.database)
         self._indexes_words = False
         try:
             if self._writer is not None:
@@ -105,19 +109,28 @@ class Store:
 
     def session(self) -> Session:
         """Return a reading session, for a ``with`` statement; any number of threads may have one each."""
-        return self._pool.session()
+        return Session(self._pool)
 
-    def fetch_at(self, seq: int, rows: Sequence[int]) -> Sequence[Payload] | None:
+    def fetch_at(self, seq: int, rows: Sequence[int], matrix: StoredMatrix) -> Sequence[Payload] | None:
         """Return (id, text, metadata JSON, …) of *rows*, in their order, if the store is still at commit *seq*.
 
         None when it has moved on: begin a `session` then. The quick way for a search whose view is the newest, as it
         nearly always is.
+
+        Args:
+            seq: of the view.
+            rows: distinct.
+            matrix: the vectors of the view.
+
+        Raises:
+            CollectionDamaged: one of the chunks is not what was stored.
+
         """
         # In this order: a commit that has begun between the two had not been acknowledged when the search began.
         newest = self._writer is not None and not self._unsettled
         if self._writer is not None and self._state.seq != seq:
             return None
-        return self._pool.fetch_at(seq, rows, newest=newest) if len(rows) <= MAX_PARAMETERS else None
+        return self._pool.fetch_at(seq, rows, matrix, newest=newest) if len(rows) <= MAX_PARAMETERS else None
 
     @property
     def dtype(self) -> Dtype:
@@ -150,6 +163,7 @@ class Store:
         """
         assert matrix.dtype == self.dtype  # else each row would be written over its neighbours
         self._settle()
+        self._lay_ghost()
         first = self._state.rows
         with self._appending(matrix, first) as appended, self._transaction() as connection:
             records = [
@@ -197,6 +211,17 @@ class Store:
         with self._transaction() as connection:
             session.copy_records_to(connection)
 
+    def put_records(self, entries: Iterable[Entry], clock: float) -> int:
+        """Store records of any spaces with the times they have, durably and in one commit; return how many.
+
+        Args:
+            entries: in any order; this store must have none yet.
+            clock: the time of the last put, in seconds since the epoch; not before that of any entry.
+
+        """
+        with self._transaction() as connection:
+            return ledger.put_entries(connection, entries, clock)
+
     @property
     def state(self) -> State:
         """The committed state as of this handle's last write; readers ask their session."""
@@ -231,6 +256,31 @@ class Store:
             self._state = read_state(self._connection)
             self._unsettled = False
 
+    def _lay_ghost(self) -> None:
+        """Make a commit that changes nothing where the log may hold one that was refused, before vectors are written.
+
+        A COMMIT whose sync fails is rolled back, and yet its frames, the commit mark included, stay in the log beyond
+        what SQLite takes for its end. Who opens the database when all others have gone, after a kill, reads the log
+        anew, and takes that ghost for a commit. By then its rows must not hold the vectors of another batch. A commit
+        begins where the ghost does, and the checksum of each frame continues that of the one before: after this one
+        nothing of the ghost can be read any more. Any commit would do; that of the batch itself comes too late.
+
+        Raises:
+            StorageFailed: it is refused as well; nothing was written, and the next put tries again.
+
+        """
+        if self._haunted:
+            with self._errors():
+                self._unsettled = True
+                self._overwrite()
+            _log.info("%s: the log was in use: what may have been refused in it is overwritten", self._paths.database)
+
+    def _overwrite(self) -> None:
+        self._connection.execute("UPDATE state SET seq = seq + 1")  # outside a transaction: a commit of its own
+        self._haunted = False
+        self._state = read_state(self._connection)
+        self._unsettled = False
+
     @contextmanager
     def _appending(self, matrix: StoredMatrix, first: int) -> Iterator[Callable[[], None]]:
         """Append vectors beside the block, for a large batch; yield what waits until they are durable.
@@ -259,12 +309,17 @@ class Store:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
+                self._haunted = True
                 connection.execute("COMMIT")
             except BaseException:
                 # SQLite has already rolled back after some errors (a full disk), and says so if asked again.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                if self._haunted:  # what was refused is not to come back, not even as a whole
+                    with suppress(apsw.Error):  # or else it is for the next put
+                        self._overwrite()
                 raise
+            self._haunted = False  # whatever ghost there was, this commit lies over it
             self._state = read_state(connection)
             self._unsettled = False
 
@@ -281,6 +336,15 @@ class Store:
             yield
         except apsw.Error as error:
             raise schema.translate(error, self._paths.database) from error
+
+
+def _has_log(database: Path) -> bool:
+    try:
+        return database.with_name(database.name + "-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # nobody knows
 
 
 def supersede(paths: Generation) -> None:
@@ -306,10 +370,7 @@ def verify(session: Session, matrix: StoredMatrix) -> tuple[int, list[str]]:
     for block in session.scan_all():
         for chunk in block:
             count += 1
-            intact = chunk.row < len(matrix) and chunk.crc == checksum(
-                np.ascontiguousarray(matrix[chunk.row]), chunk.id, chunk.text, chunk.metadata
-            )
-            if not intact:
+            if not is_intact(chunk, matrix):
                 problems.append(
                     f"chunk {chunk.id!r} (row {chunk.row}): text, metadata or vector is not what was stored; "
                     "add it again, or restore from a backup"

@@ -5,7 +5,7 @@ It tells nothing about chunks, so a put moves no commit number, and no reader of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apsw
@@ -49,6 +49,17 @@ class NewRecord(NamedTuple):
     key: str
     value: str | None
     group: str | None
+
+
+class Entry(NamedTuple):
+    """A record with where it is kept: all there is to know of it, its value as JSON text, or None."""
+
+    scope: str
+    space: str
+    key: str
+    value: str | None
+    group: str | None
+    time: float
 
 
 class Ledger:
@@ -124,6 +135,38 @@ class Ledger:
 
 
 _Records = list[Record]  # inside the class, `list` is the method
+
+
+def entries(reading: apsw.Cursor) -> Iterator[Entry]:
+    """Yield the records of all spaces, by scope, space and key."""
+    if not _is_present(reading):
+        return
+    sql = (
+        "SELECT spaces.scope, spaces.name, key, value, in_group, time FROM records JOIN spaces ON space = number "
+        "ORDER BY scope, name, key"
+    )
+    for found in reading.execute(sql):
+        yield Entry._make(found)
+
+
+def clock(reading: apsw.Cursor) -> float:
+    """Return the time of the last put into any space; 0 before the first."""
+    return Ledger(reading, "", "").time if _is_present(reading) else 0.0
+
+
+def put_entries(connection: apsw.Connection, entries: Iterable[Entry], clock: float) -> int:
+    """Store records with the times they have, inside a transaction of a database that has none; return how many."""
+    numbers: dict[tuple[str, str], int] = {}
+    count = 0
+    for entry in entries:
+        name = (entry.scope, entry.space)
+        if name not in numbers:
+            connection.execute("INSERT INTO spaces(scope, name) VALUES (?,?)", name)
+            numbers[name] = connection.last_insert_rowid()
+        connection.execute(_PUT, (numbers[name], entry.key, entry.value, entry.group, entry.time))
+        count += 1
+    connection.execute("UPDATE clock SET time = ?", (clock,))
+    return count
 
 
 def copy(source: apsw.Cursor, target: apsw.Connection) -> None:

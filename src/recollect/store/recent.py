@@ -7,7 +7,7 @@ Whether a row is still live is for the caller to know, from the commit that it r
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from sys import getsizeof
 from typing import Any, TypeAlias
 
@@ -114,3 +114,23 @@ class RecentChunks:
         self._young_bytes += size
         while self._leaving and self._young_bytes + self._leaving_bytes > self._half:
             self._leaving_bytes -= self._leaving.popitem()[1][3]
+
+
+class Watched(RecentChunks):
+    """Chunks in memory, and how many of those asked for were there. Beside, so that who does not ask pays nothing.
+
+    Args:
+        told: called with the numbers found and not found, by each look-up.
+
+    """
+
+    def __init__(self, told: Callable[[int, int], None]) -> None:
+        super().__init__()
+        self._told = told
+
+    def get(self, rows: Sequence[int]) -> list[Payload | None]:
+        """Return what is kept of *rows*, in their order; None for what is not."""
+        found = super().get(rows)
+        absent = found.count(None)
+        self._told(len(found) - absent, absent)
+        return found

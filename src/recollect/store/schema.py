@@ -125,8 +125,11 @@ def create(database: Path, lexical: Lexical) -> None:
 
 def translate(error: apsw.Error | ValueError, database: Path) -> CollectionError:
     """Say what a SQLite error, or content that cannot be decoded, means for the collection, and the cure."""
-    if isinstance(error, (ValueError, apsw.CorruptError, apsw.NotADBError, apsw.FormatError)):
-        return CollectionDamaged(f"{database} is damaged ({error}); restore from a backup")
+    if isinstance(error, _DAMAGE):
+        return CollectionDamaged(
+            f"{database} is damaged ({error}); keep what is whole with check(fix=True) or recollect doctor --mend, or "
+            "restore from a backup"
+        )
     if isinstance(error, apsw.SQLError):
         return CollectionDamaged(f"{database} lacks a table it should have ({error}); restore from a backup")
     if isinstance(error, apsw.CantOpenError) and not database.exists():
@@ -147,6 +150,16 @@ def _is_full(directory: Path) -> bool:
     return free.f_bavail * free.f_frsize < _SHARED_MEMORY
 
 
+# A damaged length is "too big" to SQLite, a damaged type a "mismatch", a damaged number "out of range".
+_DAMAGE = (
+    ValueError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.FormatError,
+    apsw.TooBigError,
+    apsw.MismatchError,
+    apsw.RangeError,
+)
 _SHARED_MEMORY = 32_768  # bytes that SQLite takes at once for the index of its WAL
 _FAILURES: dict[type[Exception], tuple[int, str]] = {
     apsw.FullError: (errno.ENOSPC, "the disk is full: free some space; what was acknowledged is safe"),

@@ -1,0 +1,32 @@
+"""Arguments that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from recollect.errors import InvalidInput
+
+KB = Annotated[Path, typer.Argument(metavar="KB", help="The collection's directory.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")]
+
+
+def to_filter(where: str | None) -> dict[str, Any] | None:
+    """Read a filter from the command line.
+
+    Raises:
+        InvalidInput: it is no JSON object.
+
+    """
+    if where is None:
+        return None
+    try:
+        found = orjson.loads(where)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f'--where is no JSON ({error}): {where[:80]}; write it like \'{{"lang": "en"}}\'') from None
+    if not isinstance(found, dict):
+        raise InvalidInput(f'--where is {where[:80]}; pass a JSON object like \'{{"lang": "en"}}\'')
+    return found

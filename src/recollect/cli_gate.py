@@ -1,0 +1,204 @@
+"""``recollect gate`` and ``recollect golden``: judge a collection, and make what it is judged by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from recollect import cli_output as output
+from recollect.cli_arguments import KB, Json, to_filter
+from recollect.errors import InvalidInput
+from recollect.query_log import read_log
+
+if TYPE_CHECKING:
+    from recollect.evaluation import Baseline, GateReport
+
+Golden = Annotated[Path, typer.Argument(metavar="GOLDEN", help="A golden set: .yaml or .jsonl.", show_default=False)]
+
+golden_app = typer.Typer(help="Draft a golden set, and add questions to it.", no_args_is_help=True)
+
+
+def gate(
+    kb: KB,
+    golden: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The golden set: .yaml or .jsonl.", show_default=False)
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What was accepted; beside the golden set by default.", show_default=False),
+    ] = None,
+    accept: Annotated[bool, typer.Option("--accept", help="Write the baseline, unless something is unsound.")] = False,
+    from_log: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Real questions: replayed, timed, and used for knn recall.", show_default=False
+        ),
+    ] = None,
+    recall: Annotated[
+        float | None, typer.Option(metavar="R", help="knn recall@10 to be reached: 0.95.", show_default=False)
+    ] = None,
+    effect: Annotated[
+        float | None, typer.Option(metavar="X", help="Drop of a measure that matters: 0.02.", show_default=False)
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(metavar="P", help="Chance of a false alarm: 0.05.", show_default=False)
+    ] = None,
+    shrink: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Share of chunks that may be missing: 0.005.", show_default=False),
+    ] = None,
+    latency_ratio: Annotated[
+        float | None, typer.Option(metavar="X", help="Most times the baseline's latency: 2.", show_default=False)
+    ] = None,
+    p50: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="Median latency allowed, whatever the baseline.", show_default=False),
+    ] = None,
+    p95: Annotated[float | None, typer.Option(metavar="MS", help="Likewise, 95% quantile.", show_default=False)] = None,
+    p99: Annotated[float | None, typer.Option(metavar="MS", help="Likewise, 99% quantile.", show_default=False)] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="N", help="Least queries per second.", show_default=False)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="That ask at the same time: 1.", show_default=False)
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="CHECK", help="Run this; may be repeated.")] = None,
+    skip: Annotated[list[str] | None, typer.Option(metavar="CHECK", help="Leave this out; may be repeated.")] = None,
+    json: Json = False,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write JUnit XML, one test case per check.", show_default=False)
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write Markdown, for a pull request.", show_default=False)
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write one self-contained page with plots.", show_default=False)
+    ] = None,
+) -> None:
+    """Say whether a collection may go to production: exit 0 pass, 1 fail, 2 could not run.
+
+    Limits can also stand in the golden set; an option goes before.
+    """
+    import recollect
+    from recollect import evaluation
+
+    asked = evaluation.read_golden(golden) if golden else None
+    limits = evaluation.to_limits(
+        asked, recall=recall, effect=effect, alpha=alpha, shrink=shrink, latency_ratio=latency_ratio, p50=p50, p95=p95,
+        p99=p99, rate=rate, threads=threads,
+    )  # fmt: skip
+    where = baseline or (evaluation.baseline_path(golden) if golden else None)
+    if accept and where is None:
+        raise InvalidInput("--accept needs --golden or --baseline, to know where the baseline is to be written")
+    accepted = _accepted(where, named=baseline is not None and not accept, replaced=accept)
+    log = read_log(from_log) if from_log else []
+    with recollect.open(kb, read_only=True) as collection, recollect.progress_bar(disable=json) as progress:
+        subject = evaluation.Subject(collection, asked, baseline=accepted, limits=limits, log=log, progress=progress)
+        report = evaluation.judged(subject, only=only or (), skip=skip or ())
+        refused = evaluation.acceptable(report)
+        fresh = evaluation.to_baseline(subject, report) if accept and not refused else None
+    _write(report, json=json, junit=junit, markdown=markdown, html=html)
+    if accept and where is not None:
+        if fresh is not None:
+            evaluation.write_baseline(fresh, where)
+        _tell_accepted(where, refused, quiet=json)
+    raise typer.Exit((report.exit_code if refused else 0) if accept else report.exit_code)
+
+
+def _accepted(where: Path | None, *, named: bool, replaced: bool) -> Baseline | None:
+    from recollect import evaluation
+
+    if where is None or (not named and not where.exists()):
+        return None
+    try:
+        return evaluation.read_baseline(where)
+    except InvalidInput:
+        if replaced:  # it is about to be written anew, which is the cure that the error names
+            return None
+        raise
+
+
+def _write(report: GateReport, *, json: bool, junit: Path | None, markdown: Path | None, html: Path | None) -> None:
+    from recollect.evaluation import reports
+    from recollect.layout import storage_errors
+
+    wanted: tuple[tuple[Path | None, Callable[[GateReport], str]], ...] = (
+        (junit, reports.to_junit), (markdown, reports.to_markdown), (html, reports.to_html)
+    )  # fmt: skip
+    # First what needs no disk: that a report cannot be written must not hide what it says.
+    if json:
+        output.print_json(reports.to_json(report))
+    else:
+        reports.print_report(report, Console())
+    for path, maker in wanted:
+        if path is not None:
+            with storage_errors(path, "write"):
+                path.write_text(maker(report), encoding="utf-8")
+
+
+def _tell_accepted(where: Path, refused: list[str], *, quiet: bool) -> None:
+    if refused:
+        output.print_error(f"not accepted: {', '.join(refused)} must pass first; {where} is as it was")
+    elif not quiet:
+        output.print_line(f"accepted: {where} is the baseline from now on; commit it")
+
+
+@golden_app.callback()
+def _group() -> None:
+    """Draft a golden set, and add questions to it."""
+
+
+@golden_app.command("init")
+def golden_init(
+    kb: KB,
+    golden: Golden,
+    from_log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw questions from these.", show_default=False)
+    ] = None,
+    number: Annotated[int, typer.Option("--number", "-n", help="Questions.", min=1)] = 20,
+) -> None:
+    """Draft a golden set for a person to correct: questions of a log, or of chunks far from each other."""
+    import recollect
+    from recollect.evaluation import drafting
+
+    log = read_log(from_log) if from_log else None
+    with recollect.open(kb, read_only=True) as collection, output.waiting("drafting …", quiet=False):
+        drafts = drafting.draft(collection, number, log=log)
+        field = drafting.document_field(collection)
+    drafting.write_draft(golden, drafts, document_field=field)
+    output.print_line(
+        f"{len(drafts)} questions are drafted in {os.fspath(golden)}; correct them, then run recollect gate"
+    )
+
+
+@golden_app.command("add")
+def golden_add(
+    golden: Golden,
+    query: Annotated[str, typer.Argument(metavar="QUESTION", help="As users ask it.", show_default=False)],
+    expect: Annotated[list[str] | None, typer.Option(metavar="ID", help="An expected chunk; may be repeated.")] = None,
+    expect_document: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="An expected document, by its name; may be repeated.")
+    ] = None,
+    nothing_above: Annotated[
+        float | None, typer.Option(metavar="SCORE", help="No hit may score more.", show_default=False)
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="JSON", help="The question's filter.", show_default=False)
+    ] = None,
+    mode: Annotated[str, typer.Option(help="dense, lexical or hybrid.")] = "dense",
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A group; may be repeated.")] = None,
+) -> None:
+    """Append a question to a golden set, whose comments and order stay as they are."""
+    from recollect.evaluation import GoldenQuery, drafting
+
+    added = GoldenQuery(
+        query, query, dict.fromkeys(expect or (), 1), dict.fromkeys(expect_document or (), 1), nothing_above,
+        to_filter(where), mode, tuple(tag or ()),
+    )  # fmt: skip
+    drafting.add_query(golden, added)
+    output.print_line(f"added to {golden}")

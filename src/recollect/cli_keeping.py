@@ -1,0 +1,91 @@
+"""``recollect export``, ``restore`` and ``doctor``: getting everything out, and getting it back."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recollect import cli_output as output
+from recollect.cli_arguments import KB, Json
+
+if TYPE_CHECKING:
+    from recollect.collection import Diagnosis
+
+
+def export(
+    kb: KB,
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="A new directory.", show_default=False)],
+    written_as: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="parquet, or jsonl: larger, and needs no pyarrow.")
+    ] = "parquet",
+    json: Json = False,
+) -> None:
+    """Write ids, texts, metadata, vectors and records to files that any program reads."""
+    import recollect
+    from recollect import ingestion
+
+    with recollect.progress_bar(disable=json) as progress:
+        done = ingestion.export_collection(kb, dest, format=written_as, progress=progress)  # type: ignore[arg-type]  # checked there
+    if json:
+        output.print_json(done)
+    else:
+        output.print_line(f"{done.chunks:,} chunks and {done.records:,} records of {kb} are written to {dest}")
+
+
+def restore(
+    backup: Annotated[
+        Path,
+        typer.Argument(metavar="BACKUP", help="A backup, or a folder of incremental ones.", show_default=False),
+    ],
+    kb: Annotated[Path, typer.Argument(metavar="KB", help="A new directory.", show_default=False)],
+    number: Annotated[
+        int | None, typer.Option(help="Which of the incremental backups; the newest by default.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a collection of a backup; every chunk is verified before it is there."""
+    import recollect
+
+    with output.waiting("restoring and verifying …", quiet=json):
+        done = recollect.restore(backup, kb, number=number)
+    if json:
+        output.print_json(done)
+    else:
+        output.print_line(f"{done.chunks:,} chunks of backup {done.number}, of {done.time}, are verified and in {kb}")
+
+
+def doctor(
+    kb: KB,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Do what can be done; damaged files are kept as damaged-gen-….")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Say what is wrong, what mending costs, and mend on request; the exit code is 1 while anything is damaged."""
+    import recollect
+
+    with recollect.progress_bar(disable=json) as progress:
+        found = recollect.diagnose(kb, mend=mend, progress=progress)
+    if json:
+        output.print_json({"ok": found.ok, **dataclasses.asdict(found)})
+    else:
+        _print_diagnosis(found)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _print_diagnosis(found: Diagnosis) -> None:
+    for line in found.mended:
+        output.print_line(f"mended: {line}")
+    for line in found.lost:
+        output.print_line(f"lost: {line}")
+    for finding in found.findings:
+        how = " (--mend does it)" if finding.mends else ""
+        output.print_line(f"{finding.kind}: {finding.what}")
+        output.print_line(f"– cost: {finding.cost}")
+        output.print_line(f"– cure: {finding.cure}{how}")
+    if not found.findings:
+        output.print_line("sound: nothing to be done")

@@ -1,0 +1,86 @@
+"""What an `add` does: batch by batch it checks, embeds, compares with what is stored, and puts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sized
+from typing import Any
+
+from recollect.collection.batches import batches
+from recollect.collection.embedding import LazyEmbedder
+from recollect.collection.handle import Handle
+from recollect.collection.preparing import Ahead, check_chunks, embed_ahead, prepare, require_sizes
+from recollect.errors import InvalidInput
+from recollect.store import NewChunk
+from recollect.types import AddResult, Chunk, Embedder, FloatMatrix, Progress
+from recollect.vectors import to_matrix
+
+
+def add(
+    handle: Handle,
+    lazy: LazyEmbedder,
+    chunks: Iterable[Chunk],
+    vectors: Any | None,
+    batch_size: int,
+    progress: Progress | None,
+) -> AddResult:
+    """Store chunks, a commit per batch; see `Collection.add`."""
+    total = len(chunks) if isinstance(chunks, Sized) else None
+    result, done = AddResult(), 0
+    for batch, part in batches(chunks, vectors, batch_size):
+        try:
+            result += _add_batch(handle, lazy, batch, part, done)
+        except InvalidInput as error:
+            if done:
+                raise type(error)(f"{error} [the {done} chunks of the batches before are stored]") from error
+            raise
+        done += len(batch)
+        if progress is not None:
+            progress("add", done, total)
+    return result
+
+
+def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: Any | None, first: int) -> AddResult:
+    """Store a batch in one commit.
+
+    Args:
+        handle: of a writer.
+        lazy: embeds where there are no vectors.
+        batch: chunks.
+        vectors: one each, or None.
+        first: number of the first chunk in the whole input, for messages.
+
+    """
+    checked = check_chunks(batch, first)
+    require_sizes(checked, handle.limits)
+    handle.scope.require(checked)
+    ahead = _embedded_ahead(handle, lazy, checked) if vectors is None else None
+    with handle.writing:
+        handle.require_writable()
+        generation = handle.followed()
+        settings, store = generation.settings, generation.store
+        handle.scope.require_replaceable(checked, store)
+        matrix: FloatMatrix | None = None
+        embedder: Embedder | None = None
+        if vectors is not None:
+            matrix = to_matrix(
+                vectors, dimension=settings.dimension, metric=settings.metric, what="vectors", first=first
+            )
+        else:
+            embedder = lazy.get(settings)
+        prepared = prepare(
+            checked, matrix, store=store, embedder=embedder, metric=settings.metric, first=first, ahead=ahead
+        )
+        if prepared.chunks:
+            store.put(prepared.chunks, prepared.matrix, prepared.replaced)
+    handle.maintainer.consider()
+    return prepared.result
+
+
+def _embedded_ahead(handle: Handle, lazy: LazyEmbedder, chunks: list[NewChunk]) -> Ahead:
+    """Embed outside the lock: a model may take seconds, and other writers need not wait for it."""
+    generation, session = handle.session()
+    with session:
+        existing = session.get([chunk.id for chunk in chunks])
+    settings = generation.settings
+    embedder = lazy.get(settings)
+    return embed_ahead(chunks, existing, embedder=embedder, metric=settings.metric, dtype=generation.store.dtype)

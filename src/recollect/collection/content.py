@@ -1,0 +1,163 @@
+"""What a collection holds, as plain data: on its way out of one directory, and into another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from recollect import layout
+from recollect.collection.generation import OpenGeneration
+from recollect.collection.preparing import check_chunks
+from recollect.collection.transfer import lay_out, name_current
+from recollect.contract import Settings
+from recollect.errors import InvalidInput, InvalidVectors
+from recollect.store import Entry, Session, Store, require_intact
+from recollect.types import Chunk, Metric
+from recollect.vectors import StoredMatrix, to_matrix
+
+if TYPE_CHECKING:
+    from recollect.collection.facade import Collection
+
+BLOCK_BYTES = 64 << 20
+"""Vectors of a block, at most: what an export holds in memory at a time, beside the texts."""
+
+_BLOCK_ROWS = 8192
+_UNIT = 1e-3  # as check() allows: float16 rounds a length by less than half of it
+
+
+class Block(NamedTuple):
+    """Some chunks, in the order of adding, and the vector of each, to the bit as it is stored, shape (n, d)."""
+
+    chunks: list[Chunk]
+    vectors: StoredMatrix
+
+
+class Content:
+    """One committed state of a collection, to be read once; made by `content_of`.
+
+    Attributes:
+        settings: as in collection.json, without the version of the format.
+        chunks: how many there are.
+        clock: the time of the last put of a record, in seconds since the epoch.
+
+    """
+
+    def __init__(self, generation: OpenGeneration, session: Session, matrix: StoredMatrix) -> None:
+        self.settings: Mapping[str, Any] = generation.settings.to_json()
+        self.chunks = session.state.live
+        self.clock = session.clock()
+        self._matrix = matrix
+        self._session = session
+        self._where = generation.paths.root
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield all chunks, each compared with its checksum.
+
+        Raises:
+            CollectionDamaged: one is not what was stored. Nothing of it is handed on.
+
+        """
+        width = max(1, self._matrix.shape[1] * self._matrix.itemsize) if len(self._matrix) else 1
+        size, after = max(1, min(_BLOCK_ROWS, BLOCK_BYTES // width)), -1
+        while stored := self._session.scan(after, size):
+            require_intact(stored, self._matrix, self._where)
+            rows = np.array([chunk.row for chunk in stored])
+            yield Block([chunk.to_chunk() for chunk in stored], self._matrix.take(rows, axis=0))
+            after = stored[-1].row
+
+    def records(self) -> Iterator[Entry]:
+        """Yield the records of all spaces, by scope, space and key."""
+        return self._session.entries()
+
+
+@contextmanager
+def content_of(collection: Collection) -> Iterator[Content]:
+    """Yield what a collection holds, as of one commit; writes go on meanwhile.
+
+    Raises:
+        InvalidInput: the handle has a scope.
+
+    """
+    handle = collection._handle  # the rest of the room may look inside
+    handle.scope.refuse("an export")
+    generation, session, matrix = handle.reading()
+    with session:
+        yield Content(generation, session, matrix)
+
+
+class Received(NamedTuple):
+    """How many chunks and records a new collection was made of."""
+
+    chunks: int
+    records: int
+
+
+def receive(
+    root: Path, settings: Settings, blocks: Iterable[Block], records: Iterable[Entry], clock: float
+) -> Received:
+    """Make a new collection of what another held: complete under its name, or not there at all.
+
+    Vectors are kept to the bit, so they must be as they would be stored: of the settings' dtype, and of length 1 under
+    cosine. No embedder is loaded: the contract is taken over with the settings.
+
+    Args:
+        root: an absent or empty directory.
+        settings: as `Settings.from_json` reads them.
+        blocks: all chunks, in the order of adding.
+        records: all records; one that is later than *clock* moves it.
+        clock: the time of the last put of a record, in seconds since the epoch.
+
+    Raises:
+        CollectionExists: something is at *root*.
+        InvalidChunk, InvalidVectors, InvalidInput: something cannot be stored; nothing is left at *root*.
+        StorageFailed: likewise.
+
+    """
+    with layout.new_directory(root) as fresh:
+        paths = layout.Generation(fresh / layout.FIRST_GENERATION, settings.dtype)
+        lay_out(paths, settings)
+        store = Store(paths, settings.dimension, read_only=False)
+        try:
+            chunks = _fill(store, settings, blocks)
+            entries = list(records)  # the ledger is small beside the chunks, and its clock must be known first
+            store.put_records(entries, max([clock, *(entry.time for entry in entries)]))
+        finally:
+            store.close()
+        name_current(fresh, paths)
+    return Received(chunks, len(entries))
+
+
+def _fill(store: Store, settings: Settings, blocks: Iterable[Block]) -> int:
+    done = 0
+    for chunks, vectors in blocks:
+        checked = check_chunks(chunks, done)
+        present = store.existing([chunk.id for chunk in checked])
+        if present:
+            raise InvalidInput(f"chunk {next(iter(present))!r} comes twice; ids are unique: leave one of them out")
+        _require_as_stored(vectors, settings, done)
+        if len(vectors) != len(checked):
+            raise InvalidVectors(f"{len(checked)} chunks from number {done} on, and {len(vectors)} vectors")
+        store.put(checked, vectors, [])
+        done += len(checked)
+    return done
+
+
+def _require_as_stored(vectors: StoredMatrix, settings: Settings, first: int) -> None:
+    """Refuse vectors that `add` would not have stored like this, to the bit."""
+    if vectors.dtype != settings.dtype:
+        raise InvalidVectors(f"vectors from row {first} on are {vectors.dtype}; the settings say {settings.dtype}")
+    # Not to_float32: its halves must be finite, and these come from a file.
+    wide = vectors.astype(np.float32)
+    to_matrix(wide, dimension=settings.dimension, metric=settings.metric, what="vectors", first=first)
+    if settings.metric is Metric.COSINE and len(wide):
+        lengths = np.linalg.norm(wide, axis=1)
+        worst = int(np.argmax(np.abs(lengths - 1)))
+        if abs(lengths[worst] - 1) > _UNIT:
+            raise InvalidVectors(
+                f"vectors: row {first + worst} has length {lengths[worst]:.4g}; under cosine they are kept with "
+                "length 1: divide it by its length"
+            )

@@ -1,0 +1,259 @@
+"""The doctor: what is wrong with a collection, what mending it costs, and, on request, the mending.
+
+Nothing that may be the only copy of anything is ever removed: damaged files keep a second name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from recollect import layout
+from recollect.collection.mending import put_aside, salvage
+from recollect.collection.opening import open as open_collection
+from recollect.contract import Settings
+from recollect.errors import CollectionDamaged, CollectionNotFound, RecollectError
+from recollect.index import to_size
+from recollect.store import Wreck, supersede
+from recollect.types import CollectionInfo, Progress
+
+Kind: TypeAlias = Literal["damage", "waste", "note"]
+"""damage: answers or chunks are in danger; waste: space or time; note: to be known, nothing to be done."""
+
+_WASTE = 0.5  # of all rows deleted: half of the files is for nothing
+_TAIL = 100_000  # rows: beyond it exact search takes tens of milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that the doctor has found.
+
+    Attributes:
+        kind: how bad it is.
+        what: is the case, and where.
+        cost: of mending it: what is lost, written or waited for.
+        cure: what to do.
+        mends: `diagnose` does it with ``mend=True``.
+
+    """
+
+    kind: Kind
+    what: str
+    cost: str
+    cure: str
+    mends: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What `diagnose` found.
+
+    Attributes:
+        path: of the collection.
+        findings: what is the case now, worst first.
+        mended: what was the case before, one line each.
+        lost: chunks and records that could not be kept by mending, one line each.
+
+    """
+
+    path: str
+    findings: tuple[Finding, ...]
+    mended: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True when nothing is damaged."""
+        return all(finding.kind != "damage" for finding in self.findings)
+
+
+def diagnose(path: str | os.PathLike[str], *, mend: bool = False, progress: Progress | None = None) -> Diagnosis:
+    """Examine a collection, also one that cannot be opened, and mend it if asked to.
+
+    Args:
+        path: its directory; no handle may be open for writing where *mend* is True.
+        mend: do what the findings say can be done. Chunks that are not whole are left out and listed; the damaged files
+            stay in the directory as ``damaged-gen-…``.
+        progress: called as ``progress("mend", chunks kept, rows looked at)``.
+
+    Raises:
+        CollectionNotFound, NotACollection: there is nothing to be examined.
+        CollectionLocked: a writer is at work, and *mend* is True.
+        StorageFailed: there is no room for mending; the collection is as it was.
+
+    """
+    root = layout.Layout(Path(path).absolute())
+    layout.require_path(root.root)
+    with layout.storage_errors(root.root, "open"):
+        there = root.root.is_dir()
+    if not there:
+        raise CollectionNotFound(f"there is no collection at {root.root}; recollect.open(path) creates one")
+    before = _examined(root)
+    broken = [finding for finding in before if finding.kind == "damage"]
+    if not mend or not any(finding.mends for finding in broken):
+        return Diagnosis(str(root.root), before)
+    lost = _mended(root, progress)
+    after = _examined(root)
+    left = {finding.what for finding in after}
+    gone = tuple(finding.what for finding in broken if finding.what not in left)
+    return Diagnosis(str(root.root), after, gone, tuple(lost))
+
+
+def _examined(root: layout.Layout) -> tuple[Finding, ...]:
+    found = [*_current(root)]
+    if not found:
+        found += _generation(root)
+    found += _beside(root)
+    return tuple(sorted(found, key=lambda finding: ("damage", "waste", "note").index(finding.kind)))
+
+
+def _current(root: layout.Layout) -> Iterator[Finding]:
+    """Find out whether CURRENT names a generation."""
+    try:
+        if root.is_collection():
+            root.read_current()
+            return
+        raise CollectionNotFound(f"there is no collection at {root.root}")
+    except CollectionDamaged as error:
+        newest = _newest(root)
+        if newest is None:
+            yield Finding("damage", str(error), "all that is here", "restore from a backup", False)
+        else:
+            yield Finding(
+                "damage", str(error), "nothing: one line is written", f"name {newest.name}, the newest here", True
+            )
+
+
+def _newest(root: layout.Layout) -> layout.Generation | None:
+    """Return the generation that CURRENT most probably named: one has its name only when it is whole."""
+    return max(_generations(root), key=lambda paths: (len(paths.name), paths.name), default=None)
+
+
+def _generations(root: layout.Layout) -> list[layout.Generation]:
+    return [
+        layout.Generation(entry)
+        for entry in root.root.iterdir()
+        if layout.is_generation(entry.name) and entry.is_dir() and not entry.is_symlink()
+    ]
+
+
+def _generation(root: layout.Layout) -> Iterator[Finding]:
+    paths = root.read_current()
+    try:
+        settings = Settings.from_json(layout.read_settings(paths.settings), str(paths.settings))
+    except CollectionDamaged as error:
+        cure = f"copy {paths.settings.name} from a backup: it is written once, when a collection is created or embedded"
+        yield Finding("damage", str(error), "nothing, with a backup", cure, False)
+        return
+    paths = replace(paths, dtype=settings.dtype)
+    try:
+        with open_collection(root.root, read_only=True) as kb:
+            problems = list(kb.check().problems)
+            info = kb.info()
+    except CollectionDamaged as error:
+        problems, info = [str(error)], None
+    index = [problem for problem in problems if problem.startswith("index: ")]
+    for problem in index:
+        rows = f"{info.count:,} chunks" if info else "all chunks"
+        yield Finding("damage", problem, f"no chunk: an index over {rows} is built", "build it anew", True)
+    if len(problems) > len(index):
+        yield from _losses(paths, settings, [problem for problem in problems if problem not in index])
+    if info is not None:
+        yield from _wasted(info)
+
+
+def _losses(paths: layout.Generation, settings: Settings, problems: list[str]) -> Iterator[Finding]:
+    """Say what is damaged, and, without writing anything, what mending would keep."""
+    try:
+        wreck = Wreck(paths, settings.dimension)
+    except RecollectError as error:
+        yield Finding("damage", str(error), "all that is here", "restore from a backup", False)
+        return
+    try:
+        kept = sum(len(chunks) for chunks, _ in wreck.whole())
+        lost = wreck.lost()
+    finally:
+        wreck.close()
+    if lost and not kept:
+        yield Finding("damage", problems[0], "all that is here", "restore from a backup", False)
+        return
+    some = "; ".join(map(str, lost[:5])) + (f"; {len(lost) - 5:,} more" if len(lost) > 5 else "")
+    losing = f"{len(lost):,} chunks ({some})" if lost else "no chunk"
+    size = to_size(sum(path.stat().st_size for path in (paths.database, paths.vectors) if path.exists()))
+    cost = f"{losing}; {kept:,} are whole and are written anew, which takes up to {size} beside what is here"
+    for number, problem in enumerate(problems):
+        yield Finding("damage", problem, cost if not number else "as above", "keep what is whole, list the rest", True)
+
+
+def _wasted(info: CollectionInfo) -> Iterator[Finding]:
+    rows = info.count + info.deleted
+    if rows and info.deleted / rows > _WASTE:
+        yield Finding(
+            "waste",
+            f"{info.deleted:,} of {rows:,} rows hold no chunk any more",
+            "the live ones are written anew beside the old",
+            "compact() (recollect compact)",
+            False,
+        )
+    if info.index is None and info.tail > _TAIL:
+        yield Finding(
+            "waste",
+            f"{info.tail:,} chunks are searched without an index",
+            "time to build one; searches and adds go on meanwhile",
+            "optimize() (recollect optimize)",
+            False,
+        )
+
+
+def _beside(root: layout.Layout) -> Iterator[Finding]:
+    """Find what lies beside the generation in use."""
+    for entry in sorted(root.root.iterdir()):
+        if entry.name.startswith("damaged-gen-"):
+            size = to_size(sum(path.stat().st_size for path in entry.rglob("*") if path.is_file()))
+            yield Finding(
+                "note",
+                f"{entry} keeps the files that an earlier mending found damaged: {size}",
+                "what was lost then is lost for good",
+                "remove it yourself once nothing in it is wanted",
+                False,
+            )
+
+
+def _mended(root: layout.Layout, progress: Progress | None) -> list[str]:
+    lock = layout.WriterLock(root.lock)
+    try:
+        newest = _newest(root)
+        if newest is not None and any(_current(root)):
+            for other in _generations(root):  # CURRENT may have named it: the next writer would remove it
+                if other != newest:
+                    put_aside(other)
+            root.write_current(newest)
+        lost = _opened_up(root, progress)
+    finally:
+        lock.release()
+    if any(finding.mends for finding in _examined(root)):
+        with open_collection(root.root, auto_optimize=False) as kb:
+            report = kb.check(fix=True, progress=progress)
+        return [*lost, *report.lost]
+    return lost
+
+
+def _opened_up(root: layout.Layout, progress: Progress | None) -> list[str]:
+    """Make a collection that cannot be opened into one that can; the lock is held."""
+    try:
+        open_collection(root.root, read_only=True).close()
+        return []
+    except CollectionDamaged:
+        old = root.read_current()
+        settings = Settings.from_json(layout.read_settings(old.settings), str(old.settings))
+        target = root.next_generation()
+        old = replace(old, dtype=settings.dtype)
+        lost = salvage(old, settings, target, progress)
+        put_aside(old)
+        root.write_current(target)
+        supersede(old)
+        root.retire(old)
+        return lost

@@ -1,0 +1,108 @@
+"""Incremental backups: one more state in a folder of them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from recollect import index
+from recollect.collection.arguments import require_count
+from recollect.collection.generation import OpenGeneration
+from recollect.collection.repository import Repository, State
+from recollect.layout import storage_errors
+from recollect.store import Session
+
+_log = logging.getLogger("recollect.collection")
+_DATABASE, _SETTINGS = "chunks.db", "collection.json"
+
+
+@dataclass(frozen=True, slots=True)
+class BackupInfo:
+    """One backup in a folder of incremental ones.
+
+    Attributes:
+        number: 1 for the first; later ones are newer.
+        time: UTC, ISO 8601.
+        chunks: in it.
+        bytes: of its files when restored.
+        written: bytes that it was the first to need; None where they were not counted.
+
+    """
+
+    number: int
+    time: str
+    chunks: int
+    bytes: int
+    written: int | None = None
+
+
+def backup_increment(generation: OpenGeneration, session: Session, destination: Path, keep: int | None) -> BackupInfo:
+    """Add a backup of the session's commit to a folder of backups; what is there already is not written again.
+
+    Args:
+        generation, session: what to back up.
+        destination: the folder; made if absent.
+        keep: remove all but so many, the newest; None for none.
+
+    Raises:
+        InvalidInput: *keep* is no count.
+        NotACollection: the folder holds something else.
+        CollectionLocked: another backup is being written there.
+        StorageFailed: the backups before are as they were.
+
+    """
+    if keep is not None:
+        require_count("keep", keep)
+    with opened(destination, writable=True) as repository, storage_errors(destination, "write"):
+        with tempfile.TemporaryDirectory(dir=destination, prefix=".database-") as scratch:
+            copied = Path(scratch) / _DATABASE
+            session.copy_to(copied)
+            files = _files(generation, session, copied)
+            facts: dict[str, Any] = {"chunks": session.state.live, "bytes": sum(length for _, length in files.values())}
+            facts["dtype"] = generation.settings.dtype
+            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            state, written = repository.write(files, facts, now)
+        if keep is not None:
+            repository.forget(keep)
+    _log.info("%s: %d bytes written for backup %d in %s", generation.paths.root, written, state.number, destination)
+    return to_info(state, written)
+
+
+@contextlib.contextmanager
+def opened(path: Path, *, writable: bool) -> Iterator[Repository]:
+    """Yield the backups in a folder; see `Repository`."""
+    repository = Repository(path, writable=writable)
+    try:
+        yield repository
+    finally:
+        repository.close()
+
+
+def _files(generation: OpenGeneration, session: Session, database: Path) -> dict[str, tuple[Path, int]]:
+    """Return the files of the session's commit, by their names in a generation, and how many bytes of them count."""
+    paths, settings = generation.paths, generation.settings
+    width = settings.dimension * (4 if settings.dtype == "float32" else 2)
+    files = {
+        _SETTINGS: (paths.settings, paths.settings.stat().st_size),
+        _DATABASE: (database, database.stat().st_size),
+        paths.vectors.name: (paths.vectors, session.state.rows * width),
+    }
+    for queries in paths.index.glob("*.npy"):  # held-out ones, which the user brought
+        files[f"index/{queries.name}"] = (queries, queries.stat().st_size)
+    found = session.snapshot()
+    if found is not None:
+        snapshot = paths.index / index.file_of(found.name)
+        with contextlib.suppress(FileNotFoundError):  # "exact" has no file; or a writer has just replaced the index
+            files[f"index/{snapshot.name}"] = (snapshot, snapshot.stat().st_size)
+    return files
+
+
+def to_info(state: State, written: int | None = None) -> BackupInfo:
+    """Return what users are shown of a backup."""
+    return BackupInfo(state.number, state.time, int(state.facts["chunks"]), int(state.facts["bytes"]), written)

@@ -1,0 +1,205 @@
+"""The golden set's questions, asked: of a collection, or of whatever `search` is deployed in front of it."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from recollect.collection import Collection
+from recollect.errors import InvalidInput
+from recollect.evaluation.golden import GoldenQuery, GoldenSet
+from recollect.filters import parse_path
+from recollect.query_log import LoggedQuestion
+from recollect.types import Chunk, Hit, Progress
+
+Search: TypeAlias = Callable[..., Any]
+"""What is deployed: called with a text, and with ``k=``, ``where=`` and ``mode=`` where it takes them."""
+
+_OPTIONS = ("k", "where", "mode")
+_SEED = 20_261_121
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One result of any search.
+
+    Attributes:
+        id: of the chunk.
+        score: higher is better; None where the search tells none.
+        chunk: None where the search gives only ids.
+
+    """
+
+    id: str
+    score: float | None = None
+    chunk: Chunk | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came for one question.
+
+    Attributes:
+        query: the question.
+        found: best first.
+        ms: that it took.
+
+    """
+
+    query: GoldenQuery
+    found: Sequence[Found]
+    ms: float
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the chunks, best first, each once."""
+        return list(dict.fromkeys(each.id for each in self.found))
+
+    def names(self, document_field: str) -> list[str]:
+        """Return what is compared with the expectation: ids of chunks, or names of documents, each at its best rank.
+
+        Raises:
+            InvalidInput: documents are expected, and the search gives no metadata.
+
+        """
+        if not self.query.documents:
+            return self.ids
+        return list(dict.fromkeys(_document(each, document_field) for each in self.found))
+
+
+def to_search(collection: Collection | None, search: Search | None, *, recall: float) -> Search:
+    """Return what answers: *search* with its options checked, or that of the collection."""
+    if search is None:
+        if collection is None:
+            raise InvalidInput("there is nothing to ask; pass a collection, search=, or both")
+        asked = collection
+
+        def own(text: str, *, k: int, where: Mapping[str, Any] | None, mode: str) -> list[Hit]:
+            return asked.search(text, k=k, where=where, mode=mode, recall=recall)  # type: ignore[arg-type]  # checked by the golden set
+
+        return own
+    return search
+
+
+def name_of(search: Search) -> str:
+    """Return what a report calls a search."""
+    named = getattr(search, "__qualname__", None)
+    return f"{search.__module__}.{named}" if named and getattr(search, "__module__", None) else type(search).__name__
+
+
+def ask(search: Search, query: GoldenQuery, k: int) -> Answer:
+    """Ask one question, and time it.
+
+    Raises:
+        InvalidInput: the search lacks an option that the question needs, or gives something that is no result.
+
+    """
+    options = _options(search, query, k)
+    started = time.perf_counter()
+    given = search(query.text, **options)
+    ms = (time.perf_counter() - started) * 1e3
+    return Answer(query, [to_found(each) for each in _listed(given)][:k], ms)
+
+
+def ask_all(search: Search, golden: GoldenSet, k: int, *, progress: Progress | None = None) -> list[Answer]:
+    """Ask all questions, one after the other."""
+    answers = []
+    for number, query in enumerate(golden.queries, start=1):
+        answers.append(ask(search, query, k))
+        if progress is not None:
+            progress("ask", number, len(golden.queries))
+    return answers
+
+
+def _listed(given: Any) -> Iterable[Any]:
+    if inspect.isawaitable(given):
+        if inspect.iscoroutine(given):
+            given.close()  # or Python warns that it was never awaited
+        raise InvalidInput("search is asynchronous; pass a function that waits, e.g. lambda text: asyncio.run(…)")
+    # A text would be read as one id per character, and a dictionary as its keys.
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise InvalidInput(f"search gave a {type(given).__name__}; the gate reads a list of what was retrieved")
+    return given
+
+
+def to_logged(given: str | LoggedQuestion) -> LoggedQuestion:
+    """Return a question as it was asked; a text alone has the defaults."""
+    return LoggedQuestion(given) if isinstance(given, str) else given
+
+
+def to_query(logged: LoggedQuestion) -> GoldenQuery:
+    """Return a logged question as one that nothing is expected of."""
+    return GoldenQuery(logged.text, logged.text, where=logged.where, mode=logged.mode)
+
+
+def drawn(items: Sequence[_T], number: int) -> list[_T]:
+    """Return at most *number* of the items, the same ones always, in their order."""
+    if len(items) <= number:
+        return list(items)
+    rows = np.random.default_rng(_SEED).choice(len(items), number, replace=False)
+    return [items[row] for row in np.sort(rows)]
+
+
+def to_found(given: Any) -> Found:
+    """Read a result: an id, (id, score), `Hit`, `Chunk`, LangChain document or LlamaIndex node.
+
+    Raises:
+        InvalidInput: it is none of these, or has no id.
+
+    """
+    if isinstance(given, tuple) and len(given) == 2:
+        inner, score = to_found(given[0]), given[1]
+        return Found(inner.id, float(score), inner.chunk)
+    if isinstance(given, Hit):
+        return Found(given.chunk.id, given.score, given.chunk)
+    if isinstance(given, str):
+        return Found(given)
+    node = getattr(given, "node", given)  # LlamaIndex: NodeWithScore holds the node
+    identifier = getattr(node, "node_id", None) or getattr(node, "id", None)
+    if not isinstance(identifier, str) or not identifier:
+        raise InvalidInput(
+            f"the search gave a {type(given).__name__} without an id; the gate reads ids, (id, score), recollect.Hit, "
+            "LangChain documents with an id, and LlamaIndex nodes"
+        )
+    score = getattr(given, "score", None)
+    text = next((each for name in ("page_content", "text") if isinstance(each := getattr(node, name, None), str)), "")
+    metadata = getattr(node, "metadata", None)
+    chunk = Chunk(identifier, text, metadata if isinstance(metadata, Mapping) else {})
+    return Found(identifier, None if score is None else float(score), chunk)
+
+
+def _options(search: Search, query: GoldenQuery, k: int) -> dict[str, Any]:
+    wanted = {"k": k, "where": query.where, "mode": query.mode}
+    taken = _taken(search)
+    for name, plain in (("where", None), ("mode", "dense")):
+        if name not in taken and wanted[name] != plain:
+            raise InvalidInput(
+                f"the question {query.id!r} needs {name}={wanted[name]!r}, which search has no option for; give it one"
+            )
+    return {name: wanted[name] for name in _OPTIONS if name in taken}
+
+
+def _taken(search: Search) -> set[str]:
+    try:
+        parameters = inspect.signature(search).parameters
+    except (ValueError, TypeError):
+        return set()
+    # **kwargs is no promise: LangChain's invoke swallows k without a word.
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name for name in _OPTIONS if name in parameters and parameters[name].kind in named}
+
+
+def _document(found: Found, field: str) -> str:
+    value: Any = None if found.chunk is None else found.chunk.metadata
+    for step in parse_path(field):
+        value = value.get(step) if isinstance(value, Mapping) else None
+    if value is None:
+        # A chunk of no document can be nobody's expectation, and must still take its rank.
+        return f"(no {field}: {found.id})"
+    return str(value)

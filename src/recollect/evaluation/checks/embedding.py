@@ -1,0 +1,83 @@
+"""The embedding contract: the vectors are those of the texts, made by the model that is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from recollect.errors import EmbeddingContractError
+from recollect.evaluation.subject import Subject
+from recollect.evaluation.verdicts import CheckResult, Verdict
+from recollect.types import Chunk, FloatMatrix, Metric
+
+_MOST_EXPECTED = 256
+_SHOWN = 5
+_LENGTH = 0.05  # lengths of two precisions of one model differ by a hundredth of this
+
+
+def contract(subject: Subject) -> CheckResult:
+    """Embed the canaries, a sample of stored texts and every expected chunk again, and compare."""
+    collection = subject.require_collection()
+    try:
+        embedder = collection.embedder
+    except EmbeddingContractError as error:
+        return CheckResult("contract", Verdict.FAIL, (str(error),), "another model, prompt or normalisation")
+    if embedder is None:
+        return CheckResult("contract", Verdict.SKIP, ("the vectors are brought ready-made; there is no embedder",))
+    chunks = {chunk.id: chunk for chunk in subject.survey.sample + subject.survey.newest}
+    if subject.golden is not None:
+        expected = list(subject.expected.values())[:_MOST_EXPECTED]
+        chunks |= {chunk.id: chunk for chunk in expected}
+    compared = [chunk for chunk in chunks.values() if chunk.text.strip()]
+    if not compared:
+        return CheckResult("contract", Verdict.PASS, ("the canaries agree; no chunk has a text",))
+    made = np.asarray(embedder.embed_passages([chunk.text for chunk in compared]), dtype=np.float32)
+    stored = collection.vectors([chunk.id for chunk in compared])
+    found = _judged(compared, _cosines(made, stored), subject.limits.agreement)
+    if found.verdict is Verdict.PASS and collection.info().metric is not Metric.COSINE:
+        return _lengths(compared, made, stored, found)
+    return found
+
+
+def _lengths(chunks: list[Chunk], made: FloatMatrix, stored: FloatMatrix, found: CheckResult) -> CheckResult:
+    """Compare lengths where these count: a vector that was not normalised points the same way."""
+    ratios = np.linalg.norm(stored, axis=1) / np.maximum(np.linalg.norm(made, axis=1), 1e-30)
+    off = [at for at in range(len(chunks)) if abs(ratios[at] - 1) > _LENGTH]
+    if not off:
+        return found
+    worst = sorted(off, key=lambda at: -abs(np.log(max(ratios[at], 1e-30))))[:_SHOWN]
+    evidence = [f"{chunks[at].id}: {ratios[at]:.3g} times as long as made now" for at in worst]
+    share = f"{len(off)} of {len(chunks)} stored vectors have another length than those of their texts"
+    cause = "vectors were normalised once and not the other time; recollect reembed makes all anew"
+    return replace(found, verdict=Verdict.FAIL, evidence=(*found.evidence, share, *evidence), cause=cause)
+
+
+def _judged(chunks: list[Chunk], cosines: FloatMatrix, agreement: float) -> CheckResult:
+    figures = {"chunks": len(chunks), "least": float(cosines.min()), "mean": float(cosines.mean())}
+    line = f"the canaries agree; {len(chunks)} texts embedded again: least cosine {figures['least']:.4f}"
+    off = [at for at in np.argsort(cosines) if cosines[at] < agreement]
+    if not off:
+        return CheckResult("contract", Verdict.PASS, (line,), figures=figures)
+    evidence = [f"{chunks[at].id}: cosine {cosines[at]:.4f} of {agreement} required" for at in off[:_SHOWN]]
+    share = f"{len(off)} of {len(chunks)} stored vectors are not those of their texts"
+    return CheckResult(
+        "contract", Verdict.FAIL, (line, share, *evidence), _cause(chunks, cosines, agreement), (), figures
+    )
+
+
+def _cause(chunks: list[Chunk], cosines: FloatMatrix, agreement: float) -> str:
+    off = cosines < agreement
+    lengths = np.array([len(chunk.text) for chunk in chunks])
+    if off.mean() > 0.9:
+        return (
+            "rows are shifted against their texts, or the texts were embedded by another model or with another prompt"
+        )
+    if off.sum() >= _SHOWN and np.median(lengths[off]) > 1.5 * np.median(lengths[~off]):
+        return "the long texts are off: they were cut before they were embedded"
+    return "texts were changed or swapped without being embedded again; recollect reembed makes all vectors anew"
+
+
+def _cosines(left: FloatMatrix, right: FloatMatrix) -> FloatMatrix:
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return np.asarray(np.einsum("ij,ij->i", left, right) / np.maximum(lengths, 1e-30), dtype=np.float32)

@@ -1,0 +1,168 @@
+"""What a person said should come: expected ids, thresholds, and questions that have no answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from recollect.errors import InvalidInput
+from recollect.evaluation.asking import Answer
+from recollect.evaluation.golden import DRAFT, tags_of
+from recollect.evaluation.measures import mean
+from recollect.evaluation.subject import Subject
+from recollect.evaluation.survey import fingerprint
+from recollect.evaluation.verdicts import CheckResult, FailedQuery, Verdict
+from recollect.filters import matches, parse
+
+SHOWN = 10
+_CAME = 5
+_DIGITS = 18  # of a whole number that metadata can hold, all but certainly
+
+
+def golden_ids(subject: Subject) -> CheckResult:
+    """Look every expected id up, and see whether its text is that of the baseline."""
+    golden = subject.require_golden()
+    documents = _documents(subject)
+    drafts = sum(DRAFT in query.tags for query in golden.queries)
+    note = (f"{drafts} are drafts, and expect what was found when they were drafted: look at them",) if drafts else ()
+    missing = [
+        failed(subject, query.id, f"{', '.join(map(repr, gone))} not in the collection")
+        for query in golden.queries
+        if (gone := [each for each in query.expect if each not in subject.expected])
+        or (gone := [each for each in query.documents if each not in documents])
+    ]
+    count = sum(len(query.grades) for query in golden.queries)
+    line = f"{count:,} expected ids of {len(golden.labelled):,} questions looked up"
+    if missing:
+        cause = "chunks were deleted, or ingestion gives other ids now; correct the golden set or bring them back"
+        evidence = (line, f"{len(missing)} questions expect what does not exist", *note)
+        return CheckResult("golden ids", Verdict.FAIL, evidence, cause, tuple(missing[:SHOWN]))
+    labels = subject.baseline.labels if subject.baseline else {}
+    changed = [
+        each for each, chunk in subject.expected.items() if labels.get(each, "") not in ("", fingerprint(chunk.text))
+    ]
+    if changed:
+        evidence = (line, f"{len(changed)} have another text than in the baseline, e.g. {changed[0]!r}", *note)
+        return CheckResult("golden ids", Verdict.WARN, evidence, "look whether they still answer their questions")
+    return CheckResult("golden ids", Verdict.PASS, (line, *note))
+
+
+def thresholds(subject: Subject) -> CheckResult:
+    """Compare the means with the thresholds of the golden set, over all questions and by tag."""
+    golden = subject.require_golden()
+    values = subject.values
+    rows = [(name, name, least, values[name]) for name, least in golden.thresholds.items()]
+    for tag, queries in tags_of(golden.queries):
+        own = {query.id for query in queries}
+        for name, least in golden.tags.get(tag, {}).items():
+            rows.append(
+                (f"{tag}: {name}", name, least, {key: value for key, value in values[name].items() if key in own})
+            )
+    if not golden.labelled:
+        return CheckResult("thresholds", Verdict.SKIP, ("no question of the golden set expects anything",))
+    figures = {name: mean(found) for name, found in values.items()}
+    means = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name in golden.measures)
+    if not rows:
+        return CheckResult("thresholds", Verdict.SKIP, (means, "the golden set has no thresholds"), figures=figures)
+    missed = [row for row in rows if mean(row[3]) < row[2]]
+    if not missed:
+        return CheckResult("thresholds", Verdict.PASS, (means, f"{len(rows)} thresholds reached"), figures=figures)
+    evidence = [f"{what} {mean(found):.4f} of {least:g} over {len(found)}" for what, _, least, found in missed]
+    worst = worst_queries(subject, missed[0][1], missed[0][3])
+    cause = "retrieval finds too little of what is expected; see the questions below"
+    return CheckResult("thresholds", Verdict.FAIL, (means, *evidence), cause, worst, figures)
+
+
+def nothing_above(subject: Subject) -> CheckResult:
+    """See that questions without an answer get no hit above their score."""
+    asked = [answer for answer in subject.answers if answer.query.nothing_above is not None]
+    if not asked:
+        return CheckResult("nothing above", Verdict.SKIP, ("the golden set has no such questions",))
+    wrong = []
+    for answer in asked:
+        limit = answer.query.nothing_above
+        scores = [each.score for each in answer.found]
+        if any(score is None for score in scores):
+            raise InvalidInput(f"the question {answer.query.id!r} needs scores, and the search gives none")
+        best = max((score for score in scores if score is not None), default=float("-inf"))
+        if limit is not None and best > limit:
+            wrong.append(failed(subject, answer.query.id, f"score {best:.3f} is above {limit:g}"))
+    line = f"{len(asked) - len(wrong)} of {len(asked)} questions without an answer get none"
+    if not wrong:
+        return CheckResult("nothing above", Verdict.PASS, (line,))
+    cause = "scores are of another scale than before, or something that answers was added"
+    return CheckResult("nothing above", Verdict.FAIL, (line,), cause, tuple(wrong[:SHOWN]))
+
+
+def filtered_answers(subject: Subject) -> CheckResult:
+    """See that what comes for a question with a filter matches the filter, as its metadata is stored."""
+    asked = [answer for answer in subject.answers if answer.query.where]
+    if not asked:
+        return CheckResult("filtered answers", Verdict.SKIP, ("the golden set has no question with a filter",))
+    known = _metadata(subject, asked)
+    wrong, told = [], 0
+    for answer in asked:
+        tree = parse(answer.query.where or {})
+        came = [each for each in answer.ids if each in known]
+        told += len(came)
+        outside = [each for each in came if not matches(tree, known[each])]
+        if outside:
+            why = f"{len(outside)} of {len(answer.ids)} do not match {answer.query.where}, e.g. {outside[0]!r}"
+            wrong.append(failed(subject, answer.query.id, why))
+    line = f"{len(asked) - len(wrong)} of {len(asked)} questions with a filter get only what matches it"
+    if wrong:
+        cause = "the filter is lost or changed on the way, or the filter columns are out of step with the metadata"
+        return CheckResult("filtered answers", Verdict.FAIL, (line,), cause, tuple(wrong[:SHOWN]))
+    if not told and any(answer.ids for answer in asked):
+        return CheckResult("filtered answers", Verdict.SKIP, ("the search gives ids alone, and no collection is here",))
+    return CheckResult("filtered answers", Verdict.PASS, (line,))
+
+
+def worst_queries(subject: Subject, name: str, values: Mapping[str, float]) -> tuple[FailedQuery, ...]:
+    """Return the questions with the lowest values of a measure, worst first; none that has all it could."""
+    low = sorted((value, identifier) for identifier, value in values.items() if value < 1)
+    return tuple(failed(subject, identifier, f"{name} {value:.3f}") for value, identifier in low[:SHOWN])
+
+
+def failed(subject: Subject, identifier: str, why: str) -> FailedQuery:
+    """Return a question with what was expected and what came."""
+    answer = subject.answer(identifier)
+    grades = answer.query.grades
+    expected = tuple(sorted(grades, key=lambda each: -grades[each]))
+    return FailedQuery(identifier, answer.query.text, expected, tuple(subject.names(answer)[:_CAME]), why)
+
+
+def _metadata(subject: Subject, answers: list[Answer]) -> dict[str, Mapping[str, Any]]:
+    """Return the metadata of what came: as it is stored, else as it came."""
+    found = {each.id: each.chunk.metadata for answer in answers for each in answer.found if each.chunk}
+    # A search that gives no metadata says nothing about them.
+    found = {key: metadata for key, metadata in found.items() if metadata}
+    if subject.collection is None:
+        return found
+    ids = list(dict.fromkeys(each for answer in answers for each in answer.ids))
+    return {**found, **{chunk.id: chunk.metadata for chunk in subject.collection.get(ids)}}
+
+
+def _documents(subject: Subject) -> set[str]:
+    golden = subject.require_golden()
+    wanted = {each for query in golden.queries for each in query.documents}
+    if not wanted:
+        return set()
+    collection = subject.require_collection()
+    return {each for each in wanted if collection.count(where={golden.document_field: {"$in": _spelled(each)}})}
+
+
+def _spelled(name: str) -> list[str | int | float]:
+    """Return the values of metadata that are written like this: a field may hold 7, and a golden set has texts."""
+    found: list[str | int | float] = [name]
+    if len(name) > _DIGITS:
+        return found
+    for kind in (int, float):
+        try:
+            value = kind(name)
+        except ValueError:
+            continue
+        if str(value) == name and math.isfinite(value):
+            found.append(value)
+    return found

@@ -1,0 +1,232 @@
+"""Worse than what was accepted, question by question, and by more than chance explains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from recollect.evaluation import measures
+from recollect.evaluation.baseline import Baseline
+from recollect.evaluation.checks.labelled import SHOWN, failed
+from recollect.evaluation.comparing import Comparison, compare, holm
+from recollect.evaluation.golden import tags_of
+from recollect.evaluation.measures import PerQuery
+from recollect.evaluation.subject import DISTINCT, Subject
+from recollect.evaluation.survey import likeness
+from recollect.evaluation.verdicts import CheckResult, FailedQuery, Verdict
+
+_ALL = ""  # no tag has this name
+_MAIN = (_ALL, measures.MAIN)
+_TOP = 10
+_LIKE = 0.95  # of the chunks; new ones change answers as well
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """What the comparison with a baseline says.
+
+    Attributes:
+        before, now: measures by name and question.
+        compared: by tag and measure; the main measure of all questions first.
+        red: what dropped by more than the effect and chance.
+        doubted: of the main measure, what dropped by more than the effect, but not beyond chance.
+        kept: mean share of the first ten that came then and come now; None where nothing came.
+
+    """
+
+    before: PerQuery
+    now: PerQuery
+    compared: Mapping[tuple[str, str], Comparison]
+    red: Sequence[tuple[str, str]]
+    doubted: Sequence[tuple[str, str]]
+    kept: float | None
+
+
+def regression(subject: Subject) -> CheckResult:
+    """Compare every measure with the baseline's, paired per question, over all questions and by tag."""
+    baseline = subject.baseline
+    if baseline is None or not baseline.ids:
+        return CheckResult("regression", Verdict.SKIP, ("there is no baseline; recollect gate --accept writes it",))
+    found = _found(subject, baseline)
+    if not found.compared:
+        why = "baseline and golden set share no question; accept a new baseline"
+        return CheckResult("regression", Verdict.ERROR, (why,))
+    verdict, cause = _judged(subject, baseline, found)
+    queries = _lost(subject, [*found.red, *found.doubted][0], found) if cause else ()
+    evidence = _evidence(subject, baseline, found)
+    return CheckResult("regression", verdict, evidence, cause, queries, _figures(found))
+
+
+def _found(subject: Subject, baseline: Baseline) -> _Findings:
+    before, now, limits = _before(subject, baseline), subject.values, subject.limits
+    compared = _comparisons(subject, before, now)
+    red = _significant(compared, limits.alpha, limits.effect)
+    # Worth a warning by its size alone: in a tag of four questions no drop can be told from chance.
+    doubted = [
+        key
+        for key, each in compared.items()
+        if key[1] == measures.MAIN and key not in red and -each.difference > limits.effect
+    ]
+    return _Findings(before, now, compared, red, doubted, _kept(subject, baseline, before))
+
+
+def _judged(subject: Subject, baseline: Baseline, found: _Findings) -> tuple[Verdict, str]:
+    """Return the verdict with the likely cause."""
+    if found.red:
+        return Verdict.FAIL, _cause(found.red)
+    if _MAIN in found.doubted and _is_unlike(subject, baseline, found.kept):
+        return Verdict.FAIL, (
+            "the answers are others than those accepted, and worse, though the chunks are the same: too few questions "
+            "to tell the drop from chance, but not the change; model, prompt, index or options changed"
+        )
+    if _is_unlike(subject, baseline, found.kept):
+        # Red by itself would forbid every improvement outside the collection, a reranker say.
+        return Verdict.WARN, "the answers are others than those accepted, though the chunks are the same; look at them"
+    if found.doubted:
+        dropped = ", ".join(map(_named, found.doubted))
+        return Verdict.WARN, (
+            f"{dropped} dropped by more than {subject.limits.effect:g}, which may be chance; more questions would tell"
+        )
+    return Verdict.PASS, ""
+
+
+def _evidence(subject: Subject, baseline: Baseline, found: _Findings) -> tuple[str, ...]:
+    shown = [key for key in found.compared if key[0] == _ALL or key in (*found.red, *found.doubted)]
+    lines = [_line(key, found.compared[key]) for key in shown]
+    if found.kept is not None:
+        lines.append(f"{found.kept:.1%} of the first {_TOP} that came then come now")
+    return (*lines, *_not_compared(subject, baseline, found.before))
+
+
+def _figures(found: _Findings) -> dict[str, Any]:
+    then, now = found.before[measures.MAIN], found.now[measures.MAIN]
+    return {
+        "deltas": {key: now[key] - value for key, value in then.items()},
+        "comparisons": {_named(key): _plain(each) for key, each in found.compared.items()},
+        "kept": found.kept,
+    }
+
+
+def _before(subject: Subject, baseline: Baseline) -> PerQuery:
+    """Judge what came then by the labels of today.
+
+    Comparing with the values of then was rejected: whoever corrects a label would be told that retrieval changed.
+    """
+    golden = subject.require_golden()
+    same = [key for key, value in subject.asked.items() if baseline.asked.get(key) == value and key in baseline.ids]
+    names = [name for name in golden.measures if measures.depth([name]) <= baseline.depth]
+    found = subject.judge({key: baseline.ids[key] for key in same}, names)
+    distinct = baseline.values.get(DISTINCT, {})
+    return {**found, DISTINCT: {key: distinct[key] for key in same if key in distinct}}
+
+
+def _kept(subject: Subject, baseline: Baseline, before: PerQuery) -> float | None:
+    """Return the mean share of the first ten that came then and come now; None where nothing came."""
+    shares = []
+    for key in before[DISTINCT]:
+        then = set(baseline.ids[key][:_TOP])
+        if then:
+            shares.append(len(then & set(subject.names(subject.answer(key))[:_TOP])) / len(then))
+    return sum(shares) / len(shares) if shares else None
+
+
+def _is_unlike(subject: Subject, baseline: Baseline, kept: float | None) -> bool:
+    """Say whether answers changed by more than two indexes of the recall explain, over chunks that did not."""
+    # Each misses 1 − recall of the true ones, not the same ones at worst; as much again for what recall varies by.
+    if (
+        kept is None
+        or kept >= 1 - 3 * (1 - subject.limits.recall)
+        or baseline.profile is None
+        or subject.collection is None
+    ):
+        return False
+    return likeness(baseline.profile, subject.survey.profile) >= _LIKE
+
+
+def _not_compared(subject: Subject, baseline: Baseline, before: PerQuery) -> list[str]:
+    """Say which questions and measures the comparison leaves out."""
+    now = subject.asked
+    new = sum(key not in baseline.asked for key in now)
+    changed = sum(baseline.asked.get(key, value) != value for key, value in now.items())
+    dropped = sum(key not in now for key in baseline.asked)
+    counts = ((new, "are new"), (changed, "ask something else"), (dropped, "are no longer in the golden set"))
+    deeper = [name for name in subject.require_golden().measures if name not in before]
+    told = [f"{count} questions {what} since the baseline" for count, what in counts if count]
+    if deeper:
+        told.append(f"{', '.join(deeper)} need more hits than the baseline has ({baseline.depth}): accept a new one")
+    return told
+
+
+def _comparisons(subject: Subject, before: PerQuery, now: PerQuery) -> dict[tuple[str, str], Comparison]:
+    """Compare by tag and measure; all questions and the main measure first."""
+    groups: dict[str, set[str] | None] = {_ALL: None}
+    groups |= {tag: {query.id for query in queries} for tag, queries in tags_of(subject.require_golden().queries)}
+    found = {}
+    for tag, own in groups.items():
+        for name, values in before.items():
+            compared = compare({key: value for key, value in values.items() if own is None or key in own}, now[name])
+            if compared is not None:
+                found[tag, name] = compared
+    return found
+
+
+def _significant(found: Mapping[tuple[str, str], Comparison], alpha: float, effect: float) -> list[tuple[str, str]]:
+    """Return what dropped by more than the effect and chance.
+
+    Three families, each at *alpha*: the main measure, the other measures, the main measure by tag. One family of all
+    measures of all tags was rejected: with four tags it asks nine questions of a tag to get worse and none better.
+    """
+    others = [key for key in found if key[0] == _ALL and key != _MAIN]
+    tags = [key for key in found if key[0] != _ALL and key[1] == measures.MAIN]
+    red = []
+    for family in ([_MAIN] if _MAIN in found else [], others, tags):
+        rejected = holm([found[key].p for key in family], alpha)
+        red += [key for key, sure in zip(family, rejected, strict=True) if sure and -found[key].difference > effect]
+    return red
+
+
+def _named(key: tuple[str, str]) -> str:
+    return f"{key[0]}: {key[1]}" if key[0] else key[1]
+
+
+def _line(key: tuple[str, str], found: Comparison) -> str:
+    if not found.worse and not found.better:
+        return f"{_named(key)} {found.now:.4f}, unchanged in {found.questions} questions"
+    # Where all differ by the same, there is no spread to measure the effect in.
+    effect = f", d {found.effect:+.2f}" if found.effect else ""
+    return (
+        f"{_named(key)} {found.before:.4f} → {found.now:.4f} ({found.difference:+.4f}, 95% interval "
+        f"{found.low:+.4f} to {found.high:+.4f}, p {found.p:.4f}{effect}; {found.worse} worse and "
+        f"{found.better} better of {found.questions})"
+    )
+
+
+def _lost(subject: Subject, key: tuple[str, str], found: _Findings) -> tuple[FailedQuery, ...]:
+    tag, name = key
+    before, now = found.before[name], found.now[name]
+    changes = sorted(
+        (now[identifier] - value, identifier)
+        for identifier, value in before.items()
+        if tag == _ALL or tag in subject.query(identifier).tags
+    )
+    return tuple(
+        failed(subject, identifier, f"{name} {before[identifier]:.3f} → {now[identifier]:.3f}")
+        for change, identifier in changes[:SHOWN]
+        if change < 0
+    )
+
+
+def _cause(red: Sequence[tuple[str, str]]) -> str:
+    if all(name == DISTINCT for _, name in red):
+        return "the same text comes several times among the first ten: duplicates were ingested"
+    if all(tag != _ALL for tag, _ in red):
+        return f"the group {red[0][0]!r} got worse, which the mean over all questions hides"
+    return "model, prompt, index, chunks or options changed since the baseline: see drift, contract and neighbours"
+
+
+def _plain(found: Comparison) -> dict[str, float]:
+    return {
+        "before": found.before, "now": found.now, "low": found.low, "high": found.high, "p": found.p,
+        "d": found.effect, "worse": found.worse, "better": found.better, "questions": found.questions,
+    }  # fmt: skip

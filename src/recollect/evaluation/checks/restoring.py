@@ -1,0 +1,64 @@
+"""A backup is taken, restored, and answers the same."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from recollect.collection import Collection
+from recollect.collection import open as open_collection
+from recollect.errors import StorageFailed
+from recollect.evaluation.subject import Subject
+from recollect.evaluation.verdicts import CheckResult, Verdict
+from recollect.types import Chunk
+
+_COMPARED = 20
+_WORDS = 30  # of a text, as a lexical question
+_TIE = 1e-5
+
+
+def restoring(subject: Subject) -> CheckResult:
+    """Take a backup, open it, and compare: count, checksums, and answers."""
+    collection = subject.require_collection()
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="recollect-gate-") as folder:
+        copy = Path(folder) / "backup"
+        try:
+            collection.backup(copy)
+        except StorageFailed as error:
+            return CheckResult("backup", Verdict.ERROR, (str(error),), "TMPDIR=… names a place with more room")
+        with open_collection(copy, read_only=True) as restored:
+            wrong = _differences(collection, restored) + _in_words(collection, restored, subject.survey.sample)
+    seconds = time.perf_counter() - started
+    if wrong:
+        return CheckResult(
+            "backup", Verdict.FAIL, tuple(wrong), "the backup is not what was backed up: do not rely on it"
+        )
+    line = f"restored, verified, and {_COMPARED} answers compared in {seconds:.1f} s"
+    return CheckResult("backup", Verdict.PASS, (line,))
+
+
+def _differences(collection: Collection, restored: Collection) -> list[str]:
+    wrong = [f"backup: {problem}" for problem in restored.check().problems]
+    if restored.count() != collection.count():
+        wrong.append(f"{restored.count():,} chunks in the backup, {collection.count():,} in the collection")
+    if not collection.count():
+        return wrong
+    vectors = collection.sample_queries(_COMPARED)
+    pairs = zip(*(each.search_many(vectors=vectors, recall=1.0) for each in (collection, restored)), strict=True)
+    unlike = sum(
+        [hit.chunk for hit in left] != [hit.chunk for hit in right]
+        or any(abs(one.score - other.score) > _TIE for one, other in zip(left, right, strict=True))
+        for left, right in pairs
+    )
+    return wrong + ([f"{unlike} of {len(vectors)} questions are answered differently"] if unlike else [])
+
+
+def _in_words(collection: Collection, restored: Collection, sample: list[Chunk]) -> list[str]:
+    if collection.fingerprint()["lexical"] == "none":
+        return []
+    texts = [" ".join(chunk.text.split()[:_WORDS]) for chunk in sample if chunk.text.strip()][:_COMPARED]
+    pairs = zip(*(each.search_many(texts, mode="lexical") for each in (collection, restored)), strict=True)
+    unlike = sum([hit.chunk for hit in left] != [hit.chunk for hit in right] for left, right in pairs)
+    return [f"{unlike} of {len(texts)} lexical questions are answered differently"] if unlike else []

@@ -1,0 +1,214 @@
+"""How quickly questions are answered, and whether those of the log still are."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recollect.evaluation.asking import ask, drawn, to_query
+from recollect.evaluation.baseline import machine
+from recollect.evaluation.limits import GateLimits
+from recollect.evaluation.subject import Subject
+from recollect.evaluation.verdicts import CheckResult, FailedQuery, Verdict
+
+_WARM_UP = 20
+_MOST = _REPLAYED = 200
+_ATTEMPTS, _SECONDS = 3, 30.0
+_EMPTIED = 0.05  # of the questions that found something, so many may find nothing now
+_NOISE_MS = 0.3  # no ratio of times below this says anything
+
+
+class Stopwatch:
+    """Times questions: each one's best, so that another process's burst does not count.
+
+    Args:
+        once: asks the question of a number.
+        count: questions.
+        limits: threads and rounds.
+
+    """
+
+    def __init__(self, once: Callable[[int], Any], count: int, limits: GateLimits) -> None:
+        self._once, self._count, self._limits = once, count, limits
+        self._rate, self._seconds, self.rounds = 0.0, 0.0, 0
+        self._ran, self._waited = 0, 0
+        self.best = np.full(count, np.inf)
+        for number in range(min(_WARM_UP, count)):
+            once(number)
+
+    def run(self) -> dict[str, float]:
+        """Time some more rounds.
+
+        Returns:
+            p50, p95, p99 in ms; the rate of the best round in queries per second; and "waited", the share of their time
+            that this process's threads waited for a core while they could have run: 0 where the system does not tell.
+
+        """
+        with ThreadPoolExecutor(self._limits.threads) as threads:
+            ran, waited = _scheduled()
+            for number in range(self._limits.rounds):
+                if number and self.exhausted:
+                    break
+                started = time.perf_counter()
+                times = list(threads.map(self._timed, range(self._count)))
+                seconds = time.perf_counter() - started
+                self.best, self._rate = np.minimum(self.best, times), max(self._rate, self._count / seconds)
+                self._seconds, self.rounds = self._seconds + seconds, self.rounds + 1
+            now = _scheduled()  # while the threads are there, whose counts end with them
+        self._ran, self._waited = self._ran + now[0] - ran, self._waited + now[1] - waited
+        # Threads that end take their counts along: what is left is no more than an estimate.
+        share = min(0.95, max(0, self._waited) / max(1, self._ran + self._waited))
+        p50, p95, p99 = np.percentile(self.best, (50, 95, 99))
+        return {"p50": float(p50), "p95": float(p95), "p99": float(p99), "rate": self._rate, "waited": round(share, 3)}
+
+    @property
+    def exhausted(self) -> bool:
+        """True when the time for measuring is spent: a reranker may take a second per question."""
+        return self._seconds > _SECONDS
+
+    def _timed(self, number: int) -> float:
+        started = time.perf_counter()
+        self._once(number)
+        return (time.perf_counter() - started) * 1e3
+
+
+def latency(subject: Subject) -> CheckResult:
+    """Time the questions under the stated concurrency; what looks slow is timed again before it is called so."""
+    limits, questions = subject.limits, _questions(subject)
+    if questions is None:
+        return CheckResult("latency", Verdict.SKIP, ("there are no questions to time, and no vectors",))
+    before, note = _comparable(subject, questions.kind)
+    watch = Stopwatch(questions.once, questions.count, limits)
+    for _ in range(_ATTEMPTS):
+        figures = watch.run()
+        absolute, slower = _absolute(figures, limits), _slower(figures, before, limits.latency_ratio)
+        if watch.exhausted or not (absolute or slower):
+            break
+    part = f" of {questions.whole:,}" if questions.count < questions.whole else ""
+    line = (
+        f"p50 {figures['p50']:.2f} ms, p95 {figures['p95']:.2f} ms, p99 {figures['p99']:.2f} ms, "
+        f"{figures['rate']:,.0f} queries/s; {questions.count}{part} {questions.kind}, "
+        f"{limits.threads} at a time, best of {watch.rounds} rounds"
+    )
+    own = {"threads": limits.threads, "kind": questions.kind}
+    shown = {**figures, **own, "times": watch.best.round(4).tolist(), "limits": absolute}
+    quiet = _undisturbed(figures, before)
+    if slower and not absolute and not _slower(quiet, before, limits.latency_ratio):
+        busy = f"waited for a core {figures['waited']:.0%} of the time, {before.get('waited', 0.0):.0%} in the baseline"
+        cause = "other processes had the cores; without them it would not be that slow: gate again on a quiet machine"
+        return CheckResult("latency", Verdict.WARN, (line, *slower, busy), cause, (), shown)
+    if absolute or slower:
+        cause = "a dearer index or more candidates, a reranker, a busy machine; see drift for what changed"
+        return CheckResult("latency", Verdict.FAIL, (line, *absolute, *slower), cause, (), shown)
+    if not before and not any((limits.p50, limits.p95, limits.p99, limits.rate)):
+        return CheckResult("latency", Verdict.SKIP, (line, note), figures=shown)
+    return CheckResult("latency", Verdict.PASS, (line, *([note] if note else [])), figures=shown)
+
+
+def replayed(subject: Subject) -> CheckResult:
+    """Ask the log's questions as they were asked: with their filter, mode and k."""
+    if not subject.log:
+        return CheckResult("replay", Verdict.SKIP, ("there is no query log; pass one with --from-log",))
+    asked = drawn(subject.log, _REPLAYED)
+    answers = [ask(subject.search, to_query(each), each.k) for each in asked]
+    then = [(each, answer) for each, answer in zip(asked, answers, strict=True) if each.ids]
+    evidence = [f"{len(asked)} of {len(subject.log):,} logged questions asked, each with its filter, mode and k"]
+    if not then:
+        empty = sum(not answer.found for answer in answers)
+        evidence.append(f"{empty} found nothing; the log does not say what came then")
+        return CheckResult("replay", Verdict.PASS, tuple(evidence))
+    same = float(np.mean([len({*each.ids} & {*answer.ids}) / len({*each.ids}) for each, answer in then]))
+    emptied = [each for each, answer in then if not answer.found]
+    evidence.append(f"{same:.1%} of what came then comes now; {len(emptied)} of {len(then)} now find nothing")
+    queries = tuple(FailedQuery(each.text, each.text, each.ids[:5], (), "nothing comes") for each in emptied[:10])
+    verdict = Verdict.FAIL if len(emptied) > _EMPTIED * len(then) else Verdict.WARN if emptied else Verdict.PASS
+    cause = "chunks are gone, or a field that is filtered by was renamed; see drift and filters" if emptied else ""
+    return CheckResult("replay", verdict, tuple(evidence), cause, queries, {"same": same, "empty": len(emptied)})
+
+
+def _scheduled() -> tuple[int, int]:
+    """Return for how many nanoseconds this process's threads have run, and waited for a core; zeros where unknown."""
+    ran, waited = 0, 0
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError):  # a thread may end, a kernel may not count
+            one, other, _ = path.read_text().split()
+            ran, waited = ran + int(one), waited + int(other)
+    return ran, waited
+
+
+@dataclass(frozen=True, slots=True)
+class _Workload:
+    """What is timed: a call per question, how many, of what kind, and of how many they are."""
+
+    once: Callable[[int], Any]
+    count: int
+    kind: str
+    whole: int
+
+
+def _questions(subject: Subject) -> _Workload | None:
+    """Return what asks the log's questions, else the golden set's, else held-out vectors."""
+    k = subject.golden.k if subject.golden else 10
+    if subject.log:
+        logged = [(to_query(each), each.k) for each in drawn(subject.log, _MOST)]
+        return _Workload(
+            lambda number: ask(subject.search, *logged[number]), len(logged), "logged questions", len(subject.log)
+        )
+    if subject.golden:
+        asked, whole = drawn(subject.golden.queries, _MOST), len(subject.golden.queries)
+        return _Workload(lambda number: ask(subject.search, asked[number], k), len(asked), "questions", whole)
+    collection = subject.collection
+    if collection is None or not collection.count():
+        return None
+    vectors, recall = collection.sample_queries(_MOST), subject.limits.recall
+
+    def search(number: int) -> Any:
+        return collection.search(vector=vectors[number], k=k, recall=recall)
+
+    return _Workload(search, len(vectors), "held-out vectors", len(vectors))
+
+
+def _slower(figures: Mapping[str, float], before: Mapping[str, Any], ratio: float) -> list[str]:
+    return [
+        f"{name} {before[name]:.2f} → {figures[name]:.2f} ms, more than {ratio:g} times"
+        for name in ("p50", "p95")
+        if before and figures[name] > ratio * before[name] + _NOISE_MS
+    ]
+
+
+def _undisturbed(figures: Mapping[str, float], before: Mapping[str, Any]) -> dict[str, float]:
+    """Return what the times would be had the process waited for a core no more than when the baseline was measured."""
+    less = min(1.0, (1 - figures["waited"]) / (1 - min(0.99, before.get("waited", 0.0))))
+    return {name: figures[name] * less for name in ("p50", "p95")}
+
+
+def _absolute(figures: dict[str, float], limits: GateLimits) -> list[str]:
+    wrong = []
+    for name in ("p50", "p95", "p99"):
+        most = getattr(limits, name)
+        if most is not None and figures[name] > most:
+            wrong.append(f"{name} {figures[name]:.2f} ms is above {most:g} ms")
+    if limits.rate is not None and figures["rate"] < limits.rate:
+        wrong.append(f"{figures['rate']:,.0f} queries/s are below {limits.rate:,.0f}")
+    return wrong
+
+
+def _comparable(subject: Subject, kind: str) -> tuple[dict[str, Any], str]:
+    """Return the baseline's latency, where it was measured in the same way on such a machine, or why not."""
+    baseline = subject.baseline
+    if baseline is None or not baseline.latency:
+        return {}, "there is no baseline"
+    if dict(baseline.machine) != machine():
+        return {}, f"the baseline was measured on another machine: {baseline.machine.get('processor', 'unknown')}"
+    if baseline.latency.get("kind") != kind:
+        return {}, f"the baseline was measured with {baseline.latency.get('kind')}"
+    if baseline.latency.get("threads") != subject.limits.threads:
+        return {}, f"the baseline was measured with {baseline.latency.get('threads')} threads"
+    return dict(baseline.latency), ""

@@ -1,0 +1,239 @@
+"""The gate: every check that can be run, and one verdict."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from recollect.collection import Collection
+from recollect.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, RecollectError, RecollectWarning
+from recollect.evaluation import checks
+from recollect.evaluation.asking import Search, name_of
+from recollect.evaluation.baseline import Baseline, machine, versions
+from recollect.evaluation.golden import GoldenSet
+from recollect.evaluation.limits import GateLimits
+from recollect.evaluation.subject import Subject
+from recollect.evaluation.survey import fingerprint
+from recollect.evaluation.verdicts import CheckResult, GateReport, Verdict
+from recollect.query_log import LoggedQuestion
+from recollect.types import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check that the gate knows.
+
+    Attributes:
+        name: as in docs/gate.md.
+        run: the check.
+        collection, golden: what it cannot do without.
+
+    """
+
+    name: str
+    run: Callable[[Subject], CheckResult]
+    collection: bool = True
+    golden: bool = False
+
+
+CHECKS = (
+    Check("integrity", checks.integrity),
+    Check("reachable", checks.reachable),
+    Check("filters", checks.filtering),
+    Check("contract", checks.contract),
+    Check("neighbours", checks.neighbours),
+    Check("golden ids", checks.golden_ids, golden=True),
+    Check("thresholds", checks.thresholds, collection=False, golden=True),
+    Check("nothing above", checks.nothing_above, collection=False, golden=True),
+    Check("filtered answers", checks.filtered_answers, collection=False, golden=True),
+    Check("regression", checks.regression, collection=False, golden=True),
+    Check("drift", checks.drift),
+    Check("latency", checks.latency, collection=False),
+    Check("replay", checks.replayed, collection=False),
+    Check("backup", checks.restoring),
+)
+NAMES = tuple(check.name for check in CHECKS)
+
+_COMPARED = frozenset({"regression", "drift", "latency"})
+"""Checks against the baseline: red here is what `accept` accepts."""
+
+
+def gate(
+    collection: Collection | None = None,
+    golden: GoldenSet | None = None,
+    *,
+    search: Search | None = None,
+    baseline: Baseline | None = None,
+    limits: GateLimits | None = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    log: Sequence[str | LoggedQuestion] = (),
+    progress: Progress | None = None,
+) -> GateReport:
+    """Say whether a collection, or a search in front of it, may go to production.
+
+    Args:
+        collection: to be judged; None where only *search* is.
+        golden: questions with what should come; without, only the checks that need no labels run.
+        search: what is deployed, called with a text, and with ``k=``, ``where=`` and ``mode=`` where it takes them; it
+            returns ids, (id, score) pairs, `Hit`, LangChain documents or LlamaIndex nodes. None for the collection's.
+        baseline: what was accepted before; None for none.
+        limits: from where on something is wrong; None for the golden set's, or the defaults.
+        only: names of checks to run, of `NAMES`; empty for all.
+        skip: names of checks not to run.
+        log: real questions, as texts or as `recollect.query_log.read_log` reads them: for knn recall, latency and
+            replay.
+        progress: called with the stages "gate" (checks done), "ask" and "neighbours".
+
+    Returns:
+        The report; a check that raises is in it as an error, and never stops the others.
+
+    Raises:
+        InvalidInput: there is nothing to judge, or no such check.
+
+    """
+    if collection is None and search is None:
+        raise InvalidInput("there is nothing to judge; pass a collection, search=, or both")
+    subject = Subject(
+        collection, golden, search=search, baseline=baseline, limits=limits, log=log, progress=progress
+    )  # fmt: skip
+    return judged(subject, only=only, skip=skip)
+
+
+def judged(subject: Subject, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> GateReport:
+    """Run the checks on a subject; see `gate`."""
+    _require_names([*only, *skip])
+    wanted = [check for check in CHECKS if (not only or check.name in only) and check.name not in skip]
+    started, made = time.perf_counter(), now()
+    results = []
+    for number, check in enumerate(wanted, start=1):
+        results.append(_run(check, subject))
+        if subject.progress is not None:
+            subject.progress("gate", number, len(wanted))
+    name = name_of(subject.search) if subject.collection is None else subject.collection.info().path
+    return GateReport(name, results, made, _facts(subject), time.perf_counter() - started)
+
+
+def acceptable(report: GateReport) -> list[str]:
+    """Return the checks that forbid to accept what was found: red ones that do not compare with a baseline.
+
+    All of them where none passed: what was not looked at cannot be accepted.
+    """
+    if not any(check.verdict in (Verdict.PASS, Verdict.WARN, Verdict.FAIL) for check in report.checks):
+        return [check.name for check in report.checks]
+    return [
+        check.name
+        for check in report.checks
+        if check.verdict in (Verdict.FAIL, Verdict.ERROR) and (check.name not in _COMPARED or _is_absolute(check))
+    ]
+
+
+def to_baseline(subject: Subject, report: GateReport) -> Baseline:
+    """Return what was found as the baseline to compare with from now on."""
+    figures = {check.name: check.figures for check in report.checks}
+    collection, golden = subject.collection, subject.golden
+    index = collection.info().index if collection else None
+    times = {key: value for key, value in figures.get("latency", {}).items() if key not in ("times", "limits")}
+    return Baseline(
+        made=report.made,
+        settings=collection.fingerprint() if collection else {},
+        index={} if index is None else {"factory": index.factory, "recall": index.recall, "reason": index.reason},
+        profile=subject.survey.profile if collection else None,
+        values=subject.values if golden else {},
+        asked=subject.asked if golden else {},
+        ids={answer.query.id: subject.names(answer) for answer in subject.answers} if golden else {},
+        depth=subject.depth if golden else 0,
+        labels={key: fingerprint(chunk.text) for key, chunk in subject.expected.items()}
+        if golden and collection
+        else {},
+        latency=times,
+        neighbours=dict(figures.get("neighbours", {})),
+        versions=versions(),
+        machine=machine(),
+    )
+
+
+def now() -> str:
+    """Return UTC time, ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _run(check: Check, subject: Subject) -> CheckResult:
+    lacking = [
+        what
+        for what, needed, given in (
+            ("a collection", check.collection, subject.collection),
+            ("a golden set", check.golden, subject.golden),
+        )
+        if needed and given is None
+    ]
+    if lacking:
+        return CheckResult(check.name, Verdict.SKIP, (f"needs {' and '.join(lacking)}",))
+    started = time.perf_counter()
+    with _told() as told:
+        try:
+            found = check.run(subject)
+        except (CollectionDamaged, EmbeddingContractError) as error:
+            # These are what the gate is there to find, and no failure to look.
+            found = CheckResult(check.name, Verdict.FAIL, (str(error),), "see integrity and contract")
+        except RecollectError as error:
+            found = CheckResult(check.name, Verdict.ERROR, (str(error),))
+        except Exception as error:  # what is judged may be any function
+            found = CheckResult(check.name, Verdict.ERROR, (f"{type(error).__name__}: {error}",))
+    if told:
+        evidence = (*found.evidence, *dict.fromkeys(told))
+        found = replace(found, verdict=_worse(found.verdict), evidence=evidence, cause=found.cause or "see the warning")
+    return replace(found, seconds=time.perf_counter() - started)
+
+
+def _worse(verdict: Verdict) -> Verdict:
+    """Return what a warning of the package makes of a verdict."""
+    # It says that an index could not be used: what answered is not what was to be deployed.
+    return verdict if verdict is Verdict.ERROR else Verdict.FAIL
+
+
+@contextmanager
+def _told() -> Iterator[list[str]]:
+    """Collect the package's warnings; others go where they went."""
+    told: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RecollectWarning)
+        before = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, RecollectWarning):
+                told.append(str(message))
+            else:
+                before(message, category, *place)
+
+        warnings.showwarning = show  # type: ignore[assignment]  # as documented for warnings.showwarning
+        yield told
+
+
+def _is_absolute(check: CheckResult) -> bool:
+    # That a baseline shares no question with the golden set is an error, which a new baseline mends.
+    return (check.verdict is Verdict.ERROR and check.name != "regression") or bool(check.figures.get("limits"))
+
+
+def _require_names(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in NAMES:
+            raise InvalidInput(f"there is no check {name!r}; there are {', '.join(NAMES)}")
+
+
+def _facts(subject: Subject) -> dict[str, Any]:
+    facts: dict[str, Any] = {"versions": versions(), "machine": machine()}
+    if subject.collection is not None:
+        info = subject.collection.info()
+        index = info.index.factory if info.index else "exact search"
+        facts |= {"chunks": info.count, "embedder": info.embedder, "index": index}
+    if subject.golden is not None:
+        facts |= {"questions": len(subject.golden.queries), "golden": subject.golden.path}
+    if subject.baseline is not None:
+        facts["baseline"] = subject.baseline.made
+    return facts

@@ -1,0 +1,89 @@
+"""From where on something is wrong: one place for all numbers that a verdict depends on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
+
+from recollect.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class GateLimits:
+    """The numbers behind the verdicts; docs/gate.md says what each rule is.
+
+    Attributes:
+        recall: knn recall@k that `search` is asked for and must reach, above 0 and at most 1.
+        k: neighbours, for knn recall.
+        queries, most_queries: asked for knn recall at least, and at most while the verdict is open.
+        alpha: chance of a false alarm of the regression test on the main measure, on the family of the others, and on
+            that of the tags.
+        effect: mean drop of a measure that matters, absolute.
+        shrink: share of the baseline's chunks that may be missing.
+        sample: chunks that are looked up by their own vector and words, and embedded again.
+        agreement: least cosine of a stored vector to that of its text, embedded again.
+        latency_ratio: p50 and p95 may be this many times the baseline's.
+        p50, p95, p99: absolute limits in ms; None for none.
+        rate: least queries per second; None for none.
+        threads: that ask at the same time while latency is measured.
+        rounds: over the questions, while latency is measured.
+
+    Raises:
+        InvalidInput: a value that cannot be.
+
+    """
+
+    recall: float = 0.95
+    k: int = 10
+    queries: int = 200
+    most_queries: int = 1000
+    alpha: float = 0.05
+    effect: float = 0.02
+    shrink: float = 0.005
+    sample: int = 64
+    agreement: float = 0.99
+    latency_ratio: float = 2.0
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    rate: float | None = None
+    threads: int = 1
+    rounds: int = 3
+
+    def __post_init__(self) -> None:
+        for name in self.names():
+            self.require(name, getattr(self, name))
+        if self.most_queries < self.queries:
+            raise InvalidInput(f"most_queries is {self.most_queries}; it must be at least queries, {self.queries}")
+
+    @classmethod
+    def require(cls, name: str, value: object) -> None:
+        """Refuse a value that a limit cannot have."""
+        kind, what, holds = _RULES[name]
+        if value is None and name in _OPTIONAL:
+            return
+        if isinstance(value, bool) or not isinstance(value, kind) or not holds(value):
+            raise InvalidInput(f"{name} is {value!r}; it must be {what}")
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return the names of all limits."""
+        return [field.name for field in fields(cls)]
+
+
+_Rule: TypeAlias = "tuple[tuple[type, ...], str, Callable[[Any], bool]]"
+_SHARE: _Rule = ((int, float), "above 0 and at most 1", lambda value: 0 < value <= 1)
+_DROP: _Rule = ((int, float), "at least 0 and below 1", lambda value: 0 <= value < 1)
+_COUNT: _Rule = ((int,), "a whole number from 1", lambda value: value >= 1)
+_MORE: _Rule = ((int, float), "above 1", lambda value: 1 < value < math.inf)
+_SOME: _Rule = ((int, float), "above 0, or None", lambda value: 0 < value < math.inf)
+_OPTIONAL = ("p50", "p95", "p99", "rate")
+_RULES: dict[str, _Rule] = {
+    **dict.fromkeys(("recall", "alpha", "agreement"), _SHARE),
+    **dict.fromkeys(("effect", "shrink"), _DROP),
+    **dict.fromkeys(("k", "queries", "most_queries", "sample", "threads", "rounds"), _COUNT),
+    "latency_ratio": _MORE,
+    **dict.fromkeys(_OPTIONAL, _SOME),
+}

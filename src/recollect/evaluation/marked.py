@@ -1,0 +1,169 @@
+"""YAML and JSONL read so that every complaint can name its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, KeysView, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recollect.errors import InvalidInput, MissingDependency
+
+SUFFIXES = (".yaml", ".yml", ".jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """An object out of a file.
+
+    Attributes:
+        path: of the file.
+        line: where the object begins, from 1.
+        content: its keys and values.
+        lines: of its keys, where they are not that of the object.
+        inner: the same, of values that are objects themselves.
+        name: how it is called in messages; empty for the whole.
+
+    """
+
+    path: Path
+    line: int
+    content: Mapping[Any, Any]
+    lines: Mapping[Any, int]
+    inner: Mapping[Any, Mapping[Any, int]]
+    name: str = ""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a value."""
+        return self.content.get(key, default)
+
+    def keys(self) -> KeysView[Any]:
+        """Return the keys."""
+        return self.content.keys()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.content
+
+    def inside(self, key: str) -> Marked:
+        """Return a value that is an object; an empty one where it is absent."""
+        line = self.lines.get(key, self.line)
+        return Marked(self.path, line, self.content.get(key, {}), self.inner.get(key, {}), {}, key)
+
+    def wrong(self, key: str, what: str) -> InvalidInput:
+        """Return the error that says what is wrong with a value, or with the whole for an empty *key*."""
+        place = f"{self.path}:{self.lines.get(key, self.line)}"
+        prefix = f"{self.name}." if self.name else ""
+        if not key:
+            return InvalidInput(f"{place}: the entry {what}")
+        has = f" (it is {str(self.content[key])[:60]!r})" if key in self.content and "unknown" not in what else ""
+        return InvalidInput(f"{place}: {prefix}{key} {what}{has}")
+
+
+def read_marked(path: Path) -> tuple[Marked, list[Marked]]:
+    """Return the settings and the entries under ``queries`` of a file.
+
+    Raises:
+        InvalidInput: it cannot be read, or is not of that form; with the line.
+        MissingDependency: PyYAML is not installed.
+
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise InvalidInput(f"{path} has the suffix {path.suffix!r}; a golden set is {', '.join(SUFFIXES)}")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path}: byte {error.start} is no UTF-8; convert the file") from None
+    return _read_jsonl(path, text) if path.suffix.lower() == ".jsonl" else _read_yaml(path, text)
+
+
+def _read_jsonl(path: Path, text: str) -> tuple[Marked, list[Marked]]:
+    settings = Marked(path, 1, {}, {}, {})
+    entries: list[Marked] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line, object_pairs_hook=_without_doubles)
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(f"{path}:{number}: no valid JSON ({error}); every line is an object") from None
+        if not isinstance(found, dict):
+            raise InvalidInput(f"{path}:{number}: {line.strip()[:60]!r} is no object; every line is one")
+        if "query" not in found and not entries and not settings.content:
+            settings = Marked(path, number, found, {}, {})
+        else:
+            entries.append(Marked(path, number, found, {}, {}))
+    if "queries" in settings:
+        raise settings.wrong("queries", "belongs into YAML; in JSONL every question has a line of its own")
+    return settings, entries
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} comes twice")
+    return found
+
+
+def _read_yaml(path: Path, text: str) -> tuple[Marked, list[Marked]]:
+    yaml = _library()
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            root = loader.get_single_node()
+            settings = _mapping(yaml, loader, path, root, "the file")
+            listed = next((value for key, value in root.value if key.value == "queries"), None)
+            if listed is None or not isinstance(listed, yaml.SequenceNode):
+                raise settings.wrong("queries", "must be a list of questions")
+            return settings, [_mapping(yaml, loader, path, node, "a question") for node in listed.value]
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise InvalidInput(f"{path}: no valid YAML (it is nested too deeply, or within itself)") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark is not None else 1
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InvalidInput(f"{path}:{line}: no valid YAML ({problem})") from None
+
+
+def _mapping(yaml: Any, loader: Any, path: Path, node: Any, what: str) -> Marked:
+    if not isinstance(node, yaml.MappingNode):
+        line = node.start_mark.line + 1 if node is not None else 1
+        raise InvalidInput(f"{path}:{line}: {what} must be an object (key: value)")
+    _refuse_doubles(yaml, path, node)
+    lines = _lines(node)
+    content = loader.construct_mapping(node, deep=True)
+    inner = {key.value: _lines(value) for key, value in node.value if isinstance(value, yaml.MappingNode)}
+    return Marked(path, node.start_mark.line + 1, content, lines, inner)
+
+
+def _lines(node: Any) -> dict[Hashable, int]:
+    return {key.value: key.start_mark.line + 1 for key, _ in node.value if isinstance(key.value, Hashable)}
+
+
+def _refuse_doubles(yaml: Any, path: Path, node: Any) -> None:
+    """YAML's own reader takes the last of equal keys, and a question would be lost without a word."""
+    if isinstance(node, yaml.SequenceNode):
+        for each in node.value:
+            _refuse_doubles(yaml, path, each)
+    elif isinstance(node, yaml.MappingNode):
+        seen: set[Any] = set()
+        for key, value in node.value:
+            if isinstance(key.value, str) and key.value in seen:
+                raise InvalidInput(f"{path}:{key.start_mark.line + 1}: the key {key.value!r} comes twice")
+            seen.add(key.value if isinstance(key.value, str) else id(key))
+            _refuse_doubles(yaml, path, value)
+
+
+def _library() -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingDependency(
+            f"a golden set in YAML needs PyYAML, which is not installed; run: pip install 'recollect[gate]' [{error}]"
+        ) from error
+    return yaml

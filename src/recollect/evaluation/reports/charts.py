@@ -1,0 +1,143 @@
+"""Plots as inline SVG, drawn to be read at the width of a phone; colours come from the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from recollect.evaluation.measures import MAIN
+
+_WIDTH, _HEIGHT = 360, 200
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 34
+_BINS = 24
+_MOST_NINES = 4.0
+_RECALLS = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
+
+
+def deltas(changes: Mapping[str, float]) -> str:
+    """Draw each question's change of a measure, worst first: red below 0, green above."""
+    values = sorted(changes.values())
+    if not values:
+        return ""
+    reach = max(0.1, *(abs(value) for value in values))
+    step = _inner_width() / len(values)
+    middle = _y(0.5)
+    bars = [
+        f'<rect class="{"bad" if value < 0 else "good"}" x="{_LEFT + at * step:.2f}" '
+        f'y="{min(middle, _y(0.5 + value / reach / 2)):.2f}" width="{max(0.5, step * 0.85):.2f}" '
+        f'height="{abs(value) / reach * _inner_height() / 2:.2f}"/>'
+        for at, value in enumerate(values)
+        if value
+    ]
+    labels = [_y_label(0.5 + part / 2, f"{part * reach:+.2g}") for part in (-1.0, 0.0, 1.0)]
+    line = f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{middle}" y2="{middle}"/>'
+    worse, better = sum(value < 0 for value in values), sum(value > 0 for value in values)
+    caption = f"{len(values)} questions: {worse} worse, {better} better"
+    return _figure(
+        f"{MAIN}: change of each question since the baseline", [line, *bars, *labels, _x_label(0.5, caption)]
+    )
+
+
+def distribution(times: Sequence[float]) -> str:
+    """Draw the distribution of latencies in ms, over a logarithmic axis, with p50, p95 and p99."""
+    found = sorted(time for time in times if time > 0)
+    if not found:
+        return ""
+    low, high = math.log10(found[0]) - 0.05, math.log10(found[-1]) + 0.05
+    counts = [0] * _BINS
+    for time in found:
+        counts[min(_BINS - 1, int((math.log10(time) - low) / (high - low) * _BINS))] += 1
+    width = _inner_width() / _BINS
+    bars = [
+        f'<rect class="plain" x="{_LEFT + at * width:.2f}" y="{_y(count / max(counts)):.2f}" width="{width * 0.9:.2f}" '
+        f'height="{count / max(counts) * _inner_height():.2f}"/>'
+        for at, count in enumerate(counts)
+    ]
+    marks, shown = [], []
+    for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+        time = found[min(len(found) - 1, math.ceil(share * len(found)) - 1)]
+        place = _LEFT + (math.log10(time) - low) / (high - low) * _inner_width()
+        marks.append(f'<line class="mark" x1="{place:.2f}" x2="{place:.2f}" y1="{_TOP}" y2="{_y(0)}"/>')
+        shown.append(f"{name} {time:.3g}")
+    ends = [_x_label(0.0, f"{10**low:.3g} ms"), _x_label(1.0, f"{10**high:.3g} ms")]
+    return _figure(
+        f"latency of the questions: {', '.join(shown)} ms",
+        [*bars, *marks, *ends, _y_label(1.0, str(max(counts))), _y_label(0.0, "0")],
+    )
+
+
+def recall_against_latency(points: Sequence[Sequence[float]], chosen: float | None) -> str:
+    """Draw operating points: knn recall, each further nine as wide as the one before, against p50 in µs.
+
+    Args:
+        points: (recall, µs).
+        chosen: the recall measured by the gate.
+
+    """
+    shown = [(_nines(recall), math.log10(time)) for recall, time in points if time > 0]
+    if not shown:
+        return ""
+    places = [place for place, _ in shown] + ([_nines(chosen)] if chosen is not None else [])
+    left, right = min(places) - 0.1, max(places) + 0.1
+    low, high = min(time for _, time in shown) - 0.1, max(time for _, time in shown) + 0.1
+
+    def at(place: float) -> float:
+        return _LEFT + (place - left) / (right - left) * _inner_width()
+
+    dots = [
+        f'<circle class="point" cx="{at(place):.2f}" cy="{_y((time - low) / (high - low)):.2f}" r="4"/>'
+        for place, time in shown
+    ]
+    ticks = [
+        _x_label((_nines(recall) - left) / (right - left), f"{recall:g}")
+        for recall in _RECALLS
+        if left <= _nines(recall) <= right
+    ]
+    line = []
+    if chosen is not None:
+        place = at(_nines(chosen))
+        line = [f'<line class="mark" x1="{place:.2f}" x2="{place:.2f}" y1="{_TOP}" y2="{_y(0)}"/>']
+    labels = [_y_label(0.0, _time(10**low)), _y_label(1.0, _time(10**high))]
+    title = "p50 of single queries against knn recall, as measured when the index was tuned"
+    return _figure(
+        title if chosen is None else f"{title}; dashed: the recall found now, {chosen:.3f}",
+        [*dots, *line, *ticks, *labels],
+    )
+
+
+def _nines(recall: float) -> float:
+    return min(_MOST_NINES, -math.log10(max(1 - recall, 1e-12)))
+
+
+def _time(microseconds: float) -> str:
+    return f"{microseconds / 1000:.2g} ms" if microseconds >= 1000 else f"{microseconds:.0f} µs"
+
+
+def _figure(title: str, parts: Sequence[str]) -> str:
+    return (
+        f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{escape(title)}">{"".join(parts)}</svg></figure>'
+    )
+
+
+def _inner_width() -> float:
+    return _WIDTH - _LEFT - _RIGHT
+
+
+def _inner_height() -> float:
+    return _HEIGHT - _TOP - _BOTTOM
+
+
+def _y(share: float) -> float:
+    return round(_TOP + (1 - share) * _inner_height(), 2)
+
+
+def _y_label(share: float, text: str) -> str:
+    return f'<text x="{_LEFT - 4}" y="{_y(share) + 4:.2f}" text-anchor="end">{escape(text)}</text>'
+
+
+def _x_label(share: float, text: str) -> str:
+    anchor = "start" if share < 0.1 else "end" if share > 0.9 else "middle"
+    place = _LEFT + share * _inner_width()
+    return f'<text x="{place:.2f}" y="{_HEIGHT - 12}" text-anchor="{anchor}">{escape(text)}</text>'

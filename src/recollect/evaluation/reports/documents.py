@@ -1,0 +1,103 @@
+"""A report as JSON, JUnit XML and Markdown."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from typing import Any
+from xml.etree import ElementTree
+
+from recollect.evaluation.verdicts import CheckResult, FailedQuery, GateReport, Verdict
+
+_MARKS = {Verdict.PASS: "✅", Verdict.WARN: "⚠️", Verdict.FAIL: "❌", Verdict.SKIP: "➖", Verdict.ERROR: "💥"}
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+"""Characters that XML 1.0 has no way to write; a text may hold them."""
+
+
+def to_json(report: GateReport) -> dict[str, Any]:
+    """Return a report as plain data, with its verdict and exit code."""
+    return {"passed": report.passed, "exit_code": report.exit_code, "summary": report.summary, **asdict(report)}
+
+
+def to_junit(report: GateReport) -> str:
+    """Return a report as JUnit XML: one test case per check, as CI systems show them."""
+    count = {verdict: sum(check.verdict is verdict for check in report.checks) for verdict in Verdict}
+    suite = ElementTree.Element(
+        "testsuite", name="recollect gate", tests=str(len(report.checks)), failures=str(count[Verdict.FAIL]),
+        errors=str(count[Verdict.ERROR]), skipped=str(count[Verdict.SKIP]), time=f"{report.seconds:.3f}",
+        timestamp=report.made,
+    )  # fmt: skip
+    for check in report.checks:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname="recollect.gate", name=check.name, time=f"{check.seconds:.3f}"
+        )
+        text = _clean(as_text(check))
+        tag = {Verdict.FAIL: "failure", Verdict.ERROR: "error", Verdict.SKIP: "skipped"}.get(check.verdict)
+        if tag is None:
+            ElementTree.SubElement(case, "system-out").text = text
+        else:
+            message = _clean(check.cause or "; ".join(check.evidence[:1]))
+            ElementTree.SubElement(case, tag, message=message).text = text
+    suites = ElementTree.Element("testsuites")
+    suites.append(suite)
+    ElementTree.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suites, encoding="unicode") + "\n"
+
+
+def to_markdown(report: GateReport) -> str:
+    """Return a report for the summary of a pull request."""
+    mark = _MARKS[{0: Verdict.PASS, 1: Verdict.FAIL}.get(report.exit_code, Verdict.ERROR)]
+    lines = [f"### {mark} recollect gate: {_escaped(report.summary)}", ""]
+    lines += ["| check | | evidence |", "|---|---|---|"]
+    lines += [
+        f"| {check.name} | {_MARKS[check.verdict]} {check.verdict.value} | {_evidence(check)} |"
+        for check in report.checks
+    ]
+    for check in report.checks:
+        if check.cause and check.verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.WARN):
+            lines += ["", f"**{check.name}**: {_escaped(check.cause)}"]
+    lines += _table(report.failing)
+    return "\n".join([*lines, "", f"{report.made}, {report.seconds:.1f} s", ""])
+
+
+def _table(queries: list[FailedQuery]) -> list[str]:
+    if not queries:
+        return []
+    # Folded: a pull request is read by people who first want the verdict.
+    head = ["", f"<details><summary>{len(queries)} questions</summary>", ""]
+    rows = [
+        f"| {_escaped(query.text)} | {_ids(query.expected)} | {_ids(query.came)} | {_escaped(query.why)} |"
+        for query in queries
+    ]
+    return [*head, "| question | expected | came | |", "|---|---|---|---|", *rows, "", "</details>"]
+
+
+def _evidence(check: CheckResult) -> str:
+    return "<br>".join(map(_escaped, check.evidence))
+
+
+def _ids(ids: tuple[str, ...]) -> str:
+    return _escaped(", ".join(ids)) or "–"
+
+
+def _escaped(text: str) -> str:
+    """Keep a text in its cell, and what it says from being markup: it comes out of documents."""
+    plain = " ".join(text.split())
+    for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        plain = plain.replace(old, new)
+    return re.sub(r"([\\`*_|\[\]])", r"\\\1", plain)
+
+
+def as_text(check: CheckResult) -> str:
+    """Return what a check found, in plain lines."""
+    lines = [*check.evidence, *([f"likely cause: {check.cause}"] if check.cause else [])]
+    lines += [
+        f"{query.text}\n  expected {', '.join(query.expected) or 'nothing'}\n"
+        f"  came {', '.join(query.came) or 'nothing'}\n  {query.why}"
+        for query in check.queries
+    ]
+    return "\n".join(lines)
+
+
+def _clean(text: str) -> str:
+    return _FORBIDDEN.sub("\ufffd", text)

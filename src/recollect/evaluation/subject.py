@@ -1,0 +1,140 @@
+"""What is being judged, with everything that several checks look at: seen, asked and measured once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+
+from recollect.collection import Collection
+from recollect.errors import InvalidInput
+from recollect.evaluation import asking, measures
+from recollect.evaluation.asking import Answer, Search
+from recollect.evaluation.baseline import Baseline
+from recollect.evaluation.golden import GoldenQuery, GoldenSet
+from recollect.evaluation.limits import GateLimits
+from recollect.evaluation.survey import Survey, fingerprint, survey
+from recollect.query_log import LoggedQuestion
+from recollect.types import Chunk, Progress
+
+DISTINCT = "distinct@10"
+_DIGITS = 6
+
+
+class Subject:
+    """What is being judged.
+
+    Args:
+        collection: None where only *search* is judged.
+        golden: the questions; None without labels.
+        search: what is deployed; None for the collection's own.
+        baseline: what was accepted; None for none.
+        limits: from where on something is wrong; None for the golden set's, or the defaults.
+        log: real questions, as texts or as they were logged.
+        progress: told how far the checks are.
+
+    """
+
+    def __init__(
+        self,
+        collection: Collection | None,
+        golden: GoldenSet | None,
+        *,
+        search: Search | None = None,
+        baseline: Baseline | None = None,
+        limits: GateLimits | None = None,
+        log: Sequence[str | LoggedQuestion] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        self.collection = collection
+        self.golden = golden
+        self.baseline = baseline
+        self.limits = limits or (golden.limits if golden else None) or GateLimits()
+        self.log = [asking.to_logged(each) for each in log]
+        self.progress = progress
+        self._search = search
+
+    @cached_property
+    def search(self) -> Search:
+        """What answers questions."""
+        return asking.to_search(self.collection, self._search, recall=self.limits.recall)
+
+    @cached_property
+    def survey(self) -> Survey:
+        """What is in the collection."""
+        return survey(self.require_collection(), sample=self.limits.sample)
+
+    @cached_property
+    def answers(self) -> list[Answer]:
+        """What came for the golden set's questions, in its order."""
+        return asking.ask_all(self.search, self.require_golden(), self.depth, progress=self.progress)
+
+    @cached_property
+    def depth(self) -> int:
+        """How many hits the golden set's questions are asked for."""
+        golden = self.require_golden()
+        return max(golden.k, measures.depth(golden.measures))
+
+    @cached_property
+    def values(self) -> measures.PerQuery:
+        """The measures of every labelled question."""
+        golden = self.require_golden()
+        found = self.judge({answer.query.id: self.names(answer) for answer in self.answers}, golden.measures)
+        # As the baseline keeps it: what that rounds off is no difference.
+        return {**found, DISTINCT: {answer.query.id: round(_distinct(answer), _DIGITS) for answer in self.answers}}
+
+    def judge(self, run: measures.Run, names: Sequence[str]) -> measures.PerQuery:
+        """Return the measures of answers, by the golden set's labels, for the labelled questions that are in *run*."""
+        labelled = [query for query in self.require_golden().labelled if query.id in run]
+        return measures.per_query(names, {query.id: query.grades for query in labelled}, run)
+
+    @cached_property
+    def asked(self) -> dict[str, str]:
+        """What tells each question from another one that has its id: text, filter, mode, what its answers are."""
+        golden = self.require_golden()
+        return {query.id: _fingerprint(query, golden.document_field) for query in golden.queries}
+
+    @cached_property
+    def expected(self) -> dict[str, Chunk]:
+        """The expected chunks that exist, by id."""
+        wanted = list(dict.fromkeys(each for query in self.require_golden().queries for each in query.expect))
+        return {chunk.id: chunk for chunk in self.require_collection().get(wanted)}
+
+    def names(self, answer: Answer) -> list[str]:
+        """Return what came, as it is compared with the expectation."""
+        return answer.names(self.require_golden().document_field)
+
+    def query(self, identifier: str) -> GoldenQuery:
+        """Return a question by its id."""
+        return self._by_id[identifier].query
+
+    def answer(self, identifier: str) -> Answer:
+        """Return what came for a question, by its id."""
+        return self._by_id[identifier]
+
+    def require_collection(self) -> Collection:
+        """Return the collection; a check that needs it is skipped without."""
+        if self.collection is None:
+            raise InvalidInput("this check needs a collection")
+        return self.collection
+
+    def require_golden(self) -> GoldenSet:
+        """Return the golden set; a check that needs it is skipped without."""
+        if self.golden is None:
+            raise InvalidInput("this check needs a golden set")
+        return self.golden
+
+    @cached_property
+    def _by_id(self) -> dict[str, Answer]:
+        return {answer.query.id: answer for answer in self.answers}
+
+
+def _fingerprint(query: GoldenQuery, document_field: str) -> str:
+    named = document_field if query.documents else None
+    return fingerprint(json.dumps([query.text, query.where, query.mode, named], sort_keys=True, default=str))
+
+
+def _distinct(answer: Answer) -> float:
+    """Return the share of different texts among the first ten: what a flood of duplicates lowers, labelled or not."""
+    texts = [each.chunk.text if each.chunk else each.id for each in answer.found[:10]]
+    return len(set(texts)) / len(texts) if texts else 1.0

@@ -1,0 +1,167 @@
+"""An export as a folder: its manifest, and the files that it vouches for.
+
+::
+
+    export/
+      manifest.json     format, version, settings, counts, and length and SHA-256 of the files
+      chunks.parquet    id, text, metadata (JSON), vector (d floats); or chunks.jsonl, one object a line
+      records.jsonl     the ledger: scope, space, key, value, group, time
+
+Nothing in it needs Recollect to be read: that is what it is for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import orjson
+
+from recollect.contract import Settings
+from recollect.errors import CollectionDamaged, InvalidInput
+from recollect.layout import storage_errors, write_atomically
+
+Format: TypeAlias = Literal["parquet", "jsonl"]
+"""How the chunks of an export are written."""
+
+FORMATS: dict[Format, str] = {"parquet": "chunks.parquet", "jsonl": "chunks.jsonl"}
+"""What there is to choose from, and the file."""
+
+MANIFEST, RECORDS = "manifest.json", "records.jsonl"
+VERSION = 1
+
+_NAME = "recollect export"
+_BLOCK = 1 << 20
+_MAX_DIMENSION = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What manifest.json says.
+
+    Attributes:
+        settings: of the collection, as in its collection.json.
+        chunks, records: how many were exported.
+        clock: the time of the last put of a record, in seconds since the epoch.
+        format: of the chunks.
+        files: by name, "bytes" and "sha256"; empty where somebody has taken them out, to change a file on purpose.
+
+    """
+
+    settings: Mapping[str, Any]
+    chunks: int
+    records: int
+    clock: float
+    format: Format
+    files: Mapping[str, Mapping[str, Any]]
+
+    def write(self, folder: Path) -> None:
+        """Write manifest.json, durably."""
+        content = {
+            "format": _NAME,
+            "version": VERSION,
+            "chunks": self.chunks,
+            "records": self.records,
+            "clock": self.clock,
+            "chunks_as": self.format,
+            "files": self.files,
+            "settings": self.settings,
+        }
+        write_atomically(folder / MANIFEST, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read manifest.json; the files it names are not looked at.
+
+    Raises:
+        InvalidInput: missing, not of an export, or of a newer version.
+
+    """
+    path = folder / MANIFEST
+    try:
+        content = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InvalidInput(
+            f"{folder} has no {MANIFEST}: it is no export; name the folder that recollect export has written"
+        ) from None
+    except NotADirectoryError:
+        raise InvalidInput(f"{folder} is a file; name the folder that recollect export has written") from None
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"{path} is no JSON ({error}); export the collection again") from None
+    if not isinstance(content, dict) or content.get("format") != _NAME:
+        raise InvalidInput(f"{path} does not begin an export of Recollect; name the folder that it has written")
+    if content.get("version") != VERSION:
+        raise InvalidInput(
+            f"{path} has version {content.get('version')!r}, and this Recollect reads {VERSION}; upgrade with: "
+            "pip install --upgrade recollect"
+        )
+    try:
+        return _to_manifest(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidInput(f"{path} lacks or garbles {error}; export the collection again") from None
+
+
+def _to_manifest(content: dict[str, Any]) -> Manifest:
+    chosen = content["chunks_as"]
+    if chosen not in FORMATS:
+        raise ValueError(f"chunks_as ({chosen!r})")
+    files = {str(name): dict(entry) for name, entry in content.get("files", {}).items()}
+    if files and files.keys() != {FORMATS[chosen], RECORDS}:
+        raise ValueError(f"files ({sorted(files)})")
+    if any(not isinstance(entry.get("sha256"), str) for entry in files.values()):
+        raise ValueError("files")
+    return Manifest(
+        dict(content["settings"]),
+        int(content["chunks"]),
+        int(content["records"]),
+        float(content["clock"]),
+        chosen,
+        files,
+    )
+
+
+def to_settings(manifest: Manifest, folder: Path) -> Settings:
+    """Read the settings of a manifest.
+
+    Raises:
+        InvalidInput: they are none.
+
+    """
+    try:
+        settings = Settings.from_json(dict(manifest.settings), str(folder / MANIFEST))
+    except CollectionDamaged as error:
+        raise InvalidInput(str(error).replace("restore from a backup", "export the collection again")) from None
+    if not 1 <= settings.dimension <= _MAX_DIMENSION:
+        raise InvalidInput(f"{folder / MANIFEST}: dimension is {settings.dimension}; at most {_MAX_DIMENSION:,}")
+    return settings
+
+
+def sealed(path: Path) -> dict[str, Any]:
+    """Return length and SHA-256 of a file, as the manifest has them."""
+    digest, length = hashlib.sha256(), 0
+    with storage_errors(path, "read"), open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            length += len(block)
+    return {"bytes": length, "sha256": digest.hexdigest()}
+
+
+def require_sealed(manifest: Manifest, folder: Path) -> None:
+    """Refuse a file that is not the one exported, to the byte.
+
+    Raises:
+        InvalidInput: with the file, and how to import one that was changed on purpose.
+
+    """
+    for name in (FORMATS[manifest.format], RECORDS):
+        path = folder / name
+        if not path.is_file():
+            raise InvalidInput(f"{path} is missing; export the collection again")
+        if name in manifest.files and sealed(path) != dict(manifest.files[name]):
+            raise InvalidInput(
+                f"{path} is not what was exported: its length or SHA-256 differs from {MANIFEST}. Copy or export it "
+                f'again; if it was changed on purpose, take "files" out of {MANIFEST}'
+            )

@@ -1,0 +1,158 @@
+"""The way out: a collection as Parquet or JSON lines, for any other program, or to be imported again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import orjson
+
+from recollect import layout
+from recollect.collection import Collection
+from recollect.collection import open as open_collection
+from recollect.collection.content import Block, Content, content_of
+from recollect.errors import InvalidInput, MissingDependency
+from recollect.ingestion.export_folder import FORMATS, RECORDS, Format, Manifest, sealed
+from recollect.store import Entry
+from recollect.types import Progress
+
+_log = logging.getLogger("recollect.ingestion")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What one export wrote.
+
+    Attributes:
+        path: of the folder.
+        chunks, records: in it.
+        files: bytes by file name.
+
+    """
+
+    path: str
+    chunks: int
+    records: int
+    files: dict[str, int]
+
+
+def export_collection(
+    kb: Collection | str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    format: Format = "parquet",  # noqa: A002  # what pandas, polars and pyarrow call it
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Write ids, texts, metadata, vectors, settings and records to a new folder, as of one commit.
+
+    Vectors are written to the bit as they are stored: of length 1 under cosine, as float16 where that was asked for.
+    Each chunk is compared with its checksum on the way. Deleted chunks and the index are left out: `import_collection`
+    makes the same collection of the folder, which builds its own.
+
+    Args:
+        kb: an open collection, or its directory, which is opened for reading; writes may go on meanwhile.
+        destination: absent, or an empty directory. It is written whole or not at all.
+        format: "parquet", which needs pyarrow, or "jsonl": one JSON object a line, four times as large.
+        progress: called as ``progress("export", chunks written, total)``.
+
+    Raises:
+        InvalidInput: another format, or a handle with a scope.
+        CollectionDamaged: a chunk is not what was stored; it is named, and nothing is left at the destination.
+        CollectionExists, StorageFailed, MissingDependency.
+
+    """
+    if format not in FORMATS:
+        raise InvalidInput(f"format is {format!r}; choose {', '.join(map(repr, FORMATS))}")
+    target = Path(destination)
+    layout.require_vacant(target, "for the export")
+    with contextlib.ExitStack() as stack:
+        opened = kb if isinstance(kb, Collection) else stack.enter_context(open_collection(kb, read_only=True))
+        content = stack.enter_context(content_of(opened))
+        with layout.new_directory(target) as fresh:
+            manifest = _write(content, fresh, format, progress)
+        _log.info("%s: %d chunks and %d records exported as %s", target, manifest.chunks, manifest.records, format)
+        return ExportReport(
+            str(target),
+            manifest.chunks,
+            manifest.records,
+            {name: int(entry["bytes"]) for name, entry in manifest.files.items()},
+        )
+
+
+def _write(content: Content, folder: Path, chosen: Format, progress: Progress | None) -> Manifest:
+    chunks = folder / FORMATS[chosen]
+    with _durable(chunks) as file:
+        blocks = _told(content, progress)
+        if chosen == "parquet":
+            _write_parquet(file, blocks, content.settings["dimension"], content.settings["dtype"])
+        else:
+            for block in blocks:
+                file.writelines(_lines(block))
+    records = 0
+    with _durable(folder / RECORDS) as file:
+        for records, entry in enumerate(content.records(), start=1):  # noqa: B007  # the count is wanted
+            file.write(_record_line(entry))
+    files = {path.name: sealed(path) for path in (chunks, folder / RECORDS)}
+    manifest = Manifest(content.settings, content.chunks, records, content.clock, chosen, files)
+    manifest.write(folder)
+    return manifest
+
+
+def _told(content: Content, progress: Progress | None) -> Iterator[Block]:
+    done = 0
+    for block in content.blocks():
+        yield block
+        done += len(block.chunks)
+        if progress is not None:
+            progress("export", done, content.chunks)
+
+
+@contextlib.contextmanager
+def _durable(path: Path) -> Iterator[IO[bytes]]:
+    with layout.storage_errors(path, "write"), open(path, "xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _lines(block: Block) -> Iterator[bytes]:
+    # As float64: its shortest digits give back every bit of a float32. Half as many would do for nearly all.
+    for chunk, vector in zip(block.chunks, block.vectors.astype(np.float64), strict=True):
+        line = {"id": chunk.id, "text": chunk.text, "metadata": dict(chunk.metadata), "vector": vector}
+        yield orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+
+
+def _record_line(entry: Entry) -> bytes:
+    value = None if entry.value is None else orjson.Fragment(entry.value)
+    return orjson.dumps({**entry._asdict(), "value": value}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _write_parquet(file: IO[bytes], blocks: Iterator[Block], dimension: int, dtype: str) -> None:
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetWriter
+    except ImportError as error:
+        raise MissingDependency(
+            f"an export to Parquet needs pyarrow; run: pip install 'recollect[ingest]', or export with "
+            f"format='jsonl' (--format jsonl) [{error}]"
+        ) from error
+    kind = pyarrow.float16() if dtype == "float16" else pyarrow.float32()
+    words = pyarrow.large_string()  # a string column ends at 2 GiB
+    schema = pyarrow.schema(
+        [("id", words), ("text", words), ("metadata", words), ("vector", pyarrow.list_(kind, dimension))]
+    )
+    with ParquetWriter(file, schema, compression="zstd", use_dictionary=False) as writer:
+        for block in blocks:
+            columns: list[Any] = [
+                pyarrow.array([chunk.id for chunk in block.chunks], words),
+                pyarrow.array([chunk.text for chunk in block.chunks], words),
+                pyarrow.array([orjson.dumps(chunk.metadata).decode() for chunk in block.chunks], words),
+                pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(block.vectors.reshape(-1), kind), dimension),
+            ]
+            writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))

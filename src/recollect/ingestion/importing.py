@@ -1,0 +1,202 @@
+"""The way back: an export becomes the collection that it was made of."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import orjson
+
+from recollect import layout
+from recollect.collection.content import Block, receive
+from recollect.collection.strict_json import encode
+from recollect.contract import Settings
+from recollect.errors import InvalidInput, MissingDependency
+from recollect.ingestion.export_folder import FORMATS, RECORDS, read_manifest, require_sealed, to_settings
+from recollect.layout import storage_failure
+from recollect.store import Entry
+from recollect.types import Chunk, Metric, Progress
+from recollect.vectors import StoredMatrix
+
+_log = logging.getLogger("recollect.ingestion")
+_BATCH = 1000
+_LINE = {"id", "text", "metadata", "vector"}
+_ENTRY: dict[str, Any] = {"scope": str, "space": str, "key": str, "group": (str, type(None)), "time": (int, float)}
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedExport:
+    """What one import made.
+
+    Attributes:
+        path: of the collection.
+        chunks, records: in it.
+        dimension, metric, dtype: of its vectors.
+        embedder: name recorded in its embedding contract; None where vectors are brought ready-made.
+
+    """
+
+    path: str
+    chunks: int
+    records: int
+    dimension: int
+    metric: Metric
+    dtype: str
+    embedder: str | None
+
+
+def import_collection(
+    folder: str | os.PathLike[str], kb: str | os.PathLike[str], *, progress: Progress | None = None
+) -> ImportedExport:
+    """Make a new collection of what `export_collection` has written: equal in all but its index, which it builds anew.
+
+    The files are compared with the manifest's SHA-256 first. What was changed on purpose is read once "files" is taken
+    out of manifest.json; what cannot be stored is refused by name.
+
+    Args:
+        folder: the export.
+        kb: the new collection's directory, absent or empty. It is made whole or not at all.
+        progress: called as ``progress("import", chunks stored, total)``.
+
+    Raises:
+        InvalidInput: the folder is no export, incomplete or damaged.
+        InvalidChunk, InvalidVectors: something in it cannot be stored.
+        CollectionExists: something is at *kb*.
+        StorageFailed, MissingDependency.
+
+    """
+    source, target = Path(folder), Path(kb)
+    manifest = read_manifest(source)
+    settings = to_settings(manifest, source)
+    layout.require_vacant(target, "for the collection")
+    require_sealed(manifest, source)
+    path = source / FORMATS[manifest.format]
+    read = _parquet if manifest.format == "parquet" else _jsonl
+    blocks = _told(read(path, settings), manifest.chunks, progress)
+    made = receive(target.absolute(), settings, blocks, _records(source / RECORDS), manifest.clock)
+    _log.info("%s: %d chunks and %d records imported from %s", target, made.chunks, made.records, source)
+    return ImportedExport(
+        str(target),
+        made.chunks,
+        made.records,
+        settings.dimension,
+        settings.metric,
+        settings.dtype,
+        settings.contract.name if settings.contract else None,
+    )
+
+
+def _told(blocks: Iterator[Block], total: int, progress: Progress | None) -> Iterator[Block]:
+    done = 0
+    for block in blocks:
+        yield block
+        done += len(block.chunks)
+        if progress is not None:
+            progress("import", done, total)
+
+
+def _jsonl(path: Path, settings: Settings) -> Iterator[Block]:
+    lines = _objects(path)
+    while some := list(islice(lines, _BATCH)):
+        chunks, vectors = [], np.empty((len(some), settings.dimension), dtype=settings.dtype)
+        for number, (place, line) in enumerate(some):
+            if line.keys() != _LINE:
+                raise InvalidInput(f"{place}: has the fields {sorted(line)}; a chunk has {sorted(_LINE)}")
+            chunks.append(Chunk(line["id"], line["text"], line["metadata"]))
+            vectors[number] = _vector(line["vector"], settings, place)
+        yield Block(chunks, vectors)
+
+
+def _vector(values: Any, settings: Settings, place: str) -> StoredMatrix:
+    try:
+        found = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{place}: the vector cannot be read ({error}); it is a list of numbers") from None
+    if found.shape != (settings.dimension,):
+        raise InvalidInput(f"{place}: the vector has shape {found.shape}, not ({settings.dimension},)")
+    with np.errstate(over="ignore"):  # what becomes infinite is refused with its row
+        return found.astype(settings.dtype)
+
+
+def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (file and line, object) of each line."""
+    with _opened(path) as file:
+        for number, text in enumerate(file, start=1):
+            place = f"{path}:{number}"
+            try:
+                found = orjson.loads(text)
+            except orjson.JSONDecodeError as error:
+                raise InvalidInput(f"{place} is no JSON ({error}); export the collection again") from None
+            if not isinstance(found, dict):
+                raise InvalidInput(f"{place} is no JSON object; export the collection again")
+            yield place, found
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise storage_failure(error, path, "read") from error
+
+
+def _records(path: Path) -> Iterator[Entry]:
+    for place, found in _objects(path):
+        if found.keys() != {*_ENTRY, "value"}:
+            raise InvalidInput(f"{place}: has the fields {sorted(found)}; a record has {sorted([*_ENTRY, 'value'])}")
+        for name, kind in _ENTRY.items():
+            if not isinstance(found[name], kind) or isinstance(found[name], bool):
+                raise InvalidInput(f"{place}: {name} is {found[name]!r:.60}; export the collection again")
+        value = None if found["value"] is None else encode(found["value"])  # read as JSON a moment ago: it is JSON
+        yield Entry(found["scope"], found["space"], found["key"], value, found["group"], float(found["time"]))
+
+
+def _parquet(path: Path, settings: Settings) -> Iterator[Block]:
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise MissingDependency(f"{path} needs pyarrow; run: pip install 'recollect[ingest]' [{error}]") from error
+    try:
+        with ParquetFile(path) as file:
+            absent = sorted(_LINE - set(file.schema_arrow.names))
+            if absent:
+                raise InvalidInput(f"{path}: no column {absent[0]!r}; a chunk has {sorted(_LINE)}")
+            for number, batch in enumerate(file.iter_batches(batch_size=_BATCH, columns=sorted(_LINE))):
+                place = f"{path}, rows from {number * _BATCH + 1} on"
+                yield Block(_chunks(batch, place), _vectors(batch.column("vector"), settings, place))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InvalidInput(f"{path} cannot be read ({error}); export the collection again") from error
+
+
+def _chunks(batch: Any, place: str) -> list[Chunk]:
+    ids, texts, metadata = (batch.column(name).to_pylist() for name in ("id", "text", "metadata"))
+    try:
+        return [
+            Chunk(chunk_id, text, orjson.loads(kept)) for chunk_id, text, kept in zip(ids, texts, metadata, strict=True)
+        ]
+    except (orjson.JSONDecodeError, TypeError) as error:
+        raise InvalidInput(f"{place}: metadata that is no JSON ({error})") from None
+
+
+def _vectors(column: Any, settings: Settings, place: str) -> StoredMatrix:
+    import pyarrow
+    from pyarrow import compute
+
+    if not isinstance(column, pyarrow.ListArray | pyarrow.LargeListArray | pyarrow.FixedSizeListArray):
+        raise InvalidInput(f"{place}: vector is {column.type}; it is a list of floats")
+    lengths = set(compute.list_value_length(column).to_pylist())
+    if lengths - {settings.dimension}:
+        raise InvalidInput(f"{place}: vectors of length {lengths}, not {settings.dimension}")
+    values = column.flatten()
+    if values.null_count or not pyarrow.types.is_floating(values.type):
+        raise InvalidInput(
+            f"{place}: vector holds {values.type}, {values.null_count} of them null; it is a list of floats"
+        )
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values.to_numpy().astype(settings.dtype).reshape(-1, settings.dimension))

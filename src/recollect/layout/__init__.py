@@ -1,0 +1,63 @@
+"""The directory of a collection: paths, CURRENT, atomic replacement, the writer's lock, the format version.
+
+::
+
+    kb/
+      CURRENT                   the generation in use, one line, replaced atomically
+      LOCK                      the writer's flock; its text names the holder
+      gen-000001/
+        collection.json         format version, metric, dimension, words, embedding contract: written once
+        chunks.db               SQLite: the commit point
+        vectors.f32             row r at byte r·d·4; vectors.f16, at byte r·d·2, where float16 was asked for
+        index/snapshot-….faiss  derived, immutable
+"""
+
+from recollect.layout.lock import WriterLock
+from recollect.layout.paths import (
+    DTYPES,
+    FIRST_GENERATION,
+    FORMAT_VERSION,
+    LEXICAL,
+    Dtype,
+    Generation,
+    Layout,
+    Lexical,
+    is_generation,
+    read_settings,
+    write_settings,
+)
+from recollect.layout.writing import (
+    create_file,
+    new_directory,
+    require_path,
+    require_vacant,
+    storage_errors,
+    storage_failure,
+    sync_directory,
+    sync_file,
+    write_atomically,
+)
+
+__all__ = [
+    "DTYPES",
+    "FIRST_GENERATION",
+    "FORMAT_VERSION",
+    "LEXICAL",
+    "Dtype",
+    "Generation",
+    "Layout",
+    "Lexical",
+    "WriterLock",
+    "create_file",
+    "is_generation",
+    "new_directory",
+    "read_settings",
+    "require_path",
+    "require_vacant",
+    "storage_errors",
+    "storage_failure",
+    "sync_directory",
+    "sync_file",
+    "write_atomically",
+    "write_settings",
+]

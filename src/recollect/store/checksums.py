@@ -1,0 +1,107 @@
+"""Is a chunk what was stored? A CRC-32 over its vector and payload, compared before the chunk is handed out.
+
+See docs/decisions/0011 for when, and for what that costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from recollect.errors import CollectionDamaged
+from recollect.store.committed import StoredChunk
+from recollect.vectors import StoredMatrix
+
+
+def checksum(vector: StoredMatrix | memoryview, chunk_id: str, text: str, metadata: str) -> int:
+    """Return the CRC-32 over the vector's bytes as stored, then id, text and metadata separated by NUL."""
+    return crc32(f"{chunk_id}\0{text}\0{metadata}".encode(), crc32(vector))  # type: ignore[arg-type]  # an array is a buffer
+
+
+def is_intact(chunk: StoredChunk, matrix: StoredMatrix) -> bool:
+    """Say whether text, metadata and vector are what was stored, by the checksum."""
+    return 0 <= chunk.row < len(matrix) and chunk.crc == checksum(
+        np.ascontiguousarray(matrix[chunk.row]), chunk.id, chunk.text, chunk.metadata
+    )
+
+
+def require_intact(chunks: Iterable[StoredChunk], matrix: StoredMatrix, where: Path) -> None:
+    """Raise `CollectionDamaged`, naming it, for the first chunk that is not what was stored.
+
+    Args:
+        chunks: to be handed on, or copied: a copy has a checksum of its own, and damage would be lost sight of.
+        matrix: the vectors, over all of their rows.
+        where: of the generation, for the message.
+
+    """
+    for chunk in chunks:
+        if not is_intact(chunk, matrix):
+            raise not_intact(chunk.row, chunk.id, where)
+
+
+class Verified:
+    """Compares the rows that are read with their checksums, each once while a generation is open in this process.
+
+    A row is never changed and never reused within a generation, so what was whole stays so but for damage to the files
+    of a collection in use. For any number of threads: two that compare the same row at once find the same.
+
+    Args:
+        where: the generation is, for messages.
+
+    """
+
+    def __init__(self, where: Path) -> None:
+        self._where = where
+        self._rows = bytearray()  # a byte per row: 1/1536 of what its vector takes at 384 dimensions
+
+    def require(
+        self,
+        rows: Sequence[int],
+        records: Iterable[Sequence[object]],
+        matrix: StoredMatrix,
+    ) -> None:
+        """Raise for a chunk that is not what was stored.
+
+        Args:
+            rows: of the chunks.
+            records: of each (id, text, metadata, …, crc), metadata as bytes or text.
+            matrix: the vectors, over all of *rows*.
+
+        Raises:
+            CollectionDamaged: naming the chunk; a field of another type than was stored is damage, too.
+
+        """
+        known = self._rows
+        try:
+            if all(map(known.__getitem__, rows)):
+                return
+        except IndexError:
+            pass  # rows that are newer than what was compared so far
+        if len(known) < len(matrix):
+            known.extend(bytes(len(matrix) - len(known)))
+        for row, record in zip(rows, records, strict=True):
+            if not 0 <= row < len(matrix) or not known[row]:
+                if not 0 <= row < len(matrix) or not _is_whole(record, matrix[row]):
+                    raise not_intact(row, record[0], self._where)
+                known[row] = 1
+
+
+def _is_whole(record: Sequence[object], vector: StoredMatrix) -> bool:
+    chunk_id, text, metadata = record[0], record[1], record[2]
+    try:
+        raw = metadata if type(metadata) is bytes else metadata.encode()  # type: ignore[attr-defined]  # str, or damaged
+        payload = b"\0".join((chunk_id.encode(), text.encode(), raw))  # type: ignore[attr-defined]
+    except (AttributeError, TypeError):  # a damaged header of a record has made a field NULL, a number or a blob
+        return False
+    return crc32(payload, crc32(vector)) == record[-1]  # type: ignore[arg-type]  # an array is a buffer
+
+
+def not_intact(row: int, chunk_id: object, where: Path) -> CollectionDamaged:
+    """Build the error for a chunk that is not what was stored."""
+    return CollectionDamaged(
+        f"{where}: chunk {chunk_id!r:.80} (row {row}) is not what was stored; mend the collection with "
+        "check(fix=True), which lists what is lost, or restore from a backup"
+    )

@@ -1,0 +1,137 @@
+"""Connections for reading, and the quick way to read a few chunks of a commit that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from recollect.errors import CollectionClosed
+from recollect.store import lexical
+from recollect.store.checksums import Verified
+from recollect.store.committed import UNREADABLE
+from recollect.store.recent import Payload, RecentChunks, Watched
+from recollect.store.schema import Frozen, connect, translate
+from recollect.vectors import StoredMatrix
+
+_FETCH_AT: dict[int, str] = {}  # statement by number of rows; there are at most MAX_PARAMETERS
+
+
+class SessionPool:
+    """Connections for reading, one per concurrent session, kept open between sessions.
+
+    They are handed out as their cursor: making one anew is a fifth of what a search asks of SQLite when its chunks are
+    in memory.
+    """
+
+    def __init__(self, database: Path, idle: int = 64, watch: Callable[[int, int], None] | None = None) -> None:
+        self.database = database
+        self._most = idle
+        self.recent = RecentChunks() if watch is None else Watched(watch)
+        self.verified = Verified(database.parent)
+        self.counted = lexical.Counted()
+        self._idle: list[apsw.Cursor] = []
+        self._closed = False
+
+    def fetch_at(
+        self, seq: int, rows: Sequence[int], matrix: StoredMatrix, *, newest: bool
+    ) -> Sequence[Payload] | None:
+        """Return (id, text, metadata JSON, …) of *rows*, in their order, of one commit; None when that is not *seq*.
+
+        Some are in memory. The others, or, when there are none, the commit number alone, are read with one statement,
+        which is its own transaction. A session around it would cost two more, and a third to read the state.
+
+        Args:
+            seq: a commit in which all of *rows* are live.
+            rows: distinct, at most `MAX_PARAMETERS`.
+            matrix: the vectors of that commit, by which the rows were found.
+            newest: *seq* is known to be the newest commit: where nothing is missing, nothing is read.
+
+        """
+        found = self.recent.get(rows)
+        absent = found.count(None)
+        if not absent:
+            return found if newest or self._read("SELECT seq FROM state") == [(seq,)] else None  # type: ignore[return-value]  # none is None
+        missing = rows if absent == len(rows) else [row for row, one in zip(rows, found, strict=True) if one is None]
+        records = self._read(_fetch_at(absent), missing)
+        if len(records) < absent or records[0][3] != seq:
+            return None
+        self.keep(missing, records, matrix)
+        if absent == len(rows):
+            return records
+        rest = iter(records)
+        return [payload or next(rest) for payload in found]
+
+    def keep(self, rows: Sequence[int], records: Sequence[tuple[Any, ...]], matrix: StoredMatrix) -> None:
+        """Offer what was read, (id, text, metadata, …, crc), to the chunks in memory, once it has proved whole.
+
+        Raises:
+            CollectionDamaged: a chunk is not what was stored.
+
+        """
+        self.verified.require(rows, records, matrix)
+        try:
+            self.recent.offer(rows, records)
+        except TypeError as error:  # a field has become NULL since its row was compared
+            raise translate(apsw.CorruptError(str(error)), self.database) from error
+
+    def _read(self, sql: str, values: Sequence[int] = ()) -> list[Any]:
+        cursor = self.take()
+        try:
+            records: list[Any] = cursor.execute(sql, values).fetchall()
+        except UNREADABLE as error:
+            self.discard(cursor)
+            raise translate(error, self.database) from error
+        self.give_back(cursor)
+        return records
+
+    def take(self) -> apsw.Cursor:
+        """Take the cursor of an idle connection, or open one."""
+        if self._closed:
+            raise CollectionClosed(
+                f"{self.database.parent} is closed, or was compacted away; open the collection again"
+            )
+        while True:
+            try:
+                cursor = self._idle.pop()
+            except IndexError:
+                return connect(self.database, read_only=True).cursor()
+            connection = cursor.connection
+            if not isinstance(connection, Frozen) or connection.is_valid():
+                return cursor
+            connection.close()
+
+    def give_back(self, cursor: apsw.Cursor) -> None:
+        """Keep a connection for the next session, unless the pool was closed meanwhile."""
+        if self._closed or len(self._idle) >= self._most:
+            cursor.connection.close()
+        else:
+            self._idle.append(cursor)
+
+    def discard(self, cursor: apsw.Cursor) -> None:
+        """Close the connection, which met an error."""
+        cursor.connection.close(True)
+
+    def close(self) -> None:
+        """Close the idle connections, and forget the chunks; connections in use are closed when they come back."""
+        self._closed = True
+        self.recent.drop()
+        while self._idle:
+            self._idle.pop().connection.close()
+
+
+def _fetch_at(count: int) -> str:
+    """Return the statement for *count* rows.
+
+    A join with VALUES keeps the order and is quicker than IN, for which SQLite sorts the rows into a temporary tree.
+    """
+    sql = _FETCH_AT.get(count)
+    if sql is None:
+        sql = _FETCH_AT[count] = (
+            f"WITH wanted(row) AS (VALUES {','.join(['(?)'] * count)}) "
+            "SELECT id, text, CAST(metadata AS BLOB), (SELECT seq FROM state), crc "
+            "FROM wanted CROSS JOIN chunks USING (row)"
+        )
+    return sql
