@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo test lint format crash bench bench-index bench-peers bench-retrieval bench-reranking clean
+.PHONY: help demo test lint format gate torture bench bench-index bench-peers bench-retrieval bench-gate bench-reranking clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -37,8 +37,12 @@ format: $(READY)  ## Let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-crash: $(READY)  ## 500 random kills instead of the 40 of `make test`
-	RECOLLECT_KILLS=500 $(BIN)/pytest -n 2 --timeout 3600 tests/crash
+gate: $(READY)  ## Gate the demo's collection with eval/gate/python_docs.yaml, as CI does
+	@$(BIN)/python examples/python_docs.py >/dev/null
+	$(BIN)/recollect gate demo-kb --golden eval/gate/python_docs.yaml
+
+torture: $(READY)  ## Kill, fill, corrupt, race, restore: the full campaign (hours); goes on where it was
+	$(BIN)/python eval/torture/run.py
 
 bench: $(READY)  ## Measure; writes eval/results/
 	$(BIN)/python eval/bench/run.py
@@ -62,6 +66,9 @@ bench-peers: $(PEERS)/.ready  ## Measure beside the peers; 40 GB in PEERS_WORK (
 bench-retrieval: $(PEERS)/.ready  ## Measure filters, lexical and hybrid search (half an hour)
 	$(PEERS)/bin/python eval/bench/filtered.py --work $(PEERS_WORK)/filtered
 	$(PEERS)/bin/python eval/bench/lexical.py --work $(PEERS_WORK)/lexical
+
+bench-gate: $(READY)  ## Break a collection in every way and see whether the gate notices (an hour)
+	$(BIN)/python eval/gate/detection.py --work $(PEERS_WORK)/gate --benign 200 --large --out eval/results/gate.json
 
 bench-reranking: $(READY)  ## Fine-tune a small cross-encoder and measure every reranker (an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r eval/reranking/requirements.txt

@@ -7,7 +7,8 @@ killed anywhere is followed by one that goes on with the next operation.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ import numpy.typing as npt
 
 DIMENSION = 16
 BATCH = 16
+KEPT = 3
+"""Incremental backups that are kept."""
+
 UNIVERSE = 240
 """Ids that the operations draw from, so that adding soon means replacing."""
 
@@ -23,17 +27,41 @@ Vector = npt.NDArray[np.float32]
 
 
 class Item(NamedTuple):
-    """A chunk and the seed of its vector."""
+    """A chunk and the seed of its vector; *model* is that of the last `reembed`, 0 for none since it was added."""
 
     text: str
     metadata: Mapping[str, object]
     key: tuple[int, int, int]
+    model: int = 0
 
     @property
     def vector(self) -> Vector:
-        """A unit vector that no other item shares: text, id and version decide it."""
-        made = np.random.default_rng(self.key).standard_normal(DIMENSION, dtype=np.float32)
-        return made / np.linalg.norm(made)
+        """A unit vector that no other item shares: text, id and version decide it, or a model by the text alone."""
+        return _by_model(self.model, self.text) if self.model else _unit(self.key)
+
+
+class Model:
+    """An embedder; each number is another one."""
+
+    dimension = DIMENSION
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.name = f"model {number}"
+
+    def embed_passages(self, texts: Sequence[str]) -> Vector:
+        return np.stack([_by_model(self.number, text) for text in texts])
+
+    embed_queries = embed_passages
+
+
+def _by_model(number: int, text: str) -> Vector:
+    return _unit((number, zlib.crc32(text.encode())))
+
+
+def _unit(key: tuple[int, ...]) -> Vector:
+    made = np.random.default_rng(key).standard_normal(DIMENSION, dtype=np.float32)
+    return made / np.linalg.norm(made)
 
 
 State = Mapping[str, Item]
@@ -45,10 +73,12 @@ class Operation:
     """One call on the collection.
 
     Attributes:
-        kind: add, delete, optimize, compact, backup or reopen.
+        kind: add, delete, delete_where, optimize, compact, reembed, backup, increment or reopen.
         items: for add, in the order of adding.
         ids: for delete.
+        before: for delete_where: versions below go.
         index: for optimize; None for the recommended one.
+        model: for reembed.
         batch: chunks per commit.
 
     """
@@ -56,7 +86,9 @@ class Operation:
     kind: str
     items: tuple[tuple[str, Item], ...] = ()
     ids: tuple[str, ...] = ()
+    before: int = 0
     index: str | None = None
+    model: int = 0
     batch: int = BATCH
 
     @property
@@ -70,7 +102,17 @@ class Operation:
             return {**state, **dict(self.items[: steps * self.batch])}
         if self.kind == "delete" and steps:
             return {key: item for key, item in state.items() if key not in self.ids}
+        if self.kind == "delete_where" and steps:
+            return {key: item for key, item in state.items() if _version(item) >= self.before}
+        if self.kind == "reembed" and steps:
+            return {key: item._replace(model=self.model) for key, item in state.items()}
         return state
+
+
+def _version(item: Item) -> int:
+    version = item.metadata["version"]
+    assert isinstance(version, int)
+    return version
 
 
 def item(seed: int, number: int, version: int) -> tuple[str, Item]:
@@ -81,14 +123,27 @@ def item(seed: int, number: int, version: int) -> tuple[str, Item]:
     return chunk_id, Item(text, metadata, (seed, number, version // 3))
 
 
+KINDS = {
+    "add": 34,
+    "delete": 11,
+    "delete_where": 5,
+    "optimize": 15,
+    "compact": 9,
+    "reembed": 6,
+    "backup": 5,
+    "increment": 7,
+    "reopen": 6,
+    "bulk": 2,
+}
+"""What a random operation is, and how often among a hundred."""
+
+
 def random_operation(seed: int, n: int) -> Operation:
     """Return operation *n* of an endless plan."""
     if n == 0:
         return _add(seed, 0, range(UNIVERSE))
     rng = random.Random(f"{seed}/{n}")
-    kind = rng.choices(("add", "delete", "optimize", "compact", "backup", "reopen", "bulk"), (40, 15, 15, 12, 6, 6, 2))[
-        0
-    ]
+    (kind,) = rng.choices(list(KINDS), list(KINDS.values()))
     if kind == "add":
         return _add(seed, n, sorted(rng.sample(range(UNIVERSE), rng.randint(5, 70))))
     if kind == "bulk":  # beyond what is searched exactly: the index is extended in the background
@@ -99,7 +154,9 @@ def random_operation(seed: int, n: int) -> Operation:
         return Operation("delete", ids=(*chosen, *beyond))
     if kind == "optimize":
         return Operation("optimize", index=rng.choice(("IVF1,PQ8x4fs", "HNSW8,SQ8", None)))
-    return Operation(kind)
+    if kind == "delete_where":
+        return Operation("delete_where", before=rng.randrange(n))
+    return Operation(kind, model=n if kind == "reembed" else 0)
 
 
 def scripted_operations() -> list[Operation]:
@@ -114,8 +171,12 @@ def scripted_operations() -> list[Operation]:
         Operation("optimize", index="HNSW8,SQ8"),
         Operation("compact"),
         Operation("backup"),
+        Operation("increment"),
         Operation("reopen"),
         _add(seed, 7, range(12)),
+        Operation("increment"),
+        Operation("delete_where", before=2),
+        Operation("reembed", model=11),
         Operation("optimize"),
     ]
 

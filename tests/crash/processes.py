@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-import subprocess
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
+from .nursery import Child, Nursery
 from .plan import Operation, State, after_operations
 
 TESTS = Path(__file__).resolve().parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "2"}
+# What the tests themselves import from stays in front of what is installed: else the workers may run another Recollect.
+_PATHS = [str(TESTS), str(TESTS.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(_PATHS),
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "OMP_NUM_THREADS": "2",
+    "OMP_WAIT_POLICY": "PASSIVE",  # beside other tests, threads that spin while they wait double the time
+}
+
+
+@cache
+def nursery() -> Nursery:
+    """Return the process that forks the workers of this one; it ends with it."""
+    begun = Nursery(ENVIRONMENT)
+    atexit.register(begun.close)
+    return begun
 
 
 @dataclass
@@ -45,18 +62,12 @@ class Run:
         """Where the collection is."""
         return self.directory / "kb"
 
-    @property
-    def command(self) -> list[str]:
-        """What to run."""
+    def start(self, *strace: str) -> Child:
+        """Start it, traced by strace with these options where there are any; what it prints goes to a file."""
         auto = "auto" if self.auto else "manual"
         numbers = [str(self.seed), str(self.first), str(self.stop)]
-        worker = [sys.executable, "-m", "crash.worker"]
-        return [*worker, str(self.journal), str(self.collection), self.plan, *numbers, auto]
-
-    def start(self, *prefix: str) -> subprocess.Popen[bytes]:
-        """Start it, below *prefix* where that is given; what it prints goes to a file."""
-        with open(self.directory / "stderr", "wb") as stderr:
-            return subprocess.Popen([*prefix, *self.command], env=ENVIRONMENT, stdout=stderr, stderr=stderr)
+        arguments = [str(self.journal), str(self.collection), self.plan, *numbers, auto]
+        return nursery().fork("tests.crash.worker", *arguments, output=self.directory / "stderr", strace=strace)
 
     def stderr(self) -> str:
         """Return what it printed."""

@@ -1,16 +1,18 @@
 """The process that works on a full disk: a tmpfs in its own mount namespace, gone when it ends.
 
-Run as ``unshare -m python -m crash.small_disk MOUNTPOINT CASE`` by root. A failed assertion is a traceback on standard
-error and the exit status 1.
+Run as ``unshare -m python -m crash.small_disk MOUNTPOINT CASE [SEED]`` by root. A failed assertion is a traceback on
+standard error and the exit status 1. With a seed the space that is left is drawn at random, else it is always the same.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import random
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,20 +20,41 @@ import recollect
 from recollect import Chunk, Collection, StorageFailed
 
 from .plan import DIMENSION, Item, State, item
+from .processes import ENVIRONMENT
 from .verification import check_answers, check_no_creation_left, check_no_leftovers, verify
 
 BATCH = 50
 
 
-def main(mountpoint: str, case: str) -> None:
+def private_mounts() -> bool:
+    """Say whether a file system can be mounted for one process alone."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        return False
+    command = "mount -t tmpfs -o size=1m tmpfs /mnt"
+    return subprocess.run(["unshare", "-m", "sh", "-c", command], capture_output=True, check=False).returncode == 0
+
+
+def run_on_small_disk(case: str, mountpoint: Path, *seed: str) -> None:
+    """Run a case in a process of its own; its failed assertion is one here."""
+    command = ["unshare", "-m", sys.executable, "-m", "crash.small_disk", str(mountpoint), case, *seed]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def main(mountpoint: str, case: str, seed: str = "") -> None:
     """Mount 3 MiB at *mountpoint* and run a case on it."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", mountpoint], check=True)
-    CASES[case](Path(mountpoint))
+    CASES[case](Path(mountpoint), random.Random(seed) if seed else None)
 
 
-def adding(disk: Path) -> None:
+def _rooms(chance: random.Random | None, *usual: int) -> Sequence[int]:
+    """Return the bytes to leave: *usual*, or as many at random, none beyond the largest of them."""
+    return usual if chance is None else [chance.randrange(max(usual) + 1) for _ in usual]
+
+
+def adding(disk: Path, chance: random.Random | None) -> None:
     """Fill the disk by adding; what was acknowledged is intact, and the same handle goes on once there is space."""
-    ballasts = [_ballast(disk, size, str(size)) for size in (1 << 18, 1 << 20)]
+    ballasts = [_ballast(disk, size, f"ballast {n}") for n, size in enumerate(_rooms(chance, 1 << 18, 1 << 20))]
     with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         for ballast in ballasts:
             stored = _fill(kb)
@@ -46,7 +69,7 @@ def adding(disk: Path) -> None:
     verify(disk / "kb", [dict(list(stored.items())[1::2])])
 
 
-def deleting(disk: Path) -> None:
+def deleting(disk: Path, _chance: random.Random | None) -> None:
     """Delete without space: nothing is deleted."""
     with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         stored = _add(kb, range(600))
@@ -57,12 +80,12 @@ def deleting(disk: Path) -> None:
         assert kb.count() == 0
 
 
-def optimizing(disk: Path) -> None:
+def optimizing(disk: Path, chance: random.Random | None) -> None:
     """Optimize without space: the index before stays in use, nothing is left of the new one."""
     with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
-        stored = _add(kb, range(1200))
+        stored = _add(kb, range(400))
         before = kb.optimize(index="IVF1,PQ8x4fs")
-        for room in (0, 8192, 65536):
+        for room in _rooms(chance, 0, 8192, 65536):
             with _full(disk, room=room):
                 _refused(lambda: kb.optimize(index="HNSW32,Flat"))
                 assert kb.info().index == before
@@ -76,13 +99,13 @@ def optimizing(disk: Path) -> None:
     verify(disk / "kb", [stored])
 
 
-def compacting(disk: Path) -> None:
+def compacting(disk: Path, chance: random.Random | None) -> None:
     """Compact without space: the collection is as it was, and the same handle goes on."""
     with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         stored = _add(kb, range(600))
         kb.delete(ids=list(stored)[::3])
         stored = {key: kept for number, (key, kept) in enumerate(stored.items()) if number % 3}
-        for room in (0, 16384, 131072):
+        for room in _rooms(chance, 0, 16384, 131072):
             with _full(disk, room=room):
                 _refused(kb.compact)
                 check_answers(kb, stored)
@@ -92,11 +115,11 @@ def compacting(disk: Path) -> None:
     verify(disk / "kb", [stored])
 
 
-def backing_up(disk: Path) -> None:
+def backing_up(disk: Path, chance: random.Random | None) -> None:
     """Back up without space: nothing is left at the destination, nor beside it."""
     with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         stored = _add(kb, range(600))
-        for room in (0, 4096, 65536, 196608):
+        for room in _rooms(chance, 0, 4096, 65536, 196608):
             with _full(disk, room=room):
                 _refused(lambda: kb.backup(disk / "copy"))
                 assert not (disk / "copy").exists()
@@ -106,9 +129,9 @@ def backing_up(disk: Path) -> None:
     verify(disk / "copy", [stored])
 
 
-def creating(disk: Path) -> None:
+def creating(disk: Path, chance: random.Random | None) -> None:
     """Create without space: nothing is left at the path, nor beside it."""
-    for room in (0, 4096, 8192, 32768):
+    for room in _rooms(chance, 0, 4096, 8192, 32768):
         with _full(disk, room=room):
             _refused(lambda: recollect.open(disk / "kb", dimension=DIMENSION))
             assert not (disk / "kb").exists()

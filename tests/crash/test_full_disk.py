@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import os
 import resource
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,28 +11,17 @@ import recollect
 from recollect import Chunk, StorageFailed
 
 from .plan import DIMENSION, State, item
-from .processes import ENVIRONMENT
-from .small_disk import CASES
+from .small_disk import CASES, private_mounts, run_on_small_disk
 from .verification import check_answers, check_no_creation_left, check_no_leftovers, verify
 
 pytestmark = pytest.mark.crash
 
 
-def _private_mounts() -> bool:
-    """Say whether a file system can be mounted for one process alone."""
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        return False
-    command = "mount -t tmpfs -o size=1m tmpfs /mnt"
-    return subprocess.run(["unshare", "-m", "sh", "-c", command], capture_output=True, check=False).returncode == 0
-
-
-@pytest.mark.skipif(not _private_mounts(), reason="mounting a small file system takes root and unshare")
+@pytest.mark.skipif(not private_mounts(), reason="mounting a small file system takes root and unshare")
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_a_full_disk_costs_nothing_that_was_acknowledged(case: str, tmp_path: Path) -> None:
     """On a full disk the operation fails with StorageFailed, the collection is as it was, and the handle goes on."""
-    command = ["unshare", "-m", sys.executable, "-m", "crash.small_disk", str(tmp_path), case]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stderr
+    run_on_small_disk(case, tmp_path)
 
 
 @contextmanager

@@ -20,9 +20,10 @@ WRITING = (
     "recollect/store/chunks.py",
     "recollect/store/vector_file.py",
     "collection/facade.py",
+    "collection/adding.py",
     "collection/batches.py",
 )
-REWRITING = ("collection/handle.py", "collection/transfer.py", "recollect/layout.py")
+REWRITING = ("collection/handle.py", "collection/transfer.py", "layout/paths.py", "layout/writing.py")
 
 
 class InterruptAt:

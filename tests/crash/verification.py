@@ -21,10 +21,10 @@ def verify(path: Path, candidates: Iterable[State]) -> State:
     """Check the collection, as a reader first and then as the next writer; return which candidate it holds."""
     allowed = list(candidates)
     with recollect.open(path, read_only=True) as reader:
-        state = _state_of(reader, allowed)
+        state = state_of(reader, allowed)
         check_answers(reader, state)
     with recollect.open(path, auto_optimize=False) as writer:
-        assert _state_of(writer, [state]) is state
+        assert state_of(writer, [state]) is state
         check_no_leftovers(path)
         check_answers(writer, state)
         report = writer.check()
@@ -35,15 +35,23 @@ def verify(path: Path, candidates: Iterable[State]) -> State:
     return state
 
 
-def _state_of(kb: Collection, allowed: list[State]) -> State:
-    """Return the candidate that is stored, id by id, text, metadata and number."""
+def state_of(kb: Collection, allowed: list[State]) -> State:
+    """Return the candidate that is stored, id by id, text, metadata, vector and number."""
     stored = {chunk.id: (chunk.text, chunk.metadata) for chunk in kb}
     assert kb.count() == len(stored)
     matching = [
         state for state in allowed if stored == {key: (item.text, item.metadata) for key, item in state.items()}
     ]
     assert matching, _difference(stored, allowed)
-    return matching[-1]
+    whole = [state for state in matching if _vectors_are(kb, state)]
+    assert whole, "the texts and metadata are those of a state it may be in, the vectors are not"
+    return whole[-1]
+
+
+def _vectors_are(kb: Collection, state: State) -> bool:
+    """Say whether the vectors are those of *state*: another model leaves texts and metadata as they were."""
+    ids = list(state)
+    return not ids or np.allclose(kb.vectors(ids), np.stack([state[key].vector for key in ids]), atol=1e-6)
 
 
 def _difference(stored: dict[str, tuple[str, object]], allowed: list[State]) -> str:

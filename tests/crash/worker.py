@@ -1,6 +1,6 @@
 """The process that is killed: it works through a plan and writes down what was acknowledged.
 
-Run as ``python -m crash.worker JOURNAL COLLECTION PLAN SEED FIRST STOP AUTO``. Each line of the journal is one
+Forked from the nursery with JOURNAL COLLECTION PLAN SEED FIRST STOP AUTO. Each line of the journal is one
 ``os.write``, which no SIGKILL can take back: ``ready``, ``begin N`` before operation N, ``ack N STEPS`` after each
 step of it, ``done N``. An operation that raises is no crash: the traceback goes to standard error, the exit status
 is 1.
@@ -9,7 +9,6 @@ is 1.
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,7 @@ def main(journal: str, path: str, name: str, seed: str, first: str, stop: str, a
             kb.close()
             kb = _open(path, auto)
         else:
-            _run(kb, operation, Path(path), lambda steps, n=n: note(f"ack {n} {steps}"))
+            run(kb, operation, Path(path), lambda steps, n=n: note(f"ack {n} {steps}"))
         note(f"ack {n} {operation.steps}")
         note(f"done {n}")
     kb.close()
@@ -49,7 +48,8 @@ def _open(path: str, auto: str) -> Collection:
     return recollect.open(path, dimension=plan.DIMENSION, auto_optimize=auto == "auto")
 
 
-def _run(kb: Collection, operation: plan.Operation, path: Path, acknowledge: plan.Acknowledge) -> None:
+def run(kb: Collection, operation: plan.Operation, path: Path, acknowledge: plan.Acknowledge) -> None:
+    """Do one operation on an open collection; *acknowledge* is called for each step of an add."""
     if operation.kind == "add":
         chunks = [Chunk(key, item.text, item.metadata) for key, item in operation.items]
         vectors = np.stack([item.vector for _, item in operation.items])
@@ -61,7 +61,14 @@ def _run(kb: Collection, operation: plan.Operation, path: Path, acknowledge: pla
         )
     elif operation.kind == "delete":
         kb.delete(ids=operation.ids)
-    elif operation.kind == "optimize":
+    elif operation.kind == "delete_where":
+        kb.delete(where={"version": {"$lt": operation.before}})
+    else:
+        _whole(kb, operation, path)
+
+
+def _whole(kb: Collection, operation: plan.Operation, path: Path) -> None:
+    if operation.kind == "optimize":
         try:
             kb.optimize(index=operation.index)
         except recollect.IndexBuildFailed:
@@ -69,13 +76,13 @@ def _run(kb: Collection, operation: plan.Operation, path: Path, acknowledge: pla
                 raise
     elif operation.kind == "compact":
         kb.compact()
+    elif operation.kind == "reembed":
+        kb.reembed(plan.Model(operation.model))
     elif operation.kind == "backup":
         target = path.with_name(path.name + ".backup")
         if not target.exists():
             kb.backup(target)
+    elif operation.kind == "increment":
+        kb.backup(path.with_name(path.name + ".increments"), incremental=True, keep=plan.KEPT)
     else:
         raise ValueError(operation.kind)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

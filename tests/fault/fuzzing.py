@@ -1,0 +1,224 @@
+"""Random input for everything that reads what others wrote; nothing but a typed error may come of it."""
+
+from __future__ import annotations
+
+import contextlib
+import pickletools
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import orjson
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+import recollect
+from recollect import Chunk, Collection, RecollectError
+from recollect.contract import Settings
+from recollect.evaluation.golden import read_golden
+from recollect.filters import Operator, parse
+from recollect.index import Record, SnapshotUnusable
+from recollect.ingestion.pickles import read_pickle
+from recollect.layout import Layout, read_settings
+from tests.crash.plan import DIMENSION
+
+EXAMPLES = 400
+"""Per trial; about two seconds."""
+
+# What tokenizers, FTS5's query language and SQL know, among letters.
+_SYNTAX = st.sampled_from([*"\"'*^:(){}[]+-%\\\0", "AND", "OR", "NOT", "NEAR(", "text:"])
+_SURROGATES = st.characters(categories=["Cs"])
+QUESTIONS = st.lists(_SYNTAX | st.text(max_size=8) | _SURROGATES, max_size=12).map(" ".join) | st.text(max_size=60)
+
+_NAMES = st.sampled_from([*(operator.value for operator in Operator), "$not", "$and", "$or", "a", "b", "a.b", "\\"])
+_KEYS: st.SearchStrategy[Any] = _NAMES | st.text(max_size=4) | st.integers() | st.none() | st.binary(max_size=2)
+_LEAVES: st.SearchStrategy[Any] = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=6)
+    | st.binary(max_size=3)
+    | st.just(object())
+    | st.complex_numbers()
+    | st.dates()
+    | st.characters(categories=["Cs"])
+)
+FILTERS = st.recursive(
+    _LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(_KEYS, inner, max_size=3)
+        | st.dictionaries(_NAMES, inner, max_size=3)
+        | st.frozensets(st.integers(), max_size=2)
+    ),
+    max_leaves=12,
+)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+Test: TypeAlias = Callable[[], None]
+
+
+@contextmanager
+def _collection() -> Iterator[Collection]:
+    texts = ["ash birch", "cedar fir ash", "oak pine", "yew", "NEAR AND OR", 'a "quoted" word', ""]
+    vectors = np.eye(len(texts), DIMENSION, dtype=np.float32)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        recollect.open(Path(folder) / "kb", dimension=DIMENSION, auto_optimize=False) as kb,
+    ):
+        kb.add([Chunk(str(n), text, {"a": n, "b": [text]}) for n, text in enumerate(texts)], vectors=vectors)
+        yield kb
+
+
+def _mutated(data: st.DataObject, original: bytes) -> bytes:
+    """Return *original* with a few of its values replaced, as JSON, or of its bytes, as bytes."""
+    if data.draw(st.booleans()):
+        content = orjson.loads(original)
+        for key in data.draw(st.lists(st.sampled_from(sorted(content)), max_size=3)):
+            content[key] = data.draw(_JSON)
+        with contextlib.suppress(TypeError):  # an integer that orjson does not write
+            return orjson.dumps(content)
+    changed = bytearray(original)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(changed) - 1))
+        changed[at : at + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
+        changed = changed or bytearray(b"{")
+    return bytes(changed)
+
+
+@contextmanager
+def fuzz_filters() -> Iterator[Test]:
+    """Pass anything as a filter: it is refused in words, or finds what `Collection.ids` finds by it."""
+    with _collection() as kb:
+
+        @given(where=FILTERS)
+        def run(where: Any) -> None:
+            with contextlib.suppress(RecollectError):
+                parse(where)
+                found = kb.search(vector=np.ones(DIMENSION), where=where, k=20)
+                assert {hit.chunk.id for hit in found} == set(kb.ids(where=where))
+
+        yield run
+
+
+@contextmanager
+def fuzz_questions() -> Iterator[Test]:
+    """Ask questions that are only words, whatever FTS5 might read in them."""
+    with _collection() as kb:
+
+        @given(question=QUESTIONS)
+        def run(question: str) -> None:
+            for vector in (None, np.ones(DIMENSION)):
+                with contextlib.suppress(RecollectError):
+                    mode = "lexical" if vector is None else "hybrid"
+                    assert len(kb.search(question, vector=vector, mode=mode, k=3)) <= 3
+
+        yield run
+
+
+@contextmanager
+def fuzz_manifests() -> Iterator[Test]:
+    """Read collection.json and CURRENT, with anything in them."""
+    made = Settings(DIMENSION, recollect.Metric.COSINE, None).to_json()
+    manifest = orjson.dumps({"format_version": 3, **made})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "collection.json"
+
+        @given(data=st.data(), current=st.binary(max_size=30) | st.text().map(_utf8))
+        def run(data: st.DataObject, current: bytes) -> None:
+            path.write_bytes(_mutated(data, manifest))
+            path.with_name("CURRENT").write_bytes(current)
+            with contextlib.suppress(RecollectError):
+                Settings.from_json(read_settings(path), str(path))
+            with contextlib.suppress(RecollectError):
+                Layout(Path(folder)).read_current()
+
+        yield run
+
+
+@contextmanager
+def fuzz_records() -> Iterator[Test]:
+    """Read the record of an index, as it lies in the database."""
+
+    @given(text=_JSON.map(_dumped) | st.text(max_size=40))
+    def run(text: str) -> None:
+        with contextlib.suppress(SnapshotUnusable):
+            Record.from_json(text)
+
+    yield run
+
+
+@contextmanager
+def fuzz_pickles() -> Iterator[Test]:
+    """Read what may be a pickle of documents: its opcodes are followed, nothing is called."""
+
+    @given(data=st.lists(st.sampled_from(_OPCODES) | st.binary(max_size=6), max_size=40).map(b"".join))
+    def run(data: bytes) -> None:
+        with contextlib.suppress(RecollectError):
+            read_pickle(b"\x80\x04" + data, allowed=frozenset(), where="a fuzzed file")
+
+    yield run
+
+
+@contextmanager
+def fuzz_golden() -> Iterator[Test]:
+    """Read a golden set, with anything in it."""
+    line = orjson.dumps({"query": "q", "expect": {"a": 1}, "where": {"a": 1}, "tags": ["t"], "mode": "dense"})
+    with tempfile.TemporaryDirectory() as folder:
+
+        @given(data=st.data(), suffix=st.sampled_from([".jsonl", ".yaml"]))
+        def run(data: st.DataObject, suffix: str) -> None:
+            path = Path(folder) / f"golden{suffix}"
+            path.write_bytes(_mutated(data, line) + b"\n" + data.draw(st.binary(max_size=8)))
+            with contextlib.suppress(RecollectError):
+                read_golden(path)
+
+        yield run
+
+
+_OPCODES = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
+
+TARGETS: dict[str, Callable[[], AbstractContextManager[Test]]] = {
+    "filters": fuzz_filters,
+    "questions": fuzz_questions,
+    "manifests": fuzz_manifests,
+    "records": fuzz_records,
+    "pickles": fuzz_pickles,
+    "golden": fuzz_golden,
+}
+
+
+def fuzz(name: str, number: int, examples: int = EXAMPLES) -> Counter[str]:
+    """Try *examples* random inputs, with *number* as their seed, on a target."""
+    bounded = settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    with TARGETS[name]() as test:
+        seed(number)(bounded(test))()
+    return Counter({name: examples})
+
+
+def _dumped(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return "{}"
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="replace")

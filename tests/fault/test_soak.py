@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from .resources import Sample, Watched, require_bounded
+from .soak import soak
+
+SECONDS = float(os.environ.get("RECOLLECT_SOAK_SECONDS", "20"))
+
+pytestmark = pytest.mark.crash
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files and memory are read from /proc")
+@pytest.mark.timeout(SECONDS + 300)
+def test_a_writer_and_many_readers_go_on_and_on(tmp_path: Path) -> None:
+    """Readers in four processes and eight threads see each commit, nothing else, and nothing grows meanwhile."""
+    tally = soak(SECONDS, tmp_path / "work")
+    assert tally.keys() >= {"add", "delete", "optimize", "compact", "search"}, tally
+
+
+@pytest.mark.parametrize(("handles", "memory", "log"), [(500, 1 << 30, 0), (9, 1 << 33, 0), (9, 1 << 30, 1 << 40)])
+def test_growth_is_noticed(handles: int, memory: int, log: int, tmp_path: Path) -> None:
+    """More open files, memory or log than there may be at the end of a soak fail it."""
+    watched = Watched([1], tmp_path, [Sample((9,), (1 << 30,), 0)] * 12)
+    require_bounded(watched, log_bytes=1 << 20)
+    watched.samples.append(Sample((handles,), (memory,), log))
+    with pytest.raises(AssertionError):
+        require_bounded(watched, log_bytes=1 << 20)
