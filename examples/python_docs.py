@@ -109,7 +109,7 @@ def _documented(thing: Any, name: str, kind: str, module: str) -> Iterator[Chunk
         return
     try:
         signature = str(inspect.signature(thing)) if callable(thing) else ""
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):  # the last for select.epoll.register in Python 3.13
         signature = ""
     title = name + (signature if "0x" not in signature else "()")  # a default shown by its address differs every run
     yield Chunk(name, f"{title}\n{inspect.cleandoc(doc)}", {"kind": kind, "source": module})

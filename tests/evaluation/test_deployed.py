@@ -1,0 +1,98 @@
+"""What is deployed is gated as it is: retrievers of LangChain and LlamaIndex, and functions that give neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recollect.evaluation import GateReport, GoldenQuery, GoldenSet, Search, gate
+from tests.conftest import TrigramEmbedder
+from tests.evaluation.conftest import chunks
+
+
+def golden() -> GoldenSet:
+    queries = [GoldenQuery(each.id, " ".join(each.text.split()[:6]), {each.id: 1}) for each in chunks()[:10]]
+    filtered = GoldenQuery("filtered", queries[0].text, {"c0": 1}, where={"lang": "de"})
+    return GoldenSet([*queries, filtered], {"R@10": 1.0})
+
+
+def unfiltered() -> GoldenSet:
+    return GoldenSet(golden().queries[:-1], {"R@10": 1.0})
+
+
+def judged(search: Search) -> GateReport:
+    return gate(None, golden(), search=search, only=["thresholds", "filtered answers"])
+
+
+def test_a_langchain_retriever(path: Path) -> None:
+    """Its documents are read by their ids; a filter reaches it by a wrapper of one line."""
+    adapter = pytest.importorskip("langchain_recollect", reason="the LangChain adapter is not installed")
+    from langchain_core.documents import Document
+    from langchain_core.embeddings import Embeddings
+
+    class Trigrams(Embeddings):
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            return TrigramEmbedder().embed_passages(texts).tolist()
+
+        def embed_query(self, text: str) -> list[float]:
+            return TrigramEmbedder().embed_queries([text])[0].tolist()
+
+    with adapter.RecollectVectorStore(embedding=Trigrams(), path=str(path)) as store:
+        store.add_documents([Document(each.text, id=each.id, metadata=dict(each.metadata)) for each in chunks()])
+
+        def search(text: str, *, k: int, where: Any) -> list[Document]:
+            return store.as_retriever(search_kwargs={"k": k, "filter": where}).invoke(text)
+
+        assert [check.verdict for check in judged(search).checks] == ["pass", "pass"]
+        report = judged(store.as_retriever().invoke)
+        assert "which search has no option for" in report.checks[0].evidence[0]
+        assert report.collection == "langchain_core.retrievers.BaseRetriever.invoke"
+
+
+def test_a_llama_index_retriever(path: Path) -> None:
+    """Its nodes with scores are read."""
+    adapter = pytest.importorskip("llama_index.vector_stores.recollect", reason="the adapter is not installed")
+    from llama_index.core import StorageContext, VectorStoreIndex
+    from llama_index.core.embeddings import MockEmbedding
+    from llama_index.core.schema import TextNode
+
+    class Trigrams(MockEmbedding):
+        def _get_text_embedding(self, text: str) -> list[float]:
+            return TrigramEmbedder().embed_passages([text])[0].tolist()
+
+        _get_query_embedding = _get_text_embedding
+
+    stored = StorageContext.from_defaults(vector_store=adapter.RecollectVectorStore(path=str(path)))
+    nodes = [TextNode(id_=each.id, text=each.text, metadata=dict(each.metadata)) for each in chunks()]
+    index = VectorStoreIndex(nodes, storage_context=stored, embed_model=Trigrams(embed_dim=64))
+    questions = GoldenSet([*unfiltered().queries, GoldenQuery("z", "zzzz", nothing_above=0.95)], {"R@10": 1.0})
+    search = index.as_retriever(similarity_top_k=10).retrieve
+    report = gate(None, questions, search=search, only=["thresholds", "nothing above"])
+    assert [check.verdict for check in report.checks] == ["pass", "pass"]
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ("an answer in words", "search gave a str; the gate reads a list"),
+        ({"documents": []}, "search gave a dict"),
+        (None, "search gave a NoneType"),
+        ([{"id": "c0"}], "gave a dict without an id"),
+    ],
+)
+def test_what_is_no_result_is_refused(given: Any, complaint: str) -> None:
+    """Instead of being read as ids."""
+    report = gate(None, unfiltered(), search=lambda _text: given, only=["thresholds"])
+    assert complaint in report.checks[0].evidence[0]
+
+
+def test_an_asynchronous_search_is_refused() -> None:
+    """With what to pass instead."""
+
+    async def search(_text: str) -> list[str]:
+        return []
+
+    report = gate(None, unfiltered(), search=search, only=["thresholds"])
+    assert ("search is asynchronous" in report.checks[0].evidence[0], report.exit_code) == (True, 2)

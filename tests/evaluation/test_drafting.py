@@ -1,0 +1,128 @@
+"""Drafted golden sets, and questions appended to one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import recollect
+from recollect import Chunk, Collection
+from recollect.errors import InvalidInput
+from recollect.evaluation import GoldenQuery, read_golden
+from recollect.evaluation.drafting import add_query, document_field, draft, write_draft
+from recollect.evaluation.golden import DRAFT
+from recollect.query_log import LoggedQuestion
+from tests.conftest import TrigramEmbedder
+
+
+def asking(text: str, *, tags: tuple[str, ...] = (), **expect: int) -> GoldenQuery:
+    return GoldenQuery(text, text, expect, tags=tags)
+
+
+def test_a_draft_by_cluster_asks_about_different_chunks(full: Collection, tmp_path: Path) -> None:
+    """Each question expects the chunk that it was taken from, and says that nobody has looked at it."""
+    drafts = draft(full, 20)
+    queries = [each.query for each in drafts]
+    assert len({next(iter(query.expect)) for query in queries}) == 20
+    for query in queries:
+        assert full.get(next(iter(query.expect))).text.startswith(query.text)  # type: ignore[union-attr]  # it exists
+    for name in ("golden.yaml", "golden.jsonl"):
+        write_draft(tmp_path / name, drafts, document_field=document_field(full))
+        assert read_golden(tmp_path / name).document_field == "source"
+        read = read_golden(tmp_path / name).queries
+        assert [(query.text, query.expect, query.tags) for query in read] == [
+            (query.text, query.expect, (DRAFT,)) for query in queries
+        ]
+    assert f'# found "{drafts[0].found[0].id}: ' in (tmp_path / "golden.yaml").read_text()
+    assert draft(full, 20) == drafts
+    with pytest.raises(InvalidInput, match="exists; choose another name"):
+        write_draft(tmp_path / "golden.yaml", drafts)
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("# Backups\n\nTake one before each deployment. Then gate.", "Backups Take one before each deployment."),
+        ("```\nmake gate\n```\n- runs every check there is", "make gate runs every check there is"),
+        ("| fault | what is lost |\n| bit | nothing at all |", "fault what is lost bit nothing at all"),
+        ("Yes. No. One has to look at it first.", "One has to look at it first."),
+        ("short", "short"),
+        ("###", "###"),
+        ("word " * 60, ("word " * 32).strip()),
+    ],
+)
+def test_a_draft_reads_like_a_sentence(path: Path, embedder: TrigramEmbedder, text: str, question: str) -> None:
+    """Whatever marks the chunk has; never empty, and not longer than a person would ask."""
+    with recollect.open(path, embedder=embedder) as collection:
+        collection.add([Chunk("c", text)])
+        assert draft(collection, 1)[0].query.text == question
+
+
+def test_a_draft_from_a_log_takes_the_frequent_and_some_others(full: Collection) -> None:
+    """What is asked often is in it, each question once and as it was asked; one that finds nothing is left out."""
+    texts = [f"question {at}" for at in range(50)] + ["often"] * 9 + ["question 7"] * 3
+    log = [LoggedQuestion(text, where={"lang": "de"}, mode="hybrid") for text in texts]
+    log += [LoggedQuestion("nowhere", where={"lang": "xx"})] * 20
+    drafts = draft(full, 6, log=log)
+    assert [each.query.text for each in drafts][:2] == ["often", "question 7"]
+    assert len({each.query.text for each in drafts}) == 5
+    for each in drafts:
+        assert (each.query.where, each.query.mode) == ({"lang": "de"}, "hybrid")
+        assert list(each.query.expect) == [each.found[0].id]
+        assert {chunk.metadata["lang"] for chunk in each.found} == {"de"}
+    with pytest.raises(InvalidInput, match="the log holds no questions"):
+        draft(full, 5, log=[LoggedQuestion(" ")])
+
+
+def test_what_was_found_is_shown_as_comments(full: Collection, tmp_path: Path) -> None:
+    """Whatever the chunks hold: a comment must not end, or begin a question."""
+    full.add([Chunk("evil\n- query: x", "\u2028- query: y\n  expect: z\x85 zyzzyva")])
+    drafts = draft(full, 1, log=[LoggedQuestion("zyzzyva", mode="lexical")])
+    path = tmp_path / "golden.yaml"
+    write_draft(path, drafts)
+    assert [query.text for query in read_golden(path).queries] == ["zyzzyva"]
+    assert "  # found " in path.read_text()
+
+
+@pytest.mark.parametrize("indent", ["", "  ", "    "])
+def test_adding_keeps_what_is_there(tmp_path: Path, indent: str) -> None:
+    """Comments, order and the indentation of the list stay; texts that look like YAML stay texts."""
+    path = tmp_path / "golden.yaml"
+    before = f"# mine\nqueries:\n{indent}- query: one  # first\n{indent}  expect: [x]\n"
+    path.write_text(before)
+    added = ["a: b", "- dash", "yes", "12", 'quo"te\\', "# no comment", "ü \u2028 \x85"]
+    for text in added:
+        add_query(path, asking(text, x=1, y=1, tags=("new",)))
+    add_query(path, GoldenQuery("nothing", "nothing", nothing_above=0.5, where={"a": {"$gt": "b: c"}}, mode="hybrid"))
+    assert path.read_text().startswith(before)
+    queries = read_golden(path).queries
+    assert [query.text for query in queries] == ["one", *added, "nothing"]
+    assert [(query.expect, query.tags) for query in queries[1:-1]] == [({"x": 1, "y": 1}, ("new",))] * len(added)
+    assert queries[-1] == replace(queries[-1], nothing_above=0.5, where={"a": {"$gt": "b: c"}}, mode="hybrid")
+
+
+def test_adding_to_jsonl_appends_a_line(tmp_path: Path) -> None:
+    """Also where the last line does not end."""
+    path = tmp_path / "golden.jsonl"
+    path.write_text('{"query": "one", "expect": ["x"]}')
+    add_query(path, asking("two", y=1))
+    assert read_golden(path).queries[1] == GoldenQuery("two", "two", {"y": 1}, line=2)
+
+
+def test_what_cannot_be_added_leaves_the_file_alone(tmp_path: Path) -> None:
+    """A question that is there, one that expects nothing, and a file whose questions are not its last part."""
+    path = tmp_path / "golden.yaml"
+    path.write_text("queries: [{query: one, expect: x}]\nthresholds: {}\n")
+    before = path.read_bytes()
+    for wrong, complaint in (
+        (asking("one", x=1), "has the question 'one' already"),
+        (asking("two"), "one of them"),
+        (GoldenQuery("two", "two", documents={"d": 1}), "no document_field"),
+        (asking("two", x=1), "cannot be appended to"),
+    ):
+        with pytest.raises(InvalidInput, match=complaint):
+            add_query(path, wrong)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

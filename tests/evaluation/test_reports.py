@@ -1,0 +1,136 @@
+"""A report in every form: complete, well-formed, and safe with texts that look like markup or terminal commands."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+from recollect.evaluation import CheckResult, FailedQuery, GateReport, Verdict
+from recollect.evaluation.reports import print_report, to_html, to_json, to_junit, to_markdown
+
+EVIL = "<script>alert(1)</script> | `x` \x1b[31m \x00 \u202e [link](x)"
+VOID = {"meta", "rect", "line", "circle", "br"}
+NEAR = {"recall": 0.94, "points": [[0.9, 50.0], [0.99, 200.0]]}
+
+
+def report(*checks: CheckResult) -> GateReport:
+    return GateReport("kb", checks, "2026-11-21T10:00:00+00:00", {"chunks": 3}, 1.5)
+
+
+@pytest.fixture
+def red() -> GateReport:
+    query = FailedQuery("q", EVIL, ("a", "b"), (), "R@10 0.000")
+    return report(
+        CheckResult("integrity", Verdict.PASS, ("fine",), seconds=0.25),
+        CheckResult("neighbours", Verdict.WARN, ("0.94",), figures=NEAR),
+        CheckResult("regression", Verdict.FAIL, (EVIL,), f"cause {EVIL}", (query,), {"deltas": {"q": -0.5, "r": 0.1}}),
+        CheckResult("thresholds", Verdict.FAIL, queries=(replace(query, why="too low"),)),
+        CheckResult("latency", Verdict.SKIP, ("no baseline",), figures={"times": [1.0, 2.0, 40.0]}),
+        CheckResult("backup", Verdict.ERROR, ("disk full",)),
+    )  # fmt: skip
+
+
+class Wellformed(HTMLParser):
+    """Follows the elements, and remembers those that do something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen += [tag, *(name for name, _ in attrs)]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen += [tag, *(name for name, _ in attrs)]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_outcome_follows_from_the_verdicts(red: GateReport) -> None:
+    """Fail before error before pass; nothing checked is no pass, and a warning is something checked."""
+    assert (red.exit_code, red.passed) == (1, False)
+    assert red.summary == "fail: 5 of 6 checks ran; red: regression, thresholds, backup"
+    ok, warn = CheckResult("a", Verdict.PASS), CheckResult("b", Verdict.WARN)
+    skip, error = CheckResult("c", Verdict.SKIP), CheckResult("d", Verdict.ERROR)
+    cases = [((ok, skip), 0), ((warn,), 0), ((skip,), 2), ((), 2), ((ok, error), 2)]
+    assert [report(*checks).exit_code for checks, _ in cases] == [code for _, code in cases]
+
+
+def test_json_has_everything(red: GateReport) -> None:
+    """It can be written, with verdicts as strings and the exit code."""
+    found = json.loads(json.dumps(to_json(red)))
+    assert (found["exit_code"], found["passed"]) == (1, False)
+    assert [check["verdict"] for check in found["checks"]] == ["pass", "warn", "fail", "fail", "skip", "error"]
+    assert found["checks"][2]["queries"][0]["expected"] == ["a", "b"]
+
+
+def test_junit_counts_and_is_xml(red: GateReport) -> None:
+    """Control characters, which XML cannot hold, are replaced."""
+    suite = ElementTree.fromstring(to_junit(red)).find("testsuite")
+    assert suite is not None
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["6", "2", "1", "1"]
+    failure = suite.find("testcase[@name='regression']/failure")
+    assert failure is not None
+    assert failure.text is not None
+    assert "<script>alert(1)</script>" in failure.text
+    assert "expected a, b" in failure.text
+
+
+def test_markdown_keeps_texts_in_their_cells(red: GateReport) -> None:
+    """Bars, backticks, brackets and angles are escaped; every row of a table has as many cells as its head."""
+    written = to_markdown(red)
+    assert "<script>" not in written
+    assert "[link]" not in written
+    rows = [line for line in written.splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in rows} == {4, 5}
+
+
+def test_the_page_is_wellformed_and_inert(red: GateReport) -> None:
+    """No script, nothing loaded; a plot for what there are figures of; every check is on it."""
+    page = Wellformed()
+    page.feed(to_html(red))
+    assert page.open == []
+    assert not {"script", "src", "href", "onload", "iframe", "link", "img"} & set(page.seen)
+    assert page.seen.count("svg") == 3
+    assert "viewport" in to_html(red)
+    for check in red.checks:
+        assert check.name in page.text
+    assert "<script>alert(1)</script>" in page.text
+
+
+def test_the_terminal_shows_expected_and_came(red: GateReport) -> None:
+    """Without control characters of the texts."""
+    out = io.StringIO()
+    print_report(red, Console(file=out, width=100))
+    printed = out.getvalue()
+    assert "\x1b" not in printed
+    assert "\u202e" not in printed
+    assert "expected  a, b" in printed
+    assert "came      nothing" in printed
+    assert printed.count("alert(1)</script> | `x`") == 3, "in the evidence, the cause, and once for two checks"
+    assert "regression: R@10 0.000; thresholds: too low" in printed
+    assert printed.rstrip().endswith("fail: 5 of 6 checks ran; red: regression, thresholds, backup (1.5 s)")
+
+
+def test_a_report_of_nothing_can_be_written() -> None:
+    """No checks, no figures: still well-formed."""
+    nothing = report()
+    page = Wellformed()
+    page.feed(to_html(nothing))
+    assert page.open == []
+    assert ElementTree.fromstring(to_junit(nothing)).find("testsuite") is not None
+    assert "could not run" in to_markdown(nothing)

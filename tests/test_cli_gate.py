@@ -1,0 +1,119 @@
+"""``recollect gate`` and ``recollect golden`` as a shell runs them: exit codes, reports, and what is left on disk."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import recollect
+from recollect.cli import app
+from tests.evaluation.conftest import lexical_golden, store_vectors
+
+EXAMPLES = Path(__file__).parent.parent / "examples" / "gate"
+
+
+@pytest.fixture
+def stored(path: Path) -> Path:
+    store_vectors(path)
+    return path
+
+
+@pytest.fixture
+def lexical(tmp_path: Path) -> Path:
+    golden = tmp_path / "golden.yaml"
+    golden.write_text(lexical_golden())
+    return golden
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "recollect", *map(str, arguments)], capture_output=True, text=True, timeout=200,
+        check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_accept_then_gate_then_a_fault(stored: Path, lexical: Path, tmp_path: Path) -> None:
+    """0 for accepting and passing, 1 for red; every file that is asked for is written, and --json is one document."""
+    code, output, errors = run("gate", stored, "--golden", lexical, "--accept")
+    assert (code, errors) == (0, ""), output
+    assert f"accepted: {tmp_path / 'golden.baseline.json'} is the baseline from now on" in output
+    files = [f"--{kind}={tmp_path / kind}" for kind in ("junit", "markdown", "html")]
+    code, output, errors = run("gate", stored, "--golden", lexical, "--json", *files)
+    assert (code, errors) == (0, ""), output
+    found = {check["name"]: check["verdict"] for check in json.loads(output)["checks"]}
+    assert (found["regression"], found["drift"], found["latency"]) == ("pass", "pass", "pass")
+    assert ElementTree.parse(tmp_path / "junit").find("testsuite").get("failures") == "0"  # type: ignore[union-attr]  # it is there
+    assert (tmp_path / "html").read_text().startswith("<!doctype html>")
+    assert "recollect gate: pass" in (tmp_path / "markdown").read_text()
+    with recollect.open(stored) as collection:
+        collection.delete(ids=["c0", "c30"])
+    code, output, _ = run("gate", stored, "--golden", lexical)
+    assert code == 1
+    assert "'c30' not in the collection" in output
+
+
+def test_what_is_unsound_is_not_accepted(stored: Path, lexical: Path, tmp_path: Path) -> None:
+    """The exit code is that of the gate, also where nothing was checked, and no baseline is written."""
+    lexical.write_text(lexical.read_text() + "- {query: own1, expect: [nowhere]}\n")
+    code, _, errors = run("gate", stored, "--golden", lexical, "--accept")
+    assert (code, "not accepted: golden ids" in errors) == (1, True)
+    assert run("gate", stored, "--golden", lexical, "--accept", "--only", "latency")[0] == 2
+    assert not (tmp_path / "golden.baseline.json").exists()
+
+
+def test_what_cannot_run_exits_with_2(stored: Path, lexical: Path, tmp_path: Path) -> None:
+    """A missing collection or file, an option that cannot be, a gate that checks nothing: in one line."""
+    for arguments in (
+        (tmp_path / "absent",),
+        (stored, "--golden", tmp_path / "absent.yaml"),
+        (stored, "--golden", lexical, "--recall", 2),
+    ):
+        code, output, errors = run("gate", *arguments)
+        assert (code, output, errors.count("\n")) == (2, "", 1), errors
+    code, output, _ = run("gate", stored, "--only", "thresholds")
+    assert (code, "could not run" in output) == (2, True)
+
+
+def test_a_log_is_drafted_from_and_replayed(stored: Path, tmp_path: Path) -> None:
+    """What was asked becomes a golden set, can be added to, and is asked again with its filter and mode."""
+    log, golden = tmp_path / "log.jsonl", tmp_path / "draft.yaml"
+    with recollect.open(stored, query_log=log, read_only=True) as collection:
+        for at in range(0, 60, 3):
+            collection.search(f"own{at}", mode="lexical", where={"lang": "de"})
+    assert run("golden", "init", stored, golden, "-n", 5, "--from-log", log)[0] == 0
+    code, _, errors = run(
+        "golden", "add", golden, "own7", "--expect-document", "d0", "--mode", "lexical", "--where", '{"lang": "en"}'
+    )
+    assert (code, errors) == (0, "")
+    assert golden.read_text().count("query:") == 6
+    code, output, _ = run("gate", stored, "--golden", golden, "--from-log", log, "--json", "--skip", "backup")
+    found = {check["name"]: check for check in json.loads(output)["checks"]}
+    assert (code, found["filtered answers"]["verdict"]) == (0, "pass"), output
+    assert found["replay"]["evidence"][0] == "20 of 20 logged questions asked, each with its filter, mode and k"
+    assert found["replay"]["figures"] == {"same": 1.0, "empty": 0}
+
+
+def test_the_examples_say_what_the_command_line_understands() -> None:
+    """Every command of the workflow, the hook and the Makefile is there, with its options."""
+    workflow = yaml.safe_load((EXAMPLES / "workflow.yml").read_text())
+    steps = [step["run"] for step in workflow["jobs"]["gate"]["steps"] if "run" in step]
+    hook = yaml.safe_load((EXAMPLES / "pre-commit-config.yaml").read_text())["repos"][0]["hooks"][0]["entry"]
+    dry = ["make", "--dry-run", "-f", EXAMPLES / "Makefile", "deploy", "accept"]
+    make = subprocess.run(dry, capture_output=True, text=True, check=True).stdout
+    lines = re.sub(r"\\\n|\$\([^)]*\)", "", "\n".join([*steps, hook, make])).splitlines()
+    commands = [shlex.split(line)[1:] for line in lines if line.strip().startswith("recollect ")]
+    assert len(commands) == 8
+    for command in commands:
+        # Options are parsed before the help is printed, and one that is unknown is an error.
+        done = CliRunner().invoke(app, [*command, "--help"])
+        assert done.exit_code == 0, done.output
