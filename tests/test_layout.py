@@ -45,6 +45,15 @@ def test_a_refusal_tells_this_process_from_others(tmp_path: Path) -> None:
     layout.WriterLock(tmp_path / "LOCK").release()
 
 
+def test_a_link_in_the_place_of_the_lock_is_refused(tmp_path: Path) -> None:
+    """The note of the holder is not written into the file of others that a link called LOCK leads to."""
+    (tmp_path / "letter").write_text("dear")
+    (tmp_path / "LOCK").symlink_to(tmp_path / "letter")
+    with pytest.raises(StorageFailed, match="a link is in the place of the file"):
+        layout.WriterLock(tmp_path / "LOCK")
+    assert (tmp_path / "letter").read_text() == "dear"
+
+
 def test_a_held_lock_keeps_its_note_when_others_try(tmp_path: Path) -> None:
     """A refused attempt does not wipe the holder's name."""
     lock = layout.WriterLock(tmp_path / "LOCK")

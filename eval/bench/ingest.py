@@ -29,7 +29,7 @@ _INSERT = "INSERT INTO chunks(id, text, metadata) VALUES (?,?,?)"
 # Where a profiled function's own time belongs: the first entry of which a part is in "file:function".
 _SPLIT = (
     ("JSON", ("orjson", "preparing.py:_to_json")),
-    ("checksum", ("crc32", "chunks.py:checksum", "'encode' of 'str'")),
+    ("checksum", ("crc32", "checksums.py:checksum", "'encode' of 'str'")),
     ("SQLite", ("apsw", "sqlite3", "execute")),
     ("vector file", ("pwrite", "posix.write", "fdatasync", "posix.open", "vector_file.py")),
     ("vectors checked and normalised", ("vectors.py", "einsum", "numpy")),

@@ -19,6 +19,7 @@ from recollect.index import Searcher, Target, exact
 from recollect.index.faiss_library import threads
 from recollect.index.planning import Knobs
 from recollect.index.search import Plan
+from recollect.store.checksums import Verified
 from recollect.store.recent import RecentChunks
 from recollect.vectors import to_query
 
@@ -59,7 +60,8 @@ def _planned(target: Target) -> Plan:
 
 def _forget(kb: Collection) -> None:
     """Drop the chunks kept in memory: what follows meets them for the first time."""
-    kb._handle.generation.store._pool.recent = RecentChunks()
+    pool = kb._handle.generation.store._pool
+    pool.recent, pool.verified = RecentChunks(), Verified(pool.database.parent)
 
 
 class Bare:
@@ -153,7 +155,7 @@ def _stages(kb: Collection, queries: Floats) -> dict[str, float]:
         marks.append(clock())
         rows, best = exact.best(found, scores, K, target.metric)
         marks.append(clock())
-        records = generation.store.fetch_at(view.seq, rows)
+        records = generation.store.fetch_at(view.seq, rows, target.matrix)
         marks.append(clock())
         _hits(records or [], best)
         marks.append(clock())

@@ -26,9 +26,9 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import ablation_page
 import numpy as np
 import numpy.typing as npt
-import page
 from text_sets import NAMES, DataMissing, Run, TextSet, load, ndcg, recall
 from train import HELD_OUT, LENGTH, SEED, fold_of
 
@@ -245,7 +245,7 @@ def main(arguments: list[str] | None = None) -> int:
     except DataMissing as missing:
         print(missing, file=sys.stderr)
         return 2
-    page.write({"sets": found, "note": chosen.note}, chosen.out)
+    ablation_page.write({"sets": found, "note": chosen.note}, chosen.out)
     return 0
 
 

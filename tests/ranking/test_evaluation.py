@@ -212,7 +212,7 @@ def test_fusion_reaches_the_reference_figures(text_sets: Any) -> None:
 
 
 def test_the_committed_page_holds_the_committed_figures() -> None:
-    """reranking.md is what page.py makes of reranking.json."""
+    """reranking.md is what ablation_page.py makes of reranking.json."""
     results = SCRIPTS.parent / "results"
-    page = importlib.import_module("page")
+    page = importlib.import_module("ablation_page")
     assert (results / "reranking.md").read_text() == page.text(json.loads((results / "reranking.json").read_text()))
