@@ -55,6 +55,7 @@ WRITES: dict[str, Callable[[recollect.Collection, Path], object]] = {
     "add": lambda kb, _: kb.add([Chunk("new", "n" * 100)], vectors=[item(3, 0, 0)[1].vector]),
     "delete": lambda kb, _: kb.delete(ids=list(dict(item(1, number, 0) for number in range(400)))),
     "optimize": lambda kb, _: kb.optimize(index="HNSW32,Flat"),
+    "optimize, exact": lambda kb, _: kb.optimize(index="exact"),
     "compact": lambda kb, _: kb.compact(),
     "backup": lambda kb, directory: kb.backup(directory / "copy"),
 }

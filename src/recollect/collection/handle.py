@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
@@ -26,6 +28,7 @@ from recollect.vectors import StoredMatrix
 Begun = TypeVar("Begun")
 _log = logging.getLogger("recollect.collection")
 _GLANCE_SECONDS = 1.0
+_LAST_SECONDS = 10.0  # that the end of Python waits for a build and a write under way
 _AT_ONCE = nullcontext()
 
 
@@ -73,6 +76,7 @@ class Handle:
         self.clock = Clock()
         self._lock = lock
         self._process = os.getpid()
+        self._resting: list[threading.RLock] | None = None  # what the end of Python holds; None: it has not come
         self._following = threading.RLock()  # as the others: Ctrl-C at the end of a `with` may leave it held
         self._glanced = 0.0
         self._signature, self.generation = self._open_current()
@@ -81,6 +85,8 @@ class Handle:
         self.maintainer = Maintainer(
             self.generation, writing=self.writing, building=self.building, enabled=auto_optimize and not self.read_only
         )
+        if not self.read_only:
+            _WRITERS.add(self)
 
     def begin(self) -> tuple[OpenGeneration, Session, View]:
         """Begin a session with the view of its commit; the caller ends it (``with session:``)."""
@@ -181,6 +187,8 @@ class Handle:
 
     def require_open(self) -> None:
         """Raise `CollectionClosed` after `close`, and in a forked child."""
+        if self._resting is not None and threading.current_thread() is not threading.main_thread():
+            threading.Event().wait()  # for the process to be gone
         if self.closed:
             raise CollectionClosed(f"{self.root.root} was closed through this handle; open it again")
         if self._process != os.getpid():
@@ -199,12 +207,34 @@ class Handle:
         """Finish a build that is due, and release the files and the lock; doing so twice is no error."""
         if self.closed or self._process != os.getpid():
             return
+        if threading.current_thread() is threading.main_thread():
+            while self._resting:  # another callback of `atexit`, after `rest`
+                self._resting.pop().release()
         self.maintainer.close(finish=finish)
         with self.building, self.writing:
             self.closed = True
             self.generation.close()
             if self._lock is not None:
                 self._lock.release()
+
+    def rest(self, until: float) -> None:
+        """Wait for a build and a write under way; let no thread but this one begin anything.
+
+        For the end of Python alone: other threads wait for it, without an error that nobody would read.
+
+        Args:
+            until: what to wait for, as `time.monotonic` has it; who waits longer is told in the log.
+
+        """
+        if self.closed or self._process != os.getpid():
+            return
+        self._resting = []
+        self.maintainer.stop()
+        for lock in (self.building, self.writing):
+            if lock.acquire(timeout=max(0.0, until - time.monotonic())):
+                self._resting.append(lock)
+            else:
+                _log.warning("%s: Python ends amid a build or a write; close() waits for them", self.root.root)
 
     def _open_current(self) -> tuple[tuple[int, int, int], OpenGeneration]:
         """Open the generation that CURRENT names; read it again if it changed while the files were looked for."""
@@ -234,6 +264,29 @@ class Handle:
         except FileNotFoundError:
             raise CollectionDamaged(f"{self.root.current} is missing; restore from a backup") from None
         return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
+_WRITERS: weakref.WeakSet[Handle] = weakref.WeakSet()
+
+
+@atexit.register
+def _rest_all() -> None:
+    """Let no daemon thread, the builder or a user's, be in FAISS or SQLite when Python ends without `close`.
+
+    What calls Python from C then (FAISS's writer of files) aborts the process: nothing is lost by it, but 1 of 120 ends
+    amid builds and writes left a core dump.
+    """
+    until = time.monotonic() + _LAST_SECONDS
+    for handle in _writers():
+        handle.rest(until)
+
+
+def _writers() -> list[Handle]:
+    while True:
+        try:
+            return list(_WRITERS)
+        except RuntimeError:  # a daemon thread opens or drops one meanwhile
+            continue
 
 
 def _read(generation: OpenGeneration) -> tuple[OpenGeneration, Session, StoredMatrix]:

@@ -250,7 +250,7 @@ def _put_in_use(
         try:
             generation.store.record_snapshot(entry)
         except StorageFailed:
-            if record and not record.revision:
+            if record and searcher and not record.revision:  # exact search has no file
                 # It takes the space that a full disk lacks.
                 (generation.paths.index / record.file).unlink(missing_ok=True)
             raise
@@ -312,9 +312,13 @@ class Maintainer:
                     self._thread = threading.Thread(target=self._work, name="recollect-build", daemon=True)
                     self._thread.start()
 
+    def stop(self) -> None:
+        """Begin no further build in the background."""
+        self._closing.set()
+
     def close(self, *, finish: bool) -> None:
         """Wait for a build in progress; *finish*: do one that is due."""
-        self._closing.set()
+        self.stop()
         with self._starting:
             thread = self._thread
         if thread is not None:
