@@ -42,6 +42,7 @@ gate: $(READY)  ## Gate the demo's collection with eval/gate/python_docs.yaml, a
 	$(BIN)/recollect gate demo-kb --golden eval/gate/python_docs.yaml
 
 torture: $(READY)  ## Kill, fill, corrupt, race, restore: the full campaign (hours); goes on where it was
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r eval/torture/requirements.txt
 	$(BIN)/python eval/torture/run.py
 
 bench: $(READY)  ## Measure; writes eval/results/

@@ -19,12 +19,11 @@ MOST_TOLD = 20  # failures whose text is kept
 
 @dataclass
 class Outcome:
-    """One trial: what it met, how long it took, with how much of a processor, and, where it failed, why."""
+    """One trial: what it met, how long it took, and, where it failed, why."""
 
     number: int
     tally: Counter[str]
     seconds: float
-    busy: float
     tree: str
     error: str = ""
 
@@ -40,7 +39,6 @@ class Progress:
         told: the first of the failures, by number, as text.
         tally: summed over the trials.
         seconds: from beginnings to ends, summed likewise.
-        busy: seconds of processor time of the campaign's own processes, without those that they start.
         trees: how many trials were done with which state of src/.
 
     """
@@ -51,7 +49,6 @@ class Progress:
     told: dict[str, str] = field(default_factory=dict)
     tally: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
-    busy: float = 0.0
     trees: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -73,7 +70,6 @@ class Progress:
         """Note a trial that is done."""
         self.done = _merged([*self.done, [outcome.number, outcome.number + 1]])
         self.seconds += outcome.seconds
-        self.busy += outcome.busy
         self.tally = dict(Counter(self.tally) + outcome.tally)
         self.trees = dict(Counter(self.trees) + Counter([outcome.tree]))
         if outcome.error:

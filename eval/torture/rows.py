@@ -18,7 +18,8 @@ from tests.crash.small_disk import CASES, run_on_small_disk
 from tests.fault.backups import back_up_amid_writes, open_old_format
 from tests.fault.damages import DATABASE, SNAPSHOT, VECTORS, damage, examine, make_original
 from tests.fault.endings import ENDINGS, end
-from tests.fault.fuzzing import EXAMPLES, TARGETS, fuzz
+from tests.fault.fuzzing import TARGETS
+from tests.fault.guided import fuzz_guided
 from tests.fault.power import fail_power
 from tests.fault.recording import record
 from tests.fault.refusing import live, refusals, refuse, refuse_then_kill, wal_syncs
@@ -29,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KILLS = 1000
 AT_ONCE = 50  # damages per examining process
 SOAK_SECONDS = 3600.0
-FUZZ_SECONDS = 1800.0
+FUZZ_MINUTES = 30
 _FORKS = sorted(forking.CASES.keys() - {"another_user_reads"})  # that one wants a directory open to others
 WRITES_AFTER = 6  # calls after a refused sync, at each of which the process is killed
 
@@ -50,7 +51,6 @@ class Row:
         prepare: makes what all trials of one process share.
         each: how many cases one trial is.
         unit: what a case is called.
-        seconds: of processor time after which the row is done, whatever the size.
 
     """
 
@@ -59,7 +59,6 @@ class Row:
     size: int | Callable[[Any], int]
     trial: Callable[[Any, int, Path], Counter[str]]
     prepare: Callable[[Path], Any] = _nothing
-    seconds: float | None = None
     each: int = 1
     unit: str = "trials"
 
@@ -230,13 +229,12 @@ ROWS: dict[str, Row] = {
     "hostile": Row("the corpus of hostile arguments", "typed error, nothing outside touched", 1, _hostile),
     **{
         f"fuzz-{name}": Row(
-            f"random input for the reader of {name}",
-            "no untyped exception",
-            1_000_000,
-            lambda _, number, _directory, name=name: fuzz(name, number),
-            seconds=FUZZ_SECONDS,
-            each=EXAMPLES,
-            unit="inputs",
+            f"random input for the reader of {name}, guided by coverage",
+            "no untyped exception, none over a minute or 4 GiB",
+            FUZZ_MINUTES,
+            lambda corpus, number, directory, name=name: fuzz_guided(name, number, 60, corpus, directory),
+            lambda directory: directory,
+            unit="minutes",
         )
         for name in TARGETS
     },

@@ -26,7 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from progress import Outcome, Progress, Results  # noqa: E402
+from progress import Outcome, Results  # noqa: E402
 from rows import ROWS  # noqa: E402
 from torture_page import page  # noqa: E402  # the tests, which it imports, are found from the root
 from tree import tree_of  # noqa: E402
@@ -103,7 +103,7 @@ def _do_row(name: str, asked: argparse.Namespace, results: Results, work: Path) 
     with _pool(1 if name == "soak" else asked.jobs) as pool:  # a soak is a dozen processes by itself
         running: set[Future[Outcome]] = set()
         while True:
-            if _has_time(row.seconds, progress, asked.seconds, begun):
+            if asked.seconds is None or time.monotonic() - begun < asked.seconds:
                 running |= {
                     pool.submit(attempt, name, n, str(work)) for n in islice(missing, asked.jobs - len(running))
                 }
@@ -116,10 +116,6 @@ def _do_row(name: str, asked: argparse.Namespace, results: Results, work: Path) 
                 results.save()
                 saved = time.monotonic()
     print(f"{name}: {progress.count:,} of {progress.size:,}, {len(progress.failed)} failed, {progress.seconds:,.0f} s")
-
-
-def _has_time(enough: float | None, progress: Progress, limit: float | None, begun: float) -> bool:
-    return (enough is None or progress.busy < enough) and (limit is None or time.monotonic() - begun < limit)
 
 
 @contextmanager
@@ -140,14 +136,14 @@ def attempt(name: str, number: int, work: str) -> Outcome:
     _tree()  # before anything else, while it is what has just been imported
     warnings.simplefilter("error", recollect.RecollectWarning)  # an index that had to be rebuilt is a finding here
     prepared = _prepared(name, work)
-    begun, worked, error, tally = time.monotonic(), time.process_time(), "", Counter[str]()
+    begun, error, tally = time.monotonic(), "", Counter[str]()
     directory = Path(tempfile.mkdtemp(prefix=f"{name}-{number}-", dir=work))
     try:
         tally = ROWS[name].trial(prepared, number, directory)
     except Exception:
         error = _anywhere(traceback.format_exc(), directory)
     shutil.rmtree(directory, ignore_errors=True)
-    return Outcome(number, tally, time.monotonic() - begun, time.process_time() - worked, _tree(), error)
+    return Outcome(number, tally, time.monotonic() - begun, _tree(), error)
 
 
 def _anywhere(text: str, directory: Path) -> str:

@@ -15,7 +15,7 @@ Kills, refusals, damage, power cuts and traffic at full size: `make torture`, wh
 A trial's number is its seed: all that is random in it is drawn from that. `python eval/torture/run.py --repeat
 ROW:TRIAL` makes one again, and prints what it met or why it failed. `src/` is the beginning of git's name for that
 folder as it was tested: `git rev-parse COMMIT:src` tells whether a commit is that state. Hours are from beginning to
-end; of fuzzing, hours of processor time. A trial ends at its first failure.
+end, summed over trials. A trial ends at its first failure.
 
 | row | what is done | must hold | ran | failed | trials | hours | `src/` |
 |---|---|---|---:|---:|---|---:|---|
@@ -35,14 +35,12 @@ def page(results: Results) -> str:
 
 def _line(name: str, row: Row, progress: Progress) -> str:
     ran = f"{progress.count * row.each:,} {row.unit}"
-    if row.seconds is None and progress.count < progress.size:
+    if progress.count < progress.size:
         ran += f" of {progress.size * row.each:,}"
     trials = ", ".join(f"{start}" if stop == start + 1 else f"{start} to {stop - 1}" for start, stop in progress.done)
     trees = ", ".join(progress.trees)
-    hours = (
-        f"{progress.busy / 3600:.2f} of {row.seconds / 3600:.2f}" if row.seconds else f"{progress.seconds / 3600:.2f}"
-    )
-    return f"| {name} | {row.what} | {row.must} | {ran} | {len(progress.failed)} | {trials} | {hours} | {trees} |\n"
+    facts = f"{ran} | {len(progress.failed)} | {trials} | {progress.seconds / 3600:.2f} | {trees}"
+    return f"| {name} | {row.what} | {row.must} | {facts} |\n"
 
 
 def _met(name: str, progress: Progress) -> str:
