@@ -19,8 +19,8 @@ from recollect import Chunk, RecollectError, SentenceTransformerEmbedder
 from recollect.cli import app
 
 COMMANDS = [
-    "ingest", "search", "info", "check", "advise", "optimize", "tune", "backup", "restore", "doctor", "export", "gate",
-    "compact", "reembed", "delete", "version",
+    "ingest", "search", "info", "check", "advise", "optimize", "tune", "backup", "backups", "restore", "doctor",
+    "export", "gate", "compact", "reembed", "delete", "version",
 ]  # fmt: skip
 STRANGE = "Ships [bold]sail[/bold] [/] on the [link=x]sea[/link] :smile: \x1b[31mred\x1b[0m \u202eback.\x07"
 

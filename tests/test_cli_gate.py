@@ -16,6 +16,9 @@ from typer.testing import CliRunner
 
 import recollect
 from recollect.cli import app
+from recollect.errors import InvalidInput
+from recollect.evaluation import read_golden
+from recollect.query_log import read_log
 from tests.evaluation.conftest import lexical_golden, store_vectors
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "gate"
@@ -42,6 +45,12 @@ def run(*arguments: object) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+def told(*arguments: object) -> tuple[int, str, str]:
+    """Run a command in this process: most of the time of the others goes into starting Python."""
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    return done.exit_code, done.stdout, done.stderr
+
+
 def test_accept_then_gate_then_a_fault(stored: Path, lexical: Path, tmp_path: Path) -> None:
     """0 for accepting and passing, 1 for red; every file that is asked for is written, and --json is one document."""
     code, output, errors = run("gate", stored, "--golden", lexical, "--accept")
@@ -66,9 +75,84 @@ def test_what_is_unsound_is_not_accepted(stored: Path, lexical: Path, tmp_path: 
     """The exit code is that of the gate, also where nothing was checked, and no baseline is written."""
     lexical.write_text(lexical.read_text() + "- {query: own1, expect: [nowhere]}\n")
     code, _, errors = run("gate", stored, "--golden", lexical, "--accept")
-    assert (code, "not accepted: golden ids" in errors) == (1, True)
-    assert run("gate", stored, "--golden", lexical, "--accept", "--only", "latency")[0] == 2
-    assert not (tmp_path / "golden.baseline.json").exists()
+    assert (code, "not accepted: golden ids must pass first; no baseline was written" in errors) == (1, True)
+    code, output, _ = told("gate", stored, "--golden", lexical, "--accept", "--json")
+    baseline = tmp_path / "golden.baseline.json"
+    assert json.loads(output)["acceptance"] == {
+        "accepted": False, "baseline": str(baseline), "refused": ["golden ids"], "failure": None,
+    }  # fmt: skip
+    for option in ("--only", "--skip"):
+        code, output, errors = told("gate", stored, "--golden", lexical, "--accept", option, "latency")
+        assert (code, output, "leave --only and --skip out" in errors) == (2, "", True)
+    assert not baseline.exists()
+
+
+def test_a_report_that_cannot_be_written_keeps_the_others(stored: Path, lexical: Path, tmp_path: Path) -> None:
+    """The verdict is printed, the other files are there, and what was accepted is accepted; each failure is told."""
+    lost, page = tmp_path / "absent" / "junit", tmp_path / "page"
+    files = (f"--junit={lost}", f"--markdown={lost}", f"--html={page}")
+    code, output, errors = told("gate", stored, "--golden", lexical, "--accept", "--json", *files)
+    baseline = tmp_path / "golden.baseline.json"
+    assert (code, errors.count("No such file")) == (2, 2), errors
+    assert page.read_text().startswith("<!doctype html>")
+    assert json.loads(output)["acceptance"] == {
+        "accepted": True, "baseline": str(baseline), "refused": [], "failure": None,
+    }  # fmt: skip
+    assert told("gate", stored, "--golden", lexical, "--skip", "backup")[0] == 0
+    away = tmp_path / "absent" / "baseline.json"
+    code, output, errors = told("gate", stored, "--golden", lexical, "--accept", "--baseline", away, "--json")
+    assert (code, errors.count("\n")) == (2, 1), errors
+    acceptance = json.loads(output)["acceptance"]
+    assert (acceptance["accepted"], "No such file" in acceptance["failure"]) == (False, True)
+
+
+def test_questions_are_added_with_grades_and_ids(tmp_path: Path) -> None:
+    """To a file that is begun; what says nothing else has the set's default, and an option goes before."""
+    golden = tmp_path / "golden.yaml"
+    graded = ("--expect", "a=1", "--expect", "b", "--grade", 2, "--grade", 1)
+    assert told("golden", "add", golden, "one", *graded) == (0, f"{golden} is begun\n", "")
+    code, _, errors = told("golden", "add", golden, "one", "--expect", "c", "--where", '{"lang": "en"}')
+    assert (code, "has the question 'one' already; give this one an id of its own: --id" in errors) == (2, True)
+    again = ("--expect", "c", "--id", "one in English", "--where", '{"lang": "en"}')
+    assert told("golden", "add", golden, "one", *again) == (0, f"added to {golden}\n", "")
+    golden.write_text(golden.read_text().replace("defaults: {k: 10}", "defaults: {mode: hybrid, where: {lang: de}}"))
+    assert told("golden", "add", golden, "two", "--expect", "a")[0] == 0
+    assert told("golden", "add", golden, "three", "--expect", "a", "--mode", "dense", "--where", "{}")[0] == 0
+    read = [(each.id, each.text, each.expect, each.where, each.mode) for each in read_golden(golden).queries]
+    assert read == [
+        ("one", "one", {"a=1": 2, "b": 1}, {"lang": "de"}, "hybrid"),
+        ("one in English", "one", {"c": 1}, {"lang": "en"}, "hybrid"),
+        ("two", "two", {"a": 1}, {"lang": "de"}, "hybrid"),
+        ("three", "three", {"a": 1}, None, "dense"),
+    ]
+    for wrong, complaint in (
+        (("--expect", "a", "--grade", 1, "--grade", 2), "2 grades for 1 expected"),
+        (("--expect", "a", "--expect", "a"), "'a' is expected twice"),
+        (("--expect", "a", "--mode", "foo"), "the question to be added: mode must be dense, lexical, hybrid"),
+    ):
+        code, _, errors = told("golden", "add", golden, "four", *wrong)
+        assert (code, complaint in errors) == (2, True), errors
+
+
+def test_a_draft_of_another_suffix_is_refused(stored: Path, tmp_path: Path) -> None:
+    """Before anything is drafted."""
+    code, _, errors = told("golden", "init", stored, tmp_path / "golden.txt")
+    assert (code, "has the suffix '.txt'; a golden set is .yaml, .yml, .jsonl" in errors) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"query": "a", "where": {"year": {"$foo": 1}}}', "log.jsonl:2: where: unknown operator '$foo'"),
+        ('{"query": "a", "k": 1000000000}', "log.jsonl:2: k is 1000000000; it must be a whole number from 1 to 10,000"),
+    ],
+)
+def test_a_log_that_cannot_be_replayed_is_named(tmp_path: Path, line: str, said: str) -> None:
+    """With its line, and before anything is asked."""
+    log = tmp_path / "log.jsonl"
+    log.write_text(f'{{"query": "ok"}}\n{line}\n')
+    with pytest.raises(InvalidInput, match=re.escape(said)):
+        read_log(log)
 
 
 def test_what_cannot_run_exits_with_2(stored: Path, lexical: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -50,6 +51,40 @@ def test_backup_and_restore(filled: Path, tmp_path: Path) -> None:
     assert "no backup 1; there are: 2, 3" in refused("restore", folder, tmp_path / "first", "--number", "1")
     assert "keep= is for incremental" in refused("backup", filled, tmp_path / "new", "--keep", "2")
     assert run_json("check", tmp_path / "newest")["ok"]
+
+
+def test_backups_are_listed_verified_and_mended(filled: Path, tmp_path: Path) -> None:
+    """With --verify the exit code is 1 for a damaged one, of which --mend restores the rest; plain ones are refused."""
+    folder = tmp_path / "backups"
+    for number in range(2):
+        with recollect.open(filled, auto_optimize=False) as kb:
+            kb.optimize(index="SQ8")
+            kb.add([Chunk(f"d{number}", "more")], vectors=[[1.0, 0.0, 0.0, number]])
+            kb.backup(folder, incremental=True)
+    listed = run("backups", folder, columns=200)
+    assert (listed.exit_code, len(listed.stdout.splitlines())) == (0, 2)
+    assert listed.stdout.startswith("1: 20")
+    assert run("backups", folder, "--verify").stdout.count(", whole") == 2
+    pack = folder / "packs" / "000002.pack"
+    content = bytearray(pack.read_bytes())
+    with recollect.open(filled, read_only=True) as kb:
+        content[content.index(kb.vectors(["d1"]).tobytes())] ^= 1
+    pack.write_bytes(content)
+    result = run("backups", folder, "--verify", columns=300)
+    assert result.exit_code == 1
+    assert "chunks, " in result.stdout.splitlines()[0]
+    assert result.stdout.splitlines()[0].endswith("whole")
+    assert "2: " in result.stdout.splitlines()[1]
+    assert "– vectors.f32: 1 of 1 blocks" in result.stdout
+    assert run("backups", folder, "--verify", "--json").exit_code == 1
+    assert [one["number"] for one in run_json("backups", folder)["backups"]] == [1, 2]
+    assert "--mend" in refused("restore", folder, tmp_path / "new")
+    done = json.loads(run("restore", folder, tmp_path / "new", "--mend", "--distrust-index", "--json").stdout)
+    assert (done["chunks"], len(done["lost"])) == (21, 1)
+    result = run("restore", folder, tmp_path / "again", "--mend", columns=300)
+    assert result.exit_code == 0
+    assert "lost: row 21: chunk 'd1'" in result.stdout + result.stderr
+    assert "recollect check verifies" in refused("backups", filled)
 
 
 def test_the_doctor(filled: Path) -> None:

@@ -286,6 +286,7 @@ def backup(
     output.print_json({"destination": str(dest)}) if json else output.print_line(f"{kb} is backed up in {dest}")
 
 
+app.command()(cli_keeping.backups)
 app.command()(cli_keeping.restore)
 app.command()(cli_keeping.doctor)
 app.command()(cli_keeping.export)

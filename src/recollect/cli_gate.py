@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from recollect import cli_output as output
 from recollect.cli_arguments import KB, Json, to_filter
-from recollect.errors import InvalidInput
+from recollect.errors import InvalidInput, RecollectError
 from recollect.query_log import read_log
 
 if TYPE_CHECKING:
@@ -95,19 +96,52 @@ def gate(
     where = baseline or (evaluation.baseline_path(golden) if golden else None)
     if accept and where is None:
         raise InvalidInput("--accept needs --golden or --baseline, to know where the baseline is to be written")
+    if accept and (only or skip):
+        raise InvalidInput("--accept takes what all checks have seen, to compare with it; leave --only and --skip out")
     accepted = _accepted(where, named=baseline is not None and not accept, replaced=accept)
     log = read_log(from_log) if from_log else []
     with recollect.open(kb, read_only=True) as collection, recollect.progress_bar(disable=json) as progress:
         subject = evaluation.Subject(collection, asked, baseline=accepted, limits=limits, log=log, progress=progress)
         report = evaluation.judged(subject, only=only or (), skip=skip or ())
-        refused = evaluation.acceptable(report)
+        refused = evaluation.acceptable(report) if accept else []
         fresh = evaluation.to_baseline(subject, report) if accept and not refused else None
-    _write(report, json=json, junit=junit, markdown=markdown, html=html)
-    if accept and where is not None:
-        if fresh is not None:
-            evaluation.write_baseline(fresh, where)
-        _tell_accepted(where, refused, quiet=json)
-    raise typer.Exit((report.exit_code if refused else 0) if accept else report.exit_code)
+    acceptance = _accept(where, fresh, refused) if accept and where is not None else None
+    failures = _write(report, acceptance, json=json, junit=junit, markdown=markdown, html=html)
+    if acceptance is not None:
+        _tell_accepted(acceptance, quiet=json)
+    _raise_last(failures if acceptance is None or acceptance.failure is None else [*failures, acceptance.failure])
+    raise typer.Exit(0 if fresh is not None else report.exit_code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Acceptance:
+    """What came of ``--accept``.
+
+    Attributes:
+        path: of the baseline.
+        accepted: whether it was written.
+        refused: the checks that forbade it.
+        kept: whether there is a baseline from before, as it was.
+        failure: why it could not be written; None where it was, or was refused.
+
+    """
+
+    path: Path
+    accepted: bool
+    refused: Sequence[str]
+    kept: bool
+    failure: RecollectError | None = None
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The part of it that a script is told."""
+        failure = None if self.failure is None else str(self.failure)
+        return {
+            "accepted": self.accepted,
+            "baseline": str(self.path),
+            "refused": list(self.refused),
+            "failure": failure,
+        }
 
 
 def _accepted(where: Path | None, *, named: bool, replaced: bool) -> Baseline | None:
@@ -123,7 +157,30 @@ def _accepted(where: Path | None, *, named: bool, replaced: bool) -> Baseline | 
         raise
 
 
-def _write(report: GateReport, *, json: bool, junit: Path | None, markdown: Path | None, html: Path | None) -> None:
+def _accept(where: Path, fresh: Baseline | None, refused: Sequence[str]) -> _Acceptance:
+    """Write the baseline, before any report: one that cannot be written must not undo what was accepted."""
+    from recollect import evaluation
+
+    kept = where.exists()
+    if fresh is None:
+        return _Acceptance(where, False, refused, kept)
+    try:
+        evaluation.write_baseline(fresh, where)
+    except RecollectError as error:
+        return _Acceptance(where, False, (), kept, error)
+    return _Acceptance(where, True, (), False)
+
+
+def _write(
+    report: GateReport,
+    acceptance: _Acceptance | None,
+    *,
+    json: bool,
+    junit: Path | None,
+    markdown: Path | None,
+    html: Path | None,
+) -> list[RecollectError]:
+    """Print the report and write its files; return why some of them could not be."""
     from recollect.evaluation import reports
     from recollect.layout import storage_errors
 
@@ -132,20 +189,35 @@ def _write(report: GateReport, *, json: bool, junit: Path | None, markdown: Path
     )  # fmt: skip
     # First what needs no disk: that a report cannot be written must not hide what it says.
     if json:
-        output.print_json(reports.to_json(report))
+        told = {} if acceptance is None else {"acceptance": acceptance.plain}
+        output.print_json({**reports.to_json(report), **told})
     else:
         reports.print_report(report, Console())
+    failures: list[RecollectError] = []
     for path, maker in wanted:
         if path is not None:
-            with storage_errors(path, "write"):
-                path.write_text(maker(report), encoding="utf-8")
+            try:
+                with storage_errors(path, "write"):
+                    path.write_text(maker(report), encoding="utf-8")
+            except RecollectError as error:
+                failures.append(error)
+    return failures
 
 
-def _tell_accepted(where: Path, refused: list[str], *, quiet: bool) -> None:
-    if refused:
-        output.print_error(f"not accepted: {', '.join(refused)} must pass first; {where} is as it was")
-    elif not quiet:
-        output.print_line(f"accepted: {where} is the baseline from now on; commit it")
+def _tell_accepted(acceptance: _Acceptance, *, quiet: bool) -> None:
+    if acceptance.refused:
+        left = f"{acceptance.path} is as it was" if acceptance.kept else "no baseline was written"
+        output.print_error(f"not accepted: {', '.join(acceptance.refused)} must pass first; {left}")
+    elif acceptance.accepted and not quiet:
+        output.print_line(f"accepted: {acceptance.path} is the baseline from now on; commit it")
+
+
+def _raise_last(failures: Sequence[RecollectError]) -> None:
+    """Tell every failure in a line, the last one by raising it."""
+    for error in failures[:-1]:
+        output.print_error(str(error))
+    if failures:
+        raise failures[-1]
 
 
 @golden_app.callback()
@@ -166,6 +238,7 @@ def golden_init(
     import recollect
     from recollect.evaluation import drafting
 
+    drafting.require_new(golden)
     log = read_log(from_log) if from_log else None
     with recollect.open(kb, read_only=True) as collection, output.waiting("drafting …", quiet=False):
         drafts = drafting.draft(collection, number, log=log)
@@ -184,21 +257,52 @@ def golden_add(
     expect_document: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="An expected document, by its name; may be repeated.")
     ] = None,
+    grade: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="One per expected chunk or document, in their order; else every grade is 1."),
+    ] = None,
     nothing_above: Annotated[
         float | None, typer.Option(metavar="SCORE", help="No hit may score more.", show_default=False)
     ] = None,
     where: Annotated[
-        str | None, typer.Option(metavar="JSON", help="The question's filter.", show_default=False)
+        str | None,
+        typer.Option(metavar="JSON", help="The question's filter; {} for none, whatever the set's default."),
     ] = None,
-    mode: Annotated[str, typer.Option(help="dense, lexical or hybrid.")] = "dense",
+    mode: Annotated[
+        str | None, typer.Option(help="dense, lexical or hybrid; else the set's default.", show_default=False)
+    ] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A group; may be repeated.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", help="Of the question, where its text is asked twice.", show_default=False),
+    ] = None,
 ) -> None:
-    """Append a question to a golden set, whose comments and order stay as they are."""
+    """Append a question to a golden set, whose comments and order stay as they are; a new file is begun."""
     from recollect.evaluation import GoldenQuery, drafting
 
+    is_new, before = not golden.exists(), drafting.begun(golden)
     added = GoldenQuery(
-        query, query, dict.fromkeys(expect or (), 1), dict.fromkeys(expect_document or (), 1), nothing_above,
-        to_filter(where), mode, tuple(tag or ()),
-    )  # fmt: skip
+        id=query if name is None else name,
+        text=query,
+        expect=_graded(expect or [], None if expect_document else grade),
+        documents=_graded(expect_document or [], grade if expect_document else None),
+        nothing_above=nothing_above,
+        where=before.where if where is None else to_filter(where) or None,
+        mode=before.mode if mode is None else mode,
+        tags=tuple(tag or ()),
+    )
     drafting.add_query(golden, added)
-    output.print_line(f"added to {golden}")
+    begun = f"{golden} is begun" + (f", with document_field: {before.document_field}" if added.documents else "")
+    output.print_line(begun if is_new else f"added to {golden}")
+
+
+def _graded(names: Sequence[str], grades: Sequence[int] | None) -> dict[str, int]:
+    if len(set(names)) < len(names):
+        raise InvalidInput(f"{next(each for each in names if names.count(each) > 1)!r} is expected twice")
+    if not grades:
+        return dict.fromkeys(names, 1)
+    if len(grades) != len(names):
+        raise InvalidInput(
+            f"{len(grades)} grades for {len(names)} expected; pass --grade once for each, in their order"
+        )
+    return dict(zip(names, grades, strict=True))

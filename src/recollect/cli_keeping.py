@@ -44,17 +44,41 @@ def restore(
     number: Annotated[
         int | None, typer.Option(help="Which of the incremental backups; the newest by default.", show_default=False)
     ] = None,
+    distrust_index: Annotated[
+        bool,
+        typer.Option("--distrust-index", help="For a backup made by others: its index is neither read nor restored."),
+    ] = False,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Of a damaged backup, restore what is whole and list the rest.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Make a collection of a backup; every chunk is verified before it is there."""
     import recollect
 
     with output.waiting("restoring and verifying …", quiet=json):
-        done = recollect.restore(backup, kb, number=number)
+        done = recollect.restore(backup, kb, number=number, trust_index=not distrust_index, mend=mend)
     if json:
         output.print_json(done)
     else:
         output.print_line(f"{done.chunks:,} chunks of backup {done.number}, of {done.time}, are verified and in {kb}")
+
+
+def backups(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of incremental backups.", show_default=False)],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all that they need and compare it with its checksums.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List the backups in a folder of incremental ones; with --verify, the exit code is 1 if one is damaged."""
+    import recollect
+
+    with output.waiting("reading …", quiet=json):
+        found = recollect.backups(folder, verify=verify)
+    output.print_json({"backups": found}) if json else output.print_backups(found, verified=verify)
+    if any(backup.problems for backup in found):
+        raise typer.Exit(1)
 
 
 def doctor(
@@ -62,13 +86,17 @@ def doctor(
     mend: Annotated[
         bool, typer.Option("--mend", help="Do what can be done; damaged files are kept as damaged-gen-….")
     ] = False,
+    distrust_index: Annotated[
+        bool,
+        typer.Option("--distrust-index", help="For a collection made by others: its index is not read, nor checked."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Say what is wrong, what mending costs, and mend on request; the exit code is 1 while anything is damaged."""
     import recollect
 
     with recollect.progress_bar(disable=json) as progress:
-        found = recollect.diagnose(kb, mend=mend, progress=progress)
+        found = recollect.diagnose(kb, mend=mend, trust_index=not distrust_index, progress=progress)
     if json:
         output.print_json({"ok": found.ok, **dataclasses.asdict(found)})
     else:

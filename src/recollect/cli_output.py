@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from recollect.collection import BackupInfo
     from recollect.index.recipe import Recipe
     from recollect.ingestion import ImportReport, IngestResult, Skipped
     from recollect.types import CheckReport, CollectionInfo, Hit, IndexInfo, OperatingPoint
@@ -225,6 +226,18 @@ def print_check(report: CheckReport) -> None:
     console.print(f"{_many(len(report.problems), 'problem')}, {_many(report.rows, 'chunk')} verified", style="bold red")
     for problem in report.problems:
         console.print(Text(f"• {_one_line(problem)}"), soft_wrap=True)
+
+
+def print_backups(backups: Sequence[BackupInfo], *, verified: bool) -> None:
+    """Print backups, oldest first, and what is damaged in them."""
+    from recollect.index.recipe import to_size
+
+    for backup in backups:
+        state = "" if not verified else ", damaged" if backup.problems else ", whole"
+        what = f"{backup.time}, {_many(backup.chunks, 'chunk')}, {to_size(backup.bytes)}"
+        print_line(f"{backup.number}: {what if backup.time else 'unreadable'}{state}")
+        for problem in backup.problems:
+            print_line(f"– {problem}")
 
 
 def _many(number: int, what: str) -> str:

@@ -21,6 +21,7 @@ _STAGES = {
     "copy": ("copying", "rows"),
     "reembed": ("embedding", "chunks"),
     "tune": ("measuring", "runs"),
+    "mend": ("mending", "rows"),
     "gate": ("checking", "checks"),
     "ask": ("asking", "questions"),
     "neighbours": ("measuring", "queries"),

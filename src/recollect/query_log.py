@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recollect.errors import InvalidInput
+from recollect.filters import parse
+from recollect.types import Limits
 
 Queries: TypeAlias = "list[str] | npt.NDArray[Any]"
 """Texts, or an array as it was stored; `Collection.optimize` and `Collection.tune` check its shape and type."""
@@ -22,6 +24,7 @@ FIELDS = ("query", "text")
 
 _ENDINGS = ".npy (vectors), .txt (a question per line) and .jsonl"
 _MODES = ("dense", "lexical", "hybrid")
+_MOST = Limits().k
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +108,16 @@ def _to_logged(line: str, place: str) -> LoggedQuestion:
     if not isinstance(found, dict):
         return LoggedQuestion(text)
     k, mode, where = found.get("k", 10), found.get("mode", "dense"), found.get("where")
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise InvalidInput(f"{place}: k is {k!r}; it must be a whole number from 1")
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= _MOST:
+        raise InvalidInput(f"{place}: k is {k!r}; it must be a whole number from 1 to {_MOST:,}")
     if mode not in _MODES:
         raise InvalidInput(f"{place}: mode is {mode!r}; it must be {', '.join(_MODES)}")
     if where is not None and not isinstance(where, dict):
         raise InvalidInput(f'{place}: where is {where!r}; it must be an object like {{"lang": "en"}}, or null')
+    try:
+        parse(where or {})
+    except InvalidInput as error:
+        raise InvalidInput(f"{place}: {error}") from None
     ids = found.get("ids", [])
     if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
         raise InvalidInput(f"{place}: ids is {str(ids)[:60]}; it must be a list of texts")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +21,16 @@ from recollect import (
     Collection,
     CollectionDamaged,
     CollectionExists,
+    CollectionLocked,
     CollectionNotFound,
     InvalidInput,
     NotACollection,
+    RecollectWarning,
+    StorageFailed,
+    UnsupportedFormat,
 )
+from recollect.ingestion import export_collection
+from recollect.layout import WriterLock
 
 D = 32
 
@@ -188,3 +200,273 @@ def test_other_folders_are_left_alone(kb: Collection, path: Path, tmp_path: Path
         recollect.backups(tmp_path / "mine")
     assert not (tmp_path / "new").exists()
     shutil.rmtree(tmp_path / "mine")
+
+
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_collection_is_not_backed_up(kb: Collection, path: Path, tmp_path: Path) -> None:
+    """It would not restore, and retention would remove those that do: it is refused, and nothing is removed."""
+    grow(kb, 0, 300)
+    kb.delete(ids=["c0"])
+    before = content(kb)
+    kb.backup(tmp_path / "backups", incremental=True)
+    kb.close()
+    (vectors,) = path.glob("gen-*/vectors.*")
+    whole = vectors.read_bytes()
+    for at in (640, 0):  # of a chunk, and of a row that holds none any more, which restore() looks at as well
+        damaged = bytearray(whole)
+        damaged[at : at + 4] = b"\x00\x00\xc8\x42"  # a float of 100, a half of 3.4
+        vectors.write_bytes(damaged)
+        with recollect.open(path, read_only=True) as reader:
+            for _ in range(2):
+                with pytest.raises(CollectionDamaged, match=r"is not backed up.*check\(fix=True\)"):
+                    reader.backup(tmp_path / "backups", incremental=True, keep=1)
+            with pytest.raises(CollectionDamaged, match="is not backed up"):
+                reader.backup(tmp_path / "full")
+        assert not (tmp_path / "full").exists()
+        assert [backup.number for backup in recollect.backups(tmp_path / "backups")] == [1]
+    recollect.restore(tmp_path / "backups", tmp_path / "restored")
+    assert content_at(tmp_path / "restored") == before
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda pack: pack.unlink(),
+        lambda pack: pack.write_bytes(pack.read_bytes()[:5000]),
+        lambda pack: flip(pack, 5000),
+        lambda pack: flip(pack.with_suffix(".index"), 50),
+    ],
+    ids=["gone", "cut", "flipped", "unknown"],
+)
+def test_a_backup_is_not_built_on_a_damaged_pack(harm: Callable[[Path], Any], kb: Collection, tmp_path: Path) -> None:
+    """What is lost of the packs is written again, so that the next backup restores, and so do those after retention."""
+    folder = tmp_path / "backups"
+    grow(kb, 0, 500)
+    kb.backup(folder, incremental=True)
+    grow(kb, 500, 100)
+    kb.backup(folder, incremental=True)
+    harm(folder / "packs" / "000001.pack")
+    for number, keep in ((3, None), (4, 1)):
+        kb.backup(folder, incremental=True, keep=keep)
+        assert recollect.backups(folder, verify=True)[-1].problems == ()
+        recollect.restore(folder, tmp_path / f"r{number}")
+        assert content_at(tmp_path / f"r{number}") == content(kb)
+    assert not (folder / "packs" / "000001.index").exists()  # nobody needs it any more
+
+
+def test_a_damaged_state_is_in_no_others_way(kb: Collection, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Others are listed, restored and added to; retention neither counts it nor frees what may be its own."""
+    folder = tmp_path / "backups"
+    for number in range(4):
+        grow(kb, 100 * number, 100)
+        kb.backup(folder, incremental=True)
+    flip(folder / "states" / "000003.json", 30)
+    assert [backup.number for backup in recollect.backups(folder)] == [1, 2, 4]
+    assert "000003.json is damaged" in caplog.text
+    assert [bool(backup.problems) for backup in recollect.backups(folder, verify=True)] == [False, False, True, False]
+    recollect.restore(folder, tmp_path / "newest")
+    assert content_at(tmp_path / "newest") == content(kb)
+    with pytest.raises(CollectionDamaged, match="restore another backup, with its number: 1, 2, 4"):
+        recollect.restore(folder, tmp_path / "third", number=3)
+    packs = size(folder / "packs")
+    kb.backup(folder, incremental=True, keep=3)
+    assert [backup.number for backup in recollect.backups(folder)] == [2, 4, 5]
+    assert size(folder / "packs") >= packs
+    flip(folder / "states" / "000005.json", 30)
+    with pytest.raises(CollectionDamaged, match=r"000005\.json"):  # the newest: an older one is not what was asked for
+        recollect.restore(folder, tmp_path / "fifth")
+    with caplog.at_level(logging.INFO, logger="recollect"):
+        for _ in range(2):
+            kb.backup(folder, incremental=True, keep=1)
+    assert "backups removed: 2, 3, 4, 5" in caplog.text
+    assert "backups removed: 6" in caplog.text
+    assert [backup.number for backup in recollect.backups(folder, verify=True)] == [7]
+    recollect.restore(folder, tmp_path / "seventh")
+    assert content_at(tmp_path / "seventh") == content(kb)
+
+
+def test_nothing_goes_into_a_collection(kb: Collection, path: Path, tmp_path: Path) -> None:
+    """A writer would take it for its own and remove it: backups, exports and restored collections are refused there."""
+    grow(kb, 0, 10)
+    kb.backup(tmp_path / "full")
+    (tmp_path / "link").symlink_to(path)
+    for inside in (path / "gen-000002", path / "sub" / "deep", path / "gen-000001" / "r", tmp_path / "link" / "gen-7"):
+        for write in (
+            lambda at: kb.backup(at),
+            lambda at: kb.backup(at, incremental=True),
+            lambda at: export_collection(kb, at, format="jsonl"),
+            lambda at: recollect.restore(tmp_path / "full", at),
+        ):
+            with pytest.raises(InvalidInput, match="is inside the collection"):
+                write(inside)
+        assert not inside.exists()
+    kb.close()
+    for name in ("x.new", "gen-notes"):  # what others have put there before is left alone
+        (path / name).mkdir()
+    (path / "y.new").write_text("mine")
+    recollect.open(path).close()
+    assert {"x.new", "y.new", "gen-notes"} <= {entry.name for entry in path.iterdir()}
+    (tmp_path / "CURRENT").write_text("MANIFEST-000004\n")  # of another database
+    recollect.restore(tmp_path / "full", tmp_path / "restored")
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+def test_a_damaged_index_is_left_out(incremental: bool, kb: Collection, tmp_path: Path) -> None:
+    """It costs no chunk: there is a warning, and the first writer builds it anew."""
+    grow(kb, 0, 300)
+    kb.optimize(index="SQ8")
+    kb.backup(tmp_path / "b", incremental=incremental)
+    for path in (tmp_path / "b").glob("packs/*.pack" if incremental else "gen-*/index/*.faiss"):
+        flip(path, -3)  # the index is what was written last
+    with pytest.warns(RecollectWarning, match="left out"):
+        recollect.restore(tmp_path / "b", tmp_path / "restored")
+    with recollect.open(tmp_path / "restored", auto_optimize=False) as restored:
+        assert content(restored) == content(kb)
+        with pytest.warns(RecollectWarning, match="cannot be used"):
+            restored.search(vector=np.ones(D))
+        restored.optimize(index="SQ8")
+        assert restored.check().ok
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+def test_an_index_of_others_is_not_restored(incremental: bool, kb: Collection, tmp_path: Path) -> None:
+    """With trust_index=False its file is neither read nor brought along, nor is what it was chosen for."""
+    grow(kb, 0, 300)
+    kb.optimize(index="SQ8")
+    kb.backup(tmp_path / "b", incremental=incremental)
+    recollect.restore(tmp_path / "b", tmp_path / "restored", trust_index=False)
+    assert not list((tmp_path / "restored").rglob("*.faiss"))
+    with recollect.open(tmp_path / "restored", read_only=True) as restored:
+        assert restored.info().index is None
+    assert content_at(tmp_path / "restored") == content(kb)
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_is_whole_of_a_damaged_backup_comes_back(
+    incremental: bool, cut: bool, kb: Collection, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With mend=True all chunks that are whole are restored, and the others are listed; without, it is refused."""
+    grow(kb, 0, 2000)
+    kb.optimize(index="SQ8")
+    kb.backup(tmp_path / "b", incremental=incremental)
+    (file,) = (tmp_path / "b").glob("packs/000001.pack" if incremental else "gen-*/vectors.*")
+    vectors = kb.vectors(["c1500"]).astype(kb.info().dtype).tobytes()
+    at = file.read_bytes().index(vectors)
+    flip(file, at)
+    if cut:
+        os.truncate(file, at + len(vectors))
+    with pytest.raises(CollectionDamaged, match="mend=True"):
+        recollect.restore(tmp_path / "b", tmp_path / "restored")
+    assert not (tmp_path / "restored").exists()
+    done = recollect.restore(tmp_path / "b", tmp_path / "restored", mend=True)
+    assert done.chunks == 2000 - len(done.lost)
+    assert any("chunk 'c1500'" in line for line in done.lost)
+    assert "lost: " in caplog.text
+    assert cut or len(done.lost) == 1
+    assert [entry.name for entry in (tmp_path / "restored").iterdir() if "damaged" in entry.name] == []
+    with recollect.open(tmp_path / "restored", read_only=True) as restored:
+        assert restored.check().ok
+        whole = restored.ids()
+        assert len(whole) == done.chunks > 1000
+        assert restored.get(whole) == kb.get(whole)
+        assert restored.vectors(whole).tobytes() == kb.vectors(whole).tobytes()
+
+
+def test_what_is_restored_beside_writers_is_whole(kb: Collection, path: Path, tmp_path: Path) -> None:
+    """Restoring a folder while retention removes what is read, or a collection while it is compacted, goes on."""
+    grow(kb, 0, 500)
+    kb.backup(tmp_path / "backups", incremental=True)
+    finished = threading.Event()
+
+    def work() -> None:
+        while not finished.is_set():
+            kb.compact()
+            kb.backup(tmp_path / "backups", incremental=True, keep=1)
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        try:
+            for number in range(20):
+                recollect.restore(path if number % 2 else tmp_path / "backups", tmp_path / str(number))
+        finally:
+            finished.set()
+        working.result(60)
+    for number in range(20):
+        assert content_at(tmp_path / str(number))["chunks"] == list(kb)
+
+
+def test_what_cannot_be_is_refused_in_words(kb: Collection, tmp_path: Path) -> None:
+    """Paths that are none, numbers that are none, a newer format, what is in the way: each a typed error."""
+    folder = tmp_path / "backups"
+    grow(kb, 0, 10)
+    kb.backup(folder, incremental=True)
+    for bad in (None, 5, b"bytes"):
+        for call in (
+            lambda bad: kb.backup(bad),
+            lambda bad: recollect.restore(bad, tmp_path / "r"),
+            lambda bad: recollect.restore(folder, bad),
+            recollect.backups,
+        ):
+            with pytest.raises(InvalidInput, match="pass a path"):
+                call(bad)
+    for number in (True, 0, 1.0, "1"):
+        with pytest.raises(InvalidInput, match="number is"):
+            recollect.restore(folder, tmp_path / "r", number=number)  # type: ignore[arg-type]
+    lock = WriterLock(folder / "LOCK")
+    with pytest.raises(CollectionLocked, match="wait until its backup is done"):
+        kb.backup(folder, incremental=True)
+    lock.release()
+    (folder / "packs" / "000009.index").mkdir()
+    with pytest.raises(StorageFailed, match="directory"):
+        kb.backup(folder, incremental=True)
+    (folder / "packs" / "000009.index").rmdir()
+    kb.backup(folder, incremental=True)  # the lock was given back
+    (folder / "states" / "000009.json").mkdir()
+    with pytest.raises(StorageFailed, match="directory"):
+        recollect.backups(folder)
+    (folder / "states" / "000009.json").rmdir()
+    marker = folder / "recollect-backups"
+    marker.write_bytes(marker.read_bytes().replace(b"1", b"2"))
+    for ask in (recollect.backups, lambda at: recollect.restore(at, tmp_path / "r")):
+        with pytest.raises(UnsupportedFormat, match="pip install --upgrade"):
+            ask(folder)
+    marker.write_bytes(b"recollect backu")  # damaged: what it marks has checksums of its own
+    assert len(recollect.backups(folder)) == 2
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("name", ["packs", "states"])
+def test_what_may_not_be_read_is_no_damage(name: str, kb: Collection, tmp_path: Path) -> None:
+    """A folder without permission is StorageFailed, with the cure."""
+    kb.backup(tmp_path / "backups", incremental=True)
+    (tmp_path / "backups" / name).chmod(0)
+    try:
+        with pytest.raises(StorageFailed, match="no permission"):
+            recollect.restore(tmp_path / "backups", tmp_path / "r")
+    finally:
+        (tmp_path / "backups" / name).chmod(0o755)
+
+
+def test_a_full_backup_has_its_own_time(kb: Collection, tmp_path: Path) -> None:
+    """What is told of it is when it was made, not when it is restored; errors name what the user has named."""
+    grow(kb, 0, 10)
+    kb.backup(tmp_path / "full")
+    then = datetime(2024, 5, 6, 7, 8, 9, tzinfo=timezone.utc)
+    for path in (tmp_path / "full").rglob("*"):
+        os.utime(path, (then.timestamp(), then.timestamp()))
+    assert recollect.restore(tmp_path / "full", tmp_path / "r").time == then.isoformat()
+    (settings,) = (tmp_path / "full").glob("gen-*/collection.json")
+    settings.unlink()
+    for mend in (False, True):
+        with pytest.raises(CollectionDamaged) as refused:
+            recollect.restore(tmp_path / "full", tmp_path / "again", mend=mend)
+        assert "creating-" not in str(refused.value)
+        assert str(tmp_path / "full") in str(refused.value)
+    assert not (tmp_path / "again").exists()

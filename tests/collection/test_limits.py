@@ -71,6 +71,18 @@ def test_limits_can_be_raised(path: Path) -> None:
         assert len(kb.search(vector=vectors[0], k=11_000)) == 11_000
 
 
+def test_a_reranker_is_given_no_more_than_the_limit(small: recollect.Collection) -> None:
+    """Candidates that nobody named are within the limit as well."""
+    seen: list[int] = []
+
+    def score(_query: str, texts: list[str]) -> list[float]:
+        seen.append(len(texts))
+        return [0.0] * len(texts)
+
+    small.search("a text", vector=np.ones(4), k=2, reranker=recollect.CallableReranker(score))
+    assert seen == [5]
+
+
 @pytest.mark.parametrize("limits", [Limits(k=0), Limits(text=-1), Limits(heavy=0), Limits(idle=True), {"k": 3}])
 def test_impossible_limits_are_refused(limits: Any, path: Path) -> None:
     """By name, before anything is created."""

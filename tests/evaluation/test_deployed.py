@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import recollect
 from recollect.evaluation import GateReport, GoldenQuery, GoldenSet, Search, gate
 from tests.conftest import TrigramEmbedder
 from tests.evaluation.conftest import chunks
@@ -80,12 +81,52 @@ def test_a_llama_index_retriever(path: Path) -> None:
         ({"documents": []}, "search gave a dict"),
         (None, "search gave a NoneType"),
         ([{"id": "c0"}], "gave a dict without an id"),
+        ({"c0", "c1"}, "search gave a set, which has no order"),
+        ([("c0", None)], "the question 'c0': search gave the score 'None'"),
     ],
 )
 def test_what_is_no_result_is_refused(given: Any, complaint: str) -> None:
     """Instead of being read as ids."""
     report = gate(None, unfiltered(), search=lambda _text: given, only=["thresholds"])
     assert complaint in report.checks[0].evidence[0]
+
+
+def test_a_question_that_cannot_be_asked_is_named() -> None:
+    """Whatever is raised, by the function or by the package; what has no such questions is skipped, not asked."""
+
+    def search(text: str) -> list[str]:
+        if text == unfiltered().queries[3].text:
+            raise LookupError("no prompt")
+        return []
+
+    for function in (search, lambda text: search(text) or [("c0", float("nan"))] * (text != "")):
+        report = gate(None, unfiltered(), search=function, only=["thresholds", "nothing above", "filtered answers"])
+        assert [check.verdict for check in report.checks] == ["error", "skip", "skip"]
+        assert report.checks[0].evidence[0].startswith(f"the question '{'c3' if function is search else 'c0'}': ")
+    assert (
+        "search raised LookupError: no prompt"
+        in gate(None, unfiltered(), search=search, only=["latency"]).checks[0].evidence[0]
+    )
+
+
+def test_documents_of_a_search_that_gives_ids(path: Path, embedder: TrigramEmbedder) -> None:
+    """Their metadata is looked up in the collection; without one, nothing can be said, and 0 is not said."""
+    asked = [GoldenQuery(each.id, " ".join(each.text.split()[:6]), documents={"d0": 1}) for each in chunks()[:5]]
+    documents = GoldenSet(asked, {"RR@10": 0.1}, document_field="source")
+    with recollect.open(path, embedder=embedder) as collection:
+        collection.add(chunks())
+
+        def search(text: str) -> list[str]:
+            return [hit.chunk.id for hit in collection.search(text)]
+
+        [looked_up] = gate(collection, documents, search=search, only=["thresholds"]).checks
+        [own] = gate(collection, documents, only=["thresholds"]).checks
+        assert (looked_up.verdict, looked_up.figures) == ("pass", own.figures)
+        [alone] = gate(None, documents, search=search, only=["thresholds"]).checks
+    assert (alone.verdict, "'c0' expects documents, and search gives ids without" in alone.evidence[0]) == (
+        "error",
+        True,
+    )
 
 
 def test_an_asynchronous_search_is_refused() -> None:

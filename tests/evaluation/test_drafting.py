@@ -74,6 +74,8 @@ def test_a_draft_from_a_log_takes_the_frequent_and_some_others(full: Collection)
         assert {chunk.metadata["lang"] for chunk in each.found} == {"de"}
     with pytest.raises(InvalidInput, match="the log holds no questions"):
         draft(full, 5, log=[LoggedQuestion(" ")])
+    with pytest.raises(InvalidInput, match="none of 1 questions of the log finds anything"):
+        draft(full, 5, log=log[-1:])
 
 
 def test_what_was_found_is_shown_as_comments(full: Collection, tmp_path: Path) -> None:
@@ -101,6 +103,66 @@ def test_adding_keeps_what_is_there(tmp_path: Path, indent: str) -> None:
     assert [query.text for query in queries] == ["one", *added, "nothing"]
     assert [(query.expect, query.tags) for query in queries[1:-1]] == [({"x": 1, "y": 1}, ("new",))] * len(added)
     assert queries[-1] == replace(queries[-1], nothing_above=0.5, where={"a": {"$gt": "b: c"}}, mode="hybrid")
+
+
+@pytest.mark.parametrize("name", ["golden.yaml", "golden.jsonl"])
+def test_adding_says_what_the_defaults_do_not(tmp_path: Path, name: str) -> None:
+    """A mode or filter other than the set's is written, also where it is none; what is the same is not."""
+    path = tmp_path / name
+    defaults = '{"defaults": {"mode": "hybrid", "where": {"lang": "en"}}}\n'
+    one = '{"query": "one", "expect": ["x"]}\n'
+    path.write_text(defaults + one if name == "golden.jsonl" else f"{defaults[1:-2]}\nqueries:\n- {one}")
+    added = [
+        GoldenQuery("plain", "plain", {"x": 1}),
+        GoldenQuery("same", "same", {"x": 1}, where={"lang": "en"}, mode="hybrid"),
+        GoldenQuery("other", "other", {"x": 3, "y": 1}, where={"n": {"$gt": 1e-07}, "m": {"$in": ["1e-07", -2e22]}}),
+        GoldenQuery("small", "small", nothing_above=1e-07, mode="lexical"),
+        GoldenQuery("named", "same", {"x": 1}, mode="hybrid"),
+    ]
+    for query in added:
+        add_query(path, query)
+    assert [replace(each, line=0) for each in read_golden(path).queries[1:]] == added
+    assert path.read_text().count("hybrid") == 1
+    if name == "golden.yaml":
+        assert 'query: "same"\n  expect' in path.read_text()
+
+
+@pytest.mark.parametrize("name", ["golden.yaml", "golden.jsonl"])
+@pytest.mark.parametrize("query", [asking("one", x=2, y=1), GoldenQuery("two", "two", documents={"a.md": 1})])
+def test_adding_begins_a_new_file(tmp_path: Path, name: str, query: GoldenQuery) -> None:
+    """Which can be added to."""
+    path = tmp_path / name
+    add_query(path, query)
+    add_query(path, asking("three", z=1))
+    read = read_golden(path)
+    assert [replace(each, line=0) for each in read.queries] == [query, asking("three", z=1)]
+    assert read.document_field == ("source" if query.documents else "")
+
+
+@pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        (GoldenQuery("q", "q", {"x": 1}, mode="foo"), "the question to be added: mode must be dense, lexical, hybrid"),
+        (GoldenQuery("", "", {"x": 1}), "the question to be added: query must be a text that is not empty"),
+        (GoldenQuery("q", "q", nothing_above=float("nan")), "added: nothing_above must be a finite number"),
+        (GoldenQuery("q", "q", {"x": 1}, where={"a": {"$foo": 1}}), r"added: where is no filter: .*\$foo"),
+        (GoldenQuery("q", "q", {"x": 0}), "added: expect grades 'x' as 0"),
+    ],
+)
+def test_a_question_that_cannot_be_is_named(tmp_path: Path, query: GoldenQuery, complaint: str) -> None:
+    """By what is wrong with it, and not by a file that nobody has written."""
+    path = tmp_path / "golden.yaml"
+    path.write_text("queries:\n- {query: one, expect: x}\n")
+    with pytest.raises(InvalidInput, match=complaint) as caught:
+        add_query(path, query)
+    assert "trial" not in str(caught.value)
+    with pytest.raises(InvalidInput, match=complaint):
+        add_query(tmp_path / "new.yaml", query)
+    with pytest.raises(InvalidInput, match=r"suffix '\.txt'; a golden set is"):
+        add_query(tmp_path / "new.txt", asking("one", x=1))
+    with pytest.raises(InvalidInput, match=r"suffix '\.txt'; a golden set is"):
+        write_draft(tmp_path / "new.txt", [])
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_adding_to_jsonl_appends_a_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -169,7 +170,11 @@ def test_a_search_that_raises_does_not_stop_the_others(full: Collection, golden:
         raise ZeroDivisionError(f"no prompt for {k}, {where is None}, {len(text)}")
 
     report = gate(full, golden, search=search, limits=LIMITS)
-    assert check(report, "thresholds").evidence[0].startswith("ZeroDivisionError: no prompt for 10")
+    assert (
+        check(report, "thresholds")
+        .evidence[0]
+        .endswith(f"': search raised ZeroDivisionError: no prompt for 10, False, {len(golden.queries[0].text)}")
+    )
     assert check(report, "backup").verdict is Verdict.PASS
     assert report.exit_code == 2
 
@@ -202,9 +207,11 @@ def test_an_unsound_collection_is_not_acceptable(full: Collection, golden: Golde
     """A baseline is for what passes by itself; what only differs from the old one is what accepting is for."""
     wrong = [replace(golden.queries[0], expect={"c299": 1}), *golden.queries[1:]]
     strict = replace(golden, queries=wrong, thresholds={"nDCG@10": 1.0})
-    report = judged(Subject(full, strict, limits=LIMITS), only=["thresholds", "drift"])
+    report = judged(Subject(full, strict, limits=LIMITS))
     assert verdicts(report)["thresholds"] == "fail"
     assert acceptable(report) == ["thresholds"]
+    report = judged(Subject(full, golden, limits=LIMITS), skip=["latency", "backup"])
+    assert acceptable(report) == ["latency", "backup"], "what was left out is not in the baseline"
 
 
 def test_limits_that_cannot_be_are_refused() -> None:
@@ -222,3 +229,42 @@ def test_a_damaged_baseline_is_named_with_its_cure(tmp_path: Path, content: str)
     path.write_text(content)
     with pytest.raises(InvalidInput, match=r"recollect gate --accept writes it anew"):
         read_baseline(path)
+
+
+WRONG: tuple[tuple[str, object], ...] = (
+    ("ids", {"q": 5}),
+    ("ids", {"q": [5]}),
+    ("asked", {"q": 5}),
+    ("depth", "x"),
+    ("depth", True),
+    ("machine", 5),
+    ("latency", {"p95": 1.0}),
+    ("latency", {"p50": 1.0, "p95": 1.0, "waited": "x"}),
+    ("values", {"distinct@10": {"q": "x"}}),
+    ("settings", {"canaries": ["x"]}),
+    ("profile", 7),
+    ("profile.count", "9"),
+    ("profile.lengths", [1, 2]),
+    ("profile.fields", {"lang": None}),
+    ("profile.sketch", {"a": 1}),
+)
+
+
+def test_a_field_of_a_baseline_that_cannot_be_is_named(full: Collection, golden: GoldenSet, tmp_path: Path) -> None:
+    """With the file and the cure, before anything is compared with it."""
+    path = tmp_path / "b.json"
+    subject = Subject(full, golden, limits=LIMITS)
+    write_baseline(to_baseline(subject, judged(subject, only=["thresholds"])), path)
+    sound = path.read_text()
+    for place, value in WRONG:
+        content = json.loads(sound)
+        outer, _, inner = place.partition(".")
+        if inner:
+            content[outer][inner] = value
+        else:
+            content[outer] = value
+        path.write_text(json.dumps(content))
+        with pytest.raises(
+            InvalidInput, match=rf"{path} is no baseline \({place}.* must be .*; recollect gate --accept"
+        ):
+            read_baseline(path)

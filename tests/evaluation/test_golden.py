@@ -9,6 +9,7 @@ import pytest
 from recollect.errors import InvalidInput
 from recollect.evaluation import GateLimits, GoldenQuery, read_golden, to_limits
 from recollect.evaluation.asking import to_found
+from recollect.evaluation.measures import per_query
 from recollect.types import Chunk, Hit
 
 
@@ -84,7 +85,28 @@ def test_jsonl_is_read_like_yaml(tmp_path: Path) -> None:
         ("limits: {queries: 2000}\nqueries:\n- {query: a, expect: x}", r":1: limits cannot be: most_queries is 1000"),
         ("thresholds: {R@10: 1}\nqueries:\n- {query: a, nothing_above: 1}", r":1: thresholds apply to no question"),
         ("queries: &a [*a]", r"nested too deeply, or within itself"),
-        ("querys: []", r":1: queries must be a list"),
+        ("querys: []", r":1: querys is unknown; did you mean 'queries'\?"),
+        ("queries: 5", r":1: queries must be a list"),
+        ("thresholds: {R@10: 1}", r"holds no questions"),
+        (
+            "thresholds:\n  nDCG@10: 1\n  R@10: 75\nqueries:\n- {query: a, expect: x}",
+            r":3: thresholds wants 75 of R@10",
+        ),
+        (
+            "thresholds:\n  MRR@10: 0.1\n  RR@10: 0.2\nqueries:\n- {query: a, expect: x}",
+            r":3: thresholds names one measure twice: MRR@10 and RR@10",
+        ),
+        (
+            "tags:\n  b:\n    R@10: 1\n    nDGC@10: 1\nqueries:\n- {query: a, expect: x, tags: [b]}",
+            r":4: tags.b cannot be used: there is no measure 'nDGC@10'",
+        ),
+        ("queries:\n- query: a\n  expect:\n    x: 1\n    y: 0", r":5: expect grades 'y' as 0"),
+        ("queries:\n- query: a\n  expect:\n    x: 1\n    7: 1", r":5: expect holds the id 7"),
+        (
+            "document_field: a..b\nqueries:\n- {query: a, expect: x}",
+            r":1: document_field is no path of a metadata field",
+        ),
+        ('document_field: "a\\\\b"\nqueries:\n- {query: a, expect: x}', r":1: document_field is no path"),
         ("queries:\n- [a]", r":2: a question must be an object"),
         ("queries:\n- {query: a", r"no valid YAML"),
         ("queries: []", r"holds no questions"),
@@ -127,6 +149,26 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_golden(tmp_path / "latin.yaml")
 
 
+def test_a_measure_of_several_names_is_read_by_one(tmp_path: Path) -> None:
+    """Or a threshold by the other name would be compared with a value of its own."""
+    path = tmp_path / "golden.yaml"
+    path.write_text(
+        "thresholds: {NDCG@10: 0.3, MAP: 0.1}\ntags: {b: {MRR@10: 0.2}}\nqueries:\n- {query: a, expect: x, tags: b}"
+    )
+    golden = read_golden(path)
+    assert (golden.thresholds, golden.tags) == ({"nDCG@10": 0.3, "AP": 0.1}, {"b": {"RR@10": 0.2}})
+    assert golden.measures == ("nDCG@10", "R@10", "RR@10", "Success@10", "AP")
+
+
+def test_two_names_of_a_measure_have_one_value() -> None:
+    """Of a set made in Python as well."""
+    found = per_query(
+        ["nDCG@10", "NDCG@10", "R@10", "Recall@10"], {"q": {"x": 1}, "p": {"y": 1}}, {"q": ["x"], "p": []}
+    )
+    assert found == {name: {"q": 1.0, "p": 0.0} for name in ("nDCG@10", "NDCG@10", "R@10", "Recall@10")}
+    assert per_query([], {"q": {"x": 1}}, {"q": ["x"]}) == {}
+
+
 def test_results_of_any_search_are_read() -> None:
     """Ids, pairs, hits, and the shapes of LangChain's documents and LlamaIndex's nodes."""
 
@@ -148,3 +190,8 @@ def test_results_of_any_search_are_read() -> None:
     assert to_found(NodeWithScore()).chunk == chunk
     with pytest.raises(InvalidInput, match="gave a dict without an id"):
         to_found({"text": "a"})
+    for score in (float("nan"), float("inf"), None, "0.5", [1]):
+        with pytest.raises(InvalidInput, match="a score is a finite number"):
+            to_found(("a", score))
+    with pytest.raises(InvalidInput, match="gave the score 'nan'"):
+        to_found(Hit(chunk, float("nan"), 1))

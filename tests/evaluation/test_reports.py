@@ -16,6 +16,7 @@ from recollect.evaluation.reports import print_report, to_html, to_json, to_juni
 
 EVIL = "<script>alert(1)</script> | `x` \x1b[31m \x00 \u202e [link](x)"
 VOID = {"meta", "rect", "line", "circle", "br"}
+QUANTILES = {"p50": 1.5, "p95": 36.2, "p99": 39.24}
 NEAR = {"recall": 0.94, "points": [[0.9, 50.0], [0.99, 200.0]]}
 
 
@@ -31,7 +32,7 @@ def red() -> GateReport:
         CheckResult("neighbours", Verdict.WARN, ("0.94",), figures=NEAR),
         CheckResult("regression", Verdict.FAIL, (EVIL,), f"cause {EVIL}", (query,), {"deltas": {"q": -0.5, "r": 0.1}}),
         CheckResult("thresholds", Verdict.FAIL, queries=(replace(query, why="too low"),)),
-        CheckResult("latency", Verdict.SKIP, ("no baseline",), figures={"times": [1.0, 2.0, 40.0]}),
+        CheckResult("latency", Verdict.SKIP, ("no baseline",), figures={**QUANTILES, "times": [1.0, 2.0, 40.0]}),
         CheckResult("backup", Verdict.ERROR, ("disk full",)),
     )  # fmt: skip
 
@@ -110,6 +111,22 @@ def test_the_page_is_wellformed_and_inert(red: GateReport) -> None:
     for check in red.checks:
         assert check.name in page.text
     assert "<script>alert(1)</script>" in page.text
+
+
+def test_the_page_has_the_figures_of_the_check(red: GateReport) -> None:
+    """A quantile computed in another way would contradict the line above it."""
+    assert "latency of the questions: p50 1.50 ms, p95 36.20 ms, p99 39.24 ms" in to_html(red)
+
+
+def test_half_a_surrogate_pair_can_be_written() -> None:
+    """In every form: a question out of JSON may hold one."""
+    query = FailedQuery("a \ud800 b", "a \ud800 b", ("\ud800",), ("\ud800",), "why \ud800")
+    broken = report(CheckResult("nothing above", Verdict.FAIL, ("\ud800",), "\ud800", (query,)))
+    for written in (to_junit(broken), to_markdown(broken), to_html(broken)):
+        assert "�" in written.encode().decode() or "?" in written
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    print_report(broken, Console(file=out, width=100))
+    out.flush()
 
 
 def test_the_terminal_shows_expected_and_came(red: GateReport) -> None:

@@ -163,6 +163,10 @@ def unsealed(folder: Path) -> Path:
         (lambda line: line | {"vector": [1.0, 2.0]}, InvalidInput, r"chunks.jsonl:2: the vector has shape \(2,\)"),
         (lambda line: line | {"vector": [None] * 3}, InvalidVectors, "row 1 contains NaN"),
         (lambda line: line | {"vector": ["x"] * 3}, InvalidInput, "chunks.jsonl:2: the vector cannot be read"),
+        (lambda line: line | {"vector": ["0", "1", "0"]}, InvalidInput, r"cannot be read \(it holds str\)"),
+        (lambda line: line | {"vector": [False, True, 0.0]}, InvalidInput, r"cannot be read \(it holds bool\)"),
+        (lambda line: line | {"text": "x" * (2**24 + 1)}, InvalidChunk, r"at most 16,777,216.*Limits\(text"),
+        (lambda line: line | {"metadata": {"x": "y" * 2**20}}, InvalidChunk, r"Limits\(metadata"),
         (lambda line: line | {"vector": [3.0, 0.0, 4.0]}, InvalidVectors, "row 1 has length 5"),
         (lambda line: line | {"id": "0"}, InvalidInput, "'0'"),
         (lambda line: line | {"score": 1}, InvalidInput, "chunks.jsonl:2: has the fields"),
@@ -241,3 +245,91 @@ def test_an_export_goes_beside_a_writer(tmp_path: Path) -> None:
     import_collection(tmp_path / "out", tmp_path / "again")
     with recollect.open(tmp_path / "again", read_only=True) as again:
         assert again.ids() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"key": ""}, "a key is empty"),
+        ({"key": "k" * 5000}, "a key has 5,000 characters"),
+        ({"key": "a\0b"}, "NUL"),
+        ({"group": "\0"}, "NUL"),
+        ({"space": ""}, "the space is empty"),
+        ({"key": "a"}, "key 'a' comes twice"),
+    ],
+)
+def test_records_are_checked_as_a_put_checks_them(change: dict[str, str], message: str, tmp_path: Path) -> None:
+    """A record that could not have been stored, or comes twice, is refused, and no collection is made."""
+    with recollect.open(tmp_path / "kb", dimension=3) as kb:
+        kb.records("docs").put(["a", "b"])
+    export_collection(tmp_path / "kb", tmp_path / "out", format="jsonl")
+    unsealed(tmp_path / "out")
+    path = tmp_path / "out" / "records.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([lines[0], orjson.dumps(orjson.loads(lines[1]) | change)]))
+    with pytest.raises(InvalidInput, match=message):
+        import_collection(tmp_path / "out", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("what", ["chunks", "records"])
+@pytest.mark.parametrize("written", FORMATS)
+def test_the_counts_of_the_manifest_are_compared(written: Any, what: str, tmp_path: Path) -> None:
+    """Of files that are as exported there are as many chunks and records as the manifest says."""
+    filled(tmp_path / "kb").close()
+    export_collection(tmp_path / "kb", tmp_path / "out", format=written)
+    manifest = orjson.loads((tmp_path / "out" / "manifest.json").read_bytes())
+    manifest[what] += 1
+    (tmp_path / "out" / "manifest.json").write_bytes(orjson.dumps(manifest))
+    with pytest.raises(InvalidInput, match=f"{what}, and manifest.json says {manifest[what]}"):
+        import_collection(tmp_path / "out", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_strange_parquet_is_refused(tmp_path: Path) -> None:
+    """Text that is no UTF-8, a column twice, a column that nobody knows: each is told, and no collection is made."""
+    import pyarrow
+    from pyarrow import parquet
+
+    with recollect.open(tmp_path / "kb", dimension=3) as kb:
+        kb.add([Chunk("a", "text")], vectors=np.eye(1, 3))
+    export_collection(tmp_path / "kb", tmp_path / "out")
+    path = unsealed(tmp_path / "out").with_suffix(".parquet")
+    table = parquet.read_table(path)
+    raw = pyarrow.array([b"\xff\xfe"], pyarrow.large_binary()).view(pyarrow.large_string())
+    twice = pyarrow.Table.from_arrays([*table.columns, table["id"]], names=[*table.column_names, "id"])
+    for strange, message in (
+        (table.set_column(1, "text", raw), "no UTF-8"),
+        (twice, "has the columns"),
+        (table.append_column("score", pyarrow.array([1.0])), "has the columns"),
+    ):
+        parquet.write_table(strange, path)
+        with pytest.raises(InvalidInput, match=message):
+            import_collection(tmp_path / "out", tmp_path / "again")
+        assert not (tmp_path / "again").exists()
+
+
+def test_limits_are_raised_for_an_import_too(tmp_path: Path) -> None:
+    """What a collection with higher limits has exported comes in with those."""
+    long = recollect.Limits(text=2**24 + 10)
+    with recollect.open(tmp_path / "kb", dimension=3, limits=long, lexical="none") as kb:
+        kb.add([Chunk("a", "x" * (2**24 + 1))], vectors=np.eye(1, 3))
+    export_collection(tmp_path / "kb", tmp_path / "out")
+    with pytest.raises(InvalidChunk, match="Limits"):
+        import_collection(tmp_path / "out", tmp_path / "again")
+    assert import_collection(tmp_path / "out", tmp_path / "again", limits=long).chunks == 1
+
+
+def test_what_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
+    """A directory or a circle of links in the place of the manifest, NUL in a path, and what is no path at all."""
+    (tmp_path / "a" / "manifest.json").mkdir(parents=True)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "manifest.json").symlink_to("manifest.json")
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        with pytest.raises(recollect.StorageFailed, match="cannot read"):
+            import_collection(folder, tmp_path / "new")
+    for path in ("a\0b", None, 5):
+        with pytest.raises(InvalidInput, match="path"):
+            import_collection(path, tmp_path / "new")  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="path"):
+            export_collection(tmp_path / "b", path)  # type: ignore[arg-type]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from recollect import index
@@ -34,7 +36,7 @@ def require_k(k: Any, most: int = MAX_K) -> None:
     if type(k) is not int or not 1 <= k <= most:
         require_count("k", k)
         if k > most:
-            raise InvalidInput(f"k is {k}; at most {most:,} hits are returned at once")
+            require_within("k", k, most, "k")
 
 
 def require_limits(limits: Any) -> Limits:
@@ -61,6 +63,13 @@ def require_count(name: str, value: Any) -> None:
     """Refuse what is not a positive integer."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise InvalidInput(f"{name} is {value!r}; it must be an integer of at least 1")
+
+
+def to_path(name: str, value: Any) -> Path:
+    """Return a path as users pass it, or refuse what is none."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise InvalidInput(f"{name} is {value!r:.80}; pass a path: a string, or a pathlib.Path")
+    return Path(value)
 
 
 def require_page(limit: Any, offset: Any) -> None:

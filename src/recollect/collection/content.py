@@ -11,12 +11,13 @@ import numpy as np
 
 from recollect import layout
 from recollect.collection.generation import OpenGeneration
-from recollect.collection.preparing import check_chunks
+from recollect.collection.preparing import check_chunks, require_sizes
+from recollect.collection.records import require_storable
 from recollect.collection.transfer import lay_out, name_current
 from recollect.contract import Settings
 from recollect.errors import InvalidInput, InvalidVectors
 from recollect.store import Entry, Session, Store, require_intact
-from recollect.types import Chunk, Metric
+from recollect.types import Chunk, Limits, Metric
 from recollect.vectors import StoredMatrix, to_matrix
 
 if TYPE_CHECKING:
@@ -97,7 +98,13 @@ class Received(NamedTuple):
 
 
 def receive(
-    root: Path, settings: Settings, blocks: Iterable[Block], records: Iterable[Entry], clock: float
+    root: Path,
+    settings: Settings,
+    blocks: Iterable[Block],
+    records: Iterable[Entry],
+    *,
+    clock: float,
+    limits: Limits,
 ) -> Received:
     """Make a new collection of what another held: complete under its name, or not there at all.
 
@@ -110,6 +117,7 @@ def receive(
         blocks: all chunks, in the order of adding.
         records: all records; one that is later than *clock* moves it.
         clock: the time of the last put of a record, in seconds since the epoch.
+        limits: of texts and metadata.
 
     Raises:
         CollectionExists: something is at *root*.
@@ -122,8 +130,9 @@ def receive(
         lay_out(paths, settings)
         store = Store(paths, settings.dimension, read_only=False)
         try:
-            chunks = _fill(store, settings, blocks)
-            entries = list(records)  # the ledger is small beside the chunks, and its clock must be known first
+            chunks = _fill(store, settings, blocks, limits)
+            # All at once: the ledger is small beside the chunks, and its clock must be known first.
+            entries = list(_distinct(records))
             store.put_records(entries, max([clock, *(entry.time for entry in entries)]))
         finally:
             store.close()
@@ -131,10 +140,22 @@ def receive(
     return Received(chunks, len(entries))
 
 
-def _fill(store: Store, settings: Settings, blocks: Iterable[Block]) -> int:
+def _distinct(records: Iterable[Entry]) -> Iterator[Entry]:
+    """Refuse records that no put would have stored, and a key that comes twice in its space."""
+    seen: set[tuple[str, str, str]] = set()
+    for entry in records:
+        require_storable(entry)
+        if entry[:3] in seen:
+            raise InvalidInput(f"key {entry.key!r:.80} comes twice in space {entry.space!r:.80}; leave one of them out")
+        seen.add(entry[:3])
+        yield entry
+
+
+def _fill(store: Store, settings: Settings, blocks: Iterable[Block], limits: Limits) -> int:
     done = 0
     for chunks, vectors in blocks:
         checked = check_chunks(chunks, done)
+        require_sizes(checked, limits)
         present = store.existing([chunk.id for chunk in checked])
         if present:
             raise InvalidInput(f"chunk {next(iter(present))!r} comes twice; ids are unique: leave one of them out")

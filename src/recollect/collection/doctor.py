@@ -5,14 +5,15 @@ Nothing that may be the only copy of anything is ever removed: damaged files kee
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 from recollect import layout
-from recollect.collection.mending import put_aside, salvage
+from recollect.collection.arguments import to_path
+from recollect.collection.mending import put_aside, salvage, tell
 from recollect.collection.opening import open as open_collection
 from recollect.contract import Settings
 from recollect.errors import CollectionDamaged, CollectionNotFound, RecollectError
@@ -23,6 +24,7 @@ from recollect.types import CollectionInfo, Progress
 Kind: TypeAlias = Literal["damage", "waste", "note"]
 """damage: answers or chunks are in danger; waste: space or time; note: to be known, nothing to be done."""
 
+_log = logging.getLogger("recollect.collection")
 _WASTE = 0.5  # of all rows deleted: half of the files is for nothing
 _TAIL = 100_000  # rows: beyond it exact search takes tens of milliseconds
 
@@ -70,42 +72,50 @@ class Diagnosis:
         return all(finding.kind != "damage" for finding in self.findings)
 
 
-def diagnose(path: str | os.PathLike[str], *, mend: bool = False, progress: Progress | None = None) -> Diagnosis:
+def diagnose(
+    path: str | os.PathLike[str],
+    *,
+    mend: bool = False,
+    trust_index: bool = True,
+    progress: Progress | None = None,
+) -> Diagnosis:
     """Examine a collection, also one that cannot be opened, and mend it if asked to.
 
     Args:
         path: its directory; no handle may be open for writing where *mend* is True.
         mend: do what the findings say can be done. Chunks that are not whole are left out and listed; the damaged files
             stay in the directory as ``damaged-gen-…``.
+        trust_index: as of `open`: False for a directory that others have made. Its FAISS file is not read, nor said to
+            be whole; what is mended has no index then, which the next writer builds.
         progress: called as ``progress("mend", chunks kept, rows looked at)``.
 
     Raises:
         CollectionNotFound, NotACollection: there is nothing to be examined.
         CollectionLocked: a writer is at work, and *mend* is True.
-        StorageFailed: there is no room for mending; the collection is as it was.
+        StorageFailed: it cannot be read, or there is no room for mending; the collection is as it was.
 
     """
-    root = layout.Layout(Path(path).absolute())
+    root = layout.Layout(to_path("path", path).absolute())
     layout.require_path(root.root)
     with layout.storage_errors(root.root, "open"):
         there = root.root.is_dir()
     if not there:
         raise CollectionNotFound(f"there is no collection at {root.root}; recollect.open(path) creates one")
-    before = _examined(root)
+    before = _examined(root, trust_index)
     broken = [finding for finding in before if finding.kind == "damage"]
     if not mend or not any(finding.mends for finding in broken):
         return Diagnosis(str(root.root), before)
-    lost = _mended(root, progress)
-    after = _examined(root)
+    lost = _mended(root, trust_index, progress)
+    after = _examined(root, trust_index)
     left = {finding.what for finding in after}
     gone = tuple(finding.what for finding in broken if finding.what not in left)
     return Diagnosis(str(root.root), after, gone, tuple(lost))
 
 
-def _examined(root: layout.Layout) -> tuple[Finding, ...]:
+def _examined(root: layout.Layout, trust_index: bool) -> tuple[Finding, ...]:
     found = [*_current(root)]
     if not found:
-        found += _generation(root)
+        found += _generation(root, trust_index)
     found += _beside(root)
     return tuple(sorted(found, key=lambda finding: ("damage", "waste", "note").index(finding.kind)))
 
@@ -128,19 +138,33 @@ def _current(root: layout.Layout) -> Iterator[Finding]:
 
 
 def _newest(root: layout.Layout) -> layout.Generation | None:
-    """Return the generation that CURRENT most probably named: one has its name only when it is whole."""
-    return max(_generations(root), key=lambda paths: (len(paths.name), paths.name), default=None)
+    """Return the generation that CURRENT most probably named: the newest that has what none can do without.
+
+    One gets its name only when it is whole; but who has lost CURRENT may have lost more.
+    """
+    usable = [paths for paths in _generations(root) if _is_usable(paths)]
+    return max(usable, key=lambda paths: (len(paths.name), paths.name), default=None)
+
+
+def _is_usable(paths: layout.Generation) -> bool:
+    try:
+        Settings.from_json(layout.read_settings(paths.settings), str(paths.settings))
+    except CollectionDamaged:
+        return False
+    with layout.storage_errors(paths.database, "read"):
+        return paths.database.is_file()
 
 
 def _generations(root: layout.Layout) -> list[layout.Generation]:
-    return [
-        layout.Generation(entry)
-        for entry in root.root.iterdir()
-        if layout.is_generation(entry.name) and entry.is_dir() and not entry.is_symlink()
-    ]
+    with layout.storage_errors(root.root, "read"):
+        return [
+            layout.Generation(entry)
+            for entry in root.root.iterdir()
+            if layout.is_generation(entry.name) and entry.is_dir() and not entry.is_symlink()
+        ]
 
 
-def _generation(root: layout.Layout) -> Iterator[Finding]:
+def _generation(root: layout.Layout, trust_index: bool) -> Iterator[Finding]:
     paths = root.read_current()
     try:
         settings = Settings.from_json(layout.read_settings(paths.settings), str(paths.settings))
@@ -150,17 +174,19 @@ def _generation(root: layout.Layout) -> Iterator[Finding]:
         return
     paths = replace(paths, dtype=settings.dtype)
     try:
-        with open_collection(root.root, read_only=True) as kb:
+        with open_collection(root.root, read_only=True, trust_index=trust_index) as kb:
             problems = list(kb.check().problems)
             info = kb.info()
     except CollectionDamaged as error:
         problems, info = [str(error)], None
     index = [problem for problem in problems if problem.startswith("index: ")]
+    other = [problem for problem in problems if problem not in index]
+    losses = list(_losses(paths, settings, other)) if other else []
+    mends = all(finding.mends for finding in losses)  # else nothing is changed, the index included
     for problem in index:
         rows = f"{info.count:,} chunks" if info else "all chunks"
-        yield Finding("damage", problem, f"no chunk: an index over {rows} is built", "build it anew", True)
-    if len(problems) > len(index):
-        yield from _losses(paths, settings, [problem for problem in problems if problem not in index])
+        yield Finding("damage", problem, f"no chunk: an index over {rows} is built", "build it anew", mends)
+    yield from losses
     if info is not None:
         yield from _wasted(info)
 
@@ -177,7 +203,7 @@ def _losses(paths: layout.Generation, settings: Settings, problems: list[str]) -
         lost = wreck.lost()
     finally:
         wreck.close()
-    if lost and not kept:
+    if not kept and (lost or wreck.chunks):
         yield Finding("damage", problems[0], "all that is here", "restore from a backup", False)
         return
     some = "; ".join(map(str, lost[:5])) + (f"; {len(lost) - 5:,} more" if len(lost) > 5 else "")
@@ -222,23 +248,32 @@ def _beside(root: layout.Layout) -> Iterator[Finding]:
             )
 
 
-def _mended(root: layout.Layout, progress: Progress | None) -> list[str]:
+def _mended(root: layout.Layout, trust_index: bool, progress: Progress | None) -> list[str]:
     lock = layout.WriterLock(root.lock)
     try:
-        newest = _newest(root)
-        if newest is not None and any(_current(root)):
-            for other in _generations(root):  # CURRENT may have named it: the next writer would remove it
-                if other != newest:
-                    put_aside(other)
-            root.write_current(newest)
+        if _named(root) and not any(finding.mends for finding in _generation(root, trust_index)):
+            return []  # it is whole, or else beyond mending: what it is found to be is told
         lost = _opened_up(root, progress)
     finally:
         lock.release()
-    if any(finding.mends for finding in _examined(root)):
-        with open_collection(root.root, auto_optimize=False) as kb:
+    if any(finding.mends for finding in _examined(root, trust_index)):
+        with open_collection(root.root, auto_optimize=False, trust_index=trust_index) as kb:
             report = kb.check(fix=True, progress=progress)
         return [*lost, *report.lost]
     return lost
+
+
+def _named(root: layout.Layout) -> bool:
+    """Name the newest generation where CURRENT names none, and say whether that was so."""
+    newest = _newest(root)
+    if newest is None or not any(_current(root)):
+        return False
+    for other in _generations(root):  # CURRENT may have named it: the next writer would remove it
+        if other != newest:
+            put_aside(other)
+    root.write_current(newest)
+    _log.info("%s: mended: CURRENT names %s, the newest here", root.root, newest.name)
+    return True
 
 
 def _opened_up(root: layout.Layout, progress: Progress | None) -> list[str]:
@@ -254,6 +289,7 @@ def _opened_up(root: layout.Layout, progress: Progress | None) -> list[str]:
         lost = salvage(old, settings, target, progress)
         put_aside(old)
         root.write_current(target)
+        tell(root, old, target, lost)
         supersede(old)
         root.retire(old)
         return lost

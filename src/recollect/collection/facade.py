@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias, overload
 
@@ -23,6 +22,7 @@ from recollect.collection.arguments import (
     require_within,
     to_factory,
     to_goal,
+    to_path,
 )
 from recollect.collection.asking import Asker, ask, ask_many, held_out, wanted_of
 from recollect.collection.describing import describe
@@ -169,7 +169,7 @@ class Collection:
         factory = to_factory(index, recall)
         self._handle.require_writable()
         with self._handle.watched("optimize"), self._handle.building:
-            self._handle.require_writable()
+            self._handle.require_buildable()
             generation = self._handle.followed()
             order = Order(goal, factory, held_out(self._asker, queries, generation.settings))
             record = build_index(generation, order, writing=self._handle.writing, workers=cores(), progress=progress)
@@ -195,7 +195,7 @@ class Collection:
         self._handle.scope.refuse("tune()")
         self._handle.require_writable()
         with self._handle.watched("tune"), self._handle.building:
-            self._handle.require_writable()
+            self._handle.require_buildable()
             generation = self._handle.followed()
             asked = held_out(self._asker, queries, generation.settings)
             try:
@@ -507,8 +507,12 @@ class Collection:
             incremental: write only what no backup in the folder holds: new vectors, changed pages of the database.
             keep: of incremental backups: remove all but so many, the newest, and what only the others needed.
 
+        Everything but the index is verified first: what is damaged would not restore, and is not backed up.
+
         Raises:
+            CollectionDamaged: something is not what was stored; nothing was written, no backup removed.
             CollectionExists: something is there already.
+            InvalidInput: the destination is inside a collection, which may remove it.
             NotACollection: *incremental*, and the folder holds something else than backups.
             CollectionLocked: *incremental*, and another backup is being written there.
             StorageFailed: nothing is left there; backups from before are as they were.
@@ -518,7 +522,7 @@ class Collection:
         self._handle.scope.refuse("backup()")
         if keep is not None and not incremental:
             raise InvalidInput("keep= is for incremental=True: other backups have a directory each, to be removed")
-        target = Path(destination).absolute()
+        target = to_path("destination", destination).absolute()
         with self._handle.watched("backup"):
             if incremental:
                 self._handle.copying(
@@ -545,8 +549,8 @@ class Collection:
     def close(self) -> None:
         """Finish a build that is due, and release the files and the writer's lock; doing so twice is no error.
 
-        Nothing is lost without it. Where Python ends first, it waits for a build or write under way, for at most ten
-        seconds, and daemon threads that use the collection stand still.
+        Nothing is lost without it. Where Python ends first, it waits for an index build under way, for at most ten
+        seconds, and daemon threads can begin no other.
         """
         self._handle.close()
         if self._recorder is not None:

@@ -78,7 +78,12 @@ class OpenGeneration:
         self._mapped: StoredMatrix | None = None
         self._adopted: dict[str, Searcher] = {}
         if not read_only:
-            self._remove_unrecorded()
+            try:
+                self._require_directory()
+                self._remove_unrecorded()
+            except BaseException:
+                self.store.close()
+                raise
 
     @property
     def latest(self) -> View | None:
@@ -128,11 +133,13 @@ class OpenGeneration:
         """Do without the recorded index, and remove its files unread, with what interrupted builds have left."""
         self.store.record_snapshot(None)
         self._adopted = {}
-        for path in self.paths.index.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.name.startswith("snapshot-") or path.is_symlink():  # the user's queries are nobody's to remove
-                path.unlink(missing_ok=True)
+        self._require_directory()
+        with layout.storage_errors(self.paths.index, "clear"):
+            for path in self.paths.index.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path.name.startswith("snapshot-") or path.is_symlink():  # the user's queries: nobody's to remove
+                    path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the store; views in use stay valid until they are dropped."""
@@ -225,13 +232,21 @@ class OpenGeneration:
         except CollectionError:
             return False
 
+    def _require_directory(self) -> None:
+        """Make the directory of indexes anew where it is missing: all in it is derived, and copies may leave it out."""
+        with layout.storage_errors(self.paths.index, "create"):
+            if not self.paths.index.is_dir():
+                self.paths.index.mkdir()
+                layout.sync_directory(self.paths.root)
+
     def _remove_unrecorded(self) -> None:
         """Remove indexes that a killed writer has written and not recorded, or replaced and not removed."""
         with self.store.session() as session:
             recorded = index.file_of(session.state.snapshot or "")
-        for path in self.paths.index.glob("snapshot-*"):
-            if path.name != recorded:
-                path.unlink(missing_ok=True)
+        with layout.storage_errors(self.paths.index, "clear"):
+            for path in self.paths.index.glob("snapshot-*"):
+                if path.name != recorded:
+                    path.unlink(missing_ok=True)
 
     def record(self) -> Record | None:
         """Return the record of the index in use, if there is one and it can be read."""

@@ -28,7 +28,7 @@ from recollect.vectors import StoredMatrix
 Begun = TypeVar("Begun")
 _log = logging.getLogger("recollect.collection")
 _GLANCE_SECONDS = 1.0
-_LAST_SECONDS = 10.0  # that the end of Python waits for a build and a write under way
+_LAST_SECONDS = 10.0  # that the end of Python waits for builds under way
 _AT_ONCE = nullcontext()
 
 
@@ -76,7 +76,7 @@ class Handle:
         self.clock = Clock()
         self._lock = lock
         self._process = os.getpid()
-        self._resting: list[threading.RLock] | None = None  # what the end of Python holds; None: it has not come
+        self._ending = False  # Python is
         self._following = threading.RLock()  # as the others: Ctrl-C at the end of a `with` may leave it held
         self._glanced = 0.0
         self._signature, self.generation = self._open_current()
@@ -161,7 +161,7 @@ class Handle:
         """Put a new generation in use, without what was deleted; return how many rows were dropped."""
         self.require_writable()
         with self.building, self.writing:
-            self.require_writable()
+            self.require_buildable()
             old = self.followed()
             dropped = old.store.state.rows - old.store.state.live
             target = self.root.next_generation()
@@ -187,8 +187,6 @@ class Handle:
 
     def require_open(self) -> None:
         """Raise `CollectionClosed` after `close`, and in a forked child."""
-        if self._resting is not None and threading.current_thread() is not threading.main_thread():
-            threading.Event().wait()  # for the process to be gone
         if self.closed:
             raise CollectionClosed(f"{self.root.root} was closed through this handle; open it again")
         if self._process != os.getpid():
@@ -203,13 +201,19 @@ class Handle:
         if self.read_only:
             raise CollectionReadOnly(f"{self.root.root} was opened with read_only=True; open it without, to write")
 
+    def require_buildable(self) -> None:
+        """Raise `CollectionClosed` in a thread that would not live to end a build; else as `require_writable`."""
+        self.require_writable()
+        if self._ending and threading.current_thread() is not threading.main_thread():
+            raise CollectionClosed(
+                f"{self.root.root}: Python is ending, and a build in another thread would not be finished; join the "
+                "thread first, or close the collection"
+            )
+
     def close(self, *, finish: bool = True) -> None:
         """Finish a build that is due, and release the files and the lock; doing so twice is no error."""
         if self.closed or self._process != os.getpid():
             return
-        if threading.current_thread() is threading.main_thread():
-            while self._resting:  # another callback of `atexit`, after `rest`
-                self._resting.pop().release()
         self.maintainer.close(finish=finish)
         with self.building, self.writing:
             self.closed = True
@@ -218,23 +222,22 @@ class Handle:
                 self._lock.release()
 
     def rest(self, until: float) -> None:
-        """Wait for a build and a write under way; let no thread but this one begin anything.
+        """Wait for a build under way, and let no thread but the main one begin another: Python is ending.
 
-        For the end of Python alone: other threads wait for it, without an error that nobody would read.
+        Writes and searches go on: other callbacks of `atexit` may wait for threads that still have some to do.
 
         Args:
-            until: what to wait for, as `time.monotonic` has it; who waits longer is told in the log.
+            until: when to give up, as `time.monotonic` has it.
 
         """
         if self.closed or self._process != os.getpid():
             return
-        self._resting = []
+        self._ending = True
         self.maintainer.stop()
-        for lock in (self.building, self.writing):
-            if lock.acquire(timeout=max(0.0, until - time.monotonic())):
-                self._resting.append(lock)
-            else:
-                _log.warning("%s: Python ends amid a build or a write; close() waits for them", self.root.root)
+        if self.building.acquire(timeout=max(0.0, until - time.monotonic())):
+            self.building.release()
+        else:
+            _log.warning("%s: Python ends amid a build; close() waits for it", self.root.root)
 
     def _open_current(self) -> tuple[tuple[int, int, int], OpenGeneration]:
         """Open the generation that CURRENT names; read it again if it changed while the files were looked for."""
@@ -263,6 +266,8 @@ class Handle:
             status = self.root.current.stat()
         except FileNotFoundError:
             raise CollectionDamaged(f"{self.root.current} is missing; restore from a backup") from None
+        except OSError as error:
+            raise layout.storage_failure(error, self.root.current, "look at") from error
         return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
@@ -271,10 +276,10 @@ _WRITERS: weakref.WeakSet[Handle] = weakref.WeakSet()
 
 @atexit.register
 def _rest_all() -> None:
-    """Let no daemon thread, the builder or a user's, be in FAISS or SQLite when Python ends without `close`.
+    """Let no daemon thread, the builder or a user's, build an index when Python ends without `close`.
 
-    What calls Python from C then (FAISS's writer of files) aborts the process: nothing is lost by it, but 1 of 120 ends
-    amid builds and writes left a core dump.
+    FAISS writes files through a callback into Python: in a thread that is stopped amid it that aborts the process (1 of
+    120 ends amid builds). Nothing is lost by it, but it leaves a core dump. SQLite, in C, is stopped unharmed.
     """
     until = time.monotonic() + _LAST_SECONDS
     for handle in _writers():

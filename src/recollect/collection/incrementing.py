@@ -15,6 +15,7 @@ from recollect import index
 from recollect.collection.arguments import require_count
 from recollect.collection.generation import OpenGeneration
 from recollect.collection.repository import Repository, State
+from recollect.collection.transfer import require_whole
 from recollect.layout import storage_errors
 from recollect.store import Session
 
@@ -27,11 +28,13 @@ class BackupInfo:
     """One backup in a folder of incremental ones.
 
     Attributes:
-        number: 1 for the first; later ones are newer.
-        time: UTC, ISO 8601.
+        number: 1 for the first; later ones are newer. 1, too, for one that has a directory of its own.
+        time: UTC, ISO 8601; of one that has a directory of its own, when its files were last written.
         chunks: in it.
         bytes: of its files when restored.
         written: bytes that it was the first to need; None where they were not counted.
+        problems: what is damaged in it, one line each, where that was looked for.
+        lost: chunks and records that were not whole in it and left out when it was restored, one line each.
 
     """
 
@@ -40,6 +43,8 @@ class BackupInfo:
     chunks: int
     bytes: int
     written: int | None = None
+    problems: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 def backup_increment(generation: OpenGeneration, session: Session, destination: Path, keep: int | None) -> BackupInfo:
@@ -51,7 +56,8 @@ def backup_increment(generation: OpenGeneration, session: Session, destination: 
         keep: remove all but so many, the newest; None for none.
 
     Raises:
-        InvalidInput: *keep* is no count.
+        InvalidInput: *keep* is no count, or the folder is inside a collection.
+        CollectionDamaged: something is not what was stored; nothing was written or removed.
         NotACollection: the folder holds something else.
         CollectionLocked: another backup is being written there.
         StorageFailed: the backups before are as they were.
@@ -59,6 +65,7 @@ def backup_increment(generation: OpenGeneration, session: Session, destination: 
     """
     if keep is not None:
         require_count("keep", keep)
+    require_whole(generation, session)
     with opened(destination, writable=True) as repository, storage_errors(destination, "write"):
         with tempfile.TemporaryDirectory(dir=destination, prefix=".database-") as scratch:
             copied = Path(scratch) / _DATABASE
@@ -68,9 +75,10 @@ def backup_increment(generation: OpenGeneration, session: Session, destination: 
             facts["dtype"] = generation.settings.dtype
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
             state, written = repository.write(files, facts, now)
-        if keep is not None:
-            repository.forget(keep)
+        gone = [] if keep is None else repository.forget(keep)
     _log.info("%s: %d bytes written for backup %d in %s", generation.paths.root, written, state.number, destination)
+    if gone:
+        _log.info("%s: backups removed: %s", destination, ", ".join(map(str, gone)))
     return to_info(state, written)
 
 

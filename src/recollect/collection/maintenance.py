@@ -286,7 +286,7 @@ class Maintainer:
         self._building = building
         self._enabled = enabled
         self._closing = threading.Event()
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()  # a signal handler may close the collection amid `consider`
         self._thread: threading.Thread | None = None
         self._covered: int | None = None  # rows that need no attention; None: not known, ask the record
 
@@ -338,7 +338,7 @@ class Maintainer:
     def _work(self) -> None:
         while self._is_due() and not self._closing.is_set():
             self._let_pass()
-            took = None if self._closing.is_set() else self._build_quietly(max(1, cores() // 2))
+            took = None if self._closing.is_set() else self._build_quietly(max(1, cores() // 2), unless=self._closing)
             if took is None:
                 return
             self._closing.wait(_REST * took)
@@ -350,15 +350,21 @@ class Maintainer:
             if self._closing.wait(_QUIET_SECONDS):
                 return
 
-    def _build_quietly(self, workers: int) -> float | None:
+    def _build_quietly(self, workers: int, *, unless: threading.Event | None = None) -> float | None:
         """Build, and only log a failure: an index is disposable, searches stay right without it.
 
+        Args:
+            workers: threads for FAISS.
+            unless: that happened while it waited for an `optimize`.
+
         Returns:
-            Seconds that it took, without those spent waiting for an `optimize`; None for a failure.
+            Seconds that it took, without those spent waiting; None where nothing was built.
 
         """
         try:
             with self._building:
+                if unless is not None and unless.is_set():
+                    return None
                 started = time.monotonic()
                 record = refresh_index(self._generation, writing=self._writing, workers=workers)
                 self._covered = record.rows if record else None

@@ -50,6 +50,7 @@ def mend(handle: Handle, progress: Progress | None) -> CheckReport:
             lost: list[str] = []
             _rebuild_index(handle.followed())
             handle.maintainer.forget()
+            _log.info("%s: mended: its index is built anew", handle.root.root)
         else:
             lost = _replace(handle, progress)
         after = check_now(handle)
@@ -94,13 +95,19 @@ def _replace(handle: Handle, progress: Progress | None) -> list[str]:
     lost = salvage(old.paths, old.settings, target, progress)
     put_aside(old.paths)
     handle.switch(old, target)
-    for line in lost:
-        _log.warning("%s: lost: %s", handle.root.root, line)
+    tell(handle.root, old.paths, target, lost)
     if order is not None:
         with contextlib.suppress(RecollectError):  # an index is disposable: without one, searches are exact
             build_index(handle.followed(), order, writing=handle.writing, workers=cores())
     handle.maintainer.forget()
     return lost
+
+
+def tell(root: layout.Layout, old: layout.Generation, target: layout.Generation, lost: list[str]) -> None:
+    """Say in the log what was mended, and, as a warning each, what was lost."""
+    _log.info("%s: mended: %s keeps what is whole of %s, %d lost", root.root, target.name, old.name, len(lost))
+    for line in lost:
+        _log.warning("%s: lost: %s", root.root, line)
 
 
 def salvage(
@@ -159,7 +166,7 @@ def _copy_whole(wreck: Wreck, fresh: Store, progress: Progress | None) -> list[s
         done += len(kept)
         if progress is not None:
             progress("mend", done, wreck.rows)
-    if not done and wreck.lost():
+    if not done and (wreck.chunks or wreck.lost()):
         raise CollectionDamaged(f"{wreck.path}: no chunk of it can be read any more; restore from a backup")
     entries, unreadable = wreck.entries()
     fresh.put_records(entries, max([wreck.clock(), *(entry.time for entry in entries)]))

@@ -66,7 +66,7 @@ def require_sizes(chunks: Sequence[NewChunk], limits: Limits) -> None:
                 name, size, most = ("metadata", len(chunk.metadata), limits.metadata)
             raise InvalidChunk(
                 f"chunk {chunk.id!r:.80}: {name} has {size:,} characters; at most {most:,} are allowed: split it, "
-                f"or open with limits=Limits({name}=…)"
+                f"or raise the limit with limits=Limits({name}=…)"
             )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from recollect.collection.arguments import require_count
 from recollect.collection.strict_json import NotKept, encode
 from recollect.errors import InvalidInput
-from recollect.store import Ledger, NewRecord
+from recollect.store import Entry, Ledger, NewRecord
 from recollect.types import Record
 
 if TYPE_CHECKING:
@@ -131,6 +131,18 @@ class Records:
         _, session = self._handle.session()
         with session:
             return ask(session.ledger(self._scope, self._space))
+
+
+def require_storable(entry: Entry) -> None:
+    """Refuse a record that no `put` would have stored under its names.
+
+    Raises:
+        InvalidInput: naming what cannot be.
+
+    """
+    _name(entry.space, "the space")
+    _name(entry.key, "a key")
+    _group(entry.group)
 
 
 def _checked(

@@ -2,101 +2,260 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from recollect import layout
+from recollect.collection.arguments import require_count, to_path
+from recollect.collection.generation import OpenGeneration
 from recollect.collection.incrementing import BackupInfo, opened, to_info
+from recollect.collection.mending import salvage
 from recollect.collection.opening import open as open_collection
 from recollect.collection.repository import Repository, State, is_repository
 from recollect.collection.transfer import name_current, write_copy
-from recollect.errors import CollectionDamaged, InvalidInput
+from recollect.contract import Settings
+from recollect.errors import (
+    CollectionDamaged,
+    CollectionError,
+    CollectionNotFound,
+    InvalidInput,
+    RecollectWarning,
+)
+from recollect.store import Session
 
 _log = logging.getLogger("recollect.collection")
+_INDEX = "index: "  # how `check` begins what concerns the index alone
 
 
-def backups(path: str | os.PathLike[str]) -> list[BackupInfo]:
+def backups(path: str | os.PathLike[str], *, verify: bool = False) -> list[BackupInfo]:
     """List the incremental backups in a folder, oldest first.
+
+    Args:
+        path: the folder.
+        verify: read all that they need and compare it with its checksums; `BackupInfo.problems` has what is damaged.
+            Else one that cannot be read is left out, with a warning in the log.
 
     Raises:
         CollectionNotFound: there are none.
-        CollectionDamaged: one cannot be read.
+        UnsupportedFormat, StorageFailed.
 
     """
-    with opened(Path(path), writable=False) as repository:
-        return [to_info(state) for state in repository.states()]
+    with opened(to_path("path", path), writable=False) as repository:
+        if not verify:
+            return [to_info(state) for state in repository.states()]
+        states, damaged = repository.read_states()
+        found = [BackupInfo(number, "", 0, 0, problems=(why,)) for number, why in damaged.items()]
+        for state in states:
+            with contextlib.suppress(CollectionNotFound):  # removed meanwhile
+                found.append(replace(to_info(state), problems=tuple(repository.verify(state))))
+        return sorted(found, key=lambda info: info.number)
 
 
 def restore(
-    source: str | os.PathLike[str], destination: str | os.PathLike[str], *, number: int | None = None
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    *,
+    number: int | None = None,
+    trust_index: bool = True,
+    mend: bool = False,
 ) -> BackupInfo:
     """Make a collection of a backup at a new path, verified to the last chunk before it is there.
+
+    An index that is damaged is left out, with a warning: the collection's first writer builds it anew.
 
     Args:
         source: what `Collection.backup` has written: a directory of its own, or a folder of incremental backups.
         destination: absent, or an empty directory.
         number: which of the incremental backups; None for the newest.
+        trust_index: False for a backup that others have made: its FAISS file is neither read nor restored, nor is what
+            the index was chosen for.
+        mend: of a damaged backup, restore what is whole: what is not, is in `BackupInfo.lost`, and in the log.
 
     Raises:
-        CollectionDamaged: the backup is not what was written; nothing is left at the destination.
+        CollectionDamaged: the backup is not what was written, and not *mend*, or no chunk of it is whole; nothing is
+            left at the destination.
         CollectionNotFound: there is no backup at *source*.
         CollectionExists: something is at the destination.
-        InvalidInput: there is no backup of that number.
+        InvalidInput: there is no backup of that number; or the destination is inside a collection.
+        UnsupportedFormat: a newer Recollect has written it.
         StorageFailed: no room; nothing is left there.
 
     """
-    origin, target = Path(source).absolute(), Path(destination).absolute()
+    origin, target = to_path("source", source).absolute(), to_path("destination", destination).absolute()
+    if number is not None:
+        require_count("number", number)
     layout.require_vacant(target, "to restore to")
     with layout.new_directory(target) as fresh:
         if is_repository(origin):
-            with opened(origin, writable=False) as repository:
-                info = _unpack(repository, _chosen(repository, number), fresh)
+            info = _unpacked(origin, number, fresh, trust_index=trust_index, whole=not mend)
         elif number is not None:
             raise InvalidInput(f"{origin} is one backup, and has no number {number}; leave number out")
         else:
-            info = _copied(origin, fresh)
-        with open_collection(fresh, read_only=True) as restored:
-            report = restored.check()
-        if not report.ok:
-            more = f" (and {len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
-            raise CollectionDamaged(f"{origin} cannot be restored: {report.problems[0]}{more}")
+            info = _copied(origin, fresh, trust_index=trust_index, whole=not mend)
+        with _told_of(origin, fresh, mend=mend):
+            lost = _verified(origin, fresh, trust_index=trust_index, mend=mend)
+        if lost:
+            with open_collection(fresh, read_only=True) as restored:
+                info = replace(info, chunks=restored.count(), lost=lost)
+    for line in lost:
+        _log.warning("%s: lost: %s", target, line)
     _log.info("%s: %d chunks restored from backup %d in %s", target, info.chunks, info.number, origin)
     return info
 
 
-def _chosen(repository: Repository, number: int | None) -> State:
-    states = repository.states()
-    wanted = [state for state in states if number is None or state.number == number]
-    if not wanted:
-        there = ", ".join(str(state.number) for state in states) or "none"
-        raise InvalidInput(
-            f"{repository.root} has no backup {number if number is not None else ''}; there are: {there}"
-        )
-    return wanted[-1]
+@contextlib.contextmanager
+def _told_of(origin: Path, fresh: Path, *, mend: bool) -> Iterator[None]:
+    """Let damage be told of the backup, as what it was found in is gone by then, and what to do."""
+    try:
+        yield
+    except CollectionDamaged as error:
+        told = str(error).replace(f"{fresh}{os.sep}{layout.FIRST_GENERATION}{os.sep}", "").replace(str(fresh), "it")
+        if str(origin) not in told:
+            told = f"{origin} cannot be restored: {told}"
+        cure = "" if mend else "; mend=True (--mend) restores what is whole of it"
+        raise CollectionDamaged(f"{told}{cure}") from error
 
 
-def _unpack(repository: Repository, state: State, fresh: Path) -> BackupInfo:
+def _verified(origin: Path, fresh: Path, *, trust_index: bool, mend: bool) -> tuple[str, ...]:
+    """Verify a restored collection, mend it if asked to, and do without its index where that is damaged."""
+    try:
+        if not trust_index:
+            # A writer forgets the index, and what it was chosen for.
+            open_collection(fresh, trust_index=False, auto_optimize=False).close()
+        with open_collection(fresh, read_only=True) as restored:
+            problems = restored.check().problems
+    except CollectionDamaged as error:
+        if not mend:
+            raise
+        problems = [str(error)]
+    damage = [problem for problem in problems if not problem.startswith(_INDEX)]
+    if damage and not mend:
+        more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
+        raise CollectionDamaged(f"{origin} cannot be restored: {damage[0]}{more}")
+    if damage:
+        return _mended(fresh)
+    if problems:
+        _drop_index(origin, fresh)
+    return ()
+
+
+def _drop_index(origin: Path, fresh: Path) -> None:
+    """Remove the file of an index that is damaged, or of which nobody knows: the first writer builds one like it."""
+    for path in fresh.glob("gen-*/index/snapshot-*"):
+        path.unlink()
+    warnings.warn(
+        f"the index in {origin} is damaged or missing, and left out. Searches are exact (slower, right) until a writer "
+        "has rebuilt it; optimize() does so at once",
+        RecollectWarning,
+        stacklevel=4,
+    )
+
+
+def _mended(fresh: Path) -> tuple[str, ...]:
+    """Keep what is whole, without an index, and return a line for whatever is not."""
+    root = layout.Layout(fresh)
+    damaged = root.read_current()
+    settings = Settings.from_json(layout.read_settings(damaged.settings), str(damaged.settings))
+    target = replace(root.next_generation(), dtype=settings.dtype)
+    lost = salvage(replace(damaged, dtype=settings.dtype), settings, target)
+    root.write_current(target)
+    shutil.rmtree(damaged.root)  # the backup has it
+    with open_collection(fresh, read_only=True) as mended:
+        problems = mended.check().problems
+    if problems:
+        raise CollectionDamaged(problems[0])
+    return tuple(lost)
+
+
+def _unpacked(origin: Path, number: int | None, fresh: Path, *, trust_index: bool, whole: bool) -> BackupInfo:
+    with opened(origin, writable=False) as repository:
+        while True:
+            state = repository.state(number)
+            try:
+                with _told_of(origin, fresh, mend=not whole):
+                    return _unpack(repository, state, fresh, trust_index=trust_index, whole=whole)
+            except CollectionNotFound:
+                if number is not None:
+                    raise
+                # Removed by a backup beside this, with keep=: there is a newer one.
+                shutil.rmtree(fresh / layout.FIRST_GENERATION)
+
+
+def _unpack(repository: Repository, state: State, fresh: Path, *, trust_index: bool, whole: bool) -> BackupInfo:
     paths = layout.Generation(fresh / layout.FIRST_GENERATION)
     with layout.storage_errors(fresh, "write"):
         paths.root.mkdir()
         paths.index.mkdir()
     for name in state.files:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
+        path = Path(name)
+        if path.is_absolute() or ".." in path.parts:
             raise CollectionDamaged(f"{repository.root}: backup {state.number} names the file {name!r}; do not use it")
-        repository.restore(state, name, paths.root / name)
+        if path.parent.name != "index":
+            repository.restore(state, name, paths.root / name, whole=whole)
+        elif trust_index or not path.name.startswith("snapshot-"):
+            _restore_disposable(repository, state, name, paths.root / name)
     name_current(fresh, paths)
     return to_info(state)
 
 
-def _copied(origin: Path, fresh: Path) -> BackupInfo:
+def _restore_disposable(repository: Repository, state: State, name: str, target: Path) -> None:
+    """Restore a file of the index's; without it, the chunks are as whole as they were."""
+    try:
+        repository.restore(state, name, target)
+    except CollectionDamaged as error:
+        target.unlink()
+        _log.warning("%s is left out: %s", name, error)
+
+
+def _copied(origin: Path, fresh: Path, *, trust_index: bool, whole: bool) -> BackupInfo:
     layout.Layout(origin).require()
-    with open_collection(origin, read_only=True) as kb:
-        generation, session = kb._handle.session()
-        with session:
-            write_copy(generation, session, fresh)
-            chunks = session.state.live
+    chunks = 0
+
+    def copy(generation: OpenGeneration, session: Session) -> int:
+        shutil.rmtree(fresh / layout.FIRST_GENERATION, ignore_errors=True)  # what an attempt before has left
+        write_copy(generation, session, fresh)
+        return session.state.live
+
+    try:
+        with (
+            _told_of(origin, fresh, mend=not whole),
+            open_collection(origin, read_only=True, trust_index=trust_index) as kb,
+        ):
+            chunks = kb._handle.copying(copy)  # origin may be a collection in use
+    except CollectionDamaged:
+        if whole:
+            raise
+        _copy_as_it_is(origin, fresh)
+    if not trust_index:
+        for path in fresh.glob("gen-*/index/snapshot-*"):
+            path.unlink()
     size = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return BackupInfo(1, now, chunks, size, size)
+    return BackupInfo(1, _written(origin), chunks, size, size)
+
+
+def _copy_as_it_is(origin: Path, fresh: Path) -> None:
+    """Copy the files of a backup that cannot be opened, for the doctor to keep what is whole."""
+    with layout.storage_errors(fresh, "write"):
+        for entry in fresh.iterdir():
+            shutil.rmtree(entry)
+        unwanted = shutil.ignore_patterns("LOCK", "damaged-gen-*", "snapshot-*", "*-shm")
+        shutil.copytree(origin, fresh, ignore=unwanted, dirs_exist_ok=True)
+
+
+def _written(origin: Path) -> str:
+    """Return when a collection was last written to: of a backup, when it was made."""
+    root = layout.Layout(origin)
+    try:
+        files = [path for path in root.read_current().root.iterdir() if path.name.startswith(("chunks.db", "vectors."))]
+        times = [path.stat() for path in files if not path.name.endswith("-shm")]
+        last = max(status.st_mtime for status in times if status.st_size)
+    except (CollectionError, OSError, ValueError):
+        last = root.root.stat().st_mtime
+    return datetime.fromtimestamp(last, timezone.utc).isoformat(timespec="seconds")

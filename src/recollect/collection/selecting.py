@@ -42,6 +42,8 @@ def selected_ids(handle: Handle, tree: Filter | None) -> list[str]:
     generation, session, matrix = handle.reading()
     with session:
         rows = generation.matching(tree, session).tolist()
+        if tree is not None:  # else no metadata has told which
+            session.require_rows(rows, matrix)
         _require_inside(handle, session, matrix, rows)
         ids = session.ids_of(rows)
     _require_whole(handle, len(rows), len(ids))
@@ -61,8 +63,10 @@ def delete(handle: Handle, tree: Filter) -> int:
         handle.require_writable()
         generation = handle.followed()
         with generation.store.session() as session:
+            matrix = generation.matrix_of(session)
             rows = generation.matching(tree, session).tolist()
-            _require_inside(handle, session, generation.matrix_of(session), rows)
+            session.require_rows(rows, matrix)  # damage to its metadata alone would have chosen a chunk, for good
+            _require_inside(handle, session, matrix, rows)
         generation.store.delete(rows)
     return len(rows)
 
@@ -82,14 +86,14 @@ def delete_among(handle: Handle, ids: Sequence[str], tree: Filter | None) -> int
     """Delete those of these ids that match as of now, in one commit; return how many there were."""
     with handle.writing:
         handle.require_writable()
-        store = handle.followed().store
-        rows = [
-            chunk.row
-            for chunk in store.existing(ids).values()
-            if tree is None or matches(tree, chunk.to_chunk().metadata)
-        ]
-        store.delete(rows)
-    return len(rows)
+        generation = handle.followed()
+        with generation.store.session() as session:
+            found = list(session.get(ids).values())
+            if tree is not None:
+                found = [one for one in found if matches(tree, one.to_chunk().metadata)]
+                session.require(found, generation.matrix_of(session))  # without a filter, deleting is a cure of damage
+        generation.store.delete([one.row for one in found])
+    return len(found)
 
 
 def vectors(handle: Handle, ids: Sequence[str]) -> FloatMatrix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import shutil
 import threading
@@ -11,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from recollect import index, layout, store
+from recollect.collection import checking
 from recollect.collection.generation import OpenGeneration
 from recollect.collection.maintenance import build_index, cores, like
 from recollect.contract import Contract, Settings, embed
-from recollect.errors import IndexBuildFailed, InvalidInput
+from recollect.errors import CollectionDamaged, IndexBuildFailed, InvalidInput
 from recollect.store import NewChunk, Session, Store, StoredChunk, require_intact
 from recollect.types import Embedder, Progress
 from recollect.vectors import StoredMatrix, to_stored
@@ -41,12 +43,34 @@ def backup(generation: OpenGeneration, session: Session, destination: Path) -> N
 
     Raises:
         CollectionExists: the destination is not empty.
+        CollectionDamaged: something is not what was stored.
 
     """
     layout.require_vacant(destination, "for the backup")
+    require_whole(generation, session)
     with layout.new_directory(destination) as fresh:
         write_copy(generation, session, fresh)
     _log.info("%s: %d chunks backed up in %s", generation.paths.root, session.state.live, destination)
+
+
+def require_whole(generation: OpenGeneration, session: Session) -> None:
+    """Refuse to back up what would not restore: older backups may be removed for it.
+
+    All is verified that `restore` verifies but the index, which a restored collection can do without.
+
+    Raises:
+        CollectionDamaged: something is not what was stored.
+
+    """
+    without_index = copy.copy(generation)
+    without_index.trust_index = False
+    problems = checking.check(without_index, session).problems
+    if problems:
+        more = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
+        raise CollectionDamaged(
+            f"{generation.paths.root} is not backed up, as it would not restore: {problems[0]}{more}. What is whole is "
+            "kept by check(fix=True) or recollect doctor --mend; backups from before are as they were"
+        )
 
 
 def write_copy(generation: OpenGeneration, session: Session, fresh: Path) -> None:

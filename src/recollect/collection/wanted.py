@@ -48,6 +48,7 @@ class Wanted:
         distinct: of chunks with the same text the first only.
         min_score: hits below it are dropped.
         ids: only chunks with one of these may be found; None for all.
+        most: the most rows that may be retrieved.
 
     """
 
@@ -64,6 +65,7 @@ class Wanted:
     distinct: bool = False
     min_score: float | None = None
     ids: tuple[str, ...] | None = None
+    most: int = MAX_K
 
     @property
     def plain(self) -> bool:
@@ -84,7 +86,7 @@ class Wanted:
         if self.candidates is not None:
             return self.candidates
         chosen = self.reranker is not None or self.diversity is not None
-        return max(self.k, min(self.k * _PER_HIT, MAX_K)) if chosen else self.k
+        return max(self.k, min(self.k * _PER_HIT, self.most)) if chosen else self.k
 
     @property
     def needs_vector(self) -> bool:
@@ -106,7 +108,7 @@ def to_wanted(k: Any, recall: Any, tree: Filter | None, options: Mapping[str, An
     """
     require_k(k, most)
     require_recall(recall)
-    wanted = Wanted(k, recall, tree, **options)
+    wanted = Wanted(k, recall, tree, **options, most=most)
     _require_choice("mode", wanted.mode, MODES)
     _require_choice("fusion", wanted.fusion, FUSIONS)
     _require_share("weight", wanted.weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from recollect.collection import Collection
-from recollect.errors import InvalidInput
+from recollect.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, RecollectError
 from recollect.evaluation.golden import GoldenQuery, GoldenSet
 from recollect.filters import parse_path
 from recollect.query_log import LoggedQuestion
@@ -61,16 +62,25 @@ class Answer:
         """Ids of the chunks, best first, each once."""
         return list(dict.fromkeys(each.id for each in self.found))
 
-    def names(self, document_field: str) -> list[str]:
+    def names(self, document_field: str, stored: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
         """Return what is compared with the expectation: ids of chunks, or names of documents, each at its best rank.
 
+        Args:
+            document_field: path of the metadata field that names a chunk's document.
+            stored: metadata by chunk id, of those that came without; None where no collection tells them.
+
         Raises:
-            InvalidInput: documents are expected, and the search gives no metadata.
+            InvalidInput: documents are expected, the search gives ids alone, and there is no collection to look in.
 
         """
         if not self.query.documents:
             return self.ids
-        return list(dict.fromkeys(_document(each, document_field) for each in self.found))
+        if stored is None and any(each.chunk is None for each in self.found):
+            raise InvalidInput(
+                f"the question {self.query.id!r} expects documents, and search gives ids without metadata; return hits "
+                "or documents with metadata, or pass the collection as well"
+            )
+        return list(dict.fromkeys(_document(each, document_field, stored or {}) for each in self.found))
 
 
 def to_search(collection: Collection | None, search: Search | None, *, recall: float) -> Search:
@@ -97,14 +107,22 @@ def ask(search: Search, query: GoldenQuery, k: int) -> Answer:
     """Ask one question, and time it.
 
     Raises:
-        InvalidInput: the search lacks an option that the question needs, or gives something that is no result.
+        InvalidInput: the search lacks an option that the question needs, raises, or gives something that is no result;
+            with the question, as whatever the package itself raises.
 
     """
-    options = _options(search, query, k)
-    started = time.perf_counter()
-    given = search(query.text, **options)
-    ms = (time.perf_counter() - started) * 1e3
-    return Answer(query, [to_found(each) for each in _listed(given)][:k], ms)
+    options, asked = _options(search, query, k), f"the question {query.id!r}"
+    try:
+        started = time.perf_counter()
+        given = search(query.text, **options)
+        ms = (time.perf_counter() - started) * 1e3
+        return Answer(query, [to_found(each) for each in _listed(given)][:k], ms)
+    except (CollectionDamaged, EmbeddingContractError):
+        raise  # which are of the collection, whatever it is asked
+    except RecollectError as error:
+        raise type(error)(f"{asked}: {error}") from error
+    except Exception as error:  # what is judged may be any function
+        raise InvalidInput(f"{asked}: search raised {type(error).__name__}: {error}") from error
 
 
 def ask_all(search: Search, golden: GoldenSet, k: int, *, progress: Progress | None = None) -> list[Answer]:
@@ -125,6 +143,10 @@ def _listed(given: Any) -> Iterable[Any]:
     # A text would be read as one id per character, and a dictionary as its keys.
     if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
         raise InvalidInput(f"search gave a {type(given).__name__}; the gate reads a list of what was retrieved")
+    if isinstance(given, (set, frozenset)):
+        raise InvalidInput(
+            f"search gave a {type(given).__name__}, which has no order; the gate reads a list, best first"
+        )
     return given
 
 
@@ -150,14 +172,14 @@ def to_found(given: Any) -> Found:
     """Read a result: an id, (id, score), `Hit`, `Chunk`, LangChain document or LlamaIndex node.
 
     Raises:
-        InvalidInput: it is none of these, or has no id.
+        InvalidInput: it is none of these, has no id, or a score that is no finite number.
 
     """
     if isinstance(given, tuple) and len(given) == 2:
         inner, score = to_found(given[0]), given[1]
-        return Found(inner.id, float(score), inner.chunk)
+        return Found(inner.id, _score(score), inner.chunk)
     if isinstance(given, Hit):
-        return Found(given.chunk.id, given.score, given.chunk)
+        return Found(given.chunk.id, _score(given.score), given.chunk)
     if isinstance(given, str):
         return Found(given)
     node = getattr(given, "node", given)  # LlamaIndex: NodeWithScore holds the node
@@ -171,7 +193,17 @@ def to_found(given: Any) -> Found:
     text = next((each for name in ("page_content", "text") if isinstance(each := getattr(node, name, None), str)), "")
     metadata = getattr(node, "metadata", None)
     chunk = Chunk(identifier, text, metadata if isinstance(metadata, Mapping) else {})
-    return Found(identifier, None if score is None else float(score), chunk)
+    return Found(identifier, None if score is None else _score(score), chunk)
+
+
+def _score(given: Any) -> float:
+    try:
+        score = math.nan if isinstance(given, (str, bytes)) else float(given)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):  # NaN is above nothing, and would pass as the score of no answer
+        raise InvalidInput(f"search gave the score {str(given)[:60]!r}; a score is a finite number")
+    return score
 
 
 def _options(search: Search, query: GoldenQuery, k: int) -> dict[str, Any]:
@@ -195,11 +227,16 @@ def _taken(search: Search) -> set[str]:
     return {name for name in _OPTIONS if name in parameters and parameters[name].kind in named}
 
 
-def _document(found: Found, field: str) -> str:
-    value: Any = None if found.chunk is None else found.chunk.metadata
-    for step in parse_path(field):
-        value = value.get(step) if isinstance(value, Mapping) else None
+def _document(found: Found, field: str, stored: Mapping[str, Mapping[str, Any]]) -> str:
+    came = {} if found.chunk is None else found.chunk.metadata
+    value = _at(field, came or stored.get(found.id, {}))
     if value is None:
         # A chunk of no document can be nobody's expectation, and must still take its rank.
         return f"(no {field}: {found.id})"
     return str(value)
+
+
+def _at(field: str, value: Any) -> Any:
+    for step in parse_path(field):
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from recollect.errors import InvalidInput
 from recollect.evaluation.survey import Profile
@@ -17,6 +18,10 @@ from recollect.layout import storage_errors, write_atomically
 
 FORMAT = 1
 _LIBRARIES = ("recollect", "faiss-cpu", "faiss-gpu", "numpy", "apsw", "sentence-transformers", "torch", "ir-measures")
+
+_Test: TypeAlias = Callable[[Any], bool]
+_Kind: TypeAlias = tuple[str, _Test]
+"""What a field of the file must be, in words, and the test for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +128,70 @@ def _processor() -> str:
 
 
 def _from_json(content: dict[str, Any]) -> Baseline:
-    profile = content.pop("profile")
-    if profile is not None:
-        profile = Profile(**{**profile, "lengths": tuple(profile["lengths"]), "norms": tuple(profile["norms"])})
-    lacking = {each.name for each in fields(Baseline)} - {*content, "profile"}
+    lacking = {each.name for each in fields(Baseline)} - content.keys()
     if lacking:  # each has a default in Python, and none in a file: what is not there cannot be compared
         raise ValueError(f"it lacks {', '.join(sorted(lacking))}")
-    for name in ("values", "ids", "asked", "labels", "settings", "versions"):
-        if not isinstance(content[name], dict):
-            raise TypeError(f"{name} is no object")
+    _require(content, _KINDS)
+    profile = content.pop("profile")
+    if profile is not None:
+        _require(profile, _PROFILE, "profile.")
+        profile = Profile(**{**profile, "lengths": tuple(profile["lengths"]), "norms": tuple(profile["norms"])})
+    if content["latency"]:
+        _require({"waited": 0.0, **content["latency"]}, _LATENCY, "latency.")
+    _require({"canaries": content["settings"].get("canaries") or []}, {"canaries": _NUMBERS}, "settings.")
     return Baseline(profile=profile, **content)
+
+
+def _require(content: Mapping[str, Any], kinds: Mapping[str, _Kind], within: str = "") -> None:
+    """Refuse what a hand, or a merge, has changed to something that cannot be compared."""
+    for name, (what, holds) in kinds.items():
+        value = content.get(name)
+        if not holds(value):
+            raise TypeError(f"{within}{name} is {str(value)[:60]!r}; it must be {what}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _listed(holds: _Test, length: int | None = None) -> _Test:
+    """Return the test for a list of such things."""
+    return lambda value: isinstance(value, list) and length in (None, len(value)) and all(map(holds, value))
+
+
+def _keyed(holds: _Test) -> _Test:
+    """Return the test for an object of such things."""
+    return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
+
+
+_NUMBER: _Kind = ("a finite number", _is_number)
+_NUMBERS: _Kind = ("a list of finite numbers", _listed(_is_number))
+_OBJECT: _Kind = ("an object", _keyed(lambda _: True))
+_TEXTS: _Kind = ("an object of texts", _keyed(_is_text))
+_THREE: _Kind = ("three finite numbers", _listed(_is_number, 3))
+_KINDS: dict[str, _Kind] = {
+    **dict.fromkeys(("settings", "index", "latency", "neighbours", "machine"), _OBJECT),
+    **dict.fromkeys(("asked", "labels", "versions"), _TEXTS),
+    "made": ("a text", _is_text),
+    "profile": ("an object, or null", lambda value: value is None or isinstance(value, dict)),
+    "values": ("numbers by measure and question", _keyed(_keyed(_is_number))),
+    "ids": ("lists of ids by question", _keyed(_listed(_is_text))),
+    "depth": ("a whole number from 0", _is_count),
+}
+_PROFILE: dict[str, _Kind] = {
+    "count": ("a whole number from 0", _is_count),
+    "lengths": _THREE,
+    "fields": ("an object of numbers", _keyed(_is_number)),
+    "duplicates": _NUMBER,
+    "norms": _THREE,
+    "sketch": _TEXTS,
+}
+_LATENCY: dict[str, _Kind] = dict.fromkeys(("p50", "p95", "waited"), _NUMBER)

@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import numpy as np
 
 from recollect.collection import Collection
 from recollect.errors import InvalidInput
-from recollect.evaluation.golden import DRAFT, GoldenQuery, read_golden
+from recollect.evaluation.golden import DRAFT, GoldenQuery, GoldenSet, read_golden, to_query
+from recollect.evaluation.marked import SUFFIXES, Marked, Place
 from recollect.layout import storage_errors, write_atomically
 from recollect.query_log import LoggedQuestion
 from recollect.types import Chunk, FloatMatrix
@@ -24,11 +25,18 @@ _SEED = 20_261_121
 _SAMPLED, _ITERATIONS = 4000, 10
 _QUESTION_CHARACTERS, _SHOWN_CHARACTERS, _FEWEST_WORDS = 160, 90, 4
 _MARKS = re.compile(r"^\s*(?:[#>*+-]+|\d+[.)])\s+")
+_SPECIAL = "[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]"
+_TEXT_OR_SMALL = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\d.])(-?\d+)(e[-+]\d+)')
 _SHOWN = 3  # of what is found for a question
 _SOURCE = "source"  # the field in which ingestion names a chunk's file
 _HEADER = """\
 # Drafted by `recollect golden init`. Correct every question and its expected ids, and take the tag `draft` off:
 # a draft expects the chunk that it was taken from, or what is found for it today; what should be found, a person says.
+defaults: {k: 10}
+# thresholds: {nDCG@10: 0.75, R@10: 0.9}
+"""
+_STARTED = """\
+# A golden set: questions and what should come; `recollect gate` judges a collection by it.
 defaults: {k: 10}
 # thresholds: {nDCG@10: 0.75, R@10: 0.9}
 """
@@ -59,7 +67,7 @@ def draft(collection: Collection, number: int, *, log: Sequence[LoggedQuestion] 
             cluster of the vectors.
 
     Raises:
-        InvalidInput: the collection or the log is empty, or questions of a log cannot be embedded.
+        InvalidInput: the collection or the log is empty, questions of a log cannot be embedded, or none finds anything.
 
     """
     if not collection.count():
@@ -70,8 +78,13 @@ def draft(collection: Collection, number: int, *, log: Sequence[LoggedQuestion] 
     asked = _drawn(log, number)
     if not asked:
         raise InvalidInput("the log holds no questions")
-    found = [_drafted(collection, each) for each in asked]
-    return [each for each in found if each.found]
+    found = [each for each in (_drafted(collection, each) for each in asked) if each.found]
+    if not found:
+        raise InvalidInput(
+            f"none of {len(asked)} questions of the log finds anything: is it the log of this collection, and are its "
+            "filters those of its metadata?"
+        )
+    return found
 
 
 def write_draft(path: Path, drafts: Sequence[Draft], *, document_field: str = "") -> None:
@@ -86,14 +99,23 @@ def write_draft(path: Path, drafts: Sequence[Draft], *, document_field: str = ""
         InvalidInput: the file exists, has another suffix, or would not be read again.
 
     """
+    require_new(path)
+    lines, fresh = _is_lines(path), GoldenSet((), document_field=document_field)
+    entries = "".join(("" if lines else _comments(each)) + _entry(path, each.query, fresh) for each in drafts)
+    _write_checked(path, _beginning(path, _HEADER, fresh) + entries, [each.query for each in drafts])
+
+
+def require_new(path: Path) -> None:
+    """Refuse a path that no new golden set can have: before anything is drafted.
+
+    Raises:
+        InvalidInput: the file exists, or has another suffix.
+
+    """
     if path.exists():
         raise InvalidInput(f"{path} exists; choose another name, or add to it: recollect golden add")
-    lines = path.suffix.lower() == ".jsonl"
-    named: dict[str, Any] = {"document_field": document_field} if document_field else {}
-    settings = json.dumps({"defaults": {"k": 10}, **named}) if lines else _HEADER.rstrip()
-    header = [settings, *([] if lines else [f"{key}: {_scalar(value)}" for key, value in named.items()] + ["queries:"])]
-    entries = "".join(("" if lines else _comments(each)) + _entry(path, each.query) for each in drafts)
-    _write_checked(path, "\n".join(header) + "\n" + entries, [each.query.text for each in drafts])
+    if path.suffix.lower() not in SUFFIXES:
+        raise InvalidInput(f"{path} has the suffix {path.suffix!r}; a golden set is {', '.join(SUFFIXES)}")
 
 
 def document_field(collection: Collection) -> str:
@@ -101,17 +123,32 @@ def document_field(collection: Collection) -> str:
     return _SOURCE if collection.count(where={_SOURCE: {"$exists": True}}) else ""
 
 
+def begun(path: Path) -> GoldenSet:
+    """Return the golden set that a question is to be added to; one without questions where there is none yet.
+
+    Raises:
+        InvalidInput: the file cannot be read, or its name is not that of a golden set.
+
+    """
+    if path.exists():
+        return read_golden(path)
+    require_new(path)
+    return GoldenSet((), document_field=_SOURCE, path=str(path))
+
+
 def add_query(path: Path, query: GoldenQuery) -> None:
     """Append a question to a golden set; what is in the file stays as it is, comments included.
 
+    A file that is not there is begun. What the file's defaults say otherwise is written with the question.
+
     Raises:
-        InvalidInput: the question is there already, expects nothing, or the file is of a form that cannot be appended
-            to (its questions are not the last part).
+        InvalidInput: the question is there already, expects nothing, or cannot be one; or the file is of a form that
+            cannot be appended to (its questions are not the last part).
 
     """
-    before = read_golden(path)
+    before = begun(path)
     if any(each.id == query.id for each in before.queries):
-        raise InvalidInput(f"{path} has the question {query.id!r} already")
+        raise InvalidInput(f"{path} has the question {query.id!r} already; give this one an id of its own: --id")
     if sum((bool(query.expect), bool(query.documents), query.nothing_above is not None)) != 1:
         raise InvalidInput(
             "a question takes chunk ids (--expect), documents (--expect-document) or a score (--nothing-above): one of "
@@ -121,55 +158,89 @@ def add_query(path: Path, query: GoldenQuery) -> None:
         raise InvalidInput(
             f"{path} has no document_field; name the metadata field with a chunk's document there, e.g. source"
         )
-    content = path.read_text(encoding="utf-8-sig")
-    content += "" if content.endswith("\n") else "\n"
+    defaults = {"mode": before.mode, "where": before.where}
+    to_query(
+        Marked(Path("the question to be added"), Place(0), _content(query, before)), defaults, before.document_field
+    )
+    if before.queries:
+        content = path.read_text(encoding="utf-8-sig")
+        content += "" if content.endswith("\n") else "\n"
+    else:
+        content = _beginning(path, _STARTED, before if query.documents else replace(before, document_field=""))
     indent = re.findall(r"^([ \t]*)- ", content, flags=re.M)
-    entry = _entry(path, query, indent=indent[-1] if indent else "")
-    _write_checked(path, content + entry, [*(each.text for each in before.queries), query.text])
+    entry = _entry(path, query, before, indent=indent[-1] if indent else "" if before.queries else "  ")
+    _write_checked(path, content + entry, [*before.queries, query])
 
 
-def _write_checked(path: Path, content: str, texts: list[str]) -> None:
+def _is_lines(path: Path) -> bool:
+    return path.suffix.lower() == ".jsonl"
+
+
+def _beginning(path: Path, header: str, golden: GoldenSet) -> str:
+    """Return what stands in a new file before its questions."""
+    named: dict[str, Any] = {"document_field": golden.document_field} if golden.document_field else {}
+    if _is_lines(path):
+        return json.dumps({"defaults": {"k": golden.k}, **named}) + "\n"
+    return header + "".join(f"{key}: {_scalar(value)}\n" for key, value in named.items()) + "queries:\n"
+
+
+def _write_checked(path: Path, content: str, queries: Sequence[GoldenQuery]) -> None:
     """Write what reads back as these questions, or nothing."""
     trial = path.with_name(f".{path.stem}.trial{path.suffix}")
+    by_hand = f"{path} cannot be appended to: its questions are not its last part; add it by hand"
     with storage_errors(path, "write"):
         trial.write_text(content, encoding="utf-8")
         try:
-            read = [query.text for query in read_golden(trial).queries]
+            read = read_golden(trial).queries
         except InvalidInput as error:
-            raise InvalidInput(f"{path} cannot be appended to; add the question by hand [{error}]") from None
+            raise InvalidInput(f"{by_hand} [{str(error).replace(str(trial), str(path))}]") from None
         finally:
             trial.unlink(missing_ok=True)
-        if read != texts:
-            raise InvalidInput(f"{path} cannot be appended to: its questions are not its last part; add it by hand")
+        if [_plain(each) for each in read] != [_plain(each) for each in queries]:
+            raise InvalidInput(by_hand)
         write_atomically(path, content.encode())
 
 
-def _entry(path: Path, query: GoldenQuery, *, indent: str = "  ") -> str:
+def _plain(query: GoldenQuery) -> GoldenQuery:
+    """Return a question as every file would hold it, wherever it is in there."""
+    where = None if query.where is None else json.loads(json.dumps(query.where, default=str))
+    return replace(query, where=where, line=0)
+
+
+def _content(query: GoldenQuery, golden: GoldenSet) -> dict[str, Any]:
+    """Return what is written of a question: not what the file's defaults say as well."""
     content: dict[str, Any] = {"query": query.text}
     if query.id != query.text:
         content["id"] = query.id
     for name, grades in (("expect", query.expect), ("expect_documents", query.documents)):
         if grades:
             content[name] = list(grades) if set(grades.values()) == {1} else dict(grades)
-    if query.where is not None:
-        content["where"] = dict(query.where)
-    if query.mode != "dense":
+    if query.where != golden.where:
+        content["where"] = None if query.where is None else dict(query.where)
+    if query.mode != golden.mode:
         content["mode"] = query.mode
     if query.nothing_above is not None:
         content["nothing_above"] = query.nothing_above
     if query.tags:
         content["tags"] = list(query.tags)
-    if path.suffix.lower() == ".jsonl":
-        return json.dumps(content, ensure_ascii=False) + "\n"
+    return content
+
+
+def _entry(path: Path, query: GoldenQuery, golden: GoldenSet, *, indent: str = "  ") -> str:
+    content = _content(query, golden)
+    if _is_lines(path):
+        return _scalar(content) + "\n"
     # A JSON value is a YAML value: quoting is left to a writer that is right about it.
     lines = [f"{name}: {_scalar(value)}" for name, value in content.items()]
     return f"{indent}- {lines[0]}\n" + "".join(f"{indent}  {line}\n" for line in lines[1:])
 
 
 def _scalar(value: Any) -> str:
-    # JSON leaves these as they are, and YAML ends a line at each.
     text = json.dumps(value, ensure_ascii=False)
-    return re.sub("[\x7f-\x9f\u2028\u2029\ufeff]", lambda found: f"\\u{ord(found.group()):04x}", text)
+    # JSON leaves these as they are; YAML ends a line at some and refuses others, and UTF-8 cannot write half a pair.
+    text = re.sub(_SPECIAL, lambda found: f"\\u{ord(found.group()):04x}", text)
+    # To YAML, 1e-07 is a text and 1.0e-07 a number.
+    return re.sub(_TEXT_OR_SMALL, lambda found: f"{found[1]}.0{found[2]}" if found[1] else found[0], text)
 
 
 def _comments(drafted: Draft) -> str:

@@ -122,11 +122,12 @@ def judged(subject: Subject, *, only: Sequence[str] = (), skip: Sequence[str] = 
 def acceptable(report: GateReport) -> list[str]:
     """Return the checks that forbid to accept what was found: red ones that do not compare with a baseline.
 
-    All of them where none passed: what was not looked at cannot be accepted.
+    What was not looked at cannot be accepted: those that were left out forbid it as well, and all where none passed.
     """
+    ran = {check.name for check in report.checks}
     if not any(check.verdict in (Verdict.PASS, Verdict.WARN, Verdict.FAIL) for check in report.checks):
         return [check.name for check in report.checks]
-    return [
+    return [name for name in NAMES if name not in ran] + [
         check.name
         for check in report.checks
         if check.verdict in (Verdict.FAIL, Verdict.ERROR) and (check.name not in _COMPARED or _is_absolute(check))

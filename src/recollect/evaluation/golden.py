@@ -14,7 +14,7 @@ from recollect.errors import InvalidInput
 from recollect.evaluation import measures
 from recollect.evaluation.limits import GateLimits
 from recollect.evaluation.marked import Marked, read_marked
-from recollect.filters import Filter
+from recollect.filters import Filter, parse_path
 from recollect.filters import parse as parse_filter
 
 MODES = ("dense", "lexical", "hybrid")
@@ -76,6 +76,7 @@ class GoldenSet:
         k: hits asked for.
         document_field: path of the metadata field that names a chunk's document; empty where no question needs one.
         path: of the file; empty for a set made in Python.
+        mode, where: of a question that is added and says nothing else, as of those in the file.
 
     """
 
@@ -86,6 +87,8 @@ class GoldenSet:
     document_field: str = ""
     path: str = ""
     limits: GateLimits | None = None
+    mode: str = "dense"
+    where: Mapping[str, Any] | None = None
 
     @property
     def labelled(self) -> list[GoldenQuery]:
@@ -111,15 +114,18 @@ def read_golden(path: str | os.PathLike[str]) -> GoldenSet:
     settings, entries = read_marked(path)
     _refuse_unknown(settings, _SETTINGS)
     defaults = _defaults(settings)
-    document_field = _text(settings, "document_field", "")
-    queries = [_query(entry, defaults, document_field) for entry in entries]
+    document_field = _document_field(settings)
+    queries = [to_query(entry, defaults, document_field) for entry in entries]
     if not queries:
         raise InvalidInput(f"{path} holds no questions; recollect golden init drafts some")
     _refuse_doubles(path, queries)
     tags, least = _tags(settings, queries), _thresholds(settings, "thresholds")
     if least and not any(query.grades for query in queries):
         raise settings.wrong("thresholds", "apply to no question: none expects anything")
-    return GoldenSet(queries, least, tags, defaults["k"], document_field, str(path), _limits(settings))
+    return GoldenSet(
+        queries, least, tags, defaults["k"], document_field, str(path), _limits(settings), defaults["mode"],
+        defaults["where"],
+    )  # fmt: skip
 
 
 def to_limits(golden: GoldenSet | None, **given: float | None) -> GateLimits:
@@ -146,7 +152,24 @@ def _defaults(settings: Marked) -> dict[str, Any]:
     return {"k": k, "mode": _mode(inner, "dense"), "where": _where(inner, None)}
 
 
-def _query(entry: Marked, defaults: Mapping[str, Any], document_field: str) -> GoldenQuery:
+def _document_field(settings: Marked) -> str:
+    found = _text(settings, "document_field", "")
+    try:
+        steps = parse_path(found)
+    except InvalidInput as error:
+        raise settings.wrong("document_field", f"is no path of a metadata field: {error}") from None
+    if found and not all(steps):
+        raise settings.wrong("document_field", "is no path of a metadata field: something is missing beside a dot")
+    return found
+
+
+def to_query(entry: Marked, defaults: Mapping[str, Any], document_field: str) -> GoldenQuery:
+    """Return an entry as a question.
+
+    Raises:
+        InvalidInput: it cannot be one.
+
+    """
     _refuse_unknown(entry, _QUERY)
     text = _text(entry, "query", None)
     expect, documents = _grades(entry, "expect"), _grades(entry, "expect_documents")
@@ -190,9 +213,11 @@ def _grades(entry: Marked, key: str) -> dict[str, int]:
         raise entry.wrong(key, "must be ids (texts; numbers in quotes), or grades by id, at least one")
     for name, grade in found.items():
         if not isinstance(name, str) or not name:
-            raise entry.wrong(key, f"holds the id {name!r}; ids are texts that are not empty, numbers in quotes")
+            what = f"holds the id {name!r}; ids are texts that are not empty, numbers in quotes"
+            raise entry.wrong(key, what, within=name)
         if isinstance(grade, bool) or not isinstance(grade, int) or grade < 1:
-            raise entry.wrong(key, f"grades {name!r} as {grade!r}; a grade is an integer of at least 1")
+            what = f"grades {name!r} as {grade!r}; a grade is an integer of at least 1"
+            raise entry.wrong(key, what, within=name)
     return found
 
 
@@ -237,16 +262,21 @@ def _thresholds(entry: Marked, key: str) -> dict[str, float]:
     found = entry.get(key, {})
     if not isinstance(found, dict):
         raise entry.wrong(key, "must be an object like {nDCG@10: 0.75}")
+    named: dict[str, str] = {}
     for name, least in found.items():
         if not isinstance(name, str):
-            raise entry.wrong(key, f"names the measure {name!r}; a measure is a text like nDCG@10")
+            raise entry.wrong(key, f"names the measure {name!r}; a measure is a text like nDCG@10", within=name)
         try:
-            measures.parse(name)
+            measure = measures.canonical(name)
         except InvalidInput as error:
-            raise entry.wrong(key, f"cannot be used: {error}") from None
+            raise entry.wrong(key, f"cannot be used: {error}", within=name) from None
+        if measure in named:
+            raise entry.wrong(key, f"names one measure twice: {named[measure]} and {name}", within=name)
+        named[measure] = name
         if isinstance(least, bool) or not isinstance(least, (int, float)) or not 0 <= least <= 1:
-            raise entry.wrong(key, f"wants {least!r} of {name}; a threshold is from 0 to 1")
-    return {name: float(least) for name, least in found.items()}
+            raise entry.wrong(key, f"wants {least!r} of {name}; a threshold is from 0 to 1", within=name)
+    # By one name each: the checks of the main measure look for it by its own.
+    return {measure: float(found[name]) for measure, name in named.items()}
 
 
 def _limits(settings: Marked) -> GateLimits | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, KeysView, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,48 @@ SUFFIXES = (".yaml", ".yml", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is in a file.
+
+    Attributes:
+        line: where it begins, from 1; 0 for what is in no file.
+        keys: of an object, where each of its keys is; empty where all are in its own line.
+
+    """
+
+    line: int
+    keys: Mapping[Any, Place] = field(default_factory=dict)
+
+    def of(self, *keys: Any) -> Place:
+        """Return the place of a key, or of one within its value."""
+        found = self
+        for key in keys:
+            # A key that is no text, such as 7, is known by how it is written.
+            found = found.keys.get(key) or found.keys.get(str(key)) or Place(found.line)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Marked:
     """An object out of a file.
 
     Attributes:
         path: of the file.
-        line: where the object begins, from 1.
+        place: where it is in there.
         content: its keys and values.
-        lines: of its keys, where they are not that of the object.
-        inner: the same, of values that are objects themselves.
         name: how it is called in messages; empty for the whole.
 
     """
 
     path: Path
-    line: int
+    place: Place
     content: Mapping[Any, Any]
-    lines: Mapping[Any, int]
-    inner: Mapping[Any, Mapping[Any, int]]
     name: str = ""
+
+    @property
+    def line(self) -> int:
+        """Where the object begins, from 1."""
+        return self.place.line
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return a value."""
@@ -47,21 +70,29 @@ class Marked:
 
     def inside(self, key: str) -> Marked:
         """Return a value that is an object; an empty one where it is absent."""
-        line = self.lines.get(key, self.line)
-        return Marked(self.path, line, self.content.get(key, {}), self.inner.get(key, {}), {}, key)
+        return Marked(self.path, self.place.of(key), self.content.get(key, {}), key)
 
-    def wrong(self, key: str, what: str) -> InvalidInput:
-        """Return the error that says what is wrong with a value, or with the whole for an empty *key*."""
-        place = f"{self.path}:{self.lines.get(key, self.line)}"
+    def wrong(self, key: str, what: str, *, within: Any = None) -> InvalidInput:
+        """Return the error that says what is wrong with a value, or with the whole for an empty *key*.
+
+        Args:
+            key: of the value.
+            what: is wrong with it.
+            within: the key in the value, an object, at which it is wrong; None for the value as a whole.
+
+        """
+        line = self.place.of(*([key] if within is None else [key, within])).line
+        place = f"{self.path}:{line}" if line else str(self.path)
         prefix = f"{self.name}." if self.name else ""
         if not key:
             return InvalidInput(f"{place}: the entry {what}")
-        has = f" (it is {str(self.content[key])[:60]!r})" if key in self.content and "unknown" not in what else ""
+        shown = key in self.content and within is None and "unknown" not in what
+        has = f" (it is {str(self.content[key])[:60]!r})" if shown else ""
         return InvalidInput(f"{place}: {prefix}{key} {what}{has}")
 
 
 def read_marked(path: Path) -> tuple[Marked, list[Marked]]:
-    """Return the settings and the entries under ``queries`` of a file.
+    """Return the settings and the entries under ``queries`` of a file; none where it has no such key.
 
     Raises:
         InvalidInput: it cannot be read, or is not of that form; with the line.
@@ -80,7 +111,7 @@ def read_marked(path: Path) -> tuple[Marked, list[Marked]]:
 
 
 def _read_jsonl(path: Path, text: str) -> tuple[Marked, list[Marked]]:
-    settings = Marked(path, 1, {}, {}, {})
+    settings = Marked(path, Place(1), {})
     entries: list[Marked] = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -92,9 +123,9 @@ def _read_jsonl(path: Path, text: str) -> tuple[Marked, list[Marked]]:
         if not isinstance(found, dict):
             raise InvalidInput(f"{path}:{number}: {line.strip()[:60]!r} is no object; every line is one")
         if "query" not in found and not entries and not settings.content:
-            settings = Marked(path, number, found, {}, {})
+            settings = Marked(path, Place(number), found)
         else:
-            entries.append(Marked(path, number, found, {}, {}))
+            entries.append(Marked(path, Place(number), found))
     if "queries" in settings:
         raise settings.wrong("queries", "belongs into YAML; in JSONL every question has a line of its own")
     return settings, entries
@@ -116,7 +147,9 @@ def _read_yaml(path: Path, text: str) -> tuple[Marked, list[Marked]]:
             root = loader.get_single_node()
             settings = _mapping(yaml, loader, path, root, "the file")
             listed = next((value for key, value in root.value if key.value == "queries"), None)
-            if listed is None or not isinstance(listed, yaml.SequenceNode):
+            if listed is None:  # under another name, say, which the settings are refused for
+                return settings, []
+            if not isinstance(listed, yaml.SequenceNode):
                 raise settings.wrong("queries", "must be a list of questions")
             return settings, [_mapping(yaml, loader, path, node, "a question") for node in listed.value]
         finally:
@@ -135,14 +168,15 @@ def _mapping(yaml: Any, loader: Any, path: Path, node: Any, what: str) -> Marked
         line = node.start_mark.line + 1 if node is not None else 1
         raise InvalidInput(f"{path}:{line}: {what} must be an object (key: value)")
     _refuse_doubles(yaml, path, node)
-    lines = _lines(node)
-    content = loader.construct_mapping(node, deep=True)
-    inner = {key.value: _lines(value) for key, value in node.value if isinstance(value, yaml.MappingNode)}
-    return Marked(path, node.start_mark.line + 1, content, lines, inner)
+    place = _place(yaml, node, node)
+    return Marked(path, place, loader.construct_mapping(node, deep=True))
 
 
-def _lines(node: Any) -> dict[Hashable, int]:
-    return {key.value: key.start_mark.line + 1 for key, _ in node.value if isinstance(key.value, Hashable)}
+def _place(yaml: Any, key: Any, value: Any) -> Place:
+    """Return where a key is, and where the keys of its value are."""
+    pairs = value.value if isinstance(value, yaml.MappingNode) else ()
+    keys = {each.value: _place(yaml, each, inner) for each, inner in pairs if isinstance(each.value, Hashable)}
+    return Place(key.start_mark.line + 1, keys)
 
 
 def _refuse_doubles(yaml: Any, path: Path, node: Any) -> None:

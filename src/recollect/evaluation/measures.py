@@ -56,6 +56,11 @@ def parse(name: str) -> Any:
     return found
 
 
+def canonical(name: str) -> str:
+    """Return the one name of a measure that has several: nDCG@10 for NDCG@10, RR@10 for MRR@10."""
+    return str(parse(name))
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST
 
@@ -75,9 +80,10 @@ def per_query(names: Sequence[str], qrels: Qrels, run: Run) -> PerQuery:
         run: what was found.
 
     """
+    if not names:
+        return {}
     library = _library()
-    parsed = {str(parse(name)): name for name in names}
-    values = {name: dict.fromkeys(qrels, 0.0) for name in names}
+    measured = {canonical(name): dict.fromkeys(qrels, 0.0) for name in names}
     # trec_eval breaks equal scores by id, descending: ranks as scores leave it nothing to break.
     scored = {
         question: {chunk_id: float(len(found) - place) for place, chunk_id in enumerate(found)}
@@ -85,9 +91,10 @@ def per_query(names: Sequence[str], qrels: Qrels, run: Run) -> PerQuery:
         if question in qrels and found
     }
     judged = {question: dict(grades) for question, grades in qrels.items()}
-    for each in library.iter_calc([parse(name) for name in names], judged, scored):
-        values[parsed[str(each.measure)]][each.query_id] = float(each.value)
-    return values
+    for each in library.iter_calc([parse(name) for name in measured], judged, scored):
+        measured[str(each.measure)][each.query_id] = float(each.value)
+    # Two names of one measure are both asked for, and ir_measures gives its values once.
+    return {name: measured[canonical(name)] for name in names}
 
 
 def mean(values: Mapping[str, float]) -> float:

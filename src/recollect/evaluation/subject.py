@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 from recollect.collection import Collection
 from recollect.errors import InvalidInput
@@ -15,7 +16,7 @@ from recollect.evaluation.golden import GoldenQuery, GoldenSet
 from recollect.evaluation.limits import GateLimits
 from recollect.evaluation.survey import Survey, fingerprint, survey
 from recollect.query_log import LoggedQuestion
-from recollect.types import Chunk, Progress
+from recollect.types import CheckReport, Chunk, Progress
 
 DISTINCT = "distinct@10"
 _DIGITS = 6
@@ -102,7 +103,7 @@ class Subject:
 
     def names(self, answer: Answer) -> list[str]:
         """Return what came, as it is compared with the expectation."""
-        return answer.names(self.require_golden().document_field)
+        return answer.names(self.require_golden().document_field, self._stored)
 
     def query(self, identifier: str) -> GoldenQuery:
         """Return a question by its id."""
@@ -123,6 +124,25 @@ class Subject:
         if self.golden is None:
             raise InvalidInput("this check needs a golden set")
         return self.golden
+
+    @cached_property
+    def checked(self) -> CheckReport:
+        """What is wrong with what is stored."""
+        return self.require_collection().check()
+
+    @cached_property
+    def _stored(self) -> Mapping[str, Mapping[str, Any]] | None:
+        """Metadata of chunks that came without, where documents are expected; None without a collection."""
+        if self.collection is None:
+            return None
+        bare = [
+            each.id
+            for answer in self.answers
+            if answer.query.documents
+            for each in answer.found
+            if each.chunk is None or not each.chunk.metadata
+        ]
+        return {chunk.id: chunk.metadata for chunk in self.collection.get(list(dict.fromkeys(bare)))} if bare else {}
 
     @cached_property
     def _by_id(self) -> dict[str, Answer]:

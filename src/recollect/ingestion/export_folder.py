@@ -22,7 +22,7 @@ import orjson
 
 from recollect.contract import Settings
 from recollect.errors import CollectionDamaged, InvalidInput
-from recollect.layout import storage_errors, write_atomically
+from recollect.layout import require_path, storage_errors, storage_failure, write_atomically
 
 Format: TypeAlias = Literal["parquet", "jsonl"]
 """How the chunks of an export are written."""
@@ -78,8 +78,10 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         InvalidInput: missing, not of an export, or of a newer version.
+        StorageFailed: it cannot be read.
 
     """
+    require_path(folder)
     path = folder / MANIFEST
     try:
         content = orjson.loads(path.read_bytes())
@@ -89,6 +91,8 @@ def read_manifest(folder: Path) -> Manifest:
         ) from None
     except NotADirectoryError:
         raise InvalidInput(f"{folder} is a file; name the folder that recollect export has written") from None
+    except OSError as error:
+        raise storage_failure(error, path, "read") from error
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"{path} is no JSON ({error}); export the collection again") from None
     if not isinstance(content, dict) or content.get("format") != _NAME:
@@ -158,7 +162,9 @@ def require_sealed(manifest: Manifest, folder: Path) -> None:
     """
     for name in (FORMATS[manifest.format], RECORDS):
         path = folder / name
-        if not path.is_file():
+        with storage_errors(path, "read"):
+            there = path.is_file()
+        if not there:
             raise InvalidInput(f"{path} is missing; export the collection again")
         if name in manifest.files and sealed(path) != dict(manifest.files[name]):
             raise InvalidInput(

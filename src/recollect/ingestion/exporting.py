@@ -16,6 +16,7 @@ import orjson
 from recollect import layout
 from recollect.collection import Collection
 from recollect.collection import open as open_collection
+from recollect.collection.arguments import to_path
 from recollect.collection.content import Block, Content, content_of
 from recollect.errors import InvalidInput, MissingDependency
 from recollect.ingestion.export_folder import FORMATS, RECORDS, Format, Manifest, sealed
@@ -69,7 +70,7 @@ def export_collection(
     """
     if format not in FORMATS:
         raise InvalidInput(f"format is {format!r}; choose {', '.join(map(repr, FORMATS))}")
-    target = Path(destination)
+    target = to_path("destination", destination)
     layout.require_vacant(target, "for the export")
     with contextlib.ExitStack() as stack:
         opened = kb if isinstance(kb, Collection) else stack.enter_context(open_collection(kb, read_only=True))

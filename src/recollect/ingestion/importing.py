@@ -14,19 +14,29 @@ import numpy as np
 import orjson
 
 from recollect import layout
+from recollect.collection.arguments import require_limits, to_path
 from recollect.collection.content import Block, receive
 from recollect.collection.strict_json import encode
 from recollect.contract import Settings
 from recollect.errors import InvalidInput, MissingDependency
-from recollect.ingestion.export_folder import FORMATS, RECORDS, read_manifest, require_sealed, to_settings
+from recollect.ingestion.export_folder import (
+    FORMATS,
+    MANIFEST,
+    RECORDS,
+    Manifest,
+    read_manifest,
+    require_sealed,
+    to_settings,
+)
 from recollect.layout import storage_failure
 from recollect.store import Entry
-from recollect.types import Chunk, Metric, Progress
+from recollect.types import Chunk, Limits, Metric, Progress
 from recollect.vectors import StoredMatrix
 
 _log = logging.getLogger("recollect.ingestion")
 _BATCH = 1000
 _LINE = {"id", "text", "metadata", "vector"}
+_NUMBERS = {int, float, type(None)}  # what is NaN has become null, and is refused with its row
 _ENTRY: dict[str, Any] = {"scope": str, "space": str, "key": str, "group": (str, type(None)), "time": (int, float)}
 
 
@@ -52,7 +62,11 @@ class ImportedExport:
 
 
 def import_collection(
-    folder: str | os.PathLike[str], kb: str | os.PathLike[str], *, progress: Progress | None = None
+    folder: str | os.PathLike[str],
+    kb: str | os.PathLike[str],
+    *,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
 ) -> ImportedExport:
     """Make a new collection of what `export_collection` has written: equal in all but its index, which it builds anew.
 
@@ -62,6 +76,7 @@ def import_collection(
     Args:
         folder: the export.
         kb: the new collection's directory, absent or empty. It is made whole or not at all.
+        limits: how long a text and its metadata may be, as in `recollect.open`; None for the defaults.
         progress: called as ``progress("import", chunks stored, total)``.
 
     Raises:
@@ -71,15 +86,16 @@ def import_collection(
         StorageFailed, MissingDependency.
 
     """
-    source, target = Path(folder), Path(kb)
+    source, target, allowed = to_path("folder", folder), to_path("kb", kb), require_limits(limits)
     manifest = read_manifest(source)
     settings = to_settings(manifest, source)
     layout.require_vacant(target, "for the collection")
     require_sealed(manifest, source)
     path = source / FORMATS[manifest.format]
     read = _parquet if manifest.format == "parquet" else _jsonl
-    blocks = _told(read(path, settings), manifest.chunks, progress)
-    made = receive(target.absolute(), settings, blocks, _records(source / RECORDS), manifest.clock)
+    blocks = _counted(_told(read(path, settings), manifest.chunks, progress), manifest, path)
+    records = _records(source / RECORDS, manifest)
+    made = receive(target.absolute(), settings, blocks, records, clock=manifest.clock, limits=allowed)
     _log.info("%s: %d chunks and %d records imported from %s", target, made.chunks, made.records, source)
     return ImportedExport(
         str(target),
@@ -101,6 +117,20 @@ def _told(blocks: Iterator[Block], total: int, progress: Progress | None) -> Ite
             progress("import", done, total)
 
 
+def _counted(blocks: Iterator[Block], manifest: Manifest, path: Path) -> Iterator[Block]:
+    done = 0
+    for block in blocks:
+        yield block
+        done += len(block.chunks)
+    _require_count(done, manifest.chunks, "chunks", manifest, path)
+
+
+def _require_count(found: int, expected: int, what: str, manifest: Manifest, path: Path) -> None:
+    """Refuse another number than the manifest's; where somebody has changed the files, theirs is what counts."""
+    if found != expected and manifest.files:
+        raise InvalidInput(f"{path} holds {found} {what}, and {MANIFEST} says {expected}; export the collection again")
+
+
 def _jsonl(path: Path, settings: Settings) -> Iterator[Block]:
     lines = _objects(path)
     while some := list(islice(lines, _BATCH)):
@@ -114,6 +144,10 @@ def _jsonl(path: Path, settings: Settings) -> Iterator[Block]:
 
 
 def _vector(values: Any, settings: Settings, place: str) -> StoredMatrix:
+    strange = set(map(type, values)) - _NUMBERS if isinstance(values, list) else {type(values)}
+    if strange:
+        names = ", ".join(sorted(kind.__name__ for kind in strange))
+        raise InvalidInput(f"{place}: the vector cannot be read (it holds {names}); it is a list of numbers")
     try:
         found = np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -145,8 +179,9 @@ def _opened(path: Path) -> IO[bytes]:
         raise storage_failure(error, path, "read") from error
 
 
-def _records(path: Path) -> Iterator[Entry]:
-    for place, found in _objects(path):
+def _records(path: Path, manifest: Manifest) -> Iterator[Entry]:
+    done = 0
+    for done, (place, found) in enumerate(_objects(path), start=1):  # noqa: B007  # the count is wanted
         if found.keys() != {*_ENTRY, "value"}:
             raise InvalidInput(f"{place}: has the fields {sorted(found)}; a record has {sorted([*_ENTRY, 'value'])}")
         for name, kind in _ENTRY.items():
@@ -154,6 +189,7 @@ def _records(path: Path) -> Iterator[Entry]:
                 raise InvalidInput(f"{place}: {name} is {found[name]!r:.60}; export the collection again")
         value = None if found["value"] is None else encode(found["value"])  # read as JSON a moment ago: it is JSON
         yield Entry(found["scope"], found["space"], found["key"], value, found["group"], float(found["time"]))
+    _require_count(done, manifest.records, "records", manifest, path)
 
 
 def _parquet(path: Path, settings: Settings) -> Iterator[Block]:
@@ -164,9 +200,9 @@ def _parquet(path: Path, settings: Settings) -> Iterator[Block]:
         raise MissingDependency(f"{path} needs pyarrow; run: pip install 'recollect[ingest]' [{error}]") from error
     try:
         with ParquetFile(path) as file:
-            absent = sorted(_LINE - set(file.schema_arrow.names))
-            if absent:
-                raise InvalidInput(f"{path}: no column {absent[0]!r}; a chunk has {sorted(_LINE)}")
+            names = sorted(file.schema_arrow.names)
+            if names != sorted(_LINE):
+                raise InvalidInput(f"{path}: has the columns {names}; a chunk has {sorted(_LINE)}")
             for number, batch in enumerate(file.iter_batches(batch_size=_BATCH, columns=sorted(_LINE))):
                 place = f"{path}, rows from {number * _BATCH + 1} on"
                 yield Block(_chunks(batch, place), _vectors(batch.column("vector"), settings, place))
@@ -175,11 +211,13 @@ def _parquet(path: Path, settings: Settings) -> Iterator[Block]:
 
 
 def _chunks(batch: Any, place: str) -> list[Chunk]:
-    ids, texts, metadata = (batch.column(name).to_pylist() for name in ("id", "text", "metadata"))
     try:
+        ids, texts, metadata = (batch.column(name).to_pylist() for name in ("id", "text", "metadata"))
         return [
             Chunk(chunk_id, text, orjson.loads(kept)) for chunk_id, text, kept in zip(ids, texts, metadata, strict=True)
         ]
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{place}: text that is no UTF-8 ({error}); export the collection again") from None
     except (orjson.JSONDecodeError, TypeError) as error:
         raise InvalidInput(f"{place}: metadata that is no JSON ({error})") from None
 

@@ -29,6 +29,7 @@ from recollect.layout.paths import (
 from recollect.layout.writing import (
     create_file,
     new_directory,
+    require_outside,
     require_path,
     require_vacant,
     storage_errors,
@@ -52,6 +53,7 @@ __all__ = [
     "is_generation",
     "new_directory",
     "read_settings",
+    "require_outside",
     "require_path",
     "require_vacant",
     "storage_errors",

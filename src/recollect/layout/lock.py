@@ -19,10 +19,11 @@ from recollect.layout.writing import storage_errors
 class WriterLock:
     """The exclusive right to write, held through ``flock`` until `release` or the end of the process.
 
-    ``flock`` rather than a pid file: the kernel drops it with the process, however that ends.
+    ``flock`` rather than a pid file: the kernel drops it with the process, however that ends. A lock that nobody refers
+    to any more is released: a collection that was opened and forgotten does not keep itself from being opened again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, beside: str = "or open with read_only=True to search beside it") -> None:
         self._path = path
         with storage_errors(path, "lock"):
             self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -34,21 +35,23 @@ class WriterLock:
             # A notebook's cell run twice: nobody looks for process 4711 who is process 4711.
             held = [lock._path.resolve() for lock in list(_held) if lock._descriptor is not None]
             cure = ", which is this one; use or close that handle" if path.resolve() in held else "; close it there"
-            raise CollectionLocked(
-                f"{path.parent} is open for writing in {holder}{cure}, or open with read_only=True to search beside it"
-            ) from None
+            raise CollectionLocked(f"{path.parent} is open for writing in {holder}{cure}, {beside}") from None
         _forget_in_children()
         _held.add(self)
+        self._forgotten = weakref.finalize(self, _release, self._descriptor)
+        self._forgotten.atexit = False  # the end of the process does it; until then it is another callback's
         self._sign()
 
     def release(self) -> None:
         """Give the lock back; doing so twice is no error."""
         if self._descriptor is not None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # closing alone leaves it to a child just being forked
-            self._close()
+            self._forgotten.detach()
+            descriptor, self._descriptor = self._descriptor, None
+            _release(descriptor)
 
     def forget(self) -> None:
         """Close this process's copy of the lock, in a forked child: else it outlives the parent in the child."""
+        self._forgotten.detach()
         self._close()
 
     def _sign(self) -> None:
@@ -65,6 +68,11 @@ class WriterLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _release(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone leaves it to a child just being forked
+    os.close(descriptor)
 
 
 _held: weakref.WeakSet[WriterLock] = weakref.WeakSet()

@@ -30,6 +30,7 @@ LEXICAL: tuple[Lexical, ...] = ("porter", "unicode61", "trigram", "none")
 """What there is to choose from."""
 
 _GENERATION = re.compile(r"gen-(\d{6,})")
+_LEFTOVER = re.compile(r"gen-\d{6,}(\.new|\.old)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Layout:
                 raise NotACollection(f"{self.root} is a file, not a collection; choose another path")
             if self.current.exists():
                 return True
-            strangers = sorted(entry.name for entry in self.root.iterdir())
+            strangers = sorted(entry.name for entry in self._entries())
         if not strangers:
             return False
         if any(_GENERATION.fullmatch(name) for name in strangers):
@@ -125,7 +126,8 @@ class Layout:
         """Return the generation that CURRENT names."""
         with storage_errors(self.current, "read"):
             name = self.current.read_text(encoding="ascii", errors="replace").strip()
-        if not _GENERATION.fullmatch(name) or not (self.root / name).is_dir():
+            there = _GENERATION.fullmatch(name) is not None and (self.root / name).is_dir()
+        if not there:
             raise CollectionDamaged(
                 f"{self.current} names {name[:40]!r}, which is no generation here; restore from a backup"
             )
@@ -148,22 +150,29 @@ class Layout:
             generation.root.rename(retired)
         shutil.rmtree(retired, ignore_errors=True)
 
+    def _entries(self) -> list[Path]:
+        with storage_errors(self.root, "read"):
+            return list(self.root.iterdir())
+
     def superseded(self) -> list[Generation]:
         """Return the whole generations that CURRENT no longer names."""
         current = self.read_current().name
-        names = [entry.name for entry in self.root.iterdir() if _GENERATION.fullmatch(entry.name)]
+        names = [entry.name for entry in self._entries() if _GENERATION.fullmatch(entry.name)]
         return [Generation(self.root / name) for name in names if name != current]
 
     def remove_leftovers(self) -> None:
-        """Remove what a killed writer left: unfinished and superseded generations. Writers only."""
+        """Remove what a killed writer left: unfinished and superseded generations. Writers only.
+
+        By the names that writers give: what anybody else has put here stays.
+        """
         current = self.read_current()
-        for entry in self.root.iterdir():
-            if entry.name != current.name and entry.name.startswith("gen-"):
+        for entry in self._entries():
+            if entry.name != current.name and _LEFTOVER.fullmatch(entry.name):
                 shutil.rmtree(entry, ignore_errors=True)
-            elif entry.name.endswith(".new"):
-                entry.unlink(missing_ok=True)
-        for fresh in current.index.glob("*.new"):
-            fresh.unlink(missing_ok=True)
+        with storage_errors(self.root, "clear"):
+            for fresh in (self.current.with_name("CURRENT.new"), *current.index.glob("*.new")):
+                if fresh.is_symlink() or not fresh.is_dir():
+                    fresh.unlink(missing_ok=True)
 
 
 FIRST_GENERATION = "gen-000001"
@@ -197,7 +206,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise storage_failure(error, path, "read") from error
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise CollectionDamaged(f"{path} is not a settings file; restore from a backup") from None
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise CollectionDamaged(f"{path} has no format version but {version!r}; restore from a backup")
     if version > FORMAT_VERSION:
         raise UnsupportedFormat(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recollect.errors import CollectionExists, InvalidInput, StorageFailed
+from recollect.errors import CollectionExists, InvalidInput, RecollectError, StorageFailed
 
 _LONG_PATH = 1000  # characters of a path in a message
 _CURES = {
@@ -22,6 +22,10 @@ _CURES = {
     errno.EPERM: "not permitted; open with read_only=True, or as the owner",
     errno.ENAMETOOLONG: "choose a shorter path",
     errno.ELOOP: "a link is in the place of the file, or leads in a circle; remove it",
+    errno.EMFILE: "this process has too many files open; close some, or raise the limit (ulimit -n)",
+    errno.ENFILE: "the system has too many files open; close some, or raise its limit",
+    errno.EISDIR: "a directory is in the place of the file; move it away",
+    errno.ENOTDIR: "a file is in the place of a directory; move it away",
     errno.EFBIG: "the file size limit of this process or file system is reached; raise it",
 }
 
@@ -75,18 +79,51 @@ def require_path(path: Path) -> None:
 
 
 def require_vacant(path: Path, purpose: str) -> None:
-    """Raise `CollectionExists` unless there is nothing at *path*, or an empty directory.
+    """Refuse a path that is taken, by anything but an empty directory, or that lies inside a collection.
 
     Args:
         path: of what is to be written.
         purpose: of a new path, for the message: "for the backup".
 
+    Raises:
+        CollectionExists: something is there.
+        InvalidInput: it is inside a collection.
+
     """
-    require_path(path)
+    require_outside(path, purpose)
     with storage_errors(path, "create"):
         link = path.is_symlink()
         if link or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
             raise CollectionExists(f"{path} already exists; choose a new path {purpose}")
+
+
+def require_outside(path: Path, purpose: str) -> None:
+    """Raise `InvalidInput` for a path inside a collection, whose next writer may take what is there for its own.
+
+    Args:
+        path, purpose: as of `require_vacant`.
+
+    """
+    require_path(path)
+    with storage_errors(path, "create"):
+        # A link may lead in, and may lie in there itself.
+        above = [*path.absolute().parents, *Path(os.path.realpath(path)).parents]
+        within = next((parent for parent in dict.fromkeys(above) if _is_collection(parent)), None)
+    if within is not None:
+        raise InvalidInput(
+            f"{path} is inside the collection {within}, which may remove it; choose a path outside {purpose}"
+        )
+
+
+def _is_collection(folder: Path) -> bool:
+    current = folder / "CURRENT"
+    try:
+        if not current.is_file():
+            return False
+        with open(current, "rb") as file:
+            return file.read(4) == b"gen-"  # other databases have a CURRENT, too
+    except OSError:
+        return False
 
 
 def sync_directory(path: Path) -> None:
@@ -128,6 +165,9 @@ def new_directory(destination: Path) -> Iterator[Path]:
             sync_directory(fresh)
             _take_name(fresh, destination)
             sync_directory(destination.parent)
+    except RecollectError as error:  # nobody finds the temporary directory any more
+        error.args = (str(error).replace(str(fresh), str(destination)),)
+        raise
     finally:
         os.close(guard)
         shutil.rmtree(fresh, ignore_errors=True)

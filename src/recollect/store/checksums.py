@@ -57,6 +57,11 @@ class Verified:
         self._where = where
         self._rows = bytearray()  # a byte per row: 1/1536 of what its vector takes at 384 dimensions
 
+    def unknown(self, rows: Sequence[int]) -> Sequence[int]:
+        """Return those of *rows* that have not been compared yet."""
+        known, end = self._rows, len(self._rows)
+        return [row for row in rows if row >= end or not known[row]]
+
     def require(
         self,
         rows: Sequence[int],

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ import apsw
 from recollect.errors import CollectionError
 from recollect.layout import Dtype, Generation, Lexical, storage_errors
 from recollect.store import ledger, lexical, schema, vector_file
-from recollect.store.checkpoints import Checkpoints
+from recollect.store.checkpoints import Beside, Checkpoints
 from recollect.store.checksums import checksum, is_intact
 from recollect.store.committed import MAX_PARAMETERS, SnapshotRecord, State, StoredChunk, lookup, read_state
 from recollect.store.ledger import Entry, Ledger
@@ -72,7 +72,7 @@ class Store:
         self._paths = paths
         self._dimension = dimension
         self._pool = SessionPool(paths.database, idle, watch)
-        self._appender: ThreadPoolExecutor | None = None
+        self._appender: Beside | None = None
         self._checkpoints: Checkpoints | None = None
         self._writer = None if read_only else schema.connect(paths.database, read_only=False)
         if self._writer is not None:
@@ -87,6 +87,7 @@ class Store:
                 with self._errors():
                     self._indexes_words = lexical.tokenizer_of(self._writer) != "none"
             with self.session() as session:
+                session.require_ends()
                 self._state = session.state
                 self.map(session.state.rows)
         except BaseException:
@@ -231,16 +232,19 @@ class Store:
         """Close every idle connection; sessions in use end on their own."""
         self._pool.close()
         if self._appender is not None:
-            self._appender.shutdown()
+            self._appender.rest()  # no vector is written without the lock
         if self._checkpoints is not None:
             self._checkpoints.close()
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            # Amid a commit, by a signal handler, it cannot be closed, and is with its last user.
+            with suppress(apsw.ThreadingViolationError):
+                writer.close()
 
     @property
     def _connection(self) -> apsw.Connection:
-        assert self._writer is not None  # the facade refuses writes through read-only and closed handles
+        if self._writer is None:  # the facade refuses writes through read-only and closed handles, but not amid a call
+            raise schema.closed_amid(self._paths.database)
         return self._writer
 
     def _settle(self) -> None:
@@ -288,17 +292,18 @@ class Store:
         A sixth of a put is waiting for the disk to take the vectors, in which the chunks' checksums can be made. Small
         batches are not worth a thread.
         """
-        if len(matrix) < _SHARED_ROWS:
-            vector_file.append(self._paths.vectors, matrix, first)
+        _ = self._connection  # raises where the collection was closed amid this: the lock is another's by now
+        append = partial(vector_file.append, self._paths.vectors, matrix, first)
+        beside = Beside.begin(append, "recollect-append") if len(matrix) >= _SHARED_ROWS else None
+        if beside is None:
+            append()
             yield lambda: None
             return
-        if self._appender is None:
-            self._appender = ThreadPoolExecutor(1, thread_name_prefix="recollect-append")
-        pending = self._appender.submit(vector_file.append, self._paths.vectors, matrix, first)
+        self._appender = beside
         try:
-            yield pending.result
+            yield beside.wait
         finally:
-            wait([pending])  # whatever happened: the next put writes to the same place
+            beside.rest()  # whatever happened: the next put writes to the same place
 
     @contextmanager
     def _transaction(self) -> Iterator[apsw.Connection]:
@@ -312,10 +317,13 @@ class Store:
                 self._haunted = True
                 connection.execute("COMMIT")
             except BaseException:
-                # SQLite has already rolled back after some errors (a full disk), and says so if asked again.
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                if self._haunted:  # what was refused is not to come back, not even as a whole
+                # SQLite has already rolled back after some errors (a full disk), and says so if asked again; also where
+                # a signal handler has closed the collection amid this.
+                with suppress(apsw.ConnectionClosedError):
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                # What was refused is not to come back, not even as a whole.
+                if self._haunted and self._writer is not None:
                     with suppress(apsw.Error):  # or else it is for the next put
                         self._overwrite()
                 raise

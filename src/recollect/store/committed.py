@@ -19,6 +19,10 @@ UNREADABLE = (apsw.Error, UnicodeDecodeError, orjson.JSONDecodeError)
 """What reading a damaged database raises: text that is no UTF-8, metadata that is no JSON."""
 
 _FEW_IDS = 20
+_ENDS = (
+    "SELECT ifnull((SELECT max(row) FROM chunks), -1), ifnull((SELECT max(row) FROM tombstones), -1), "
+    "ifnull((SELECT max(number) FROM tombstones), 0)"
+)
 _LOOKUP_MANY = (
     "WITH wanted(id) AS MATERIALIZED (SELECT value FROM json_each(?)) "
     "SELECT row, id, text, metadata, crc FROM wanted CROSS JOIN chunks USING (id)"
@@ -68,6 +72,22 @@ def read_state(reading: apsw.Connection | apsw.Cursor) -> State:
     if not (isinstance(seq, int) and isinstance(rows, int) and isinstance(live, int) and 0 <= live <= rows):
         raise apsw.CorruptError(f"its state is {seq!r}, {rows!r}, {live!r}")
     return State(seq, rows, live, snapshot)
+
+
+def require_ends(reading: apsw.Connection | apsw.Cursor, state: State) -> None:
+    """Raise `apsw.CorruptError` where a state does not fit the tables that it sums up, by one look-up at each end.
+
+    Rows are minted in order, each holds a chunk or has a tombstone, and tombstones are numbered from 1 on. A writer
+    that believes in fewer rows would write the next vectors over those of live chunks; a reader would not find these.
+    """
+    found: list[Any] = reading.execute(_ENDS).fetchall()
+    chunk, tombstone, buried = found[0]
+    numbers = isinstance(tombstone, int)  # the others are keys of their tables, which SQLite keeps as numbers alone
+    if not numbers or max(chunk, tombstone) + 1 != state.rows or state.rows - buried != state.live:
+        raise apsw.CorruptError(
+            f"its state is {state.live} chunks in {state.rows} rows, and its tables end at chunk {chunk}, at deleted "
+            f"row {tombstone} and at deletion {buried}"
+        )
 
 
 def lookup(reading: apsw.Connection | apsw.Cursor, ids: Sequence[str]) -> dict[str, StoredChunk]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from recollect.layout import Generation
+from recollect.layout import Generation, storage_errors
 from recollect.store import schema, vector_file
 from recollect.store.checksums import is_intact
 from recollect.store.committed import UNREADABLE, StoredChunk, read_state
@@ -21,6 +21,7 @@ from recollect.store.ledger import Entry
 _log = logging.getLogger("recollect.store")
 _BLOCK = 1024
 _CHUNKS = "SELECT row, id, text, metadata, crc FROM chunks WHERE row >= ? AND row < ? ORDER BY row"
+_BY_ID = "chunks INDEXED BY sqlite_autoindex_chunks_1"  # in other pages than the chunks
 _RECORDS = (
     "SELECT records.rowid, scope, name, key, value, in_group, time FROM records JOIN spaces ON space = number "
     "WHERE records.rowid >= ? AND records.rowid < ? ORDER BY records.rowid"
@@ -53,25 +54,36 @@ class Wreck:
     Attributes:
         path: of the generation.
         rows: rows [0, rows) may hold chunks.
+        chunks: how many there seem to be, whole or not; 1 where nothing tells.
 
     Raises:
         CollectionDamaged: the database is missing, or no database any more.
+        StorageFailed: the files cannot be read, for want of permission or of descriptors, say.
 
     """
 
     def __init__(self, paths: Generation, dimension: int) -> None:
         self.path = paths.root
+        width = dimension * (4 if paths.dtype == "float32" else 2)
+        with storage_errors(paths.vectors, "read"):
+            stored = paths.vectors.stat().st_size // width if paths.vectors.exists() else 0
         self._connection = schema.connect(paths.database, read_only=True)
         self._cursor = self._connection.cursor()
-        width = dimension * (4 if paths.dtype == "float32" else 2)
-        stored = paths.vectors.stat().st_size // width if paths.vectors.exists() else 0
-        try:
+        state = None
+        with contextlib.suppress(*UNREADABLE):
             self._cursor.execute("BEGIN")
-            committed = read_state(self._cursor).rows
-        except UNREADABLE:
-            committed = None
-        self.rows = stored if committed is None else committed
-        self._matrix = vector_file.map_rows(paths.vectors, min(stored, self.rows), dimension, paths.dtype)
+            state = read_state(self._cursor)
+        by_id = self._number(f"SELECT count(*) FROM {_BY_ID}")
+        chunks = by_id or self._number("SELECT count(*) FROM chunks NOT INDEXED")
+        buried = self._number("SELECT count(*) FROM tombstones")
+        last = max(self._number(f"SELECT max(row) FROM {table}", -1) for table in (_BY_ID, "chunks", "tombstones"))
+        self.chunks = chunks or (1 if state is None else state.live)
+        self.rows = _rows(stored if state is None else state.rows, last + 1, stored, chunks + buried)
+        try:
+            self._matrix = vector_file.map_rows(paths.vectors, min(stored, self.rows), dimension, paths.dtype)
+        except BaseException:
+            self.close()
+            raise
         self._kept: set[int] = set()
         self._named: dict[int, str] = {}
 
@@ -124,6 +136,13 @@ class Wreck:
             return float(found)
         return 0.0
 
+    def _number(self, sql: str, default: int = 0) -> int:
+        """Return what a statement counts or finds; the default where that cannot be read, or there is nothing."""
+        with contextlib.suppress(*UNREADABLE):
+            found: Any = self._cursor.execute(sql).get
+            return found if isinstance(found, int) else default
+        return default
+
     def _is_whole(self, chunk: Any) -> bool:
         """Compare with the checksum; a row twice, or of another type than was stored, is not whole."""
         if not isinstance(chunk.row, int) or chunk.row in self._kept:
@@ -139,9 +158,7 @@ class Wreck:
     def _name(self, rows: set[int]) -> None:
         """Look for the ids of rows in the index of ids, which lies in other pages than the chunks."""
         with contextlib.suppress(*UNREADABLE):
-            for row, chunk_id in self._cursor.execute(
-                "SELECT row, id FROM chunks INDEXED BY sqlite_autoindex_chunks_1"
-            ):
+            for row, chunk_id in self._cursor.execute(f"SELECT row, id FROM {_BY_ID}"):
                 if row in rows and isinstance(chunk_id, str):
                     self._named.setdefault(row, chunk_id)
 
@@ -158,6 +175,25 @@ class Wreck:
                     parts += [(middle, last), (first, middle)]
                 continue
             yield from (one for one in found if isinstance(one[0], int) and first <= one[0] < last)
+
+
+def _rows(committed: int, named: int, stored: int, held: int) -> int:
+    """Return below which number a row may have been, by what each tells of it, any of which may be damaged.
+
+    The state or a table may tell too little, which would lose chunks unseen, or a number beyond all sense, which would
+    invent losses without end. The larger counts, up to the vectors that there are. These may have been cut short: what
+    is beyond them counts if state and tables agree, and the tables hold about as much.
+
+    Args:
+        committed: what the state says.
+        named: beyond the last row that a table names.
+        stored: the vectors in the file.
+        held: chunks and tombstones in the tables; some may be unreadable.
+
+    """
+    if held and held == named:  # each row is in a table: all of them could be read
+        return named
+    return min(max(committed, named), max(stored, min(committed, named, 2 * held)))
 
 
 def _is_record(entry: Any) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import apsw
 
-from recollect.errors import CollectionDamaged, CollectionError, StorageFailed
+from recollect.errors import CollectionClosed, CollectionDamaged, CollectionError, StorageFailed
 from recollect.layout import Lexical
 from recollect.store import ledger
 from recollect.store import lexical as words
@@ -125,6 +125,8 @@ def create(database: Path, lexical: Lexical) -> None:
 
 def translate(error: apsw.Error | ValueError, database: Path) -> CollectionError:
     """Say what a SQLite error, or content that cannot be decoded, means for the collection, and the cure."""
+    if isinstance(error, (apsw.ConnectionClosedError, apsw.CursorClosedError)):
+        return closed_amid(database)
     if isinstance(error, _DAMAGE):
         return CollectionDamaged(
             f"{database} is damaged ({error}); keep what is whole with check(fix=True) or recollect doctor --mend, or "
@@ -140,6 +142,14 @@ def translate(error: apsw.Error | ValueError, database: Path) -> CollectionError
     failure = StorageFailed(f"cannot use {database}: {error}; {cure}")
     failure.errno = number
     return failure
+
+
+def closed_amid(database: Path) -> CollectionClosed:
+    """Return the error for a call whose collection was closed amid it."""
+    return CollectionClosed(
+        f"{database} was closed amid this call, by another thread or a signal handler; what the call came to shows "
+        "when the collection is opened again"
+    )
 
 
 def _is_full(directory: Path) -> bool:
@@ -164,7 +174,10 @@ _SHARED_MEMORY = 32_768  # bytes that SQLite takes at once for the index of its 
 _FAILURES: dict[type[Exception], tuple[int, str]] = {
     apsw.FullError: (errno.ENOSPC, "the disk is full: free some space; what was acknowledged is safe"),
     apsw.ReadOnlyError: (errno.EROFS, "it cannot be written here; open with read_only=True"),
-    apsw.CantOpenError: (errno.EACCES, "check its permissions, or open with read_only=True"),
+    apsw.CantOpenError: (
+        errno.EACCES,
+        "check its permissions and how many files may be open (ulimit -n), or open with read_only=True",
+    ),
     apsw.PermissionsError: (errno.EACCES, "check its permissions, or open with read_only=True"),
     apsw.BusyError: (errno.EBUSY, "another program holds the database; close it there"),
     apsw.NoMemError: (errno.ENOMEM, "not enough memory"),

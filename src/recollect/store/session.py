@@ -26,6 +26,7 @@ from recollect.store.committed import (
     lookup,
     placeholders,
     read_state,
+    require_ends,
 )
 from recollect.store.ledger import Entry
 from recollect.store.pool import SessionPool
@@ -74,6 +75,10 @@ class Session:
         if isinstance(error, UNREADABLE):
             raise translate(error, self._pool.database) from error
 
+    def require_ends(self) -> None:
+        """Raise for a state that does not fit the tables' ends: see `committed.require_ends`."""
+        require_ends(self._cursor, self.state)
+
     def fetch(self, rows: Sequence[int], matrix: StoredMatrix) -> dict[int, Chunk]:
         """Return the chunks of *rows*, which are live in this commit; a row that holds none is left out.
 
@@ -112,6 +117,24 @@ class Session:
 
         """
         self._pool.verified.require([chunk.row for chunk in chunks], [chunk[1:] for chunk in chunks], matrix)
+
+    def require_rows(self, rows: Sequence[int], matrix: StoredMatrix) -> None:
+        """Raise as `require` does, for the chunks of *rows*; what was compared before is not read again.
+
+        Args:
+            rows: distinct, and live in this commit.
+            matrix: as in `require`.
+
+        """
+        for part in in_parts(self._pool.verified.unknown(rows)):
+            sql = (
+                "SELECT id, text, CAST(metadata AS BLOB), row, crc FROM chunks "
+                f"WHERE row IN ({placeholders(len(part))})"
+            )
+            records: list[Any] = self._cursor.execute(sql, part).fetchall()
+            if len(records) < len(part):
+                raise apsw.CorruptError(f"{len(part) - len(records)} live rows hold no chunk")
+            self._pool.verified.require([record[3] for record in records], records, matrix)
 
     def read(self, rows: Sequence[int], matrix: StoredMatrix) -> list[Chunk]:
         """Return the chunks of *rows* in row order, and keep none in memory; a row that holds none is left out.

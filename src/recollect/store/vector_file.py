@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from recollect.errors import CollectionDamaged
-from recollect.layout import Dtype, storage_errors
+from recollect.layout import Dtype, storage_errors, storage_failure
 from recollect.vectors import StoredMatrix
 
 _LITTLE_ENDIAN: dict[Dtype, str] = {"float32": "<f4", "float16": "<f2"}
@@ -47,6 +47,7 @@ def map_rows(path: Path, rows: int, dimension: int, dtype: Dtype) -> StoredMatri
 
     Raises:
         CollectionDamaged: the file is missing or shorter than the database says.
+        StorageFailed: it cannot be opened or mapped.
 
     """
     if rows == 0:
@@ -62,4 +63,6 @@ def map_rows(path: Path, rows: int, dimension: int, dtype: Dtype) -> StoredMatri
                 return np.frombuffer(mapped, dtype=kind).reshape(rows, dimension)
     except FileNotFoundError:
         raise CollectionDamaged(f"{path} is missing; restore from a backup") from None
+    except OSError as error:
+        raise storage_failure(error, path, "read") from error
     raise CollectionDamaged(f"{path} holds {size} bytes, {length} are committed; restore from a backup")

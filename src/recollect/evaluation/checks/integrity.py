@@ -17,6 +17,9 @@ from recollect.evaluation.verdicts import CheckResult, Verdict
 from recollect.filters import matches, parse
 from recollect.types import Chunk, Hit, Metric
 
+INDEX = "index: "
+"""How `Collection.check` begins what is wrong with the index alone."""
+
 _K = 10
 _WORDS = 2  # of a text, looked up in the lexical index
 _MATCHES = 50  # of a word, beyond which a chunk may match and not come
@@ -30,12 +33,17 @@ _TIE = 1e-5
 
 def integrity(subject: Subject) -> CheckResult:
     """Read everything and verify it, as `Collection.check` does."""
-    report = subject.require_collection().check()
+    report = subject.checked
     if report.ok and report.rows:
         return CheckResult("integrity", Verdict.PASS, (f"{report.rows:,} chunks verified by their checksums",))
     problems = tuple(report.problems) or ("the collection is empty",)
-    cause = "files were damaged or changed after they were written" if report.problems else "nothing was ingested"
-    return CheckResult("integrity", Verdict.FAIL, problems, cause + "; restore from a backup, or build it again")
+    if not report.problems:
+        cause = "nothing was ingested; ingest, or restore from a backup"
+    elif all(problem.startswith(INDEX) for problem in problems):
+        cause = "the index cannot be used, the chunks are sound: recollect optimize builds it anew"
+    else:
+        cause = "files were damaged or changed after they were written; restore from a backup, or build it again"
+    return CheckResult("integrity", Verdict.FAIL, problems, cause)
 
 
 def reachable(subject: Subject) -> CheckResult:

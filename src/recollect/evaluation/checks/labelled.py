@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -35,7 +36,8 @@ def golden_ids(subject: Subject) -> CheckResult:
     count = sum(len(query.grades) for query in golden.queries)
     line = f"{count:,} expected ids of {len(golden.labelled):,} questions looked up"
     if missing:
-        cause = "chunks were deleted, or ingestion gives other ids now; correct the golden set or bring them back"
+        deleted = "chunks were deleted, or ingestion gives other ids now; correct the golden set or bring them back"
+        cause = _unknown_field(subject) or deleted
         evidence = (line, f"{len(missing)} questions expect what does not exist", *note)
         return CheckResult("golden ids", Verdict.FAIL, evidence, cause, tuple(missing[:SHOWN]))
     labels = subject.baseline.labels if subject.baseline else {}
@@ -76,9 +78,9 @@ def thresholds(subject: Subject) -> CheckResult:
 
 def nothing_above(subject: Subject) -> CheckResult:
     """See that questions without an answer get no hit above their score."""
-    asked = [answer for answer in subject.answers if answer.query.nothing_above is not None]
-    if not asked:
+    if all(query.nothing_above is None for query in subject.require_golden().queries):
         return CheckResult("nothing above", Verdict.SKIP, ("the golden set has no such questions",))
+    asked = [answer for answer in subject.answers if answer.query.nothing_above is not None]
     wrong = []
     for answer in asked:
         limit = answer.query.nothing_above
@@ -97,9 +99,9 @@ def nothing_above(subject: Subject) -> CheckResult:
 
 def filtered_answers(subject: Subject) -> CheckResult:
     """See that what comes for a question with a filter matches the filter, as its metadata is stored."""
-    asked = [answer for answer in subject.answers if answer.query.where]
-    if not asked:
+    if not any(query.where for query in subject.require_golden().queries):
         return CheckResult("filtered answers", Verdict.SKIP, ("the golden set has no question with a filter",))
+    asked = [answer for answer in subject.answers if answer.query.where]
     known = _metadata(subject, asked)
     wrong, told = [], 0
     for answer in asked:
@@ -151,6 +153,18 @@ def _documents(subject: Subject) -> set[str]:
         return set()
     collection = subject.require_collection()
     return {each for each in wanted if collection.count(where={golden.document_field: {"$in": _spelled(each)}})}
+
+
+def _unknown_field(subject: Subject) -> str:
+    """Say that no chunk has the field that is to name documents; nothing where one has it."""
+    golden = subject.require_golden()
+    field, asked = golden.document_field, any(query.documents for query in golden.queries)
+    if not asked or subject.require_collection().count(where={field: {"$exists": True}}):
+        return ""
+    known = list(subject.survey.profile.fields)
+    near = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}" if near else f"there are {', '.join(known[:SHOWN]) or 'none'}"
+    return f"no chunk has the metadata field {field!r}, the golden set's document_field: correct it ({hint})"
 
 
 def _spelled(name: str) -> list[str | int | float]:

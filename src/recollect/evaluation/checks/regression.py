@@ -46,16 +46,32 @@ class _Findings:
 def regression(subject: Subject) -> CheckResult:
     """Compare every measure with the baseline's, paired per question, over all questions and by tag."""
     baseline = subject.baseline
-    if baseline is None or not baseline.ids:
+    if baseline is None:
         return CheckResult("regression", Verdict.SKIP, ("there is no baseline; recollect gate --accept writes it",))
+    why = _incomparable(baseline)
+    if why:
+        return CheckResult("regression", Verdict.ERROR, (f"{why}; accept a new baseline",))
     found = _found(subject, baseline)
     if not found.compared:
         why = "baseline and golden set share no question; accept a new baseline"
         return CheckResult("regression", Verdict.ERROR, (why,))
     verdict, cause = _judged(subject, baseline, found)
-    queries = _lost(subject, [*found.red, *found.doubted][0], found) if cause else ()
+    dropped = [*found.red, *found.doubted]
+    queries: tuple[FailedQuery, ...] = ()
+    if cause:
+        queries = _lost(subject, dropped[0], found) if dropped else _exchanged(subject, baseline, found)
     evidence = _evidence(subject, baseline, found)
     return CheckResult("regression", verdict, evidence, cause, queries, _figures(found))
+
+
+def _incomparable(baseline: Baseline) -> str:
+    """Say why no answer can be compared with a baseline's; nothing where they can."""
+    if not baseline.ids:
+        return "the baseline holds no answers: it was accepted without a golden set"
+    least = measures.depth([measures.MAIN])
+    if baseline.depth < least:
+        return f"the baseline holds {baseline.depth} hits per question, and {measures.MAIN} needs {least}"
+    return ""
 
 
 def _found(subject: Subject, baseline: Baseline) -> _Findings:
@@ -123,12 +139,27 @@ def _before(subject: Subject, baseline: Baseline) -> PerQuery:
 
 def _kept(subject: Subject, baseline: Baseline, before: PerQuery) -> float | None:
     """Return the mean share of the first ten that came then and come now; None where nothing came."""
-    shares = []
+    shares = _shares(subject, baseline, before).values()
+    return sum(shares) / len(shares) if shares else None
+
+
+def _shares(subject: Subject, baseline: Baseline, before: PerQuery) -> dict[str, float]:
+    """Return, by question, the share of the first ten that came then and come now."""
+    shares = {}
     for key in before[DISTINCT]:
         then = set(baseline.ids[key][:_TOP])
         if then:
-            shares.append(len(then & set(subject.names(subject.answer(key))[:_TOP])) / len(then))
-    return sum(shares) / len(shares) if shares else None
+            shares[key] = len(then & set(subject.names(subject.answer(key))[:_TOP])) / len(then)
+    return shares
+
+
+def _exchanged(subject: Subject, baseline: Baseline, found: _Findings) -> tuple[FailedQuery, ...]:
+    """Return the questions whose answers are others, those that kept least first: none of them need be worse."""
+    shares = sorted((share, key) for key, share in _shares(subject, baseline, found.before).items() if share < 1)
+    return tuple(
+        failed(subject, key, f"{share:.0%} of the first {_TOP} that came then come now")
+        for share, key in shares[:SHOWN]
+    )
 
 
 def _is_unlike(subject: Subject, baseline: Baseline, kept: float | None) -> bool:

@@ -29,18 +29,24 @@ def restoring(subject: Subject) -> CheckResult:
         except StorageFailed as error:
             return CheckResult("backup", Verdict.ERROR, (str(error),), "TMPDIR=… names a place with more room")
         with open_collection(copy, read_only=True) as restored:
+            problems = restored.check().problems
             wrong = _differences(collection, restored) + _in_words(collection, restored, subject.survey.sample)
     seconds = time.perf_counter() - started
-    if wrong:
-        return CheckResult(
-            "backup", Verdict.FAIL, tuple(wrong), "the backup is not what was backed up: do not rely on it"
+    evidence = (*(f"backup: {problem}" for problem in problems), *wrong)
+    if evidence:
+        faithful = not wrong and set(problems) <= set(subject.checked.problems)
+        cause = (
+            "the backup is what was backed up, and the collection itself is not sound: see integrity"
+            if faithful
+            else "the backup is not what was backed up: do not rely on it"
         )
+        return CheckResult("backup", Verdict.FAIL, evidence, cause)
     line = f"restored, verified, and {_COMPARED} answers compared in {seconds:.1f} s"
     return CheckResult("backup", Verdict.PASS, (line,))
 
 
 def _differences(collection: Collection, restored: Collection) -> list[str]:
-    wrong = [f"backup: {problem}" for problem in restored.check().problems]
+    wrong = []
     if restored.count() != collection.count():
         wrong.append(f"{restored.count():,} chunks in the backup, {collection.count():,} in the collection")
     if not collection.count():

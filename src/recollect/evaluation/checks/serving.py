@@ -203,8 +203,10 @@ def _absolute(figures: dict[str, float], limits: GateLimits) -> list[str]:
 def _comparable(subject: Subject, kind: str) -> tuple[dict[str, Any], str]:
     """Return the baseline's latency, where it was measured in the same way on such a machine, or why not."""
     baseline = subject.baseline
-    if baseline is None or not baseline.latency:
+    if baseline is None:
         return {}, "there is no baseline"
+    if not baseline.latency:
+        return {}, "the baseline holds no latency: accept a new one"
     if dict(baseline.machine) != machine():
         return {}, f"the baseline was measured on another machine: {baseline.machine.get('processor', 'unknown')}"
     if baseline.latency.get("kind") != kind:

@@ -39,8 +39,14 @@ def deltas(changes: Mapping[str, float]) -> str:
     )
 
 
-def distribution(times: Sequence[float]) -> str:
-    """Draw the distribution of latencies in ms, over a logarithmic axis, with p50, p95 and p99."""
+def distribution(times: Sequence[float], quantiles: Mapping[str, float]) -> str:
+    """Draw the distribution of latencies in ms, over a logarithmic axis.
+
+    Args:
+        times: in ms.
+        quantiles: to be marked, by name, as the check has found them: there are several ways to compute them.
+
+    """
     found = sorted(time for time in times if time > 0)
     if not found:
         return ""
@@ -55,14 +61,13 @@ def distribution(times: Sequence[float]) -> str:
         for at, count in enumerate(counts)
     ]
     marks, shown = [], []
-    for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-        time = found[min(len(found) - 1, math.ceil(share * len(found)) - 1)]
-        place = _LEFT + (math.log10(time) - low) / (high - low) * _inner_width()
+    for name, time in quantiles.items():
+        place = _LEFT + (math.log10(max(time, found[0])) - low) / (high - low) * _inner_width()
         marks.append(f'<line class="mark" x1="{place:.2f}" x2="{place:.2f}" y1="{_TOP}" y2="{_y(0)}"/>')
-        shown.append(f"{name} {time:.3g}")
+        shown.append(f"{name} {time:.2f} ms")
     ends = [_x_label(0.0, f"{10**low:.3g} ms"), _x_label(1.0, f"{10**high:.3g} ms")]
     return _figure(
-        f"latency of the questions: {', '.join(shown)} ms",
+        f"latency of the questions{': ' if shown else ''}{', '.join(shown)}",
         [*bars, *marks, *ends, _y_label(1.0, str(max(counts))), _y_label(0.0, "0")],
     )
 

@@ -82,7 +82,7 @@ def _ids(ids: tuple[str, ...]) -> str:
 
 def _escaped(text: str) -> str:
     """Keep a text in its cell, and what it says from being markup: it comes out of documents."""
-    plain = " ".join(text.split())
+    plain = " ".join(_clean(text).split())
     for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         plain = plain.replace(old, new)
     return re.sub(r"([\\`*_|\[\]])", r"\\\1", plain)

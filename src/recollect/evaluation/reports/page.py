@@ -9,6 +9,7 @@ from html import escape
 from recollect.evaluation.reports import charts
 from recollect.evaluation.verdicts import CheckResult, FailedQuery, GateReport, Verdict
 
+_QUANTILES = ("p50", "p95", "p99")
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2933; --back: #fff; --pale: #e4e7eb; --grey: #5f6b78;
   --good: #15803d; --bad: #c2410c; --blue: #2b6cb0; --warn: #a16207; }
@@ -75,7 +76,8 @@ def _plots(report: GateReport) -> Iterable[str]:
     yield charts.deltas(figures.get("regression", {}).get("deltas", {}))
     near = figures.get("neighbours", {})
     yield charts.recall_against_latency(near.get("points", []), near.get("recall"))
-    yield charts.distribution(figures.get("latency", {}).get("times", []))
+    times = figures.get("latency", {})
+    yield charts.distribution(times.get("times", []), {name: times[name] for name in _QUANTILES if name in times})
 
 
 def _section(check: CheckResult) -> str:

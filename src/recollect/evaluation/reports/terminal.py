@@ -24,7 +24,10 @@ _STYLES = {
 }
 
 # Control characters would reach the terminal as commands, and direction overrides would turn text around.
-_HARMFUL = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], " ")
+# Half a surrogate pair has no bytes at all.
+_HARMFUL = dict.fromkeys(
+    [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)], " "
+)
 
 
 def print_report(report: GateReport, console: Console) -> None:
