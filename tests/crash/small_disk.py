@@ -12,6 +12,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,17 +119,30 @@ def compacting(disk: Path, chance: random.Random | None) -> None:
 
 
 def backing_up(disk: Path, chance: random.Random | None) -> None:
-    """Back up without space: nothing is left at the destination, nor beside it."""
+    """Back up and restore without space: nothing is left at the destination, nor beside it, and the error names it."""
     with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         stored = _add(kb, range(600))
         for room in _rooms(chance, 0, 4096, 65536, 196608):
             with _full(disk, room=room):
-                _refused(lambda: kb.backup(disk / "copy"))
+                _refused(lambda: kb.backup(disk / "copy"), naming=disk / "copy")
                 assert not (disk / "copy").exists()
                 check_no_creation_left(disk / "copy")
+                _refused(lambda: kb.backup(disk / "increments", incremental=True), naming=disk / "increments")
                 check_answers(kb, stored)
         kb.backup(disk / "copy")
+        kb.backup(disk / "increments", incremental=True)
     verify(disk / "copy", [stored])
+    with tempfile.TemporaryDirectory() as elsewhere:  # the disk of what is restored has space
+        for name in ("copy", "increments"):
+            source = shutil.move(disk / name, elsewhere)
+            for room in _rooms(chance, 0, 65536):
+                with _full(disk, room=room):
+                    _refused(lambda at=source: recollect.restore(at, disk / "restored"), naming=disk / "restored")
+                assert not (disk / "restored").exists()
+                check_no_creation_left(disk / "restored")
+            recollect.restore(source, disk / "restored")
+            verify(disk / "restored", [stored])
+            shutil.rmtree(disk / "restored")
 
 
 def creating(disk: Path, chance: random.Random | None) -> None:
@@ -178,12 +192,14 @@ def _chunk(chunk_id: str, made: Item) -> Chunk:
     return Chunk(chunk_id, made.text, made.metadata)
 
 
-def _refused(work: object) -> None:
+def _refused(work: object, *, naming: Path | None = None) -> None:
     assert callable(work)
     try:
         work()
     except StorageFailed as error:
         assert error.errno == errno.ENOSPC, error  # noqa: PT017  # this is no test process
+        assert "not an error" not in str(error), error  # noqa: PT017
+        assert naming is None or str(naming) in str(error), error  # noqa: PT017
         return
     raise AssertionError("it should have found the disk full")
 

@@ -215,6 +215,21 @@ def test_an_index_that_cannot_be_read_has_its_own_cure(path: Path) -> None:
     assert backup.cause.startswith("the backup is what was backed up, and the collection itself is not sound")
 
 
+def test_no_backup_is_taken_of_what_is_damaged(path: Path) -> None:
+    """Both checks are red, and the backup's says which chunk and where to look."""
+    with recollect.open(path, dimension=16, auto_optimize=False) as collection:
+        collection.add([Chunk(f"c{at}") for at in range(300)], vectors=np.eye(300, 16) + 0.1)
+    file = next(path.glob("gen-*/vectors.f32"))
+    content = bytearray(file.read_bytes())
+    content[7 * 64 + 3] ^= 1
+    file.write_bytes(content)
+    with recollect.open(path, read_only=True) as collection:
+        integrity, backup = gate(collection, only=["integrity", "backup"], limits=LIMITS).checks
+    assert (integrity.verdict, backup.verdict) == ("fail", "fail")
+    assert "'c7'" in backup.evidence[0]
+    assert backup.cause == "no backup is taken of what is damaged: see integrity"
+
+
 def test_vectors_of_another_length_are_red(path: Path, embedder: TrigramEmbedder) -> None:
     """Where lengths count: those that were normalised before they were stored point the same way."""
     some = chunks()[:50]

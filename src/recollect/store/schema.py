@@ -127,19 +127,23 @@ def translate(error: apsw.Error | ValueError, database: Path) -> CollectionError
     """Say what a SQLite error, or content that cannot be decoded, means for the collection, and the cure."""
     if isinstance(error, (apsw.ConnectionClosedError, apsw.CursorClosedError)):
         return closed_amid(database)
+    said = str(error)
+    if isinstance(error, apsw.Error) and said == "not an error":  # of a copy that fails, SQLite keeps the code alone
+        codes = apsw.mapping_result_codes | apsw.mapping_extended_result_codes
+        said = str(codes.get(getattr(error, "extendedresult", 0), type(error).__name__))
     if isinstance(error, _DAMAGE):
         return CollectionDamaged(
-            f"{database} is damaged ({error}); keep what is whole with check(fix=True) or recollect doctor --mend, or "
+            f"{database} is damaged ({said}); keep what is whole with check(fix=True) or recollect doctor --mend, or "
             "restore from a backup"
         )
     if isinstance(error, apsw.SQLError):
-        return CollectionDamaged(f"{database} lacks a table it should have ({error}); restore from a backup")
+        return CollectionDamaged(f"{database} lacks a table it should have ({said}); restore from a backup")
     if isinstance(error, apsw.CantOpenError) and not database.exists():
         return CollectionDamaged(f"{database} is missing; restore from a backup")
     # Out of space for its shared memory, SQLite speaks of an I/O error.
     kind = apsw.FullError if isinstance(error, apsw.IOError) and _is_full(database.parent) else type(error)
     number, cure = _FAILURES.get(kind, (errno.EIO, "check the file system"))
-    failure = StorageFailed(f"cannot use {database}: {error}; {cure}")
+    failure = StorageFailed(f"cannot use {database}: {said}; {cure}")
     failure.errno = number
     return failure
 

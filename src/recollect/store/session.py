@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +17,7 @@ from typing_extensions import Self
 
 from recollect.filters.matching import MISSING
 from recollect.filters.matching import lookup as lookup_path
-from recollect.layout import storage_errors, sync_file
+from recollect.layout import create_file, storage_errors, sync_file
 from recollect.store import ledger, lexical
 from recollect.store.committed import (
     UNREADABLE,
@@ -36,6 +38,9 @@ from recollect.vectors import StoredMatrix
 
 _SELECT = "SELECT row, id, text, metadata, crc FROM chunks"
 _ROWS_OF = "SELECT row FROM chunks WHERE id IN (SELECT value FROM json_each(?))"
+# What a copy meets where it is written to, unless it is met by reading: a new file is neither damaged nor in use.
+_UNWRITABLE = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError)
+_READS = {apsw.SQLITE_IOERR_READ, apsw.SQLITE_IOERR_SHORT_READ}
 
 
 class Session:
@@ -226,13 +231,24 @@ class Session:
         return value if isinstance(value, int) else default
 
     def copy_to(self, destination: Path) -> None:
-        """Write the database of this very commit to a new file, durably."""
-        target = apsw.Connection(str(destination))
+        """Write the database of this very commit to a new file, durably.
+
+        Raises:
+            StorageFailed: it cannot be written there.
+            CollectionDamaged: this one cannot be read.
+
+        """
+        with storage_errors(destination, "write"):
+            os.close(create_file(destination))  # SQLite does not say why it cannot
         try:
-            with target.backup("main", self._cursor.connection, "main") as copying:
+            with (
+                closing(apsw.Connection(str(destination))) as target,
+                target.backup("main", self._cursor.connection, "main") as copying,
+            ):
                 copying.step(-1)
-        finally:
-            target.close()
+        except apsw.Error as error:
+            theirs = isinstance(error, _UNWRITABLE) and getattr(error, "extendedresult", 0) not in _READS
+            raise translate(error, destination if theirs else self._pool.database) from error
         with storage_errors(destination, "write"):
             sync_file(destination)
 

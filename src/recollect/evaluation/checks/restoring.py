@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recollect.collection import Collection
 from recollect.collection import open as open_collection
-from recollect.errors import StorageFailed
+from recollect.errors import CollectionDamaged, StorageFailed
 from recollect.evaluation.subject import Subject
 from recollect.evaluation.verdicts import CheckResult, Verdict
 from recollect.types import Chunk
@@ -26,6 +26,10 @@ def restoring(subject: Subject) -> CheckResult:
         copy = Path(folder) / "backup"
         try:
             collection.backup(copy)
+        except CollectionDamaged as error:
+            return CheckResult(
+                "backup", Verdict.FAIL, (str(error),), "no backup is taken of what is damaged: see integrity"
+            )
         except StorageFailed as error:
             return CheckResult("backup", Verdict.ERROR, (str(error),), "TMPDIR=… names a place with more room")
         with open_collection(copy, read_only=True) as restored:
