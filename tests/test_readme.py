@@ -48,7 +48,7 @@ def test_the_recollect_commands_run(tmp_path: Path) -> None:
     """The commands run in the order shown, on this repository's docs folder, and find what they are asked for."""
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     commands = [line for block in blocks("console") for line in block.splitlines() if line.startswith("recollect ")]
-    assert len(commands) == 18
+    assert len(commands) == 19
     for command in commands:
         done = run(shlex.split(command), tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"

@@ -64,6 +64,7 @@ def scripts() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def ground(scripts: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     healthy = importlib.import_module("healthy")
+    healthy.BY_INDEX_ALONE = True
     try:
         texts = healthy.load("scifact")
     except scripts.DataMissing as missing:

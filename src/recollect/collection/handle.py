@@ -205,6 +205,8 @@ class Handle:
         """Raise `CollectionClosed` in a thread that would not live to end a build; else as `require_writable`."""
         self.require_writable()
         if self._ending and threading.current_thread() is not threading.main_thread():
+            # The process is gone by then. An error at once would be printed amid the end of Python, which may abort it.
+            time.sleep(_LAST_SECONDS)
             raise CollectionClosed(
                 f"{self.root.root}: Python is ending, and a build in another thread would not be finished; join the "
                 "thread first, or close the collection"
