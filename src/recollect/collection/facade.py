@@ -167,7 +167,7 @@ class Collection:
         require_recall(recall)
         goal = to_goal(recall, prefer, memory)
         factory = to_factory(index, recall)
-        self._handle.require_writable()
+        self._handle.require_buildable(waiting=True)
         with self._handle.watched("optimize"), self._handle.building:
             self._handle.require_buildable()
             generation = self._handle.followed()
@@ -193,7 +193,7 @@ class Collection:
         """
         refuse_unknown(Collection.tune, unknown)
         self._handle.scope.refuse("tune()")
-        self._handle.require_writable()
+        self._handle.require_buildable(waiting=True)
         with self._handle.watched("tune"), self._handle.building:
             self._handle.require_buildable()
             generation = self._handle.followed()

@@ -159,7 +159,7 @@ class Handle:
 
     def rewrite(self, embedder: Embedder | None, progress: Progress | None) -> int:
         """Put a new generation in use, without what was deleted; return how many rows were dropped."""
-        self.require_writable()
+        self.require_buildable(waiting=True)
         with self.building, self.writing:
             self.require_buildable()
             old = self.followed()
@@ -201,12 +201,12 @@ class Handle:
         if self.read_only:
             raise CollectionReadOnly(f"{self.root.root} was opened with read_only=True; open it without, to write")
 
-    def require_buildable(self) -> None:
+    def require_buildable(self, *, waiting: bool = False) -> None:
         """Raise `CollectionClosed` in a thread that would not live to end a build; else as `require_writable`."""
         self.require_writable()
         if self._ending and threading.current_thread() is not threading.main_thread():
-            # The process is gone by then. An error at once would be printed amid the end of Python, which may abort it.
-            time.sleep(_LAST_SECONDS)
+            if waiting:  # without a lock. An error at once would be printed amid the end of Python, which may abort it
+                time.sleep(_LAST_SECONDS)
             raise CollectionClosed(
                 f"{self.root.root}: Python is ending, and a build in another thread would not be finished; join the "
                 "thread first, or close the collection"
