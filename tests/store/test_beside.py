@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 
 import pytest
@@ -8,30 +9,50 @@ import pytest
 from recollect.store.checkpoints import Beside
 
 
-def test_a_call_beside_is_waited_for_and_raises_what_it_raised() -> None:
-    """`wait` returns after the call and raises its exception; `rest` only returns."""
-    done: list[int] = []
-    beside = Beside.begin(lambda: done.append(1), "beside")
-    assert beside is not None
-    beside.wait()
-    assert done == [1]
-    failing = Beside.begin(lambda: done.remove(2), "beside")
-    assert failing is not None
-    failing.rest()
+def test_a_call_is_made_once_and_raises_what_it_raised() -> None:
+    """By the thread or by who waits, whichever comes first; `wait` raises its exception, `rest` does not."""
+    for begins in (True, False):
+        made: list[str] = []
+        beside = Beside(lambda made=made: made.append(threading.current_thread().name))
+        if begins:
+            beside.begin("beside")
+        beside.wait()
+        beside.wait()
+        assert len(made) == 1
+    failing = Beside(lambda: made.remove("nothing"))
+    failing.begin("beside")
     with pytest.raises(ValueError, match="not in list"):
         failing.wait()
+    failing.rest()
+
+
+def test_a_call_that_nobody_has_begun_is_not_made_after_rest() -> None:
+    """What Ctrl-C left behind does nothing later; what is going on is waited for."""
+    made: list[int] = []
+    left = Beside(lambda: made.append(1))
+    left.rest()
+    left.begin("beside")
+    left.wait()
+    assert made == []
+    begun = threading.Event()
+    going = Beside(lambda: (begun.set(), time.sleep(0.2), made.append(2)))
+    going.begin("beside")
+    begun.wait()
+    going.rest()
+    assert made == [2]
 
 
 def test_a_signal_handler_may_wait_amid_a_wait() -> None:
     """However often signals come, the waits of their handlers and the one that they interrupt end."""
-    beside = Beside.begin(lambda: time.sleep(0.3), "beside")
-    assert beside is not None
+    beside = Beside(lambda: time.sleep(0.3))
     waited: list[int] = []
 
     def handler(*_: object) -> None:
         waited.append(1)
         beside.rest()
 
+    beside.begin("beside")
+    time.sleep(0.05)
     before = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
     try:

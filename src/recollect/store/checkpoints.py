@@ -21,7 +21,6 @@ from recollect.store.schema import connect
 _log = logging.getLogger("recollect.store")
 _BEGIN_PAGES = 4000  # 32 MiB of log: another thread begins to move it
 _FINISH_PAGES = 8000  # 64 MiB: the writer moves what is left
-_AGAIN_SECONDS = 0.1
 
 
 class Checkpoints:
@@ -55,7 +54,8 @@ class Checkpoints:
                 _log.warning("%s: the log of %d pages cannot be moved into it: %s", self._database, pages, error)
         elif pages >= _BEGIN_PAGES and not self._begun:
             self._begun = True
-            self._beside = Beside.begin(self._checkpoint, "recollect-checkpoint")  # or else the writer does it all
+            self._beside = Beside(self._checkpoint)
+            self._beside.begin("recollect-checkpoint")
         elif pages < _BEGIN_PAGES:
             self._begun = False
         return apsw.SQLITE_OK
@@ -70,48 +70,44 @@ class Checkpoints:
 
 
 class Beside:
-    """A call in a thread of its own, that may also be waited for by a signal handler amid any of this.
+    """A call that another thread may make in the meantime: once at most, and by nobody after `rest`.
 
-    An executor may not: the handler would wait for a lock of the executor that its own thread holds.
+    Signals may come amid any of this: a handler may close the collection, Ctrl-C may leave a thread that goes on. An
+    executor has locks of its own, for which a handler would wait for ever, and does not tell of a call left over.
 
     Args:
-        call: what to run; its exception is raised by `wait`.
-        name: of the thread.
+        call: what is to be done; its exception is raised by `wait`.
 
     """
 
-    def __init__(self, call: Callable[[], None], name: str) -> None:
+    def __init__(self, call: Callable[[], None]) -> None:
         self._call = call
+        self._turn = threading.RLock()  # held by who makes the call; a handler's thread may hold it already
         self._over = False
         self._failed: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    @classmethod
-    def begin(cls, call: Callable[[], None], name: str) -> Beside | None:
-        """Begin a call; None where no thread can be started: Python is ending."""
-        beside = cls(call, name)
-        try:
-            beside._thread.start()
-        except RuntimeError:
-            return None
-        return beside
+    def begin(self, name: str) -> None:
+        """Let a thread of that name make the call; where none can be started, as Python is ending, `wait` will."""
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=self._make, name=name, daemon=True).start()
 
     def wait(self) -> None:
-        """Return when the call has; raise what it raised."""
-        self.rest()
+        """Return when the call is done, and make it where nobody has begun; raise what it raised."""
+        self._make()
         if self._failed is not None:
             raise self._failed
 
     def rest(self) -> None:
-        """Return when the call is over, whatever it came to."""
-        while not self._over:
-            # A `join` without an end would wait for ever within another one of its own thread, which holds its lock.
-            self._thread.join(_AGAIN_SECONDS)
-
-    def _run(self) -> None:
-        try:
-            self._call()
-        except BaseException as error:
-            self._failed = error
-        finally:
+        """Return when the call is over or, where nobody has begun, will not be made."""
+        with self._turn:
             self._over = True
+
+    def _make(self) -> None:
+        with self._turn:
+            if not self._over:
+                try:
+                    self._call()
+                except BaseException as error:
+                    self._failed = error
+                finally:
+                    self._over = True

@@ -293,17 +293,17 @@ class Store:
         batches are not worth a thread.
         """
         _ = self._connection  # raises where the collection was closed amid this: the lock is another's by now
-        append = partial(vector_file.append, self._paths.vectors, matrix, first)
-        beside = Beside.begin(append, "recollect-append") if len(matrix) >= _SHARED_ROWS else None
-        if beside is None:
-            append()
-            yield lambda: None
-            return
-        self._appender = beside
+        if self._appender is not None:
+            self._appender.rest()  # of a put that Ctrl-C cut short it may go on, and at the same place
+        self._appender = beside = Beside(partial(vector_file.append, self._paths.vectors, matrix, first))
         try:
+            if len(matrix) >= _SHARED_ROWS:
+                beside.begin("recollect-append")
+            else:
+                beside.wait()
             yield beside.wait
         finally:
-            beside.rest()  # whatever happened: the next put writes to the same place
+            beside.rest()
 
     @contextmanager
     def _transaction(self) -> Iterator[apsw.Connection]:
@@ -396,10 +396,7 @@ def copy(session: Session, matrix: StoredMatrix, target: Generation) -> None:
 
     """
     with storage_errors(target.root, "copy to"):
-        try:
-            session.copy_to(target.database)
-        except apsw.Error as error:
-            raise schema.translate(error, target.database) from error
+        session.copy_to(target.database)
         target.vectors.touch()
         vector_file.append(target.vectors, matrix, 0)
         target.index.mkdir(exist_ok=True)
