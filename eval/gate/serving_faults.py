@@ -78,12 +78,13 @@ def wrong_filters(case: Case) -> Deployed:
             selected[drawn(rows, case.strength)] ^= 1
             return np.packbits(selected, bitorder="little")
 
-        Columns.evaluate = lambda self, tree, session, rows: wrong(evaluate(self, tree, session, rows), rows)  # type: ignore[method-assign]  # the fault
-        Columns.cached = lambda self, tree, seq, rows: wrong(cached(self, tree, seq, rows), rows)  # type: ignore[method-assign]  # likewise
+        # The fault.
+        Columns.evaluate = lambda self, tree, session, rows: wrong(evaluate(self, tree, session, rows), rows)
+        Columns.cached = lambda self, tree, seq, rows: wrong(cached(self, tree, seq, rows), rows)
         try:
             yield
         finally:
-            Columns.evaluate, Columns.cached = evaluate, cached  # type: ignore[method-assign]  # as it was
+            Columns.evaluate, Columns.cached = evaluate, cached
 
     return Deployed(patched=patched)
 

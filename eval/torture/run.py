@@ -23,16 +23,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the tests, which the rows are made of
+from progress import Outcome, Results
+from rows import ROWS
+from torture_page import page
+from tree import tree_of
+
+import recollect
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT)]
-
-from progress import Outcome, Results  # noqa: E402
-from rows import ROWS  # noqa: E402
-from torture_page import page  # noqa: E402  # the tests, which it imports, are found from the root
-from tree import tree_of  # noqa: E402
-
-import recollect  # noqa: E402
-
 RESULTS = ROOT / "eval" / "results"
 _SAVED_EVERY = 10.0  # seconds
 

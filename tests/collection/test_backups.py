@@ -5,19 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import recollect
 from recollect import (
-    Chunk,
     Collection,
     CollectionDamaged,
     CollectionExists,
@@ -25,32 +21,13 @@ from recollect import (
     CollectionNotFound,
     InvalidInput,
     NotACollection,
-    RecollectWarning,
     StorageFailed,
     UnsupportedFormat,
 )
 from recollect.ingestion import export_collection
 from recollect.layout import WriterLock
 
-D = 32
-
-
-def content(kb: Collection) -> dict[str, Any]:
-    ids = kb.ids()
-    records = kb.records("docs").list()
-    return {"chunks": list(kb), "vectors": kb.vectors(ids).tobytes() if ids else b"", "records": records}
-
-
-def content_at(path: Path) -> dict[str, Any]:
-    with recollect.open(path, read_only=True) as kb:
-        assert kb.check().ok
-        return content(kb)
-
-
-def grow(kb: Collection, first: int, count: int) -> None:
-    vectors = np.random.default_rng(first).standard_normal((count, D)).astype(np.float32)
-    kb.add([Chunk(f"c{first + i}", f"text {first + i} " * 9, {"i": i}) for i in range(count)], vectors=vectors)
-    kb.records("docs").put([f"batch {first}"], values=[count])
+from .grown import D, content, content_at, flip, grow
 
 
 def size(folder: Path) -> int:
@@ -202,12 +179,6 @@ def test_other_folders_are_left_alone(kb: Collection, path: Path, tmp_path: Path
     shutil.rmtree(tmp_path / "mine")
 
 
-def flip(path: Path, at: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[at] ^= 1
-    path.write_bytes(content)
-
-
 def test_a_damaged_collection_is_not_backed_up(kb: Collection, path: Path, tmp_path: Path) -> None:
     """It would not restore, and retention would remove those that do: it is refused, and nothing is removed."""
     grow(kb, 0, 300)
@@ -313,92 +284,6 @@ def test_nothing_goes_into_a_collection(kb: Collection, path: Path, tmp_path: Pa
     assert {"x.new", "y.new", "gen-notes"} <= {entry.name for entry in path.iterdir()}
     (tmp_path / "CURRENT").write_text("MANIFEST-000004\n")  # of another database
     recollect.restore(tmp_path / "full", tmp_path / "restored")
-
-
-@pytest.mark.parametrize("incremental", [False, True])
-def test_a_damaged_index_is_left_out(incremental: bool, kb: Collection, tmp_path: Path) -> None:
-    """It costs no chunk: there is a warning, and the first writer builds it anew."""
-    grow(kb, 0, 300)
-    kb.optimize(index="SQ8")
-    kb.backup(tmp_path / "b", incremental=incremental)
-    for path in (tmp_path / "b").glob("packs/*.pack" if incremental else "gen-*/index/*.faiss"):
-        flip(path, -3)  # the index is what was written last
-    with pytest.warns(RecollectWarning, match="left out"):
-        recollect.restore(tmp_path / "b", tmp_path / "restored")
-    with recollect.open(tmp_path / "restored", auto_optimize=False) as restored:
-        assert content(restored) == content(kb)
-        with pytest.warns(RecollectWarning, match="cannot be used"):
-            restored.search(vector=np.ones(D))
-        restored.optimize(index="SQ8")
-        assert restored.check().ok
-
-
-@pytest.mark.parametrize("incremental", [False, True])
-def test_an_index_of_others_is_not_restored(incremental: bool, kb: Collection, tmp_path: Path) -> None:
-    """With trust_index=False its file is neither read nor brought along, nor is what it was chosen for."""
-    grow(kb, 0, 300)
-    kb.optimize(index="SQ8")
-    kb.backup(tmp_path / "b", incremental=incremental)
-    recollect.restore(tmp_path / "b", tmp_path / "restored", trust_index=False)
-    assert not list((tmp_path / "restored").rglob("*.faiss"))
-    with recollect.open(tmp_path / "restored", read_only=True) as restored:
-        assert restored.info().index is None
-    assert content_at(tmp_path / "restored") == content(kb)
-
-
-@pytest.mark.parametrize("incremental", [False, True])
-@pytest.mark.parametrize("cut", [False, True])
-def test_what_is_whole_of_a_damaged_backup_comes_back(
-    incremental: bool, cut: bool, kb: Collection, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """With mend=True all chunks that are whole are restored, and the others are listed; without, it is refused."""
-    grow(kb, 0, 2000)
-    kb.optimize(index="SQ8")
-    kb.backup(tmp_path / "b", incremental=incremental)
-    (file,) = (tmp_path / "b").glob("packs/000001.pack" if incremental else "gen-*/vectors.*")
-    vectors = kb.vectors(["c1500"]).astype(kb.info().dtype).tobytes()
-    at = file.read_bytes().index(vectors)
-    flip(file, at)
-    if cut:
-        os.truncate(file, at + len(vectors))
-    with pytest.raises(CollectionDamaged, match="mend=True"):
-        recollect.restore(tmp_path / "b", tmp_path / "restored")
-    assert not (tmp_path / "restored").exists()
-    done = recollect.restore(tmp_path / "b", tmp_path / "restored", mend=True)
-    assert done.chunks == 2000 - len(done.lost)
-    assert any("chunk 'c1500'" in line for line in done.lost)
-    assert "lost: " in caplog.text
-    assert cut or len(done.lost) == 1
-    assert [entry.name for entry in (tmp_path / "restored").iterdir() if "damaged" in entry.name] == []
-    with recollect.open(tmp_path / "restored", read_only=True) as restored:
-        assert restored.check().ok
-        whole = restored.ids()
-        assert len(whole) == done.chunks > 1000
-        assert restored.get(whole) == kb.get(whole)
-        assert restored.vectors(whole).tobytes() == kb.vectors(whole).tobytes()
-
-
-def test_what_is_restored_beside_writers_is_whole(kb: Collection, path: Path, tmp_path: Path) -> None:
-    """Restoring a folder while retention removes what is read, or a collection while it is compacted, goes on."""
-    grow(kb, 0, 500)
-    kb.backup(tmp_path / "backups", incremental=True)
-    finished = threading.Event()
-
-    def work() -> None:
-        while not finished.is_set():
-            kb.compact()
-            kb.backup(tmp_path / "backups", incremental=True, keep=1)
-
-    with ThreadPoolExecutor(1) as pool:
-        working = pool.submit(work)
-        try:
-            for number in range(20):
-                recollect.restore(path if number % 2 else tmp_path / "backups", tmp_path / str(number))
-        finally:
-            finished.set()
-        working.result(60)
-    for number in range(20):
-        assert content_at(tmp_path / str(number))["chunks"] == list(kb)
 
 
 def test_what_cannot_be_is_refused_in_words(kb: Collection, tmp_path: Path) -> None:

@@ -79,15 +79,20 @@ class Run:
 
     def position(self) -> tuple[int, int, bool]:
         """Return the operation reached, the steps of it that were acknowledged, and whether it is still going on."""
-        n, steps, begun = self.first, 0, False
-        for kind, *numbers in self.lines():
-            if kind == "begin":
-                n, steps, begun = int(numbers[0]), 0, True
-            elif kind == "ack":
-                steps = int(numbers[1])
-            elif kind == "done":
-                n, steps, begun = n + 1, 0, False
-        return n, steps, begun
+        return position(self.lines(), self.first)
+
+
+def position(notes: Iterable[list[str]], first: int = 0) -> tuple[int, int, bool]:
+    """Return what `Run.position` does, of the notes of a journal that begins at operation *first*."""
+    n, steps, begun = first, 0, False
+    for kind, *numbers in notes:
+        if kind == "begin":
+            n, steps, begun = int(numbers[0]), 0, True
+        elif kind == "ack":
+            steps = int(numbers[1])
+        elif kind == "done":
+            n, steps, begun = n + 1, 0, False
+    return n, steps, begun
 
 
 def possible(state: State, done: Iterable[Operation], current: Operation, steps: int, *, begun: bool) -> list[State]:

@@ -80,3 +80,18 @@ def full(path: Path, embedder: TrigramEmbedder) -> Iterator[Collection]:
     with recollect.open(path, embedder=embedder) as collection:
         collection.add(chunks())
         yield collection
+
+
+@pytest.fixture
+def stored(path: Path) -> Path:
+    """Return where a collection of vectors of its own is stored."""
+    store_vectors(path)
+    return path
+
+
+@pytest.fixture
+def lexical(tmp_path: Path) -> Path:
+    """Return a golden set that is asked in words alone."""
+    golden = tmp_path / "golden.yaml"
+    golden.write_text(lexical_golden())
+    return golden

@@ -7,23 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import recollect
-from tests.evaluation.conftest import lexical_golden, store_vectors
-
-
-@pytest.fixture
-def stored(path: Path) -> Path:
-    store_vectors(path)
-    return path
-
-
-@pytest.fixture
-def lexical(tmp_path: Path) -> Path:
-    golden = tmp_path / "golden.yaml"
-    golden.write_text(lexical_golden())
-    return golden
 
 
 def plugin(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:

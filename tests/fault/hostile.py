@@ -114,10 +114,10 @@ REFUSED: dict[str, Call] = {
         for name, chunk in {
             "none": None,
             "a tuple": ("id", "text"),
-            "an id of None": Chunk(None),  # type: ignore[arg-type]
+            "an id of None": Chunk(None),
             "an empty id": Chunk(""),
-            "a number as id": Chunk(7),  # type: ignore[arg-type]
-            "bytes as text": Chunk("x", b"x"),  # type: ignore[arg-type]
+            "a number as id": Chunk(7),
+            "bytes as text": Chunk("x", b"x"),
             "a surrogate in the id": Chunk(SURROGATE),
             "a surrogate in the text": Chunk("x", SURROGATE),
             "a surrogate in metadata": Chunk("x", "", {"a": SURROGATE}),
@@ -128,17 +128,17 @@ REFUSED: dict[str, Call] = {
             "a set": Chunk("x", "", {"a": {1}}),
             "circular": Chunk("x", "", _circular()),
             "nested": Chunk("x", "", _nested(10_000)),
-            "a number as key": Chunk("x", "", {1: 1}),  # type: ignore[dict-item]
-            "metadata that is a list": Chunk("x", "", [1]),  # type: ignore[arg-type]
+            "a number as key": Chunk("x", "", {1: 1}),
+            "metadata that is a list": Chunk("x", "", [1]),
         }.items()
     },
     "vectors missing": lambda kb: kb.add([Chunk("x"), Chunk("y")], vectors=[QUERY]),
     "vectors too many": lambda kb: kb.add([Chunk("x")], vectors=[QUERY, QUERY]),
     "no embedder": lambda kb: kb.add([Chunk("x", "text")]),
     "batch_size": lambda kb: kb.add([Chunk("x")], vectors=[QUERY], batch_size=0),
-    "ids of another type": lambda kb: kb.get([1, 2]),  # type: ignore[list-item]
-    "ids that are a number": lambda kb: kb.get(5),  # type: ignore[call-overload]
-    "an option that is none": lambda kb: kb.search(vector=QUERY, kk=5),  # type: ignore[call-arg]
+    "ids of another type": lambda kb: kb.get([1, 2]),
+    "ids that are a number": lambda kb: kb.get(5),
+    "an option that is none": lambda kb: kb.search(vector=QUERY, kk=5),
     "delete everything": lambda kb: kb.delete(where={}),
     "delete nothing": lambda kb: kb.delete(),
     "offset": lambda kb: kb.get(offset=-1),
@@ -148,7 +148,7 @@ REFUSED: dict[str, Call] = {
     "memory": lambda kb: kb.optimize(memory="lots"),
     "memory below zero": lambda kb: kb.optimize(memory=-5),
     "a query of a megabyte": lambda kb: kb.search("word " * 200_000, mode="lexical"),
-    "a query that is none": lambda kb: kb.search(5, mode="lexical"),  # type: ignore[arg-type]
+    "a query that is none": lambda kb: kb.search(5, mode="lexical"),
     "a backup over the collection": lambda kb: kb.backup(kb.info().path),
     "a backup with NUL": lambda kb: kb.backup("a\0b"),
     "a backup with a name too long": lambda kb: kb.backup(f"{kb.info().path}-{'x' * 5000}"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import recollect
 from tests.crash.increments import verify_increments
 from tests.crash.plan import DIMENSION, scripted_operations
-from tests.crash.processes import possible
+from tests.crash.processes import position, possible
 from tests.crash.verification import check_no_creation_left, verify
 
 from .disk import MODES, Disk
@@ -57,7 +57,7 @@ def verify_collection(path: Path, notes: list[list[str]]) -> None:
         assert ["open"] not in notes, "the collection was created, and is gone"
         recollect.open(path, dimension=DIMENSION).close()
     operations = scripted_operations()
-    n, steps, begun = _position(notes)
+    n, steps, begun = position(notes)
     current = operations[min(n, len(operations) - 1)]
     verify(path, possible({}, operations[:n], current, steps, begun=begun))
     check_no_creation_left(path)
@@ -66,23 +66,10 @@ def verify_collection(path: Path, notes: list[list[str]]) -> None:
 def verify_backups(path: Path, notes: list[list[str]]) -> None:
     """Require of the folder of incremental backups those that were acknowledged."""
     operations = scripted_operations()
-    n, _, begun = _position(notes)
+    n, _, begun = position(notes)
     current = operations[n] if begun else None
     verify_increments(path.with_name("kb.increments"), operations[:n], current)
 
 
 Verification = Callable[[Path, list[list[str]]], None]
 VERIFICATIONS: tuple[Verification, ...] = (verify_collection, verify_backups)
-
-
-def _position(notes: list[list[str]]) -> tuple[int, int, bool]:
-    """Return the operation reached, the steps of it acknowledged, and whether it is still going on."""
-    n, steps, begun = 0, 0, False
-    for kind, *numbers in notes:
-        if kind == "begin":
-            n, steps, begun = int(numbers[0]), 0, True
-        elif kind == "ack":
-            steps = int(numbers[1])
-        elif kind == "done":
-            n, steps, begun = n + 1, 0, False
-    return n, steps, begun

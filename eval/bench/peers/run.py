@@ -44,10 +44,10 @@ from driving import (
 )
 from page import plot, to_markdown
 
-_ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(_ROOT / "eval" / "bench"))
-from measuring import Data, DataMissing, machine  # noqa: E402  # one folder up, and no package
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from measuring import Data, DataMissing, machine  # one folder up, and no package
 
+_ROOT = Path(__file__).resolve().parents[3]
 TARGETS = (0.95, 0.99)
 
 

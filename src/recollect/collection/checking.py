@@ -17,7 +17,7 @@ _NORM_TOLERANCE = 1e-3  # rounding to float16 changes a norm by less than half o
 _BLOCK = 16_384
 
 
-def check(generation: OpenGeneration, session: Session) -> CheckReport:
+def check(generation: OpenGeneration, session: Session, *, with_index: bool = True) -> CheckReport:
     """Verify the database, every chunk's checksum, the vectors' norms under cosine, the settings and the index."""
     try:
         problems = session.problems()
@@ -30,7 +30,7 @@ def check(generation: OpenGeneration, session: Session) -> CheckReport:
     if generation.settings.metric is Metric.COSINE:
         problems += _norms(matrix, generation.paths.vectors.name)
     problems += _settings(generation)
-    if snapshot is not None and generation.trust_index:
+    if snapshot is not None and with_index and generation.trust_index:
         problems += _index(generation, snapshot.record, len(matrix))
     return CheckReport(problems, rows)
 

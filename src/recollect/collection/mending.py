@@ -15,7 +15,7 @@ from recollect import index, layout
 from recollect.collection import checking
 from recollect.collection.generation import OpenGeneration
 from recollect.collection.maintenance import BACKGROUND, Order, build_index, cores, like
-from recollect.collection.transfer import lay_out
+from recollect.collection.transfer import unnamed
 from recollect.contract import Settings
 from recollect.errors import CollectionDamaged, RecollectError
 from recollect.store import Lost, NewChunk, Store, Wreck
@@ -127,28 +127,18 @@ def salvage(
         StorageFailed: nothing is left at the target.
 
     """
-    scratch = layout.Generation(target.root.with_name(target.name + ".new"), settings.dtype)
-    shutil.rmtree(scratch.root, ignore_errors=True)
     if target.root.exists():
         put_aside(target)
         shutil.rmtree(target.root, ignore_errors=True)
     wreck = Wreck(paths, settings.dimension)
     try:
-        lay_out(scratch, settings)
-        fresh = Store(scratch, settings.dimension, read_only=False)
-        try:
-            lost = _copy_whole(wreck, fresh, progress)
-        finally:
-            fresh.close()
-        index.copy_kept(paths.index, scratch.index)  # the user's queries, of which there may be no other copy
-        with layout.storage_errors(target.root, "write"):
-            layout.sync_directory(scratch.index)
-            layout.sync_directory(scratch.root)
-            scratch.root.rename(target.root)
-            layout.sync_directory(target.root.parent)
-    except BaseException:
-        shutil.rmtree(scratch.root, ignore_errors=True)
-        raise
+        with unnamed(target, settings) as scratch:
+            fresh = Store(scratch, settings.dimension, read_only=False)
+            try:
+                lost = _copy_whole(wreck, fresh, progress)
+            finally:
+                fresh.close()
+            index.copy_kept(paths.index, scratch.index)  # the user's queries, of which there may be no other copy
     finally:
         wreck.close()
     return lost

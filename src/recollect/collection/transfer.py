@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,9 +63,7 @@ def require_whole(generation: OpenGeneration, session: Session) -> None:
         CollectionDamaged: something is not what was stored.
 
     """
-    without_index = copy.copy(generation)
-    without_index.trust_index = False
-    problems = checking.check(without_index, session).problems
+    problems = checking.check(generation, session, with_index=False).problems
     if problems:
         more = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
         raise CollectionDamaged(
@@ -99,13 +98,9 @@ def rewrite(
     settings = old.settings
     if embedder is not None:
         settings = replace(settings, dimension=embedder.dimension, contract=Contract.of(embedder))
-    scratch = layout.Generation(target.root.with_name(target.name + ".new"), settings.dtype)
-    with layout.storage_errors(scratch.root, "write"):
-        # The target is there when an attempt before was cut short after its rename, and CURRENT does not name it.
-        shutil.rmtree(target.root, ignore_errors=True)
-        shutil.rmtree(scratch.root, ignore_errors=True)
-    try:
-        lay_out(scratch, settings)
+    # The target is there when an attempt before was cut short after its rename, and CURRENT does not name it.
+    shutil.rmtree(target.root, ignore_errors=True)
+    with unnamed(target, settings) as scratch:
         fresh = OpenGeneration(scratch, settings, read_only=False)
         try:
             _copy_live(old, fresh.store, embedder, progress)
@@ -116,7 +111,18 @@ def rewrite(
             _build_alike(old, fresh, progress)
         finally:
             fresh.close()
+
+
+@contextmanager
+def unnamed(target: layout.Generation, settings: Settings) -> Iterator[layout.Generation]:
+    """Yield an empty generation to be filled, which gets the name of *target*, durably, when that is done, or goes."""
+    scratch = layout.Generation(target.root.with_name(target.name + ".new"), settings.dtype)
+    shutil.rmtree(scratch.root, ignore_errors=True)
+    try:
+        lay_out(scratch, settings)
+        yield scratch
         with layout.storage_errors(target.root, "write"):
+            layout.sync_directory(scratch.index)
             layout.sync_directory(scratch.root)
             scratch.root.rename(target.root)
             layout.sync_directory(target.root.parent)

@@ -19,22 +19,8 @@ from recollect.cli import app
 from recollect.errors import InvalidInput
 from recollect.evaluation import read_golden
 from recollect.query_log import read_log
-from tests.evaluation.conftest import lexical_golden, store_vectors
 
-EXAMPLES = Path(__file__).parent.parent / "examples" / "gate"
-
-
-@pytest.fixture
-def stored(path: Path) -> Path:
-    store_vectors(path)
-    return path
-
-
-@pytest.fixture
-def lexical(tmp_path: Path) -> Path:
-    golden = tmp_path / "golden.yaml"
-    golden.write_text(lexical_golden())
-    return golden
+EXAMPLES = Path(__file__).parents[2] / "examples" / "gate"
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
