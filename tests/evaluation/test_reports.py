@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from recollect.evaluation import CheckResult, FailedQuery, GateReport, Verdict
 from recollect.evaluation.reports import print_report, to_html, to_json, to_junit, to_markdown
+from recollect.evaluation.reports.charts import recall_against_latency
 
 EVIL = "<script>alert(1)</script> | `x` \x1b[31m \x00 \u202e [link](x)"
 VOID = {"meta", "rect", "line", "circle", "br"}
@@ -116,6 +118,18 @@ def test_the_page_is_wellformed_and_inert(red: GateReport) -> None:
 def test_the_page_has_the_figures_of_the_check(red: GateReport) -> None:
     """A quantile computed in another way would contradict the line above it."""
     assert "latency of the questions: p50 1.50 ms, p95 36.20 ms, p99 39.24 ms" in to_html(red)
+
+
+@pytest.mark.parametrize("recalls", [(0.87, 0.951, 0.99, 1.0), (0.3, 0.999, 1.0), (0.985, 0.986), (1.0,)])
+def test_labels_of_recall_stand_apart_and_within(recalls: tuple[float, ...]) -> None:
+    """However far the settings lie apart, no label is drawn over another or over the edge, and 1 has one."""
+    picture = ElementTree.fromstring(recall_against_latency([(recall, 50.0) for recall in recalls], recalls[0]))
+    labels = [text for text in picture.iter("text") if text.get("text-anchor") == "middle"]
+    ends = sorted((float(text.get("x", "")), 3.2 * len(text.text or "")) for text in labels)
+    assert all(at + half < after - further for (at, half), (after, further) in itertools.pairwise(ends))
+    assert all(at - half > 0 and at + half < 360 for at, half in ends)
+    assert [text.text for text in labels if text.text == "1"] == ["1"] * (max(recalls) == 1.0)
+    assert labels
 
 
 def test_half_a_surrogate_pair_can_be_written() -> None:

@@ -12,7 +12,8 @@ _WIDTH, _HEIGHT = 360, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 34
 _BINS = 24
 _MOST_NINES = 4.0
-_RECALLS = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
+_RECALLS = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
+_LETTER = 7  # the width of one at the size that the page gives to labels, at most
 
 
 def deltas(changes: Mapping[str, float]) -> str:
@@ -94,11 +95,10 @@ def recall_against_latency(points: Sequence[Sequence[float]], chosen: float | No
         f'<circle class="point" cx="{at(place):.2f}" cy="{_y((time - low) / (high - low)):.2f}" r="4"/>'
         for place, time in shown
     ]
-    ticks = [
-        _x_label((_nines(recall) - left) / (right - left), f"{recall:g}")
-        for recall in _RECALLS
-        if left <= _nines(recall) <= right
-    ]
+    labelled = [recall for recall in _RECALLS if left <= _nines(recall) <= right]
+    if len(labelled) < 2:  # the settings lie between two of them
+        labelled = sorted({recall for recall, _ in points})
+    ticks = _ticks([((_nines(recall) - left) / (right - left), f"{recall:.4g}") for recall in labelled])
     line = []
     if chosen is not None:
         place = at(_nines(chosen))
@@ -143,6 +143,23 @@ def _y_label(share: float, text: str) -> str:
 
 
 def _x_label(share: float, text: str) -> str:
+    """Draw a label within the plot: at an end of it, inwards."""
     anchor = "start" if share < 0.1 else "end" if share > 0.9 else "middle"
-    place = _LEFT + share * _inner_width()
+    return _x_text(_LEFT + share * _inner_width(), text, anchor)
+
+
+def _ticks(labels: Sequence[tuple[float, str]]) -> list[str]:
+    """Draw labels below their places, from the right, for there the best settings are; none over another."""
+    drawn: list[str] = []
+    free = float(_WIDTH)
+    for share, text in reversed(labels):
+        half = len(text) * _LETTER / 2
+        place = min(_LEFT + share * _inner_width(), _WIDTH - half)
+        if place + half <= free:
+            drawn.append(_x_text(place, text, "middle"))
+            free = place - half
+    return drawn
+
+
+def _x_text(place: float, text: str, anchor: str) -> str:
     return f'<text x="{place:.2f}" y="{_HEIGHT - 12}" text-anchor="{anchor}">{escape(text)}</text>'
