@@ -65,8 +65,8 @@ def test_l2_is_exact_far_from_the_origin() -> None:
 
 def tuned(recipe: index.Recipe, matrix: np.ndarray, metric: Metric) -> Searcher:
     searcher = Searcher(index.build(recipe, matrix, metric, workers=2))
-    asked = index.questions(matrix, metric, given=None, graph=searcher.is_graph, thorough=True)
-    tuned = index.measure(Target(matrix, metric, len(matrix), None, searcher), asked, thorough=True)
+    asked = index.questions(matrix, metric, given=None, graph=searcher.is_graph, thorough=False)
+    tuned = index.measure(Target(matrix, metric, len(matrix), None, searcher), asked, thorough=False)
     return Searcher(searcher.index, tuned.points, tuned.gather)
 
 
