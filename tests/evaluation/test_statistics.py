@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 
 import numpy as np
@@ -57,6 +58,15 @@ def test_every_measure_that_is_allowed_is_computed() -> None:
     assert found["R(rel=2)@5"]["q"] == 1
     assert {name: 0 <= values["q"] <= 1 for name, values in found.items()} == dict.fromkeys(names, True)
     assert found["AP"]["q"] == pytest.approx(1 / 4)
+
+
+@pytest.mark.filterwarnings("ignore:ast:DeprecationWarning")  # where Python warns, to take them away does so too
+def test_names_are_read_without_what_newer_pythons_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.12 warns of `ast.Num` and its like, 3.14 has none."""
+    for gone in ("Num", "Str", "NameConstant"):
+        monkeypatch.delattr(ast, gone, raising=False)
+    assert measures.canonical("NDCG@10") == "nDCG@10"
+    assert measures.per_query(["P(rel=2)@5"], {"q": {"a": 2}}, {"q": ["a"]})["P(rel=2)@5"]["q"] == pytest.approx(1 / 5)
 
 
 @pytest.mark.parametrize("count", [2, 5, 12, 40])
