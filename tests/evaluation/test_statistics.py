@@ -42,7 +42,24 @@ def test_an_unknown_measure_is_named_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["R@0", "R@-1", "ERR@10", "alpha_nDCG@10", "RBP(p=0.8)", "nDCG(dcg='exp-log2')@10", "P@1.5"]
+    "name",
+    [
+        *("R@0", "R@-1", "ERR@10", "alpha_nDCG@10", "RBP(p=0.8)", "nDCG(dcg='exp-log2')@10", "P@1.5"),
+        *(
+            "P(rel=1,rel=2)@5",
+            "P(cutoff=3)@5",
+            "nDCG(rel=2)@5",
+            "P(5)",
+            "P@10001",
+            "P@5\n",
+            "nDCG@None",
+            "@5",
+            "",
+            "\0",
+        ),
+        *("nDCG@" + "-" * 100_000 + "1", "P@" + "9" * 5000, "(" * 1000 + "P" + ")" * 1000),
+    ],
+    ids=lambda name: repr(name[:24]),
 )
 def test_a_measure_that_cannot_be_computed_is_refused(name: str) -> None:
     """When it is read, and not when it has run for a while, or ended the process."""

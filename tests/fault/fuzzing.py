@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import pickletools
 import tempfile
 from collections import Counter
@@ -61,6 +62,9 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
+_MEASURES = st.lists(
+    st.sampled_from([*"()@=,-05", "nDCG", "P", "MRR", "rel", "cutoff"]) | st.text(max_size=2), max_size=8
+).map("".join)
 
 
 Test: TypeAlias = Callable[[], None]
@@ -175,14 +179,27 @@ def fuzz_pickles() -> Iterator[Test]:
 
 @contextmanager
 def fuzz_golden() -> Iterator[Test]:
-    """Read a golden set, with anything in it."""
-    line = orjson.dumps({"query": "q", "expect": {"a": 1}, "where": {"a": 1}, "tags": ["t"], "mode": "dense"})
+    """Read a golden set, with anything in a question, or in what is said of all of them."""
+    question = {"query": "q", "expect": {"a": 1}, "where": {"a": 1}, "tags": ["t"], "mode": "dense"}
+    said = {
+        "defaults": {"k": 5, "mode": "lexical", "where": {"a": 1}},
+        "thresholds": {"nDCG@10": 0.5, "P(rel=2)@5": 0.1},
+        "tags": {"t": {"R@10": 0.5}},
+        "limits": {"recall": 0.9, "queries": 100, "p95": 50},
+    }
     with tempfile.TemporaryDirectory() as folder:
 
         @given(data=st.data(), suffix=st.sampled_from([".jsonl", ".yaml"]))
         def run(data: st.DataObject, suffix: str) -> None:
+            content = question
+            if suffix == ".yaml":
+                part = data.draw(st.sampled_from(sorted(said)))
+                names = _MEASURES | st.sampled_from(sorted(said[part]))
+                values = _JSON | st.dictionaries(_MEASURES, _JSON, max_size=2)
+                more = data.draw(st.dictionaries(names, values, max_size=3))
+                content = {**said, part: {**said[part], **more}, "queries": [question]}
             path = Path(folder) / f"golden{suffix}"
-            path.write_bytes(_mutated(data, line) + b"\n" + data.draw(st.binary(max_size=8)))
+            path.write_bytes(_mutated(data, json.dumps(content).encode()) + b"\n" + data.draw(st.binary(max_size=8)))
             with contextlib.suppress(RecollectError):
                 read_golden(path)
 
