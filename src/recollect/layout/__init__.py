@@ -26,6 +26,7 @@ from recollect.layout.paths import (
     read_settings,
     write_settings,
 )
+from recollect.layout.regular import open_regular, read_regular, require_regular
 from recollect.layout.writing import (
     create_file,
     new_directory,
@@ -52,9 +53,12 @@ __all__ = [
     "create_file",
     "is_generation",
     "new_directory",
+    "open_regular",
+    "read_regular",
     "read_settings",
     "require_outside",
     "require_path",
+    "require_regular",
     "require_vacant",
     "storage_errors",
     "storage_failure",

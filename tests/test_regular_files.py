@@ -1,0 +1,35 @@
+"""Only regular files are opened, whatever stands at a path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from recollect.errors import StorageFailed
+from recollect.layout import open_regular, read_regular
+
+
+def test_a_regular_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    assert read_regular(path, 7) == b"content"
+    with pytest.raises(StorageFailed, match="more than 6 bytes"):
+        read_regular(path, 6)
+
+
+def test_what_is_not_regular_is_named_at_once(tmp_path: Path) -> None:
+    """Nothing waits for the other end of a pipe, reads a device or follows a link."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    for name, said in [("pipe", "a named pipe"), ("folder", "a directory"), ("device", "link"), ("link", "link")]:
+        with pytest.raises(StorageFailed, match=said) as raised:
+            open_regular(tmp_path / name)
+        assert raised.value.errno
+    assert read_regular(tmp_path / "link", 10, follow=True) == b""
+    with pytest.raises(StorageFailed, match="a device"):
+        open_regular(tmp_path / "device", follow=True)
