@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -19,9 +18,9 @@ from recollect.layout import FORMAT_VERSION, Dtype
 from recollect.vectors import to_float32, to_matrix, to_stored
 from tests.brute_force import assert_top_k, scores
 from tests.conftest import TrigramEmbedder
+from tests.data import REALQ, require_data
 
 D = 24
-REALQ = Path(os.environ.get("RECOLLECT_DATA") or Path(__file__).parents[2].parent / "shared" / "data" / "realq")
 
 
 def vectors(count: int, seed: int = 0) -> np.ndarray:
@@ -336,9 +335,9 @@ def test_rounding_is_to_the_nearest(dtype: Dtype) -> None:
     assert (error <= np.maximum(2.0**-11 * np.abs(values), 2.0**-25)).all()
 
 
-@pytest.mark.skipif(not (REALQ / "base.f16.npy").is_file(), reason=f"no vectors in {REALQ} (eval/README.md)")
 def test_cosine_scores_of_real_embeddings_stay_close() -> None:
     """Rounded real embeddings score within 5e-4 of the unrounded ones, and 99 of 100 neighbours stay the same."""
+    require_data(REALQ / "base.f16.npy", REALQ / "queries.f16.npy")
     base = np.load(REALQ / "base.f16.npy", mmap_mode="r")[:20_000].astype(np.float32)
     # Rotated, because the file itself is float16: the rotated vectors need rounding as fresh embeddings do.
     turn, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((base.shape[1],) * 2))

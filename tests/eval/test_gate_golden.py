@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from recollect.evaluation import read_golden
+from tests.data import skip_without_data
 
 ROOT = Path(__file__).parents[2]
 GATE = ROOT / "eval" / "gate"
@@ -38,8 +39,8 @@ def test_the_golden_set_of_the_data_is_read_as_it_was_made(tmp_path: Path, monke
     healthy: Any = importlib.import_module("healthy")
     try:
         texts = healthy.load("scifact")
-    except healthy.DataMissing as missing:
-        pytest.skip(str(missing))
+    except healthy.DataMissing:
+        skip_without_data()
     made = healthy.golden(texts, 50)
     healthy.write_golden(made, tmp_path / "golden.jsonl")
     read = read_golden(tmp_path / "golden.jsonl")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from recollect.evaluation import GateLimits
+from tests.data import skip_without_data
 
 SCRIPTS = Path(__file__).parents[2] / "eval"
 PASSAGES, QUESTIONS, WORDS = 1000, 40, 30
@@ -67,8 +68,8 @@ def ground(scripts: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     healthy.BY_INDEX_ALONE = True
     try:
         texts = healthy.load("scifact")
-    except scripts.DataMissing as missing:
-        pytest.skip(str(missing))
+    except scripts.DataMissing:
+        skip_without_data()
     work = tmp_path_factory.mktemp("gate")
     return scripts.Ground(work, healthy.part_of(texts, PASSAGES, QUESTIONS, words=WORDS), [QUESTIONS], LIMITS)
 

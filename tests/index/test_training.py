@@ -29,9 +29,9 @@ from recollect.index.recipe import Recipe
 from recollect.index.resuming import Saving, discard
 from recollect.index.training import build, extend
 from recollect.vectors import to_matrix
+from tests.data import REALQ, require_data
 
 ROOT = Path(__file__).parents[2]
-DATA = Path(os.environ.get("RECOLLECT_DATA") or ROOT.parent / "shared" / "data" / "realq")
 AT_EVERY_BLOCK = Saving(seconds=0, share=math.inf)
 DETERMINISTIC_GRAPHS = hasattr(faiss.HNSW, "compute_forward_links_deterministic")
 
@@ -731,10 +731,8 @@ def test_rows_that_are_all_the_same_have_a_distortion() -> None:
 )
 def test_drift_is_seen_in_other_texts_and_not_in_more_of_the_same(factory: str, training_rows: int) -> None:
     """Real questions, trained on a half of them: the other half is no drift, abstracts of papers are."""
-    files = (DATA / "base.f16.npy", DATA.parent / "scifact" / "corpus_emb.f16.npy")
-    for file in files:
-        if not file.is_file():
-            pytest.skip(f"{file.name} is not there; see eval/README.md")
+    files = (REALQ / "base.f16.npy", REALQ.parent / "scifact" / "corpus_emb.f16.npy")
+    require_data(*files)
     questions, abstracts = (np.load(file) for file in files)
     mixed = questions[np.random.default_rng(0).permutation(len(questions))[:30_000]]
     index = build(recipe(factory, training_rows), mixed[:15_000], Metric.COSINE, workers=1)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from recollect.ranking import CrossEncoderReranker, Ranked
+from tests.data import skip_without_data
 
 SCRIPTS = Path(__file__).parents[2] / "eval" / "reranking"
 
@@ -201,8 +202,8 @@ def test_fusion_reaches_the_reference_figures(text_sets: Any) -> None:
     pytest.importorskip("Stemmer", reason="PyStemmer is not installed")
     try:
         texts = text_sets.load("scifact")
-    except text_sets.DataMissing as missing:
-        pytest.skip(str(missing))
+    except text_sets.DataMissing:
+        skip_without_data()
 
     def ndcg(lists: list[Ranked]) -> float:
         return float(text_sets.ndcg([np.asarray(each.rows).tolist() for each in lists], texts.relevant).mean())
