@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo test lint format gate torture bench bench-index bench-peers bench-retrieval bench-gate bench-reranking clean
+.PHONY: help demo test test-lowest test-python lint format gate torture bench bench-index bench-peers bench-retrieval bench-gate bench-reranking clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -31,8 +31,30 @@ lint: $(READY)  ## Formatting, lint, types, import rules
 # Neighbouring tests share what a module or a folder has made for them: each worker takes a run of them, not every other one.
 PYTEST := pytest -n 2 --dist worksteal
 test: lint  ## Everything that must pass
-	$(BIN)/$(PYTEST)
-	@for adapter in $(ADAPTERS); do (cd $$adapter && ../../$(BIN)/$(PYTEST)) || exit 1; done
+	@failed=; \
+	$(BIN)/$(PYTEST) || failed="$$failed core"; \
+	for adapter in $(ADAPTERS); do (cd $$adapter && ../../$(BIN)/$(PYTEST)) || failed="$$failed $$adapter"; done; \
+	test -z "$$failed" || { echo "tests failed in:$$failed" >&2; exit 1; }
+
+# The campaigns of kills, full disks and benchmarks do not depend on the versions of Python and of the packages.
+CAMPAIGNS := crash eval fault gate
+BROAD := $(CAMPAIGNS:%=--ignore=tests/%)
+
+# uv, for it alone resolves to the lowest versions; where a machine keeps wheels of its own for pip, it looks there as well.
+LOWEST := .venv-lowest
+test-lowest:  ## The tests, with the lowest version of everything that pyproject.toml declares
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	UV_FIND_LINKS="$$PIP_FIND_LINKS" $(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python \
+		--resolution lowest-direct -c constraints-lowest.txt -e '.[dev]' $(ADAPTERS:%=-e '%[test]')
+	$(LOWEST)/bin/$(PYTEST) $(BROAD)
+	for adapter in $(ADAPTERS); do (cd $$adapter && ../../$(LOWEST)/bin/$(PYTEST)) || exit 1; done
+
+# Without the model: torch is large, and there is not a build of it for every Python on every machine.
+test-python:  ## The tests that need no model, on another Python: make test-python PYTHON=python3.13
+	$(PYTHON) -m venv --clear .venv-other
+	.venv-other/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	.venv-other/bin/$(PYTEST) $(BROAD) -m 'not model'
 
 format: $(READY)  ## Let ruff rewrite what it can
 	$(BIN)/ruff format .
@@ -78,4 +100,4 @@ bench-reranking: $(READY)  ## Fine-tune a small cross-encoder and measure every 
 	$(BIN)/python eval/reranking/ablation.py --work $(PEERS_WORK)/reranking
 
 clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-kb
+	rm -rf $(VENV) $(PEERS) $(LOWEST) .venv-other .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-kb
