@@ -7,8 +7,9 @@ from typing import Any
 
 from recollect.collection.batches import batches
 from recollect.collection.embedding import LazyEmbedder
+from recollect.collection.generation import OpenGeneration
 from recollect.collection.handle import Handle
-from recollect.collection.preparing import Ahead, check_chunks, embed_ahead, prepare, require_sizes
+from recollect.collection.preparing import Ahead, Prepared, check_chunks, embed_ahead, prepare, require_sizes
 from recollect.errors import InvalidInput
 from recollect.store import NewChunk
 from recollect.types import AddResult, Chunk, Embedder, FloatMatrix, Progress
@@ -54,10 +55,10 @@ def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: 
     require_sizes(checked, handle.limits)
     handle.scope.require(checked)
     ahead = _embedded_ahead(handle, lazy, checked) if vectors is None else None
-    with handle.writing:
-        handle.require_writable()
-        generation = handle.followed()
+
+    def attempt(generation: OpenGeneration) -> Prepared:
         settings, store = generation.settings, generation.store
+        seen = store.state.seq
         handle.scope.require_replaceable(checked, store)
         matrix: FloatMatrix | None = None
         embedder: Embedder | None = None
@@ -71,7 +72,12 @@ def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: 
             checked, matrix, store=store, embedder=embedder, metric=settings.metric, first=first, ahead=ahead
         )
         if prepared.chunks:
-            store.put(prepared.chunks, prepared.matrix, prepared.replaced)
+            store.put(prepared.chunks, prepared.matrix, prepared.replaced, seen=seen)
+        else:
+            store.require_permitted()  # that all is there already is an answer, too
+        return prepared
+
+    prepared = handle.commit(attempt)
     handle.maintainer.consider()
     return prepared.result
 

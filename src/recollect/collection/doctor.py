@@ -253,6 +253,7 @@ def _mended(root: layout.Layout, trust_index: bool, progress: Progress | None) -
     try:
         if _named(root) and not any(finding.mends for finding in _generation(root, trust_index)):
             return []  # it is whole, or else beyond mending: what it is found to be is told
+        lock.require_in_place()
         lost = _opened_up(root, progress)
     finally:
         lock.release()

@@ -170,7 +170,7 @@ class Collection:
         self._handle.require_buildable(waiting=True)
         with self._handle.watched("optimize"), self._handle.building:
             self._handle.require_buildable()
-            generation = self._handle.followed()
+            generation = self._handle.owned()
             order = Order(goal, factory, held_out(self._asker, queries, generation.settings))
             record = build_index(generation, order, writing=self._handle.writing, workers=cores(), progress=progress)
             self._handle.maintainer.forget()
@@ -196,7 +196,7 @@ class Collection:
         self._handle.require_buildable(waiting=True)
         with self._handle.watched("tune"), self._handle.building:
             self._handle.require_buildable()
-            generation = self._handle.followed()
+            generation = self._handle.owned()
             asked = held_out(self._asker, queries, generation.settings)
             try:
                 record = tune_index(generation, asked, writing=self._handle.writing, progress=progress)
@@ -240,7 +240,7 @@ class Collection:
             try:
                 self._handle.rewrite(fresh, progress)
             finally:  # a sync refused after CURRENT was replaced is an error, and the new generation is in use
-                if self._handle.followed() is not before:
+                if self._handle.updated() is not before:
                     self._embedder.replace(fresh, self._handle.generation.settings.contract)
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -52,6 +52,7 @@ class OpenGeneration:
         trust_index: False: read no index file that another process has written.
         idle: database connections kept open between searches.
         watch: called with how many chunks a search has found in memory, and how many it has not.
+        permit: called before each commit; raises where this may not write any more.
         on_unusable: called when the recorded index turns out to be missing or damaged.
 
     """
@@ -65,11 +66,12 @@ class OpenGeneration:
         trust_index: bool = True,
         idle: int = 64,
         watch: Callable[[int, int], None] | None = None,
+        permit: Callable[[], None] = lambda: None,
         on_unusable: Callable[[], None] = lambda: None,
     ) -> None:
         self.paths = replace(paths, dtype=settings.dtype)
         self.settings = settings
-        self.store = Store(self.paths, settings.dimension, read_only=read_only, idle=idle, watch=watch)
+        self.store = Store(self.paths, settings.dimension, read_only=read_only, idle=idle, watch=watch, permit=permit)
         self._columns = Columns()
         self.trust_index = trust_index
         self._on_unusable = on_unusable

@@ -10,7 +10,8 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
+from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 from recollect import layout
 from recollect.collection import transfer
@@ -20,8 +21,8 @@ from recollect.collection.maintenance import Maintainer, cores
 from recollect.collection.scope import Scope
 from recollect.collection.telemetry import Telemetry
 from recollect.contract import Settings
-from recollect.errors import CollectionClosed, CollectionDamaged, CollectionReadOnly, StorageFailed
-from recollect.store import Session, supersede
+from recollect.errors import CollectionClosed, CollectionDamaged, CollectionError, CollectionReadOnly, StorageFailed
+from recollect.store import Outdated, Session, supersede
 from recollect.types import HEAVY, Embedder, Limits, Progress
 from recollect.vectors import StoredMatrix
 
@@ -30,6 +31,8 @@ _log = logging.getLogger("recollect.collection")
 _GLANCE_SECONDS = 1.0
 _LAST_SECONDS = 10.0  # that the end of Python waits for builds under way
 _AT_ONCE = nullcontext()
+Signature: TypeAlias = "tuple[int, int, int, int]"
+"""What tells one CURRENT from another: device, inode, and when it was written and moved."""
 
 
 class Handle:
@@ -45,6 +48,8 @@ class Handle:
         telemetry: None where nobody watches.
 
     Attributes:
+        root: the directory, as the user named it.
+        files: the same, without links where it is written to: what is locked.
         generation: the one in use, as far as this handle has looked; `followed` looks again.
         writing: held while the store is written.
         building: held while an index is built or the collection rewritten; taken before *writing*.
@@ -75,11 +80,14 @@ class Handle:
         self.building = threading.RLock()
         self.clock = Clock()
         self._lock = lock
+        self.files = root if lock is None else layout.Layout(lock.directory)
+        self._reader: Handle | None = None  # of what is at the path, where that is no longer what is locked
         self._process = os.getpid()
         self._ending = False  # Python is
         self._following = threading.RLock()  # as the others: Ctrl-C at the end of a `with` may leave it held
         self._glanced = 0.0
         self._signature, self.generation = self._open_current()
+        self._reading = self.generation
         if not trust_index and not self.read_only:
             self.generation.forget_index()  # from here on every index here is this writer's own
         self.maintainer = Maintainer(
@@ -131,17 +139,82 @@ class Handle:
                     raise
 
     def followed(self) -> OpenGeneration:
-        """Return the generation that CURRENT names, and use it from now on.
+        """Return the generation to read from: the one that CURRENT names, at the path, from now on.
 
-        A reader learns here that the writer has put another one in use. So does a writer whose own `rewrite` was
-        interrupted (Ctrl-C, a failing sync) after CURRENT was replaced: writing to the old one would lose it.
+        A reader learns here that the writer has put another one in use, or somebody another collection. A writer that
+        has lost its place to another collection goes on as a reader of that one.
+        """
+        if self._lock is None or self._lock.is_in_place():
+            self._reading = self.updated()
+        else:
+            self._reading = self._outside().followed()
+        return self._reading
+
+    def owned(self) -> OpenGeneration:
+        """Return the generation to write to: the one that CURRENT names in the locked directory.
+
+        That the lock is still the one at the path, each transaction proves.
+
+        Raises:
+            CollectionReadOnly, CollectionClosed: this may not write.
+
+        """
+        self.require_writable()
+        return self.updated()
+
+    def commit(self, attempt: Callable[[OpenGeneration], Begun]) -> Begun:
+        """Return what *attempt* returns, which writes; called again where another writer has committed before it.
+
+        Args:
+            attempt: reads the state of the generation it is given, prepares, and writes with ``seen=`` that state.
+
+        """
+        with self.writing:
+            while True:
+                try:
+                    return attempt(self.owned())
+                except Outdated:
+                    continue
+
+    def _outside(self) -> Handle:
+        """Return a reader of what is at the path, where that is not what this writer has locked."""
+        with self._following:
+            if self._reader is None:
+                try:
+                    self._reader = Handle(
+                        self.root,
+                        lock=None,
+                        auto_optimize=False,
+                        scope=self.scope,
+                        trust_index=self._trust_index,
+                        limits=self.limits,
+                        telemetry=self.telemetry,
+                    )
+                except CollectionError as error:
+                    self.require_place()  # a path that leads nowhere
+                    raise CollectionClosed(f"{self.root.root} was moved or replaced: {error}") from error
+                _log.warning(
+                    "%s is no longer what this handle has locked: searches go on in what is there now, and nothing can "
+                    "be written until it is closed and opened again",
+                    self.root.root,
+                )
+            return self._reader
+
+    def updated(self) -> OpenGeneration:
+        """Return the generation that CURRENT names in the files of this handle, and use it from now on.
+
+        A writer finds another one in use, too: after its own `replace` was interrupted (Ctrl-C, a failing sync) when
+        CURRENT was replaced already. Writing to the old one would lose it.
         """
         if self._current_signature() != self._signature:
             with self._following:
                 if self._current_signature() != self._signature:
+                    self.require_place()  # else that is the CURRENT of another collection
                     old = self.generation
                     signature, self.generation = self._open_current()
                     self._signature = signature
+                    if self._reading is old:
+                        self._reading = self.generation
                     self.maintainer.watch(self.generation)
                     old.close()
         return self.generation
@@ -155,27 +228,42 @@ class Handle:
         if now - self._glanced > _GLANCE_SECONDS:
             self._glanced = now
             return self.followed()
-        return self.generation
+        return self._reading
+
+    @property
+    def last_read(self) -> OpenGeneration:
+        """The generation that was read from last."""
+        return self._reading
 
     def rewrite(self, embedder: Embedder | None, progress: Progress | None) -> int:
         """Put a new generation in use, without what was deleted; return how many rows were dropped."""
         self.require_buildable(waiting=True)
         with self.building, self.writing:
             self.require_buildable()
-            old = self.followed()
-            dropped = old.store.state.rows - old.store.state.live
-            target = self.root.next_generation()
-            transfer.rewrite(old, target, embedder=embedder, progress=progress)
-            self.switch(old, target)
-        return dropped
+            old = self.owned()
+            self.replace(old, lambda target: transfer.rewrite(old, target, embedder=embedder, progress=progress))
+            return old.store.state.rows - old.store.state.live
 
-    def switch(self, old: OpenGeneration, target: layout.Generation) -> None:
-        """Put a generation that is complete in use, in the place of the old one, which is removed."""
-        self.root.write_current(target)
-        _log.info("%s: %s in use in the place of %s", self.root.root, target.name, old.paths.name)
-        self.followed()
+    def replace(self, old: OpenGeneration, write: Callable[[layout.Generation], Begun]) -> Begun:
+        """Put a new generation in use instead of *old*, which is removed; return what *write* returns.
+
+        Nobody commits to the old one from before it is copied until CURRENT names the new one.
+
+        Args:
+            old: the generation in use; *building* and *writing* are held.
+            write: writes the new one, whole and durably, to the paths that it is given.
+
+        """
+        target = self.files.next_generation()
+        with old.store.hold():
+            written = write(target)
+            old.store.require_permitted()
+            self.files.write_current(target)
+        _log.info("%s: %s in use instead of %s", self.root.root, target.name, old.paths.name)
+        self.updated()
         supersede(old.paths)
-        self.root.retire(old.paths)
+        self.files.retire(old.paths)
+        return written
 
     def watched(self, operation: str) -> AbstractContextManager[None]:
         """Return what a call is to run in, for who watches: see `Telemetry.operation`."""
@@ -201,9 +289,18 @@ class Handle:
         if self.read_only:
             raise CollectionReadOnly(f"{self.root.root} was opened with read_only=True; open it without, to write")
 
+    def require_place(self) -> None:
+        """Raise `CollectionClosed` where the lock is not the one at the path: all that is written without it."""
+        if self._lock is not None:
+            self._lock.require_in_place()
+
     def require_buildable(self, *, waiting: bool = False) -> None:
-        """Raise `CollectionClosed` in a thread that would not live to end a build; else as `require_writable`."""
+        """Raise `CollectionClosed` in a thread that would not live to end a build, and as `require_place`.
+
+        And what `require_writable` raises.
+        """
         self.require_writable()
+        self.require_place()
         if self._ending and threading.current_thread() is not threading.main_thread():
             if waiting:  # without a lock. An error at once would be printed amid the end of Python, which may abort it
                 time.sleep(_LAST_SECONDS)
@@ -220,6 +317,8 @@ class Handle:
         with self.building, self.writing:
             self.closed = True
             self.generation.close()
+            if self._reader is not None:
+                self._reader.close()
             if self._lock is not None:
                 self._lock.release()
 
@@ -241,15 +340,22 @@ class Handle:
         else:
             _log.warning("%s: Python ends amid a build; close() waits for it", self.root.root)
 
-    def _open_current(self) -> tuple[tuple[int, int, int], OpenGeneration]:
-        """Open the generation that CURRENT names; read it again if it changed while the files were looked for."""
+    def _open_current(self) -> tuple[Signature, OpenGeneration]:
+        """Open the generation that CURRENT names; read it again if it changed while the files were looked for.
+
+        Without links: a link that is switched later leads none of its paths into another collection.
+        """
         while True:
             signature = self._current_signature()
             try:
-                return signature, self._open(self.root.read_current())
-            except (CollectionDamaged, StorageFailed):
+                generation = self._open(layout.Layout(Path(os.path.realpath(self.files.root))).read_current())
+            except (CollectionDamaged, CollectionClosed, StorageFailed):
                 if self._current_signature() == signature:
                     raise
+                continue
+            if self._current_signature() == signature:
+                return signature, generation
+            generation.close()
 
     def _open(self, paths: layout.Generation) -> OpenGeneration:
         settings = Settings.from_json(layout.read_settings(paths.settings), str(paths.settings))
@@ -260,17 +366,20 @@ class Handle:
             trust_index=self._trust_index or not self.read_only,
             idle=self.limits.idle,
             watch=self.telemetry.read if self.telemetry is not None else None,
+            permit=_nothing if self._lock is None else self._lock.require_in_place,
             on_unusable=lambda: self.maintainer.rebuild(),
         )
 
-    def _current_signature(self) -> tuple[int, int, int]:
+    def _current_signature(self) -> Signature:
+        current = self.files.current
         try:
-            status = self.root.current.stat()
+            status = current.stat()
         except FileNotFoundError:
-            raise CollectionDamaged(f"{self.root.current} is missing; restore from a backup") from None
+            self.require_place()
+            raise CollectionDamaged(f"{current} is missing; restore from a backup") from None
         except OSError as error:
-            raise layout.storage_failure(error, self.root.current, "look at") from error
-        return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+            raise layout.storage_failure(error, current, "look at") from error
+        return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 _WRITERS: weakref.WeakSet[Handle] = weakref.WeakSet()
@@ -294,6 +403,10 @@ def _writers() -> list[Handle]:
             return list(_WRITERS)
         except RuntimeError:  # a daemon thread opens or drops one meanwhile
             continue
+
+
+def _nothing() -> None:
+    """Permit what a reader does: it does not write."""
 
 
 def _read(generation: OpenGeneration) -> tuple[OpenGeneration, Session, StoredMatrix]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from recollect import index
 from recollect.collection.generation import OpenGeneration
-from recollect.errors import RecollectError, StorageFailed
+from recollect.errors import CollectionClosed, CollectionError, RecollectError, StorageFailed
 from recollect.index import Goal, Recipe, Record, Searcher, SnapshotUnusable, Target
 from recollect.store import SnapshotRecord
 from recollect.types import FloatMatrix, Progress
@@ -81,9 +81,11 @@ def build_index(
 
     Raises:
         InvalidInput: no recipe serves the goal.
+        CollectionClosed: the collection is no longer at its path; nothing was written.
         IndexBuildFailed, StorageFailed: the index before stays in use.
 
     """
+    generation.store.require_permitted()
     matrix = generation.vectors()
     recipes = _recipes(generation, order)
     if recipes[0].exact or len(matrix) == 0:
@@ -189,8 +191,10 @@ def tune_index(
 
     Raises:
         SnapshotUnusable: the index is missing or damaged.
+        CollectionClosed: as for `build_index`.
 
     """
+    generation.store.require_permitted()
     record, settings = generation.record(), generation.settings
     if record is None or record.exact:
         return None
@@ -237,6 +241,7 @@ def _write(
         number = session.state.seq + 1
     metric = generation.settings.metric
     directory = generation.paths.index
+    generation.store.require_permitted()  # building has taken its time
     return index.write(searcher, directory, number, metric=metric, provenance=provenance, scratch=scratch)
 
 
@@ -288,6 +293,7 @@ class Maintainer:
         self._closing = threading.Event()
         self._starting = threading.RLock()  # a signal handler may close the collection amid `consider`
         self._thread: threading.Thread | None = None
+        self._told = False  # that no index can be built
         self._covered: int | None = None  # rows that need no attention; None: not known, ask the record
 
     def watch(self, generation: OpenGeneration) -> None:
@@ -328,7 +334,11 @@ class Maintainer:
 
     def _is_due(self) -> bool:
         if self._covered is None:
-            record = self._generation.record()
+            try:
+                record = self._generation.record()
+            except CollectionError as error:  # a commit has been made: what is wrong, the next call tells
+                _log.info("%s: its index cannot be looked after: %s", self._generation.paths.root, error)
+                return False
             if record is None:
                 self._covered = 0
             else:
@@ -369,6 +379,12 @@ class Maintainer:
                 record = refresh_index(self._generation, writing=self._writing, workers=workers)
                 self._covered = record.rows if record else None
                 return time.monotonic() - started
+        except CollectionClosed as error:
+            if not self._told:
+                self._told = True
+                _log.warning("no index is built through this handle: %s", error)
+            self._covered = self._generation.store.state.rows
+            return None
         except RecollectError as error:
             _log.warning("the index could not be built, searches stay exact beyond the one before: %s", error)
             self._covered = self._generation.store.state.rows  # try again when the tail has grown as much again

@@ -43,12 +43,13 @@ def mend(handle: Handle, progress: Progress | None) -> CheckReport:
     handle.require_writable()
     with handle.building, handle.writing:
         handle.require_writable()
+        handle.require_place()
         before = check_now(handle)
         if before.ok:
             return before
         if all(problem.startswith(_INDEX) for problem in before.problems):
             lost: list[str] = []
-            _rebuild_index(handle.followed())
+            _rebuild_index(handle.owned())
             handle.maintainer.forget()
             _log.info("%s: mended: its index is built anew", handle.root.root)
         else:
@@ -90,15 +91,19 @@ def _rebuild_index(generation: OpenGeneration) -> None:
 
 
 def _replace(handle: Handle, progress: Progress | None) -> list[str]:
-    old, target = handle.followed(), handle.root.next_generation()
+    old = handle.owned()
     order = _order(old) if _had_index(old) else None
-    lost = salvage(old.paths, old.settings, target, progress)
-    put_aside(old.paths)
-    handle.switch(old, target)
-    tell(handle.root, old.paths, target, lost)
+
+    def write(target: layout.Generation) -> list[str]:
+        lost = salvage(old.paths, old.settings, target, progress)
+        put_aside(old.paths)
+        return lost
+
+    lost = handle.replace(old, write)
+    tell(handle.root, old.paths, handle.generation.paths, lost)
     if order is not None:
         with contextlib.suppress(RecollectError):  # an index is disposable: without one, searches are exact
-            build_index(handle.followed(), order, writing=handle.writing, workers=cores())
+            build_index(handle.owned(), order, writing=handle.writing, workers=cores())
     handle.maintainer.forget()
     return lost
 

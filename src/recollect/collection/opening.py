@@ -109,7 +109,7 @@ def open(
     handle: Handle | None = None
     try:
         if lock is not None:
-            _remove_leftovers(root)
+            _remove_leftovers(layout.Layout(lock.directory))
         handle = Handle(
             root,
             lock=lock,

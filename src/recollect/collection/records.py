@@ -64,11 +64,9 @@ class Records:
         records = list(_checked(keys, values, groups))
         if not records:
             return self.time()
-        with self._handle.writing:
-            self._handle.require_writable()
-            with self._handle.followed().store.recording(self._scope, self._space) as ledger:
-                time = self._handle.clock.tick(ledger.time)
-                ledger.put(records, time)
+        with self._handle.writing, self._handle.owned().store.recording(self._scope, self._space) as ledger:
+            time = self._handle.clock.tick(ledger.time)
+            ledger.put(records, time)
         return time
 
     def get(self, keys: Sequence[str]) -> _Found:
@@ -106,10 +104,8 @@ class Records:
         wanted = _keys(keys)
         if not wanted:
             return 0
-        with self._handle.writing:
-            self._handle.require_writable()
-            with self._handle.followed().store.recording(self._scope, self._space) as ledger:
-                return ledger.delete(wanted)
+        with self._handle.writing, self._handle.owned().store.recording(self._scope, self._space) as ledger:
+            return ledger.delete(wanted)
 
     def time(self) -> float:
         """Return the time, in seconds since the epoch, by a clock that never runs backwards.

@@ -171,6 +171,8 @@ class Repository:
         number = max([0, *numbers(self.root / "states", ".json")]) + 1
         digests, written = self._packs.write(files)
         state = State(number, time, facts, digests)
+        if self._lock is not None:
+            self._lock.require_in_place()
         write_sealed(self._path_of(number), _to_json(state))
         return state, written
 

@@ -73,7 +73,7 @@ def retrieve_many(handle: Handle, asked: Asked, wanted: Wanted) -> list[list[Hit
         return []
     if not wanted.needs_vector:
         return _retrieve(handle, asked, wanted, None, None)
-    generation, queries = _prepared(handle, handle.generation, asked.prepare)
+    generation, queries = _prepared(handle, handle.last_read, asked.prepare)
     return _retrieve(handle, asked, wanted, generation, queries)
 
 
@@ -85,7 +85,7 @@ def _prepared(handle: Handle, generation: OpenGeneration, prepare: Prepare) -> t
         except (InvalidVectors, EmbeddingContractError):
             if handle.followed() is generation:
                 raise
-            generation = handle.generation
+            generation = handle.last_read
 
 
 def _retrieve(

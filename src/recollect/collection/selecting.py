@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from recollect.collection.generation import OpenGeneration
 from recollect.collection.handle import Handle
 from recollect.errors import CollectionDamaged, InvalidInput
 from recollect.filters import Filter, matches
@@ -59,16 +60,17 @@ def count(handle: Handle, tree: Filter | None) -> int:
 
 def delete(handle: Handle, tree: Filter) -> int:
     """Delete what matches as of now, in one commit; return how many there were."""
-    with handle.writing:  # nobody else writes: what matches in the session still does afterwards
-        handle.require_writable()
-        generation = handle.followed()
+
+    def attempt(generation: OpenGeneration) -> int:
         with generation.store.session() as session:
             matrix = generation.matrix_of(session)
             rows = generation.matching(tree, session).tolist()
             session.require_rows(rows, matrix)  # damage to its metadata alone would have chosen a chunk, for good
             _require_inside(handle, session, matrix, rows)
-        generation.store.delete(rows)
-    return len(rows)
+        generation.store.delete(rows, seen=session.state.seq)
+        return len(rows)
+
+    return handle.commit(attempt)
 
 
 def among(handle: Handle, ids: Sequence[str], tree: Filter | None) -> dict[str, Chunk]:
@@ -84,16 +86,17 @@ def among(handle: Handle, ids: Sequence[str], tree: Filter | None) -> dict[str, 
 
 def delete_among(handle: Handle, ids: Sequence[str], tree: Filter | None) -> int:
     """Delete those of these ids that match as of now, in one commit; return how many there were."""
-    with handle.writing:
-        handle.require_writable()
-        generation = handle.followed()
+
+    def attempt(generation: OpenGeneration) -> int:
         with generation.store.session() as session:
             found = list(session.get(ids).values())
             if tree is not None:
                 found = [one for one in found if matches(tree, one.to_chunk().metadata)]
                 session.require(found, generation.matrix_of(session))  # without a filter, deleting is a cure of damage
-        generation.store.delete([one.row for one in found])
-    return len(found)
+        generation.store.delete([one.row for one in found], seen=session.state.seq)
+        return len(found)
+
+    return handle.commit(attempt)
 
 
 def vectors(handle: Handle, ids: Sequence[str]) -> FloatMatrix:

@@ -12,6 +12,7 @@
         index/snapshot-….faiss  derived, immutable
 """
 
+from recollect.layout.identity import Opened
 from recollect.layout.lock import WriterLock
 from recollect.layout.paths import (
     DTYPES,
@@ -49,6 +50,7 @@ __all__ = [
     "Generation",
     "Layout",
     "Lexical",
+    "Opened",
     "WriterLock",
     "create_file",
     "is_generation",

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import orjson
 
-from recollect.errors import CollectionLocked
+from recollect.errors import CollectionClosed, CollectionLocked
+from recollect.layout.identity import identity
 from recollect.layout.writing import storage_errors
+
+_ATTEMPTS = 10  # to lock a file that others remove or replace at that very moment
 
 
 class WriterLock:
@@ -21,26 +24,45 @@ class WriterLock:
 
     ``flock`` rather than a pid file: the kernel drops it with the process, however that ends. A lock that nobody refers
     to any more is released: a collection that was opened and forgotten does not keep itself from being opened again.
+
+    The kernel locks the file, not its path. Where a link is switched, a directory moved or restored, or the file
+    removed, whoever comes by the path later locks another file, and both may write. So every commit asks
+    `require_in_place` first.
+
+    Args:
+        path: path of the file; the last part of its directory may be a link.
+        beside: what else can be done while another process has the lock, for the message.
+
+    Attributes:
+        directory: the directory that is locked, without links: what is written through it stays in it.
+
     """
 
     def __init__(self, path: Path, *, beside: str = "or open with read_only=True to search beside it") -> None:
         self._path = path
+        self._name = str(path)
+        self._beside = beside
+        self.directory = path.parent
         with storage_errors(path, "lock"):
-            self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _holder(self._descriptor)
-            self._close()
-            # A notebook's cell run twice: nobody looks for process 4711 who is process 4711.
-            held = [lock._path.resolve() for lock in list(_held) if lock._descriptor is not None]
-            cure = ", which is this one; use or close that handle" if path.resolve() in held else "; close it there"
-            raise CollectionLocked(f"{path.parent} is open for writing in {holder}{cure}, {beside}") from None
+            self._descriptor: int | None = self._acquired()
         _forget_in_children()
         _held.add(self)
         self._forgotten = weakref.finalize(self, _release, self._descriptor)
         self._forgotten.atexit = False  # the end of the process does it; until then it is another callback's
         self._sign()
+
+    def is_in_place(self) -> bool:
+        """Say whether the path still leads to the file that is locked. Costs one look-up."""
+        return identity(self._name) == self._identity
+
+    def require_in_place(self) -> None:
+        """Raise `CollectionClosed` where another process could have the lock at the path."""
+        if not self.is_in_place():
+            raise CollectionClosed(
+                f"{self._path.parent} is no longer what this handle has locked: it was moved or replaced, its link was "
+                "switched, or its file LOCK was removed; nothing was written. Close this handle and open the "
+                "collection again"
+            )
 
     def release(self) -> None:
         """Give the lock back; doing so twice is no error."""
@@ -53,6 +75,35 @@ class WriterLock:
         """Close this process's copy of the lock, in a forked child: else it outlives the parent in the child."""
         self._forgotten.detach()
         self._close()
+
+    def _acquired(self) -> int:
+        """Lock the file at the path, the one that is there when that is done, and return its descriptor."""
+        for _ in range(_ATTEMPTS):
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                status = os.fstat(descriptor)
+            except BlockingIOError:
+                raise self._refusal(descriptor) from None
+            except OSError:
+                os.close(descriptor)
+                raise
+            self.directory = Path(os.path.realpath(self._path.parent))
+            self._identity = (status.st_dev, status.st_ino)
+            if self.is_in_place() and identity(str(self.directory / self._path.name)) == self._identity:
+                return descriptor
+            os.close(descriptor)
+        raise CollectionLocked(
+            f"{self._path} is removed or replaced again and again while it is locked; end what does so, then try again"
+        )
+
+    def _refusal(self, descriptor: int) -> CollectionLocked:
+        holder = _holder(descriptor)
+        os.close(descriptor)
+        # A notebook's cell run twice: nobody looks for process 4711 who is process 4711.
+        held = [lock._path.resolve() for lock in list(_held) if lock._descriptor is not None]
+        cure = ", which is this one; use or close that handle" if self._path.resolve() in held else "; close it there"
+        return CollectionLocked(f"{self._path.parent} is open for writing in {holder}{cure}, {self._beside}")
 
     def _sign(self) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")

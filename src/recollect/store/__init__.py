@@ -3,7 +3,7 @@
 from recollect.store.checksums import is_intact, require_intact
 from recollect.store.chunks import NewChunk, Store, copy, supersede, verify
 from recollect.store.columns import Columns
-from recollect.store.committed import SnapshotRecord, State, StoredChunk
+from recollect.store.committed import Outdated, SnapshotRecord, State, StoredChunk
 from recollect.store.ledger import Entry, Ledger, NewRecord
 from recollect.store.salvage import Lost, Wreck
 from recollect.store.session import Session
@@ -15,6 +15,7 @@ __all__ = [
     "Lost",
     "NewChunk",
     "NewRecord",
+    "Outdated",
     "Session",
     "SnapshotRecord",
     "State",

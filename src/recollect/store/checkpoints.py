@@ -16,7 +16,7 @@ from pathlib import Path
 import apsw
 
 from recollect.errors import CollectionError
-from recollect.store.schema import connect
+from recollect.store.schema import connect, open_log
 
 _log = logging.getLogger("recollect.store")
 _BEGIN_PAGES = 4000  # 32 MiB of log: another thread begins to move it
@@ -29,11 +29,13 @@ class Checkpoints:
     Args:
         writer: its connection; SQLite's own automatic checkpoints are replaced.
         database: chunks.db.
+        require: raises where another database is at that path by now.
 
     """
 
-    def __init__(self, writer: apsw.Connection, database: Path) -> None:
+    def __init__(self, writer: apsw.Connection, database: Path, require: Callable[[], None] = lambda: None) -> None:
         self._database = database
+        self._require = require
         self._beside: Beside | None = None
         self._begun = False
         writer.set_wal_hook(self._committed)
@@ -66,6 +68,8 @@ class Checkpoints:
             contextlib.suppress(apsw.Error, CollectionError),
             contextlib.closing(connect(self._database, read_only=False)) as connection,
         ):
+            open_log(connection)
+            self._require()  # a log of another database, moved into this one, would destroy it
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 

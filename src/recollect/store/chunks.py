@@ -1,34 +1,32 @@
 """Writing: chunks and their vectors become durable together, or not at all.
 
 The store is the only minter of rows: dense, increasing, never reused within a generation. The order of a put is
-the whole protocol: vectors are appended beyond the mark and synced, then one SQLite transaction inserts the
-chunks and moves the mark. A crash before the commit leaves bytes that the next put overwrites.
+the whole protocol: one SQLite transaction begins, which keeps every other writer out; the mark is read in it; vectors
+are appended beyond the mark and synced; the chunks are inserted, the mark is moved, and that is committed. A crash
+before the commit leaves bytes that the next put overwrites.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import apsw
 
 from recollect.errors import CollectionError
-from recollect.layout import Dtype, Generation, Lexical, storage_errors
+from recollect.layout import Dtype, Generation, Lexical, Opened, storage_errors
 from recollect.store import ledger, lexical, schema, vector_file
 from recollect.store.checkpoints import Beside, Checkpoints
 from recollect.store.checksums import checksum, is_intact
-from recollect.store.committed import MAX_PARAMETERS, SnapshotRecord, State, StoredChunk, lookup, read_state
+from recollect.store.commits import Commits
+from recollect.store.committed import MAX_PARAMETERS, SnapshotRecord, State, StoredChunk, lookup
 from recollect.store.ledger import Entry, Ledger
 from recollect.store.pool import SessionPool
 from recollect.store.recent import Payload
 from recollect.store.session import Session
 from recollect.vectors import StoredMatrix
-
-_log = logging.getLogger("recollect.store")
 
 
 class NewChunk(NamedTuple):
@@ -57,6 +55,7 @@ class Store:
         read_only: for a reader.
         idle: connections for reading that are kept open between sessions.
         watch: called with how many chunks a search has found in memory, and how many it has not.
+        permit: called in each transaction before anything is written; raises where this may not write any more.
 
     """
 
@@ -68,27 +67,27 @@ class Store:
         read_only: bool,
         idle: int = 64,
         watch: Callable[[int, int], None] | None = None,
+        permit: Callable[[], None] = lambda: None,
     ) -> None:
         self._paths = paths
         self._dimension = dimension
-        self._pool = SessionPool(paths.database, idle, watch)
+        self._permit = permit
+        self._opened = Opened(paths.database)
+        self._pool = SessionPool(paths.database, idle, watch, require=self._opened.require)
         self._appender: Beside | None = None
         self._checkpoints: Checkpoints | None = None
-        self._writer = None if read_only else schema.connect(paths.database, read_only=False)
-        if self._writer is not None:
-            self._checkpoints = Checkpoints(self._writer, paths.database)
-        self._unsettled = False  # a transaction has begun, and what it came to is not yet in `_state`
-        # The log may hold a commit that was refused: this writer's, or, where a reader has kept the log alive, that of
-        # a writer before it.
-        self._haunted = not read_only and _has_log(paths.database)
+        self._commits = commits = Commits(paths.database, permit, read_only=read_only)
+        if commits.writer is not None:
+            self._checkpoints = Checkpoints(commits.writer, paths.database, self._opened.require)
         self._indexes_words = False
         try:
-            if self._writer is not None:
-                with self._errors():
-                    self._indexes_words = lexical.tokenizer_of(self._writer) != "none"
+            if commits.writer is not None:
+                with commits.errors():
+                    self._indexes_words = lexical.tokenizer_of(commits.writer) != "none"
+                self._opened.require()
             with self.session() as session:
                 session.require_ends()
-                self._state = session.state
+                commits.state = session.state
                 self.map(session.state.rows)
         except BaseException:
             self.close()
@@ -128,8 +127,9 @@ class Store:
 
         """
         # In this order: a commit that has begun between the two had not been acknowledged when the search began.
-        newest = self._writer is not None and not self._unsettled
-        if self._writer is not None and self._state.seq != seq:
+        commits = self._commits
+        newest = commits.writer is not None and not commits.unsettled
+        if commits.writer is not None and commits.state.seq != seq:
             return None
         return self._pool.fetch_at(seq, rows, matrix, newest=newest) if len(rows) <= MAX_PARAMETERS else None
 
@@ -140,33 +140,46 @@ class Store:
 
     def map(self, rows: int) -> StoredMatrix:
         """Map the vectors of rows [0, rows), as stored."""
-        return vector_file.map_rows(self._paths.vectors, rows, self._dimension, self._paths.dtype)
+        mapped = vector_file.map_rows(self._paths.vectors, rows, self._dimension, self._paths.dtype)
+        self._opened.require()
+        return mapped
+
+    def require_permitted(self) -> None:
+        """Raise `CollectionClosed` where another writer may be at work here, or other files are at the paths."""
+        self._permit()
+        self._opened.require()
 
     def existing(self, ids: Sequence[str]) -> dict[str, StoredChunk]:
         """Return what is stored under these ids, as the writer sees it."""
-        self._settle()
-        if self._state.live == 0:
+        self._commits.settle()
+        if self._commits.state.live == 0:
             return {}
-        with self._errors():
-            return lookup(self._connection, ids)
+        with self._commits.errors():
+            return lookup(self._commits.connection, ids)
 
-    def put(self, chunks: Sequence[NewChunk], matrix: StoredMatrix, replaced: Sequence[int]) -> None:
+    def put(
+        self, chunks: Sequence[NewChunk], matrix: StoredMatrix, replaced: Sequence[int], *, seen: int | None = None
+    ) -> None:
         """Store *chunks* with the rows of *matrix*, and bury the rows they replace; durable on return.
 
         Args:
             chunks: with distinct ids; an id already stored must have its row in *replaced*.
             matrix: one row each, of the store's dtype.
             replaced: rows that hold older versions.
+            seen: commit in which *replaced* was looked up.
 
         Raises:
+            Outdated: another writer has committed since *seen*; nothing was stored.
+            CollectionClosed: this may not write any more; nothing was stored.
             StorageFailed: nothing was stored.
 
         """
         assert matrix.dtype == self.dtype  # else each row would be written over its neighbours
-        self._settle()
-        self._lay_ghost()
-        first = self._state.rows
-        with self._appending(matrix, first) as appended, self._transaction() as connection:
+        commits = self._commits
+        commits.settle()
+        commits.lay_ghost()
+        with commits.transaction(seen) as connection, self._appending(matrix, commits.state.rows) as appended:
+            first = commits.state.rows
             records = [
                 (row, *chunk, checksum(vector, *chunk))
                 for row, (chunk, vector) in enumerate(zip(chunks, _row_bytes(matrix), strict=True), start=first)
@@ -175,19 +188,26 @@ class Store:
             connection.executemany("INSERT INTO chunks(row, id, text, metadata, crc) VALUES (?,?,?,?,?)", records)
             if self._indexes_words:
                 lexical.put(connection, [(row, text) for row, _, text, *_ in records])
-            connection.execute(
-                "UPDATE state SET seq = seq + 1, rows = rows + ?, live = live + ?",
-                (len(chunks), len(chunks) - len(replaced)),
-            )
+            commits.advance(rows=len(chunks), live=len(chunks) - len(replaced))
             appended()  # the commit makes the vectors count: they must be durable before it
 
-    def delete(self, rows: Sequence[int]) -> None:
-        """Bury rows that hold chunks; durable on return."""
+    def delete(self, rows: Sequence[int], *, seen: int | None = None) -> None:
+        """Bury rows that hold chunks; durable on return.
+
+        Args:
+            rows: of the chunks.
+            seen: commit in which they were looked up.
+
+        Raises:
+            Outdated, CollectionClosed, StorageFailed: as for `put`; nothing was deleted.
+
+        """
         if not rows:
+            self.require_permitted()  # that nothing is there to delete is an answer, too
             return
-        with self._transaction() as connection:
+        with self._transaction(seen) as connection:
             self._bury(connection, rows)
-            connection.execute("UPDATE state SET seq = seq + 1, live = live - ?", (len(rows),))
+            self._commits.advance(live=-len(rows))
 
     def record_snapshot(self, snapshot: SnapshotRecord | None) -> None:
         """Make *snapshot* the index in use (None: none), and forget the others."""
@@ -196,7 +216,7 @@ class Store:
             connection.execute("DELETE FROM snapshots")
             if snapshot is not None:
                 connection.execute("INSERT INTO snapshots(name, rows, record) VALUES (?,?,?)", snapshot)
-            connection.execute("UPDATE state SET seq = seq + 1, snapshot = ?", (snapshot and snapshot.name,))
+            self._commits.name_snapshot(snapshot and snapshot.name)
 
     @contextmanager
     def recording(self, scope: str, space: str) -> Iterator[Ledger]:
@@ -223,10 +243,14 @@ class Store:
         with self._transaction() as connection:
             return ledger.put_entries(connection, entries, clock)
 
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep every writer from committing: see `Commits.hold`."""
+        return self._commits.hold()
+
     @property
     def state(self) -> State:
         """The committed state as of this handle's last write; readers ask their session."""
-        return self._state
+        return self._commits.state
 
     def close(self) -> None:
         """Close every idle connection; sessions in use end on their own."""
@@ -235,55 +259,8 @@ class Store:
             self._appender.rest()  # no vector is written without the lock
         if self._checkpoints is not None:
             self._checkpoints.close()
-        if self._writer is not None:
-            writer, self._writer = self._writer, None
-            # Amid a commit, by a signal handler, it cannot be closed, and is with its last user.
-            with suppress(apsw.ThreadingViolationError):
-                writer.close()
-
-    @property
-    def _connection(self) -> apsw.Connection:
-        if self._writer is None:  # the facade refuses writes through read-only and closed handles, but not amid a call
-            raise schema.closed_amid(self._paths.database)
-        return self._writer
-
-    def _settle(self) -> None:
-        """Learn what became of a transaction that was cut short, e.g. by Ctrl-C during or after its COMMIT.
-
-        Without this the next put would take its rows, and overwrite their vectors.
-        """
-        if not self._unsettled:
-            return
-        with self._errors():
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            self._state = read_state(self._connection)
-            self._unsettled = False
-
-    def _lay_ghost(self) -> None:
-        """Make a commit that changes nothing where the log may hold one that was refused, before vectors are written.
-
-        A COMMIT whose sync fails is rolled back, and yet its frames, the commit mark included, stay in the log beyond
-        what SQLite takes for its end. Who opens the database when all others have gone, after a kill, reads the log
-        anew, and takes that ghost for a commit. By then its rows must not hold the vectors of another batch. A commit
-        begins where the ghost does, and the checksum of each frame continues that of the one before: after this one
-        nothing of the ghost can be read any more. Any commit would do; that of the batch itself comes too late.
-
-        Raises:
-            StorageFailed: it is refused as well; nothing was written, and the next put tries again.
-
-        """
-        if self._haunted:
-            with self._errors():
-                self._unsettled = True
-                self._overwrite()
-            _log.info("%s: the log was in use: what may have been refused in it is overwritten", self._paths.database)
-
-    def _overwrite(self) -> None:
-        self._connection.execute("UPDATE state SET seq = seq + 1")  # outside a transaction: a commit of its own
-        self._haunted = False
-        self._state = read_state(self._connection)
-        self._unsettled = False
+        self._commits.close()
+        self._opened.close()
 
     @contextmanager
     def _appending(self, matrix: StoredMatrix, first: int) -> Iterator[Callable[[], None]]:
@@ -292,10 +269,12 @@ class Store:
         A sixth of a put is waiting for the disk to take the vectors, in which the chunks' checksums can be made. Small
         batches are not worth a thread.
         """
-        _ = self._connection  # raises where the collection was closed amid this: the lock is another's by now
+        _ = self._commits.connection  # raises where the collection was closed amid this: the lock is another's by now
         if self._appender is not None:
             self._appender.rest()  # of a put that Ctrl-C cut short it may go on, and at the same place
-        self._appender = beside = Beside(partial(vector_file.append, self._paths.vectors, matrix, first))
+        self._appender = beside = Beside(
+            partial(vector_file.append, self._paths.vectors, matrix, first, self._opened.require)
+        )
         try:
             if len(matrix) >= _SHARED_ROWS:
                 beside.begin("recollect-append")
@@ -306,30 +285,11 @@ class Store:
             beside.rest()
 
     @contextmanager
-    def _transaction(self) -> Iterator[apsw.Connection]:
-        self._settle()
-        connection = self._connection
-        self._unsettled = True
-        with self._errors():
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
-                self._haunted = True
-                connection.execute("COMMIT")
-            except BaseException:
-                # SQLite has already rolled back after some errors (a full disk), and says so if asked again; also where
-                # a signal handler has closed the collection amid this.
-                with suppress(apsw.ConnectionClosedError):
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                # What was refused is not to come back, not even as a whole.
-                if self._haunted and self._writer is not None:
-                    with suppress(apsw.Error):  # or else it is for the next put
-                        self._overwrite()
-                raise
-            self._haunted = False  # whatever ghost there was, this commit lies over it
-            self._state = read_state(connection)
-            self._unsettled = False
+    def _transaction(self, seen: int | None = None) -> Iterator[apsw.Connection]:
+        """Run the block in a transaction, in the database that is at the path; a put proves that when it appends."""
+        with self._commits.transaction(seen) as connection:
+            self._opened.require()
+            yield connection
 
     def _bury(self, connection: apsw.Connection, rows: Sequence[int]) -> None:
         targets = [(row,) for row in rows]
@@ -337,22 +297,6 @@ class Store:
         connection.executemany("INSERT INTO tombstones(row) VALUES (?)", targets)
         if self._indexes_words:
             lexical.bury(connection, targets)
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except apsw.Error as error:
-            raise schema.translate(error, self._paths.database) from error
-
-
-def _has_log(database: Path) -> bool:
-    try:
-        return database.with_name(database.name + "-wal").stat().st_size > 0
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True  # nobody knows
 
 
 def supersede(paths: Generation) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 import orjson
 
+from recollect.errors import CollectionError
 from recollect.types import Chunk
 
 Value = TypeVar("Value", int, str)
@@ -50,6 +51,10 @@ class StoredChunk(NamedTuple):
     def to_chunk(self) -> Chunk:
         """Parse the metadata."""
         return Chunk(self.id, self.text, orjson.loads(self.metadata))
+
+
+class Outdated(CollectionError):
+    """Another writer has committed since the state that a write was prepared from: prepare it again."""
 
 
 class SnapshotRecord(NamedTuple):

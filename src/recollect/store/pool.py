@@ -13,7 +13,7 @@ from recollect.store import lexical
 from recollect.store.checksums import Verified
 from recollect.store.committed import UNREADABLE
 from recollect.store.recent import Payload, RecentChunks, Watched
-from recollect.store.schema import Frozen, connect, translate
+from recollect.store.schema import Frozen, connect, open_log, translate
 from recollect.vectors import StoredMatrix
 
 _FETCH_AT: dict[int, str] = {}  # statement by number of rows; there are at most MAX_PARAMETERS
@@ -24,10 +24,25 @@ class SessionPool:
 
     They are handed out as their cursor: making one anew is a fifth of what a search asks of SQLite when its chunks are
     in memory.
+
+    Args:
+        database: chunks.db.
+        idle: how many are kept open.
+        watch: called with how many chunks a search has found in memory, and how many it has not.
+        require: raises where another database is at that path by now.
+
     """
 
-    def __init__(self, database: Path, idle: int = 64, watch: Callable[[int, int], None] | None = None) -> None:
+    def __init__(
+        self,
+        database: Path,
+        idle: int = 64,
+        watch: Callable[[int, int], None] | None = None,
+        *,
+        require: Callable[[], None] = lambda: None,
+    ) -> None:
         self.database = database
+        self._require = require
         self._most = idle
         self.recent = RecentChunks() if watch is None else Watched(watch)
         self.verified = Verified(database.parent)
@@ -97,11 +112,24 @@ class SessionPool:
             try:
                 cursor = self._idle.pop()
             except IndexError:
-                return connect(self.database, read_only=True).cursor()
+                return self._connected().cursor()
             connection = cursor.connection
             if not isinstance(connection, Frozen) or connection.is_valid():
                 return cursor
             connection.close()
+
+    def _connected(self) -> apsw.Connection:
+        connection = connect(self.database, read_only=True)
+        try:
+            open_log(connection)
+            self._require()
+        except UNREADABLE as error:
+            connection.close(True)
+            raise translate(error, self.database) from error
+        except BaseException:
+            connection.close(True)
+            raise
+        return connection
 
     def give_back(self, cursor: apsw.Cursor) -> None:
         """Keep a connection for the next session, unless the pool was closed meanwhile."""

@@ -84,6 +84,14 @@ def connect(database: Path, *, read_only: bool) -> apsw.Connection:
     return connection
 
 
+def open_log(connection: apsw.Connection) -> None:
+    """Let SQLite open all files of a new connection; until it first reads, the log is not among them.
+
+    Only afterwards can be said that all of them are of one directory: see `layout.Opened`.
+    """
+    connection.execute("PRAGMA schema_version").fetchall()
+
+
 class Frozen(apsw.Connection):
     """A connection opened as immutable: valid until a writer has come."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,16 @@ from recollect.vectors import StoredMatrix
 _LITTLE_ENDIAN: dict[Dtype, str] = {"float32": "<f4", "float16": "<f2"}
 
 
-def append(path: Path, matrix: StoredMatrix, first: int) -> None:
-    """Write rows [first, first + n) and make them durable. They count once the database says so."""
+def append(path: Path, matrix: StoredMatrix, first: int, require: Callable[[], None] = lambda: None) -> None:
+    """Write rows [first, first + n) and make them durable. They count once the database says so.
+
+    Args:
+        path: path of the file.
+        matrix: the rows, as stored.
+        first: number of the first row.
+        require: called when the file is open and nothing is written yet; raises where it is not the one to write to.
+
+    """
     if len(matrix) == 0:
         return
     data = to_bytes(matrix)
@@ -28,6 +37,7 @@ def append(path: Path, matrix: StoredMatrix, first: int) -> None:
     with storage_errors(path, "write"):
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
+            require()
             while data:  # a write may be cut short, e.g. by the last free block of a disk
                 written = os.pwrite(descriptor, data, offset)
                 data, offset = data[written:], offset + written

@@ -1,0 +1,69 @@
+"""Tell whether a path still leads to the directory that was opened.
+
+A path is only a name: a link may be switched, a directory moved away and another one restored in its place, while
+handles to the old one are open. What is opened by the same path then belongs to another collection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from recollect.errors import CollectionClosed
+
+Identity: TypeAlias = "tuple[int, int] | None"
+"""Device and inode; None where nothing is there, or nobody may look."""
+
+
+def identity(path: str) -> Identity:
+    """Return what is at a path, itself and not what it leads to where that is a link.
+
+    Args:
+        path: as text, which is looked up more quickly than a `Path`: each commit does so.
+
+    """
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+class Opened:
+    """A file as it was when it was opened, and with it the directory that it is in.
+
+    It is kept open, so that no other file gets the number of its inode meanwhile. Only as a place, which opens nothing:
+    SQLite would lose its locks on a file that the same process opens and closes.
+
+    Args:
+        path: path of the file. One that is absent has no identity, and must stay absent.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._name = str(path)
+        self._identity: Identity = None
+        self._released: Callable[[], object] = lambda: None
+        with contextlib.suppress(OSError):  # whoever reads it tells why it cannot be had
+            descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            status = os.fstat(descriptor)
+            self._identity = (status.st_dev, status.st_ino)
+            self._released = release = weakref.finalize(self, os.close, descriptor)
+            release.atexit = False
+
+    def require(self) -> None:
+        """Raise `CollectionClosed` where the path leads to something else, or nowhere."""
+        if identity(self._name) != self._identity:
+            raise CollectionClosed(
+                f"{self._path.parent} is no longer what was opened: it was moved, removed or replaced; nothing was "
+                "written. Close this handle and open the collection again"
+            )
+
+    def close(self) -> None:
+        """Let go of the file; doing so twice is no error."""
+        self._released()
