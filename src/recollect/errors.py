@@ -16,7 +16,7 @@ An operation that raises one of these has left the collection as it was.
     │   ├── CollectionExists        a backup's destination is taken
     │   ├── CollectionLocked        another writer holds it; names the holder
     │   ├── CollectionReadOnly      a write through a read-only handle
-    │   ├── CollectionClosed        used after close(), or in a forked child
+    │   ├── CollectionClosed        used after close(), in a forked child, or when its directory was replaced
     │   ├── CollectionDamaged       what is on disk cannot be trusted
     │   ├── UnsupportedFormat       written by a newer Recollect
     │   └── StorageFailed           (also OSError) disk full, no permission, read-only file system
@@ -79,7 +79,7 @@ class CollectionReadOnly(CollectionError):
 
 
 class CollectionClosed(CollectionError):
-    """The handle was closed, or belongs to the parent of a forked process."""
+    """The handle was closed, belongs to the parent of a forked process, or has lost its directory: open it again."""
 
 
 class CollectionDamaged(CollectionError):

@@ -15,6 +15,7 @@ import pytest
 import recollect
 from recollect import (
     Collection,
+    CollectionClosed,
     CollectionDamaged,
     CollectionExists,
     CollectionLocked,
@@ -24,6 +25,7 @@ from recollect import (
     StorageFailed,
     UnsupportedFormat,
 )
+from recollect.collection.repository import Repository
 from recollect.ingestion import export_collection
 from recollect.layout import WriterLock
 
@@ -355,3 +357,25 @@ def test_a_full_backup_has_its_own_time(kb: Collection, tmp_path: Path) -> None:
         assert "creating-" not in str(refused.value)
         assert str(tmp_path / "full") in str(refused.value)
     assert not (tmp_path / "again").exists()
+
+
+def test_a_backup_is_sealed_only_where_its_lock_is_still_the_one_at_the_path(tmp_path: Path) -> None:
+    """Where LOCK was removed while blocks were written, or the collection replaced, no state names them."""
+    source = tmp_path / "source"
+    source.write_bytes(b"content")
+    files, now = {"chunks.db": (source, 7)}, datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+    def replaced() -> None:
+        raise CollectionClosed("replaced")
+
+    repository = Repository(tmp_path / "backups", writable=True)
+    try:
+        with pytest.raises(CollectionClosed):
+            repository.write(files, {}, now, replaced)
+        (tmp_path / "backups" / "LOCK").unlink()
+        with pytest.raises(CollectionLocked, match="begin it again"):
+            repository.write(files, {}, now)
+    finally:
+        repository.close()
+    assert recollect.backups(tmp_path / "backups") == []
+    assert not list((tmp_path / "backups" / "states").iterdir())

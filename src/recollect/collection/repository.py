@@ -19,7 +19,7 @@ import errno
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ import orjson
 from recollect.collection.packs import Packs, numbers, read_sealed, split, write_sealed
 from recollect.errors import (
     CollectionDamaged,
+    CollectionLocked,
     CollectionNotFound,
     InvalidInput,
     NotACollection,
@@ -159,20 +160,31 @@ class Repository:
             raise CollectionDamaged(f"{damaged[wanted]}, with its number: {there}")
         raise InvalidInput(f"{self.root} has no backup{'' if number is None else f' {number}'}; there are: {there}")
 
-    def write(self, files: Mapping[str, tuple[Path, int]], facts: Mapping[str, Any], time: str) -> tuple[State, int]:
+    def write(
+        self,
+        files: Mapping[str, tuple[Path, int]],
+        facts: Mapping[str, Any],
+        time: str,
+        require: Callable[[], None] = lambda: None,
+    ) -> tuple[State, int]:
         """Write a backup, durably; return it and how many bytes were new.
 
         Args:
             files: by name in the backup, the file and how many of its bytes count.
             facts: kept with it.
             time: UTC, ISO 8601.
+            require: called when all was read; raises where the files may not have been those of one collection.
 
         """
         number = max([0, *numbers(self.root / "states", ".json")]) + 1
         digests, written = self._packs.write(files)
         state = State(number, time, facts, digests)
-        if self._lock is not None:
-            self._lock.require_in_place()
+        require()
+        if self._lock is not None and not self._lock.is_in_place():
+            raise CollectionLocked(
+                f"{self.root} was moved or replaced, or its file LOCK was removed, while a backup was written: another "
+                "backup may be at work there; begin it again"
+            )
         write_sealed(self._path_of(number), _to_json(state))
         return state, written
 

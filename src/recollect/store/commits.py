@@ -187,7 +187,11 @@ class Commits:
     def _begin(self, connection: apsw.Connection) -> None:
         # The proof comes second: whoever gets the lock of the collection from here on finds this transaction, and waits
         # for its end.
-        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:
+            self._permit()  # tells more where the lock is with whoever is at it
+            raise
         self._permit()
         self.state = self._coming = read_state(connection)
 
