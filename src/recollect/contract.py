@@ -18,6 +18,9 @@ from recollect.layout import DTYPES, LEXICAL, Dtype, Lexical
 from recollect.types import Embedder, FloatMatrix, Metric
 from recollect.vectors import to_matrix
 
+MAX_DIMENSION = 65_536
+"""Of a vector, in any collection."""
+
 AGREEMENT = 0.999
 """Least cosine between a canary's vectors: the same model in bfloat16 stays above it, another model is far below."""
 
@@ -33,6 +36,9 @@ CANARIES = (
     "Photosynthesis turns light energy into chemical energy; in plants it takes place in the chloroplasts, whose "
     "green pigment absorbs mainly red and blue light, and it releases oxygen as a by-product.",
 )
+
+_MOST_CANARIES, _LONGEST_CANARY = 64, 4096  # that a file may name; there are eight short ones
+_LONGEST_VECTOR = 1e19
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +131,28 @@ class Contract:
         }
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Contract:
-        """Read a recorded contract."""
+    def from_json(cls, content: dict[str, Any], dimension: int) -> Contract:
+        """Read a recorded contract.
+
+        Args:
+            content: as `to_json` returns it.
+            dimension: of the collection.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what was written.
+
+        """
         canaries = content["canaries"]
+        if not 1 <= len(canaries) <= _MOST_CANARIES:  # all of them are embedded when a collection is opened
+            raise ValueError(f"it has {len(canaries)} canaries; 1 to {_MOST_CANARIES} are read")
         return cls(
-            content["name"],
-            content["revision"],
-            content["query_prompt"],
-            content["passage_prompt"],
-            tuple(canary["text"] for canary in canaries),
-            _decode([canary["passage"] for canary in canaries]),
-            _decode([canary["query"] for canary in canaries]),
+            _require_text(content["name"], "name"),
+            _require_text(content["revision"], "revision"),
+            _require_text(content["query_prompt"], "query_prompt"),
+            _require_text(content["passage_prompt"], "passage_prompt"),
+            tuple(_require_text(canary["text"], "a canary's text", _LONGEST_CANARY) for canary in canaries),
+            _decode([canary["passage"] for canary in canaries], dimension),
+            _decode([canary["query"] for canary in canaries], dimension),
         )
 
 
@@ -177,17 +194,19 @@ class Settings:
 
         """
         try:
-            embedding = content["embedding"]
-            contract = None if embedding is None else Contract.from_json(embedding)
+            dimension, embedding = content["dimension"], content["embedding"]
+            if type(dimension) is not int or not 1 <= dimension <= MAX_DIMENSION:
+                raise ValueError(f"dimension is {dimension!r:.60}; it is a whole number from 1 to {MAX_DIMENSION:,}")
+            contract = None if embedding is None else Contract.from_json(embedding, dimension)
             dtype = content.get("dtype", "float32")
             if dtype not in DTYPES:
-                raise ValueError(f"dtype is {dtype!r}")
+                raise ValueError(f"dtype is {dtype!r:.60}")
             lexical = content.get("lexical", "none")
             if lexical not in LEXICAL:
-                raise ValueError(f"lexical is {lexical!r}")
-            return cls(int(content["dimension"]), Metric(content["metric"]), contract, dtype, lexical)
+                raise ValueError(f"lexical is {lexical!r:.60}")
+            return cls(dimension, Metric(content["metric"]), contract, dtype, lexical)
         except (KeyError, ValueError, TypeError) as error:
-            raise CollectionDamaged(f"{where} cannot be read ({error}); restore from a backup") from None
+            raise CollectionDamaged(f"{where} cannot be read ({error!s:.200}); restore from a backup") from None
 
 
 def embed(embedder: Embedder, texts: Sequence[str], metric: Metric, *, queries: bool) -> FloatMatrix:
@@ -218,5 +237,17 @@ def _encode(vector: FloatMatrix) -> str:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
-def _decode(vectors: list[str]) -> FloatMatrix:
-    return np.stack([np.frombuffer(base64.b64decode(vector), dtype="<f4") for vector in vectors])
+def _decode(vectors: list[str], dimension: int) -> FloatMatrix:
+    made = np.stack([np.frombuffer(base64.b64decode(vector, validate=True), dtype="<f4") for vector in vectors])
+    if made.shape[1] != dimension:
+        raise ValueError(f"a canary's vector has {made.shape[1]} values, not {dimension}")
+    # NaN agrees with every vector, or with none, by how it is asked.
+    if not (np.linalg.norm(made.astype(np.float64), axis=1) < _LONGEST_VECTOR).all():
+        raise ValueError("a canary's vector is not finite, or its length has no square in float32")
+    return made
+
+
+def _require_text(value: Any, name: str, longest: int = 1 << 16) -> str:
+    if not isinstance(value, str) or len(value) > longest:
+        raise ValueError(f"{name} is {value!r:.60}; it is a text of at most {longest:,} characters")
+    return value

@@ -20,13 +20,12 @@ from recollect.collection.handle import Handle
 from recollect.collection.recording import QueryLog, QueryRecorder
 from recollect.collection.scope import Scope
 from recollect.collection.telemetry import Telemetry
-from recollect.contract import Contract, Settings
+from recollect.contract import MAX_DIMENSION, Contract, Settings
 from recollect.errors import CollectionExists, InvalidInput
 from recollect.filters import Filter
 from recollect.store import supersede
 from recollect.types import Embedder, Limits, Metric
 
-MAX_DIMENSION = 65_536
 _log = logging.getLogger("recollect.collection")
 
 
