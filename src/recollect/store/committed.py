@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
@@ -20,6 +22,10 @@ UNREADABLE = (apsw.Error, UnicodeDecodeError, orjson.JSONDecodeError)
 """What reading a damaged database raises: text that is no UTF-8, metadata that is no JSON."""
 
 _FEW_IDS = 20
+_BEYOND = 1 << 62  # no count comes near; one more than the largest integer would be stored as a float
+_FEW_ROWS = 65_536  # what a state may claim unproved: so many rows cost some hundred KiB, whatever is made of them
+_PROBES = 64
+_HELD = "SELECT EXISTS (SELECT 1 FROM chunks WHERE row = ?1) OR EXISTS (SELECT 1 FROM tombstones WHERE row = ?1)"
 _ENDS = (
     "SELECT ifnull((SELECT max(row) FROM chunks), -1), ifnull((SELECT max(row) FROM tombstones), -1), "
     "ifnull((SELECT max(number) FROM tombstones), 0)"
@@ -49,8 +55,29 @@ class StoredChunk(NamedTuple):
     crc: int
 
     def to_chunk(self) -> Chunk:
-        """Parse the metadata."""
-        return Chunk(self.id, self.text, orjson.loads(self.metadata))
+        """Parse the metadata.
+
+        Raises:
+            apsw.CorruptError: a field is not of the type that was stored.
+
+        """
+        if type(self.id) is not str or type(self.text) is not str:
+            raise self.corrupt()
+        return Chunk(self.id, self.text, self.parsed())
+
+    def parsed(self) -> dict[str, Any]:
+        """Parse the metadata alone; raise as `to_chunk` does."""
+        try:
+            found = orjson.loads(self.metadata) if type(self.metadata) is str else None
+        except orjson.JSONDecodeError:
+            found = None
+        if type(found) is not dict:
+            raise self.corrupt()
+        return found
+
+    def corrupt(self) -> apsw.CorruptError:
+        """Build the error for a chunk whose fields cannot be what was stored."""
+        return apsw.CorruptError(f"chunk {self.id!r:.80} (row {self.row}) is not what was stored")
 
 
 class Outdated(CollectionError):
@@ -74,8 +101,13 @@ def read_state(reading: apsw.Connection | apsw.Cursor) -> State:
     """Read the committed state."""
     found: list[Any] = reading.execute("SELECT seq, rows, live, snapshot FROM state").fetchall()
     seq, rows, live, snapshot = found[0] if found else [None] * 4
-    if not (isinstance(seq, int) and isinstance(rows, int) and isinstance(live, int) and 0 <= live <= rows):
-        raise apsw.CorruptError(f"its state is {seq!r}, {rows!r}, {live!r}")
+    if not (
+        (isinstance(seq, int) and isinstance(rows, int) and isinstance(live, int))
+        and (0 <= seq < _BEYOND and 0 <= live <= rows < _BEYOND)
+    ):
+        raise apsw.CorruptError(f"its state is {seq!r:.40}, {rows!r:.40}, {live!r:.40}")
+    if snapshot is not None and not isinstance(snapshot, str):
+        raise apsw.CorruptError(f"its state names an index by {type(snapshot).__name__}")
     return State(seq, rows, live, snapshot)
 
 
@@ -95,6 +127,23 @@ def require_ends(reading: apsw.Connection | apsw.Cursor, state: State) -> None:
         )
 
 
+def require_held(reading: apsw.Connection | apsw.Cursor, state: State) -> None:
+    """Raise `apsw.CorruptError` where the tables hold much less than the rows that a state claims.
+
+    What is kept in memory by row, a bit to some bytes each, goes by this number; of a few bytes that claim 2^34 rows it
+    would be gigabytes. How long the vector file is tells nothing, since it may consist of holes. Counting reads every
+    page; chosen at random, half of 64 rows are absent surely enough where three of four are.
+    """
+    if state.rows <= _FEW_ROWS:
+        return
+    held = 0
+    for _ in range(_PROBES):
+        with suppress(apsw.Error):  # an unreadable page is for whoever needs it, unless there are many
+            held += bool(reading.execute(_HELD, (secrets.randbelow(state.rows),)).get)
+    if held < _PROBES // 2:
+        raise apsw.CorruptError(f"its state has {state.rows:,} rows, and of {_PROBES} of them its tables hold {held}")
+
+
 def lookup(reading: apsw.Connection | apsw.Cursor, ids: Sequence[str]) -> dict[str, StoredChunk]:
     """Return the stored chunks with these ids."""
     found: dict[str, StoredChunk] = {}
@@ -107,7 +156,10 @@ def lookup(reading: apsw.Connection | apsw.Cursor, ids: Sequence[str]) -> dict[s
         else:  # binding a thousand parameters costs three times what parsing one JSON array does
             sql, values = _LOOKUP_MANY, (orjson.dumps(part).decode(),)
         for record in reading.execute(sql, values):
-            found[record[1]] = StoredChunk._make(record)
+            chunk = StoredChunk._make(record)
+            if type(chunk.id) is not str:  # its key in the index of ids is whole, or it would not have been found
+                raise chunk.corrupt()
+            found[chunk.id] = chunk
     return found
 
 

@@ -29,6 +29,7 @@ from recollect.store.committed import (
     placeholders,
     read_state,
     require_ends,
+    require_held,
 )
 from recollect.store.ledger import Entry
 from recollect.store.pool import SessionPool
@@ -81,8 +82,9 @@ class Session:
             raise translate(error, self._pool.database) from error
 
     def require_ends(self) -> None:
-        """Raise for a state that does not fit the tables' ends: see `committed.require_ends`."""
+        """Raise for a state that does not fit the tables: see `committed.require_ends` and `committed.require_held`."""
         require_ends(self._cursor, self.state)
+        require_held(self._cursor, self.state)
 
     def fetch(self, rows: Sequence[int], matrix: StoredMatrix) -> dict[int, Chunk]:
         """Return the chunks of *rows*, which are live in this commit; a row that holds none is left out.
@@ -164,8 +166,11 @@ class Session:
         """Return the ids of the chunks of *rows*, in row order; a row that holds none is left out."""
         found: list[str] = []
         for part in in_parts(rows):
-            sql = f"SELECT id FROM chunks WHERE row IN ({placeholders(len(part))}) ORDER BY row"
-            found += [chunk_id for (chunk_id,) in self._cursor.execute(sql, part)]
+            sql = f"SELECT id, row FROM chunks WHERE row IN ({placeholders(len(part))}) ORDER BY row"
+            for chunk_id, row in self._cursor.execute(sql, part):
+                if type(chunk_id) is not str:
+                    raise apsw.CorruptError(f"the id of the chunk in row {row} is not what was stored")
+                found.append(chunk_id)
         return found
 
     def rows_of(self, ids: Sequence[str]) -> list[int]:
@@ -279,18 +284,28 @@ class Session:
         """Yield (row, JSON text of the metadata's value at *path*) of the chunks in rows [first, last), in row order.
 
         None where a chunk has no such field; a row that holds no chunk is left out. A path leads through objects only.
+
+        Raises:
+            apsw.CorruptError: naming the row, for metadata that are no text; else a damaged bit would hide a chunk.
+
         """
         # As a path of quoted keys it is data: SQLite reads the escapes of JSON in it, and finds `$`, `.`, `[` and `"`.
         # But to SQLite a key ends at a NUL: "tenant\0x" would be "tenant". What may hold one is looked up in Python.
         nul = any("\0" in step for step in path)
         at = None if nul else "$" + "".join(f".{orjson.dumps(step).decode()}" for step in path)
         sql = (
-            "SELECT row, CASE WHEN metadata GLOB '*\\u0000*' THEN CAST(metadata AS BLOB) ELSE metadata -> ? END "
+            "SELECT row, CASE WHEN typeof(metadata) <> 'text' THEN 0 "
+            "WHEN metadata GLOB '*\\u0000*' THEN CAST(metadata AS BLOB) ELSE metadata -> ? END "
             "FROM chunks WHERE row >= ? AND row < ? ORDER BY row"
         )
         try:
             for row, found in self._cursor.execute(sql, (at, first, last)):
-                yield row, _text_at(found, path) if isinstance(found, bytes) else found
+                if found is None or isinstance(found, str):
+                    yield row, found
+                elif isinstance(found, bytes):
+                    yield row, _text_at(found, path)
+                else:
+                    raise apsw.CorruptError(f"the metadata of the chunk in row {row} are not what was stored")
         except apsw.SQLError as error:
             raise apsw.CorruptError(f"the metadata of a chunk cannot be read: {error}") from error
 

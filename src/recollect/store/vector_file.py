@@ -6,6 +6,7 @@ mark are garbage that the next append overwrites.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from recollect.errors import CollectionDamaged
-from recollect.layout import Dtype, storage_errors, storage_failure
+from recollect.layout import Dtype, open_regular, storage_errors, storage_failure
 from recollect.vectors import StoredMatrix
 
 _LITTLE_ENDIAN: dict[Dtype, str] = {"float32": "<f4", "float16": "<f2"}
@@ -50,6 +51,28 @@ def to_bytes(matrix: StoredMatrix) -> memoryview:
     """Return the bytes of a matrix that is not empty, not copied."""
     # Through uint8, because not every Python's memoryview knows float16.
     return memoryview(matrix.view(np.uint8)).cast("B")  # type: ignore[arg-type]  # an array is a buffer
+
+
+def bytes_there(path: Path) -> int:
+    """Return how many bytes of the file are on the disk, or on their way: holes, which take no room, do not count.
+
+    Raises:
+        StorageFailed: it cannot be read.
+
+    """
+    descriptor = open_regular(path)
+    try:
+        size, end, there = os.fstat(descriptor).st_size, 0, 0
+        while end < size:
+            begin = os.lseek(descriptor, end, os.SEEK_DATA)
+            end = os.lseek(descriptor, begin, os.SEEK_HOLE)
+            there += end - begin
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # which says that nothing but a hole is left
+            raise storage_failure(error, path, "read") from error
+    finally:
+        os.close(descriptor)
+    return there
 
 
 def map_rows(path: Path, rows: int, dimension: int, dtype: Dtype) -> StoredMatrix:
