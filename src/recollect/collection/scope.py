@@ -11,7 +11,7 @@ import orjson
 
 from recollect.errors import CollectionDamaged, InvalidInput
 from recollect.filters import EVERYTHING, And, Condition, Filter, Not, Or, all_of, matches, parse, to_dict
-from recollect.store import NewChunk, Store
+from recollect.store import NewChunk, Store, StoredChunk
 from recollect.types import Chunk
 
 _PLAIN = 2  # version of the format: every value written out, however often it occurs
@@ -68,16 +68,32 @@ class Scope:
         """Say whether a chunk with this metadata is inside."""
         return self.tree is None or matches(self.tree, metadata)
 
-    def holds_json(self, metadata: str) -> bool:
-        """Say whether a chunk with this metadata, as JSON, is inside."""
-        return self.tree is None or self.holds(orjson.loads(metadata))
+    def holds_stored(self, chunk: StoredChunk) -> bool:
+        """Say whether a chunk is inside, before its checksum is compared.
+
+        Raises:
+            CollectionDamaged: its metadata cannot be what was stored; without its id, which may be another's.
+
+        """
+        if self.tree is None:
+            return True
+        try:
+            metadata = orjson.loads(chunk.metadata)
+        except orjson.JSONDecodeError:
+            metadata = None
+        if not isinstance(metadata, dict):
+            raise CollectionDamaged(
+                f"the metadata of the chunk in row {chunk.row} are not what was stored; mend the collection with "
+                "check(fix=True), which lists what is lost, or restore from a backup"
+            )
+        return self.holds(metadata)
 
     def require(self, chunks: Iterable[NewChunk]) -> None:
         """Raise `InvalidInput` for a chunk that would be stored outside, and so never be seen again."""
         if self.tree is None:
             return
         for chunk in chunks:
-            if not self.holds_json(chunk.metadata):
+            if not self.holds(orjson.loads(chunk.metadata)):
                 raise InvalidInput(
                     f"chunk {chunk.id!r} lies outside the scope of this handle, {to_dict(self.tree)}; give it metadata "
                     "that matches, or open the collection with another scope"
@@ -88,7 +104,7 @@ class Scope:
         if self.tree is None:
             return
         for chunk_id, stored in store.existing([chunk.id for chunk in chunks]).items():
-            if not self.holds_json(stored.metadata):
+            if not self.holds_stored(stored):
                 raise InvalidInput(
                     f"the id {chunk_id!r} is taken by a chunk outside the scope of this handle; ids are unique in the "
                     "whole collection: prefix them, say with the tenant's name"

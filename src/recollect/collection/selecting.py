@@ -33,7 +33,7 @@ def everything(handle: Handle) -> Iterator[Chunk]:
     _, session, matrix = handle.reading()
     with session:
         for block in session.scan_all():
-            inside = [stored for stored in block if handle.scope.holds_json(stored.metadata)]
+            inside = [stored for stored in block if handle.scope.holds_stored(stored)]
             session.require(inside, matrix)
             yield from (stored.to_chunk() for stored in inside)
 
@@ -104,7 +104,7 @@ def vectors(handle: Handle, ids: Sequence[str]) -> FloatMatrix:
     _, session, matrix = handle.reading()
     with session:
         scope = handle.scope
-        stored = {key: one for key, one in session.get(ids).items() if scope.holds_json(one.metadata)}
+        stored = {key: one for key, one in session.get(ids).items() if scope.holds_stored(one)}
         rows = {key: one.row for key, one in stored.items()}
         session.require(list(stored.values()), matrix)
         missing = next((key for key in ids if key not in rows), None)

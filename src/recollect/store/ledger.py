@@ -5,8 +5,9 @@ It tells nothing about chunks, so a put moves no commit number, and no reader of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import apsw
 import orjson
@@ -85,8 +86,8 @@ class Ledger:
         """Of the last put into any space of this database; 0 before the first. Seconds since the epoch."""
         found: list[Any] = self._connection.execute("SELECT time FROM clock").fetchall()
         time = found[0][0] if found else None
-        if not isinstance(time, (int, float)):
-            raise apsw.CorruptError(f"its clock shows {time!r}")
+        if not _is_moment(time):
+            raise apsw.CorruptError(f"its clock shows {time!r:.40}")
         return float(time)
 
     def get(self, keys: Sequence[str]) -> dict[str, Record]:
@@ -146,7 +147,17 @@ def entries(reading: apsw.Cursor) -> Iterator[Entry]:
         "ORDER BY scope, name, key"
     )
     for found in reading.execute(sql):
-        yield Entry._make(found)
+        entry = Entry._make(found)
+        if not is_entry(entry):
+            raise apsw.CorruptError(f"the record {entry.key!r:.80} is not what was stored")
+        yield entry
+
+
+def is_entry(entry: Any) -> bool:
+    """Say whether what was read has the types of a record; a damaged header turns text into something else."""
+    names = all(isinstance(name, str) for name in (entry.scope, entry.space, entry.key))
+    rest = all(isinstance(text, (str, type(None))) for text in (entry.group, entry.value))
+    return names and rest and isinstance(entry.time, float) and math.isfinite(entry.time)
 
 
 def clock(reading: apsw.Cursor) -> float:
@@ -184,6 +195,10 @@ def problems(reading: apsw.Cursor) -> list[str]:
     if not _is_present(reading):
         return []
     checks = {
+        "have fields of another type than was stored": (
+            "typeof(key) <> 'text' OR typeof(value) NOT IN ('text', 'null') OR typeof(in_group) NOT IN ('text', 'null')"
+            " OR typeof(time) <> 'real' OR abs(time) > 1.7976931348623157e308"
+        ),
         "have a value that is no JSON": "value IS NOT NULL AND NOT json_valid(value)",
         "are newer than the clock": "time > (SELECT time FROM clock)",
         "are in no space": "space NOT IN (SELECT number FROM spaces)",
@@ -193,6 +208,9 @@ def problems(reading: apsw.Cursor) -> list[str]:
         count = reading.execute(f"SELECT count(*) FROM records WHERE {condition}").get
         if count:
             found.append(f"chunks.db: {count} records {what}; put them again, or restore from a backup")
+    times: Any = reading.execute("SELECT time FROM clock").fetchall()
+    if len(times) != 1 or not _is_moment(times[0][0]):
+        found.append("chunks.db: the clock of the records shows no time; keep them with check(fix=True)")
     return found
 
 
@@ -203,7 +221,14 @@ def _is_present(reading: apsw.Cursor) -> bool:
 
 def _to_record(found: Any) -> Record:
     key, value, group, time = found
+    if not (isinstance(key, str) and isinstance(group, (str, type(None))) and _is_moment(time)):
+        raise apsw.CorruptError(f"the record {key!r:.80} is not what was stored")
     return Record(key, None if value is None else orjson.loads(value), group, time)
+
+
+def _is_moment(time: object) -> TypeGuard[float]:
+    # An infinite one would be the time of every put from then on.
+    return isinstance(time, (int, float)) and math.isfinite(time)
 
 
 def _connection_of(connection: apsw.Connection | apsw.Cursor) -> apsw.Connection:

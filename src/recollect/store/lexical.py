@@ -124,9 +124,9 @@ def tokenizer_of(reading: apsw.Connection | apsw.Cursor) -> Lexical:
     if found is None:
         return "none"
     for name, arguments in _TOKENIZERS.items():
-        if f"tokenize='{' '.join(arguments)}'" in found[0]:
+        if isinstance(found[0], str) and f"tokenize='{' '.join(arguments)}'" in found[0]:
             return name
-    raise apsw.CorruptError(f"its lexical index is {found[0]!r}")
+    raise apsw.CorruptError(f"its lexical index is {found[0]!r:.200}")
 
 
 def refresh(cursor: apsw.Cursor) -> None:
@@ -278,6 +278,8 @@ class _Reading:
         sql = "SELECT row, text FROM json_each(?) AS wanted CROSS JOIN chunks ON chunks.row = wanted.value"
         kept, lengths, frequencies = [], [], []
         for row, text in self._cursor.execute(sql, (orjson.dumps(rows).decode(),)):
+            if not isinstance(text, str):
+                raise apsw.CorruptError(f"the text of the chunk in row {row} is not what was stored")
             tokens: Any = self._tokenizer(
                 text.encode(), apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from recollect.layout import Generation, storage_errors
 from recollect.store import schema, vector_file
 from recollect.store.checksums import is_intact
 from recollect.store.committed import UNREADABLE, StoredChunk, read_state
-from recollect.store.ledger import Entry
+from recollect.store.ledger import Entry, is_entry
 
 _log = logging.getLogger("recollect.store")
 _BLOCK = 1024
@@ -66,7 +67,9 @@ class Wreck:
         self.path = paths.root
         width = dimension * (4 if paths.dtype == "float32" else 2)
         with storage_errors(paths.vectors, "read"):
-            stored = paths.vectors.stat().st_size // width if paths.vectors.exists() else 0
+            present = paths.vectors.exists()
+            size = paths.vectors.stat().st_size // width if present else 0
+        stored = vector_file.bytes_there(paths.vectors) // width if present else 0
         self._connection = schema.connect(paths.database, read_only=True)
         self._cursor = self._connection.cursor()
         state = None
@@ -80,7 +83,7 @@ class Wreck:
         self.chunks = chunks or (1 if state is None else state.live)
         self.rows = _rows(stored if state is None else state.rows, last + 1, stored, chunks + buried)
         try:
-            self._matrix = vector_file.map_rows(paths.vectors, min(stored, self.rows), dimension, paths.dtype)
+            self._matrix = vector_file.map_rows(paths.vectors, min(size, self.rows), dimension, paths.dtype)
         except BaseException:
             self.close()
             raise
@@ -131,9 +134,9 @@ class Wreck:
 
     def clock(self) -> float:
         """Return the time of the last put of a record; 0 where it cannot be read."""
-        with contextlib.suppress(*UNREADABLE, TypeError, ValueError):
+        with contextlib.suppress(*UNREADABLE):
             found: Any = self._cursor.execute("SELECT time FROM clock").get
-            return float(found)
+            return float(found) if isinstance(found, (int, float)) and math.isfinite(found) else 0.0
         return 0.0
 
     def _number(self, sql: str, default: int = 0) -> int:
@@ -187,7 +190,7 @@ def _rows(committed: int, named: int, stored: int, held: int) -> int:
     Args:
         committed: what the state says.
         named: beyond the last row that a table names.
-        stored: the vectors in the file.
+        stored: the vectors in the file, without its holes.
         held: chunks and tombstones in the tables; some may be unreadable.
 
     """
@@ -197,11 +200,9 @@ def _rows(committed: int, named: int, stored: int, held: int) -> int:
 
 
 def _is_record(entry: Any) -> bool:
-    if not all(isinstance(name, str) for name in (entry.scope, entry.space, entry.key)):
-        return False
-    if not isinstance(entry.time, float) or not isinstance(entry.group, (str, type(None))):
+    if not is_entry(entry):
         return False
     try:
         return entry.value is None or orjson.loads(entry.value) is not Ellipsis
-    except (orjson.JSONDecodeError, TypeError):
+    except orjson.JSONDecodeError:
         return False
