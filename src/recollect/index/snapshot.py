@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, astuple, dataclass, replace
+import math
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import orjson
 
 from recollect.index.faiss_library import ALLOWED_TYPES, metric_type, type_names
 from recollect.index.files import FileUnusable, Written, read_file, verify_file, write_file
+from recollect.index.goal import check_goal
 from recollect.index.recipe import Goal, Recipe
 from recollect.index.resuming import take
 from recollect.index.searcher import Searcher
@@ -88,13 +90,15 @@ class Record:
         """Read a record.
 
         Raises:
-            SnapshotUnusable: it was written by another version of Recollect.
+            SnapshotUnusable: it was written by another version of Recollect, or is not what was written.
 
         """
         try:
-            return cls(**orjson.loads(text))
-        except (TypeError, orjson.JSONDecodeError) as error:
-            raise SnapshotUnusable(f"its record cannot be read ({error})") from None
+            found = cls(**orjson.loads(text))
+            _require_kinds(found)
+        except (TypeError, ValueError) as error:
+            raise SnapshotUnusable(f"its record cannot be read ({error!s:.200})") from None
+        return found
 
     def to_recipe(self) -> Recipe:
         """Return the recipe by which this index was built."""
@@ -134,6 +138,40 @@ class Record:
         return tuple(
             OperatingPoint(int(k), int(effort), int(candidates), *rest) for k, effort, candidates, *rest in self.points
         )
+
+
+_MOST = 1 << 53  # of any count: beyond it there is no such file, and a float has gaps
+_TEXTS = ("file", "sha256", "metric", "factory", "reason", "created", "queries")
+_COUNTS = ("bytes", "rows", "dimension", "construction", "trained_for", "revision")
+
+
+def _require_kinds(record: Record) -> None:
+    """Raise `TypeError` or `ValueError` for a field that `write` would not have given such a value."""
+    for name in (*_TEXTS, *_COUNTS):
+        value = getattr(record, name)
+        if not (isinstance(value, str) if name in _TEXTS else _is_count(value)):
+            raise ValueError(f"{name} is {value!r:.60}")
+    if not isinstance(record.types, list) or not all(isinstance(name, str) for name in record.types):
+        raise ValueError(f"types is {record.types!r:.60}")
+    if type(record.requested) is not bool or not _is_number(record.gather):
+        raise ValueError(f"requested is {record.requested!r:.60}, gather {record.gather!r:.60}")
+    if record.distortion is not None and not _is_number(record.distortion):
+        raise ValueError(f"distortion is {record.distortion!r:.60}")
+    if not isinstance(record.goal, list) or len(record.goal) != len(fields(Goal)):
+        raise ValueError(f"goal is {record.goal!r:.60}")
+    check_goal(record.to_goal())
+    for point in record.points:
+        k, effort, candidates, *rest = point
+        if len(rest) != 6 or not all(map(_is_count, (k, effort, candidates))) or not all(map(_is_number, rest)):
+            raise ValueError(f"a point is {point!r:.60}")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MOST
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0  # type: ignore[arg-type,operator]  # a number
 
 
 def file_of(name: str) -> str:
