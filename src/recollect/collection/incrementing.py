@@ -113,4 +113,4 @@ def _files(generation: OpenGeneration, session: Session, database: Path) -> dict
 
 def to_info(state: State, written: int | None = None) -> BackupInfo:
     """Return what users are shown of a backup."""
-    return BackupInfo(state.number, state.time, int(state.facts["chunks"]), int(state.facts["bytes"]), written)
+    return BackupInfo(state.number, state.time, state.facts["chunks"], state.facts["bytes"], written)

@@ -21,6 +21,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from recollect.layout import (
 _log = logging.getLogger("recollect.collection")
 _MARKER, _MARK = "recollect-backups", b"recollect backups, version 1\n"
 _MARKED = re.compile(rb"recollect backups, version (\d{1,9})\s*")
+_LONGEST_TIME, _BEYOND = 40, 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,9 +292,20 @@ class Repository:
         try:
             content = orjson.loads(read_sealed(path))
             files = {name: bytes.fromhex(blocks) for name, blocks in content["files"].items()}
+            _require_facts(content["time"], content["facts"])
             return State(number, content["time"], content["facts"], files)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise CollectionDamaged(f"{path} cannot be read ({error}); restore another backup") from None
+
+
+def _require_facts(time: Any, facts: Any) -> None:
+    """Raise `ValueError` for what a backup would not have said of itself."""
+    if not isinstance(time, str) or len(time) > _LONGEST_TIME:
+        raise ValueError(f"its time is {time!r:.40}")
+    datetime.fromisoformat(time)
+    for name in ("chunks", "bytes"):
+        if type(facts[name]) is not int or not 0 <= facts[name] < _BEYOND:
+            raise ValueError(f"{name} is {facts[name]!r:.40}")
 
 
 def _to_json(state: State) -> bytes:

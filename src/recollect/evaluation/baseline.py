@@ -78,7 +78,7 @@ def read_baseline(path: str | os.PathLike[str]) -> Baseline:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read ({error.strerror or error}); {cure}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is no valid JSON ({error}); {cure}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
@@ -151,7 +151,12 @@ def _require(content: Mapping[str, Any], kinds: Mapping[str, _Kind], within: str
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def _is_count(value: object) -> bool:

@@ -13,6 +13,7 @@ Nothing in it needs Recollect to be read: that is what it is for.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,6 @@ VERSION = 1
 
 _NAME = "recollect export"
 _BLOCK = 1 << 20
-_MAX_DIMENSION = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,13 @@ def _to_manifest(content: dict[str, Any]) -> Manifest:
     chosen = content["chunks_as"]
     if chosen not in FORMATS:
         raise ValueError(f"chunks_as ({chosen!r})")
+    for name in ("chunks", "records"):
+        if type(content[name]) is not int or content[name] < 0:
+            raise ValueError(f"{name} ({content[name]!r:.40})")
+    clock = content["clock"]
+    # An infinite time would be that of every put from then on.
+    if type(clock) not in (int, float) or not math.isfinite(clock) or clock < 0:
+        raise ValueError(f"clock ({clock!r:.40})")
     files = {str(name): dict(entry) for name, entry in content.get("files", {}).items()}
     if files and files.keys() != {FORMATS[chosen], RECORDS}:
         raise ValueError(f"files ({sorted(files)})")
@@ -119,9 +126,9 @@ def _to_manifest(content: dict[str, Any]) -> Manifest:
         raise ValueError("files")
     return Manifest(
         dict(content["settings"]),
-        int(content["chunks"]),
-        int(content["records"]),
-        float(content["clock"]),
+        content["chunks"],
+        content["records"],
+        float(clock),
         chosen,
         files,
     )
@@ -135,12 +142,9 @@ def to_settings(manifest: Manifest, folder: Path) -> Settings:
 
     """
     try:
-        settings = Settings.from_json(dict(manifest.settings), str(folder / MANIFEST))
+        return Settings.from_json(dict(manifest.settings), str(folder / MANIFEST))
     except CollectionDamaged as error:
         raise InvalidInput(str(error).replace("restore from a backup", "export the collection again")) from None
-    if not 1 <= settings.dimension <= _MAX_DIMENSION:
-        raise InvalidInput(f"{folder / MANIFEST}: dimension is {settings.dimension}; at most {_MAX_DIMENSION:,}")
-    return settings
 
 
 def sealed(path: Path) -> dict[str, Any]:
