@@ -21,7 +21,9 @@ def checksum(vector: StoredMatrix | memoryview, chunk_id: str, text: str, metada
 
 def is_intact(chunk: StoredChunk, matrix: StoredMatrix) -> bool:
     """Say whether text, metadata and vector are what was stored, by the checksum."""
-    return 0 <= chunk.row < len(matrix) and _is_whole(chunk[1:], matrix[chunk.row])
+    # As text: a search reads metadata as bytes, for which it does not matter that damage has made them a blob.
+    text = type(chunk.metadata) is str
+    return text and 0 <= chunk.row < len(matrix) and _is_whole(chunk[1:], matrix[chunk.row])
 
 
 def require_intact(chunks: Iterable[StoredChunk], matrix: StoredMatrix, where: Path) -> None:

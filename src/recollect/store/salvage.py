@@ -97,7 +97,8 @@ class Wreck:
     def whole(self) -> Iterator[tuple[list[StoredChunk], Any]]:
         """Yield the chunks that are whole and their vectors as stored, (n, d), in row order."""
         for first in range(0, self.rows, _BLOCK):
-            found = [StoredChunk._make(one) for one in self._read(_CHUNKS, first, min(first + _BLOCK, self.rows))]
+            read = self._read(_CHUNKS, first, min(first + _BLOCK, self.rows))
+            found = [StoredChunk._make(map(_as_text, one)) for one in read]
             whole = [chunk for chunk in found if self._is_whole(chunk)]
             if whole:
                 yield whole, self._matrix.take([chunk.row for chunk in whole], axis=0)
@@ -197,6 +198,13 @@ def _rows(committed: int, named: int, stored: int, held: int) -> int:
     if held and held == named:  # each row is in a table: all of them could be read
         return named
     return min(max(committed, named), max(stored, min(committed, named, 2 * held)))
+
+
+def _as_text(value: Any) -> Any:
+    """Take a blob for the text that one flipped bit made it of; the checksum tells whether it was."""
+    with contextlib.suppress(UnicodeDecodeError):
+        return value.decode() if isinstance(value, bytes) else value
+    return value
 
 
 def _is_record(entry: Any) -> bool:
