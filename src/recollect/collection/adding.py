@@ -57,7 +57,9 @@ def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: 
     ahead = _embedded_ahead(handle, lazy, checked) if vectors is None else None
 
     def attempt(generation: OpenGeneration) -> Prepared:
-        settings, store = generation.settings, generation.store
+        # Vectors that are brought need no contract, and the file need not be read again for each of them.
+        settings = generation.settled() if vectors is None else generation.settings
+        store = generation.store
         seen = store.state.seq
         handle.scope.require_replaceable(checked, store)
         matrix: FloatMatrix | None = None
@@ -71,6 +73,10 @@ def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: 
         prepared = prepare(
             checked, matrix, store=store, embedder=embedder, metric=settings.metric, first=first, ahead=ahead
         )
+        if prepared.result.embedded and embedder is not None and settings.contract is None:
+            contract = lazy.contract(embedder)
+            generation.record_contract(contract)  # before the commit: no chunk is embedded by nobody knows whom
+            lazy.replace(embedder, contract)
         if prepared.chunks:
             store.put(prepared.chunks, prepared.matrix, prepared.replaced, seen=seen)
         else:
@@ -87,6 +93,8 @@ def _embedded_ahead(handle: Handle, lazy: LazyEmbedder, chunks: list[NewChunk]) 
     generation, session = handle.session()
     with session:
         existing = session.get([chunk.id for chunk in chunks])
-    settings = generation.settings
+    settings = generation.settled()
     embedder = lazy.get(settings)
+    if embedder is not None and settings.contract is None:
+        lazy.contract(embedder)  # made here, without the lock, and recorded once chunks are embedded by it
     return embed_ahead(chunks, existing, embedder=embedder, metric=settings.metric, dtype=generation.store.dtype)

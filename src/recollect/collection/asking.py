@@ -13,6 +13,7 @@ import numpy.typing as npt
 from recollect import index
 from recollect.collection.arguments import require_within
 from recollect.collection.embedding import LazyEmbedder
+from recollect.collection.generation import OpenGeneration
 from recollect.collection.handle import Handle
 from recollect.collection.recording import QueryRecorder
 from recollect.collection.retrieving import Asked, retrieve_many, retrieve_one
@@ -64,7 +65,12 @@ def ask(
         assert texts is not None  # one of the two is there
         asked = _by_text(asker, texts)
     else:
-        asked = Asked(texts, lambda settings: to_query(vector, dimension=settings.dimension, metric=settings.metric), 1)
+
+        def prepare(used: OpenGeneration) -> FloatMatrix:
+            settings = used.settings
+            return to_query(vector, dimension=settings.dimension, metric=settings.metric)
+
+        asked = Asked(texts, prepare, 1)
     if asker.recorder is None or texts is None:
         return _watched(retrieve_one, asker, asked, wanted, "search")
     started = time.perf_counter()
@@ -96,7 +102,7 @@ def ask_many(
         require_within("the number of vectors", number, most, "queries")
         if texts is not None and len(texts) != number:
             raise InvalidInput(f"{len(texts)} texts with {number} vectors; pass one vector per text")
-        asked = Asked(texts, lambda settings: _to_vectors(vectors, settings, "vectors"), number)
+        asked = Asked(texts, lambda generation: _to_vectors(vectors, generation.settings, "vectors"), number)
     if asker.recorder is None or texts is None:
         return _watched(retrieve_many, asker, asked, wanted, "search_many")
     started = time.perf_counter()
@@ -142,7 +148,7 @@ def _watched(
 
 
 def _by_text(asker: Asker, texts: list[str]) -> Asked:
-    return Asked(texts, lambda settings: _embedded(asker.embedder, texts, settings), len(texts))
+    return Asked(texts, lambda generation: _embedded(asker.embedder, texts, generation.settled()), len(texts))
 
 
 def _to_vectors(vectors: npt.ArrayLike, settings: Settings, what: str) -> FloatMatrix:

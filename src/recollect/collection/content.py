@@ -48,7 +48,7 @@ class Content:
     """
 
     def __init__(self, generation: OpenGeneration, session: Session, matrix: StoredMatrix) -> None:
-        self.settings: Mapping[str, Any] = generation.settings.to_json()
+        self.settings: Mapping[str, Any] = generation.settled().to_json()
         self.chunks = session.state.live
         self.clock = session.clock()
         self._matrix = matrix

@@ -15,7 +15,7 @@ def describe(handle: Handle) -> CollectionInfo:
         state = session.state
     record = generation.record()
     covered = min(record.rows, state.rows) if record else 0
-    settings = generation.settings
+    settings = generation.settled()
     return CollectionInfo(
         path=str(handle.root.root),
         count=selecting.count(handle, handle.scope.tree),

@@ -42,6 +42,7 @@ class LazyEmbedder:
         self._lock = threading.Lock()
         self._loaded: Embedder | None = None
         self._agreed: Contract | None = None
+        self._drawn_up: tuple[Embedder, Contract] | None = None
 
     def get(self, settings: Settings) -> Embedder | None:
         """Return the embedder, checked against the contract; None for a collection of ready vectors.
@@ -54,23 +55,35 @@ class LazyEmbedder:
         if self._loaded is not None and contract is self._agreed:
             return self._loaded
         with self._lock:
-            if self._loaded is None:
+            loaded = self._loaded
+            if loaded is None:
                 if self._given is not None:
-                    self._loaded = resolve(self._given)
+                    loaded = resolve(self._given)
                 elif contract is not None:
-                    self._loaded = self._recorded(contract)
+                    loaded = self._recorded(contract)
                 else:
                     return None
-                self._agreed = None
-            if contract is not None and contract is not self._agreed:
-                contract.require(self._loaded, self._path)
-            elif self._loaded.dimension != settings.dimension:
-                raise InvalidInput(
-                    f"{self._loaded.name} makes {self._loaded.dimension} dimensions, {self._path} holds "
-                    f"{settings.dimension}; use the model that made its vectors"
-                )
-            self._agreed = contract
-            return self._loaded
+            if contract is None:  # not yet: settings of before the first add by text may come after it, too
+                self._require_dimension(loaded, settings)
+            elif contract is not self._agreed:
+                contract.require(loaded, self._path)
+                self._agreed = contract
+            self._loaded = loaded
+            return loaded
+
+    def _require_dimension(self, embedder: Embedder, settings: Settings) -> None:
+        if embedder.dimension != settings.dimension:
+            raise InvalidInput(
+                f"{embedder.name} makes {embedder.dimension} dimensions, {self._path} holds {settings.dimension}; "
+                "use the model that made its vectors"
+            )
+
+    def contract(self, embedder: Embedder) -> Contract:
+        """Return the contract of *embedder*, from `get`, for a collection that has none; drawn up once."""
+        with self._lock:
+            if self._drawn_up is None or self._drawn_up[0] is not embedder:
+                self._drawn_up = embedder, Contract.of(embedder)
+            return self._drawn_up[1]
 
     def _recorded(self, contract: Contract) -> Embedder:
         """Load the embedder by what the contract says of it. Remote code is not trusted, whatever it says."""

@@ -18,7 +18,7 @@ _DIGITS = 4
 
 def fingerprint(handle: Handle) -> dict[str, Any]:
     """Collect the settings that answers depend on, and what tells the embedder from others."""
-    settings = handle.followed().settings
+    settings = handle.settings()
     contract = settings.contract
     return {
         "metric": settings.metric.value,

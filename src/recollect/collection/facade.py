@@ -171,7 +171,7 @@ class Collection:
         with self._handle.watched("optimize"), self._handle.building:
             self._handle.require_buildable()
             generation = self._handle.owned()
-            order = Order(goal, factory, held_out(self._asker, queries, generation.settings))
+            order = Order(goal, factory, held_out(self._asker, queries, generation.settled()))
             record = build_index(generation, order, writing=self._handle.writing, workers=cores(), progress=progress)
             self._handle.maintainer.forget()
         return record.to_info() if record else None
@@ -197,7 +197,7 @@ class Collection:
         with self._handle.watched("tune"), self._handle.building:
             self._handle.require_buildable()
             generation = self._handle.owned()
-            asked = held_out(self._asker, queries, generation.settings)
+            asked = held_out(self._asker, queries, generation.settled())
             try:
                 record = tune_index(generation, asked, writing=self._handle.writing, progress=progress)
             except index.SnapshotUnusable as error:
@@ -583,7 +583,7 @@ class Collection:
 
         """
         self._handle.require_open()
-        return self._embedder.get(self._handle.followed().settings)
+        return self._embedder.get(self._handle.settings())
 
     @property
     def _path(self) -> str:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from recollect import index, layout
 from recollect.collection.masks import Masks
-from recollect.contract import Settings
+from recollect.contract import Contract, Settings
 from recollect.errors import CollectionDamaged, CollectionError, RecollectWarning
 from recollect.filters import Filter
 from recollect.index import Record, Searcher, SnapshotUnusable, Target
@@ -126,6 +126,30 @@ class OpenGeneration:
         if bits is None:
             return np.arange(rows)
         return np.flatnonzero(np.unpackbits(bits, count=rows, bitorder="little"))
+
+    def settled(self) -> Settings:
+        """Return the settings with the embedding contract, which the first `add` by text may have recorded meanwhile.
+
+        A collection created by its dimension alone has none until then. The file is read again as long as there is
+        none, so this is for whoever embeds, copies or describes, not for a search by vector.
+        """
+        if self.settings.contract is None:
+            with self._lock:
+                if self.settings.contract is None:
+                    found = Settings.from_json(layout.read_settings(self.paths.settings), str(self.paths.settings))
+                    self.settings = replace(self.settings, contract=found.contract)
+        return self.settings
+
+    def record_contract(self, contract: Contract) -> None:
+        """Record durably who makes the vectors. The writer calls it before it commits the first of them.
+
+        A crash in between leaves a contract and no chunk made under it, never a chunk without its contract.
+        """
+        self.store.require_permitted()
+        with self._lock:
+            settings = replace(self.settings, contract=contract)
+            layout.write_settings(self.paths.settings, settings.to_json())
+            self.settings = settings
 
     def adopt(self, name: str, searcher: Searcher) -> None:
         """Keep an index that this process has just built, so that it is not loaded again once recorded."""

@@ -112,6 +112,10 @@ class Handle:
         """
         return self._on_current(_read)
 
+    def settings(self) -> Settings:
+        """Return the settings of the generation in use as they are on disk: see `OpenGeneration.settled`."""
+        return self._on_current(OpenGeneration.settled)
+
     def copying(self, copy: Callable[[OpenGeneration, Session], Begun]) -> Begun:
         """Return what *copy* returns, which reads files by their names; done anew when these were removed under it.
 

@@ -68,9 +68,10 @@ def backup_increment(generation: OpenGeneration, session: Session, destination: 
     require_whole(generation, session)
     with opened(destination, writable=True) as repository, storage_errors(destination, "write"):
         with tempfile.TemporaryDirectory(dir=destination, prefix=".database-") as scratch:
-            copied = Path(scratch) / _DATABASE
-            session.copy_to(copied)
-            files = _files(generation, session, copied)
+            session.copy_to(Path(scratch) / _DATABASE)
+            # As it is after the session began, and whole: the first `add` by text may replace it at any time.
+            (Path(scratch) / _SETTINGS).write_bytes(generation.paths.settings.read_bytes())
+            files = _files(generation, session, Path(scratch))
             facts: dict[str, Any] = {"chunks": session.state.live, "bytes": sum(length for _, length in files.values())}
             facts["dtype"] = generation.settings.dtype
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -92,13 +93,19 @@ def opened(path: Path, *, writable: bool) -> Iterator[Repository]:
         repository.close()
 
 
-def _files(generation: OpenGeneration, session: Session, database: Path) -> dict[str, tuple[Path, int]]:
-    """Return the files of the session's commit, by their names in a generation, and how many bytes of them count."""
+def _files(generation: OpenGeneration, session: Session, copied: Path) -> dict[str, tuple[Path, int]]:
+    """Return the files of the session's commit, by their names in a generation, and how many bytes of them count.
+
+    Args:
+        generation: in use.
+        session: of the commit.
+        copied: where copies of the settings and the database lie.
+
+    """
     paths, settings = generation.paths, generation.settings
     width = settings.dimension * (4 if settings.dtype == "float32" else 2)
     files = {
-        _SETTINGS: (paths.settings, paths.settings.stat().st_size),
-        _DATABASE: (database, database.stat().st_size),
+        **{name: (copied / name, (copied / name).stat().st_size) for name in (_SETTINGS, _DATABASE)},
         paths.vectors.name: (paths.vectors, session.state.rows * width),
     }
     for queries in paths.index.glob("*.npy"):  # held-out ones, which the user brought

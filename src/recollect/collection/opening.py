@@ -54,7 +54,9 @@ def open(
             the vectors it was built with (eight canary texts are compared); by default the recorded one is loaded when
             a text is first to be embedded. A new collection without *embedder* and *dimension* takes
             ``sentence-transformers/all-MiniLM-L6-v2``.
-        dimension: length of the vectors, for a new collection to which you bring your own.
+        dimension: length of the vectors, for a new collection to which you bring your own. The first embedder that adds
+            chunks to it is recorded as if it had been passed at creation. Vectors brought ready-made, and questions,
+            record nothing: whose they are cannot be verified.
         metric: "cosine" (default), "inner_product" or "l2"; fixed at creation.
         dtype: "float32" (default), or "float16", which takes half the disk and page cache and keeps 11 significant bits
             (cosine scores differ by less than 5e-4); fixed at creation.

@@ -15,11 +15,10 @@ from recollect.collection.handle import Handle
 from recollect.collection.masks import among
 from recollect.collection.telemetry import Seen
 from recollect.collection.wanted import Wanted
-from recollect.contract import Settings
 from recollect.errors import CollectionError, EmbeddingContractError, InvalidVectors
 from recollect.types import Chunk, FloatMatrix, Hit
 
-Prepare = Callable[[Settings], FloatMatrix]
+Prepare = Callable[[OpenGeneration], FloatMatrix]
 """Makes checked query vectors for a generation: the next one may be of another dimension and model."""
 
 
@@ -81,8 +80,8 @@ def _prepared(handle: Handle, generation: OpenGeneration, prepare: Prepare) -> t
     """Prepare queries for a generation, or, where it refuses them, for the one that has replaced it."""
     while True:
         try:
-            return generation, prepare(generation.settings)
-        except (InvalidVectors, EmbeddingContractError):
+            return generation, prepare(generation)
+        except (InvalidVectors, EmbeddingContractError, CollectionError):
             if handle.followed() is generation:
                 raise
             generation = handle.last_read

@@ -78,7 +78,7 @@ def write_copy(generation: OpenGeneration, session: Session, fresh: Path) -> Non
     with layout.storage_errors(fresh, "write"):
         paths.root.mkdir()
     store.copy(session, generation.store.map(session.state.rows), paths)
-    layout.write_settings(paths.settings, generation.settings.to_json())
+    layout.write_settings(paths.settings, generation.settled().to_json())
     _copy_index(generation, session, paths)
     name_current(fresh, paths)
 
@@ -95,7 +95,7 @@ def rewrite(
         progress: called per block.
 
     """
-    settings = old.settings
+    settings = old.settled()
     if embedder is not None:
         settings = replace(settings, dimension=embedder.dimension, contract=Contract.of(embedder))
     # The target is there when an attempt before was cut short after its rename, and CURRENT does not name it.

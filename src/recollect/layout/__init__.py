@@ -6,7 +6,8 @@
       CURRENT                   the generation in use, one line, replaced atomically
       LOCK                      the writer's flock; its text names the holder
       gen-000001/
-        collection.json         format version, metric, dimension, words, embedding contract: written once
+        collection.json         format version, metric, dimension, words, embedding contract: written once, the
+                                contract of a collection created without embedder at its first add by text
         chunks.db               SQLite: the commit point
         vectors.f32             row r at byte r·d·4; vectors.f16, at byte r·d·2, where float16 was asked for
         index/snapshot-….faiss  derived, immutable
