@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from recollect.errors import CollectionDamaged, EmbedderFailed, EmbeddingContractError
+from recollect import forks
+from recollect.errors import CollectionDamaged, EmbedderFailed, EmbeddingContractError, RecollectError
 from recollect.layout import DTYPES, LEXICAL, Dtype, Lexical
 from recollect.types import Embedder, FloatMatrix, Metric
 from recollect.vectors import to_matrix
@@ -213,11 +214,19 @@ def embed(embedder: Embedder, texts: Sequence[str], metric: Metric, *, queries: 
     """Run an embedder and check what it returns: shape, dtype, finiteness; normalised under cosine.
 
     Raises:
-        EmbedderFailed: the wrong number of vectors.
+        EmbedderFailed: it raised (that error is the cause), or gave the wrong number of vectors.
         InvalidVectors: vectors that cannot be stored, with the row named.
 
     """
-    made = embedder.embed_queries(texts) if queries else embedder.embed_passages(texts)
+    forks.spare_torch()
+    try:
+        made = embedder.embed_queries(texts) if queries else embedder.embed_passages(texts)
+    except RecollectError:
+        raise
+    except Exception as error:  # a model, a network: whatever it was, the caller learns that there are no vectors
+        raise EmbedderFailed(
+            f"{embedder.name} raised {type(error).__name__}: {error!s:.500}; nothing of these {len(texts)} texts was used"
+        ) from error
     matrix = to_matrix(made, dimension=embedder.dimension, metric=metric, what=f"vectors from {embedder.name}")
     if len(matrix) != len(texts):
         raise EmbedderFailed(f"{embedder.name} returned {len(matrix)} vectors for {len(texts)} texts")

@@ -5,9 +5,12 @@ Run as ``python -m tests.concurrency.forking CASE DIRECTORY``. A failed assertio
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
+import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +24,7 @@ from .versions import DIMENSION, chunk, parsed, vector
 
 NUMBERS = range(400)
 NOBODY = 65534
+TEXTS = ["The cat sat on the mat.", "Interest rates were raised by the central bank."]
 
 
 def the_parents_handle_is_refused(directory: Path) -> None:
@@ -159,6 +163,113 @@ def another_user_reads(directory: Path) -> None:
     _forked(child, meanwhile=owner)
 
 
+def a_child_embeds_after_its_parent_has(directory: Path) -> None:
+    """Fork after torch's threads have run: the child opens the collection, searches by text, and adds."""
+    with recollect.open(directory / "kb") as kb:  # the packaged model, by default
+        kb.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(64)])
+        kb.search(TEXTS[0])
+
+    def child() -> None:
+        with recollect.open(directory / "kb") as again:
+            assert again.search(TEXTS[1], k=1)[0].chunk.text.startswith(TEXTS[1])
+            again.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} again {n}") for n in range(64)])
+            assert again.count() == 64
+
+    _forked(child)
+
+
+def a_child_uses_the_embedder_of_its_parent(directory: Path) -> None:
+    """Fork in the middle of another thread's embedding: the child uses the same object, in this thread and others."""
+    embedder = recollect.SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER)
+    recollect.open(directory / "kb", embedder=embedder).close()
+    embedder.embed_passages(TEXTS * 32)
+    embedder._lock._lock.acquire()  # as of a thread that embeds while another one forks
+
+    def child() -> None:
+        with recollect.open(directory / "kb", embedder=embedder) as kb:
+            kb.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(64)])
+            thread = threading.Thread(target=kb.search, args=(TEXTS[1],))
+            thread.start()
+            thread.join()
+            reranker = recollect.LateInteractionReranker(embedder)
+            assert kb.search(TEXTS[1], k=1, reranker=reranker)[0].chunk.text.startswith(TEXTS[1])
+
+    _forked(child)
+    embedder._lock._lock.release()
+    embedder.embed_passages(TEXTS)
+
+
+def a_thread_forks_after_it_has_embedded(directory: Path) -> None:
+    """Fork in a thread that has embedded: its pool is the one that the child inherits."""
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            a_child_embeds_after_its_parent_has(directory)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not failures
+
+
+def pools_of_forked_workers_search_by_text(directory: Path) -> None:
+    """A pool of multiprocessing's fork context, made after the parent has embedded, answers questions by text."""
+    with recollect.open(directory / "kb") as kb:
+        kb.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(64)])
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            found = pool.starmap(_searched, [(directory / "kb", text) for text in TEXTS * 2])
+    assert all(text.startswith(asked) for text, asked in zip(found, TEXTS * 2, strict=True))
+
+
+def _searched(path: Path, text: str) -> str:
+    with recollect.open(path, read_only=True) as kb:
+        return kb.search(text, k=1)[0].chunk.text
+
+
+def a_parent_that_never_imported_recollect(directory: Path) -> None:
+    """Fork in a process that used torch and FAISS without Recollect: a child that imports it then embeds and builds."""
+    done = subprocess.run([sys.executable, "-c", _STRANGER, str(directory / "kb")], timeout=90, check=False)
+    assert done.returncode == 0
+
+
+_STRANGER = """
+import os, sys
+import faiss, numpy, torch
+x = numpy.random.default_rng(0).standard_normal((3000, 32)).astype("float32")
+index = faiss.index_factory(32, "IVF4,SQ8"); index.train(x); index.add(x); index.search(x, 5)
+a = torch.rand(600, 600); a @ a; (a + a).sum()
+assert "recollect" not in sys.modules
+if (child := os.fork()) == 0:
+    import recollect
+    with recollect.open(sys.argv[1]) as kb:
+        kb.add([recollect.Chunk(f"{n}", f"text number {n}") for n in range(400)])
+        kb.optimize(index="IVF4,SQ8")
+        assert len(kb.search("text number 7", k=5)) == 5
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def a_child_builds_every_kind_of_index(directory: Path) -> None:
+    """Fork after FAISS has trained: PCA, OPQ, product codes and graphs are trained in the child, in the background too."""
+    with _filled(directory) as kb:
+        kb.optimize(index="PCA16,IVF4,SQ8")
+
+    def child() -> None:
+        with recollect.open(directory / "kb") as again:
+            for factory in ("PCA16,IVF4,SQ8", "OPQ8,IVF4,PQ8x4fs", "PCA16,HNSW8,SQ8"):
+                again.optimize(index=factory)
+                assert parsed(again.search(vector=vector(7, 0), k=1)[0].chunk) == (7, 0)
+            thread = threading.Thread(target=again.optimize, kwargs={"index": "IVF4,SQ8"})
+            thread.start()
+            thread.join()
+
+    _forked(child)
+
+
 def _check_version(reader: Collection, version: int) -> None:
     for number in (0, 150, 399):
         hits = reader.search(vector=vector(number, version), k=3)
@@ -224,8 +335,15 @@ CASES = {
         the_lock_is_not_inherited,
         a_killed_writers_child_does_not_hold_the_lock,
         another_user_reads,
+        a_child_embeds_after_its_parent_has,
+        a_child_uses_the_embedder_of_its_parent,
+        a_thread_forks_after_it_has_embedded,
+        pools_of_forked_workers_search_by_text,
+        a_parent_that_never_imported_recollect,
+        a_child_builds_every_kind_of_index,
     )
 }
 
 if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     CASES[sys.argv[1]](Path(sys.argv[2]))

@@ -21,7 +21,7 @@ def _run(case: str, directory: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, f"{done.returncode}\n{done.stderr}"
@@ -29,7 +29,7 @@ def _run(case: str, directory: Path) -> None:
 
 @pytest.mark.parametrize("case", sorted(CASES.keys() - {"another_user_reads"}))
 def test_forked_children(case: str, tmp_path: Path) -> None:
-    """A fork leaves the parent's handle and lock to the parent, and a child can open the collection anew."""
+    """A fork leaves the parent's handle and lock to the parent, and a child can open the collection again, search, embed and build."""
     _run(case, tmp_path)
 
 

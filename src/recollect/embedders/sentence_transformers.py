@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from recollect import forks
 from recollect.contract import AGREEMENT, CANARIES
 from recollect.errors import EmbedderFailed, InvalidInput, MissingDependency
 from recollect.types import FloatMatrix
@@ -66,7 +66,7 @@ class SentenceTransformerEmbedder:
         self.name = name
         self.revision = revision or ""
         self._batch_size = batch_size
-        self._lock = threading.Lock()  # tokenizers refuse to be used by two threads at once
+        self._lock = forks.ForkSafeLock()  # tokenizers refuse to be used by two threads at once
         started = time.monotonic()
         self._model = _load(name, revision, device)
         _log.info("%s loaded in %.1f s", name, time.monotonic() - started)
@@ -115,6 +115,7 @@ class SentenceTransformerEmbedder:
         if not texts:
             return []
         prompt = self.query_prompt if query else self.passage_prompt
+        forks.spare_torch()
         with self._lock:
             made = self._model.encode(
                 list(texts), prompt=prompt or None, batch_size=self._batch_size, show_progress_bar=False,
@@ -126,6 +127,7 @@ class SentenceTransformerEmbedder:
     def _encode(self, texts: Sequence[str], prompt: str) -> FloatMatrix:
         if not texts:
             return np.empty((0, self.dimension), dtype=np.float32)
+        forks.spare_torch()
         with self._lock:
             made = self._model.encode(
                 list(texts), prompt=prompt or None, batch_size=self._batch_size, show_progress_bar=False,
@@ -165,6 +167,7 @@ def _load(name: str, revision: str | None, device: str | None) -> Any:
             f"the embedder {name!r} needs sentence-transformers; run: pip install 'recollect[sentence-transformers]' "
             f"— or bring your own vectors: recollect.open(path, dimension=…) [{error}]"
         ) from error
+    forks.spare_torch()
     try:
         with warnings.catch_warnings(), _quietly():
             warnings.simplefilter("ignore")  # deprecations inside the library are its own concern

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from recollect import forks
 from recollect.errors import MissingDependency
 from recollect.types import Metric
 
@@ -41,8 +42,6 @@ def load_faiss() -> Any:
             "an index needs FAISS, which is not installed; run: pip install 'recollect[cpu]' "
             f"(or 'recollect[gpu]') [{error}]"
         ) from error
-    # A child forked after an OpenMP search inherits a dead thread pool and hangs at its next parallel region.
-    os.register_at_fork(after_in_child=_forked)
     return faiss
 
 
@@ -64,20 +63,15 @@ def _patient_threads() -> Iterator[None]:
         del os.environ[name]
 
 
-_in_forked_child = False
-
-
-def _forked() -> None:
-    global _in_forked_child
-    _in_forked_child = True
-
-
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let FAISS use *count* threads in this thread's calls (`omp_set_num_threads` is per thread)."""
+    """Let FAISS use *count* threads in this thread's calls (`omp_set_num_threads` is per thread); in a forked child one.
+
+    There the thread that outlived the fork would wait for threads that are gone: see `recollect.forks`.
+    """
     faiss = load_faiss()
     before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1 if _in_forked_child else count)
+    faiss.omp_set_num_threads(1 if forks.in_child() else count)
     try:
         yield
     finally:

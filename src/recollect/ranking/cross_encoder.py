@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
+from recollect import forks
 from recollect.errors import InvalidInput, MissingDependency, RerankerFailed
 
 
@@ -56,7 +56,7 @@ class CrossEncoderReranker:
             raise InvalidInput(f"precision {precision!r}: choose 'float32' or 'bfloat16'")
         self.name = str(name)
         self._batch_size = batch_size
-        self._lock = threading.Lock()  # tokenizers refuse to be used by two threads at once
+        self._lock = forks.ForkSafeLock()  # tokenizers refuse to be used by two threads at once
         self._model = _load(self.name, revision, device, max_length)
         _refuse_without_head(self._model, self.name)
         if precision == "bfloat16":
@@ -77,6 +77,7 @@ class CrossEncoderReranker:
         pairs = [(query, text) for query, its in zip(queries, texts, strict=True) for text in its]
         if not pairs:
             return [[] for _ in queries]
+        forks.spare_torch()
         with self._lock:
             logits = self._model.predict(
                 pairs, batch_size=self._batch_size, show_progress_bar=False, activation_fn=Identity(),
@@ -94,6 +95,7 @@ def _load(name: str, revision: str | None, device: str | None, max_length: int |
             f"the reranker {name!r} needs sentence-transformers; run: pip install 'recollect[sentence-transformers]' "
             f"— or bring your own: CallableReranker(function) [{error}]"
         ) from error
+    forks.spare_torch()
     try:
         with warnings.catch_warnings(), _quietly():
             warnings.simplefilter("ignore")  # deprecations inside the library are its own concern

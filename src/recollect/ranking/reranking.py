@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from recollect import forks
 from recollect.errors import InvalidInput, RecollectError, RerankerFailed
 from recollect.types import Hit, Reranker
 
@@ -103,6 +104,7 @@ def _in_order(answer: Sequence[float] | Mapping[int, float], count: int) -> Sequ
 
 def _scores(reranker: Reranker, queries: list[str], texts: list[list[str]]) -> list[list[float]]:
     name = type(reranker).__name__
+    forks.spare_torch()
     try:
         answers = list(reranker.score(queries, texts))
     except RecollectError:

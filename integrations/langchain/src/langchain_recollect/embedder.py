@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from langchain_core.embeddings import Embeddings
-from recollect import Embedder
+from recollect import Embedder, forks
 from recollect.errors import EmbedderFailed, InvalidInput
 
 _NAMED_BY = ("model_name", "model", "model_id", "repo_id")
@@ -44,6 +44,7 @@ class LangChainEmbedder:
             )
         self.embedding = embedding
         self.name = _name(embedding)
+        forks.spare_torch()
         vector = embedding.embed_query("How long are the vectors?")
         if np.ndim(vector) != 1 or len(vector) == 0:
             raise EmbedderFailed(f"{self.name} made {vector!r:.60} of a text, which is no vector")

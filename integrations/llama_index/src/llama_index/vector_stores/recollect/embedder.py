@@ -11,7 +11,7 @@ import numpy.typing as npt
 import recollect
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
-from recollect import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from recollect import DEFAULT_EMBEDDER, SentenceTransformerEmbedder, forks
 
 
 class RecollectEmbedding(BaseEmbedding):
@@ -71,6 +71,7 @@ class LlamaIndexEmbedder:
 
     def __init__(self, model: BaseEmbedding) -> None:
         self._model = model
+        forks.spare_torch()
         self._dimension = len(model.get_query_embedding("dimension"))
 
     @property

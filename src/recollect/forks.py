@@ -1,0 +1,77 @@
+"""What a forked child inherits from its parent's threads, and how it computes all the same.
+
+A fork copies the thread that calls it and no other. OpenMP (GNU's, in PyTorch and FAISS) keeps its pool per calling
+thread: in the child that one thread still has a pool whose members are gone, and waits for them for ever at its next
+parallel region. With one thread there is no such region. Threads that the child starts get pools of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import weakref
+from pathlib import Path
+from types import TracebackType
+
+_FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC of Linux, in the flags of /proc/self/stat
+
+
+class ForkSafeLock:
+    """A lock that a forked child finds open, whoever held it in the parent."""
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        _LOCKS.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Forget who held it: a thread that the child does not have."""
+        self._lock = threading.Lock()
+
+
+def in_child() -> bool:
+    """Say whether this process was forked by one that may have computed with threads."""
+    return _survivor is not None
+
+
+def spare_torch() -> None:
+    """Let PyTorch compute with one thread in the thread that outlived a fork; call it before a model is used."""
+    if _survivor is None or threading.get_ident() != _survivor:
+        return
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
+
+
+def _inherited() -> int | None:
+    """Find the thread that outlived a fork that came before this import: the parent may have used another library."""
+    if not {"torch", "faiss"} & sys.modules.keys():
+        return None
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        flags = int(Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[6])
+        if flags & _FORKED_WITHOUT_EXEC:
+            return threading.main_thread().ident
+    return None
+
+
+def _forked() -> None:
+    global _survivor
+    _survivor = threading.get_ident()
+    for lock in list(_LOCKS):
+        lock.renew()
+
+
+_LOCKS: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
+_survivor = _inherited()
+os.register_at_fork(after_in_child=_forked)
