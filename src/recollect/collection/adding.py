@@ -10,6 +10,7 @@ from recollect.collection.embedding import LazyEmbedder
 from recollect.collection.generation import OpenGeneration
 from recollect.collection.handle import Handle
 from recollect.collection.preparing import Ahead, Prepared, check_chunks, embed_ahead, prepare, require_sizes
+from recollect.collection.selecting import require_replaceable
 from recollect.errors import InvalidInput
 from recollect.store import NewChunk
 from recollect.types import AddResult, Chunk, Embedder, FloatMatrix, Progress
@@ -61,7 +62,9 @@ def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: 
         settings = generation.settled() if vectors is None else generation.settings
         store = generation.store
         seen = store.state.seq
-        handle.scope.require_replaceable(checked, store)
+        if handle.scope.tree is not None:
+            with store.session() as session:
+                require_replaceable(handle.scope, generation, session, [chunk.id for chunk in checked])
         matrix: FloatMatrix | None = None
         embedder: Embedder | None = None
         if vectors is not None:
@@ -92,7 +95,10 @@ def _embedded_ahead(handle: Handle, lazy: LazyEmbedder, chunks: list[NewChunk]) 
     """Embed outside the lock: a model may take seconds, and other writers need not wait for it."""
     generation, session = handle.session()
     with session:
-        existing = session.get([chunk.id for chunk in chunks])
+        ids = [chunk.id for chunk in chunks]
+        # Before: whether a text need be embedded would tell whether it is that of a chunk outside.
+        require_replaceable(handle.scope, generation, session, ids)
+        existing = session.get(ids)
     settings = generation.settled()
     embedder = lazy.get(settings)
     if embedder is not None and settings.contract is None:

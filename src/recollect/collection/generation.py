@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -150,6 +150,14 @@ class OpenGeneration:
             settings = replace(self.settings, contract=contract)
             layout.write_settings(self.paths.settings, settings.to_json())
             self.settings = settings
+
+    def among(self, tree: Filter, session: Session, rows: Sequence[int]) -> list[int]:
+        """Return those of *rows*, live in the session's commit, that match; chunks of the others are not read.
+
+        Without rows the columns are read as well: whether there are any must not show in how long it takes.
+        """
+        bits = self._columns.evaluate(tree, session, session.state.rows)
+        return [row for row in rows if row >> 3 < len(bits) and bits[row >> 3] >> (row & 7) & 1]
 
     def adopt(self, name: str, searcher: Searcher) -> None:
         """Keep an index that this process has just built, so that it is not loaded again once recorded."""

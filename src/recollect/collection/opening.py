@@ -66,7 +66,9 @@ def open(
             no lexical index: adding is quicker, and only dense search is left. Fixed at creation.
         scope: a filter, as in `Collection.search`, that every read and write through this handle is confined to, e.g.
             ``{"tenant": "a"}``: chunks outside are not found, not counted, not deleted and not replaced, and none can
-            be stored there. What concerns the whole collection (optimize, compact, backup, check) is refused.
+            be stored there. A list in one of the filter's fields must lie inside by each element to be written, deleted
+            or replaced, and by one to be read (docs/filters.md). What concerns the whole collection (optimize, compact,
+            backup, check) is refused.
         read_only: search only, beside a writer in this or another process; each commit is seen at the next search.
         auto_optimize: let a writer build and extend the index in the background as the collection grows; without it
             only `optimize` does.

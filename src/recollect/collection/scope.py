@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 import marshal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
 from recollect.errors import CollectionDamaged, InvalidInput
-from recollect.filters import EVERYTHING, And, Condition, Filter, Not, Or, all_of, matches, parse, to_dict
-from recollect.store import NewChunk, Store, StoredChunk
+from recollect.filters import (
+    EVERYTHING,
+    And,
+    Condition,
+    Filter,
+    Not,
+    Or,
+    all_of,
+    holds_wholly,
+    listed_fields,
+    matches,
+    parse,
+    to_dict,
+)
+from recollect.store import NewChunk
 from recollect.types import Chunk
 
 _PLAIN = 2  # version of the format: every value written out, however often it occurs
@@ -68,46 +81,44 @@ class Scope:
         """Say whether a chunk with this metadata is inside."""
         return self.tree is None or matches(self.tree, metadata)
 
-    def holds_stored(self, chunk: StoredChunk) -> bool:
-        """Say whether a chunk is inside, before its checksum is compared.
-
-        Raises:
-            CollectionDamaged: its metadata cannot be what was stored; without its id, which may be another's.
-
-        """
-        if self.tree is None:
-            return True
-        try:
-            metadata = orjson.loads(chunk.metadata)
-        except orjson.JSONDecodeError:
-            metadata = None
-        if not isinstance(metadata, dict):
-            raise CollectionDamaged(
-                f"the metadata of the chunk in row {chunk.row} are not what was stored; mend the collection with "
-                "check(fix=True), which lists what is lost, or restore from a backup"
-            )
-        return self.holds(metadata)
-
     def require(self, chunks: Iterable[NewChunk]) -> None:
-        """Raise `InvalidInput` for a chunk that would be stored outside, and so never be seen again."""
+        """Raise `InvalidInput` for a chunk that would be stored outside, or for others as well.
+
+        One outside would never be seen again. One with a list in a scoped field, of which an element lies outside,
+        would be found through another scope: see `filters.holds_wholly`.
+        """
         if self.tree is None:
             return
         for chunk in chunks:
-            if not self.holds(orjson.loads(chunk.metadata)):
+            metadata = orjson.loads(chunk.metadata)
+            if holds_wholly(self.tree, metadata):
+                continue
+            if not self.holds(metadata):
                 raise InvalidInput(
                     f"chunk {chunk.id!r} lies outside the scope of this handle, {to_dict(self.tree)}; give it metadata "
                     "that matches, or open the collection with another scope"
                 )
+            raise InvalidInput(
+                f"chunk {chunk.id!r} lies outside the scope of this handle, {to_dict(self.tree)}, by an element of "
+                f"{_names(self.tree, metadata)}: other scopes would find it; give it elements that match each by "
+                "itself, or store it through a handle without a scope"
+            )
 
-    def require_replaceable(self, chunks: Sequence[NewChunk], store: Store) -> None:
-        """Raise `InvalidInput` for a chunk whose id belongs to one outside, which this handle may not replace."""
+    def require_own(self, chunks: Iterable[Chunk]) -> None:
+        """Raise `InvalidInput` for a stored chunk that other scopes may find too: these need not let it be changed.
+
+        Args:
+            chunks: within the scope, to be deleted or replaced.
+
+        """
         if self.tree is None:
             return
-        for chunk_id, stored in store.existing([chunk.id for chunk in chunks]).items():
-            if not self.holds_stored(stored):
+        for chunk in chunks:
+            if not holds_wholly(self.tree, chunk.metadata):
                 raise InvalidInput(
-                    f"the id {chunk_id!r} is taken by a chunk outside the scope of this handle; ids are unique in the "
-                    "whole collection: prefix them, say with the tenant's name"
+                    f"chunk {chunk.id!r} is shared with other scopes, by an element of "
+                    f"{_names(self.tree, chunk.metadata)}, and this handle may only read it; nothing was changed: leave"
+                    " it out, or delete or replace it through a handle without a scope"
                 )
 
     def require_found(self, chunks: Iterable[Chunk], where: object) -> None:
@@ -138,6 +149,10 @@ def to_filter(where: Mapping[str, Any] | Filter | None) -> Filter | None:
         return None
     tree = parse(where)
     return None if tree == EVERYTHING else tree
+
+
+def _names(tree: Filter, metadata: Mapping[str, Any]) -> str:
+    return " and ".join(f"{name!r:.80}" for name in listed_fields(tree, metadata))
 
 
 def _tree_text(tree: Filter) -> str:

@@ -7,10 +7,13 @@ from recollect.filters.building import Field, field
 from recollect.filters.matching import matches
 from recollect.filters.operands import Operator
 from recollect.filters.parsing import join_path, parse, parse_path, to_dict
+from recollect.filters.readings import MAX_ELEMENTS, MAX_READINGS, holds_wholly, listed_fields
 from recollect.filters.tree import EVERYTHING, And, Condition, Filter, Not, Or, all_of, any_of, none_of
 
 __all__ = [
     "EVERYTHING",
+    "MAX_ELEMENTS",
+    "MAX_READINGS",
     "And",
     "Condition",
     "Field",
@@ -21,7 +24,9 @@ __all__ = [
     "all_of",
     "any_of",
     "field",
+    "holds_wholly",
     "join_path",
+    "listed_fields",
     "matches",
     "none_of",
     "parse",

@@ -38,6 +38,7 @@ from recollect.types import Chunk
 from recollect.vectors import StoredMatrix
 
 _SELECT = "SELECT row, id, text, metadata, crc FROM chunks"
+_LOCATED = "SELECT row, id FROM chunks WHERE id IN (SELECT value FROM json_each(?))"
 _ROWS_OF = "SELECT row FROM chunks WHERE id IN (SELECT value FROM json_each(?))"
 # What a copy meets where it is written to, unless it is met by reading: a new file is neither damaged nor in use.
 _UNWRITABLE = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError)
@@ -156,10 +157,17 @@ class Session:
         """
         found: list[Chunk] = []
         for part in in_parts(rows):
-            sql = f"{_SELECT} WHERE row IN ({placeholders(len(part))}) ORDER BY row"
-            chunks = [StoredChunk._make(record) for record in self._cursor.execute(sql, part)]
+            chunks = self.stored(part)
             self.require(chunks, matrix)
             found += [chunk.to_chunk() for chunk in chunks]
+        return found
+
+    def stored(self, rows: Sequence[int]) -> list[StoredChunk]:
+        """Return what is stored in *rows*, distinct, in row order, as it is; a row that holds none is left out."""
+        found: list[StoredChunk] = []
+        for part in in_parts(rows):
+            sql = f"{_SELECT} WHERE row IN ({placeholders(len(part))}) ORDER BY row"
+            found += [StoredChunk._make(record) for record in self._cursor.execute(sql, part)]
         return found
 
     def ids_of(self, rows: Sequence[int]) -> list[str]:
@@ -172,6 +180,14 @@ class Session:
                     raise apsw.CorruptError(f"the id of the chunk in row {row} is not what was stored")
                 found.append(chunk_id)
         return found
+
+    def located(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the row of each of these ids that there is, from the index of ids alone: no chunk is read."""
+        return {
+            chunk_id: row
+            for part in in_parts(ids)
+            for row, chunk_id in self._cursor.execute(_LOCATED, (orjson.dumps(part).decode(),))
+        }
 
     def rows_of(self, ids: Sequence[str]) -> list[int]:
         """Return the rows of the chunks with these ids; an id that is absent is left out."""
