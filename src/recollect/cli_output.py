@@ -159,15 +159,16 @@ def print_info(info: CollectionInfo) -> None:
     """Print a collection's figures: one screen, which --json completes."""
     from recollect.index.recipe import to_size
 
+    deleted, tail = info.deleted or 0, info.tail or 0  # a scope, which the command line has not, tells neither
     rows = [
         ("path", info.path),
         ("chunks", f"{info.count:,}"),
-        ("deleted", _many(info.deleted, "row") + (", which compact drops" if info.deleted else "")),
+        ("deleted", _many(deleted, "row") + (", which compact drops" if deleted else "")),
         ("vectors", f"{info.dimension:,} dimensions, {info.metric.value}, {info.dtype}"),
         ("embedder", info.embedder or "none: vectors are brought ready-made"),
         *_index_rows(info.index),
         *_found_rows(info.index),
-        ("tail", f"{_many(info.tail, 'row')} searched exactly"),
+        ("tail", f"{_many(tail, 'row')} searched exactly"),
         ("disk", to_size(sum(info.disk.values()))),
         *(("", f"{to_size(size):>10}  {name}") for name, size in info.disk.items()),
         ("generation", f"{info.generation}, format {info.format_version}"),

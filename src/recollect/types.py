@@ -259,14 +259,15 @@ class CollectionInfo:
     Attributes:
         path: the directory.
         count: chunks that can be found.
-        deleted: rows that deletes and updates left behind; `Collection.compact` drops them.
-        tail: rows newer than the index, searched exactly.
+        deleted: rows that deletes and updates left behind; `Collection.compact` drops them. None through a scope, as
+            what follows: it would tell how much others store.
+        tail: rows newer than the index, searched exactly; None through a scope.
         dimension: length of every vector.
         metric: how vectors are compared.
         dtype: of the stored vectors, "float32" or "float16".
         embedder: name recorded in the embedding contract; None where vectors are brought ready-made.
-        index: None while every search is exact.
-        disk: bytes by file name.
+        index: None while every search is exact, and through a scope.
+        disk: bytes by file name; empty through a scope.
         generation: the generation in use.
         format_version: of the files.
 
@@ -274,8 +275,8 @@ class CollectionInfo:
 
     path: str
     count: int
-    deleted: int
-    tail: int
+    deleted: int | None
+    tail: int | None
     dimension: int
     metric: Metric
     dtype: str

@@ -122,7 +122,7 @@ def test_a_reranker_is_shown_the_inside_alone(scoped: Collection) -> None:
 
 
 def test_counting_counts_the_inside_alone(scoped: Collection) -> None:
-    """Also in `info`, which says of the rest no more than how large the files are."""
+    """Also in `info`, which says nothing of the rest."""
     assert scoped.count() == scoped.count(where={}) == scoped.count(where=field("n").exists()) == 20
     assert scoped.count(where={"tenant": "b"}) == scoped.count(where={"tenant": {"$ne": "a"}}) == 0
     assert scoped.info().count == 20
@@ -205,7 +205,7 @@ def test_no_public_method_was_forgotten() -> None:
     public = {name for name, _ in inspect.getmembers(Collection) if not name.startswith("_")}
     tried = {"search", "search_many", "get", "ids", "count", "info", "add", "delete", "records", "vectors"}
     refused = {"optimize", "tune", "compact", "reembed", "check", "backup", "sample_queries"}
-    assert public == tried | refused | {"close", "embedder", "fingerprint"}  # these tell nothing of any chunk
+    assert public == tried | refused | {"close", "embedder", "fingerprint", "scope"}  # these tell nothing of any chunk
 
 
 def test_two_scopes_beside_one_another(shared: Path, embedder: TrigramEmbedder) -> None:

@@ -118,3 +118,33 @@ def test_going_through_all_reads_no_foreign_text(
         statements.clear()
         assert [chunk.id for chunk in kb] == ["a0", "a1", "a2"]
     assert all("row IN" in statement for statement in statements if " text" in statement)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_info_through_a_scope_says_nothing_of_the_others(read_only: bool, shared: Path) -> None:
+    """Whatever they store, delete or have indexed, it is the same; what belongs to one's own chunks is told."""
+
+    def told() -> recollect.CollectionInfo:
+        with recollect.open(shared, scope=IN, read_only=read_only, auto_optimize=False) as kb:
+            return kb.info()
+
+    before = told()
+    assert (before.count, before.deleted, before.tail, before.index, before.disk) == (3, None, None, None, {})
+    assert (before.dimension, before.embedder) == (64, "trigrams")
+    with recollect.open(shared, auto_optimize=False) as kb:
+        kb.add([Chunk(f"b{n}", "more", {"tenant": "b"}) for n in range(50)], vectors=np.ones((50, 64), np.float32))
+        kb.delete(ids="long")
+        kb.optimize(index="IVF1,Flat")
+        assert kb.info().deleted == 1
+        assert kb.info().index is not None
+    assert told() == before
+
+
+def test_a_handle_tells_its_own_scope(shared: Path) -> None:
+    """As a dictionary that opens the same again, of whatever filter it was made; None without one."""
+    with recollect.open(shared, scope=recollect.field("tenant") == "a", read_only=True) as kb:
+        assert kb.scope == {"tenant": {"$eq": "a"}}
+        with recollect.open(shared, scope=kb.scope, read_only=True) as again:
+            assert again.ids() == kb.ids()
+    with recollect.open(shared, scope={}, read_only=True) as kb:
+        assert kb.scope is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -104,3 +107,61 @@ def test_what_others_persisted_is_refused(tmp_path: Path) -> None:
         (tmp_path / "default__vector_store.json").write_bytes(content)
         with pytest.raises(recollect.NotACollection, match="was not written by"):
             RecollectVectorStore.from_persist_dir(str(tmp_path))
+
+
+def test_the_scope_is_persisted_with_the_store(tmp_path: Path) -> None:
+    """Loaded again, a store sees no more than it did; another scope is refused, and a pointer without one takes one."""
+    with RecollectVectorStore(tmp_path / "kb") as store:
+        store.add([node("a", tenant="a"), node("b", tenant="b")])
+        store.persist(str(tmp_path / "whole/default__vector_store.json"))
+    for number, scope in enumerate(({"tenant": "a"}, recollect.field("tenant") == "a")):
+        folder = str(tmp_path / f"storage-{number}")
+        with RecollectVectorStore(tmp_path / "kb", scope=scope) as store:
+            store.persist(f"{folder}/default__vector_store.json")
+        with RecollectVectorStore.from_persist_dir(folder) as again:
+            assert ask(again) == ["a"]
+        with RecollectVectorStore.from_persist_dir(folder, scope={"tenant": {"$eq": "a"}}) as again:
+            assert ask(again) == ["a"]
+        with pytest.raises(recollect.InvalidInput, match=r"was persisted with the scope .* leave scope out, or open"):
+            RecollectVectorStore.from_persist_dir(folder, scope={"tenant": "b"})
+    with RecollectVectorStore.from_persist_dir(str(tmp_path / "whole"), scope={"tenant": "b"}) as again:
+        assert ask(again) == ["b"]
+
+
+def test_the_scope_of_an_open_collection_and_of_none_yet_are_persisted(tmp_path: Path) -> None:
+    """A store on a handle that is open already has that handle's scope, and one without nodes the one it was given."""
+    pointer = tmp_path / "storage/default__vector_store.json"
+    with RecollectVectorStore(tmp_path / "kb", scope={"tenant": "a"}) as store:
+        store.persist(str(pointer))
+    with RecollectVectorStore(tmp_path / "kb") as store:
+        store.add([node("a", tenant="a"), node("b", tenant="b")])
+    with RecollectVectorStore.from_persist_path(str(pointer)) as again:
+        assert ask(again) == ["a"]
+    with recollect.open(tmp_path / "kb", scope={"tenant": "b"}) as kb:
+        RecollectVectorStore(collection=kb).persist(str(pointer))
+    with RecollectVectorStore.from_persist_path(str(pointer)) as again:
+        assert ask(again) == ["b"]
+
+
+def test_a_pointer_of_before_has_no_scope(persisted: Path) -> None:
+    """A pointer without that entry is read as before; one whose scope is no filter is refused."""
+    pointer = persisted / "default__vector_store.json"
+    content = json.loads(pointer.read_text())
+    for scope, error in ((..., None), ("a", recollect.NotACollection), ({"x": {"$y": 1}}, recollect.InvalidInput)):
+        content["recollect"].pop("scope")
+        content["recollect"] |= {} if scope is ... else {"scope": scope}
+        pointer.write_text(json.dumps(content))
+        if error is None:
+            RecollectVectorStore.from_persist_dir(str(persisted)).close()
+            content["recollect"]["scope"] = None
+        else:
+            with pytest.raises(error):
+                RecollectVectorStore.from_persist_dir(str(persisted))
+
+
+def test_a_store_is_not_pickled(tmp_path: Path) -> None:
+    """What came back would have neither collection nor scope."""
+    with RecollectVectorStore(tmp_path / "kb", dimension=4, scope={"tenant": "a"}) as store:
+        with pytest.raises(recollect.InvalidInput, match=r"cannot be pickled: pass its path, '.*/kb', and its scope"):
+            pickle.dumps(store)
+        assert copy.copy(store).client is store.client

@@ -215,19 +215,20 @@ def _losses(paths: layout.Generation, settings: Settings, problems: list[str]) -
 
 
 def _wasted(info: CollectionInfo) -> Iterator[Finding]:
-    rows = info.count + info.deleted
-    if rows and info.deleted / rows > _WASTE:
+    deleted, tail = info.deleted or 0, info.tail or 0  # None through a scope alone, and there is none here
+    rows = info.count + deleted
+    if rows and deleted / rows > _WASTE:
         yield Finding(
             "waste",
-            f"{info.deleted:,} of {rows:,} rows hold no chunk any more",
+            f"{deleted:,} of {rows:,} rows hold no chunk any more",
             "the live ones are written anew beside the old",
             "compact() (recollect compact)",
             False,
         )
-    if info.index is None and info.tail > _TAIL:
+    if info.index is None and tail > _TAIL:
         yield Finding(
             "waste",
-            f"{info.tail:,} chunks are searched without an index",
+            f"{tail:,} chunks are searched without an index",
             "time to build one; searches and adds go on meanwhile",
             "optimize() (recollect optimize)",
             False,

@@ -34,7 +34,7 @@ from recollect.collection.records import Records
 from recollect.collection.scope import to_filter
 from recollect.collection.wanted import Fusion, Mode
 from recollect.errors import IndexBuildFailed, InvalidInput
-from recollect.filters import Filter
+from recollect.filters import Filter, to_dict
 from recollect.types import (
     AddResult,
     CheckReport,
@@ -444,7 +444,7 @@ class Collection:
         return selecting.count(self._handle, self._handle.scope.narrowed(where))
 
     def info(self) -> CollectionInfo:
-        """Describe the collection."""
+        """Describe the collection; through a scope without what tells how much others store."""
         return describe(self._handle)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -573,6 +573,12 @@ class Collection:
     def __repr__(self) -> str:
         mode = "closed" if self._handle.closed else "read-only" if self._handle.read_only else "read-write"
         return f"<recollect.Collection {self._path!r} ({mode})>"
+
+    @property
+    def scope(self) -> dict[str, Any] | None:
+        """The filter that this handle is confined to, as a dictionary that `open` takes; None for the whole."""
+        tree = self._handle.scope.tree
+        return None if tree is None else to_dict(tree)
 
     @property
     def embedder(self) -> Embedder | None:

@@ -9,25 +9,45 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from recollect import NotACollection
+from recollect import Filter, InvalidInput, NotACollection
+from recollect.filters import parse
 
 _KEY = "recollect"
 
 
-def write_pointer(persist_path: str, collection: str, fs: fsspec.AbstractFileSystem | None) -> None:
-    """Write to *persist_path* where *collection* is: absolutely, and as seen from there, for folders that move."""
+class Pointer(NamedTuple):
+    """What `write_pointer` has written.
+
+    Attributes:
+        path: of the collection.
+        scope: filter that the store was confined to, as a dictionary; None for none.
+
+    """
+
+    path: str
+    scope: dict[str, Any] | None
+
+
+def write_pointer(
+    persist_path: str, collection: str, scope: Mapping[str, Any] | None, fs: fsspec.AbstractFileSystem | None
+) -> None:
+    """Write to *persist_path* where *collection* is: absolutely, and as seen from there, for folders that move.
+
+    The store's scope is written too: one that is loaded again must not see more than before.
+    """
     absolute = str(Path(collection).absolute())
     sentence = (
         f"this vector store is the Recollect collection {absolute}; load it with StorageContext.from_defaults("
         "persist_dir=..., vector_store=RecollectVectorStore.from_persist_dir(persist_dir)), or without any persist_dir "
         "as VectorStoreIndex(nodes=[], storage_context=RecollectVectorStore(path).storage_context())"
     )
-    pointer = {"path": absolute, "relative": _relative(absolute, persist_path)}
+    pointer = {"path": absolute, "relative": _relative(absolute, persist_path), "scope": scope}
     write_json(persist_path, {"embedding_dict": {_KEY: [sentence]}, _KEY: pointer}, fs)
 
 
@@ -39,8 +59,8 @@ def write_json(path: str, content: Any, fs: fsspec.AbstractFileSystem | None) ->
         json.dump(content, file, ensure_ascii=False, indent=2)
 
 
-def read_pointer(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> str:
-    """Return the collection that a pointer names; a path that is a directory is returned as it is.
+def read_pointer(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> Pointer:
+    """Return what a pointer names; a path that is a directory is that of a collection, without a scope.
 
     Raises:
         NotACollection: nothing is there, or something that `write_pointer` did not write.
@@ -48,7 +68,7 @@ def read_pointer(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> str
     """
     fs = fs or LocalFileSystem()
     if fs.isdir(persist_path):
-        return persist_path
+        return Pointer(persist_path, None)
     if not fs.exists(persist_path):
         raise NotACollection(
             f"there is no {persist_path}; pass what index.storage_context.persist() was given, or open the collection "
@@ -62,16 +82,36 @@ def read_pointer(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> str
             f"{persist_path} was not written by RecollectVectorStore.persist; load it with the store that wrote it"
         )
     moved = Path(persist_path).parent / pointer["relative"]
-    return str(moved) if not Path(pointer["path"]).is_dir() and moved.is_dir() else pointer["path"]
+    there = str(moved) if not Path(pointer["path"]).is_dir() and moved.is_dir() else pointer["path"]
+    return Pointer(there, pointer.get("scope"))
 
 
-def _parsed(content: bytes) -> dict[str, str] | None:
+def agreed_scope(
+    persisted: dict[str, Any] | None, given: Mapping[str, Any] | Filter | None, persist_path: str
+) -> Mapping[str, Any] | Filter | None:
+    """Return the scope to open with: the persisted one, or, where there was none, the one that is given.
+
+    Raises:
+        InvalidInput: both are there, and differ.
+
+    """
+    if persisted is None or given is None:
+        return given if persisted is None else persisted
+    if parse(given) != parse(persisted):
+        raise InvalidInput(
+            f"{persist_path} was persisted with the scope {persisted}, and is loaded with another; leave scope out, or "
+            "open the collection itself: RecollectVectorStore(path, scope=...)"
+        )
+    return persisted
+
+
+def _parsed(content: bytes) -> dict[str, Any] | None:
     try:
         pointer: Any = json.loads(content)[_KEY]
     except (KeyError, TypeError, ValueError):
         return None
     named = isinstance(pointer, dict) and all(isinstance(pointer.get(key), str) for key in ("path", "relative"))
-    return pointer if named else None
+    return pointer if named and isinstance(pointer.get("scope"), (dict, type(None))) else None
 
 
 def _relative(absolute: str, persist_path: str) -> str:

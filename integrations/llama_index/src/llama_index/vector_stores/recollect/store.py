@@ -36,8 +36,8 @@ from recollect import (
     Reranker,
     UnknownOption,
 )
-from recollect.filters import all_of
-from typing_extensions import Self
+from recollect.filters import all_of, parse, to_dict
+from typing_extensions import Never, Self
 
 from llama_index.vector_stores.recollect.docstore import RecollectDocumentStore
 from llama_index.vector_stores.recollect.documents import from_chunk, to_chunks
@@ -45,7 +45,7 @@ from llama_index.vector_stores.recollect.embedder import LlamaIndexEmbedder
 from llama_index.vector_stores.recollect.filters import of_documents, to_filter
 from llama_index.vector_stores.recollect.ledger import Ledger
 from llama_index.vector_stores.recollect.modes import to_plan
-from llama_index.vector_stores.recollect.persisting import read_pointer, write_pointer
+from llama_index.vector_stores.recollect.persisting import agreed_scope, read_pointer, write_pointer
 from llama_index.vector_stores.recollect.repetition import repeated
 from llama_index.vector_stores.recollect.scores import to_similarity
 
@@ -153,6 +153,13 @@ class RecollectVectorStore(BasePydanticVectorStore):
         """Close the collection if this store opened it, and let the next writer have it."""
         if self._collection is not None and self._owned:
             self._collection.close()
+
+    def __getstate__(self) -> Never:
+        # LlamaIndex would leave out what cannot be pickled, the collection with its scope.
+        raise InvalidInput(
+            f"a RecollectVectorStore cannot be pickled: pass its path, {self.path!r}, and its scope, and open it there, "
+            "with read_only=True beside a writer"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -316,20 +323,26 @@ class RecollectVectorStore(BasePydanticVectorStore):
     # ── persisting ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def persist(self, persist_path: str, fs: fsspec.AbstractFileSystem | None = None) -> None:
-        """Write a pointer to the collection, which is on disk already; `recollect.Collection.backup` makes copies."""
-        write_pointer(str(persist_path), self.path, fs)
+        """Write a pointer to the collection, which is on disk already; `recollect.Collection.backup` makes copies.
+
+        The scope is written with it, and holds again when the store is loaded.
+        """
+        write_pointer(str(persist_path), self.path, self._scope(), fs)
 
     @classmethod
     def from_persist_path(
         cls, persist_path: str, fs: fsspec.AbstractFileSystem | None = None, **options: Any
     ) -> RecollectVectorStore:
-        """Open what `persist` wrote a pointer to; *options* are those of the constructor.
+        """Open what `persist` wrote a pointer to, with the scope it had; *options* are those of the constructor.
 
         Raises:
             NotACollection: nothing is there, or what another store wrote.
+            InvalidInput: a scope that is another than the one persisted.
 
         """
-        return cls(read_pointer(str(persist_path), fs), **options)
+        pointer = read_pointer(str(persist_path), fs)
+        scope = agreed_scope(pointer.scope, options.pop("scope", None), str(persist_path))
+        return cls(pointer.path, scope=scope, **options)
 
     @classmethod
     def from_persist_dir(
@@ -344,6 +357,12 @@ class RecollectVectorStore(BasePydanticVectorStore):
         return cls.from_persist_path(f"{str(persist_dir).rstrip('/')}/{name}", fs, **options)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _scope(self) -> dict[str, Any] | None:
+        if self._collection is not None:
+            return self._collection.scope
+        given = self._options.get("scope")  # of a collection that is created when the first nodes come
+        return None if given is None else to_dict(parse(given)) or None
 
     def _exists(self) -> bool:
         try:
