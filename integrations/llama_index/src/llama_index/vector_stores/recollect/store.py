@@ -157,8 +157,8 @@ class RecollectVectorStore(BasePydanticVectorStore):
     def __getstate__(self) -> Never:
         # LlamaIndex would leave out what cannot be pickled, the collection with its scope.
         raise InvalidInput(
-            f"a RecollectVectorStore cannot be pickled: pass its path, {self.path!r}, and its scope, and open it there, "
-            "with read_only=True beside a writer"
+            f"a RecollectVectorStore cannot be pickled: pass its path, {self.path!r}, and its scope, and open it there,"
+            " with read_only=True beside a writer"
         )
 
     def __enter__(self) -> Self:
