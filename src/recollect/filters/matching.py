@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from recollect.filters.operands import Operator, to_key
+from recollect.filters.patterns import fold, like
 from recollect.filters.tree import And, Condition, Filter, Not, Or
 
 MISSING: Final = object()
@@ -15,6 +15,9 @@ MISSING: Final = object()
 
 NEGATIONS = {Operator.NE: Operator.EQ, Operator.NIN: Operator.IN}
 """An operator that matches exactly where another does not."""
+
+CASELESS = frozenset((Operator.ILIKE, Operator.TEXT_MATCH_INSENSITIVE))
+"""Operators that hold texts for equal that differ in case."""
 
 ORDER: dict[Operator, Callable[[Any, Any], Any]] = {
     Operator.GT: operator.gt,
@@ -119,49 +122,13 @@ def order_test(condition: Condition) -> Callable[[Any], bool]:
 
 def text_test(condition: Condition) -> Callable[[str], bool]:
     """Return the test of a string, for an operator about text; *contains* of what is no string never holds."""
-    wanted = condition.value
+    test = folded_test(condition)
+    return (lambda text: test(fold(text))) if condition.operator in CASELESS else test
+
+
+def folded_test(condition: Condition) -> Callable[[str], bool]:
+    """Return the test of a string that `fold` has been applied to where the operator is one of `CASELESS`."""
+    wanted = fold(condition.value) if condition.operator in CASELESS else condition.value
     if condition.operator in (Operator.LIKE, Operator.ILIKE):
-        return _like(wanted, re.IGNORECASE if condition.operator is Operator.ILIKE else re.RegexFlag(0))
-    if condition.operator is Operator.TEXT_MATCH_INSENSITIVE:
-        search = re.compile(re.escape(wanted), re.IGNORECASE).search
-        return lambda text: search(text) is not None
+        return like(wanted)
     return lambda text: isinstance(wanted, str) and wanted in text
-
-
-def _like(pattern: str, flags: re.RegexFlag) -> Callable[[str], bool]:
-    """Return the test of SQL's LIKE.
-
-    Between two % every character of the pattern stands for one of the text, so that the first place where such a
-    segment fits is as good as any. One expression with ``.*`` for % would try them all: a pattern of many % and a long
-    text would then take hours.
-    """
-    segments = _segments(pattern)
-    expressions = [re.compile("".join(atoms), flags | re.DOTALL) for atoms in segments]
-    if len(expressions) == 1:
-        return lambda text: expressions[0].fullmatch(text) is not None
-    (first, *middle, last), length = expressions, len(segments[-1])
-
-    def test(text: str) -> bool:
-        found = first.match(text)
-        end = len(text) - length
-        for expression in middle:
-            if found is None:
-                return False
-            found = expression.search(text, found.end(), max(end, 0))
-        return found is not None and found.end() <= end and last.match(text, end) is not None
-
-    return test
-
-
-def _segments(pattern: str) -> list[list[str]]:
-    """Split a pattern at its %; each segment is a list of expressions for one character each."""
-    segments: list[list[str]] = [[]]
-    characters = iter(pattern)
-    for character in characters:
-        if character == "%":
-            segments.append([])
-        elif character == "_":
-            segments[-1].append(".")
-        else:
-            segments[-1].append(re.escape(next(characters) if character == "\\" else character))
-    return segments

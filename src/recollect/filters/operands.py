@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from recollect.errors import InvalidInput
+from recollect.filters.patterns import wild
 
 MAX_VALUES = 10_000
 """Values in all lists of one filter together."""
@@ -21,6 +22,9 @@ MAX_STRING = 65_536
 """Characters of one string."""
 MAX_CHARACTERS = 1_000_000
 """Characters of all strings of one filter together."""
+MAX_WILD = 1000
+"""Characters, in all patterns of one filter, of parts between two % that have a _ between others: each is compared with
+each character of a text, while other parts are found in time that does not depend on their length."""
 MAX_NESTING = 8
 """Levels of lists and objects inside one value."""
 _MAX_BITS = 1024  # the largest float is below 2**1024: a longer integer is no number that was ever stored
@@ -62,6 +66,7 @@ class Operand(NamedTuple):
         key: what makes two conditions the same; a set of keys where the order does not matter.
         values: how many of `MAX_VALUES` it takes.
         characters: how many of `MAX_CHARACTERS` it takes.
+        wild: how many of `MAX_WILD` it takes.
 
     """
 
@@ -69,6 +74,7 @@ class Operand(NamedTuple):
     key: Any
     values: int
     characters: int
+    wild: int = 0
 
 
 _FALSE, _TRUE = ("bool", False), ("bool", True)
@@ -220,7 +226,7 @@ def _pattern(value: Any, what: str) -> Operand:
     operand = _text(value, what)
     if (len(operand.value) - len(operand.value.rstrip("\\"))) % 2:
         raise InvalidInput(f"{what} ends in a backslash that escapes nothing; write two for one")
-    return operand
+    return operand._replace(wild=wild(operand.value))
 
 
 def _flag(value: Any, what: str) -> Operand:

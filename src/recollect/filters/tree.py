@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from recollect.errors import InvalidInput
-from recollect.filters.operands import MAX_CHARACTERS, MAX_VALUES, Operator, plain_string, to_operand
+from recollect.filters.operands import MAX_CHARACTERS, MAX_VALUES, MAX_WILD, Operator, plain_string, to_operand
 
 MAX_DEPTH = 8
 """Levels of a tree; a single condition has one."""
@@ -33,6 +33,7 @@ class Size(NamedTuple):
     nodes: int
     values: int
     characters: int
+    wild: int
 
 
 class Filter:
@@ -79,7 +80,7 @@ class Condition(Filter):
         operator = to_operator(self.operator)
         path = _checked_path(self.path)
         operand = to_operand(operator, self.value, f"where: {operator.value} of {'.'.join(path)!r:.80}")
-        size = Size(1, 1, operand.values, operand.characters + sum(map(len, path)))
+        size = Size(1, 1, operand.values, operand.characters + sum(map(len, path)), operand.wild)
         _set(self, path=path, operator=operator, value=operand.value, key=operand.key, size=_within_limits(size))
 
 
@@ -198,15 +199,15 @@ def _flattened(filters: Iterable[Filter], kind: type[And | Or]) -> tuple[Filter,
 
 def _size_above(children: tuple[Filter, ...]) -> Size:
     sizes = [child.size for child in children]
-    depth, nodes, values, characters = zip(*sizes, strict=True) if sizes else ((0,), (), (), ())
-    return _within_limits(Size(1 + max(depth), 1 + sum(nodes), sum(values), sum(characters)))
+    depth, nodes, *others = zip(*sizes, strict=True) if sizes else ((0,), (), (), (), ())
+    return _within_limits(Size(1 + max(depth), 1 + sum(nodes), *map(sum, others)))
 
 
 def _within_limits(size: Size) -> Size:
     for name, found, most in zip(
-        ("levels", "conditions and combinations", "values", "characters"),
+        ("levels", "conditions and combinations", "values", "characters", "characters around a _ between two %"),
         size,
-        (MAX_DEPTH, MAX_NODES, MAX_VALUES, MAX_CHARACTERS),
+        (MAX_DEPTH, MAX_NODES, MAX_VALUES, MAX_CHARACTERS, MAX_WILD),
         strict=True,
     ):
         if found > most:

@@ -65,7 +65,7 @@ def _patient_threads() -> Iterator[None]:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let FAISS use *count* threads in this thread's calls (`omp_set_num_threads` is per thread), one in a forked child.
+    """Use *count* FAISS threads in this thread's calls (`omp_set_num_threads` is per thread), one in a forked child.
 
     There the thread that outlived the fork would wait for threads that are gone: see `recollect.forks`.
     """

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from recollect.filters import Condition, Operator
-from recollect.filters.matching import NEGATIONS, ORDER, equal_keys, is_empty, order_test, text_test
+from recollect.filters.matching import CASELESS, NEGATIONS, ORDER, equal_keys, folded_test, is_empty, order_test
 from recollect.filters.operands import Key, to_key
+from recollect.filters.patterns import fold
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Codes: TypeAlias = npt.NDArray[np.int32]
@@ -94,6 +95,7 @@ class Dictionary:
         self._codes: dict[Key, int] = {}
         self._count = 1  # code 0 is that of no value
         self._strings: list[str] = []
+        self._folded: list[str] = []  # of the first strings, where a condition that ignores case has asked for them
         self._string_codes = Growing(np.int32)
         self._floats = Growing(np.float64)
         self._float_codes = Growing(np.int32)
@@ -191,7 +193,7 @@ class Dictionary:
         if asked in _EQUALITIES:
             self._mark_equal(equal_keys(condition), table, among)
         elif asked in _TEXT_OPERATORS:
-            self._mark_each(self._strings, self._string_codes.view, text_test(condition), table, among)
+            self._mark_texts(condition, table, among)
         elif isinstance(condition.value[0] if asked is Operator.BETWEEN else condition.value, str):
             self._mark_each(self._strings, self._string_codes.view, order_test(condition), table, among)
         else:
@@ -219,6 +221,18 @@ class Dictionary:
             codes, values = codes[places], [values[place] for place in places.tolist()]
         _mark(table, codes, list(map(test, values)))
 
+    def _mark_texts(self, condition: Condition, table: Bools, among: Codes | None) -> None:
+        strings = self._folded_strings() if condition.operator in CASELESS else self._strings
+        self._mark_each(strings, self._string_codes.view, folded_test(condition), table, among)
+
+    def _folded_strings(self) -> list[str]:
+        """Return the strings folded: once, and not for each condition, of which a filter may have 255."""
+        for text in self._strings[len(self._folded) :]:
+            folded = fold(text)
+            self._folded.append(text if folded == text else folded)
+            self.nbytes += 8 if folded == text else 8 + sys.getsizeof(folded)
+        return self._folded
+
     def _mark_lists(self, condition: Condition, table: Bools, among: Codes | None) -> None:
         if self._elements is None or not len(self._owners):
             return
@@ -229,7 +243,7 @@ class Dictionary:
 
     def _mark_containing(self, condition: Condition, table: Bools, among: Codes | None) -> None:
         if condition.operator is Operator.CONTAINS and isinstance(condition.value, str):
-            self._mark_each(self._strings, self._string_codes.view, text_test(condition), table, among)
+            self._mark_texts(condition, table, among)
         assert self._elements is not None
         wanted = equal_keys(condition)
         owners, elements = self._pairs(among)
