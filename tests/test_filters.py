@@ -33,6 +33,7 @@ from recollect.filters import (
     parse_path,
     to_dict,
 )
+from recollect.filters.operands import number_of, to_key
 from tests.naive_filters import expected
 
 DOCS = Path(__file__).parents[1] / "docs" / "filters.md"
@@ -485,3 +486,38 @@ def test_like_is_the_naive_one() -> None:
         for operator in (Operator.LIKE, Operator.ILIKE):
             tree = Condition(("a",), operator, pattern)
             assert matches(tree, {"a": text}) == expected(tree, {"a": text}), (operator, pattern, text)
+
+
+LARGE = [
+    2**61 - 1,
+    2**60,
+    -(2**60),
+    2**64 - 1,
+    2.0**60,
+    -(2.0**61),
+    1e300,
+    2**1023,
+    2.0**1023,
+    2**60 - 1,
+    2.0**60 - 128,
+]
+
+
+def test_numbers_that_python_hashes_alike_have_keys_that_it_does_not() -> None:
+    """Multiples of 2**61 - 1, which all hash to 0, cost a set or a dictionary no more than others, also in lists."""
+    alike: list[Any] = [(2**61 - 1) * factor for factor in range(1, 2000)]
+    assert len(set(map(hash, alike))) == 1
+    for values in (alike, [[value] for value in alike], [{"a": value} for value in alike]):
+        assert len({hash(to_key(value)) for value in values}) > 1990
+    tree = parse({"a": {"$in": alike}})
+    assert matches(tree, {"a": alike[7]})
+    assert not matches(tree, {"a": alike[7] + 1})
+
+
+def test_large_numbers_are_equal_as_before() -> None:
+    """Keys of large numbers are equal exactly when the numbers are, integers and floats alike."""
+    for one in LARGE:
+        assert number_of(to_key(one)) == one
+        for other in LARGE:
+            assert (to_key(one) == to_key(other)) == (one == other), (one, other)
+            assert matches(Condition(("a",), Operator.EQ, one), {"a": other}) == (one == other)

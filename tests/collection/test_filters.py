@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
 import threading
@@ -15,6 +16,7 @@ import pytest
 
 import recollect
 from recollect import Chunk, Collection, InvalidInput, field
+from recollect.filters import Condition
 
 DIMENSION = 8
 
@@ -88,6 +90,18 @@ def test_more_filters_than_are_remembered(kb: Collection) -> None:
     for _ in range(2):
         for n in range(400):
             assert [hit.chunk.id for hit in kb.search(vector=np.ones(DIMENSION), where={"a": n})] == [f"c{n}"]
+
+
+def test_large_filters_are_forgotten(kb: Collection) -> None:
+    """What is remembered of filters has a limit of bytes: of 60 with a million characters each, some 20 remain."""
+    put(kb, [{"a": "x"}])
+    query = np.ones(DIMENSION, dtype=np.float32)
+    for number in range(60):
+        where = {"a": {"$in": [f"{number} {part}".ljust(64_000) for part in range(15)]}}
+        assert kb.search(vector=query, where=where, k=1 + number) == []
+    gc.collect()
+    alive = [each for each in gc.get_objects() if type(each) is Condition and each.size.characters > 900_000]
+    assert 0 < len(alive) < 25
 
 
 def test_no_filter_and_an_empty_one_are_the_same(kb: Collection) -> None:

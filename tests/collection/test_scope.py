@@ -12,6 +12,7 @@ import pytest
 
 import recollect
 from recollect import CallableReranker, Chunk, Collection, CollectionDamaged, InvalidInput, field
+from recollect.collection.scope import Scope
 from recollect.store import Columns
 from tests.conftest import TrigramEmbedder, named
 
@@ -280,3 +281,10 @@ def test_a_scope_is_a_filter_like_any(shared: Path) -> None:
     for scope, count in (({}, 60), (None, 60), (field("tenant") == "a", 20), (~(field("tenant") == "a"), 40)):
         with recollect.open(shared, scope=scope, read_only=True) as kb:
             assert kb.count() == len(kb.ids()) == count
+
+
+def test_the_name_of_a_scope_keeps_its_numbers() -> None:
+    """Records are kept under a scope's name: that of a large number is written as it always was."""
+    assert Scope({"n": 2**62}).name == '(("n"),"$eq",4611686018427387904)'
+    assert Scope({"n": 2.0**62}).name == Scope({"n": 2**62}).name
+    assert Scope({"n": [2**62, 1]}).name == '(("n"),"$in",{1,4611686018427387904})'

@@ -26,6 +26,8 @@ from recollect.vectors import to_matrix, to_query
 
 _Answer = TypeVar("_Answer")
 
+_HEAVY = 16_000  # bytes of a filter that is not remembered: 256 of them, for as long as the process lives
+
 
 @dataclass(frozen=True, slots=True)
 class Asker:
@@ -46,7 +48,7 @@ class Asker:
 def wanted_of(handle: Handle, k: Any, recall: Any, where: Mapping[str, Any] | Filter | None, *options: Any) -> Wanted:
     """Check what is asked for; the common case, again and again the same, is looked up."""
     tree = handle.scope.narrowed(where)
-    if options == _DEFAULT_OPTIONS and type(k) is int and type(recall) is float:
+    if options == _DEFAULT_OPTIONS and type(k) is int and type(recall) is float and _is_light(tree):
         return _plainly(k, recall, tree, handle.limits.k)
     return to_wanted(k, recall, tree, dict(zip(OPTIONS, options, strict=True)), most=handle.limits.k)
 
@@ -163,6 +165,10 @@ def _embedded(lazy: LazyEmbedder, queries: list[str], settings: Settings) -> Flo
             "path, or an Embedder)"
         )
     return embed(embedder, queries, settings.metric, queries=True)
+
+
+def _is_light(tree: Filter | None) -> bool:
+    return tree is None or tree.size.bytes <= _HEAVY
 
 
 @lru_cache(maxsize=256)

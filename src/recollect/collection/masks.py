@@ -13,6 +13,7 @@ from recollect.index import Target
 from recollect.store import Columns, Session
 
 _MOST = 64  # filters remembered per view; what they select is kept beyond that by the columns
+_MOST_BYTES = 16 << 20  # of those filters: one may be of a million characters
 
 
 class Masks:
@@ -34,6 +35,7 @@ class Masks:
         self._columns = columns
         self._lock = threading.Lock()
         self._known: dict[Filter, Target] = {}
+        self._bytes = 0
 
     def known(self, tree: Filter | None) -> Target | None:
         """Return the target narrowed by *tree*, if it can be had without a session."""
@@ -61,9 +63,14 @@ class Masks:
         # All that may be found at all: then the index need not be told about a mask.
         narrowed = target if count == target.count else replace(target, count=count, allowed=bits)
         with self._lock:
-            if len(self._known) >= _MOST:
-                del self._known[next(iter(self._known))]
-            return self._known.setdefault(tree, narrowed)
+            if tree not in self._known:
+                self._bytes += tree.size.bytes
+            kept = self._known.setdefault(tree, narrowed)
+            while len(self._known) > _MOST or self._bytes > _MOST_BYTES:
+                oldest = next(iter(self._known))
+                del self._known[oldest]
+                self._bytes -= oldest.size.bytes
+            return kept
 
 
 def among(target: Target, rows: Sequence[int]) -> Target:

@@ -24,6 +24,7 @@ from recollect.filters import (
     parse,
     to_dict,
 )
+from recollect.filters.operands import LargeNumber
 from recollect.store import NewChunk
 from recollect.types import Chunk
 
@@ -168,6 +169,8 @@ def _key_text(key: Any) -> str:
     """Write what a condition is recognised by (`operands.to_key`): 1 and 1.0 are one number, sets have no order."""
     if isinstance(key, frozenset):
         return f"{{{','.join(sorted(map(_key_text, key)))}}}"
+    if isinstance(key, LargeNumber):
+        return str(int(key.digits, 16))
     if isinstance(key, tuple):
         return f"({','.join(map(_key_text, key))})"
     return json.dumps(int(key) if isinstance(key, float) and key.is_integer() else key)

@@ -28,6 +28,7 @@ each character of a text, while other parts are found in time that does not depe
 MAX_NESTING = 8
 """Levels of lists and objects inside one value."""
 _MAX_BITS = 1024  # the largest float is below 2**1024: a longer integer is no number that was ever stored
+_HASHED_APART = 2**60  # smaller integers are their own hashes, and of smaller floats only some hundred share one
 _NUMPY_TYPES = "?bBhHiIlLqQefdU"  # those whose `tolist` gives Python's own
 
 
@@ -58,6 +59,16 @@ Key: TypeAlias = "int | float | str | tuple[Any, ...] | None"
 """A JSON value as something hashable: two keys are equal exactly when the values are."""
 
 
+class LargeNumber(NamedTuple):
+    """The key of a number from 2**60 on: a text, whose hash nobody can foresee.
+
+    Python's hash of an integer is its remainder by 2**61 - 1: 10,000 multiples of that would be compared each with
+    each by a set, for seconds.
+    """
+
+    digits: str
+
+
 class Operand(NamedTuple):
     """A checked operand.
 
@@ -83,8 +94,10 @@ _FALSE, _TRUE = ("bool", False), ("bool", True)
 def to_key(value: Any) -> Key:
     """Return the key of a JSON value: ``true`` is not 1, 1 is 1.0, the order of an object's keys does not matter."""
     kind = type(value)
-    if kind is str or kind is int or kind is float or value is None:
+    if kind is str or value is None:
         return value  # type: ignore[no-any-return]  # one of those just named
+    if kind is int or kind is float:
+        return value if -_HASHED_APART < value < _HASHED_APART else _large_key(value)
     if isinstance(value, bool):  # Python holds True == 1 for true
         return _TRUE if value else _FALSE
     if isinstance(value, (list, tuple)):
@@ -92,8 +105,19 @@ def to_key(value: Any) -> Key:
     if isinstance(value, Mapping):
         return ("object", frozenset((key, to_key(item)) for key, item in value.items()))
     if isinstance(value, (str, int, float)):
-        return value
+        return value if isinstance(value, str) else to_key(int(value) if isinstance(value, int) else float(value))
     raise InvalidInput(f"metadata holds a {kind.__name__}, which JSON cannot keep")
+
+
+def number_of(key: Key) -> int | float | None:
+    """Return the number that a key stands for; None where it stands for none."""
+    if isinstance(key, LargeNumber):
+        return int(key.digits, 16)
+    return key if type(key) is int or type(key) is float else None
+
+
+def _large_key(number: float) -> Key:
+    return LargeNumber(hex(int(number))) if isinstance(number, int) or isfinite(number) else number
 
 
 def to_operand(operator: Operator, value: Any, what: str) -> Operand:

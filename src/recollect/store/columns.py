@@ -251,8 +251,7 @@ class _Answers:
 
 def _weight(tree: Filter, answer: Answer) -> int:
     """Return about how many bytes keeping an answer takes, its filter's lists included."""
-    size = tree.size
-    return answer.bits.nbytes + 1000 * size.nodes + 100 * size.values + 4 * size.characters
+    return answer.bits.nbytes + tree.size.bytes
 
 
 def _cut(answer: Answer, rows: int) -> Bits:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from recollect.filters import Condition, Operator
 from recollect.filters.matching import CASELESS, NEGATIONS, ORDER, equal_keys, folded_test, is_empty, order_test
-from recollect.filters.operands import Key, to_key
+from recollect.filters.operands import Key, number_of, to_key
 from recollect.filters.patterns import fold
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -203,7 +203,8 @@ class Dictionary:
     def _mark_equal(self, wanted: frozenset[Any], table: Bools, among: Codes | None) -> None:
         table[[code for code in map(self._codes.get, wanted) if code is not None]] = True
         if self._repeats:
-            numbers = [_nearest(key) for key in wanted if type(key) in (int, float) and _nearest(key) == key]
+            exact = [number for number in map(number_of, wanted) if number is not None]
+            numbers = [_nearest(number) for number in exact if _nearest(number) == number]
             self._mark_floats(lambda floats: np.isin(floats, numbers), table, among)
 
     def _mark_floats(self, test: Callable[[npt.NDArray[np.float64]], Bools], table: Bools, among: Codes | None) -> None:
