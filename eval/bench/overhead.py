@@ -15,9 +15,11 @@ from measuring import Bench, Figures, Floats, K, interleave, p50, spread
 import recollect
 from recollect import Chunk, Collection, Hit, Metric
 from recollect.collection.facade import DEFAULT_RECALL
-from recollect.index import Searcher, Target, exact
+from recollect.index import Searcher, Target
 from recollect.index.faiss_library import threads
 from recollect.index.planning import Knobs
+from recollect.index.scoring import best as best_of
+from recollect.index.scoring import scores_of
 from recollect.index.search import Plan
 from recollect.store.checksums import Verified
 from recollect.store.recent import RecentChunks
@@ -151,9 +153,9 @@ def _stages(kb: Collection, queries: Floats) -> dict[str, float]:
         marks.append(clock())
         found = searcher.search_one(checked, planned.candidates, planned.params)
         marks.append(clock())
-        scores = exact.scores_of(target.matrix, found, checked, target.metric)
+        scores = scores_of(target.matrix, found, checked, target.metric)
         marks.append(clock())
-        rows, best = exact.best(found, scores, K, target.metric)
+        rows, best = best_of(found, scores, K, target.metric)
         marks.append(clock())
         records = generation.store.fetch_at(view.seq, rows, target.matrix)
         marks.append(clock())

@@ -7,7 +7,9 @@ import threading
 import numpy as np
 import pytest
 
-from recollect.index import exact
+from recollect.index import exact, nearest
+from recollect.index.nearest import nearest as nearest_of
+from recollect.index.scoring import best, scores_of
 from recollect.layout import DTYPES, Dtype
 from recollect.types import Metric
 from recollect.vectors import to_float32, to_matrix, to_stored
@@ -31,7 +33,7 @@ def pack(mask: np.ndarray) -> np.ndarray:
 
 
 def ranked(matrix: np.ndarray, query: np.ndarray, rows: np.ndarray, k: int, metric: Metric) -> list[tuple[int, float]]:
-    found = exact.best(rows, exact.scores_of(matrix, rows, query, metric), k, metric)
+    found = best(rows, scores_of(matrix, rows, query, metric), k, metric)
     return list(zip(*found, strict=True))
 
 
@@ -122,12 +124,12 @@ def test_nearest_equals_brute_force(
     metric: Metric, dtype: Dtype, part: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many queries at once, over several blocks and a mask, get brute force's rows and scores, padded where too few."""
-    monkeypatch.setattr(exact, "_BLOCK_BYTES", 600 * 4 * D)
+    monkeypatch.setattr(nearest, "_BLOCK_BYTES", 600 * 4 * D)
     matrix, asked = stored(metric, dtype)
     mask = np.ones(N, dtype=bool) if part is None else np.random.default_rng(3).random(N) < part
     alive, k = np.flatnonzero(mask), 12
-    rows, values = exact.nearest(matrix, asked, k, metric, allowed=None if part is None else pack(mask), workers=2)
-    assert (rows.shape, rows.dtype, values.dtype) == ((len(asked), k), np.int64, np.float32)
+    rows, values = nearest_of(matrix, asked, k, metric, allowed=None if part is None else pack(mask), workers=2)
+    assert (rows.shape, rows.dtype, values.dtype) == ((len(asked), k), np.int64, np.float64)
     some = min(k, len(alive))
     assert (rows[:, some:] == -1).all()
     assert (values[:, some:] == -np.inf).all()
@@ -146,17 +148,17 @@ def test_nearest_by_distance_is_exact_far_from_the_origin() -> None:
     rng = np.random.default_rng(1)
     matrix = (10_000 / np.sqrt(D) + 0.01 * rng.standard_normal((500, D))).astype(np.float32)
     queries = matrix[:60] + np.float32(0.001)
-    rows, _ = exact.nearest(matrix, queries, 5, Metric.L2)
+    rows, _ = nearest_of(matrix, queries, 5, Metric.L2)
     for query, found in zip(queries, rows, strict=True):
         assert scores(matrix, query, "l2")[found].tolist() == sorted(scores(matrix, query, "l2"), reverse=True)[:5]
 
 
 def test_nearest_of_nothing() -> None:
     """No rows, or no queries, give padding of the right shape."""
-    rows, values = exact.nearest(np.empty((0, D), dtype=np.float16), np.ones((3, D), np.float32), 4, Metric.L2)
+    rows, values = nearest_of(np.empty((0, D), dtype=np.float16), np.ones((3, D), np.float32), 4, Metric.L2)
     assert (rows == -1).all()
     assert np.isneginf(values).all()
-    rows, values = exact.nearest(np.ones((5, D), np.float32), np.empty((0, D), np.float32), 4, Metric.COSINE)
+    rows, values = nearest_of(np.ones((5, D), np.float32), np.empty((0, D), np.float32), 4, Metric.COSINE)
     assert rows.shape == values.shape == (0, 4)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from recollect import Metric, OperatingPoint, index
-from recollect.index import Questions, Searcher, Target, exact
+from recollect.index import Questions, Searcher, Target
+from recollect.index.nearest import nearest
 from recollect.index.planning import Knobs
 from recollect.index.tuning import front, interval, recalls
 from recollect.vectors import to_matrix
@@ -32,7 +33,7 @@ def data(metric: Metric, rows: int, queries: int, seed: int = 0) -> tuple[np.nda
 
 def settled(target: Target, queries: np.ndarray, ks: tuple[int, ...] = (10,)) -> tuple[OperatingPoint, ...]:
     """Return measured recalls with a price by rule instead of a clock, so that every run takes the same points."""
-    _, found = exact.nearest(target.matrix, queries, max(ks), target.metric)
+    _, found = nearest(target.matrix, queries, max(ks), target.metric)
     points = []
     for k in ks:
         for knobs, share in recalls(target, queries, k, found[:, k - 1] - np.float32(1e-6)).items():

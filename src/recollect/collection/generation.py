@@ -16,7 +16,7 @@ from recollect.collection.masks import Masks
 from recollect.contract import Contract, Settings
 from recollect.errors import CollectionDamaged, CollectionError, RecollectWarning
 from recollect.filters import Filter
-from recollect.index import Record, Searcher, SnapshotUnusable, Target
+from recollect.index import Norms, Record, Searcher, SnapshotUnusable, Target
 from recollect.store import Columns, Session, SnapshotRecord, State, Store
 from recollect.types import Rows
 from recollect.vectors import StoredMatrix
@@ -199,7 +199,8 @@ class OpenGeneration:
         searcher = old.target.searcher if old else None
         if state.snapshot != (old.snapshot if old else None):
             searcher = self._searcher(session.snapshot(), searcher)
-        target = Target(matrix, self.settings.metric, state.live, allowed, searcher)
+        norms = old.target.norms if old else Norms()  # rows of a generation never change
+        target = Target(matrix, self.settings.metric, state.live, allowed, searcher, norms)
         return View(state.seq, tombstone, state.snapshot, target, Masks(target, state.seq, self._columns))
 
     def _allowed(self, old: View | None, session: Session) -> tuple[npt.NDArray[np.uint8] | None, int]:

@@ -2,6 +2,7 @@
 
 from recollect.index.foreign import ForeignIndex, VectorsLost, read_foreign
 from recollect.index.judging import distortion, drifted, spectrum
+from recollect.index.norms import Norms
 from recollect.index.planning import MEASURED_K, cheapest
 from recollect.index.questions import FEWEST_QUERIES, Questions, copy_kept, drawn, keep, kept, questions
 from recollect.index.recipe import (
@@ -30,6 +31,7 @@ __all__ = [
     "MOST_RECALL",
     "ForeignIndex",
     "Goal",
+    "Norms",
     "Provenance",
     "Questions",
     "Recipe",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recollect.index import exact
+from recollect.index.nearest import nearest
 from recollect.layout import create_file, storage_errors
 from recollect.types import FloatMatrix, Metric
 from recollect.vectors import StoredMatrix
@@ -93,7 +93,7 @@ def _displaced(
     sample = matrix[:: max(1, len(matrix) // _SLICE_ROWS)]
     thinned = len(matrix) / max(1, len(sample))  # the tenth neighbour of all is about the first of every tenth
     rank = max(1, min(round(10 / thinned), len(sample) - 2))
-    near, _ = exact.nearest(sample, start, rank + 1, Metric.L2)
+    near, _ = nearest(sample, start, rank + 1, Metric.L2)
     other = np.asarray(sample[np.maximum(near[:, -1], 0)], dtype=np.float32)
     gaps = other - start
     # A random mixture of differences between neighbours spreads as they do, without an eigendecomposition.

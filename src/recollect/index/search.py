@@ -6,7 +6,7 @@ The one promise of this room: min(k, rows to be found) results, and exact scores
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from recollect.index import exact
 from recollect.index.codes import Packed
-from recollect.index.exact import Ranked
 from recollect.index.faiss_library import load_faiss
+from recollect.index.norms import Norms, greatest_of
 from recollect.index.planning import MOSTLY, Knobs, plan, plan_codes
+from recollect.index.scoring import Ranked, best, scores_of
 from recollect.index.searcher import Searcher
 from recollect.types import FloatMatrix, Metric, Rows
 from recollect.vectors import StoredMatrix
@@ -26,6 +27,9 @@ from recollect.vectors import StoredMatrix
 _KEPT_ROWS = 1 << 14
 """Allowed rows up to which they are kept beside their bits, at 8 bytes each: comparing more takes a millisecond, of
 which finding them is a small part."""
+
+_PLANS = 256
+"""Plans remembered per target: a service may pass on any recall that it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Target:
         count: rows that may be found.
         allowed: packed bits (little-endian) of those rows; None when all may.
         searcher: the index over the first rows; None for exact search.
+        norms: lengths of the rows read so far, shared with other states of the same file.
 
     """
 
@@ -46,6 +51,7 @@ class Target:
     count: int
     allowed: npt.NDArray[np.uint8] | None = None
     searcher: Searcher | None = None
+    norms: Norms = field(default_factory=Norms, compare=False, repr=False)
 
     @cached_property
     def selector(self) -> Any | None:
@@ -63,6 +69,8 @@ class Target:
         """Return how to search for *k* at a recall."""
         known = self.plans.get((recall, k))
         if known is None:
+            if len(self.plans) >= _PLANS:
+                self.plans.clear()  # at once, since other threads may be reading it
             known = self.plans[recall, k] = self._plan(recall, k)
         return known
 
@@ -140,6 +148,17 @@ class Target:
         if self.allowed is None or self.count > _KEPT_ROWS:
             return None
         return exact.rows_of(self.allowed, len(self.matrix))
+
+    @cached_property
+    def longest(self) -> float:
+        """A length that no row that may be found exceeds; without meaning except under inner product."""
+        if self.metric is not Metric.INNER_PRODUCT:
+            return 1.0
+        return self.norms.greatest(self.matrix) if self.few is None else greatest_of(self.matrix, self.few)
+
+    def longest_after(self, first: int) -> float:
+        """Return the same for the rows from *first* on."""
+        return self.norms.greatest(self.matrix, first) if self.metric is Metric.INNER_PRODUCT else 1.0
 
     @cached_property
     def allowed_by_list(self) -> npt.NDArray[np.int64]:
@@ -238,7 +257,10 @@ def _tail(target: Target, searcher: Searcher, queries: FloatMatrix, k: int) -> l
     """Return the best rows that are newer than the index, per query."""
     if searcher.rows == len(target.matrix):
         return [np.empty(0, dtype=np.int64)] * len(queries)
-    return exact.candidates(target.matrix, queries, k, target.metric, first=searcher.rows, allowed=target.allowed)
+    first, longest = searcher.rows, target.longest_after(searcher.rows)
+    return exact.candidates(
+        target.matrix, queries, k, target.metric, first=first, allowed=target.allowed, longest=longest
+    )
 
 
 def _merged(target: Target, planned: Plan, found: Rows, tail: Rows, query: FloatMatrix, k: int) -> Ranked:
@@ -256,11 +278,13 @@ def _merged(target: Target, planned: Plan, found: Rows, tail: Rows, query: Float
 
 
 def _ranked(target: Target, rows: Rows, query: FloatMatrix, k: int) -> Ranked:
-    return exact.best(rows, exact.scores_of(target.matrix, rows, query, target.metric), k, target.metric)
+    return best(rows, scores_of(target.matrix, rows, query, target.metric), k, target.metric)
 
 
 def _exactly(target: Target, queries: FloatMatrix, k: int) -> list[Ranked]:
     if k == 0:
         return [([], []) for _ in queries]
-    found = exact.candidates(target.matrix, queries, k, target.metric, allowed=target.allowed, few=target.few)
+    found = exact.candidates(
+        target.matrix, queries, k, target.metric, allowed=target.allowed, few=target.few, longest=target.longest
+    )
     return [_ranked(target, rows, query, k) for rows, query in zip(found, queries, strict=True)]

@@ -18,9 +18,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recollect.index import exact
+from recollect.index.nearest import nearest
 from recollect.index.planning import EXACTLY, MEASURED_K, Knobs
 from recollect.index.questions import Questions
+from recollect.index.scoring import Scores, scores_of
 from recollect.index.search import Plan, Target, run, run_one
 from recollect.index.searcher import Searcher
 from recollect.types import FloatMatrix, OperatingPoint, Progress, Rows
@@ -87,10 +88,9 @@ def measure(target: Target, asked: Questions, *, thorough: bool, progress: Progr
     # None for a k that is not measured: exact search as its only point would say that nothing else reaches a recall.
     points = [OperatingPoint(k, 0, 0, 1.0, 1.0, 1.0, scan, scan, 1e6 / scan) for k in ks or MEASURED_K[:1]]
     if searcher is not None and ks and len(asked.vectors):
-        _, scores = exact.nearest(target.matrix, asked.vectors, max(ks), target.metric)
+        _, scores = nearest(target.matrix, asked.vectors, max(ks), target.metric)
         for k in ks:
-            kth = scores[:, k - 1]
-            least = (kth - 1e-6 * np.maximum(1.0, np.abs(kth))).astype(np.float32)  # ties count as found
+            least = scores[:, k - 1]  # ties count as found
             shares = recalls(target, asked.vectors, k, least, progress, dense=thorough)
             for scans in (False, True):  # apart: a scan of codes beside a graph is wanted where it is no quicker, too
                 part = {knobs: share for knobs, share in shares.items() if _scans_codes(searcher, knobs) == scans}
@@ -102,7 +102,7 @@ def recalls(
     target: Target,
     queries: FloatMatrix,
     k: int,
-    least: npt.NDArray[np.float32],
+    least: Scores,
     progress: Progress | None = None,
     *,
     dense: bool = True,
@@ -166,9 +166,7 @@ def _approach(level: float, look: Callable[[int], float], found: Iterable[int]) 
         low, high = (low, middle) if look(middle) >= level else (middle, high)
 
 
-def _by_candidates(
-    target: Target, queries: FloatMatrix, k: int, least: npt.NDArray[np.float32], effort: int
-) -> dict[int, Share]:
+def _by_candidates(target: Target, queries: FloatMatrix, k: int, least: Scores, effort: int) -> dict[int, Share]:
     """Return the recall of one effort by number of candidates, as far as more of them gain anything."""
     searcher = target.searcher
     assert searcher is not None
@@ -198,13 +196,13 @@ def _recall(
     queries: FloatMatrix,
     rows: list[Rows],
     k: int,
-    least: npt.NDArray[np.float32],
+    least: Scores,
     steps: Sequence[int],
 ) -> list[Share]:
     shares = np.zeros((len(steps), len(queries)))
     for i, (found, query) in enumerate(zip(rows, queries, strict=True)):
         found = found[found >= 0]
-        hits = np.cumsum(exact.scores_of(target.matrix, found, query, target.metric) >= least[i])
+        hits = np.cumsum(scores_of(target.matrix, found, query, target.metric) >= least[i])
         for j, step in enumerate(steps):
             upto = hits[:step]
             shares[j, i] = min(k, int(upto[-1])) / k if len(upto) else 0.0
