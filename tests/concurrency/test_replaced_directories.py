@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import recollect
-from recollect import Chunk, Collection, CollectionClosed, CollectionLocked, layout
+from recollect import Chunk, Collection, CollectionClosed, CollectionLocked, StorageFailed, layout
 from recollect.store import NewChunk, Store
 from tests.concurrency.step_writer import DIMENSION, vector
 
@@ -354,6 +354,41 @@ def test_nothing_is_committed_to_what_is_being_written_anew(kb: Path) -> None:
         add(writer, "after")
         assert writer.count() == 20
     assert kept(kb)["after"]
+
+
+@disturbed
+def test_a_place_lost_during_a_compaction_is_noticed(disturb: Callable[[Path], Path], kb: Path) -> None:
+    """Neither collection gets another CURRENT, and what the other is writing there stays."""
+    places: list[Path] = []
+
+    def progress(*_: object) -> None:
+        if not places:
+            places.append(disturb(kb))
+            if not (kb / "gen-000002.new").exists():
+                (kb / "gen-000002.new").mkdir()
+                (kb / "gen-000002.new" / "theirs").touch()
+                places.append(kb)
+
+    with recollect.open(kb, auto_optimize=False) as writer:
+        writer.delete(ids=["seed-3"])
+        with pytest.raises(CollectionClosed, match="open the collection again"):
+            writer.compact(progress=progress)
+    assert len(kept(places[0])) == len(kept(kb)) == 19
+    for place in (places[0], kb):
+        assert (place / "CURRENT").read_text() == "gen-000001\n"
+    assert (kb / "gen-000002.new" / "theirs").exists() == (len(places) == 2)
+
+
+def test_a_writer_that_waits_for_another_is_told_why(kb: Path) -> None:
+    """Where the database is in use by whoever has the lock now, the lock is what the error names."""
+    with recollect.open(kb, auto_optimize=False) as writer, opened_store(kb, read_only=False) as other, other.hold():
+        connection = writer._handle.generation.store._commits.connection
+        connection.set_busy_timeout(1)
+        with pytest.raises(StorageFailed, match="another program holds the database"):
+            add(writer, "refused")
+        remove_lock(kb)
+        with pytest.raises(CollectionClosed, match="LOCK was removed"):
+            add(writer, "refused")
 
 
 def test_a_lock_knows_whether_it_is_at_its_path(tmp_path: Path) -> None:

@@ -118,23 +118,30 @@ def unnamed(target: layout.Generation, settings: Settings) -> Iterator[layout.Ge
     """Yield an empty generation to be filled, which gets the name of *target*, durably, when that is done, or goes."""
     scratch = layout.Generation(target.root.with_name(target.name + ".new"), settings.dtype)
     shutil.rmtree(scratch.root, ignore_errors=True)
+    with layout.storage_errors(scratch.root, "create"):
+        scratch.root.mkdir()
+    made = layout.Opened(scratch.root)
     try:
         lay_out(scratch, settings)
         yield scratch
+        made.require()  # another collection at the path may have such a directory, too
         with layout.storage_errors(target.root, "write"):
             layout.sync_directory(scratch.index)
             layout.sync_directory(scratch.root)
             scratch.root.rename(target.root)
             layout.sync_directory(target.root.parent)
     except BaseException:
-        shutil.rmtree(scratch.root, ignore_errors=True)
+        if made.is_in_place():
+            shutil.rmtree(scratch.root, ignore_errors=True)
         raise
+    finally:
+        made.close()
 
 
 def lay_out(paths: layout.Generation, settings: Settings) -> None:
-    """Make the files of an empty generation, durably."""
+    """Make the files of an empty generation, durably, in its directory, which is empty or not there."""
     with layout.storage_errors(paths.root, "create"):
-        paths.root.mkdir()
+        paths.root.mkdir(exist_ok=True)
     layout.write_settings(paths.settings, settings.to_json())
     Store.create(paths, settings.lexical)
     with layout.storage_errors(paths.root, "create"):

@@ -34,13 +34,13 @@ def identity(path: str) -> Identity:
 
 
 class Opened:
-    """A file as it was when it was opened, and with it the directory that it is in.
+    """A file or directory as it was when it was opened, to be compared with what is at its path.
 
     It is kept open, so that no other file gets the number of its inode meanwhile. Only as a place, which opens nothing:
     SQLite would lose its locks on a file that the same process opens and closes.
 
     Args:
-        path: path of the file. One that is absent has no identity, and must stay absent.
+        path: where it is. What is absent has no identity, and must stay absent.
 
     """
 
@@ -56,9 +56,13 @@ class Opened:
             self._released = release = weakref.finalize(self, os.close, descriptor)
             release.atexit = False
 
+    def is_in_place(self) -> bool:
+        """Say whether the path leads to what was opened."""
+        return identity(self._name) == self._identity
+
     def require(self) -> None:
         """Raise `CollectionClosed` where the path leads to something else, or nowhere."""
-        if identity(self._name) != self._identity:
+        if not self.is_in_place():
             raise CollectionClosed(
                 f"{self._path.parent} is no longer what was opened: it was moved, removed or replaced; nothing was "
                 "written. Close this handle and open the collection again"
