@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from recollect.errors import StorageFailed
 from recollect.index.faiss_library import ALLOWED_TYPES, innermost, load_faiss, type_names
-from recollect.layout import create_file, storage_errors, sync_directory
+from recollect.layout import create_file, open_regular, storage_errors, sync_directory
 
 _BLOCK = 1 << 20
+_ON_DISK = b"ilod"  # how FAISS marks inverted lists that are kept in another file
+_HEAD = 28  # bytes from there on: the mark, the number of lists, the size of a code, the length of the table
+_ENTRY = 24  # bytes per list in that table
 
 
 class FileUnusable(Exception):
@@ -80,19 +85,59 @@ def write_file(index: Any, path: Path) -> Written:
 
 
 def verify_file(path: Path, written: Written) -> None:
-    """Raise `FileUnusable` unless the file is the one recorded, to the byte."""
+    """Raise `FileUnusable` unless the file is the one recorded, to the byte, and names no other file."""
     digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size != written.bytes:
                 raise FileUnusable(f"{path} holds {size} bytes, {written.bytes} were written")
-            while block := file.read(_BLOCK):
-                digest.update(block)
+            elsewhere = names_a_file(_hashed(blocks_of(file), digest), size)
     except OSError as error:
-        raise FileUnusable(f"{path}: {error.strerror or error}") from error
+        raise FileUnusable(str(error) if isinstance(error, StorageFailed) else f"{path}: {error.strerror}") from error
     if digest.hexdigest() != written.sha256:
         raise FileUnusable(f"{path} is damaged: its SHA-256 is not the one recorded")
+    if elsewhere:
+        raise FileUnusable(f"{path} says that its lists are in another file, which is not read here")
+
+
+def _hashed(blocks: Iterable[bytes], digest: Any) -> Iterator[bytes]:
+    for block in blocks:
+        digest.update(block)
+        yield block
+
+
+def blocks_of(file: BinaryIO) -> Iterator[bytes]:
+    """Yield a file block by block."""
+    while block := file.read(_BLOCK):
+        yield block
+
+
+def names_a_file(blocks: Iterable[bytes], size: int) -> bool:
+    """Say whether FAISS, reading these blocks, could open another file; read them to their end.
+
+    FAISS opens the file of inverted lists kept on disk while it reads, before its types can be looked at. What it goes
+    by is `_ON_DISK`, however deep in the index: so all bytes are searched for it. The same four bytes among vectors or
+    codes are told apart by what would follow: a table of `_ENTRY` bytes per list, which the rest of the file must hold.
+    """
+    found, end, left = False, b"", size  # the end of the block before; bytes of the file from this block on
+    for block in blocks:
+        seam = end + block[: _HEAD - 1]
+        found = found or _has_table(seam, left + len(end)) or _has_table(block, left)
+        end, left = (end + block[1 - _HEAD :])[1 - _HEAD :], left - len(block)
+    return found
+
+
+def _has_table(window: bytes, left: int) -> bool:
+    """Say whether *window*, from which on the file has *left* bytes, holds the beginning of lists kept on disk."""
+    place = window.find(_ON_DISK)
+    while place >= 0:
+        if place + _HEAD <= len(window):
+            (count,) = struct.unpack_from("<Q", window, place + _HEAD - 8)
+            if count * _ENTRY <= left - place - _HEAD:
+                return True
+        place = window.find(_ON_DISK, place + 1)
+    return False
 
 
 def read_file(path: Path, written: Written) -> Any:

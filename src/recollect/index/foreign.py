@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 
 from recollect.errors import InvalidInput
 from recollect.index.faiss_library import load_faiss
-from recollect.layout import storage_errors
+from recollect.index.files import blocks_of, names_a_file
+from recollect.layout import open_regular, storage_errors
 from recollect.types import FloatMatrix, Metric, Rows
 
 _LEAST_LIMIT = 1 << 20
@@ -68,13 +70,15 @@ def read_foreign(path: Path) -> ForeignIndex:
         MissingDependency: FAISS is not installed.
 
     """
-    with storage_errors(path, "read"), open(path, "rb") as file:
-        size = file.seek(0, 2)
+    with storage_errors(path, "read"), open(open_regular(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if names_a_file(blocks_of(file), size):
+            raise InvalidInput(f"{path} says that its lists are in another file, which is not read here")
     faiss = load_faiss()
     faiss.set_deserialization_vector_byte_limit(max(size, _LEAST_LIMIT))
     faiss.set_deserialization_loop_limit(max(size, _LEAST_LIMIT))
     try:
-        # Read-only: lists kept in another file, which are refused below, would else be opened for writing.
+        # Read-only, a second fence: what FAISS might still open would else be opened for writing.
         return _opened(faiss.read_index(str(path), faiss.IO_FLAG_READ_ONLY), size)
     except (RuntimeError, MemoryError, _Contradiction) as error:
         raise InvalidInput(f"{path} is no index that can be read: {error!s:.300}") from None

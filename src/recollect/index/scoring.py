@@ -16,6 +16,7 @@ from recollect.types import FloatMatrix, Metric, Rows
 from recollect.vectors import StoredMatrix, to_float32
 
 Scores = npt.NDArray[np.float64]
+_Doubles = npt.NDArray[np.float64]
 Ranked: TypeAlias = tuple[list[int], list[float]]
 """Rows and their scores, best first."""
 
@@ -51,19 +52,22 @@ def scores_of(matrix: StoredMatrix, rows: Rows, query: FloatMatrix, metric: Metr
         parts = [scores_of(matrix, rows[low : low + step], query, metric) for low in range(0, len(rows), step)]
         return np.concatenate(parts)
     found = matrix.take(rows, axis=0) if matrix.itemsize == 4 else to_float32(matrix.take(rows, axis=0))
-    return _scores(found, query, metric)
+    # astype() takes a third of the time that a ufunc takes to convert what it is given.
+    return _scores(found.astype(np.float64), query.astype(np.float64), metric)
 
 
-def _scores(found: npt.NDArray[np.floating], query: npt.NDArray[np.floating], metric: Metric) -> Scores:
+def _scores(found: _Doubles, query: _Doubles, metric: Metric) -> Scores:
     if metric is Metric.L2:
-        apart = np.subtract(found, query, dtype=np.float64)
-        return np.asarray(0.0 - np.vecdot(apart, apart))  # not -x, which of a distance of 0 is -0.0
-    return np.asarray(np.vecdot(found, query, dtype=np.float64))
+        apart = found - query
+        scores: Scores = 0.0 - np.vecdot(apart, apart)  # not -x, which of a distance of 0 is -0.0
+    else:
+        scores = np.vecdot(found, query)
+    return scores
 
 
 def best(rows: Rows, scores: Scores, k: int, metric: Metric) -> Ranked:
     """Return the *k* best, by score, then by row."""
-    order = (-scores).argsort()[: k + 1]
+    order = scores.argsort()[: -k - 2 : -1]
     values = scores[order].tolist()
     if len(set(values)) < len(values):  # seldom: only equal scores need the second key, which doubles the price
         order = np.lexsort((rows, -scores))
