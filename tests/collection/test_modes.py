@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import recollect
-from recollect import CallableReranker, Chunk, Collection, Hit, InvalidInput, RerankerFailed, field
+from recollect import CallableReranker, Chunk, Collection, Hit, InvalidInput, Limits, RerankerFailed, field
 from recollect.ranking import mmr
+from recollect.store import Session
 from tests.conftest import TrigramEmbedder, named
 
 TOPICS = ["river bank water", "bank loan interest", "password reset mail", "solar panel roof", "garden water plants"]
@@ -182,6 +183,35 @@ def test_distinct_goes_on_until_there_are_k(options: dict[str, Any], kb: Collect
         assert [len(some) for some in many] == [5, 5]
     texts = kb.search("river bank", k=3, distinct=True, reranker=CallableReranker(overlap), **options)
     assert len({hit.chunk.text.lower() for hit in texts}) == 3
+
+
+@pytest.mark.parametrize("options", MODES, ids=named)
+def test_a_copy_is_read_once_to_be_left_out(
+    options: dict[str, Any], kb: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind 2,000 copies a search reads each text at most once, and few chunks, however often it looks further."""
+    kb.add([Chunk(f"copy-{n}", "the river bank") for n in range(2000)])
+    kb.add([Chunk(f"other-{n}", f"river number {n}") for n in range(4)])
+    fetched: list[int] = []
+    read: list[int] = []
+    fetch, texts = Session.fetch, Session.texts
+    monkeypatch.setattr(Session, "fetch", lambda self, rows, matrix: fetched.extend(rows) or fetch(self, rows, matrix))
+    monkeypatch.setattr(Session, "texts", lambda self, rows: read.extend(rows) or texts(self, rows))
+    hits = kb.search("river bank", k=5, distinct=True, **options)
+    assert len({hit.chunk.text for hit in hits}) == 5
+    assert len(read) == len(set(read)) <= 2004
+    assert len(fetched) <= 110
+
+
+def test_distinct_has_a_limit(tmp_path: Path, embedder: TrigramEmbedder) -> None:
+    """More rows than ten times the limit on k are not looked at: refused with the cure, which works."""
+    with recollect.open(tmp_path / "kb", embedder=embedder, limits=Limits(k=20)) as kb:
+        kb.add([Chunk(f"copy-{n}", "the river bank") for n in range(300)] + [Chunk("other", "a fox")])
+        assert len(kb.search("river bank", k=1, distinct=True)) == 1
+        with pytest.raises(InvalidInput, match=r"best 200 chunks have only 1 different texts, and 2 are wanted"):
+            kb.search("river bank", k=2, distinct=True)
+    with recollect.open(tmp_path / "kb", embedder=embedder, limits=Limits(k=31)) as kb:
+        assert [hit.chunk.text for hit in kb.search("river bank", k=2, distinct=True)] == ["the river bank", "a fox"]
 
 
 def test_texts_that_are_empty_are_all_distinct(tmp_path: Path) -> None:

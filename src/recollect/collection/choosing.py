@@ -8,12 +8,17 @@ from math import isnan
 
 from recollect import index, ranking
 from recollect.collection.wanted import FUSED_DEPTH, Wanted
-from recollect.errors import CollectionDamaged
+from recollect.errors import CollectionDamaged, InvalidInput
 from recollect.index import Target
 from recollect.ranking import Fused, Ranked
 from recollect.store import Session
 from recollect.types import Chunk, FloatMatrix, Hit
 from recollect.vectors import StoredMatrix, to_float32
+
+LOOKED_AT = 10
+"""Rows that a search for distinct texts looks at, at most, per row that the limit on k allows to be retrieved."""
+
+_FURTHER = 4  # times the rows of before
 
 
 @dataclass(slots=True)
@@ -32,6 +37,15 @@ class _List:
     scores: list[float]
     parts: Sequence[Mapping[str, float]] | None = None
 
+    def at(self, places: Sequence[int]) -> _List:
+        """Return the list of these places alone."""
+        parts = self.parts
+        return _List(
+            [self.rows[place] for place in places],
+            [self.scores[place] for place in places],
+            None if parts is None else [parts[place] for place in places],
+        )
+
 
 def candidates(
     session: Session, target: Target, texts: Sequence[str] | None, queries: FloatMatrix | None, wanted: Wanted
@@ -45,17 +59,52 @@ def candidates(
         wanted: how.
 
     """
-    depth = wanted.depth
+    lists = _lists(session, target, texts, queries, wanted, wanted.depth)
+    chunks = session.fetch(sorted({row for found in lists for row in found.rows}), target.matrix)
+    retrieved = [_with_chunks(found, chunks) for found in lists]
+    if not wanted.distinct:
+        return retrieved
+    kept = [_distinct(some) for some in retrieved]
+    for place, (some, found) in enumerate(zip(kept, lists, strict=True)):
+        if len(some) < wanted.depth <= len(found.rows):  # too many say the same
+            text = None if texts is None else texts[place : place + 1]
+            query = None if queries is None else queries[place : place + 1]
+            kept[place] = _looked_further(session, target, text, query, wanted)
+    return kept
+
+
+def _looked_further(
+    session: Session, target: Target, texts: Sequence[str] | None, queries: FloatMatrix | None, wanted: Wanted
+) -> list[Candidate]:
+    """Return what is retrieved for one query, of equal texts the first, from as many rows as that takes.
+
+    Of each row only its text is read, once, and forgotten when it is not the first of its kind.
+
+    Raises:
+        InvalidInput: it takes more rows than the limit on k allows.
+
+    """
+    depth, most = wanted.depth, wanted.most * LOOKED_AT
+    groups: dict[int, int] = {}  # row → number of its text
+    known: dict[str, int] = {}
     while True:
-        lists = _lists(session, target, texts, queries, wanted, depth)
-        chunks = session.fetch(sorted({row for found in lists for row in found.rows}), target.matrix)
-        retrieved = [_with_chunks(found, chunks) for found in lists]
-        if not wanted.distinct:
-            return retrieved
-        kept = [_distinct(some) for some in retrieved]
-        if all(len(some) >= wanted.depth or len(found.rows) < depth for some, found in zip(kept, lists, strict=True)):
-            return [some[: wanted.depth] for some in kept]
-        depth *= 2  # too many say the same: look further, until there are enough or no more
+        depth = min(depth * _FURTHER, most)
+        (found,) = _lists(session, target, texts, queries, wanted, depth)
+        for row, text in session.texts([row for row in found.rows if row not in groups]):
+            plain = ranking.plain_text(text)
+            groups[row] = known.setdefault(plain, row) if plain else row
+        first: dict[int, int] = {}
+        for place, row in enumerate(found.rows):
+            first.setdefault(groups.get(row, row), place)
+        if len(first) >= wanted.depth or len(found.rows) < depth:
+            chosen = found.at(list(first.values())[: wanted.depth])
+            return _with_chunks(chosen, session.fetch(chosen.rows, target.matrix))
+        if depth == most:
+            raise InvalidInput(
+                f"distinct=True: the best {most:,} chunks have only {len(first):,} different texts, and "
+                f"{wanted.depth:,} are wanted; ask for fewer (k=, candidates=), narrow the search by where=, delete the copies, or raise "
+                "the limit with open(limits=Limits(k=…))"
+            )
 
 
 def choose(

@@ -1,7 +1,7 @@
 """Ranked lists in, ranked lists out: fusion, reranking, diversity. No database, no index; models only where used."""
 
 from recollect.ranking.cross_encoder import CrossEncoderReranker
-from recollect.ranking.diversity import distinct, mmr
+from recollect.ranking.diversity import distinct, mmr, plain_text
 from recollect.ranking.fusion import RANK_CONSTANT, Fused, Ranked, convex, reciprocal_rank
 from recollect.ranking.late_interaction import LateInteractionReranker, TokenEmbedder
 from recollect.ranking.reranking import CallableReranker, rerank
@@ -17,6 +17,7 @@ __all__ = [
     "convex",
     "distinct",
     "mmr",
+    "plain_text",
     "reciprocal_rank",
     "rerank",
 ]

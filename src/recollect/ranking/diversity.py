@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -12,6 +13,9 @@ import numpy.typing as npt
 from recollect.errors import InvalidInput
 
 _Exact: TypeAlias = npt.NDArray[np.float64]
+
+_MOST_MARKS = 30
+_MARKS = re.compile(rf"[^\w\s]{{{_MOST_MARKS + 1}}}")  # finds every run of so many accents, and other things
 
 
 def mmr(query: npt.ArrayLike, vectors: npt.ArrayLike, k: int, *, lambda_mult: float = 0.5) -> list[int]:
@@ -85,9 +89,29 @@ def distinct(texts: Sequence[str]) -> list[int]:
     first: dict[str, int] = {}
     kept = []
     for position, text in enumerate(texts):
-        # Decomposed before and after, as the Unicode standard defines it (section 3.13, D145).
-        folded = unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
-        plain = " ".join(folded.split())
+        plain = plain_text(text)
         if not plain or first.setdefault(plain, position) == position:
             kept.append(position)
     return kept
+
+
+def plain_text(text: str) -> str:
+    """Return what `distinct` compares: *text* without its case, its white space and the composition of its accents.
+
+    A text with more than 30 accents on one letter keeps their composition: sorting them takes Unicode's algorithm time
+    that grows with the square of their number, and nobody writes so (Unicode Standard Annex 15, section 13).
+    """
+    if text.isascii() or (_MARKS.search(text) and _has_long_run(text)):
+        return " ".join(text.casefold().split())
+    # Decomposed before and after, as the Unicode standard defines it (section 3.13, D145).
+    folded = unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
+    return " ".join(folded.split())
+
+
+def _has_long_run(text: str) -> bool:
+    run = 0
+    for character in text:
+        run = run + 1 if unicodedata.combining(character) else 0
+        if run > _MOST_MARKS:
+            return True
+    return False
