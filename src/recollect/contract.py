@@ -225,7 +225,7 @@ def embed(embedder: Embedder, texts: Sequence[str], metric: Metric, *, queries: 
         raise
     except Exception as error:  # a model, a network: whatever it was, the caller learns that there are no vectors
         raise EmbedderFailed(
-            f"{embedder.name} raised {type(error).__name__}: {error!s:.500}; none of these {len(texts)} texts was used"
+            f"{embedder.name} raised {type(error).__name__} over {len(texts)} texts: {error!s:.500}"
         ) from error
     matrix = to_matrix(made, dimension=embedder.dimension, metric=metric, what=f"vectors from {embedder.name}")
     if len(matrix) != len(texts):

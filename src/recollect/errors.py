@@ -26,8 +26,15 @@ An operation that raises one of these has left the collection as it was.
     ├── IndexBuildFailed            FAISS refuses the index that was asked for
     └── MissingDependency           (also ImportError) prints the pip command
 
-    RecollectWarning (UserWarning)  an index was rebuilt or could not be used; answers stay right
+    RecollectWarning (UserWarning)  an index was rebuilt or could not be used; texts were cut before they were embedded
 """
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+_OURS = ("recollect", "langchain_recollect", "llama_index.vector_stores.recollect")
 
 
 class RecollectError(Exception):
@@ -115,4 +122,12 @@ class MissingDependency(RecollectError, ImportError):
 
 
 class RecollectWarning(UserWarning):
-    """An index was damaged, missing or unusable; it is rebuilt, and answers stay right."""
+    """An index was damaged, missing or unusable, and is rebuilt; or texts were longer than their model takes."""
+
+
+def warn_caller(message: str) -> None:
+    """Warn, pointing at the line outside this package that the call came from."""
+    level, frame = 1, sys._getframe(0)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(tuple(f"{name}." for name in _OURS)):
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]  # None ends the loop
+    warnings.warn(message, RecollectWarning, stacklevel=level)

@@ -216,7 +216,7 @@ def a_thread_forks_after_it_has_embedded(directory: Path) -> None:
 
 
 def pools_of_forked_workers_search_by_text(directory: Path) -> None:
-    """Answer questions by text in a pool of multiprocessing's fork context, made after the parent has embedded."""
+    """Search by text in a pool of multiprocessing's fork context, made after the parent has embedded."""
     with recollect.open(directory / "kb") as kb:
         kb.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(64)])
         with multiprocessing.get_context("fork").Pool(2) as pool:
@@ -254,7 +254,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def a_child_builds_every_kind_of_index(directory: Path) -> None:
-    """Fork after FAISS has trained: the child trains PCA, OPQ, product codes and graphs, in the background too."""
+    """Fork after FAISS has trained: the child trains PCA, OPQ, product codes and graphs, in another thread too."""
     with _filled(directory) as kb:
         kb.optimize(index="PCA16,IVF4,SQ8")
 

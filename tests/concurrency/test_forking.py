@@ -29,7 +29,7 @@ def _run(case: str, directory: Path) -> None:
 
 @pytest.mark.parametrize("case", sorted(CASES.keys() - {"another_user_reads"}))
 def test_forked_children(case: str, tmp_path: Path) -> None:
-    """A fork leaves the handle and lock to the parent; a child opens the collection again, searches, embeds, builds."""
+    """A fork leaves the parent's handle and lock to the parent, and a child that opens anew can do everything."""
     _run(case, tmp_path)
 
 

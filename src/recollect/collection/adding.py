@@ -11,7 +11,7 @@ from recollect.collection.generation import OpenGeneration
 from recollect.collection.handle import Handle
 from recollect.collection.preparing import Ahead, Prepared, check_chunks, embed_ahead, prepare, require_sizes
 from recollect.collection.selecting import require_replaceable
-from recollect.errors import InvalidInput
+from recollect.errors import EmbedderFailed, RecollectError
 from recollect.store import NewChunk
 from recollect.types import AddResult, Chunk, Embedder, FloatMatrix, Progress
 from recollect.vectors import to_matrix
@@ -27,18 +27,28 @@ def add(
 ) -> AddResult:
     """Store chunks, a commit per batch; see `Collection.add`."""
     total = len(chunks) if isinstance(chunks, Sized) else None
-    result, done = AddResult(), 0
-    for batch, part in batches(chunks, vectors, batch_size):
-        try:
-            result += _add_batch(handle, lazy, batch, part, done)
-        except InvalidInput as error:
-            if done:
-                raise type(error)(f"{error} [the {done} chunks of the batches before are stored]") from error
-            raise
-        done += len(batch)
-        if progress is not None:
-            progress("add", done, total)
+    result, done, cut = AddResult(), 0, lazy.texts_cut()
+    try:
+        for batch, part in batches(chunks, vectors, batch_size):
+            try:
+                result += _add_batch(handle, lazy, batch, part, done)
+            except RecollectError as error:
+                error.args = (f"{error}{_stored(error, batch, done)}",)
+                raise
+            done += len(batch)
+            if progress is not None:
+                progress("add", done, total)
+    finally:
+        lazy.tell_cut(lazy.texts_cut() - cut)
     return result
+
+
+def _stored(error: RecollectError, batch: list[Chunk], done: int) -> str:
+    """Say which chunks are stored, where a batch was refused."""
+    if done:
+        first = getattr(batch[0], "id", None)
+        return f" [the {done} chunks of the batches before are stored; from chunk {done} ({first!r:.80}) on, none is]"
+    return " [no chunk of this call is stored]" if isinstance(error, EmbedderFailed) else ""
 
 
 def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: Any | None, first: int) -> AddResult:

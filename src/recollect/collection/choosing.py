@@ -102,8 +102,8 @@ def _looked_further(
         if depth == most:
             raise InvalidInput(
                 f"distinct=True: the best {most:,} chunks have only {len(first):,} different texts, and "
-                f"{wanted.depth:,} are wanted; ask for fewer (k=, candidates=), narrow the search by where=, delete the copies, or raise "
-                "the limit with open(limits=Limits(k=…))"
+                f"{wanted.depth:,} are wanted; ask for fewer (k=, candidates=), narrow the search by where=, delete "
+                "the copies, or raise the limit with open(limits=Limits(k=…))"
             )
 
 

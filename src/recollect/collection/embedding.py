@@ -6,7 +6,7 @@ import threading
 
 from recollect.contract import Contract, Settings
 from recollect.embedders import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
-from recollect.errors import EmbedderFailed, InvalidInput
+from recollect.errors import EmbedderFailed, InvalidInput, warn_caller
 from recollect.types import Embedder
 
 
@@ -27,6 +27,20 @@ def resolve(embedder: Embedder | str) -> Embedder:
     return embedder
 
 
+def texts_cut(embedder: Embedder | None) -> int:
+    """Return how many texts the calling thread has embedded that were longer than the model takes."""
+    return int(getattr(embedder, "texts_cut", 0))
+
+
+def warn_cut(embedder: Embedder, number: int) -> None:
+    """Warn that texts were cut before they were embedded."""
+    warn_caller(
+        f"{number:,} {'text was' if number == 1 else 'texts were'} cut: {embedder.name} takes "
+        f"{getattr(embedder, 'max_tokens', 'fewer')} tokens, and what is beyond is stored and not searched by vector. "
+        "Split them first, as recollect ingest does, or choose a model that takes more. Later ones are not reported"
+    )
+
+
 class LazyEmbedder:
     """What embeds for one handle.
 
@@ -42,6 +56,7 @@ class LazyEmbedder:
         self._lock = threading.Lock()
         self._loaded: Embedder | None = None
         self._agreed: Contract | None = None
+        self._told: Embedder | None = None
         self._drawn_up: tuple[Embedder, Contract] | None = None
 
     def get(self, settings: Settings) -> Embedder | None:
@@ -84,6 +99,17 @@ class LazyEmbedder:
             if self._drawn_up is None or self._drawn_up[0] is not embedder:
                 self._drawn_up = embedder, Contract.of(embedder)
             return self._drawn_up[1]
+
+    def texts_cut(self) -> int:
+        """Return how many texts this thread has seen cut by the embedder; 0 where it does not tell."""
+        return texts_cut(self._loaded)
+
+    def tell_cut(self, number: int) -> None:
+        """Warn that so many texts were cut, once per embedder."""
+        embedder = self._loaded
+        if number and embedder is not None and embedder is not self._told:
+            self._told = embedder
+            warn_cut(embedder, number)
 
     def _recorded(self, contract: Contract) -> Embedder:
         """Load the embedder by what the contract says of it. Remote code is not trusted, whatever it says."""

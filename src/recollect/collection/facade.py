@@ -26,14 +26,14 @@ from recollect.collection.arguments import (
 )
 from recollect.collection.asking import Asker, ask, ask_many, held_out, wanted_of
 from recollect.collection.describing import describe
-from recollect.collection.embedding import LazyEmbedder, resolve
+from recollect.collection.embedding import LazyEmbedder, resolve, texts_cut
 from recollect.collection.handle import Handle
 from recollect.collection.maintenance import Order, build_index, cores, tune_index
 from recollect.collection.recording import QueryRecorder
 from recollect.collection.records import Records
 from recollect.collection.scope import to_filter
 from recollect.collection.wanted import Fusion, Mode
-from recollect.errors import IndexBuildFailed, InvalidInput
+from recollect.errors import EmbedderFailed, IndexBuildFailed, InvalidInput
 from recollect.filters import Filter, to_dict
 from recollect.types import (
     AddResult,
@@ -93,8 +93,10 @@ class Collection:
 
         Raises:
             InvalidChunk, InvalidVectors: the batch in question is not stored, those before it are.
-            StorageFailed: likewise.
-            CollectionReadOnly, CollectionClosed, EmbedderFailed, EmbeddingContractError, MissingDependency.
+            StorageFailed, EmbedderFailed: likewise; what the embedder raised is the cause.
+            CollectionReadOnly, CollectionClosed, EmbeddingContractError, MissingDependency.
+
+        Where texts are longer than the model takes, a `RecollectWarning` says how many were cut, once per handle.
 
         """
         refuse_unknown(Collection.add, unknown)
@@ -224,6 +226,7 @@ class Collection:
 
         Raises:
             InvalidInput: a chunk has no text. The collection is as it was.
+            EmbedderFailed: the embedder raised; that error is the cause. The collection is as it was.
             CollectionDamaged: as for `compact`.
 
         """
@@ -231,6 +234,7 @@ class Collection:
         self._handle.scope.refuse("reembed()")
         self._handle.require_writable()
         fresh = resolve(embedder)
+        cut = texts_cut(fresh)
         with (
             self._handle.watched("reembed"),
             self._handle.building,
@@ -239,9 +243,13 @@ class Collection:
             before = self._handle.generation
             try:
                 self._handle.rewrite(fresh, progress)
+            except EmbedderFailed as error:
+                error.args = (f"{error} [the collection is as it was]",)
+                raise
             finally:  # a sync refused after CURRENT was replaced is an error, and the new generation is in use
                 if self._handle.updated() is not before:
                     self._embedder.replace(fresh, self._handle.generation.settings.contract)
+        self._embedder.tell_cut(texts_cut(fresh) - cut)
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

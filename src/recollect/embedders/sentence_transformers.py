@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -68,7 +69,8 @@ class SentenceTransformerEmbedder:
         self._batch_size = batch_size
         self._lock = forks.ForkSafeLock()  # tokenizers refuse to be used by two threads at once
         started = time.monotonic()
-        self._model = _load(name, revision, device)
+        self._tally = _Tally()
+        self._model = self._watched(_load(name, revision, device))
         _log.info("%s loaded in %.1f s", name, time.monotonic() - started)
         self.dimension = int(_dimension(self._model))
         prompts: dict[str, str] = dict(self._model.prompts or {})
@@ -81,6 +83,11 @@ class SentenceTransformerEmbedder:
     def max_tokens(self) -> int:
         """Longest input in tokens, special tokens included; what is longer is cut off by the model."""
         return int(self._model.max_seq_length)
+
+    @property
+    def texts_cut(self) -> int:
+        """How many texts the calling thread has embedded of which the model saw only the first `max_tokens`."""
+        return self._tally.cut
 
     @property
     def tokenizer(self) -> Any | None:
@@ -135,6 +142,20 @@ class SentenceTransformerEmbedder:
             )  # fmt: skip
         return np.asarray(made, dtype=np.float32)
 
+    def _watched(self, model: Any) -> Any:
+        """Let the model tell which of its texts were cut: the tokenizer has kept what it cut off."""
+        model.register_forward_pre_hook(lambda _module, inputs: self._count_cut(inputs))
+        return model
+
+    def _count_cut(self, inputs: tuple[Any, ...]) -> None:
+        features: Any = inputs[0] if inputs else {}
+        mask, encodings = features.get("attention_mask"), getattr(features, "encodings", None)
+        if mask is None or mask.dim() != 2 or mask.shape[1] < self.max_tokens:
+            return
+        full = (mask.sum(dim=1) >= self.max_tokens).nonzero().flatten().tolist()
+        # Without its encodings (older versions, slow tokenizers) a text of just so many tokens cannot be told from it.
+        self._tally.cut += sum(encodings is None or bool(encodings[at].overflowing) for at in full)
+
     def _choose_precision(self, wanted: Precision) -> str:
         if wanted == "float32" or (wanted == "auto" and not self._has_fast_bfloat16()):
             return "float32"
@@ -147,7 +168,7 @@ class SentenceTransformerEmbedder:
         if wanted == "bfloat16" or (np.einsum("ij,ij->i", exact, close) / lengths).min() >= AGREEMENT:
             return "bfloat16"
         # The rounded weights are gone from memory; read them again rather than keep two copies meanwhile.
-        self._model = _load(self.name, self.revision or None, str(self._model.device))
+        self._model = self._watched(_load(self.name, self.revision or None, str(self._model.device)))
         return "float32"
 
     def _has_fast_bfloat16(self) -> bool:
@@ -157,6 +178,12 @@ class SentenceTransformerEmbedder:
             return False
         tests = (getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile"))
         return any(test is not None and test() for test in tests)
+
+
+class _Tally(threading.local):
+    """What one thread has embedded."""
+
+    cut = 0
 
 
 def _load(name: str, revision: str | None, device: str | None) -> Any:

@@ -65,9 +65,11 @@ def _patient_threads() -> Iterator[None]:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Use *count* FAISS threads in this thread's calls (`omp_set_num_threads` is per thread), one in a forked child.
+    """Let FAISS use *count* threads in this thread's calls (`omp_set_num_threads` is per thread).
 
-    There the thread that outlived the fork would wait for threads that are gone: see `recollect.forks`.
+    In a forked child it is one: the thread that outlived the fork would wait for others that are gone (see
+    `recollect.forks`).
+
     """
     faiss = load_faiss()
     before = faiss.omp_get_max_threads()

@@ -14,6 +14,7 @@ from recollect.collection import Collection
 from recollect.collection import open as open_collection
 from recollect.collection.arguments import to_metric
 from recollect.collection.embedding import resolve
+from recollect.contract import embed
 from recollect.errors import EmbeddingContractError, InvalidInput
 from recollect.index import ForeignIndex, VectorsLost
 from recollect.ingestion.conversion import Changed
@@ -187,7 +188,7 @@ def _require_agreement(read: Folder, embedder: Embedder, vectors: ForeignIndex) 
     chosen = [place for place, chunk in enumerate(read.chunks) if chunk.text.strip()][:_COMPARED]
     if not chosen:
         return
-    made = np.asarray(embedder.embed_passages([read.chunks[place].text for place in chosen]), dtype=np.float64)
+    made = embed(embedder, [read.chunks[place].text for place in chosen], Metric.INNER_PRODUCT, queries=False)
     stored = vectors.vectors(read.places[chosen]).astype(np.float64)
     lengths = np.linalg.norm(made, axis=1) * np.linalg.norm(stored, axis=1)
     cosines = (made * stored).sum(axis=1) / np.maximum(lengths, 1e-300)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from recollect.contract import embed
 from recollect.errors import EmbeddingContractError
 from recollect.evaluation.subject import Subject
 from recollect.evaluation.verdicts import CheckResult, Verdict
@@ -32,7 +33,7 @@ def contract(subject: Subject) -> CheckResult:
     compared = [chunk for chunk in chunks.values() if chunk.text.strip()]
     if not compared:
         return CheckResult("contract", Verdict.PASS, ("the canaries agree; no chunk has a text",))
-    made = np.asarray(embedder.embed_passages([chunk.text for chunk in compared]), dtype=np.float32)
+    made = embed(embedder, [chunk.text for chunk in compared], Metric.INNER_PRODUCT, queries=False)
     stored = collection.vectors([chunk.id for chunk in compared])
     found = _judged(compared, _cosines(made, stored), subject.limits.agreement)
     if found.verdict is Verdict.PASS and collection.info().metric is not Metric.COSINE:

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from recollect.collection import Collection
+from recollect.contract import embed
 from recollect.evaluation.asking import drawn
 from recollect.evaluation.comparing import mean_bounds
 from recollect.evaluation.subject import Subject
 from recollect.evaluation.verdicts import CheckResult, Verdict
-from recollect.types import FloatMatrix, Hit
+from recollect.types import FloatMatrix, Hit, Metric
 
 _EXACT = 1.0
 _BLOCK = 100
@@ -83,7 +84,7 @@ def _queries(subject: Subject) -> _Queries:
     if embedder is None:
         held_out = collection.sample_queries(most)
         return _Queries(held_out, [None] * len(held_out), "held-out queries of the collection")
-    asked = np.asarray(embedder.embed_queries([text for text, _ in questions]), dtype=np.float32)
+    asked = embed(embedder, [text for text, _ in questions], Metric.INNER_PRODUCT, queries=True)
     held_out = collection.sample_queries(most - len(asked)) if len(asked) < most else asked[:0]
     origin = f"{len(asked)} questions first, then held-out queries of the collection"
     filters = [where for _, where in questions] + [None] * len(held_out)
