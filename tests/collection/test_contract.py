@@ -131,7 +131,7 @@ import os, signal, sys
 import recollect
 from recollect.store import Store
 from tests.conftest import TrigramEmbedder
-Store.put = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+Store.put = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 recollect.open(sys.argv[1], embedder=TrigramEmbedder(name="a")).add([recollect.Chunk("a", "some text")])
 """
 
