@@ -24,6 +24,12 @@ LARGEST_HALF = 65504.0
 MAX_NORM = 1e18
 """Largest Euclidean norm accepted: beyond it a squared distance (up to 4·norm²) overflows float32."""
 
+MIN_NORM = 1e-15
+"""Least Euclidean norm accepted under inner product and L2, but for zero: its square is 1e-30, and squared differences
+down to a ten-thousandth of it stay above 1.2e-38, where float32 begins to lose digits."""
+
+MIN_COSINE_NORM = 1e-37
+"""The same under cosine, where vectors are scaled: below it float32 has lost digits of the components already."""
 _LEAST_SQUARE, _LARGEST_SQUARE = 1e-30, 1e30  # squared norms that float32 computes well; others get a second look
 
 # A half's exponent and mantissa, moved to where a float keeps them, make a float 2¹¹² times too small.
@@ -45,7 +51,7 @@ def to_matrix(values: Any, *, dimension: int, metric: Metric, what: str, first: 
         InvalidVectors: with the first offending row and the cure.
 
     """
-    array = _to_float32(values, what)
+    array = _to_float32(values, what, first)
     if array.ndim != 2 or array.shape[1] != dimension:
         raise InvalidVectors(
             f"{what}: shape {array.shape}, but this collection takes (n, {dimension}); "
@@ -75,8 +81,9 @@ def to_stored(matrix: FloatMatrix, dtype: Literal["float32", "float16"], *, what
     """Round checked float32 vectors to what the file keeps; float32 comes back as it is.
 
     float16 has 11 significant bits: a component is kept to a relative 2⁻¹¹, or, below 6.1e-5, to an absolute 3e-8, so
-    that what is smaller becomes zero. Scores are exact for the vectors kept. They differ from those of the vectors
-    given, under cosine by less than 5e-4, and under inner product by that times the lengths of both vectors.
+    that what is smaller becomes zero; a vector of which nothing is left is refused. Scores are exact for the vectors
+    kept. They differ from those of the vectors given, under cosine by less than 5e-4, and under inner product by that
+    times the lengths of both vectors.
 
     Args:
         matrix: (n, d), from `to_matrix`.
@@ -85,7 +92,7 @@ def to_stored(matrix: FloatMatrix, dtype: Literal["float32", "float16"], *, what
         first: number of the first row in an error.
 
     Raises:
-        InvalidVectors: a component beyond ±65504, with its row. Under cosine there is none.
+        InvalidVectors: a component beyond ±65504, or none from 3e-8 on, with its row. Under cosine there is neither.
 
     """
     if dtype == "float32" or len(matrix) == 0:
@@ -97,7 +104,16 @@ def to_stored(matrix: FloatMatrix, dtype: Literal["float32", "float16"], *, what
             f"{what}: row {first + row} holds a component of size {sizes[row]:.6g}, and float16 ends at 65504; "
             "scale the vectors, or keep them in a collection with dtype='float32'"
         )
-    return matrix.astype(np.float16)
+    with np.errstate(under="ignore"):
+        stored = matrix.astype(np.float16)
+    for place in np.flatnonzero(~(stored.view(np.uint16) & 0x7FFF).any(axis=1)):  # as integers, which is quicker
+        size = float(np.abs(matrix[place]).max())
+        if size > 0:
+            raise InvalidVectors(
+                f"{what}: row {first + place} has no component larger than {size:.1e}, of which float16 keeps nothing; "
+                "scale the vectors, or keep them in a collection with dtype='float32'"
+            )
+    return stored
 
 
 def to_float32(stored: StoredMatrix) -> FloatMatrix:
@@ -116,7 +132,7 @@ def to_float32(stored: StoredMatrix) -> FloatMatrix:
     return floats
 
 
-def _to_float32(values: Any, what: str) -> FloatMatrix:
+def _to_float32(values: Any, what: str, first: int = 0) -> FloatMatrix:
     try:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -126,8 +142,26 @@ def _to_float32(values: Any, what: str) -> FloatMatrix:
             f"{what}: dtype {array.dtype}, but vectors are floats; convert with .astype('float32') "
             "(quantized or binary embeddings are not comparable by this metric as they are)"
         )
-    with np.errstate(over="ignore"):  # a float64 too large becomes Inf, which is refused below with its row
-        return np.ascontiguousarray(array, dtype=np.float32)
+    try:
+        with np.errstate(over="ignore", under="raise"):  # too large becomes Inf, which is refused below with its row
+            return np.ascontiguousarray(array, dtype=np.float32)
+    except FloatingPointError:
+        return _without_the_smallest(array, what, first)
+
+
+def _without_the_smallest(array: npt.NDArray[np.floating[Any]], what: str, first: int) -> FloatMatrix:
+    """Convert float64 of which some is too small for float32; refuse a row of which nothing would be left."""
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = np.ascontiguousarray(array, dtype=np.float32)
+    gone = np.atleast_1d(array.any(axis=-1) & ~narrow.any(axis=-1))
+    if gone.ndim == 1 and gone.any():
+        row = int(np.argmax(gone))
+        size = float(np.abs(np.atleast_2d(array)[row]).max())
+        raise InvalidVectors(
+            f"{what}: row {first + row} would be the zero vector in float32: its largest component is {size:.1e}; "
+            "scale the vectors"
+        )
+    return narrow
 
 
 def _scale(matrix: FloatMatrix, metric: Metric, what: str, first: int) -> FloatMatrix:
@@ -155,6 +189,12 @@ def _refuse(matrix: FloatMatrix, norms: npt.NDArray[Any], metric: Metric, what: 
         if np.isinf(matrix[row]).any():
             raise InvalidVectors(f"{where} contains Inf (or a float64 beyond float32's range); scale it")
         raise InvalidVectors(f"{where} has norm {norms[row]:.1e}, above {MAX_NORM:.0e}; scale the vectors")
+    least = MIN_COSINE_NORM if metric is Metric.COSINE else MIN_NORM
+    for row in np.flatnonzero((norms > 0.0) & (norms < least)):
+        raise InvalidVectors(
+            f"{what}: row {first + row} has norm {norms[row]:.1e}, below {least:.0e}, too small for float32; "
+            "scale the vectors (all of them, and the queries, by the same factor)"
+        )
     if metric is Metric.COSINE:
         for row in np.flatnonzero(norms == 0.0):
             raise InvalidVectors(

@@ -150,6 +150,17 @@ def test_a_long_row_does_not_hide_a_better_one(queries: int) -> None:
                 assert found[0] == truth(matrix, asked[0], Metric.INNER_PRODUCT, 3, mask)
 
 
+@pytest.mark.parametrize("metric", [Metric.INNER_PRODUCT, Metric.L2])
+@pytest.mark.parametrize("scale", [1e-24, 1e-15, 1e17])
+@pytest.mark.parametrize("queries", [1, 8])
+def test_lengths_at_the_ends_of_float32_are_ranked_rightly(metric: Metric, scale: float, queries: int) -> None:
+    """Also those that older versions took, whose squares vanish in float32: then float64 decides alone."""
+    matrix = (scale / 8 * np.random.default_rng(4).standard_normal((300, 64))).astype(np.float32)
+    for found, query in zip(search(Target(matrix, metric, 300), matrix[:queries], 5, 1.0), matrix, strict=False):
+        assert found[0] == truth(matrix, query, metric, 5)
+        assert len(set(found[1])) == 5
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", BOTH)
 def test_neighbours_of_many_queries_in_a_tight_cluster_are_exact(metric: Metric, dtype: Dtype) -> None:
