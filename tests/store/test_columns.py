@@ -292,3 +292,120 @@ def test_every_operator_on_every_kind_of_value(store: Store) -> None:
             bits = columns.evaluate(tree, session, len(rows))
             found = np.flatnonzero(np.unpackbits(bits, bitorder="little")).tolist()
             assert found == [row for row, metadata in enumerate(rows) if matches(tree, metadata)], tree
+
+
+class Scans:
+    """Counts the rows that are read for columns."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rows = 0
+        for name in ("metadata", "metadata_at"):
+            monkeypatch.setattr(Session, name, self._counted(getattr(Session, name)))
+
+    def _counted(self, read: Any) -> Any:
+        def counted(*arguments: Any) -> Iterator[Any]:
+            for record in read(*arguments):
+                self.rows += 1
+                yield record
+
+        return counted
+
+
+def test_the_new_fields_of_a_filter_are_read_in_one_scan(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a filter has 2 fields or 255, nested or not, absent or not, each row is read once, and never again."""
+    put(store, [{"a": row, "o": {"b": row % 3}} for row in range(400)])
+    scans, columns = Scans(monkeypatch), Columns()
+    absent = [{f"nowhere{i}": 1} for i in range(80)] + [{f"o.nowhere{i}": 1} for i in range(80)]
+    with store.session() as session:
+        assert selected(columns, {"$or": [*absent, {"a": 7}, {"o.b": 2, "a": {"$lt": 6}}]}, session) == [2, 5, 7]
+        assert scans.rows == 400
+        assert selected(columns, {"$or": [*absent, {"a": 8}]}, session) == [8]
+        assert scans.rows == 400
+        assert columns.nbytes < 162 * 3000 + 400 * 200  # a field that no row has takes nothing per row
+    put(store, [{"nowhere7": 1, "o": {"nowhere8": 1}}, {}])
+    with store.session() as session:
+        assert selected(columns, {"$or": absent}, session) == [400]
+        assert scans.rows == 402
+
+
+def test_fields_that_nobody_has_displace_none_that_are_used(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filters with ever new names cost a scan each, and take no memory from the fields that chunks have."""
+    put(store, [{"a": row, "b": row} for row in range(100)])
+    scans, columns = Scans(monkeypatch), Columns()
+    with store.session() as session:
+        assert selected(columns, {"a": 7, "b": 7}, session) == [7]
+        for turn in range(4):
+            wanted = {"$or": [{f"nowhere{turn}-{i}": 1} for i in range(200)]}
+            assert selected(columns, wanted, session) == []
+            assert scans.rows == (turn + 2) * 100
+        assert selected(columns, {"a": 8, "b": 8}, session) == [8]
+        assert scans.rows == 500
+
+
+def test_fields_beyond_the_memory_are_read_in_several_scans(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one scan no more is kept than the columns may take; every scan brings at least one field."""
+    put(store, [{f"f{i}": row % (i + 2) for i in range(20)} for row in range(500)])
+    scans, columns = Scans(monkeypatch), Columns(memory=30_000)
+    wanted = {f"f{i}": 1 for i in range(20)}
+    with store.session() as session:
+        assert selected(columns, wanted, session) == [
+            row for row in range(500) if all(row % n == 1 for n in range(2, 22))
+        ]
+        assert scans.rows <= 500 * 10
+        assert columns.nbytes <= 30_000
+
+
+def test_fields_read_together_are_those_read_alone(store: Store) -> None:
+    """For rows with any values, deleted ones and older sessions, one scan finds what a scan per field does."""
+    rnd = random.Random(3)
+    values: list[Any] = [
+        1,
+        1.0,
+        "x",
+        "\0",
+        None,
+        True,
+        [],
+        ["x", 1],
+        {"b": 1},
+        {"b\0": "x", "c": {"d": 2}},
+        2**62,
+        1e300,
+    ]
+    names = ["a", "b", "b\0", "a.b", "", "é", "\0"]
+    paths = [join_path((name,)) for name in names] + ["a.b", "a.c.d", "b.b", "b.c", join_path(("a", "b\0"))]
+    rows: list[dict[str, Any]] = []
+    for turn in range(4):
+        fresh = [{name: rnd.choice(values) for name in rnd.sample(names, rnd.randrange(5))} for _ in range(60)]
+        put(store, fresh)
+        rows += fresh
+        older = store.session().begin()
+        store.delete([turn * 60 + 3, turn * 60 + 4])
+        columns = Columns()
+        with older, store.session() as newer:
+            for session in (newer, older):
+                for _ in range(20):
+                    each = [{rnd.choice(paths): {"$in": rnd.sample(values, 3)}} for _ in range(5)]
+                    where = {"$or": [{"$not": each[0]}, {"$and": each[1:3]}, *each[3:]]}
+                    living = {chunk.row for block in session.scan_all() for chunk in block}
+                    truth = [row for row in sorted(living) if matches(parse(where), rows[row])]
+                    assert [row for row in selected(columns, where, session) if row in living] == truth
+
+
+def test_metadata_that_is_no_object_is_told_when_read_together(store: Store, tmp_path: Path) -> None:
+    """Damage met by a scan for several fields is damage with a cure; what is no object has no field."""
+    put(store, [{"a": 1}, {"a": 2}])
+    other = apsw.Connection(str(Generation(tmp_path, "float32").database))
+    for text, error in (('{"a": ', CollectionDamaged), (None, CollectionDamaged), ("[1]", None)):
+        other.execute("PRAGMA ignore_check_constraints = 1")
+        try:
+            other.execute("UPDATE chunks SET metadata = ? WHERE row = 1", (text,))
+        except apsw.ConstraintError:
+            continue
+        if error is None:
+            with store.session() as session:
+                assert selected(Columns(), {"a": 2, "b": 2}, session) == []
+        else:
+            with pytest.raises(error, match="restore from a backup"), store.session() as session:
+                selected(Columns(), {"a": 1, "b": 1}, session)
+    other.close()

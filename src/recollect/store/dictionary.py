@@ -76,11 +76,6 @@ class Growing:
         self._array[self._length : length] = values
         self._length = length
 
-    def replace(self, values: npt.NDArray[Any]) -> None:
-        """Take other values of the same number, leaving views as they are."""
-        assert len(values) == len(self.view)
-        self._array = values
-
 
 class Dictionary:
     """Values with their codes, from 1 in the order of arrival. Not for two threads at once.

@@ -305,6 +305,11 @@ class Session:
             self._cursor, text, count=count, corpus=corpus, counted=self._pool.counted, allowed=allowed
         )
 
+    def metadata(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
+        """Yield (row, metadata as JSON) of the chunks in rows [first, last), in row order."""
+        sql = "SELECT row, CAST(metadata AS BLOB) FROM chunks WHERE row >= ? AND row < ? ORDER BY row"
+        yield from self._cursor.execute(sql, (first, last))
+
     def metadata_at(self, path: Sequence[str], first: int, last: int) -> Iterator[tuple[int, str | None]]:
         """Yield (row, JSON text of the metadata's value at *path*) of the chunks in rows [first, last), in row order.
 
