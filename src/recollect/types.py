@@ -82,6 +82,8 @@ class Limits:
     Args:
         k: hits of one search, and its candidates.
         queries: questions of one `Collection.search_many`.
+        hits: hits and candidates of one `Collection.search_many`, over all its questions.
+        question: characters of a question: a model takes time and memory for all, also beyond what it reads.
         batch: chunks per commit (``batch_size`` of `Collection.add`): a batch is held in memory.
         text: characters of a chunk's text.
         metadata: characters of a chunk's metadata as JSON.
@@ -95,6 +97,8 @@ class Limits:
 
     k: int = 10_000
     queries: int = 100_000
+    hits: int = 10_000_000
+    question: int = 65_536
     batch: int = 100_000
     text: int = 16_777_216
     metadata: int = 1_048_576

@@ -16,7 +16,14 @@ from recollect import Chunk, InvalidChunk, InvalidInput, Limits
 from recollect.collection import retrieving
 from recollect.types import HEAVY
 
-SMALL = Limits(k=5, queries=3, batch=10, text=20, metadata=30)
+SMALL = Limits(k=5, queries=3, hits=14, question=12, batch=10, text=20, metadata=30)
+
+
+class Unread(list[str]):
+    """Questions of which none may be looked at before they are counted."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError
 
 
 @pytest.fixture
@@ -30,7 +37,7 @@ def test_what_is_within_the_limits_is_done(small: recollect.Collection) -> None:
     """Each limit is itself allowed."""
     assert len(small.search(vector=np.ones(4), k=5)) == 5
     assert len(small.search(vector=np.ones(4), k=5, candidates=5)) == 5
-    assert len(small.search_many(vectors=np.ones((3, 4)), k=5)) == 3
+    assert len(small.search_many(vectors=np.ones((3, 4)), k=4)) == 3
     small.add([Chunk("edge", "x" * 20, {"k": "v" * 22})], vectors=np.ones((1, 4)), batch_size=10)
     assert small.get("edge") is not None
 
@@ -44,6 +51,15 @@ def test_what_is_within_the_limits_is_done(small: recollect.Collection) -> None:
         (lambda kb: kb.search_many(vectors=np.ones((4, 4)), k=1), r"number of vectors is 4; at most 3.*queries="),
         (lambda kb: kb.search_many(["a"] * 4, mode="lexical"), "k is 10; at most 5"),
         (lambda kb: kb.search_many(["a"] * 4, mode="lexical", k=1), "number of texts is 4; at most 3"),
+        (lambda kb: kb.search("a" * 13, k=1), r"characters of the query is 13; at most 12.*question="),
+        (lambda kb: kb.search("a" * 13, mode="lexical", k=1), r"characters of the query is 13; at most 12"),
+        (lambda kb: kb.search_many(["a", "a" * 13], mode="hybrid", k=1, vectors=np.eye(2, 4)), "is 13; at most 12"),
+        (lambda kb: kb.optimize(queries=["a" * 13] * 30), "is 13; at most 12"),
+        (lambda kb: kb.search_many(Unread(["a"] * 4), k=1), "number of texts is 4; at most 3"),
+        (
+            lambda kb: kb.search_many(vectors=np.ones((3, 4)), k=1, mode="dense", candidates=5, diversity=0.5),
+            r"hits and candidates is 15; at most 14.*hits=",
+        ),
         (lambda kb: kb.add([], batch_size=11), r"batch_size is 11; at most 10.*batch="),
         (lambda kb: kb.add([Chunk("n", "x" * 21)], vectors=np.ones((1, 4)), batch_size=1), "text has 21 characters"),
         (

@@ -45,7 +45,7 @@ def require_limits(limits: Any) -> Limits:
         return Limits()
     if not isinstance(limits, Limits):
         raise InvalidInput(f"limits is a {type(limits).__name__}; pass recollect.Limits(k=…)")
-    for name in ("k", "queries", "batch", "text", "metadata", "idle", "heavy"):
+    for name in ("k", "queries", "hits", "question", "batch", "text", "metadata", "idle", "heavy"):
         if name != "heavy" or limits.heavy is not None:
             require_count(f"limits.{name}", getattr(limits, name))
     return limits

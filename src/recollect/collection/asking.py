@@ -62,7 +62,7 @@ def ask(
 ) -> list[Hit]:
     """Answer one question; *where* as it was passed, for the log."""
     require_question(query is not None, vector is not None, wanted, "search", "a text", "vector")
-    texts = None if query is None else [to_question(query)]
+    texts = None if query is None else [to_question(query, asker.handle.limits.question)]
     if vector is None:
         assert texts is not None  # one of the two is there
         asked = _by_text(asker, texts)
@@ -92,8 +92,11 @@ def ask_many(
     require_question(queries is not None, vectors is not None, wanted, "search_many", "texts", "vectors")
     if isinstance(queries, str):
         raise InvalidInput("search_many takes a list of texts; for one text use search")
-    most = asker.handle.limits.queries
-    texts = None if queries is None else [to_question(query) for query in queries]
+    limits = asker.handle.limits
+    most = limits.queries
+    if queries is not None and isinstance(queries, Sized):  # before each of them is looked at
+        require_within("the number of texts", len(queries), most, "queries")
+    texts = None if queries is None else [to_question(query, limits.question) for query in queries]
     if texts is not None:
         require_within("the number of texts", len(texts), most, "queries")
     if vectors is None:
@@ -105,6 +108,7 @@ def ask_many(
         if texts is not None and len(texts) != number:
             raise InvalidInput(f"{len(texts)} texts with {number} vectors; pass one vector per text")
         asked = Asked(texts, lambda generation: _to_vectors(vectors, generation.settings, "vectors"), number)
+    require_within("the number of hits and candidates", asked.number * wanted.depth, limits.hits, "hits")
     if asker.recorder is None or texts is None:
         return _watched(retrieve_many, asker, asked, wanted, "search_many")
     started = time.perf_counter()
@@ -120,7 +124,7 @@ def held_out(asker: Asker, queries: Any | None, settings: Settings) -> FloatMatr
     if isinstance(queries, str):
         raise InvalidInput("queries takes a list of texts, or vectors")
     if isinstance(queries, Sequence) and queries and isinstance(queries[0], str):
-        texts = [to_question(query) for query in index.drawn(queries)]
+        texts = [to_question(query, asker.handle.limits.question) for query in index.drawn(queries)]
         found = _embedded(asker.embedder, texts, settings)
     else:
         found = _to_vectors(queries, settings, "queries")
@@ -132,10 +136,12 @@ def held_out(asker: Asker, queries: Any | None, settings: Settings) -> FloatMatr
     return found
 
 
-def to_question(query: Any) -> str:
-    """Return a question that can be asked, or refuse it."""
+def to_question(query: Any, most: int) -> str:
+    """Return a question of at most so many characters that can be asked, or refuse it."""
     if not isinstance(query, str) or not query.strip():
         raise InvalidInput(f"the query is {query!r:.200}; pass a text that is not empty, or vector=")
+    if len(query) > most:
+        require_within("the number of characters of the query", len(query), most, "question")
     return query
 
 
