@@ -118,3 +118,34 @@ def test_an_unknown_precision_is_refused() -> None:
     """The choices are named."""
     with pytest.raises(InvalidInput, match="choose 'auto', 'float32' or 'bfloat16'"):
         SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER, precision="half")  # type: ignore[arg-type]
+
+
+def test_a_tokenizer_is_given_what_the_model_may_read(
+    minilm: SentenceTransformerEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a huge text the model gets a beginning, and never another one than it would read: the tokens are the same."""
+    given: list[str] = []
+    encode = minilm._model.encode
+    monkeypatch.setattr(
+        minilm._model, "encode", lambda texts, **options: given.extend(texts) or encode(texts, **options)
+    )
+    words = "".join(f"{('Straße', 'été')[n % 2]} {n},\n" for n in range(20_000))
+    huge = [
+        words,
+        " " * 400_000 + "a loaf of bread",
+        "x" * 300_000 + " bread",
+        "漢字" * 20_000,
+        f"{'-' * 9000}{words}",
+    ]
+    vectors = minilm.embed_passages(huge)
+    assert len(given[0]) <= 32 * minilm.max_tokens
+    assert given[1] == huge[1]  # white space is no token: what is read comes behind it
+    model = minilm._model
+    for whole, part, vector in zip(huge, given, vectors, strict=True):
+        assert whole.startswith(part)
+        read, all_of_it = (model.tokenize([text])["input_ids"].tolist() for text in (part, whole))
+        assert read == all_of_it
+        alone = encode([whole])[0]
+        assert alone @ vector / np.linalg.norm(alone) / np.linalg.norm(vector) > 0.999
+    tokens = minilm.embed_tokens([words], query=False)[0]
+    assert len(tokens) == minilm.max_tokens - 2

@@ -15,6 +15,7 @@ import numpy as np
 
 from recollect import forks
 from recollect.contract import AGREEMENT, CANARIES
+from recollect.embedders.readable import PER_TOKEN, readable, splits_at_spaces
 from recollect.errors import EmbedderFailed, InvalidInput, MissingDependency
 from recollect.types import FloatMatrix
 
@@ -68,6 +69,7 @@ class SentenceTransformerEmbedder:
         self.revision = revision or ""
         self._batch_size = batch_size
         self._lock = forks.ForkSafeLock()  # tokenizers refuse to be used by two threads at once
+        self._counter: Any | None = None  # what `tokenizer` returns, once a long text came
         started = time.monotonic()
         self._tally = _Tally()
         self._model = self._watched(_load(name, revision, device))
@@ -125,7 +127,7 @@ class SentenceTransformerEmbedder:
         forks.spare_torch()
         with self._lock:
             made = self._model.encode(
-                list(texts), prompt=prompt or None, batch_size=self._batch_size, show_progress_bar=False,
+                self._readable(texts), prompt=prompt or None, batch_size=self._batch_size, show_progress_bar=False,
                 output_value=None,
             )  # fmt: skip
         special = list(self._model.tokenizer.all_special_ids)
@@ -137,7 +139,7 @@ class SentenceTransformerEmbedder:
         forks.spare_torch()
         with self._lock:
             made = self._model.encode(
-                list(texts), prompt=prompt or None, batch_size=self._batch_size, show_progress_bar=False,
+                self._readable(texts), prompt=prompt or None, batch_size=self._batch_size, show_progress_bar=False,
                 convert_to_numpy=True,
             )  # fmt: skip
         return np.asarray(made, dtype=np.float32)
@@ -155,6 +157,17 @@ class SentenceTransformerEmbedder:
         full = (mask.sum(dim=1) >= self.max_tokens).nonzero().flatten().tolist()
         # Without its encodings (older versions, slow tokenizers) a text of just so many tokens cannot be told from it.
         self._tally.cut += sum(encodings is None or bool(encodings[at].overflowing) for at in full)
+
+    def _readable(self, texts: Sequence[str]) -> list[str]:
+        """Return the texts without what the model certainly does not read."""
+        most = self._model.max_seq_length
+        if not most or max(map(len, texts)) <= PER_TOKEN * most:
+            return list(texts)
+        if self._counter is None:
+            self._counter = self.tokenizer
+        if self._counter is None or not splits_at_spaces(self._counter):
+            return list(texts)
+        return [readable(text, self._counter, most) for text in texts]
 
     def _choose_precision(self, wanted: Precision) -> str:
         if wanted == "float32" or (wanted == "auto" and not self._has_fast_bfloat16()):
