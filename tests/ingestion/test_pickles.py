@@ -9,15 +9,18 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import faiss
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recollect import InvalidInput, UnsafePickle
-from recollect.ingestion.langchain_folder import ALLOWED
+from recollect.ingestion.langchain_folder import ALLOWED, read_folder
 from recollect.ingestion.pickles import Instance, Name, read_pickle
 
 SCALARS = (
@@ -206,7 +209,7 @@ def test_a_large_memo_slot_takes_no_memory() -> None:
 READER = """
 import json, resource, sys
 from recollect import InvalidInput
-from recollect.ingestion.langchain_folder import ALLOWED
+from recollect.ingestion.langchain_folder import ALLOWED, read_folder
 from recollect.ingestion.pickles import read_pickle
 "".encode("raw-unicode-escape")  # the codec of protocol 0 is imported when it is first used
 seen = []
@@ -279,3 +282,88 @@ def test_a_damaged_pickle_is_read_or_refused(data: st.DataObject) -> None:
         changed[place] = value
     with contextlib.suppress(InvalidInput):
         read_pickle(bytes(changed), allowed=ALLOWED, where="f")
+
+
+def _folder(tmp_path: Path, docstore: bytes, positions: bytes) -> Path:
+    """Write a folder whose pickle has these opcodes for the dictionary of documents and for the positions."""
+    vectors = faiss.IndexFlatL2(2)
+    vectors.add(np.eye(2, dtype=np.float32))
+    faiss.write_index(vectors, str(tmp_path / "index.faiss"))
+    store = _named("langchain_community.docstore.in_memory", "InMemoryDocstore")
+    content = store + b")\x81}(" + _text("_dict") + docstore + b"ub" + positions
+    (tmp_path / "index.pkl").write_bytes(b"\x80\x04" + content + b"\x86.")
+    return tmp_path
+
+
+def _text(text: str) -> bytes:
+    return b"X" + struct.pack("<I", len(text)) + text.encode()
+
+
+def _named(module: str, name: str) -> bytes:
+    return _text(module) + _text(name) + b"\x93"
+
+
+def _document(metadata: bytes = b"}", fields: bytes = b"") -> bytes:
+    made = _named("langchain_core.documents.base", "Document") + b")\x81}("
+    return made + _text("page_content") + _text("text") + _text("metadata") + metadata + fields + b"ub"
+
+
+def _long(value: int) -> bytes:
+    content = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+    return b"\x8a" + bytes([len(content)]) + content
+
+
+_ONE = b"}(" + _text("a") + _document() + b"u"
+_AT_ZERO = b"}(K\x00" + _text("a") + b"u"
+_NAMED_OFTEN = b"(" + _text("A" * 20_000) + b"q\x05" + b"h\x05" * 20_000  # 400 MB, if it were written out
+_COLLIDING = b"".join(_long(k * ((1 << 61) - 1)) + b"N" for k in range(1, 3000))
+_ZEROS = struct.pack("<i", 100_000) + b"\x7f" * 100_000
+_PATHS = _named("pathlib", "PosixPath") + _NAMED_OFTEN + b"tR"
+
+BOMBS = {
+    "a number of a vector that names a long string often": (_ONE, b"}(" + _NAMED_OFTEN + b"t" + _text("a") + b"u"),
+    "an id that names a long string often": (b"}(" + _NAMED_OFTEN + b"t" + _document() + b"u", _AT_ZERO),
+    "a field that names a long string often": (
+        b"}(" + _text("a") + _document(fields=_NAMED_OFTEN + b"tN") + b"u",
+        _AT_ZERO,
+    ),
+    "numbers that collide in metadata": (
+        b"}(" + _text("a") + _document(b"}(" + _COLLIDING + b"u") + b"u",
+        _AT_ZERO,
+    ),
+    "numbers that collide as positions": (_ONE, b"}(" + _COLLIDING + b"u"),
+    "sets by the hundred thousand": (b"}(" + _text("a") + b"]" + b"(" + b"\x8f" * 600_000 + b"eu", _AT_ZERO),
+    "a long number as a key, again and again": (b"}(" + _text("a") + b"}(\x8b" + _ZEROS + b"Nuu", _AT_ZERO),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_small_pickle_takes_little_memory_and_is_refused(bomb: str, tmp_path: Path) -> None:
+    """A pickle that comes to many times its size, or whose keys collide, is refused before it does."""
+    folder = _folder(tmp_path, *BOMBS[bomb])
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidInput):
+            read_folder(folder, "index")
+        assert tracemalloc.get_traced_memory()[1] < 110 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_path_of_many_long_parts_is_left_out(tmp_path: Path) -> None:
+    """A path that names one long part many times is not put together; it is left out, and counted."""
+    metadata = b"}(" + _text("k") + _PATHS + b"u"
+    tracemalloc.start()
+    try:
+        read = read_folder(_folder(tmp_path, b"}(" + _text("a") + _document(metadata) + b"u", _AT_ZERO), "index")
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
+    assert [(change.field, change.became) for change in read.changed] == [("k", "left out")]
+
+
+def test_many_documents_are_read_by_any_numbers_of_rows() -> None:
+    """Thousands of positions from 0 on, as LangChain writes them, are no bomb."""
+    documents = {str(n): n for n in range(5000)}
+    assert read_pickle(pickle.dumps({n: str(n) for n in range(5000)}), allowed=ALLOWED, where="x")[4999] == "4999"
+    assert read_pickle(pickle.dumps(documents), allowed=ALLOWED, where="x") == documents

@@ -13,7 +13,7 @@ from recollect import index, layout
 from recollect.errors import InvalidInput
 from recollect.index import ForeignIndex
 from recollect.ingestion.conversion import DROPPED, Changed, Conversion
-from recollect.ingestion.pickles import MAX_BYTES, Instance, Name, read_pickle
+from recollect.ingestion.pickles import MAX_BYTES, Instance, Name, read_pickle, shown
 from recollect.ingestion.stand_ins import PLAIN_NAMES
 from recollect.types import Chunk, FloatMatrix, Rows
 
@@ -128,16 +128,16 @@ def _matched(docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors:
         conversion.note("(id)", "int", "string")
     if len(documents) < len(docstore):
         raise InvalidInput(f"{path} has documents with the ids 1 and '1', or the like, which are one as a string")
-    place_of = {int(number): place for place, number in enumerate(vectors.numbers)}
     places: dict[str, int] = {}
-    claimed: set[int] = set()
+    claimed = np.zeros(len(vectors.numbers), dtype=bool)
     duplicates: dict[str, None] = {}
-    for number, key in sorted((_number(number, path), _id(key, path)) for number, key in positions.items()):
-        if number in place_of and key in documents:
-            claimed.add(number)
+    asked = sorted((_number(number, path), _id(key, path)) for number, key in positions.items())
+    for place, (_, key) in zip(_places([number for number, _ in asked], vectors.numbers), asked, strict=True):
+        if place >= 0 and key in documents:
+            claimed[place] = True
             if key in places:
                 duplicates[key] = None
-            places[key] = place_of[number]
+            places[key] = place
     if vectors.lost is not None:  # what takes the place of its vectors needs a text
         places = {key: place for key, place in places.items() if _has_text(documents[key])}
     kept = [key for key in documents if key in places]
@@ -147,15 +147,26 @@ def _matched(docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors:
         chunks=[_chunk(key, documents[key], conversion, path) for key in kept],
         places=np.array([places[key] for key in kept], dtype=np.int64),
         without_vector=tuple(key for key in documents if key not in places),
-        without_document=tuple(number for number in place_of if number not in claimed),
+        without_document=tuple(vectors.numbers[~claimed].tolist()),
         duplicates=tuple(duplicates),
         changed=conversion.changed,
     )
 
 
+def _places(asked: list[int], numbers: Rows) -> list[int]:
+    """Return where in *numbers* each of these is, −1 for one that is not: sorted, as what a file says may collide."""
+    if not len(numbers):
+        return [-1] * len(asked)
+    order = np.argsort(numbers, kind="stable")
+    wanted = np.array(asked, dtype=np.int64)
+    at = order[np.minimum(np.searchsorted(numbers, wanted, sorter=order), len(numbers) - 1)]
+    found: list[int] = np.where(numbers[at] == wanted, at, -1).tolist()
+    return found
+
+
 def _number(number: Any, path: Path) -> int:
-    if type(number) is not int:
-        raise InvalidInput(f"{path} knows a vector by {number!r:.80}, which is no integer")
+    if type(number) is not int or not -(1 << 63) <= number < 1 << 63:
+        raise InvalidInput(f"{path} knows a vector by {shown(number)}, which is no integer of 64 bits")
     return number
 
 
@@ -164,7 +175,7 @@ def _id(key: Any, path: Path) -> str:
         return str(key)
     if type(key) is str and key and not any("\ud800" <= character <= "\udfff" for character in key):
         return key
-    raise InvalidInput(f"{path} has a document with the id {key!r:.80}; an id is a non-empty string")
+    raise InvalidInput(f"{path} has a document with the id {shown(key)}; an id is a non-empty string")
 
 
 def _chunk(chunk_id: str, document: Any, conversion: Conversion, path: Path) -> Chunk:
@@ -176,7 +187,7 @@ def _chunk(chunk_id: str, document: Any, conversion: Conversion, path: Path) -> 
         conversion.note("(document)", "an id of its own, beside that in the store", DROPPED)
     for name, value in fields.items():
         if _SAYS_NOTHING.get(name, _SAYS_NOTHING) != value:
-            conversion.note("(document)", f"the field {name!s:.40}", DROPPED)
+            conversion.note("(document)", f"the field {name if type(name) is str else shown(name):.40}", DROPPED)
     return Chunk(chunk_id, conversion.to_text(text, "(text)"), conversion.to_metadata(metadata or {}))
 
 

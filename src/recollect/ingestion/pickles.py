@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import io
 import pickletools
+import reprlib
+import sys
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,6 +22,13 @@ MAX_BYTES = 4 << 30
 """A longer pickle is not read: it must fit into memory, several times over."""
 
 _SHOWN = 100
+_EXPANSION = 32  # bytes of memory that one byte of a pickle may come to, on average, beside...
+_EXPANSION_LEAST = 64 << 20  # ...this many for all of it
+_ITEM = 8  # bytes that a list takes per item
+_PAIR = 100  # that a dictionary or a set takes per entry, with what grows ahead
+_FEW_NUMBERS = 1000  # keys that are numbers hash to what their maker likes: few of them cost little
+_KEY_BITS = 4096  # of a number as a key: its hash is computed each time it is used
+_KEY_PARTS = 100  # of a tuple as a key: likewise
 
 
 class Name(NamedTuple):
@@ -52,6 +61,16 @@ class Instance:
         self.items: list[tuple[Any, Any]] = []
 
 
+def shown(value: Any) -> str:
+    """Return a value for a message; however often it names a long one, no long text is made of it."""
+    if isinstance(value, int) and value.bit_length() > _KEY_BITS:
+        return f"an integer of {value.bit_length():,} bits"
+    return _SHORT.repr(value)[:_SHOWN]
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlevel = 2
 _KEYS = (str, int, float, bool, type(None), bytes, Instance)
 _MARK = object()
 _Action: TypeAlias = "Callable[[_Machine, Any], None]"
@@ -73,6 +92,7 @@ def read_pickle(data: bytes, *, allowed: Collection[Name], where: str) -> Any:
     if len(data) > MAX_BYTES:
         raise InvalidInput(f"{where} has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
     machine, file = _Machine(frozenset(allowed), where), io.BytesIO(data)
+    machine.left = _EXPANSION_LEAST + _EXPANSION * len(data)
     try:
         for opcode, argument in _opcodes(file):
             action = _ACTIONS.get(opcode)
@@ -100,16 +120,30 @@ def _opcodes(file: io.BytesIO) -> Iterator[tuple[str, Any]]:
 class _Machine:
     """The stack, the marks and the memo."""
 
-    __slots__ = ("allowed", "memo", "stack", "where")
+    __slots__ = ("allowed", "left", "memo", "stack", "where")
 
     def __init__(self, allowed: frozenset[Name], where: str) -> None:
         self.allowed = allowed
         self.where = where
+        self.left = _EXPANSION_LEAST
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}  # however large the number of a slot, it takes one entry
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
+
+    def push_made(self, value: Any) -> None:
+        """Push an object that takes more memory than what made it takes in the file."""
+        self.spend(sys.getsizeof(value))
+        self.stack.append(value)
+
+    def spend(self, amount: int) -> None:
+        self.left -= amount
+        if self.left < 0:
+            raise InvalidInput(
+                f"{self.where} was not read: in memory, what it holds comes to many times its size. If it is yours, "
+                "take what is unusual in its documents' metadata out, and save the store again"
+            )
 
     def pop(self) -> Any:
         value = self.stack.pop()
@@ -152,7 +186,7 @@ class _Machine:
     def call(self, made_by: Any, arguments: Any) -> None:
         if type(made_by) is not Name or type(arguments) is not tuple:
             raise UnsafePickle(f"{self.where} was not read: it calls a {type(made_by).__name__}; nothing was executed")
-        self.push(Instance(made_by, arguments))
+        self.push_made(Instance(made_by, arguments))
 
     def call_with_keywords(self, made_by: Any, arguments: Any, keywords: Any) -> None:
         if keywords != {}:
@@ -170,11 +204,11 @@ class _Machine:
         if len(pairs) % 2:
             raise ValueError("a key without a value")
         target = self.top((dict, Instance))
-        found = zip(map(to_key, pairs[::2]), pairs[1::2], strict=True)
+        self.spend(_PAIR * (len(pairs) // 2))
         if isinstance(target, Instance):
-            target.items += found
+            target.items += zip(map(to_key, pairs[::2]), pairs[1::2], strict=True)
         else:
-            target.update(found)
+            target.update(zip(to_keys(pairs[::2], beside=len(target)), pairs[1::2], strict=True))
 
     def result(self) -> Any:
         value = self.pop()
@@ -186,12 +220,30 @@ class _Machine:
 def to_key(value: Any) -> Any:
     """Return what may be a key or in a set; a deeply nested tuple would overflow the C stack when it is hashed."""
     flat = value if type(value) is tuple else (value,)
-    if not all(type(part) in _KEYS for part in flat):
-        raise ValueError(f"a {type(value).__name__} that is nested or cannot be hashed is used as a key")
+    if len(flat) > _KEY_PARTS or not all(type(part) in _KEYS for part in flat):
+        raise ValueError(f"a {type(value).__name__} that is long, nested or cannot be hashed is used as a key")
+    if any(type(part) is int and part.bit_length() > _KEY_BITS for part in flat):
+        raise ValueError(f"an integer of more than {_KEY_BITS} bits is used as a key")
     return value
 
 
+def to_keys(values: list[Any], *, beside: int = 0) -> list[Any]:
+    """Return what may be keys of one dictionary or set that has *beside* others; see `to_key`.
+
+    Strings hash differently in each process, numbers do not: somebody may choose many that collide, and each new one
+    is compared with all before. Many numbers must therefore be those of rows, of which there are about as many.
+    """
+    keys = [to_key(value) for value in values]
+    total = beside + len(keys)
+    if total > _FEW_NUMBERS:
+        for key in keys:
+            if type(key) not in (str, bytes, Instance) and not (type(key) is int and 0 <= key < 2 * total):
+                raise ValueError(f"{shown(key)} is among {total:,} keys; that many are strings, or numbers from 0 on")
+    return keys
+
+
 def _append(machine: _Machine, values: list[Any]) -> None:
+    machine.spend(_ITEM * len(values))
     machine.top(list).extend(values)
 
 
@@ -207,7 +259,7 @@ def _named_inline(machine: _Machine, both: str) -> None:
 
 
 def _pushing(make: Callable[[_Machine], Any]) -> _Action:
-    return lambda machine, _: machine.push(make(machine))
+    return lambda machine, _: machine.push_made(make(machine))
 
 
 def _ignore(_machine: _Machine, _argument: Any) -> None:
@@ -217,7 +269,7 @@ def _ignore(_machine: _Machine, _argument: Any) -> None:
 def _pairs(values: list[Any]) -> dict[Any, Any]:
     if len(values) % 2:
         raise ValueError("a key without a value")
-    return dict(zip(map(to_key, values[::2]), values[1::2], strict=True))
+    return dict(zip(to_keys(values[::2]), values[1::2], strict=True))
 
 
 # Missing on purpose: INST, OBJ, EXT1/2/4 (calls by other ways), PERSID, BINPERSID, NEXT_BUFFER, READONLY_BUFFER (what
@@ -232,10 +284,10 @@ _ACTIONS: dict[str, _Action] = {
         ),
         _Machine.push,
     ),
-    "NONE": _pushing(lambda _: None),
-    "NEWTRUE": _pushing(lambda _: True),
-    "NEWFALSE": _pushing(lambda _: False),
-    "MARK": _pushing(lambda _: _MARK),
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    "MARK": lambda machine, _: machine.push(_MARK),
     "EMPTY_LIST": _pushing(lambda _: []),
     "EMPTY_DICT": _pushing(lambda _: {}),
     "EMPTY_SET": _pushing(lambda _: set()),
@@ -246,7 +298,7 @@ _ACTIONS: dict[str, _Action] = {
     "TUPLE": _pushing(lambda machine: tuple(machine.to_mark())),
     "LIST": _pushing(_Machine.to_mark),
     "DICT": _pushing(lambda machine: _pairs(machine.to_mark())),
-    "FROZENSET": _pushing(lambda machine: frozenset(map(to_key, machine.to_mark()))),
+    "FROZENSET": _pushing(lambda machine: frozenset(to_keys(machine.to_mark()))),
     "APPEND": lambda machine, _: _append(machine, machine.popped(1)),
     "APPENDS": lambda machine, _: _append(machine, machine.to_mark()),
     "SETITEM": lambda machine, _: machine.extend_dict(machine.popped(2)),
@@ -254,7 +306,7 @@ _ACTIONS: dict[str, _Action] = {
     "ADDITEMS": lambda machine, _: _add(machine, machine.to_mark()),
     "POP": lambda machine, _: machine.stack.__delitem__(-1),
     "POP_MARK": lambda machine, _: machine.to_mark().clear(),
-    "DUP": _pushing(lambda machine: machine.top(object)),
+    "DUP": lambda machine, _: machine.push(machine.top(object)),
     "MEMOIZE": lambda machine, _: _memoize(machine, len(machine.memo)),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _memoize),
     **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda machine, slot: machine.push(machine.memo[slot])),
@@ -268,4 +320,6 @@ _ACTIONS: dict[str, _Action] = {
 
 
 def _add(machine: _Machine, values: list[Any]) -> None:
-    machine.top(set).update(map(to_key, values))
+    machine.spend(_PAIR * len(values))
+    target = machine.top(set)
+    target.update(to_keys(values, beside=len(target)))

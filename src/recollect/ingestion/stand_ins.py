@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recollect.ingestion.pickles import Instance, Name, to_key
+from recollect.ingestion.pickles import Instance, Name, to_keys
 
 
 class StandIn(NamedTuple):
@@ -71,11 +71,15 @@ def _zone(value: Any) -> datetime.tzinfo | None:
 
 def _timedelta(value: Any) -> datetime.timedelta:
     days, seconds, micro = value.arguments
-    return datetime.timedelta(int(days), int(seconds), int(micro))
+    if any(type(part) is not int or part.bit_length() > 64 for part in (days, seconds, micro)):
+        raise ValueError("no duration")
+    return datetime.timedelta(days, seconds, micro)
 
 
 def _uuid(value: Instance) -> str:
     number = value.state["int"]
+    if number.bit_length() > 128:  # writing it takes as long as it is, as often as it is named
+        raise ValueError("no UUID")
     digits = f"{number:032x}"
     if len(digits) != 32 or number < 0:
         raise ValueError("no UUID")
@@ -84,7 +88,10 @@ def _uuid(value: Instance) -> str:
 
 def _path(value: Instance) -> str:
     kind = PureWindowsPath if "Windows" in value.made_by.name else PurePosixPath
-    return str(kind(*map(_plain_text, value.arguments)))
+    parts = [_plain_text(part) for part in value.arguments]
+    if sum(map(len, parts)) > _LONGEST_PATH:  # each may be the same long one
+        raise ValueError("no path")
+    return str(kind(*parts))
 
 
 def _number(value: Instance) -> Any:
@@ -110,6 +117,7 @@ def _plain_text(value: Any) -> str:
     return value
 
 
+_LONGEST_PATH = 65_536
 _ISO = "ISO 8601 string"
 STANDS_FOR: dict[Name, StandIn] = {
     Name("datetime", "datetime"): StandIn("datetime", _ISO, lambda value: _datetime(value).isoformat()),
@@ -118,7 +126,7 @@ STANDS_FOR: dict[Name, StandIn] = {
     Name("datetime", "timedelta"): StandIn("timedelta", "seconds", lambda value: _timedelta(value).total_seconds()),
     Name("uuid", "UUID"): StandIn("UUID", "string", _uuid),
     Name("decimal", "Decimal"): StandIn("Decimal", "string", lambda value: _plain_text(value.arguments[0])),
-    Name("collections", "OrderedDict"): StandIn("OrderedDict", "", lambda value: dict(value.items)),
+    Name("collections", "OrderedDict"): StandIn("OrderedDict", "", lambda value: _ordered(value.items)),
     Name("builtins", "set"): StandIn("set", "", lambda value: _distinct(*value.arguments)),
     Name("builtins", "frozenset"): StandIn("frozenset", "", lambda value: _distinct(*value.arguments)),
     Name("builtins", "bytearray"): StandIn("bytearray", "", lambda value: _byte_string(*value.arguments)),
@@ -141,8 +149,12 @@ PLAIN_NAMES = frozenset(STANDS_FOR) | frozenset(_PARTS)
 """The names of values that are expected in metadata: those that something stands for, and their parts."""
 
 
+def _ordered(items: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    return dict(zip(to_keys([key for key, _ in items]), (value for _, value in items), strict=True))
+
+
 def _distinct(items: Any = ()) -> set[Any]:
-    return set(map(to_key, items)) if type(items) is list else _refuse()
+    return set(to_keys(items)) if type(items) is list else _refuse()
 
 
 def _byte_string(content: Any = b"") -> bytes:
