@@ -14,6 +14,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from recollect.printable import one_line
+
 if TYPE_CHECKING:
     from recollect.collection import BackupInfo
     from recollect.index.recipe import Recipe
@@ -25,9 +27,6 @@ _SKIPPED = 20  # listed; --json has them all
 _LEFT = 10  # likewise, in one line
 _RECALLS = (0.80, 0.90, 0.95, 0.97, 0.98, 0.99, 0.999)  # shown; --json has every operating point
 _NOTHING = "–"
-
-# Control characters would reach the terminal as commands, and direction overrides would turn text around.
-_HARMFUL = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "�")
 
 
 def print_json(value: Any) -> None:
@@ -68,7 +67,7 @@ def print_error(message: str, *, label: str = "error") -> None:
     line = Text(f"{label}: ", style="bold red" if label == "error" else "yellow")
     console = _console(stderr=True)
     with console.capture() as captured:
-        console.print(line.append(_one_line(message), style="default not bold"), soft_wrap=True)
+        console.print(line.append(one_line(message), style="default not bold"), soft_wrap=True)
     # A progress bar on display puts a proxy in the place of sys.stderr, so that lines come out above it; the console
     # would look behind the proxy, and write into the bar.
     sys.stderr.write(captured.get())
@@ -77,7 +76,7 @@ def print_error(message: str, *, label: str = "error") -> None:
 
 def print_line(message: str) -> None:
     """Print one line on standard output."""
-    _console().print(Text(_one_line(message)), soft_wrap=True)
+    _console().print(Text(one_line(message)), soft_wrap=True)
 
 
 @contextmanager
@@ -87,7 +86,7 @@ def waiting(what: str, *, quiet: bool) -> Iterator[None]:
     if quiet or not console.is_terminal:
         yield
         return
-    with console.status(Text(what, style="dim")):
+    with console.status(Text(one_line(what), style="dim")):
         yield
 
 
@@ -137,7 +136,7 @@ def print_imported(report: ImportReport) -> None:
         table = Table("field", "was", "became", box=None, pad_edge=False)
         table.add_column("times", justify="right")
         for one in report.changed:
-            table.add_row(*(Text(_one_line(cell)) for cell in (one.field, one.was, one.became, f"{one.count:,}")))
+            table.add_row(*(Text(one_line(cell)) for cell in (one.field, one.was, one.became, f"{one.count:,}")))
         _console().print(table)
     _print_left("without a vector, not imported", report.without_vector)
     _print_left("vectors without a document, not imported", report.without_document)
@@ -215,7 +214,7 @@ def print_recipes(recipes: Sequence[Recipe], rows: int) -> None:
         line = Text(f"{rank:>2}  ").append(f"{recipe.factory or 'exact':<{width}}", style="bold cyan")
         line.append(f"  {total:>8}  {f'{each:,.0f} B' if each else _NOTHING:>9}  {recipe.build_class}")
         console.print(line, soft_wrap=True)
-        console.print(Padding(Text(_one_line(recipe.reason), style="dim"), (0, 0, 0, 4)))
+        console.print(Padding(Text(one_line(recipe.reason), style="dim"), (0, 0, 0, 4)))
 
 
 def print_check(report: CheckReport) -> None:
@@ -226,7 +225,7 @@ def print_check(report: CheckReport) -> None:
     console = _console()
     console.print(f"{_many(len(report.problems), 'problem')}, {_many(report.rows, 'chunk')} verified", style="bold red")
     for problem in report.problems:
-        console.print(Text(f"• {_one_line(problem)}"), soft_wrap=True)
+        console.print(Text(f"• {one_line(problem)}"), soft_wrap=True)
 
 
 def print_backups(backups: Sequence[BackupInfo], *, verified: bool) -> None:
@@ -336,27 +335,23 @@ def _print_rows(rows: Sequence[tuple[str, str]]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in rows:
-        lines = (_one_line(line, keep_spaces=True) for line in value.split("\n"))
+        lines = (one_line(line, keep_spaces=True) for line in value.split("\n"))
         table.add_row(name, Text("\n".join(lines)))
     _console().print(table)
 
 
 def _described(hit: Hit, width: int) -> Text:
     source = hit.chunk.metadata.get("source")
-    heading = Text(_one_line(hit.chunk.id), style="bold")
+    heading = Text(one_line(hit.chunk.id), style="bold")
     if isinstance(source, str) and not hit.chunk.id.startswith(source):
-        heading.append(f"  {_one_line(source)}", style="dim not bold")
-    body = Text(_one_line(hit.chunk.text))
+        heading.append(f"  {one_line(source)}", style="dim not bold")
+    body = Text(one_line(hit.chunk.text))
     body.truncate(width * _LINES - 1, overflow="ellipsis")
     return Text("\n").join([heading, body])
 
 
 def _score(score: float) -> str:
     return f"{score:.4f}" if abs(score) < 1000 else f"{score:.6g}"
-
-
-def _one_line(text: str, *, keep_spaces: bool = False) -> str:
-    return (text if keep_spaces else " ".join(text.split())).translate(_HARMFUL)
 
 
 def _to_plain(value: Any) -> Any:

@@ -7,13 +7,14 @@ import itertools
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
 from recollect.evaluation import CheckResult, FailedQuery, GateReport, Verdict
-from recollect.evaluation.reports import print_report, to_html, to_json, to_junit, to_markdown
+from recollect.evaluation.reports import as_text, print_report, to_html, to_json, to_junit, to_markdown
 from recollect.evaluation.reports.charts import recall_against_latency
 
 EVIL = "<script>alert(1)</script> | `x` \x1b[31m \x00 \u202e [link](x)"
@@ -100,6 +101,45 @@ def test_markdown_keeps_texts_in_their_cells(red: GateReport) -> None:
     assert "[link]" not in written
     rows = [line for line in written.splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in rows} == {4, 5}
+
+
+NOTIFYING = {
+    "@octocat": "@octocat",
+    "#1": "#1",
+    "owner/repo#12": "repo#12",
+    "https://example.org/x": "https://",
+    "www.example.org": "www.",
+    "someone@example.org": "someone@example",
+    "GH-7": "GH-7",
+    "!3 and $4": "!3",
+    "~~gone~~": "~~",
+}
+"""Texts, and what of each would be a mention, a reference, an address or a mark in Markdown as it stands."""
+
+
+@pytest.mark.parametrize("text", NOTIFYING)
+def test_markdown_notifies_nobody_and_links_nothing(text: str) -> None:
+    """A text of a document mentions no person, refers to no issue and is no address, and reads as it did."""
+    query = FailedQuery("q", f"see {text}", (text,), (text,), text)
+    written = to_markdown(report(CheckResult("drift", Verdict.FAIL, (text,), text, (query,))))
+    assert NOTIFYING[text] not in written
+    assert written.replace("&#8203;", "").replace("\\", "").count(text) == 6
+
+
+HIDDEN = "a\x1b]0;title\x07b\u202ec\u2066d\u200fe\u061cf\x9bg\u2028h"
+
+
+@pytest.mark.parametrize("write", [to_html, to_junit, to_markdown, as_text])
+def test_no_report_has_control_characters_or_marks_of_direction(write: Any) -> None:
+    """ESC, BEL and what turns text around are replaced in every form, and a line break begins no line."""
+    check = CheckResult("drift", Verdict.FAIL, (HIDDEN,), HIDDEN, (FailedQuery("q", HIDDEN, (HIDDEN,), (), HIDDEN),))
+    written = write(check if write is as_text else report(check))
+    assert not set(written) & (set(HIDDEN) - set("abcdefgh]0;title "))
+    forged = replace(check, evidence=("first\nlikely cause: forged",), queries=())
+    assert as_text(forged).count("\n") == 1
+    out = io.StringIO()
+    print_report(report(check), Console(file=out, width=100))
+    assert not set(out.getvalue()) & (set(HIDDEN) - set("abcdefgh]0;title "))
 
 
 def test_the_page_is_wellformed_and_inert(red: GateReport) -> None:

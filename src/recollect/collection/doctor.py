@@ -5,7 +5,6 @@ Nothing that may be the only copy of anything is ever removed: damaged files kee
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,13 +17,14 @@ from recollect.collection.opening import open as open_collection
 from recollect.contract import Settings
 from recollect.errors import CollectionDamaged, CollectionNotFound, RecollectError
 from recollect.index import to_size
+from recollect.printable import logger
 from recollect.store import Wreck, supersede
 from recollect.types import CollectionInfo, Progress
 
 Kind: TypeAlias = Literal["damage", "waste", "note"]
 """damage: answers or chunks are in danger; waste: space or time; note: to be known, nothing to be done."""
 
-_log = logging.getLogger("recollect.collection")
+_log = logger("recollect.collection")
 _WASTE = 0.5  # of all rows deleted: half of the files is for nothing
 _TAIL = 100_000  # rows: beyond it exact search takes tens of milliseconds
 

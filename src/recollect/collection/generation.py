@@ -17,6 +17,7 @@ from recollect.contract import Contract, Settings
 from recollect.errors import CollectionDamaged, CollectionError, RecollectWarning
 from recollect.filters import Filter
 from recollect.index import Norms, Record, Searcher, SnapshotUnusable, Target
+from recollect.printable import one_line
 from recollect.store import Columns, Session, SnapshotRecord, State, Store
 from recollect.types import Rows
 from recollect.vectors import StoredMatrix
@@ -251,8 +252,10 @@ class OpenGeneration:
         except SnapshotUnusable as error:
             if self._is_current(found.name):
                 warnings.warn(
-                    f"the index of {self.paths.root.parent} cannot be used: {error}. Searches are exact "
-                    "(slower, right) until a writer has rebuilt it; optimize() does so at once",
+                    one_line(
+                        f"the index of {self.paths.root.parent} cannot be used: {error}. Searches are exact (slower, "
+                        "right) until a writer has rebuilt it; optimize() does so at once"
+                    ),
                     RecollectWarning,
                     stacklevel=2,
                 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import threading
 import time
@@ -22,12 +21,13 @@ from recollect.collection.scope import Scope
 from recollect.collection.telemetry import Telemetry
 from recollect.contract import Settings
 from recollect.errors import CollectionClosed, CollectionDamaged, CollectionError, CollectionReadOnly, StorageFailed
+from recollect.printable import logger
 from recollect.store import Outdated, Session, supersede
 from recollect.types import HEAVY, Embedder, Limits, Progress
 from recollect.vectors import StoredMatrix
 
 Begun = TypeVar("Begun")
-_log = logging.getLogger("recollect.collection")
+_log = logger("recollect.collection")
 _GLANCE_SECONDS = 1.0
 _LAST_SECONDS = 10.0  # that the end of Python waits for builds under way
 _AT_ONCE = nullcontext()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,9 +16,10 @@ from recollect.collection.generation import OpenGeneration
 from recollect.collection.repository import Repository, State
 from recollect.collection.transfer import require_whole
 from recollect.layout import storage_errors
+from recollect.printable import logger
 from recollect.store import Session
 
-_log = logging.getLogger("recollect.collection")
+_log = logger("recollect.collection")
 _DATABASE, _SETTINGS = "chunks.db", "collection.json"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 import time
@@ -14,11 +13,12 @@ from recollect import index
 from recollect.collection.generation import OpenGeneration
 from recollect.errors import CollectionClosed, CollectionError, RecollectError, StorageFailed
 from recollect.index import Goal, Recipe, Record, Searcher, SnapshotUnusable, Target
+from recollect.printable import logger
 from recollect.store import SnapshotRecord
 from recollect.types import FloatMatrix, Progress
 
 _NOTHING, _EVERYTHING = -(1 << 62), 1 << 62  # rows covered by an index that is unusable, and by exact search
-_log = logging.getLogger("recollect.collection")
+_log = logger("recollect.collection")
 _REST = 4.0
 """A background build is followed by a rest of this many times its duration: at most a fifth of the time is spent."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shutil
 import threading
@@ -18,13 +17,14 @@ from recollect.collection.maintenance import BACKGROUND, Order, build_index, cor
 from recollect.collection.transfer import unnamed
 from recollect.contract import Settings
 from recollect.errors import CollectionDamaged, RecollectError
+from recollect.printable import logger
 from recollect.store import Lost, NewChunk, Store, Wreck
 from recollect.types import CheckReport, Progress
 
 if TYPE_CHECKING:
     from recollect.collection.handle import Handle
 
-_log = logging.getLogger("recollect.collection")
+_log = logger("recollect.collection")
 _INDEX = "index: "
 
 

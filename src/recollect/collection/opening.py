@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -23,10 +22,11 @@ from recollect.collection.telemetry import Telemetry
 from recollect.contract import MAX_DIMENSION, Contract, Settings
 from recollect.errors import CollectionExists, InvalidInput
 from recollect.filters import Filter
+from recollect.printable import logger
 from recollect.store import supersede
 from recollect.types import Embedder, Limits, Metric
 
-_log = logging.getLogger("recollect.collection")
+_log = logger("recollect.collection")
 
 
 def open(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -21,9 +20,10 @@ from typing_extensions import Self
 
 from recollect.errors import CollectionDamaged, CollectionNotFound, StorageFailed
 from recollect.layout import create_file, storage_errors, sync_directory, write_atomically
+from recollect.printable import logger
 
 _BLOCK_BYTES = 32_768  # four pages of the database; a state takes 20 bytes for each
-_log = logging.getLogger("recollect.collection")
+_log = logger("recollect.collection")
 _DIGEST = 20
 _ENTRY = np.dtype([("digest", f"V{_DIGEST}"), ("offset", "<u8"), ("length", "<u4")])
 _NUMBERED = re.compile(r"(\d{6,})(\.\w+)")

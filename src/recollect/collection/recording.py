@@ -19,6 +19,7 @@ from typing import Any
 from recollect.errors import InvalidInput, RecollectWarning, StorageFailed
 from recollect.filters import Filter, to_dict
 from recollect.layout import storage_errors
+from recollect.printable import one_line
 from recollect.types import Hit
 
 _MODE = 0o600  # questions are personal: nobody else reads them
@@ -83,7 +84,7 @@ class QueryRecorder:
             except StorageFailed as error:
                 if not self._warned:
                     self._warned = True
-                    warnings.warn(f"questions are not logged: {error}", RecollectWarning, stacklevel=3)
+                    warnings.warn(one_line(f"questions are not logged: {error}"), RecollectWarning, stacklevel=3)
 
     def record_all(
         self,

@@ -16,7 +16,6 @@ anybody removes.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -45,8 +44,9 @@ from recollect.layout import (
     sync_directory,
     write_atomically,
 )
+from recollect.printable import logger
 
-_log = logging.getLogger("recollect.collection")
+_log = logger("recollect.collection")
 _MARKER, _MARK = "recollect-backups", b"recollect backups, version 1\n"
 _MARKED = re.compile(rb"recollect backups, version (\d{1,9})\s*")
 _LONGEST_TIME, _BEYOND = 40, 1 << 62

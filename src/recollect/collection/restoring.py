@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shutil
 import warnings
@@ -28,9 +27,10 @@ from recollect.errors import (
     InvalidInput,
     RecollectWarning,
 )
+from recollect.printable import logger, one_line
 from recollect.store import Session
 
-_log = logging.getLogger("recollect.collection")
+_log = logger("recollect.collection")
 _INDEX = "index: "  # how `check` begins what concerns the index alone
 
 
@@ -151,8 +151,10 @@ def _drop_index(origin: Path, fresh: Path) -> None:
     for path in fresh.glob("gen-*/index/snapshot-*"):
         path.unlink()
     warnings.warn(
-        f"the index in {origin} is damaged or missing, and left out. Searches are exact (slower, right) until a writer "
-        "has rebuilt it; optimize() does so at once",
+        one_line(
+            f"the index in {origin} is damaged or missing, and left out. Searches are exact (slower, right) until a "
+            "writer has rebuilt it; optimize() does so at once"
+        ),
         RecollectWarning,
         stacklevel=4,
     )

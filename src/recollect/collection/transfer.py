@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import threading
 from collections.abc import Iterator
@@ -18,11 +17,12 @@ from recollect.collection.generation import OpenGeneration
 from recollect.collection.maintenance import build_index, cores, like
 from recollect.contract import Contract, Settings, embed
 from recollect.errors import CollectionDamaged, IndexBuildFailed, InvalidInput
+from recollect.printable import logger
 from recollect.store import NewChunk, Session, Store, StoredChunk, require_intact
 from recollect.types import Embedder, Progress
 from recollect.vectors import StoredMatrix, to_stored
 
-_log = logging.getLogger("recollect.collection")
+_log = logger("recollect.collection")
 
 
 def create(root: Path, settings: Settings) -> None:

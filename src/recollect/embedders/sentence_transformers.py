@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import threading
 import time
 import warnings
@@ -17,9 +16,10 @@ from recollect import forks
 from recollect.contract import AGREEMENT, CANARIES
 from recollect.embedders.readable import PER_TOKEN, readable, splits_at_spaces
 from recollect.errors import EmbedderFailed, InvalidInput, MissingDependency
+from recollect.printable import logger
 from recollect.types import FloatMatrix
 
-_log = logging.getLogger("recollect.embedders")
+_log = logger("recollect.embedders")
 
 Precision = Literal["auto", "float32", "bfloat16"]
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from recollect.printable import one_line
+
 if TYPE_CHECKING:
     from recollect.evaluation import CheckResult, Subject
 
@@ -151,7 +153,7 @@ class GateItem(pytest.Item):
         """Run the check, and tell what it found."""
         found = self.config.stash[_GATE].run(self.check)
         if found.verdict.value == "skip":
-            pytest.skip("; ".join(found.evidence))
+            pytest.skip(one_line("; ".join(found.evidence)))
         if found.verdict.value in ("fail", "error"):
             raise GateFailed(found)
 
@@ -159,7 +161,9 @@ class GateItem(pytest.Item):
         """Show the evidence, or the package's own error, instead of a traceback."""
         from recollect.errors import RecollectError
 
-        if isinstance(excinfo.value, (GateFailed, RecollectError)):
+        if isinstance(excinfo.value, RecollectError):
+            return one_line(str(excinfo.value))
+        if isinstance(excinfo.value, GateFailed):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -24,9 +23,10 @@ from recollect.index.faiss_library import metric_type, type_names
 from recollect.index.files import FileUnusable, Written, read_file, write_file
 from recollect.index.recipe import Recipe
 from recollect.layout import storage_errors, sync_directory, write_atomically
+from recollect.printable import logger
 from recollect.types import Metric
 
-_log = logging.getLogger("recollect.index")
+_log = logger("recollect.index")
 _FORMAT = 1
 _RECORD = "build.json"
 _MOST_GROWTH = 2

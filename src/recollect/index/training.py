@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -27,10 +26,11 @@ from recollect.index.judging import moments
 from recollect.index.recipe import Recipe
 from recollect.index.resuming import Saving, Scratch
 from recollect.index.sampling import BLOCK_ROWS, SEED, choose_rows, gather
+from recollect.printable import logger
 from recollect.types import FloatMatrix, Metric, Progress
 from recollect.vectors import StoredMatrix, to_float32
 
-_log = logging.getLogger("recollect.index")
+_log = logger("recollect.index")
 _DIGITS = 18  # of a number in a factory string: nothing is that large
 _FEW_CENTROIDS = 256  # FAISS refuses these by itself, in its own words, where there are fewer rows
 _LARGE = 65_536  # the same for what is not a number of centroids: bits, links, dimensions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,10 +19,11 @@ from recollect.collection.arguments import to_path
 from recollect.collection.content import Block, Content, content_of
 from recollect.errors import InvalidInput, MissingDependency
 from recollect.ingestion.export_folder import FORMATS, RECORDS, Format, Manifest, sealed
+from recollect.printable import logger
 from recollect.store import Entry
 from recollect.types import Progress
 
-_log = logging.getLogger("recollect.ingestion")
+_log = logger("recollect.ingestion")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,11 +28,12 @@ from recollect.ingestion.export_folder import (
     to_settings,
 )
 from recollect.layout import storage_failure
+from recollect.printable import logger
 from recollect.store import Entry
 from recollect.types import Chunk, Limits, Metric, Progress
 from recollect.vectors import StoredMatrix
 
-_log = logging.getLogger("recollect.ingestion")
+_log = logger("recollect.ingestion")
 _BATCH = 1000
 _LINE = {"id", "text", "metadata", "vector"}
 _NUMBERS = {int, float, type(None)}  # what is NaN has become null, and is refused with its row

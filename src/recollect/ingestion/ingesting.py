@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from recollect.ingestion.finding import Found, Paths, Skipped, SourceFile, find_
 from recollect.ingestion.reading import read
 from recollect.ingestion.records import DEFAULT_ID_FIELD, Fields, Record
 from recollect.ingestion.splitting import Splitter
+from recollect.printable import logger
 from recollect.types import Chunk, Progress
 
-_log = logging.getLogger("recollect.ingestion")
+_log = logger("recollect.ingestion")
 _DELETED_AT_ONCE = 1000
 
 

@@ -8,7 +8,6 @@ rest, which lets SQLite begin the log anew.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +15,10 @@ from pathlib import Path
 import apsw
 
 from recollect.errors import CollectionError
+from recollect.printable import logger
 from recollect.store.schema import connect, open_log
 
-_log = logging.getLogger("recollect.store")
+_log = logger("recollect.store")
 _BEGIN_PAGES = 4000  # 32 MiB of log: another thread begins to move it
 _FINISH_PAGES = 8000  # 64 MiB: the writer moves what is left
 

@@ -6,7 +6,6 @@ was committed before it, and nothing is committed until it has ended.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,10 +13,11 @@ from pathlib import Path
 import apsw
 
 from recollect.errors import CollectionLocked
+from recollect.printable import logger
 from recollect.store import schema
 from recollect.store.committed import Outdated, State, read_state
 
-_log = logging.getLogger("recollect.store")
+_log = logger("recollect.store")
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 
 

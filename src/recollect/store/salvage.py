@@ -6,7 +6,6 @@ Nothing is written. It asks for less than `Store` does: the state may be unreada
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,12 +13,13 @@ from typing import Any, NamedTuple
 import orjson
 
 from recollect.layout import Generation, storage_errors
+from recollect.printable import logger
 from recollect.store import schema, vector_file
 from recollect.store.checksums import is_intact
 from recollect.store.committed import UNREADABLE, StoredChunk, read_state
 from recollect.store.ledger import Entry, is_entry
 
-_log = logging.getLogger("recollect.store")
+_log = logger("recollect.store")
 _BLOCK = 1024
 _CHUNKS = "SELECT row, id, text, metadata, crc FROM chunks WHERE row >= ? AND row < ? ORDER BY row"
 _BY_ID = "chunks INDEXED BY sqlite_autoindex_chunks_1"  # in other pages than the chunks

@@ -8,10 +8,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 from recollect.evaluation.verdicts import CheckResult, FailedQuery, GateReport, Verdict
+from recollect.printable import one_line
 
 _MARKS = {Verdict.PASS: "✅", Verdict.WARN: "⚠️", Verdict.FAIL: "❌", Verdict.SKIP: "➖", Verdict.ERROR: "💥"}
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-"""Characters that XML 1.0 has no way to write; a text may hold them."""
+_LIVE = re.compile(r"[@#]|:(?=/)|(?<=\b[wW]{3})(?=\.)|(?<=\b[gG][hH])(?=-\d)|[!$%&~^](?=[\w{\"'])")
+"""What makes a platform notify a person, or link an issue, a commit or an address, behind its last character."""
+_APART = "\0"  # in no text that is printable; it becomes a space of no width
 
 
 def to_json(report: GateReport) -> dict[str, Any]:
@@ -31,12 +33,12 @@ def to_junit(report: GateReport) -> str:
         case = ElementTree.SubElement(
             suite, "testcase", classname="recollect.gate", name=check.name, time=f"{check.seconds:.3f}"
         )
-        text = _clean(as_text(check))
+        text = as_text(check)
         tag = {Verdict.FAIL: "failure", Verdict.ERROR: "error", Verdict.SKIP: "skipped"}.get(check.verdict)
         if tag is None:
             ElementTree.SubElement(case, "system-out").text = text
         else:
-            message = _clean(check.cause or "; ".join(check.evidence[:1]))
+            message = one_line(check.cause or "; ".join(check.evidence[:1]))
             ElementTree.SubElement(case, tag, message=message).text = text
     suites = ElementTree.Element("testsuites")
     suites.append(suite)
@@ -81,23 +83,17 @@ def _ids(ids: tuple[str, ...]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Keep a text in its cell, and what it says from being markup: it comes out of documents."""
-    plain = " ".join(_clean(text).split())
-    for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+    """Keep a text in its cell, and what it says from being markup, a mention or a link: it comes out of documents."""
+    plain = _LIVE.sub(rf"\g<0>{_APART}", one_line(text))
+    for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), (_APART, "&#8203;")):
         plain = plain.replace(old, new)
-    return re.sub(r"([\\`*_|\[\]])", r"\\\1", plain)
+    return re.sub(r"([\\`*_|~\[\]])", r"\\\1", plain)
 
 
 def as_text(check: CheckResult) -> str:
-    """Return what a check found, in plain lines."""
+    """Return what a check found, in plain lines: no text of others begins one, or reaches a terminal as a command."""
     lines = [*check.evidence, *([f"likely cause: {check.cause}"] if check.cause else [])]
-    lines += [
-        f"{query.text}\n  expected {', '.join(query.expected) or 'nothing'}\n"
-        f"  came {', '.join(query.came) or 'nothing'}\n  {query.why}"
-        for query in check.queries
-    ]
-    return "\n".join(lines)
-
-
-def _clean(text: str) -> str:
-    return _FORBIDDEN.sub("\ufffd", text)
+    for query in check.queries:
+        lines += [query.text, f"  expected {', '.join(query.expected) or 'nothing'}"]
+        lines += [f"  came {', '.join(query.came) or 'nothing'}", f"  {query.why}"]
+    return "\n".join(one_line(line, keep_spaces=True) for line in lines)

@@ -8,6 +8,7 @@ from html import escape
 
 from recollect.evaluation.reports import charts
 from recollect.evaluation.verdicts import CheckResult, FailedQuery, GateReport, Verdict
+from recollect.printable import one_line
 
 _QUANTILES = ("p50", "p95", "p99")
 _STYLE = """
@@ -105,4 +106,4 @@ def _query(query: FailedQuery) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(text.encode("utf-8", "replace").decode())
+    return escape(one_line(text))

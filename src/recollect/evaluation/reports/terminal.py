@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recollect.evaluation.verdicts import FailedQuery, GateReport, Verdict
+from recollect.printable import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,12 +23,6 @@ _STYLES = {
     Verdict.SKIP: "dim",
     Verdict.ERROR: "bold red",
 }
-
-# Control characters would reach the terminal as commands, and direction overrides would turn text around.
-# Half a surrogate pair has no bytes at all.
-_HARMFUL = dict.fromkeys(
-    [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)], " "
-)
 
 
 def print_report(report: GateReport, console: Console) -> None:
@@ -57,15 +52,11 @@ def _described(query: FailedQuery) -> Group:
     rows.add_column(style="dim")
     rows.add_column(overflow="fold")
     rows.add_row("expected", _plain(", ".join(query.expected) or "nothing"))
-    came = [Text(_clean(each), style="green" if each in query.expected else "") for each in query.came]
+    came = [Text(one_line(each), style="green" if each in query.expected else "") for each in query.came]
     rows.add_row("came", Text(", ").join(came) if came else "nothing")
     rows.add_row("", _plain(query.why))
     return Group(Text("\n").append_text(_plain(query.text)), Padding(rows, (0, 0, 0, 2)))
 
 
 def _plain(text: str) -> Text:
-    return Text(_clean(text))
-
-
-def _clean(text: str) -> str:
-    return text.translate(_HARMFUL)
+    return Text(one_line(text))
