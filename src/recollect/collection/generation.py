@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import shutil
 import threading
 import warnings
@@ -18,7 +19,7 @@ from recollect.errors import CollectionDamaged, CollectionError, RecollectWarnin
 from recollect.filters import Filter
 from recollect.index import Norms, Record, Searcher, SnapshotUnusable, Target
 from recollect.printable import one_line
-from recollect.store import Columns, Session, SnapshotRecord, State, Store
+from recollect.store import Columns, Session, SnapshotRecord, State, Store, mapping_of
 from recollect.types import Rows
 from recollect.vectors import StoredMatrix
 
@@ -33,6 +34,7 @@ class View:
         snapshot: name of the index that the state names; the searcher may still be the one before.
         target: what is searched.
         masks: the same, under filters.
+        mapped: the file that the vectors are mapped from; None without any.
 
     """
 
@@ -41,6 +43,14 @@ class View:
     snapshot: str | None
     target: Target
     masks: Masks
+    mapped: mmap.mmap | None
+
+    def is_there(self) -> bool:
+        """Say whether the file of vectors has its length: touching what others have cut off ends the process.
+
+        A call to the system, a microsecond at most: worth it before each search, not between its steps.
+        """
+        return self.mapped is None or self.mapped.size() >= len(self.mapped)
 
 
 class OpenGeneration:
@@ -99,6 +109,8 @@ class OpenGeneration:
             session = self.store.session().begin()
             try:
                 view = self._view_at(session)
+                if view is not None:
+                    self.store.require_there(view.target.matrix)
             except BaseException as error:
                 session.__exit__(type(error), error, error.__traceback__)
                 raise
@@ -111,6 +123,7 @@ class OpenGeneration:
         view, rows = self._view, session.state.rows
         for mapped in (self._mapped, None if view is None else view.target.matrix):
             if mapped is not None and len(mapped) >= rows:
+                self.store.require_there(mapped)
                 return mapped[:rows]
         self._mapped = self.store.map(rows)
         return self._mapped
@@ -202,7 +215,8 @@ class OpenGeneration:
             searcher = self._searcher(session.snapshot(), searcher)
         norms = old.target.norms if old else Norms()  # rows of a generation never change
         target = Target(matrix, self.settings.metric, state.live, allowed, searcher, norms)
-        return View(state.seq, tombstone, state.snapshot, target, Masks(target, state.seq, self._columns))
+        masks = Masks(target, state.seq, self._columns)
+        return View(state.seq, tombstone, state.snapshot, target, masks, mapping_of(matrix))
 
     def _allowed(self, old: View | None, session: Session) -> tuple[npt.NDArray[np.uint8] | None, int]:
         state: State = session.state

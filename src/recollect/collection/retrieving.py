@@ -45,7 +45,8 @@ def retrieve_one(handle: Handle, asked: Asked, wanted: Wanted) -> list[Hit]:
     generation = handle.glanced()
     view = generation.latest
     target = view.masks.known(wanted.tree) if view is not None and wanted.plain else None
-    if view is None or target is None or not target.count:
+    # A file that others have cut short would end the process; the session tells of it.
+    if view is None or target is None or not target.count or not view.is_there():
         return retrieve_many(handle, asked, wanted)[0]
     prepared_for, queries = _prepared(handle, generation, asked.prepare)
     if prepared_for is generation:

@@ -7,6 +7,7 @@ from recollect.store.committed import Outdated, SnapshotRecord, State, StoredChu
 from recollect.store.ledger import Entry, Ledger, NewRecord
 from recollect.store.salvage import Lost, Wreck
 from recollect.store.session import Session
+from recollect.store.vector_file import mapping_of
 
 __all__ = [
     "Columns",
@@ -24,6 +25,7 @@ __all__ = [
     "Wreck",
     "copy",
     "is_intact",
+    "mapping_of",
     "require_intact",
     "supersede",
     "verify",

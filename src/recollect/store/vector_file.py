@@ -1,6 +1,7 @@
 """The append-only file of vectors: row r at byte r·d·4 (float16: r·d·2), memory-mapped by everyone.
 
-The file is never truncated while it may be mapped (a reader would die of SIGBUS); bytes beyond the committed
+The file is never truncated while it may be mapped: whoever touches what is gone dies of SIGBUS, which Python cannot
+catch. Others may cut it short all the same, so its size is asked for before it is read. Bytes beyond the committed
 mark are garbage that the next append overwrites.
 """
 
@@ -98,4 +99,25 @@ def map_rows(path: Path, rows: int, dimension: int, dtype: Dtype) -> StoredMatri
         raise CollectionDamaged(f"{path} is missing; restore from a backup") from None
     except OSError as error:
         raise storage_failure(error, path, "read") from error
-    raise CollectionDamaged(f"{path} holds {size} bytes, {length} are committed; restore from a backup")
+    raise _too_short(path, size, length)
+
+
+def require_there(matrix: StoredMatrix, path: Path) -> None:
+    """Raise `CollectionDamaged` where the file has lost some of what a matrix of `map_rows` was mapped from."""
+    mapped = mapping_of(matrix)
+    if mapped is not None and mapped.size() < len(mapped):
+        raise _too_short(path, mapped.size(), len(mapped))
+
+
+def mapping_of(matrix: StoredMatrix) -> mmap.mmap | None:
+    """Return the mapping that a matrix lies in; None for one without rows, which has none."""
+    base: object = matrix
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    return base if isinstance(base, mmap.mmap) else None
+
+
+def _too_short(path: Path, size: int, length: int) -> CollectionDamaged:
+    return CollectionDamaged(f"{path} holds {size} bytes, {length} are committed; restore from a backup")
