@@ -30,6 +30,9 @@ down to a ten-thousandth of it stay above 1.2e-38, where float32 begins to lose 
 
 MIN_COSINE_NORM = 1e-37
 """The same under cosine, where vectors are scaled: below it float32 has lost digits of the components already."""
+_WHOLE_NUMBERS = (np.int32, np.int64, np.uint32, np.uint64)
+"""What lists of integers become. Narrower ones are what models write quantized or binary embeddings in."""
+
 _LEAST_SQUARE, _LARGEST_SQUARE = 1e-30, 1e30  # squared norms that float32 computes well; others get a second look
 
 # A half's exponent and mantissa, moved to where a float keeps them, make a float 2¹¹² times too small.
@@ -135,13 +138,14 @@ def to_float32(stored: StoredMatrix) -> FloatMatrix:
 def _to_float32(values: Any, what: str, first: int = 0) -> FloatMatrix:
     try:
         array = np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise InvalidVectors(f"{what}: cannot be read as one array ({error}); pass float32 (n, d)") from None
-    if array.dtype.kind != "f":
+        if array.dtype.kind == "O" and array.ndim:
+            array = np.asarray(_unpacked(array.tolist()))
+    except (ValueError, TypeError, RuntimeError, AttributeError, OverflowError) as error:
         raise InvalidVectors(
-            f"{what}: dtype {array.dtype}, but vectors are floats; convert with .astype('float32') "
-            "(quantized or binary embeddings are not comparable by this metric as they are)"
-        )
+            f"{what}: cannot be read as one array ({error}); pass float32 (n, d): every vector there, of one length"
+        ) from None
+    if array.dtype.kind != "f" and (array.dtype not in _WHOLE_NUMBERS or _has_flags(values)):
+        raise InvalidVectors(f"{what}: {_no_vectors(array)}")
     try:
         with np.errstate(over="ignore", under="raise"):  # too large becomes Inf, which is refused below with its row
             return np.ascontiguousarray(array, dtype=np.float32)
@@ -162,6 +166,30 @@ def _without_the_smallest(array: npt.NDArray[np.floating[Any]], what: str, first
             "scale the vectors"
         )
     return narrow
+
+
+def _unpacked(values: Any) -> Any:
+    """Return what a column of vectors holds (of pandas, an object per row; of Arrow, a scalar per number) as lists."""
+    if isinstance(values, list):
+        return [_unpacked(each) for each in values]
+    return values.as_py() if hasattr(values, "as_py") else values
+
+
+def _has_flags(values: Any) -> bool:
+    """Say whether lists hold a boolean, which numpy makes a number of where there are others."""
+    return isinstance(values, (list, tuple)) and any(isinstance(each, bool) or _has_flags(each) for each in values)
+
+
+def _no_vectors(array: npt.NDArray[Any]) -> str:
+    if array.dtype in _WHOLE_NUMBERS:
+        return "holds true or false among numbers; a vector has numbers alone"
+    if array.dtype.kind in "iu":
+        return (
+            f"dtype {array.dtype}: quantized or binary embeddings are not comparable by this metric as they are; bring "
+            "the model's floats, or, if these are the vectors, convert them: numpy.asarray(vectors, dtype='float32')"
+        )
+    shown = f"dtype {array.dtype}" if array.ndim else f"one {type(array.item()).__name__}"
+    return f"{shown}, but vectors are numbers: pass a list of lists of floats, or an array of float32 (n, d)"
 
 
 def _scale(matrix: FloatMatrix, metric: Metric, what: str, first: int) -> FloatMatrix:

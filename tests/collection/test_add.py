@@ -245,3 +245,34 @@ def test_more_ids_than_one_statement_takes(path: Path) -> None:
         assert kb.add([Chunk(str(i), f"t{i}") for i in range(count)], vectors=values).unchanged == count
         assert kb.delete(ids=[str(i) for i in range(0, count, 2)]) == count // 2
         assert kb.count() == count // 2
+
+
+def test_numpy_scalars_in_metadata_become_what_they_are(kb: Collection) -> None:
+    """Exactly, at any depth, in records too; filters find them by either kind."""
+    scalars = {
+        "bool": np.bool_(True), "int": np.int64(-(2**63)), "unsigned": np.uint64(2**64 - 1), "small": np.int8(-1),
+        "float": np.float64(0.1), "single": np.float32(0.1), "half": np.float16(0.5), "text": np.str_("é"),
+        "deep": [{"n": np.int32(7)}],
+    }  # fmt: skip
+    kb.add([Chunk("x", "text", scalars)])
+    stored = kb.get("x").metadata  # type: ignore[union-attr]  # it is there
+    assert stored == {
+        "bool": True, "int": -(2**63), "unsigned": 2**64 - 1, "small": -1, "float": 0.1,
+        "single": float(np.float32(0.1)), "half": 0.5, "text": "é", "deep": [{"n": 7}],
+    }  # fmt: skip
+    assert [type(stored[name]) for name in ("bool", "int", "float", "text")] == [bool, int, float, str]
+    for name in ("bool", "int", "unsigned", "float", "single", "text"):
+        assert kb.ids(where={name: scalars[name]}) == kb.ids(where={name: stored[name]}) == ["x"]
+    assert kb.add([Chunk("x", "text", stored)]).unchanged == 1
+    kb.records("r").put(["k"], values=[scalars])
+    assert kb.records("r").get(["k"])[0].value == stored  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "value", [np.float64("nan"), np.float32("inf"), np.datetime64("2024-01-01"), np.complex64(1), np.array([1, 2]),
+              np.longdouble(1), np.array(3), [np.float32("nan")]], ids=str
+)  # fmt: skip
+def test_other_kinds_of_numpy_in_metadata_are_refused_by_name(value: Any, kb: Collection) -> None:
+    """What JSON has no value for, and arrays, which would come back as lists."""
+    with pytest.raises(InvalidChunk, match=r"^chunk 'x': metadata\['v'\].* which JSON cannot keep as it is"):
+        kb.add([Chunk("x", "text", {"v": value})])

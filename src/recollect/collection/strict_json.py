@@ -6,10 +6,13 @@ from math import isfinite
 from reprlib import Repr
 from typing import Any
 
+import numpy as np
 import orjson
 
 _PLAIN = {str, int, bool, type(None)}  # of exactly these types orjson refuses what it cannot keep
 _NEARLY_PLAIN = _PLAIN | {float, list}
+
+_NUMPY_SCALARS = "?bBhHiIlLqQefd"  # those whose `item` is Python's own, and equal
 
 _SHORT = Repr()  # of what is deep, or long, a message shows the beginning
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
@@ -27,7 +30,7 @@ def encode_object(value: dict[Any, Any]) -> str:
 
     """
     try:
-        encoded = orjson.dumps(value)
+        encoded = orjson.dumps(value, default=_of_numpy)
     except (TypeError, RecursionError) as error:
         raise _complaint(value, str(error)) from None
     kinds = set(map(type, value.values()))
@@ -44,10 +47,17 @@ def encode(value: Any) -> str:
 
     """
     try:
-        encoded = orjson.dumps(value)
+        encoded = orjson.dumps(value, default=_of_numpy)
     except (TypeError, RecursionError) as error:
         raise _complaint(value, str(error)) from None
     return encoded.decode() if _plain(value) else _compared(value, encoded)
+
+
+def _of_numpy(value: Any) -> Any:
+    """Return the number that a numpy scalar is, exactly: filters take them, and columns of data frames hold them."""
+    if isinstance(value, np.generic) and value.dtype.char in _NUMPY_SCALARS:
+        return value.item()
+    raise TypeError(f"type is not JSON serializable: {type(value).__name__}")
 
 
 def _compared(value: Any, encoded: bytes) -> str:
@@ -89,8 +99,8 @@ def _offender(value: Any, path: str = "", depth: int = 0) -> tuple[str, Any]:
             children = [(f"[{i}]", item) for i, item in enumerate(value)]
         for step, item in children:
             try:
-                intact = orjson.loads(orjson.dumps(item)) == item
-            except (TypeError, RecursionError):
+                intact = bool(orjson.loads(orjson.dumps(item, default=_of_numpy)) == item)
+            except (TypeError, ValueError, RecursionError):  # an array compares with nothing at once
                 intact = False
             if not intact:
                 return _offender(item, path + step, depth + 1)

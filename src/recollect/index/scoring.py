@@ -73,6 +73,8 @@ def best(rows: Rows, scores: Scores, k: int, metric: Metric) -> Ranked:
         order = np.lexsort((rows, -scores))
         values = scores[order[:k]].tolist()
     found, values = rows[order[:k]].tolist(), values[:k]
+    if values and values[0] == 0.0:
+        values = [value + 0.0 for value in values]  # minus no distance at all is -0.0, which nobody wants to read
     if metric is Metric.COSINE and values and (values[0] > 1 or values[-1] < -1):
         values = [min(1.0, max(-1.0, value)) for value in values]  # rounding only; the order stands
     return found, values

@@ -137,7 +137,7 @@ def _checked(answer: Any, texts: list[str], where: str) -> list[float]:
     if not np.isfinite(scores).all():
         at = int(np.argmin(np.isfinite(scores)))
         raise RerankerFailed(f"{where}: {scores[at]} for text {at}, {texts[at][:_SHOWN]!r}; scores must be finite")
-    return [float(score) for score in scores.tolist()]
+    return [float(score) + 0.0 for score in scores.tolist()]  # -0.0 becomes 0.0
 
 
 def _reordered(hits: Sequence[Hit], scores: list[float], retrieved_by: str) -> list[Hit]:
