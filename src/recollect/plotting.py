@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recollect.collection.arguments import to_path
 from recollect.errors import InvalidInput, MissingDependency
 from recollect.index import cheapest
 from recollect.layout import storage_errors
@@ -78,7 +79,7 @@ def plot_points(
         StorageFailed: the file cannot be written.
 
     """
-    path = Path(path)
+    path = to_path("path", path)
     require_plottable(path)
     drawn = [point for point in points if point.k == _K]
     if not drawn:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from recollect.collection.arguments import to_path
 from recollect.errors import InvalidInput
 from recollect.filters import parse
 from recollect.types import Limits
@@ -59,6 +60,7 @@ def read_queries(path: Path) -> Queries:
         InvalidInput: the file is missing, of another kind, empty or malformed; with the line.
 
     """
+    path = to_path("path", path)
     readers: dict[str, Callable[[Path], Queries]] = {".npy": _read_vectors, ".txt": _read_lines, ".jsonl": _read_jsonl}
     read = readers.get(path.suffix.lower())
     if read is None:
@@ -83,6 +85,7 @@ def read_log(path: Path) -> list[LoggedQuestion]:
         InvalidInput: a file is missing, of another kind, empty or malformed; with the line.
 
     """
+    path = to_path("path", path)
     if path.suffix.lower() not in (".txt", ".jsonl"):
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; questions are read from .txt and .jsonl")
     if path.suffix.lower() == ".txt":

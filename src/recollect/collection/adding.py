@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sized
 from typing import Any
 
+from recollect.collection.arguments import is_iterable
 from recollect.collection.batches import batches
 from recollect.collection.embedding import LazyEmbedder
 from recollect.collection.generation import OpenGeneration
@@ -26,7 +27,7 @@ def add(
     progress: Progress | None,
 ) -> AddResult:
     """Store chunks, a commit per batch; see `Collection.add`."""
-    total = len(chunks) if isinstance(chunks, Sized) else None
+    total = len(chunks) if isinstance(chunks, Sized) and is_iterable(chunks) else None
     result, done, cut = AddResult(), 0, lazy.texts_cut()
     try:
         for batch, part in batches(chunks, vectors, batch_size):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import operator
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,22 +62,55 @@ def require_within(name: str, value: int, most: int, field: str) -> None:
 
 def require_count(name: str, value: Any) -> None:
     """Refuse what is not a positive integer."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+    if not _is_whole(value) or value < 1:
         raise InvalidInput(f"{name} is {value!r}; it must be an integer of at least 1")
 
 
+def require_flag(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False: of "false", 0-d arrays and the like nobody knows what is meant."""
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{name} is {value!r:.80}; it is True or False")
+
+
+def is_iterable(value: Any) -> bool:
+    """Say whether a value can be gone through; an array without dimensions says so of itself and cannot."""
+    try:
+        iter(value)
+    except TypeError:
+        return False
+    return True
+
+
 def to_path(name: str, value: Any) -> Path:
-    """Return a path as users pass it, or refuse what is none."""
-    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+    """Return a path as users pass it, a leading ``~`` replaced by the home directory, or refuse what is none.
+
+    Every path of the public interface comes through here, so that ``~`` means the same to Python, to the command line
+    (where shells replace it in some places alone) and in a configuration file.
+    """
+    if not isinstance(value, str | os.PathLike) or not isinstance(text := os.fspath(value), str):
         raise InvalidInput(f"{name} is {value!r:.80}; pass a path: a string, or a pathlib.Path")
-    return Path(value)
+    if not text:
+        raise InvalidInput(f"{name} is empty; pass a path, or '.' for the current directory")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{name} is {text!r:.200}, which holds a lone surrogate, as no path can") from None
+    if not text.startswith("~"):
+        return Path(text)
+    home = os.path.expanduser(text)  # noqa: PTH111  # Path's own raises an untyped error for who is not known
+    if home == text:
+        raise InvalidInput(
+            f"{name} is {text!r:.200}, and there is no such home directory; for a file of that name "
+            f"write {'./' + text!r:.200}"
+        )
+    return Path(home)
 
 
 def require_page(limit: Any, offset: Any) -> None:
     """Refuse a limit that is no positive integer or None, and an offset that is no integer from 0 on."""
     if limit is not None:
         require_count("limit", limit)
-    if isinstance(offset, bool) or not hasattr(offset, "__index__") or offset < 0:
+    if not _is_whole(offset) or offset < 0:
         raise InvalidInput(f"offset is {offset!r}; it must be an integer of at least 0")
 
 
@@ -113,12 +147,35 @@ def to_goal(recall: float, prefer: Any, memory: Any) -> index.Goal:
 
 def id_list(ids: Any) -> list[str]:
     """Return chunk ids as a list; one string is one id."""
-    if isinstance(ids, str):
-        return [ids]
-    if not isinstance(ids, Iterable):
+    if isinstance(ids, Mapping):
+        raise InvalidInput(f"ids is a {type(ids).__name__}; pass a chunk id or a list of them, and a filter as where=")
+    if isinstance(ids, (bytes, bytearray, memoryview)) or not is_iterable(ids):
         raise InvalidInput(f"ids is a {type(ids).__name__}; pass a chunk id or a list of them")
-    wanted = list(ids)
+    wanted = [ids] if isinstance(ids, str) else list(ids)
     for chunk_id in wanted:
         if not isinstance(chunk_id, str):
-            raise InvalidInput(f"ids holds {chunk_id!r}; chunk ids are strings")
+            raise InvalidInput(f"ids holds {chunk_id!r:.80}; chunk ids are strings")
+        if not chunk_id.isascii():
+            require_unicode(chunk_id, f"the id {chunk_id!r:.80}")
     return wanted
+
+
+def require_unicode(text: str, what: str) -> None:
+    """Refuse a text with a lone surrogate, which no stored text can hold; *what* names it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{what} holds a lone surrogate at position {error.start}, which is no Unicode text; decode its source "
+            "with errors='replace'"
+        ) from None
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return True

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy.typing as npt
 
 from recollect import index
-from recollect.collection.arguments import require_within
+from recollect.collection.arguments import is_iterable, require_unicode, require_within
 from recollect.collection.embedding import LazyEmbedder
 from recollect.collection.generation import OpenGeneration
 from recollect.collection.handle import Handle
@@ -48,8 +48,11 @@ class Asker:
 def wanted_of(handle: Handle, k: Any, recall: Any, where: Mapping[str, Any] | Filter | None, *options: Any) -> Wanted:
     """Check what is asked for; the common case, again and again the same, is looked up."""
     tree = handle.scope.narrowed(where)
-    if options == _DEFAULT_OPTIONS and type(k) is int and type(recall) is float and _is_light(tree):
-        return _plainly(k, recall, tree, handle.limits.k)
+    try:
+        if options == _DEFAULT_OPTIONS and type(k) is int and type(recall) is float and _is_light(tree):
+            return _plainly(k, recall, tree, handle.limits.k)
+    except ValueError:  # an array among the options, equal to nothing at once; or what is refused below by name
+        pass
     return to_wanted(k, recall, tree, dict(zip(OPTIONS, options, strict=True)), most=handle.limits.k)
 
 
@@ -92,6 +95,8 @@ def ask_many(
     require_question(queries is not None, vectors is not None, wanted, "search_many", "texts", "vectors")
     if isinstance(queries, str):
         raise InvalidInput("search_many takes a list of texts; for one text use search")
+    if queries is not None and (isinstance(queries, (bytes, Mapping)) or not is_iterable(queries)):
+        raise InvalidInput(f"search_many takes a list of texts, not a {type(queries).__name__}")
     limits = asker.handle.limits
     most = limits.queries
     if queries is not None and isinstance(queries, Sized):  # before each of them is looked at
@@ -142,6 +147,8 @@ def to_question(query: Any, most: int) -> str:
         raise InvalidInput(f"the query is {query!r:.200}; pass a text that is not empty, or vector=")
     if len(query) > most:
         require_within("the number of characters of the query", len(query), most, "question")
+    if not query.isascii():
+        require_unicode(query, "the query")
     return query
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
+from recollect.collection.arguments import is_iterable
 from recollect.errors import InvalidChunk, InvalidVectors
 from recollect.types import Chunk
 
@@ -22,8 +26,10 @@ def batches(chunks: Iterable[Chunk], vectors: Any | None, size: int) -> Iterator
         InvalidVectors: there are more or fewer vectors than chunks. Known lengths are compared before the first batch.
 
     """
-    if isinstance(chunks, (Chunk, str)) or not isinstance(chunks, Iterable):
+    if isinstance(chunks, (Chunk, str, bytes, Mapping)) or not is_iterable(chunks):
         raise InvalidChunk(f"chunks is one {type(chunks).__name__}; pass a list, or any iterable, of Chunk")
+    if vectors is not None and not (isinstance(vectors, np.ndarray) and vectors.ndim):
+        vectors = _in_order(vectors)
     sliceable = hasattr(vectors, "__len__") and hasattr(vectors, "__getitem__")
     if sliceable and hasattr(chunks, "__len__") and len(vectors) != len(chunks):  # type: ignore[arg-type]  # just asked
         raise InvalidVectors(_mismatch(str(len(chunks)), str(len(vectors))))  # type: ignore[arg-type]
@@ -41,6 +47,17 @@ def batches(chunks: Iterable[Chunk], vectors: Any | None, size: int) -> Iterator
     left_over = (len(vectors) > done) if sliceable else (rows is not None and next(rows, None) is not None)  # type: ignore[arg-type]
     if left_over:
         raise InvalidVectors(_mismatch(str(done), "more"))
+
+
+def _in_order(vectors: Any) -> Any:
+    """Refuse what does not say whose vector each is; read whole what can be neither cut nor gone through."""
+    if isinstance(vectors, (str, bytes, bytearray, Mapping, AbstractSet)):
+        raise InvalidVectors(f"vectors is a {type(vectors).__name__}; pass a list of vectors, or an array (n, d)")
+    if hasattr(vectors, "__array__") and not hasattr(vectors, "__getitem__"):
+        vectors = np.asarray(vectors)
+    if not is_iterable(vectors):
+        raise InvalidVectors(f"vectors is a {type(vectors).__name__}; pass a list of vectors, or an array (n, d)")
+    return vectors
 
 
 def _mismatch(chunks: str, vectors: str) -> str:

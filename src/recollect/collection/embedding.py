@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from recollect.collection.arguments import to_path
 from recollect.contract import Contract, Settings
 from recollect.embedders import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
 from recollect.errors import EmbedderFailed, InvalidInput, warn_caller
@@ -18,7 +19,7 @@ def resolve(embedder: Embedder | str) -> Embedder:
 
     """
     if isinstance(embedder, str):
-        return SentenceTransformerEmbedder(embedder)
+        return SentenceTransformerEmbedder(str(to_path("embedder", embedder)) if embedder[:1] == "~" else embedder)
     if not isinstance(embedder, Embedder):
         raise InvalidInput(
             f"embedder is a {type(embedder).__name__}; pass a sentence-transformers name or path, or an object with "

@@ -33,7 +33,7 @@ from recollect.collection.recording import QueryRecorder
 from recollect.collection.records import Records
 from recollect.collection.scope import to_filter
 from recollect.collection.wanted import Fusion, Mode
-from recollect.errors import EmbedderFailed, IndexBuildFailed, InvalidInput
+from recollect.errors import EmbedderFailed, IndexBuildFailed, InvalidInput, UnknownOption
 from recollect.filters import Filter, to_dict
 from recollect.types import (
     AddResult,
@@ -106,7 +106,9 @@ class Collection:
         with self._handle.watched("add"):
             return add(self._handle, self._embedder, chunks, vectors, batch_size, progress)
 
-    def delete(self, *, ids: Iterable[str] | str | None = None, where: Where = None, **unknown: Never) -> int:
+    def delete(
+        self, *given: Never, ids: Iterable[str] | str | None = None, where: Where = None, **unknown: Never
+    ) -> int:
         """Delete chunks, durably and in one commit; return how many there were.
 
         Args:
@@ -116,6 +118,8 @@ class Collection:
 
         """
         refuse_unknown(Collection.delete, unknown)
+        if given:  # what is lost must be named
+            raise UnknownOption("delete takes keywords alone: delete(ids=['a', …]), delete(where={…}), or both")
         self._handle.require_writable()
         with self._handle.watched("delete"):
             if ids is not None:
@@ -444,6 +448,28 @@ class Collection:
         cannot shorten its write-ahead log.
         """
         return selecting.everything(self._handle)
+
+    def __contains__(self, chunk_id: object) -> bool:
+        """Say whether a chunk with this id is there (within the scope); none is read.
+
+        Raises:
+            InvalidInput: it is no id, and so could never be there.
+
+        """
+        if not isinstance(chunk_id, str):
+            raise InvalidInput(
+                f"`in` asks for an id, a string, not for a {type(chunk_id).__name__}: write chunk.id in kb"
+            )
+        self._handle.require_open()
+        return selecting.holds(self._handle, id_list(chunk_id)[0])
+
+    def __len__(self) -> int:
+        """Return the number of chunks, as `count` does."""
+        return self.count()
+
+    def __bool__(self) -> bool:
+        """Return True, also of an empty collection: ``if kb:`` asks whether there is one."""
+        return True
 
     def count(self, *, where: Where = None, **unknown: Never) -> int:
         """Return the number of chunks, or of those that match a filter."""

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from typing_extensions import Never
 
 from recollect import layout
 from recollect.collection import transfer
-from recollect.collection.arguments import refuse_unknown, require_count, require_limits, to_metric
+from recollect.collection.arguments import (
+    refuse_unknown,
+    require_count,
+    require_flag,
+    require_limits,
+    to_metric,
+    to_path,
+)
 from recollect.collection.embedding import DEFAULT_EMBEDDER, LazyEmbedder, resolve
 from recollect.collection.facade import Collection
 from recollect.collection.handle import Handle
@@ -49,7 +55,8 @@ def open(
     """Open the collection in a directory; create it if there is none.
 
     Args:
-        path: the directory. A new one is created complete or not at all.
+        path: the directory. A new one is created complete or not at all. A leading ``~`` is the home directory, here
+            as in every path that is passed.
         embedder: a sentence-transformers name or local path, or an `Embedder`. On an existing collection it must make
             the vectors it was built with (eight canary texts are compared); by default the recorded one is loaded when
             a text is first to be embedded. A new collection without *embedder* and *dimension* takes
@@ -94,6 +101,9 @@ def open(
     wanted = None if metric is None else to_metric(metric)
     _require_choice("dtype", dtype, layout.DTYPES)
     _require_choice("lexical", lexical, layout.LEXICAL)
+    for name, flag in (("read_only", read_only), ("auto_optimize", auto_optimize), ("trust_index", trust_index)):
+        require_flag(name, flag)
+    require_flag("telemetry", telemetry)
     confined = Scope(scope)
     log = query_log if query_log is None or isinstance(query_log, QueryLog) else QueryLog(query_log)
     allowed = require_limits(limits)
@@ -101,7 +111,7 @@ def open(
         require_count("dimension", dimension)
         if dimension > MAX_DIMENSION:
             raise InvalidInput(f"dimension is {dimension}; at most {MAX_DIMENSION:,} is supported")
-    root = layout.Layout(Path(path).absolute())
+    root = layout.Layout(to_path("path", path).absolute())
     if not root.is_collection():
         if read_only:
             root.require()
@@ -138,7 +148,7 @@ def open(
 
 
 def _require_choice(name: str, value: object, choices: Iterable[str]) -> None:
-    if value is not None and value not in tuple(choices):
+    if value is not None and (not isinstance(value, str) or value not in tuple(choices)):
         raise InvalidInput(f"{name} is {value!r}; choose {', '.join(map(repr, choices))}")
 
 

@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from recollect.collection.arguments import require_count, to_path
 from recollect.errors import InvalidInput, RecollectWarning, StorageFailed
 from recollect.filters import Filter, to_dict
 from recollect.layout import storage_errors
@@ -47,8 +48,11 @@ class QueryLog:
     hash_texts: bool = False
 
     def __post_init__(self) -> None:
-        if Path(self.path).suffix.lower() != ".jsonl":
-            raise InvalidInput(f"{self.path} has the suffix {Path(self.path).suffix!r}; a query log is a .jsonl")
+        suffix = to_path("the path of the query log", self.path).suffix
+        if suffix.lower() != ".jsonl":
+            raise InvalidInput(f"{self.path} has the suffix {suffix!r}; a query log is a .jsonl")
+        require_count("max_bytes", self.max_bytes)
+        require_count("files", self.files)
         if self.max_bytes < 1000 or self.files < 1:
             raise InvalidInput(
                 f"max_bytes is {self.max_bytes} and files {self.files}; at least 1,000 and 1 are needed"
@@ -68,7 +72,7 @@ class QueryRecorder:
 
     def __init__(self, log: QueryLog) -> None:
         self._log = log
-        self._path = Path(log.path).absolute()
+        self._path = to_path("the path of the query log", log.path).absolute()
         self._lock = threading.Lock()
         self._warned = False
         self._descriptor = self._opened()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from recollect.collection.arguments import require_count
+from recollect.collection.arguments import is_iterable, require_count
 from recollect.collection.strict_json import NotKept, encode
 from recollect.errors import InvalidInput
 from recollect.store import Entry, Ledger, NewRecord
@@ -160,7 +160,7 @@ def _keys(keys: Any) -> list[str]:
 
 
 def _several(given: Any, what: str) -> list[Any]:
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+    if isinstance(given, (str, bytes)) or not is_iterable(given):
         raise InvalidInput(f"{what} is {_short(given)}; pass a list, also for one")
     return list(given)
 
@@ -179,7 +179,7 @@ def _group(group: Any) -> str | None:
 
 
 def _name(name: Any, what: str) -> str:
-    if name == "":
+    if isinstance(name, str) and not name:
         raise InvalidInput(f"{what} is empty; it must be a string of 1 to {MAX_NAME:,} characters")
     return _text(name, what)
 

@@ -112,6 +112,8 @@ def to_wanted(k: Any, recall: Any, tree: Filter | None, options: Mapping[str, An
     _require_choice("mode", wanted.mode, MODES)
     _require_choice("fusion", wanted.fusion, FUSIONS)
     _require_share("weight", wanted.weight)
+    if wanted.lexical_candidates is not None:
+        require_count("lexical_candidates", wanted.lexical_candidates)
     _require_use(wanted)
     if wanted.diversity is not None:
         _require_share("diversity", wanted.diversity)
@@ -128,10 +130,8 @@ def to_wanted(k: Any, recall: Any, tree: Filter | None, options: Mapping[str, An
         require_count("candidates", wanted.candidates)
         if not k <= wanted.candidates <= most:
             raise InvalidInput(f"candidates is {wanted.candidates}; it lies between k ({k}) and {most:,}")
-    if wanted.lexical_candidates is not None:
-        require_count("lexical_candidates", wanted.lexical_candidates)
-        if wanted.lexical_candidates > most:
-            raise InvalidInput(f"lexical_candidates is {wanted.lexical_candidates}; it is at most {most:,}")
+    if wanted.lexical_candidates is not None and wanted.lexical_candidates > most:
+        raise InvalidInput(f"lexical_candidates is {wanted.lexical_candidates}; it is at most {most:,}")
     return wanted
 
 
@@ -171,7 +171,7 @@ def _require_use(wanted: Wanted) -> None:
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise InvalidInput(f"{name} is {value!r}; choose {', '.join(map(repr, choices))}")
 
 

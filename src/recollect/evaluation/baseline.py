@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from recollect.collection.arguments import to_path
 from recollect.errors import InvalidInput
 from recollect.evaluation.survey import Profile
 from recollect.layout import storage_errors, write_atomically
@@ -63,7 +64,7 @@ class Baseline:
 
 def baseline_path(golden: str | os.PathLike[str]) -> Path:
     """Return where the baseline of a golden set lies: beside it."""
-    return Path(golden).with_suffix(".baseline.json")
+    return to_path("golden", golden).with_suffix(".baseline.json")
 
 
 def read_baseline(path: str | os.PathLike[str]) -> Baseline:
@@ -75,7 +76,7 @@ def read_baseline(path: str | os.PathLike[str]) -> Baseline:
     """
     cure = "recollect gate --accept writes it anew"
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(to_path("path", path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read ({error.strerror or error}); {cure}") from error
     except (ValueError, RecursionError) as error:
@@ -98,8 +99,9 @@ def write_baseline(baseline: Baseline, path: str | os.PathLike[str]) -> None:
     """
     content = {"format": FORMAT, **asdict(baseline)}
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    with storage_errors(Path(path), "write"):
-        write_atomically(Path(path), text.encode())
+    target = to_path("path", path)
+    with storage_errors(target, "write"):
+        write_atomically(target, text.encode())
 
 
 def versions() -> dict[str, str]:

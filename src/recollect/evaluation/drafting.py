@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from recollect.collection import Collection
+from recollect.collection.arguments import to_path
 from recollect.errors import InvalidInput
 from recollect.evaluation.golden import DRAFT, GoldenQuery, GoldenSet, read_golden, to_query
 from recollect.evaluation.marked import SUFFIXES, Marked, Place
@@ -99,6 +100,7 @@ def write_draft(path: Path, drafts: Sequence[Draft], *, document_field: str = ""
         InvalidInput: the file exists, has another suffix, or would not be read again.
 
     """
+    path = to_path("path", path)
     require_new(path)
     lines, fresh = _is_lines(path), GoldenSet((), document_field=document_field)
     entries = "".join(("" if lines else _comments(each)) + _entry(path, each.query, fresh) for each in drafts)
@@ -112,6 +114,7 @@ def require_new(path: Path) -> None:
         InvalidInput: the file exists, or has another suffix.
 
     """
+    path = to_path("path", path)
     if path.exists():
         raise InvalidInput(f"{path} exists; choose another name, or add to it: recollect golden add")
     if path.suffix.lower() not in SUFFIXES:
@@ -130,6 +133,7 @@ def begun(path: Path) -> GoldenSet:
         InvalidInput: the file cannot be read, or its name is not that of a golden set.
 
     """
+    path = to_path("path", path)
     if path.exists():
         return read_golden(path)
     require_new(path)
@@ -146,6 +150,7 @@ def add_query(path: Path, query: GoldenQuery) -> None:
             cannot be appended to (its questions are not the last part).
 
     """
+    path = to_path("path", path)
     before = begun(path)
     if any(each.id == query.id for each in before.queries):
         raise InvalidInput(f"{path} has the question {query.id!r} already; give this one an id of its own: --id")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from recollect.collection.arguments import to_path
 from recollect.errors import InvalidInput
 from recollect.evaluation import measures
 from recollect.evaluation.limits import GateLimits
@@ -110,7 +111,7 @@ def read_golden(path: str | os.PathLike[str]) -> GoldenSet:
         MissingDependency: PyYAML or ir_measures is not installed.
 
     """
-    path = Path(path)
+    path = to_path("path", path)
     settings, entries = read_marked(path)
     _refuse_unknown(settings, _SETTINGS)
     defaults = _defaults(settings)

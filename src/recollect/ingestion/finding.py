@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from recollect.collection.arguments import is_iterable, to_path
 from recollect.errors import InvalidInput
 
 SUFFIXES = (".txt", ".md", ".jsonl", ".csv", ".parquet")
@@ -92,10 +93,14 @@ def find_files(paths: Paths, *, leave_out: Path | None = None) -> Found:
     return found
 
 
-def _to_paths(paths: Paths) -> Sequence[str | os.PathLike[str]]:
-    listed = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    if not listed:
+def _to_paths(paths: Paths) -> Sequence[Path]:
+    single = isinstance(paths, (str, os.PathLike))
+    if isinstance(paths, (bytes, Mapping)) or not (single or is_iterable(paths)):
+        raise InvalidInput(f"paths is a {type(paths).__name__}; pass a path, or a list of them")
+    several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not several:
         raise InvalidInput("no path to ingest; name files or folders")
+    listed = [to_path("a path", path) for path in several]
     for path in listed:
         if not os.path.lexists(path):
             raise InvalidInput(f"{_shown(os.fspath(path))} does not exist; nothing was ingested")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from recollect import layout
 from recollect.collection import Collection
 from recollect.collection import open as open_collection
-from recollect.collection.arguments import to_metric
+from recollect.collection.arguments import to_metric, to_path
 from recollect.collection.embedding import resolve
 from recollect.contract import embed
 from recollect.errors import EmbeddingContractError, InvalidInput
@@ -106,15 +105,17 @@ def import_langchain_faiss(
 
     """
     wanted = None if metric is None else to_metric(metric)
+    folder = to_path("folder", folder)
     if isinstance(kb, Collection):
         if embedder is not None:
             raise InvalidInput("embedder belongs to the directory of a collection; an open one has its own")
-        read = read_folder(Path(folder), index_name)
+        read = read_folder(folder, index_name)
         return _store(read, kb, wanted or read.index.metric, created=False, progress=progress)
-    read = read_folder(Path(folder), index_name)
+    kb = to_path("kb", kb)
+    read = read_folder(folder, index_name)
     wanted = wanted or read.index.metric
     loaded = None if embedder is None else resolve(embedder)
-    created = not layout.Layout(Path(kb)).is_collection()
+    created = not layout.Layout(kb).is_collection()
     if created:  # what is refused leaves no empty collection behind
         _require_fit(read, loaded.dimension if loaded else read.index.dimension, wanted, wanted, str(kb))
         _require_storable(read, loaded, wanted)
