@@ -1,6 +1,7 @@
 """The command line: arguments in, calls of the package, results out. Run ``recollect --help``.
 
-Exit codes: 0 done; 1 `check` has found problems; 2 an error, told in one line on standard error; 130 interrupted.
+Exit codes: 0 done; 1 `check` has found problems; 2 an error, told in one line on standard error, output that cannot be
+written among them; 130 interrupted; 141 nobody reads the output any more.
 Whatever is slow to import is imported by the command that needs it.
 """
 
@@ -97,9 +98,7 @@ def _start(
 def ingest(
     paths: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="PATH", help="Files and folders: .txt .md .jsonl .csv .parquet.", exists=True, show_default=False
-        ),
+        typer.Argument(metavar="PATH", help="Files and folders: .txt .md .jsonl .csv .parquet.", show_default=False),
     ],
     into: Annotated[
         Path, typer.Option(metavar="KB", help="The collection's directory; created if absent.", show_default=False)

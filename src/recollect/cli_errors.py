@@ -18,6 +18,8 @@ from recollect.errors import RecollectError, RecollectWarning
 # Named through a public subclass: typer brings click along or depends on it, according to its version.
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 
+_UNREAD = 141  # what a shell tells of a program that SIGPIPE has ended
+
 _KEPT = {
     "optimize": "the index before stays in use, and the next optimize goes on from what this one has saved",
     "tune": "what was measured before stays in use",
@@ -38,8 +40,10 @@ class Commands(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run a command line; see `click.Command.main`, whose exit codes for usage errors this keeps."""
+        output.prepare()
         try:
             code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            sys.stdout.flush()  # what cannot be written is told here, and not at the end of Python
         except _UsageError as error:
             if not standalone_mode:
                 raise
@@ -47,6 +51,8 @@ class Commands(TyperGroup):
             message = error.format_message()
             output.print_error(f"{message}{'' if message.endswith(('.', '?')) else '.'} See: {command} --help")
             code = 2
+        except (OSError, SystemExit) as error:
+            code = _unwritten(error)
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)
@@ -67,6 +73,22 @@ class Commands(TyperGroup):
             kept = _KEPT.get(ctx.invoked_subcommand, "what was stored before is kept")
             output.print_error(f"interrupted; {kept}", label="stopped")
             raise typer.Exit(130) from None
+
+
+def _unwritten(error: OSError | SystemExit) -> int:
+    """Return the exit code for output that could not be written; raise what is anything else again.
+
+    click and rich make an exit of a pipe that nobody reads, with the code of "problems found".
+    """
+    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
+        output.abandon(sys.stdout)
+        return _UNREAD
+    if isinstance(error, SystemExit) or error.filename is not None:
+        raise error
+    reason = error.strerror or str(error)
+    output.print_error(f"the output cannot be written: {reason}; what the command did is done, write it elsewhere")
+    output.abandon(sys.stdout)
+    return 2
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.padding import Padding
@@ -27,6 +30,23 @@ _SKIPPED = 20  # listed; --json has them all
 _LEFT = 10  # likewise, in one line
 _RECALLS = (0.80, 0.90, 0.95, 0.97, 0.98, 0.99, 0.999)  # shown; --json has every operating point
 _NOTHING = "–"
+
+
+def prepare() -> None:
+    """Let no character be refused: what an output cannot show, as with LANG=C, is written as an escape."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started this
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until Python ends
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def abandon(stream: TextIO) -> None:
+    """Send what is still to be written to nowhere: Python would try again at its end, and complain."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def print_json(value: Any) -> None:
@@ -66,12 +86,15 @@ def print_error(message: str, *, label: str = "error") -> None:
     """Print one line on standard error."""
     line = Text(f"{label}: ", style="bold red" if label == "error" else "yellow")
     console = _console(stderr=True)
-    with console.capture() as captured:
-        console.print(line.append(one_line(message), style="default not bold"), soft_wrap=True)
-    # A progress bar on display puts a proxy in the place of sys.stderr, so that lines come out above it; the console
-    # would look behind the proxy, and write into the bar.
-    sys.stderr.write(captured.get())
-    sys.stderr.flush()
+    try:
+        with console.capture() as captured:
+            console.print(line.append(one_line(message), style="default not bold"), soft_wrap=True)
+        # A progress bar on display puts a proxy in the place of sys.stderr, so that lines come out above it; the
+        # console would look behind the proxy, and write into the bar.
+        sys.stderr.write(captured.get())
+        sys.stderr.flush()
+    except (OSError, SystemExit):  # rich makes an exit of a pipe that nobody reads; the exit code says what there is
+        abandon(sys.stderr)
 
 
 def print_line(message: str) -> None:
