@@ -276,3 +276,15 @@ def test_other_kinds_of_numpy_in_metadata_are_refused_by_name(value: Any, kb: Co
     """What JSON has no value for, and arrays, which would come back as lists."""
     with pytest.raises(InvalidChunk, match=r"^chunk 'x': metadata\['v'\].* which JSON cannot keep as it is"):
         kb.add([Chunk("x", "text", {"v": value})])
+
+
+def test_a_batch_is_full_by_its_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long texts make smaller commits, each with its vectors, and never one with more than a text too many."""
+    monkeypatch.setattr("recollect.collection.batches.MOST_CHARACTERS", 1000)
+    done: list[int] = []
+    with recollect.open(tmp_path / "kb", dimension=2, auto_optimize=False) as kb:
+        chunks = [Chunk(str(i), "x" * (400 if i < 7 else 1)) for i in range(20)]
+        vectors = np.arange(1, 41, dtype=np.float32).reshape(20, 2)
+        kb.add(iter(chunks), vectors=vectors, progress=lambda _stage, number, _total: done.append(number))
+        assert done == [3, 6, 20]
+        np.testing.assert_allclose(kb.vectors(["5"])[0], vectors[5] / np.linalg.norm(vectors[5]), rtol=1e-6)

@@ -13,9 +13,12 @@ from recollect.collection.arguments import is_iterable
 from recollect.errors import InvalidChunk, InvalidVectors
 from recollect.types import Chunk
 
+MOST_CHARACTERS = 1 << 25
+"""Characters of the texts of one batch from which on it is full: it is held in memory, and copied there."""
+
 
 def batches(chunks: Iterable[Chunk], vectors: Any | None, size: int) -> Iterator[tuple[list[Chunk], Any | None]]:
-    """Yield (chunks, vectors) of up to *size* each; vectors are None when there are none.
+    """Yield (chunks, vectors) of up to *size* each, or `MOST_CHARACTERS`; vectors are None when there are none.
 
     Args:
         chunks: any iterable; it is never held whole.
@@ -36,7 +39,7 @@ def batches(chunks: Iterable[Chunk], vectors: Any | None, size: int) -> Iterator
     source = iter(chunks)
     rows = None if sliceable or vectors is None else iter(vectors)
     done = 0
-    while batch := list(islice(source, size)):
+    while batch := _taken(source, size):
         part: Any | None = None
         if vectors is not None:
             part = list(islice(rows, len(batch))) if rows is not None else vectors[done : done + len(batch)]
@@ -58,6 +61,17 @@ def _in_order(vectors: Any) -> Any:
     if not is_iterable(vectors):
         raise InvalidVectors(f"vectors is a {type(vectors).__name__}; pass a list of vectors, or an array (n, d)")
     return vectors
+
+
+def _taken(source: Iterator[Chunk], size: int) -> list[Chunk]:
+    batch, characters = [], 0
+    for chunk in islice(source, size):
+        batch.append(chunk)
+        text = getattr(chunk, "text", None)  # what is no chunk, or no text, is refused later, by its number
+        characters += len(text) if type(text) is str else 0
+        if characters >= MOST_CHARACTERS:
+            break
+    return batch
 
 
 def _mismatch(chunks: str, vectors: str) -> str:

@@ -88,7 +88,7 @@ class Collection:
             chunks: any iterable of `Chunk`, of any length; it is consumed batch by batch.
             vectors: ready vectors, one per chunk: an array (n, d) or an iterable of vectors, floats. Without them the
                 collection's embedder embeds the texts.
-            batch_size: chunks per commit.
+            batch_size: chunks per commit; fewer where their texts have 33 million characters together.
             progress: called as ``progress("add", chunks durable so far, total or None)``.
 
         Raises:
