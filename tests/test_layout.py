@@ -92,7 +92,7 @@ def test_a_new_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_creation_removes_what_a_killed_creation_left(tmp_path: Path) -> None:
     """A stale temporary directory goes; one whose creator lives stays."""
-    stale = tmp_path / ".kb.creating-1-dead"
+    stale = tmp_path / ".kb.creating-1-deadbeef"
     stale.mkdir()
     with layout.new_directory(tmp_path / "kb") as slow:
         assert not stale.exists()

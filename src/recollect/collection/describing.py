@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import stat
+from pathlib import Path
+
 from recollect import layout
 from recollect.collection import selecting
 from recollect.collection.handle import Handle
@@ -27,18 +30,26 @@ def describe(handle: Handle) -> CollectionInfo:
         dtype=settings.dtype,
         embedder=settings.contract.name if settings.contract else None,
         index=record.to_info() if record and not record.exact else None,
-        disk=_disk(generation.paths) if whole else {},
+        disk=sizes(generation.paths.root) if whole else {},
         generation=generation.paths.name,
         format_version=layout.FORMAT_VERSION,
     )
 
 
-def _disk(paths: layout.Generation) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    for path in sorted(paths.root.rglob("*")):
-        try:
-            if path.is_file():
-                sizes[str(path.relative_to(paths.root))] = path.stat().st_size
-        except FileNotFoundError:
-            continue  # the WAL comes and goes
-    return sizes
+def sizes(root: Path) -> dict[str, int]:
+    """Return the bytes of the regular files of a generation by their names in it, sorted; of links, nothing.
+
+    Two levels down, as far as ours go: a stranger's folders may go deeper than Python's stack.
+    """
+    found: dict[str, int] = {}
+    for folder in (root, root / "index", root / "index" / layout.BUILDING):
+        if not layout.is_directory(folder):
+            continue
+        for path in folder.iterdir():
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                continue  # the WAL comes and goes
+            if stat.S_ISREG(status.st_mode):
+                found[str(path.relative_to(root))] = status.st_size
+    return dict(sorted(found.items()))

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 from recollect import layout
 from recollect.collection.arguments import to_path
+from recollect.collection.describing import sizes
 from recollect.collection.mending import put_aside, salvage, tell
 from recollect.collection.opening import open as open_collection
 from recollect.contract import Settings
@@ -151,8 +152,7 @@ def _is_usable(paths: layout.Generation) -> bool:
         Settings.from_json(layout.read_settings(paths.settings), str(paths.settings))
     except CollectionDamaged:
         return False
-    with layout.storage_errors(paths.database, "read"):
-        return paths.database.is_file()
+    return layout.is_regular(paths.database)
 
 
 def _generations(root: layout.Layout) -> list[layout.Generation]:
@@ -160,7 +160,7 @@ def _generations(root: layout.Layout) -> list[layout.Generation]:
         return [
             layout.Generation(entry)
             for entry in root.root.iterdir()
-            if layout.is_generation(entry.name) and entry.is_dir() and not entry.is_symlink()
+            if layout.is_generation(entry.name) and layout.is_directory(entry)
         ]
 
 
@@ -238,8 +238,8 @@ def _wasted(info: CollectionInfo) -> Iterator[Finding]:
 def _beside(root: layout.Layout) -> Iterator[Finding]:
     """Find what lies beside the generation in use."""
     for entry in sorted(root.root.iterdir()):
-        if entry.name.startswith("damaged-gen-"):
-            size = to_size(sum(path.stat().st_size for path in entry.rglob("*") if path.is_file()))
+        if entry.name.startswith("damaged-gen-") and layout.is_directory(entry):
+            size = to_size(sum(sizes(entry).values()))
             yield Finding(
                 "note",
                 f"{entry} keeps the files that an earlier mending found damaged: {size}",

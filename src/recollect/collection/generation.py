@@ -81,6 +81,7 @@ class OpenGeneration:
         on_unusable: Callable[[], None] = lambda: None,
     ) -> None:
         self.paths = replace(paths, dtype=settings.dtype)
+        self.paths.require_plain()
         self.settings = settings
         self.store = Store(self.paths, settings.dimension, read_only=read_only, idle=idle, watch=watch, permit=permit)
         self._columns = Columns()
@@ -183,11 +184,8 @@ class OpenGeneration:
         self._adopted = {}
         self._require_directory()
         with layout.storage_errors(self.paths.index, "clear"):
-            for path in self.paths.index.iterdir():
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                elif path.name.startswith("snapshot-") or path.is_symlink():  # the user's queries: nobody's to remove
-                    path.unlink(missing_ok=True)
+            shutil.rmtree(self.paths.index / layout.BUILDING, ignore_errors=True)
+            index.remove_others(self.paths.index, None)
 
     def close(self) -> None:
         """Close the store; views in use stay valid until they are dropped."""
@@ -287,18 +285,16 @@ class OpenGeneration:
     def _require_directory(self) -> None:
         """Make the directory of indexes anew where it is missing: all in it is derived, and copies may leave it out."""
         with layout.storage_errors(self.paths.index, "create"):
-            if not self.paths.index.is_dir():
+            if not layout.is_there(self.paths.index):
                 self.paths.index.mkdir()
                 layout.sync_directory(self.paths.root)
 
     def _remove_unrecorded(self) -> None:
         """Remove indexes that a killed writer has written and not recorded, or replaced and not removed."""
         with self.store.session() as session:
-            recorded = index.file_of(session.state.snapshot or "")
+            recorded = index.file_of(session.state.snapshot)
         with layout.storage_errors(self.paths.index, "clear"):
-            for path in self.paths.index.glob("snapshot-*"):
-                if path.name != recorded:
-                    path.unlink(missing_ok=True)
+            index.remove_others(self.paths.index, recorded)
 
     def record(self) -> Record | None:
         """Return the record of the index in use, if there is one and it can be read."""

@@ -13,6 +13,7 @@ from recollect import index
 from recollect.collection.generation import OpenGeneration
 from recollect.errors import CollectionClosed, CollectionError, RecollectError, StorageFailed
 from recollect.index import Goal, Recipe, Record, Searcher, SnapshotUnusable, Target
+from recollect.layout import BUILDING
 from recollect.printable import logger
 from recollect.store import SnapshotRecord
 from recollect.types import FloatMatrix, Progress
@@ -104,7 +105,7 @@ def build_index(
     assert made is not None
     try:
         # The last one built lies in the scratch directory, finished; another is written from memory.
-        record = _write(generation, *made, scratch=generation.paths.index / _SCRATCH if made is fresh else None)
+        record = _write(generation, *made, scratch=generation.paths.index / BUILDING if made is fresh else None)
     finally:
         _forget_scratch(generation)
     _put_in_use(generation, record, made[0], writing)
@@ -113,7 +114,7 @@ def build_index(
 
 def _forget_scratch(generation: OpenGeneration) -> None:
     """Remove what an interrupted build would have gone on from."""
-    scratch = generation.paths.index / _SCRATCH
+    scratch = generation.paths.index / BUILDING
     index.discard(scratch)
     with contextlib.suppress(OSError):
         scratch.rmdir()
@@ -137,7 +138,7 @@ def _build(
 ) -> tuple[Searcher, index.Provenance]:
     """Build and measure one index; it is neither written nor in use yet."""
     settings, matrix = generation.settings, generation.vectors()
-    scratch = generation.paths.index / _SCRATCH
+    scratch = generation.paths.index / BUILDING
     saving = index.Saving(finished=order.thorough)  # measuring takes long enough to be killed in
     built = index.build(
         recipe, matrix, settings.metric, workers=workers, progress=progress, scratch=scratch, saving=saving
@@ -149,7 +150,6 @@ def _build(
     return searcher, index.Provenance(recipe, order.goal, len(matrix), distortion, tuned.origin)
 
 
-_SCRATCH = "building"
 _TELLING_ROWS = 1000  # fewer new rows say little about whether what is stored has changed
 
 
@@ -263,9 +263,7 @@ def _put_in_use(
         _log.info("%s: index in use: %s over %d rows", generation.paths.root, record.factory, record.rows)
     else:
         _log.info("%s: no index in use: searches are exact", generation.paths.root)
-    for path in generation.paths.index.glob("snapshot-*"):
-        if record is None or path.name != record.file:
-            path.unlink(missing_ok=True)
+    index.remove_others(generation.paths.index, record.file if record else None)
 
 
 class Maintainer:

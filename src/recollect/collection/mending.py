@@ -132,7 +132,7 @@ def salvage(
         StorageFailed: nothing is left at the target.
 
     """
-    if target.root.exists():
+    if layout.is_directory(target.root):
         put_aside(target)
         shutil.rmtree(target.root, ignore_errors=True)
     wreck = Wreck(paths, settings.dimension)
@@ -177,12 +177,12 @@ def put_aside(paths: layout.Generation) -> Path:
     one is removed by whoever finds that CURRENT names another.
     """
     number = 0
-    while (aside := paths.root.with_name(f"damaged-{paths.name}{f'-{number}' if number else ''}")).exists():
+    while layout.is_there(aside := paths.root.with_name(f"damaged-{paths.name}{f'-{number}' if number else ''}")):
         number += 1
     with layout.storage_errors(aside, "write"):
         aside.mkdir()
         for path in paths.root.iterdir():
-            if path.is_file() and not path.name.endswith("-shm"):
+            if layout.is_regular(path) and not path.name.endswith("-shm"):
                 _second_name(path, aside / path.name)
         layout.sync_directory(aside)
         layout.sync_directory(aside.parent)
@@ -191,7 +191,6 @@ def put_aside(paths: layout.Generation) -> Path:
 
 def _second_name(path: Path, target: Path) -> None:
     try:
-        os.link(path, target)
+        os.link(path, target, follow_symlinks=False)
     except OSError:  # a file system without hard links
-        shutil.copyfile(path, target)
-        layout.sync_file(target)
+        layout.copy_regular(path, target)

@@ -19,7 +19,7 @@ from typing import Any
 from recollect.collection.arguments import require_count, to_path
 from recollect.errors import InvalidInput, RecollectWarning, StorageFailed
 from recollect.filters import Filter, to_dict
-from recollect.layout import storage_errors
+from recollect.layout import open_regular, storage_errors
 from recollect.printable import one_line
 from recollect.types import Hit
 
@@ -148,7 +148,7 @@ class QueryRecorder:
 
     def _opened(self) -> int:
         with storage_errors(self._path, "write"):
-            return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+            return open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode=_MODE, follow=True)
 
     def _is_replaced(self) -> bool:
         try:

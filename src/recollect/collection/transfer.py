@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from recollect.collection import checking
 from recollect.collection.generation import OpenGeneration
 from recollect.collection.maintenance import build_index, cores, like
 from recollect.contract import Contract, Settings, embed
-from recollect.errors import CollectionDamaged, IndexBuildFailed, InvalidInput
+from recollect.errors import CollectionDamaged, IndexBuildFailed, InvalidInput, StorageFailed
 from recollect.printable import logger
 from recollect.store import NewChunk, Session, Store, StoredChunk, require_intact
 from recollect.types import Embedder, Progress
@@ -73,13 +74,20 @@ def require_whole(generation: OpenGeneration, session: Session) -> None:
 
 
 def write_copy(generation: OpenGeneration, session: Session, fresh: Path) -> None:
-    """Write the session's commit as a collection into an empty directory, durably."""
+    """Write the session's commit as a collection into an empty directory, durably.
+
+    An index that is not trusted is not copied, and forgotten with what it was chosen for.
+    """
     paths = layout.Generation(fresh / layout.FIRST_GENERATION, generation.settings.dtype)
     with layout.storage_errors(fresh, "write"):
         paths.root.mkdir()
     store.copy(session, generation.store.map(session.state.rows), paths)
     layout.write_settings(paths.settings, generation.settled().to_json())
-    _copy_index(generation, session, paths)
+    if generation.trust_index:
+        _copy_index(generation, session, paths)
+    else:
+        store.forget_snapshot(paths.database)
+    index.copy_kept(generation.paths.index, paths.index)
     name_current(fresh, paths)
 
 
@@ -159,16 +167,13 @@ def name_current(root: Path, paths: layout.Generation) -> None:
 def _copy_index(generation: OpenGeneration, session: Session, target: layout.Generation) -> None:
     """Copy the index in use; without it, the backup's first writer builds it."""
     found = session.snapshot()
-    if found is None:
-        return
-    name = index.file_of(found.name)
-    with layout.storage_errors(target.index, "copy to"):
+    name = index.file_of(found.name) if found is not None else None  # "exact" has no file
+    if name is not None:
         try:
-            shutil.copyfile(generation.paths.index / name, target.index / name)
-        except FileNotFoundError:
-            return  # "exact" has no file; or a writer replaced the index meanwhile
-        layout.sync_file(target.index / name)
-        index.copy_kept(generation.paths.index, target.index)
+            layout.copy_regular(generation.paths.index / name, target.index / name)
+        except StorageFailed as error:
+            if error.errno != errno.ENOENT:  # a writer replaced the index meanwhile
+                raise
 
 
 def _copy_live(old: OpenGeneration, fresh: Store, embedder: Embedder | None, progress: Progress | None) -> None:

@@ -21,7 +21,7 @@ from recollect.index.recipe import (
 from recollect.index.resuming import Saving, discard
 from recollect.index.search import Target, run_one, search, search_one
 from recollect.index.searcher import Searcher
-from recollect.index.snapshot import Provenance, Record, SnapshotUnusable, file_of, read, verify, write
+from recollect.index.snapshot import Provenance, Record, SnapshotUnusable, file_of, read, remove_others, verify, write
 from recollect.index.training import build, extend
 from recollect.index.tuning import Tuned, measure
 
@@ -62,6 +62,7 @@ __all__ = [
     "questions",
     "read",
     "read_foreign",
+    "remove_others",
     "requested",
     "run_one",
     "search",

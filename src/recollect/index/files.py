@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from recollect.errors import StorageFailed
 from recollect.index.faiss_library import ALLOWED_TYPES, innermost, load_faiss, type_names
-from recollect.layout import create_file, open_regular, storage_errors, sync_directory
+from recollect.layout import create_file, open_regular, reason, storage_errors, sync_directory
 
 _BLOCK = 1 << 20
 _ON_DISK = b"ilod"  # how FAISS marks inverted lists that are kept in another file
@@ -94,7 +94,7 @@ def verify_file(path: Path, written: Written) -> None:
                 raise FileUnusable(f"{path} holds {size} bytes, {written.bytes} were written")
             elsewhere = names_a_file(_hashed(blocks_of(file), digest), size)
     except OSError as error:
-        raise FileUnusable(str(error) if isinstance(error, StorageFailed) else f"{path}: {error.strerror}") from error
+        raise FileUnusable(f"{path}: {reason(error)}") from error
     if digest.hexdigest() != written.sha256:
         raise FileUnusable(f"{path} is damaged: its SHA-256 is not the one recorded")
     if elsewhere:

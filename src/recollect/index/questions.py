@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recollect.index.nearest import nearest
-from recollect.layout import create_file, storage_errors
+from recollect.layout import QUERIES, copy_regular, create_file, is_there, open_regular, storage_errors
 from recollect.types import FloatMatrix, Metric
 from recollect.vectors import StoredMatrix
 
@@ -23,7 +22,6 @@ _MOST_QUERIES, _QUICK_QUERIES = 1000, 200
 _DEAREST = 4e12  # multiplications spent on exact answers: a minute on one core
 _SEED = 7
 _SLICE_ROWS = 100_000
-_FILE = "queries.npy"
 
 
 class Questions(NamedTuple):
@@ -113,12 +111,12 @@ def keep(queries: FloatMatrix, directory: Path) -> None:
 
     Not synced: losing them costs a less honest tuning, never an answer.
     """
-    fresh = directory / f"{_FILE}.new"
+    fresh = directory / f"{QUERIES}.new"
     with storage_errors(fresh, "write"):
         try:
             with open(create_file(fresh), "wb") as file:
                 np.save(file, queries, allow_pickle=False)
-            fresh.replace(directory / _FILE)
+            fresh.replace(directory / QUERIES)
         finally:
             fresh.unlink(missing_ok=True)
 
@@ -126,13 +124,16 @@ def keep(queries: FloatMatrix, directory: Path) -> None:
 def kept(directory: Path, dimension: int) -> FloatMatrix | None:
     """Return the queries that were kept; None where there are none, or they cannot be used."""
     with contextlib.suppress(OSError, ValueError, EOFError):
-        found = np.load(directory / _FILE, allow_pickle=False)
-        if found.dtype == np.float32 and found.ndim == 2 and found.shape[1] == dimension and np.isfinite(found).all():
+        with open(open_regular(directory / QUERIES), "rb") as file:
+            found = np.load(file, allow_pickle=False)
+        if not isinstance(found, np.ndarray) or found.dtype != np.float32:
+            return None
+        if found.ndim == 2 and found.shape[1] == dimension and np.isfinite(found).all():
             return np.ascontiguousarray(found)
     return None
 
 
 def copy_kept(source: Path, target: Path) -> None:
     """Copy the queries that were kept, if there are any, to the index of another generation."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.copyfile(source / _FILE, target / _FILE)
+    if is_there(source / QUERIES):
+        copy_regular(source / QUERIES, target / QUERIES)

@@ -8,6 +8,7 @@ index file is durable and before the older one is removed, so a kill leaves a wh
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,21 @@ from recollect.errors import StorageFailed
 from recollect.index.faiss_library import metric_type, type_names
 from recollect.index.files import FileUnusable, Written, read_file, write_file
 from recollect.index.recipe import Recipe
-from recollect.layout import storage_errors, sync_directory, write_atomically
+from recollect.layout import (
+    is_build,
+    is_directory,
+    read_regular,
+    require_absent_or_directory,
+    storage_errors,
+    sync_directory,
+    write_atomically,
+)
 from recollect.printable import logger
 from recollect.types import Metric
 
 _log = logger("recollect.index")
 _FORMAT = 1
-_RECORD = "build.json"
+_RECORD, _RECORD_BYTES = "build.json", 1 << 20
 _MOST_GROWTH = 2
 """Rows now per row that was there at training, up to which a half-built index is worth finishing."""
 
@@ -63,7 +72,8 @@ class Scratch:
     A disk that cannot hold it costs a warning and the ability to resume, never the build.
 
     Args:
-        directory: where; made when something is to be saved. Only names that begin with ``build`` are touched.
+        directory: where; made when something is to be saved. Only files with names as they are given here are touched,
+            and none where a link is in its place.
         recipe, matrix, metric: what is built; a state of anything else is not resumed.
         saving: how often to save.
 
@@ -93,10 +103,9 @@ class Scratch:
         """Return the index as far as it was built; None, with the directory cleared, where nothing can be resumed."""
         try:
             index = self._read()
-        except FileNotFoundError:
-            index = None  # no build was interrupted here, or before its first save
         except (FileUnusable, OSError, ValueError, KeyError, TypeError) as error:
-            _log.info("%s: the interrupted build is not resumed: %s", self._directory, error)
+            if getattr(error, "errno", None) != errno.ENOENT:  # else no build was interrupted, or before its first save
+                _log.info("%s: the interrupted build is not resumed: %s", self._directory, error)
             index = None
         if index is None:
             self.clear()
@@ -115,6 +124,7 @@ class Scratch:
         started = monotonic()
         path = self._path(index.ntotal)
         try:
+            require_absent_or_directory(self._directory)
             with storage_errors(self._directory, "create"):
                 self._directory.mkdir(parents=True, exist_ok=True)
             written = write_file(index, path)
@@ -129,9 +139,9 @@ class Scratch:
         except StorageFailed as error:
             _log.warning("the build goes on, but a kill would lose what is done since the last save: %s", error)
             self._failed = True
-            self._remove(path, self._directory / f"{_RECORD}.new")
+            _remove(self._directory, path.name, f"{_RECORD}.new")
             return
-        self._remove(*(other for other in self._directory.glob("build-*") if other != path))
+        _remove(self._directory, *(name for name in _files(self._directory) if name not in (path.name, _RECORD)))
         self._last = monotonic()
         self._cost = self._last - started
 
@@ -147,7 +157,7 @@ class Scratch:
         discard(self._directory)
 
     def _read(self) -> Any:
-        record = orjson.loads((self._directory / _RECORD).read_bytes())
+        record = _read_record(self._directory)
         other = [name for name, value in self._building.items() if record[name] != value]
         if other:
             raise FileUnusable(f"its {other[0]} was {record[other[0]]!r}, now {self._building[other[0]]!r}")
@@ -167,16 +177,33 @@ class Scratch:
     def _path(self, rows: int) -> Path:
         return self._directory / f"build-{rows:012d}.faiss"
 
-    @staticmethod
-    def _remove(*paths: Path) -> None:
-        for path in paths:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-
 
 def discard(directory: Path) -> None:
     """Remove the state of a build from *directory*; there need not be one."""
-    Scratch._remove(directory / _RECORD, directory / f"{_RECORD}.new", *directory.glob("build-*"))
+    # The record first, so that it never names a file that is gone.
+    _remove(directory, _RECORD, *(name for name in _files(directory) if name != _RECORD))
+
+
+def _read_record(directory: Path) -> Any:
+    require_absent_or_directory(directory)
+    return orjson.loads(read_regular(directory / _RECORD, _RECORD_BYTES))
+
+
+def _files(directory: Path) -> list[str]:
+    """Return what interrupted builds have left in a directory; nothing, where it cannot be read or is a link."""
+    with contextlib.suppress(OSError):
+        if is_directory(directory):
+            return [path.name for path in directory.iterdir() if is_build(path.name)]
+    return []
+
+
+def _remove(directory: Path, *names: str) -> None:
+    with contextlib.suppress(OSError):
+        if not is_directory(directory):
+            return
+    for name in names:
+        with contextlib.suppress(OSError):
+            (directory / name).unlink(missing_ok=True)
 
 
 def take(directory: Path, target: Path, rows: int) -> Written | None:
@@ -190,7 +217,7 @@ def take(directory: Path, target: Path, rows: int) -> Written | None:
 
     """
     try:
-        record = orjson.loads((directory / _RECORD).read_bytes())
+        record = _read_record(directory)
         if record["rows"] != rows:
             return None
         source, written = directory / f"build-{rows:012d}.faiss", Written(record["sha256"], record["bytes"])

@@ -17,6 +17,7 @@ from recollect.index.recipe import Goal, Recipe
 from recollect.index.resuming import take
 from recollect.index.searcher import Searcher
 from recollect.index.tuning import Tuned
+from recollect.layout import is_directory, is_snapshot, snapshot_file
 from recollect.types import IndexInfo, Metric, OperatingPoint
 
 SnapshotUnusable = FileUnusable
@@ -90,7 +91,8 @@ class Record:
         """Read a record.
 
         Raises:
-            SnapshotUnusable: it was written by another version of Recollect, or is not what was written.
+            SnapshotUnusable: it was written by another version of Recollect, or is not what was written, or names a
+                file that is no index's.
 
         """
         try:
@@ -98,6 +100,8 @@ class Record:
             _require_kinds(found)
         except (TypeError, ValueError) as error:
             raise SnapshotUnusable(f"its record cannot be read ({error!s:.200})") from None
+        if found.file and file_of(found.file) != found.file:
+            raise SnapshotUnusable(f"its record names the file {found.file!r:.80}, which no index has")
         return found
 
     def to_recipe(self) -> Recipe:
@@ -174,9 +178,22 @@ def _is_number(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and value >= 0  # type: ignore[arg-type,operator]  # a number
 
 
-def file_of(name: str) -> str:
-    """Return the file that an index of this name lies in."""
-    return name.partition("#")[0]
+def file_of(name: str | None) -> str | None:
+    """Return the file that an index of this name lies in; None where it has none, or no index is named so."""
+    return snapshot_file(name)
+
+
+def remove_others(directory: Path, kept: str | None) -> None:
+    """Remove the index files of a directory but one; a stranger's files, and directories, stay.
+
+    Args:
+        directory: of snapshots.
+        kept: name of the file that stays; None for none.
+
+    """
+    for path in list(directory.iterdir()) if is_directory(directory) else []:
+        if path.name != kept and is_snapshot(path.name) and not is_directory(path):
+            path.unlink(missing_ok=True)
 
 
 def _now() -> str:

@@ -15,6 +15,15 @@
 
 from recollect.layout.identity import Opened
 from recollect.layout.lock import WriterLock
+from recollect.layout.names import (
+    BUILDING,
+    QUERIES,
+    is_build,
+    is_generation,
+    is_snapshot,
+    is_stored,
+    snapshot_file,
+)
 from recollect.layout.paths import (
     DTYPES,
     FIRST_GENERATION,
@@ -24,11 +33,21 @@ from recollect.layout.paths import (
     Generation,
     Layout,
     Lexical,
-    is_generation,
     read_settings,
+    require_plain_database,
     write_settings,
 )
-from recollect.layout.regular import open_regular, read_regular, require_regular
+from recollect.layout.regular import (
+    copy_regular,
+    is_directory,
+    is_regular,
+    is_there,
+    open_regular,
+    read_regular,
+    reason,
+    require_absent_or_directory,
+    require_regular,
+)
 from recollect.layout.writing import (
     create_file,
     new_directory,
@@ -43,26 +62,39 @@ from recollect.layout.writing import (
 )
 
 __all__ = [
+    "BUILDING",
     "DTYPES",
     "FIRST_GENERATION",
     "FORMAT_VERSION",
     "LEXICAL",
+    "QUERIES",
     "Dtype",
     "Generation",
     "Layout",
     "Lexical",
     "Opened",
     "WriterLock",
+    "copy_regular",
     "create_file",
+    "is_build",
+    "is_directory",
     "is_generation",
+    "is_regular",
+    "is_snapshot",
+    "is_stored",
+    "is_there",
     "new_directory",
     "open_regular",
     "read_regular",
     "read_settings",
+    "reason",
+    "require_absent_or_directory",
     "require_outside",
     "require_path",
+    "require_plain_database",
     "require_regular",
     "require_vacant",
+    "snapshot_file",
     "storage_errors",
     "storage_failure",
     "sync_directory",

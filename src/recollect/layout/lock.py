@@ -14,6 +14,7 @@ import orjson
 
 from recollect.errors import CollectionClosed, CollectionLocked
 from recollect.layout.identity import identity
+from recollect.layout.regular import open_regular
 from recollect.layout.writing import storage_errors
 
 _ATTEMPTS = 10  # to lock a file that others remove or replace at that very moment
@@ -79,7 +80,7 @@ class WriterLock:
     def _acquired(self) -> int:
         """Lock the file at the path, the one that is there when that is done, and return its descriptor."""
         for _ in range(_ATTEMPTS):
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            descriptor = open_regular(self._path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 status = os.fstat(descriptor)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import shutil
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from recollect.errors import CollectionDamaged, CollectionNotFound, NotACollection, UnsupportedFormat
-from recollect.layout.writing import require_path, storage_errors, storage_failure, write_atomically
+from recollect.errors import CollectionDamaged, CollectionNotFound, NotACollection, StorageFailed, UnsupportedFormat
+from recollect.layout.names import BUILDING, generation_number, is_generation, is_leftover, is_unfinished_in_index
+from recollect.layout.regular import (
+    is_directory,
+    is_there,
+    read_regular,
+    require_absent_or_directory,
+    require_absent_or_regular,
+)
+from recollect.layout.writing import remove_tree, require_path, storage_errors, write_atomically
 
 FORMAT_VERSION = 3
 """2: the database has a lexical index; 3: a ledger. What an older version has written is read as having none."""
@@ -29,8 +36,8 @@ Lexical: TypeAlias = Literal["porter", "unicode61", "trigram", "none"]
 LEXICAL: tuple[Lexical, ...] = ("porter", "unicode61", "trigram", "none")
 """What there is to choose from."""
 
-_GENERATION = re.compile(r"gen-(\d{6,})")
-_LEFTOVER = re.compile(r"gen-\d{6,}(\.new|\.old)?")
+_CURRENT_BYTES = 1000  # more than CURRENT ever has
+_SETTINGS_BYTES = 1 << 24  # the canaries of the longest vectors take 6 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,33 @@ class Generation:
         """The directory of snapshots."""
         return self.root / "index"
 
+    def require_plain(self) -> None:
+        """Raise `StorageFailed` where a link, or another kind of file, is in the place of a file or directory.
+
+        What is missing is told by whoever needs it.
+        """
+        require_absent_or_regular(self.settings)
+        require_plain_database(self.database)
+        require_absent_or_regular(self.vectors)
+        require_absent_or_directory(self.index)
+        require_absent_or_directory(self.index / BUILDING)
+
+
+def require_plain_database(database: Path) -> None:
+    """Raise `StorageFailed` for links and other kinds of files where SQLite would look for a database and its log.
+
+    SQLite follows links, and waits for the other end of a pipe.
+    """
+    require_absent_or_directory(database.parent)
+    for suffix in ("", "-wal", "-shm"):
+        require_absent_or_regular(database.with_name(database.name + suffix))
+    journal = database.with_name(f"{database.name}-journal")
+    if is_there(journal):
+        # Ours has a log instead. SQLite would write the journal's pages into the database, whoever has put it there.
+        failure = StorageFailed(f"cannot open {database}: beside it is {journal.name}, which is not ours; move it away")
+        failure.errno = errno.EEXIST
+        raise failure
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -102,12 +136,12 @@ class Layout:
                 return False
             if not self.root.is_dir():
                 raise NotACollection(f"{self.root} is a file, not a collection; choose another path")
-            if self.current.exists():
+            if is_there(self.current):
                 return True
             strangers = sorted(entry.name for entry in self._entries())
         if not strangers:
             return False
-        if any(_GENERATION.fullmatch(name) for name in strangers):
+        if any(is_generation(name) for name in strangers):
             raise CollectionDamaged(f"{self.current} is missing; restore from a backup")
         raise NotACollection(
             f"{self.root} is no collection: it holds {', '.join(strangers[:3])}"
@@ -123,14 +157,19 @@ class Layout:
             )
 
     def read_current(self) -> Generation:
-        """Return the generation that CURRENT names."""
-        with storage_errors(self.current, "read"):
-            name = self.current.read_text(encoding="ascii", errors="replace").strip()
-            there = _GENERATION.fullmatch(name) is not None and (self.root / name).is_dir()
-        if not there:
+        """Return the generation that CURRENT names.
+
+        Raises:
+            CollectionDamaged: it names none that is here.
+            StorageFailed: it cannot be read; or a link is in the place of CURRENT or of the generation.
+
+        """
+        name = read_regular(self.current, _CURRENT_BYTES).decode("ascii", errors="replace").strip()
+        if not is_generation(name) or not is_there(self.root / name):
             raise CollectionDamaged(
                 f"{self.current} names {name[:40]!r}, which is no generation here; restore from a backup"
             )
+        require_absent_or_directory(self.root / name)
         return Generation(self.root / name)
 
     def write_current(self, generation: Generation) -> None:
@@ -139,26 +178,26 @@ class Layout:
 
     def next_generation(self) -> Generation:
         """Return the paths of the generation after the current one."""
-        match = _GENERATION.fullmatch(self.read_current().name)
-        assert match is not None  # read_current has checked it
-        return Generation(self.root / f"gen-{int(match[1]) + 1:06d}")
+        number = generation_number(self.read_current().name)
+        assert number is not None  # read_current has checked it
+        return Generation(self.root / f"gen-{number + 1:06d}")
 
     def retire(self, generation: Generation) -> None:
         """Remove a superseded generation: its name at once, so that nobody opens half of it, then its files."""
         retired = generation.root.with_name(f"{generation.name}.old")
         with contextlib.suppress(OSError):  # what cannot be removed now is left to the next writer
             generation.root.rename(retired)
-        shutil.rmtree(retired, ignore_errors=True)
+        remove_tree(retired)
 
     def _entries(self) -> list[Path]:
         with storage_errors(self.root, "read"):
             return list(self.root.iterdir())
 
     def superseded(self) -> list[Generation]:
-        """Return the whole generations that CURRENT no longer names."""
+        """Return the whole generations that CURRENT no longer names; a link to one elsewhere is none of ours."""
         current = self.read_current().name
-        names = [entry.name for entry in self._entries() if _GENERATION.fullmatch(entry.name)]
-        return [Generation(self.root / name) for name in names if name != current]
+        found = [entry for entry in self._entries() if is_generation(entry.name) and is_directory(entry)]
+        return [Generation(entry) for entry in found if entry.name != current]
 
     def remove_leftovers(self) -> None:
         """Remove what a killed writer left: unfinished and superseded generations. Writers only.
@@ -166,21 +205,20 @@ class Layout:
         By the names that writers give: what anybody else has put here stays.
         """
         current = self.read_current()
+        require_absent_or_directory(current.index)
         for entry in self._entries():
-            if entry.name != current.name and _LEFTOVER.fullmatch(entry.name):
-                shutil.rmtree(entry, ignore_errors=True)
+            if entry.name != current.name and is_leftover(entry.name):
+                remove_tree(entry)
         with storage_errors(self.root, "clear"):
-            for fresh in (self.current.with_name("CURRENT.new"), *current.index.glob("*.new")):
-                if fresh.is_symlink() or not fresh.is_dir():
-                    fresh.unlink(missing_ok=True)
+            fresh = [self.current.with_name("CURRENT.new")]
+            if is_directory(current.index):
+                fresh += [entry for entry in current.index.iterdir() if is_unfinished_in_index(entry.name)]
+            for path in fresh:
+                if not is_directory(path):
+                    path.unlink(missing_ok=True)
 
 
 FIRST_GENERATION = "gen-000001"
-
-
-def is_generation(name: str) -> bool:
-    """Say whether a directory of this name is a generation: neither an unfinished nor a superseded one."""
-    return _GENERATION.fullmatch(name) is not None
 
 
 def write_settings(path: Path, settings: dict[str, Any]) -> None:
@@ -195,15 +233,16 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         UnsupportedFormat: written by a newer Recollect.
         CollectionDamaged: missing, or not what was written.
+        StorageFailed: it cannot be read, or is no regular file.
 
     """
     try:
-        content = orjson.loads(path.read_bytes())
+        content = orjson.loads(read_regular(path, _SETTINGS_BYTES))
         version = content["format_version"]
-    except FileNotFoundError:
+    except StorageFailed as error:
+        if error.errno != errno.ENOENT:
+            raise
         raise CollectionDamaged(f"{path} is missing; restore from a backup") from None
-    except OSError as error:
-        raise storage_failure(error, path, "read") from error
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise CollectionDamaged(f"{path} is not a settings file; restore from a backup") from None
     if type(version) is not int or version < 1:

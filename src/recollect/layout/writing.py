@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recollect.errors import CollectionExists, InvalidInput, RecollectError, StorageFailed
@@ -137,7 +138,7 @@ def sync_directory(path: Path) -> None:
 
 def sync_file(path: Path) -> None:
     """Make a file's content durable, whoever wrote it."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
@@ -149,7 +150,7 @@ def new_directory(destination: Path) -> Iterator[Path]:
     """Yield a temporary directory that takes the name *destination* when the block succeeds.
 
     It stands beside its destination, on the same file system. A crash leaves at most a directory named
-    ``.NAME.creating-…``, which the next creation of the same path removes; the destination is either absent
+    ``.NAME.creating-PID-HEX``, which the next creation of the same path removes; the destination is either absent
     or complete. An empty directory at the destination is replaced.
 
     Raises:
@@ -171,6 +172,12 @@ def new_directory(destination: Path) -> Iterator[Path]:
     finally:
         os.close(guard)
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory as far as that goes: nothing of a link or a file, and not what is nested too deep."""
+    with suppress(RecursionError):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _guarded_directory(destination: Path) -> tuple[Path, int]:
@@ -200,14 +207,16 @@ def _take_name(fresh: Path, destination: Path) -> None:
 
 
 def _remove_stale(parent: Path, prefix: str) -> None:
-    for entry in [entry for entry in parent.iterdir() if entry.name.startswith(prefix)]:
+    """Remove what killed creations have left: directories with names exactly as `_guarded_directory` makes them."""
+    ours = re.compile(re.escape(prefix) + r"[1-9][0-9]{0,9}-[0-9a-f]{8}")
+    for entry in [entry for entry in parent.iterdir() if ours.fullmatch(entry.name)]:
         try:
-            descriptor = os.open(entry, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            continue
+            descriptor = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue  # gone meanwhile; or a file, a link or another user's directory, which is in nobody's way
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(entry, ignore_errors=True)
+            remove_tree(entry)
         except BlockingIOError:
             pass  # a creation in progress
         finally:

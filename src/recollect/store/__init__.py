@@ -1,7 +1,7 @@
 """Durable chunks: the only room that knows SQL, and the only minter of rows."""
 
 from recollect.store.checksums import is_intact, require_intact
-from recollect.store.chunks import NewChunk, Store, copy, supersede, verify
+from recollect.store.chunks import NewChunk, Store, copy, forget_snapshot, supersede, verify
 from recollect.store.columns import Columns
 from recollect.store.committed import Outdated, SnapshotRecord, State, StoredChunk
 from recollect.store.ledger import Entry, Ledger, NewRecord
@@ -24,6 +24,7 @@ __all__ = [
     "StoredChunk",
     "Wreck",
     "copy",
+    "forget_snapshot",
     "is_intact",
     "mapping_of",
     "require_intact",

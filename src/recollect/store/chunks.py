@@ -8,15 +8,17 @@ before the commit leaves bytes that the next put overwrites.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import apsw
 
 from recollect.errors import CollectionError
-from recollect.layout import Dtype, Generation, Lexical, Opened, storage_errors
+from recollect.layout import Dtype, Generation, Lexical, Opened, create_file, is_regular, storage_errors
 from recollect.store import ledger, lexical, schema, vector_file
 from recollect.store.checkpoints import Beside, Checkpoints
 from recollect.store.checksums import checksum, is_intact
@@ -104,7 +106,7 @@ class Store:
         """
         schema.create(paths.database, words)
         with storage_errors(paths.root, "create"):
-            paths.vectors.touch()
+            os.close(create_file(paths.vectors))
             paths.index.mkdir(exist_ok=True)
 
     def session(self) -> Session:
@@ -308,9 +310,9 @@ def supersede(paths: Generation) -> None:
 
     Readers look at CURRENT only after a commit. A store that a killed writer has half removed is left as it is.
     """
-    if not paths.database.exists():
-        return
     try:
+        if not is_regular(paths.database):
+            return
         connection = schema.connect(paths.database, read_only=False)
         try:
             connection.execute("UPDATE state SET seq = seq + 1")
@@ -318,6 +320,22 @@ def supersede(paths: Generation) -> None:
             connection.close()
     except (apsw.Error, CollectionError):
         return
+
+
+def forget_snapshot(database: Path) -> None:
+    """Make no index the one in use, in a copy of a store that nobody has open.
+
+    Raises:
+        CollectionDamaged, StorageFailed: it cannot be changed.
+
+    """
+    connection = schema.connect(database, read_only=False)
+    try:
+        connection.execute("BEGIN IMMEDIATE; UPDATE state SET snapshot = NULL; DELETE FROM snapshots; COMMIT")
+    except apsw.Error as error:
+        raise schema.translate(error, database) from error
+    finally:
+        connection.close(True)
 
 
 def verify(session: Session, matrix: StoredMatrix) -> tuple[int, list[str]]:
@@ -345,6 +363,6 @@ def copy(session: Session, matrix: StoredMatrix, target: Generation) -> None:
     """
     with storage_errors(target.root, "copy to"):
         session.copy_to(target.database)
-        target.vectors.touch()
+        os.close(create_file(target.vectors))
         vector_file.append(target.vectors, matrix, 0)
         target.index.mkdir(exist_ok=True)

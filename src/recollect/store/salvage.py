@@ -59,12 +59,13 @@ class Wreck:
 
     Raises:
         CollectionDamaged: the database is missing, or no database any more.
-        StorageFailed: the files cannot be read, for want of permission or of descriptors, say.
+        StorageFailed: the files cannot be read, for want of permission or of descriptors, or as links are among them.
 
     """
 
     def __init__(self, paths: Generation, dimension: int) -> None:
         self.path = paths.root
+        paths.require_plain()
         width = dimension * (4 if paths.dtype == "float32" else 2)
         with storage_errors(paths.vectors, "read"):
             present = paths.vectors.exists()

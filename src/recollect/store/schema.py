@@ -13,7 +13,7 @@ from urllib.parse import quote
 import apsw
 
 from recollect.errors import CollectionClosed, CollectionDamaged, CollectionError, StorageFailed
-from recollect.layout import Lexical
+from recollect.layout import Lexical, create_file, require_plain_database, storage_errors
 from recollect.store import ledger
 from recollect.store import lexical as words
 
@@ -61,6 +61,7 @@ def connect(database: Path, *, read_only: bool) -> apsw.Connection:
         CollectionDamaged, StorageFailed: with the path and the cure.
 
     """
+    require_plain_database(database)
     flags = apsw.SQLITE_OPEN_READWRITE if not read_only else apsw.SQLITE_OPEN_READONLY
     flags |= apsw.SQLITE_OPEN_URI
     uri = f"file:{quote(str(database))}"
@@ -120,6 +121,8 @@ def _signature(database: Path) -> tuple[int, int, int] | None:
 
 def create(database: Path, lexical: Lexical) -> None:
     """Make an empty chunks.db, checkpointed into one file."""
+    with storage_errors(database, "create"):
+        os.close(create_file(database))
     try:
         connection = apsw.Connection(str(database))
         connection.pragma("page_size", PAGE_SIZE)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recollect.errors import CollectionDamaged
+from recollect.errors import CollectionDamaged, StorageFailed
 from recollect.layout import Dtype, open_regular, storage_errors, storage_failure
 from recollect.vectors import StoredMatrix
 
@@ -37,7 +37,7 @@ def append(path: Path, matrix: StoredMatrix, first: int, require: Callable[[], N
     data = to_bytes(matrix)
     offset = first * matrix.shape[1] * matrix.itemsize
     with storage_errors(path, "write"):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = open_regular(path, os.O_WRONLY)
         try:
             require()
             while data:  # a write may be cut short, e.g. by the last free block of a disk
@@ -89,13 +89,15 @@ def map_rows(path: Path, rows: int, dimension: int, dtype: Dtype) -> StoredMatri
     kind = np.dtype(_LITTLE_ENDIAN[dtype])
     length = rows * dimension * kind.itemsize
     try:
-        with open(path, "rb") as file:
+        with open(open_regular(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size >= length:
                 # np.memmap would do the same, but each of its slices and gathers is slower by 5× and more.
                 mapped = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ)
                 return np.frombuffer(mapped, dtype=kind).reshape(rows, dimension)
-    except FileNotFoundError:
+    except StorageFailed as error:
+        if error.errno != errno.ENOENT:
+            raise
         raise CollectionDamaged(f"{path} is missing; restore from a backup") from None
     except OSError as error:
         raise storage_failure(error, path, "read") from error
