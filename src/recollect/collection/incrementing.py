@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from recollect.collection.arguments import require_count
 from recollect.collection.generation import OpenGeneration
 from recollect.collection.repository import Repository, State
 from recollect.collection.transfer import require_whole
-from recollect.layout import storage_errors
+from recollect.layout import QUERIES, copy_regular, is_directory, storage_errors
 from recollect.printable import logger
-from recollect.store import Session
+from recollect.store import Session, forget_snapshot
 
 _log = logger("recollect.collection")
 _DATABASE, _SETTINGS = "chunks.db", "collection.json"
+_SCRATCH = ".database-"
+_LEFT = re.compile(re.escape(_SCRATCH) + "[a-z0-9_]{8}")  # as tempfile names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,13 @@ def backup_increment(generation: OpenGeneration, session: Session, destination: 
         require_count("keep", keep)
     require_whole(generation, session)
     with opened(destination, writable=True) as repository, storage_errors(destination, "write"):
-        with tempfile.TemporaryDirectory(dir=destination, prefix=".database-") as scratch:
+        _remove_scratch(destination)
+        with tempfile.TemporaryDirectory(dir=destination, prefix=_SCRATCH) as scratch:
             session.copy_to(Path(scratch) / _DATABASE)
+            if not generation.trust_index:
+                forget_snapshot(Path(scratch) / _DATABASE)
             # As it is after the session began, and whole: the first `add` by text may replace it at any time.
-            (Path(scratch) / _SETTINGS).write_bytes(generation.paths.settings.read_bytes())
+            copy_regular(generation.paths.settings, Path(scratch) / _SETTINGS)
             files = _files(generation, session, Path(scratch))
             facts: dict[str, Any] = {"chunks": session.state.live, "bytes": sum(length for _, length in files.values())}
             facts["dtype"] = generation.settings.dtype
@@ -93,6 +99,19 @@ def opened(path: Path, *, writable: bool) -> Iterator[Repository]:
         repository.close()
 
 
+def _remove_scratch(destination: Path) -> None:
+    """Remove the copies of databases that killed backups have left; the lock of the backups is held.
+
+    By the names that we give, directory and files: what anybody else has put there stays.
+    """
+    for entry in list(destination.iterdir()):
+        if _LEFT.fullmatch(entry.name) and is_directory(entry):
+            with contextlib.suppress(OSError):
+                for name in (_SETTINGS, *(f"{_DATABASE}{suffix}" for suffix in ("", "-journal", "-wal", "-shm"))):
+                    (entry / name).unlink(missing_ok=True)
+                entry.rmdir()
+
+
 def _files(generation: OpenGeneration, session: Session, copied: Path) -> dict[str, tuple[Path, int]]:
     """Return the files of the session's commit, by their names in a generation, and how many bytes of them count.
 
@@ -108,13 +127,12 @@ def _files(generation: OpenGeneration, session: Session, copied: Path) -> dict[s
         **{name: (copied / name, (copied / name).stat().st_size) for name in (_SETTINGS, _DATABASE)},
         paths.vectors.name: (paths.vectors, session.state.rows * width),
     }
-    for queries in paths.index.glob("*.npy"):  # held-out ones, which the user brought
-        files[f"index/{queries.name}"] = (queries, queries.stat().st_size)
     found = session.snapshot()
-    if found is not None:
-        snapshot = paths.index / index.file_of(found.name)
-        with contextlib.suppress(FileNotFoundError):  # "exact" has no file; or a writer has just replaced the index
-            files[f"index/{snapshot.name}"] = (snapshot, snapshot.stat().st_size)
+    snapshot = index.file_of(found.name) if found is not None and generation.trust_index else None
+    for name in (QUERIES, snapshot):
+        if name is not None:  # "exact" has no file
+            with contextlib.suppress(FileNotFoundError):  # a writer has just replaced the index
+                files[f"index/{name}"] = (paths.index / name, (paths.index / name).lstat().st_size)
     return files
 
 

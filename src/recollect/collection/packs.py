@@ -19,14 +19,26 @@ import numpy as np
 from typing_extensions import Self
 
 from recollect.errors import CollectionDamaged, CollectionNotFound, StorageFailed
-from recollect.layout import create_file, storage_errors, sync_directory, write_atomically
+from recollect.layout import (
+    create_file,
+    is_directory,
+    is_there,
+    open_regular,
+    read_regular,
+    storage_errors,
+    sync_directory,
+    write_atomically,
+)
 from recollect.printable import logger
 
 _BLOCK_BYTES = 32_768  # four pages of the database; a state takes 20 bytes for each
 _log = logger("recollect.collection")
+_LAST_OFFSET = 1 << 62  # beyond it no file system goes, nor what a system call takes
 _DIGEST = 20
 _ENTRY = np.dtype([("digest", f"V{_DIGEST}"), ("offset", "<u8"), ("length", "<u4")])
-_NUMBERED = re.compile(r"(\d{6,})(\.\w+)")
+_NUMBERED = re.compile(r"([0-9]{6}|[1-9][0-9]{6,17})(\.pack|\.index|\.json)")
+_UNFINISHED = re.compile(rf"{_NUMBERED.pattern}\.new")
+_SEALED_BYTES = 1 << 31  # a state of 1.6 TB, or the index of a pack of 2 TB
 _USED = 0.5  # a pack of whose bytes less is in use is written anew
 
 
@@ -148,9 +160,10 @@ class Packs:
                         self._tidy(pack, needed)
                     elif needed <= self._places.keys():  # else it may be the only copy of what is not there
                         self._drop(pack)
-            for path in self._folder.iterdir():  # what killed backups have left: the lock is held
-                if path.suffix == ".new" or (path.suffix == ".pack" and not path.with_suffix(".index").exists()):
-                    path.unlink()
+            for path in list(self._folder.iterdir()):  # what killed backups have left: the lock is held
+                lone = _is_numbered(path, ".pack") and not is_there(path.with_suffix(".index"))
+                if lone or _UNFINISHED.fullmatch(path.name):
+                    remove_file(path)
 
     def _tidy(self, pack: int, needed: set[bytes]) -> None:
         """Remove a pack that nothing needs; write one anew of which little is needed."""
@@ -174,13 +187,13 @@ class Packs:
 
     def _drop(self, pack: int) -> None:
         # The index first: without it, the pack's blocks are not counted on.
-        self._path(pack).with_suffix(".index").unlink(missing_ok=True)
-        self._path(pack).unlink(missing_ok=True)
+        remove_file(self._path(pack).with_suffix(".index"))
+        remove_file(self._path(pack))
         sync_directory(self._folder)
 
     def _write_file(self, pack: _Pack, path: Path, length: int) -> bytes:
         digests: list[bytes] = []
-        with storage_errors(path, "read"), open(path, "rb") as file:
+        with storage_errors(path, "read"), open(open_regular(path), "rb") as file:
             left = length
             while left:
                 block = file.read(min(_BLOCK_BYTES, left))
@@ -217,14 +230,14 @@ class Packs:
         with storage_errors(path, "read"):
             if self._pack is None or self._pack[0] != place.pack:
                 self.close()
-                self._pack = (place.pack, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                self._pack = (place.pack, open_regular(path))
             return os.pread(self._pack[1], place.length, place.offset)
 
     def _require_length(self, pack: int, places: Mapping[bytes, _Place]) -> None:
         path = self._path(pack)
         expected = sum(place.length for place in places.values())
         with storage_errors(path, "read"):
-            length = path.stat().st_size if path.exists() else 0
+            length = path.lstat().st_size if is_there(path) else 0
         if length != expected:
             raise CollectionDamaged(
                 f"{path} has {length} bytes, not {expected}: backups that need what is gone cannot be restored; what "
@@ -243,8 +256,13 @@ class Packs:
         return _Pack(self._path(number), number)
 
     def _read_index(self, pack: int) -> dict[bytes, _Place]:
-        content = read_sealed(self._path(pack).with_suffix(".index"))
+        path = self._path(pack).with_suffix(".index")
+        content = read_sealed(path)
+        if len(content) % _ENTRY.itemsize:
+            raise CollectionDamaged(f"{path} is no index of a pack; restore another backup")
         entries = np.frombuffer(content, dtype=_ENTRY)
+        if (entries["length"] > _BLOCK_BYTES).any() or (entries["offset"] > _LAST_OFFSET).any():
+            raise CollectionDamaged(f"{path} names blocks that no pack has; restore another backup")
         return {bytes(digest): _Place(pack, int(offset), int(length)) for digest, offset, length in entries.tolist()}
 
 
@@ -300,8 +318,18 @@ def split(blocks: bytes) -> list[bytes]:
 def numbers(folder: Path, suffix: str) -> list[int]:
     """Return the numbers of the files in a folder that have one for their name."""
     with storage_errors(folder, "read"):
-        names = [_NUMBERED.fullmatch(path.name) for path in folder.iterdir()]
-    return [int(match[1]) for match in names if match is not None and match[2] == suffix]
+        return [int(path.name[: -len(suffix)]) for path in folder.iterdir() if _is_numbered(path, suffix)]
+
+
+def _is_numbered(path: Path, suffix: str) -> bool:
+    match = _NUMBERED.fullmatch(path.name)
+    return match is not None and match[2] == suffix
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file or a link; a directory by its name is a stranger's, and stays."""
+    if not is_directory(path):
+        path.unlink(missing_ok=True)
 
 
 def write_sealed(path: Path, content: bytes) -> None:
@@ -314,10 +342,10 @@ def read_sealed(path: Path) -> bytes:
 
     Raises:
         CollectionDamaged: it is not that.
+        StorageFailed: it cannot be read, or is no regular file.
 
     """
-    with storage_errors(path, "read"):
-        found = path.read_bytes()
+    found = read_regular(path, _SEALED_BYTES)
     seal, content = found[:_DIGEST], found[_DIGEST:]
     if _digest(content) != seal:
         raise CollectionDamaged(f"{path} is damaged: its checksum does not hold; restore another backup")

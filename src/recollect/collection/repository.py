@@ -26,7 +26,7 @@ from typing import Any
 
 import orjson
 
-from recollect.collection.packs import Packs, numbers, read_sealed, split, write_sealed
+from recollect.collection.packs import Packs, numbers, read_sealed, remove_file, split, write_sealed
 from recollect.errors import (
     CollectionDamaged,
     CollectionLocked,
@@ -38,6 +38,10 @@ from recollect.errors import (
 )
 from recollect.layout import (
     WriterLock,
+    is_regular,
+    is_stored,
+    open_regular,
+    require_absent_or_directory,
     require_outside,
     require_path,
     storage_errors,
@@ -78,7 +82,7 @@ def is_repository(root: Path) -> bool:
     """Say whether a folder holds incremental backups."""
     require_path(root)
     with storage_errors(root, "read"):
-        return (root / _MARKER).is_file()
+        return is_regular(root / _MARKER)
 
 
 class Repository:
@@ -104,6 +108,9 @@ class Repository:
         self._lock: WriterLock | None = None
         if writable:
             self._make()
+        for folder in (root / "packs", root / "states"):  # a link would lead what is written and removed elsewhere
+            require_absent_or_directory(folder)
+        if writable:
             self._lock = WriterLock(root / "LOCK", beside="or wait until its backup is done")
         elif not is_repository(root) or not (root / "states").is_dir():  # of a first backup that was killed
             raise CollectionNotFound(
@@ -240,7 +247,7 @@ class Repository:
         left = sorted(damaged.keys() - set(gone))
         with storage_errors(self.root / "states", "write"):
             for number in gone:
-                self._path_of(number).unlink(missing_ok=True)
+                remove_file(self._path_of(number))
             sync_directory(self.root / "states")
         for number in left:
             _log.warning("%s; until it is removed, no block is", damaged[number])
@@ -249,7 +256,7 @@ class Repository:
 
     def _require_version(self) -> None:
         path = self.root / _MARKER
-        with storage_errors(path, "read"), open(path, "rb") as file:
+        with storage_errors(path, "read"), open(open_regular(path), "rb") as file:
             content = file.read(100)
         marked = _MARKED.fullmatch(content)
         if marked is not None and int(marked[1]) > 1:
@@ -272,6 +279,7 @@ class Repository:
                     sync_directory(folder.parent)
                 write_atomically(self.root / _MARKER, _MARK)
             for name in ("packs", "states"):
+                require_absent_or_directory(self.root / name)
                 (self.root / name).mkdir(exist_ok=True)
             sync_directory(self.root)
             # Every time: one that was killed may have left a folder whose name is not durable.
@@ -293,6 +301,9 @@ class Repository:
             content = orjson.loads(read_sealed(path))
             files = {name: bytes.fromhex(blocks) for name, blocks in content["files"].items()}
             _require_facts(content["time"], content["facts"])
+            strange = next((name for name in files if not is_stored(name)), None)
+            if strange is not None:
+                raise CollectionDamaged(f"{path} names the file {strange!r:.80}, which no backup holds; do not use it")
             return State(number, content["time"], content["facts"], files)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise CollectionDamaged(f"{path} cannot be read ({error}); restore another backup") from None

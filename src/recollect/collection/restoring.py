@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from recollect import layout
+from recollect import index, layout
 from recollect.collection.arguments import require_count, to_path
 from recollect.collection.generation import OpenGeneration
 from recollect.collection.incrementing import BackupInfo, opened, to_info
@@ -32,6 +32,8 @@ from recollect.store import Session
 
 _log = logger("recollect.collection")
 _INDEX = "index: "  # how `check` begins what concerns the index alone
+_WRITTEN = ("chunks.db", "chunks.db-wal", *(f"vectors.{suffix}" for suffix in layout.DTYPES.values()))
+_WANTED = ("collection.json", *_WRITTEN, f"index/{layout.QUERIES}")  # to mend a generation
 
 
 def backups(path: str | os.PathLike[str], *, verify: bool = False) -> list[BackupInfo]:
@@ -101,7 +103,7 @@ def restore(
             info = _copied(origin, fresh, trust_index=trust_index, whole=not mend)
         with _told_of(origin, fresh, mend=mend):
             lost = _verified(origin, fresh, trust_index=trust_index, mend=mend)
-        if lost:
+        if lost or mend:
             with open_collection(fresh, read_only=True) as restored:
                 info = replace(info, chunks=restored.count(), lost=lost)
     for line in lost:
@@ -148,8 +150,7 @@ def _verified(origin: Path, fresh: Path, *, trust_index: bool, mend: bool) -> tu
 
 def _drop_index(origin: Path, fresh: Path) -> None:
     """Remove the file of an index that is damaged, or of which nobody knows: the first writer builds one like it."""
-    for path in fresh.glob("gen-*/index/snapshot-*"):
-        path.unlink()
+    index.remove_others(layout.Layout(fresh).read_current().index, None)
     warnings.warn(
         one_line(
             f"the index in {origin} is damaged or missing, and left out. Searches are exact (slower, right) until a "
@@ -195,13 +196,10 @@ def _unpack(repository: Repository, state: State, fresh: Path, *, trust_index: b
     with layout.storage_errors(fresh, "write"):
         paths.root.mkdir()
         paths.index.mkdir()
-    for name in state.files:
-        path = Path(name)
-        if path.is_absolute() or ".." in path.parts:
-            raise CollectionDamaged(f"{repository.root}: backup {state.number} names the file {name!r}; do not use it")
-        if path.parent.name != "index":
+    for name in state.files:  # names that a generation has: else the state could not be read
+        if not name.startswith("index/"):
             repository.restore(state, name, paths.root / name, whole=whole)
-        elif trust_index or not path.name.startswith("snapshot-"):
+        elif trust_index or not layout.is_snapshot(name.removeprefix("index/")):
             _restore_disposable(repository, state, name, paths.root / name)
     name_current(fresh, paths)
     return to_info(state)
@@ -235,28 +233,33 @@ def _copied(origin: Path, fresh: Path, *, trust_index: bool, whole: bool) -> Bac
         if whole:
             raise
         _copy_as_it_is(origin, fresh)
-    if not trust_index:
-        for path in fresh.glob("gen-*/index/snapshot-*"):
-            path.unlink()
-    size = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
+    size = sum(path.lstat().st_size for path in fresh.rglob("*") if layout.is_regular(path))
     return BackupInfo(1, _written(origin), chunks, size, size)
 
 
 def _copy_as_it_is(origin: Path, fresh: Path) -> None:
-    """Copy the files of a backup that cannot be opened, for the doctor to keep what is whole."""
+    """Copy what a backup that cannot be opened needs, for the doctor to keep what is whole.
+
+    Only files of the generation in use, by their names: others are not ours, and a link leads to files of others.
+    """
+    found = layout.Layout(origin).read_current()
+    paths = layout.Generation(fresh / layout.FIRST_GENERATION)
     with layout.storage_errors(fresh, "write"):
-        for entry in fresh.iterdir():
-            shutil.rmtree(entry)
-        unwanted = shutil.ignore_patterns("LOCK", "damaged-gen-*", "snapshot-*", "*-shm")
-        shutil.copytree(origin, fresh, ignore=unwanted, dirs_exist_ok=True)
+        shutil.rmtree(paths.root, ignore_errors=True)
+        paths.root.mkdir()
+        paths.index.mkdir()
+    for name in _WANTED:
+        if layout.is_there(found.root / name):
+            layout.copy_regular(found.root / name, paths.root / name)
+    name_current(fresh, paths)
 
 
 def _written(origin: Path) -> str:
     """Return when a collection was last written to: of a backup, when it was made."""
     root = layout.Layout(origin)
     try:
-        files = [path for path in root.read_current().root.iterdir() if path.name.startswith(("chunks.db", "vectors."))]
-        times = [path.stat() for path in files if not path.name.endswith("-shm")]
+        paths = [root.read_current().root / name for name in _WRITTEN]
+        times = [path.lstat() for path in paths if layout.is_regular(path)]
         last = max(status.st_mtime for status in times if status.st_size)
     except (CollectionError, OSError, ValueError):
         last = root.root.stat().st_mtime
