@@ -15,6 +15,7 @@ import numpy.typing as npt
 from recollect.collection.arguments import to_path
 from recollect.errors import InvalidInput
 from recollect.filters import parse
+from recollect.layout import open_regular, reason
 from recollect.types import Limits
 
 Queries: TypeAlias = "list[str] | npt.NDArray[Any]"
@@ -68,7 +69,7 @@ def read_queries(path: Path) -> Queries:
     try:
         found = read(path)
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+        raise InvalidInput(f"{path} cannot be read: {reason(error)}") from error
     if not len(found):
         raise InvalidInput(f"{path} holds no queries")
     return found
@@ -94,7 +95,7 @@ def read_log(path: Path) -> list[LoggedQuestion]:
         try:
             found = [_to_logged(line, f"{each}:{number}") for each in _rotated(path) for number, line in _lines(each)]
         except OSError as error:
-            raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+            raise InvalidInput(f"{path} cannot be read: {reason(error)}") from error
     if not found:
         raise InvalidInput(f"{path} holds no questions")
     return found
@@ -129,7 +130,8 @@ def _to_logged(line: str, place: str) -> LoggedQuestion:
 
 def _read_vectors(path: Path) -> npt.NDArray[Any]:
     try:
-        found = np.load(path, allow_pickle=False)  # a pickle executes what is in it
+        with open(open_regular(path, follow=True), "rb") as file:
+            found = np.load(file, allow_pickle=False)  # a pickle executes what is in it
     except (ValueError, EOFError):
         # numpy's own message proposes to unpickle the file
         raise InvalidInput(f"{path} is no array of floats, as numpy.save(path, vectors) writes it") from None
@@ -167,7 +169,7 @@ def _to_question(line: str, place: str) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines that are not empty, with their numbers from 1."""
-    with open(path, "rb") as file:
+    with open(open_regular(path, follow=True), "rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -118,16 +119,57 @@ def test_what_is_no_regular_file_is_reported(tmp_path: Path) -> None:
     (docs / "broken.txt").symlink_to("nowhere")
     (docs / "loop").symlink_to(docs)
     os.mkfifo(docs / "pipe.txt")
-    write(tmp_path / "outside.txt")
-    (docs / "linked.txt").symlink_to(tmp_path / "outside.txt")
     open(os.fsencode(docs) + b"/caf\xe9.txt", "w").close()
     found = find_files(docs)
-    assert [file.source for file in found.files] == ["docs/a.txt", "docs/linked.txt"]
+    assert [file.source for file in found.files] == ["docs/a.txt"]
     reasons = {one.source: one.reason for one in found.skipped}
     assert reasons["docs/broken.txt"] == "is a link to something that does not exist"
     assert reasons["docs/loop"].startswith("is a link to a folder")
     assert reasons["docs/pipe.txt"] == "is neither a file nor a folder"
     assert reasons["docs/caf\\xe9.txt"].startswith("has a name that is no UTF-8")
+
+
+def test_a_link_is_followed_only_within_the_folder(tmp_path: Path) -> None:
+    """Who made a folder does not choose what else of this machine is read: links that lead out are reported."""
+    docs = write(tmp_path / "docs/a.txt").parent
+    for name in ("secret.env", "other.md"):
+        write(tmp_path / name)
+    for name in ("docs/.env", "docs/key.pem", "docs/.data/b.md", "docs/kb/notes.txt"):
+        write(tmp_path / name)
+    leading = {
+        "out.md": "../secret.env",
+        "same.md": "../other.md",
+        "absolute.md": tmp_path / "secret.env",
+        "hidden.md": ".env",
+        "kind.md": "key.pem",
+        "inner.md": "kb/notes.txt",
+        "b.md": ".data/b.md",  # as a folder that Kubernetes has mounted
+    }
+    for name, target in leading.items():
+        (docs / name).symlink_to(target)
+    (docs / "again.md").symlink_to("out.md")
+    (tmp_path / "named").symlink_to(docs)
+    for named in ("docs", "named"):
+        found = find_files(tmp_path / named, leave_out=docs / "kb")
+        assert [file.source for file in found.files] == [f"{named}/a.txt", f"{named}/b.md"]
+        reasons = {one.source: one.reason for one in found.skipped}
+        for name in ("out.md", "same.md", "absolute.md", "again.md"):
+            assert reasons[f"{named}/{name}"].startswith("is a link that leads out of the folder; name the file itself")
+        for name in ("hidden.md", "inner.md"):
+            assert reasons[f"{named}/{name}"] == "is a link to a file that is passed over"
+        assert reasons[f"{named}/kind.md"].startswith("is a link to a file that has the suffix '.pem'")
+    assert [file.source for file in find_files(docs / "out.md").files] == ["out.md"]  # named by a person
+
+
+def test_folders_may_be_nested_deeper_than_the_stack(tmp_path: Path) -> None:
+    """A folder in a folder, 1,100 times, is walked."""
+    deepest = tmp_path.joinpath(*["d"] * 1100)
+    subprocess.run(["mkdir", "-p", deepest], check=True)
+    (deepest / "a.txt").write_text("deep")
+    try:
+        assert len(find_files(tmp_path / "d").files) == 1
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # nor does pytest remove it
 
 
 def test_a_socket_that_is_named_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

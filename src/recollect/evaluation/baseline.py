@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 from recollect.collection.arguments import to_path
 from recollect.errors import InvalidInput
 from recollect.evaluation.survey import Profile
-from recollect.layout import storage_errors, write_atomically
+from recollect.layout import read_regular, reason, storage_errors, write_atomically
 
 FORMAT = 1
+_MOST_BYTES = 1 << 28
 _LIBRARIES = ("recollect", "faiss-cpu", "faiss-gpu", "numpy", "apsw", "sentence-transformers", "torch", "ir-measures")
 
 _Test: TypeAlias = Callable[[Any], bool]
@@ -76,9 +77,9 @@ def read_baseline(path: str | os.PathLike[str]) -> Baseline:
     """
     cure = "recollect gate --accept writes it anew"
     try:
-        content = json.loads(to_path("path", path).read_text(encoding="utf-8"))
+        content = json.loads(read_regular(to_path("path", path), _MOST_BYTES, follow=True))
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read ({error.strerror or error}); {cure}") from error
+        raise InvalidInput(f"{path} cannot be read ({reason(error)}); {cure}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is no valid JSON ({error}); {cure}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

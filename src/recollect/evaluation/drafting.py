@@ -18,7 +18,7 @@ from recollect.collection.arguments import to_path
 from recollect.errors import InvalidInput
 from recollect.evaluation.golden import DRAFT, GoldenQuery, GoldenSet, read_golden, to_query
 from recollect.evaluation.marked import SUFFIXES, Marked, Place
-from recollect.layout import storage_errors, write_atomically
+from recollect.layout import create_file, storage_errors, write_atomically
 from recollect.query_log import LoggedQuestion
 from recollect.types import Chunk, FloatMatrix
 
@@ -194,7 +194,8 @@ def _write_checked(path: Path, content: str, queries: Sequence[GoldenQuery]) -> 
     trial = path.with_name(f".{path.stem}.trial{path.suffix}")
     by_hand = f"{path} cannot be appended to: its questions are not its last part; add it by hand"
     with storage_errors(path, "write"):
-        trial.write_text(content, encoding="utf-8")
+        with open(create_file(trial), "wb") as file:
+            file.write(content.encode())
         try:
             read = read_golden(trial).queries
         except InvalidInput as error:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from recollect.errors import InvalidInput, MissingDependency
+from recollect.layout import read_regular, reason
 
 SUFFIXES = (".yaml", ".yml", ".jsonl")
+_MOST_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +104,9 @@ def read_marked(path: Path) -> tuple[Marked, list[Marked]]:
     if path.suffix.lower() not in SUFFIXES:
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; a golden set is {', '.join(SUFFIXES)}")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path, _MOST_BYTES, follow=True).decode("utf-8-sig")
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+        raise InvalidInput(f"{path} cannot be read: {reason(error)}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path}: byte {error.start} is no UTF-8; convert the file") from None
     return _read_jsonl(path, text) if path.suffix.lower() == ".jsonl" else _read_yaml(path, text)

@@ -12,8 +12,10 @@ Nothing in it needs Recollect to be read: that is what it is for.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +24,8 @@ from typing import Any, Literal, TypeAlias
 import orjson
 
 from recollect.contract import Settings
-from recollect.errors import CollectionDamaged, InvalidInput
-from recollect.layout import require_path, storage_errors, storage_failure, write_atomically
+from recollect.errors import CollectionDamaged, InvalidInput, StorageFailed
+from recollect.layout import is_there, open_regular, read_regular, require_path, storage_errors, write_atomically
 
 Format: TypeAlias = Literal["parquet", "jsonl"]
 """How the chunks of an export are written."""
@@ -36,6 +38,8 @@ VERSION = 1
 
 _NAME = "recollect export"
 _BLOCK = 1 << 20
+_MANIFEST_BYTES = 1 << 24  # its settings hold the canaries, as collection.json does
+_NO_EXPORT = {errno.ENOENT, errno.ENOTDIR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +88,12 @@ def read_manifest(folder: Path) -> Manifest:
     require_path(folder)
     path = folder / MANIFEST
     try:
-        content = orjson.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InvalidInput(
-            f"{folder} has no {MANIFEST}: it is no export; name the folder that recollect export has written"
-        ) from None
-    except NotADirectoryError:
-        raise InvalidInput(f"{folder} is a file; name the folder that recollect export has written") from None
-    except OSError as error:
-        raise storage_failure(error, path, "read") from error
+        content = orjson.loads(read_regular(path, _MANIFEST_BYTES))
+    except StorageFailed as error:
+        if error.errno not in _NO_EXPORT:
+            raise
+        why = f"{folder} is a file" if error.errno == errno.ENOTDIR else f"{folder} has no {MANIFEST}: it is no export"
+        raise InvalidInput(f"{why}; name the folder that recollect export has written") from None
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"{path} is no JSON ({error}); export the collection again") from None
     if not isinstance(content, dict) or content.get("format") != _NAME:
@@ -150,7 +151,7 @@ def to_settings(manifest: Manifest, folder: Path) -> Settings:
 def sealed(path: Path) -> dict[str, Any]:
     """Return length and SHA-256 of a file, as the manifest has them."""
     digest, length = hashlib.sha256(), 0
-    with storage_errors(path, "read"), open(path, "rb") as file:
+    with storage_errors(path, "read"), open(open_regular(path), "rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
             length += len(block)
@@ -166,10 +167,9 @@ def require_sealed(manifest: Manifest, folder: Path) -> None:
     """
     for name in (FORMATS[manifest.format], RECORDS):
         path = folder / name
-        with storage_errors(path, "read"):
-            there = path.is_file()
-        if not there:
+        if not is_there(path):
             raise InvalidInput(f"{path} is missing; export the collection again")
+        os.close(open_regular(path))  # also where nothing is compared, and pyarrow opens it
         if name in manifest.files and sealed(path) != dict(manifest.files[name]):
             raise InvalidInput(
                 f"{path} is not what was exported: its length or SHA-256 differs from {MANIFEST}. Copy or export it "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -64,8 +64,10 @@ class Found:
 def find_files(paths: Paths, *, leave_out: Path | None = None) -> Found:
     """Find the files to ingest; folders are walked, hidden files and folders in them passed over.
 
+    A link in a folder is followed only to a file in that folder; others are reported as skipped.
+
     Args:
-        paths: files and folders.
+        paths: files and folders; those named may be links.
         leave_out: a folder not to enter: the collection itself.
 
     Raises:
@@ -89,7 +91,7 @@ def find_files(paths: Paths, *, leave_out: Path | None = None) -> Found:
             reason = _unreadable(whole)
             if reason is not None:
                 raise InvalidInput(f"{_shown(str(path))} {reason}")
-            seen.add(SourceFile(whole, whole.name), found)
+            seen.add(SourceFile(whole, whole.name), whole.resolve(), found)
     return found
 
 
@@ -108,26 +110,59 @@ def _to_paths(paths: Paths) -> Sequence[Path]:
 
 
 def _walk(folder: Path, prefix: str, found: Found, seen: _Seen, leave_out: Path | None) -> None:
+    root = folder.resolve()
+    itself = None if leave_out is None or not leave_out.exists() else leave_out.stat()
+    levels = [_listed(folder, prefix)]  # not by recursion: folders may be nested deeper than Python's stack
+    while levels:
+        entry, source = next(levels[-1], (None, ""))
+        if entry is None:
+            levels.pop()
+            continue
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            if itself is not None and os.path.samestat(entry.stat(follow_symlinks=False), itself):
+                found.skipped.append(Skipped(f"{source}/", "is the collection itself"))
+            else:
+                levels.append(_listed(path, f"{source}/"))
+            continue
+        reason = _unreadable(path) or (_led_astray(path, root, leave_out) if entry.is_symlink() else None)
+        if reason is not None:
+            found.skipped.append(Skipped(_shown(source), reason))
+        else:
+            place = path.resolve() if entry.is_symlink() else root / path.relative_to(folder)
+            seen.add(SourceFile(path, source), place, found)
+
+
+def _listed(folder: Path, prefix: str) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Yield what is not hidden in a folder, by name, each with its source."""
     try:
         with os.scandir(folder) as entries:
             ordered = sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise InvalidInput(f"{folder} cannot be read: {error.strerror}; allow it, or move it elsewhere") from error
     for entry in ordered:
-        if entry.name.startswith("."):
-            continue
-        path, source = Path(entry.path), prefix + entry.name
-        if entry.is_dir(follow_symlinks=False):
-            if path.resolve() == leave_out:
-                found.skipped.append(Skipped(f"{source}/", "is the collection itself"))
-            else:
-                _walk(path, f"{source}/", found, seen, leave_out)
-            continue
-        reason = _unreadable(path)
-        if reason is not None:
-            found.skipped.append(Skipped(_shown(source), reason))
-        else:
-            seen.add(SourceFile(path, source), found)
+        if not entry.name.startswith("."):
+            yield entry, prefix + entry.name
+
+
+def _led_astray(link: Path, root: Path, leave_out: Path | None) -> str | None:
+    """Return why a link to a file is not followed; None when it is.
+
+    Who has made a folder does not choose what of this machine is read: a link leads to what would be read by its own
+    name as well.
+
+    Args:
+        link: in the folder.
+        root: the folder that was named, without links.
+        leave_out: as of `find_files`, without links.
+
+    """
+    target = link.resolve()
+    if not target.is_relative_to(root):
+        return "is a link that leads out of the folder; name the file itself to ingest it"
+    if target.name.startswith(".") or (leave_out is not None and target.is_relative_to(leave_out)):
+        return "is a link to a file that is passed over"
+    return _unreadable(target) and f"is a link to a file that {_unreadable(target)}"
 
 
 def _unreadable(path: Path) -> str | None:
@@ -158,8 +193,8 @@ class _Seen:
         self._by_place: dict[Path, str] = {}
         self._by_source: dict[str, Path] = {}
 
-    def add(self, file: SourceFile, found: Found) -> None:
-        place = file.path.resolve()
+    def add(self, file: SourceFile, place: Path, found: Found) -> None:
+        """Add a file to those found; *place* is its path without links."""
         if place in self._by_place:
             if self._by_place[place] != file.source:
                 found.skipped.append(Skipped(file.source, f"is read already as {self._by_place[place]}"))

@@ -27,7 +27,7 @@ from recollect.ingestion.export_folder import (
     require_sealed,
     to_settings,
 )
-from recollect.layout import storage_failure
+from recollect.layout import open_regular
 from recollect.printable import logger
 from recollect.store import Entry
 from recollect.types import Chunk, Limits, Metric, Progress
@@ -173,10 +173,7 @@ def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise storage_failure(error, path, "read") from error
+    return open(open_regular(path), "rb")
 
 
 def _records(path: Path, manifest: Manifest) -> Iterator[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from recollect import index, layout
-from recollect.errors import InvalidInput
+from recollect.errors import InvalidInput, StorageFailed
 from recollect.index import ForeignIndex
 from recollect.ingestion.conversion import DROPPED, Changed, Conversion
 from recollect.ingestion.pickles import MAX_BYTES, Instance, Name, read_pickle, shown
@@ -85,10 +86,11 @@ def read_folder(folder: Path, name: str) -> Folder:
         UnsafePickle, InvalidInput, StorageFailed, MissingDependency.
 
     """
-    if not name or Path(name).name != name:
+    if not name or Path(name).name != name or "\0" in name:
         raise InvalidInput(f"index_name is {name!r}; it is the name of the two files in the folder, without .faiss")
     vectors, documents = folder / f"{name}.faiss", folder / f"{name}.pkl"
-    missing = [path.name for path in (vectors, documents) if not path.is_file()]
+    layout.require_path(folder)
+    missing = [path.name for path in (vectors, documents) if not layout.is_there(path)]
     if missing:
         there = sorted(path.stem for path in folder.glob("*.faiss")) if folder.is_dir() else []
         hint = f"; index_name could be {', '.join(map(repr, there[:5]))}" if there else ""
@@ -101,11 +103,12 @@ def read_folder(folder: Path, name: str) -> Folder:
 
 def _unpickled(path: Path) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
     """Return the documents by id, and the ids by number of their vector."""
-    with layout.storage_errors(path, "read"):
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise InvalidInput(f"{path} has {size:,} bytes; at most {MAX_BYTES:,} are read")
-        data = path.read_bytes()
+    try:
+        data = layout.read_regular(path, MAX_BYTES)
+    except StorageFailed as error:
+        if error.errno != errno.EFBIG:
+            raise
+        raise InvalidInput(f"{path} has more than {MAX_BYTES:,} bytes; so many are read at most") from None
     held = read_pickle(data, allowed=ALLOWED, where=str(path))
     try:
         docstore, positions = held

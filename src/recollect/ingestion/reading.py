@@ -14,6 +14,7 @@ from recollect.errors import InvalidInput
 from recollect.ingestion.finding import SourceFile
 from recollect.ingestion.parquet import read_parquet
 from recollect.ingestion.records import Fields, Record, require_fields, to_record
+from recollect.layout import open_regular, reason
 
 
 def read(file: SourceFile, fields: Fields) -> Iterator[Record]:
@@ -31,12 +32,17 @@ def read(file: SourceFile, fields: Fields) -> Iterator[Record]:
     read_one = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": read_parquet}.get(file.suffix)
     try:
         if read_one is None:
-            yield Record(str(file.path), _decode(file.path.read_bytes(), file.path), None, {})
+            yield Record(str(file.path), _decode(_content(file.path), file.path), None, {})
         else:
             yield from read_one(file.path, fields)
     except OSError as error:
         # pyarrow's errors have no strerror
-        raise InvalidInput(f"{file.path} cannot be read: {error.strerror or error}") from error
+        raise InvalidInput(f"{file.path} cannot be read: {reason(error)}") from error
+
+
+def _content(path: Path) -> bytes:
+    with open(open_regular(path, follow=True), "rb") as file:
+        return file.read()
 
 
 def _read_jsonl(path: Path, fields: Fields) -> Iterator[Record]:
@@ -114,7 +120,7 @@ def _long_fields() -> Iterator[None]:
 def _lines(path: Path) -> Iterator[str]:
     """Yield the lines, decoded one by one so that a bad byte can be told by its offset."""
     offset = 0
-    with open(path, "rb") as file:
+    with open(open_regular(path, follow=True), "rb") as file:
         for line in file:
             yield _decode(line, path, offset)
             offset += len(line)
