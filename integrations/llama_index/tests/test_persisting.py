@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -165,3 +166,18 @@ def test_a_store_is_not_pickled(tmp_path: Path) -> None:
         with pytest.raises(recollect.InvalidInput, match=r"cannot be pickled: pass its path, '.*/kb', and its scope"):
             pickle.dumps(store)
         assert copy.copy(store).client is store.client
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "endless"])
+def test_a_pointer_is_a_small_file(kind: str, tmp_path: Path) -> None:
+    """A named pipe or a device in the place of a pointer is refused at once, and of a huge file little is read."""
+    path = tmp_path / "default__vector_store.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    with pytest.raises(recollect.NotACollection, match="was not written by"):
+        RecollectVectorStore.from_persist_path(str(path))

@@ -19,6 +19,7 @@ from recollect import Filter, InvalidInput, NotACollection
 from recollect.filters import parse
 
 _KEY = "recollect"
+_MOST_BYTES = 1 << 20  # a pointer has two paths and a sentence
 
 
 class Pointer(NamedTuple):
@@ -74,9 +75,10 @@ def read_pointer(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> Poi
             f"there is no {persist_path}; pass what index.storage_context.persist() was given, or open the collection "
             "itself: RecollectVectorStore(path)"
         )
-    with fs.open(persist_path, "rb") as file:
-        content = file.read()
-    pointer = _parsed(content)
+    pointer = None
+    if fs.isfile(persist_path):  # a named pipe would be waited for, a device read without end
+        with fs.open(persist_path, "rb") as file:
+            pointer = _parsed(file.read(_MOST_BYTES))
     if pointer is None:
         raise NotACollection(
             f"{persist_path} was not written by RecollectVectorStore.persist; load it with the store that wrote it"
