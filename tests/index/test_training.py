@@ -161,6 +161,14 @@ def test_a_projection_under_l2_is_centred() -> None:
     assert np.mean(rows[:, 0] == np.arange(100)) > 0.95
 
 
+@pytest.mark.parametrize("metric", [Metric.INNER_PRODUCT, Metric.L2])
+def test_a_projection_of_the_longest_vectors_is_right(metric: Metric) -> None:
+    """Vectors of length 1e18, whose second moment float32 cannot hold, are projected as those of length 1 are."""
+    matrix = clustered(20_000, 24, Metric.COSINE)
+    short, long = (build(recipe("PCA8,Flat", 20_000), scale * matrix, metric, workers=1) for scale in np.float32([1, 9e17]))
+    assert np.array_equal(short.search(matrix[:20], 5)[1], long.search(np.float32(9e17) * matrix[:20], 5)[1])
+
+
 def test_the_users_own_transforms_are_trained_by_faiss() -> None:
     """A PCA behind an OPQ or with whitening is left to FAISS; one behind a padding is not."""
     matrix = clustered(3000, 30)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recollect.index.faiss_library import innermost, load_faiss, threads, transforms
-from recollect.index.sampling import BLOCK_ROWS, choose_rows, gather
+from recollect.index.sampling import choose_rows, gather
 from recollect.types import FloatMatrix, Metric
 from recollect.vectors import StoredMatrix
 
@@ -16,6 +16,7 @@ SPECTRUM_ROWS, NARROWEST, WIDEST = 20_000, 128, 2048
 """The sample whose variance is analysed, and the dimensions for which it is: eigenvectors of 2,048 take 3 s."""
 
 _DISTORTION_ROWS = 4096
+_MOMENT_ROWS = 2048  # widened to float64 at a time
 
 
 def spectrum(matrix: StoredMatrix, metric: Metric) -> npt.NDArray[np.float64] | None:
@@ -43,8 +44,9 @@ def moments(sample: FloatMatrix, *, centred: bool) -> tuple[npt.NDArray[np.float
     dimension = sample.shape[1]
     mean = sample.mean(axis=0, dtype=np.float64) if centred else np.zeros(dimension)
     moment = np.zeros((dimension, dimension))
-    for start in range(0, len(sample), BLOCK_ROWS):
-        block = (sample[start : start + BLOCK_ROWS] - mean).astype(np.float32)
+    for start in range(0, len(sample), _MOMENT_ROWS):
+        # float64: squares of long vectors overflow float32, and the eigenvectors would follow how BLAS has rounded.
+        block = sample[start : start + _MOMENT_ROWS] - mean  # mean is float64, and so is this
         moment += block.T @ block
     return mean, moment / len(sample)
 

@@ -59,9 +59,11 @@ def build(
     Deleted rows go in as well: an id is a position, and searches mask what is deleted. Memory: the index, a training
     sample of at most `SAMPLE_BYTES` (given back before the index is filled), and one block.
 
-    The same recipe over the same rows gives the same bytes, built in one go or resumed, whatever *workers*: levels of
-    a graph are given by row (`_set_levels`), and FAISS encodes and inserts in parallel without a race for the outcome.
-    For graphs that holds since FAISS 1.15; before, only with one worker.
+    On one machine the same recipe over the same rows gives the same bytes, built in one go or resumed, whatever
+    *workers*: levels of a graph are given by row (`_set_levels`), FAISS encodes and inserts in parallel without a race
+    for the outcome (graphs: since FAISS 1.15; before, only with one worker), and transforms, which are matrix products,
+    run on one thread: how those are rounded depends on the number of threads, on some processors more than on others.
+    What is left are k-means over more than `_SHARED_TRAINING_ROWS` rows, and rows as near to one list as to another.
 
     Args:
         recipe: what to build; not an exact one.
@@ -173,10 +175,10 @@ def _prepare(
     _set_effort(inner)
     if type(index).__name__ == "IndexRefine":
         _set_effort(innermost(index.refine_index))
-    # k-means over few points is thousands of parallel regions too short to share.
-    with threads(workers if wanted > _SHARED_TRAINING_ROWS else 1), _faiss_errors(recipe.factory, matrix):
+    with threads(1), _faiss_errors(recipe.factory, matrix):
         _set_components(index, sample, metric)
-        index.train(sample)
+        # k-means over few points is thousands of parallel regions too short to share.
+        _train(index, sample, workers if wanted > _SHARED_TRAINING_ROWS else 1)
     if progress is not None:
         progress("train", wanted, wanted)
 
@@ -226,10 +228,35 @@ def _set_components(index: Any, sample: FloatMatrix, metric: Metric) -> None:
         sample = transform.apply(sample)
 
 
+def _train(index: Any, sample: FloatMatrix, workers: int) -> None:
+    """Train as `index.train` does, except that transforms are trained and applied on one thread."""
+    faiss = load_faiss()
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexPreTransform):
+        with threads(1):
+            for place in range(index.chain.size()):
+                transform = index.chain.at(place)
+                if not transform.is_trained:
+                    transform.train(sample)
+                sample = transform.apply(sample)
+        _train(index.index, sample, workers)
+        index.is_trained = True
+    elif isinstance(index, faiss.IndexRefine):
+        _train(index.base_index, sample, workers)
+        _train(index.refine_index, sample, workers)
+        index.is_trained = True
+    elif not index.is_trained:
+        with threads(workers):
+            index.train(sample)
+
+
 def _set_matrix(transform: Any, sample: FloatMatrix, *, centred: bool) -> None:
     faiss = load_faiss()
     mean, moment = moments(sample[:: max(1, len(sample) // _COMPONENT_ROWS)], centred=centred)
     basis = np.linalg.eigh(moment)[1][:, ::-1][:, : transform.d_out].T
+    # An eigenvector's sign is LAPACK's whim: the largest component is made positive.
+    largest = np.abs(basis).argmax(axis=1)
+    basis = basis * np.sign(basis[np.arange(len(basis)), largest])[:, None]
     if transform.random_rotation:  # PCAR: spreads the variance evenly over what the codes divide among them
         random = np.random.default_rng(SEED).standard_normal((transform.d_out, transform.d_out))
         basis = np.linalg.qr(random)[0] @ basis
@@ -265,11 +292,34 @@ def _fill(
             block = np.ascontiguousarray(to_float32(matrix[start : start + step]))
             _set_levels(inner, start + len(block))
             with _faiss_errors(name, matrix):
-                index.add(block)
+                _add(index, block)
             if progress is not None:
                 progress("index", index.ntotal, rows)
             if after_block is not None and index.ntotal < rows:
                 after_block(index)
+
+
+def _add(index: Any, block: FloatMatrix) -> None:
+    """Add rows as `index.add` does, except that transforms run on one thread."""
+    faiss = load_faiss()
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexPreTransform):
+        _add(index.index, _moved(index, block))
+        index.ntotal = index.index.ntotal
+    elif isinstance(index, faiss.IndexRefine):
+        _add(index.base_index, block)
+        _add(index.refine_index, block)
+        index.ntotal = index.refine_index.ntotal
+    else:
+        index.add(block)
+
+
+def _moved(index: Any, block: FloatMatrix) -> FloatMatrix:
+    """Apply the transforms of an `IndexPreTransform`."""
+    with threads(1):
+        for place in range(index.chain.size()):
+            block = index.chain.at(place).apply(block)
+    return block
 
 
 def _set_levels(inner: Any, rows: int) -> None:
