@@ -140,7 +140,7 @@ def test_a_mistake_in_jsonl_is_named_with_its_line(tmp_path: Path, text: str, co
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """Missing, of another kind, or no UTF-8."""
-    with pytest.raises(InvalidInput, match=r"cannot be read: No such file"):
+    with pytest.raises(InvalidInput, match=r"No such file"):
         read_golden(tmp_path / "absent.yaml")
     with pytest.raises(InvalidInput, match=r"suffix '\.toml'"):
         read_golden(tmp_path / "golden.toml")

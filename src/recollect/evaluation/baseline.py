@@ -18,7 +18,9 @@ from recollect.evaluation.survey import Profile
 from recollect.layout import read_regular, reason, storage_errors, write_atomically
 
 FORMAT = 1
-_MOST_BYTES = 1 << 28
+MAX_BYTES = 1 << 30
+"""A longer baseline is not read."""
+
 _LIBRARIES = ("recollect", "faiss-cpu", "faiss-gpu", "numpy", "apsw", "sentence-transformers", "torch", "ir-measures")
 
 _Test: TypeAlias = Callable[[Any], bool]
@@ -77,7 +79,7 @@ def read_baseline(path: str | os.PathLike[str]) -> Baseline:
     """
     cure = "recollect gate --accept writes it anew"
     try:
-        content = json.loads(read_regular(to_path("path", path), _MOST_BYTES, follow=True))
+        content = json.loads(read_regular(to_path("path", path), MAX_BYTES, follow=True))
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read ({reason(error)}); {cure}") from error
     except (ValueError, RecursionError) as error:

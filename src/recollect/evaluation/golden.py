@@ -22,6 +22,7 @@ MODES = ("dense", "lexical", "hybrid")
 DRAFT = "draft"
 """Tag of every drafted question, taken off by the person who has looked at it."""
 
+_LONGEST_NAME, _MOST_NAMES = 200, 1000
 _SETTINGS = ("defaults", "thresholds", "tags", "limits", "document_field", "queries")
 _DEFAULTS = ("k", "mode", "where")
 _QUERY = ("id", "query", "expect", "expect_documents", "nothing_above", "where", "mode", "tags")
@@ -318,6 +319,9 @@ def _refuse_unknown(entry: Marked, known: Sequence[str]) -> None:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
+    if len(name) > _LONGEST_NAME:  # comparing takes the square of their lengths
+        return "; such a long name is none"
+    known = [each for each in known if len(each) <= _LONGEST_NAME][:_MOST_NAMES]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known) or 'none'}"
 

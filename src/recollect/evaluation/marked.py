@@ -12,7 +12,14 @@ from recollect.errors import InvalidInput, MissingDependency
 from recollect.layout import read_regular, reason
 
 SUFFIXES = (".yaml", ".yml", ".jsonl")
-_MOST_BYTES = 1 << 28
+MAX_BYTES = 64 << 20
+"""A longer golden set is not read."""
+
+_EXPANSION = 32  # characters that one of the file may come to, on average, with its aliases written out, beside...
+_EXPANSION_LEAST = 4 << 20  # ...this many for all of it
+_NODE = 16  # characters that a value is counted for, beside its own
+_FEW_NUMBERS = 1000  # keys that are no texts: they hash to what their writer likes
+_LONGEST_NUMBER = 1000  # characters; "1:1:1…", a number to the base 60, takes their square
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +111,7 @@ def read_marked(path: Path) -> tuple[Marked, list[Marked]]:
     if path.suffix.lower() not in SUFFIXES:
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; a golden set is {', '.join(SUFFIXES)}")
     try:
-        text = read_regular(path, _MOST_BYTES, follow=True).decode("utf-8-sig")
+        text = read_regular(path, MAX_BYTES, follow=True).decode("utf-8-sig")
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {reason(error)}") from error
     except UnicodeDecodeError as error:
@@ -136,8 +143,9 @@ def _read_jsonl(path: Path, text: str) -> tuple[Marked, list[Marked]]:
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} comes twice")
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice!r:.80} comes twice")
     return found
 
 
@@ -147,6 +155,7 @@ def _read_yaml(path: Path, text: str) -> tuple[Marked, list[Marked]]:
         loader = yaml.SafeLoader(text)
         try:
             root = loader.get_single_node()
+            _Expansion(yaml, path, _EXPANSION_LEAST + _EXPANSION * len(text)).size(root)
             settings = _mapping(yaml, loader, path, root, "the file")
             listed = next((value for key, value in root.value if key.value == "queries"), None)
             if listed is None:  # under another name, say, which the settings are refused for
@@ -165,13 +174,77 @@ def _read_yaml(path: Path, text: str) -> tuple[Marked, list[Marked]]:
         raise InvalidInput(f"{path}:{line}: no valid YAML ({problem})") from None
 
 
+class _Expansion:
+    """Measures what a file comes to with its aliases written out, without writing them out.
+
+    Args:
+        yaml: the library.
+        path: of the file, for messages.
+        most: characters that all of it may come to.
+
+    """
+
+    def __init__(self, yaml: Any, path: Path, most: int) -> None:
+        self._yaml = yaml
+        self._path = path
+        self._most = most
+        self._sizes: dict[int, int] = {}  # by node; 0 for one that is being measured
+
+    def size(self, node: Any) -> int:
+        """Return the size of a node, each measured once.
+
+        Raises:
+            InvalidInput: it is beyond the budget, within itself, or a number or its keys are such as nobody needs.
+
+        """
+        if node is None:
+            return 0
+        known = self._sizes.get(id(node))
+        if known is None:
+            self._sizes[id(node)] = 0
+            known = self._sizes[id(node)] = self._measured(node)
+        elif not known:
+            raise self._wrong(node, "no valid YAML (it is nested too deeply, or within itself)")
+        if known > self._most:
+            raise self._wrong(node, "aliases of aliases come to many times the file's size; write out what is meant")
+        return known
+
+    def _measured(self, node: Any) -> int:
+        if isinstance(node, self._yaml.ScalarNode):
+            if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
+                raise self._wrong(node, f"a number of {len(node.value):,} characters; put a text in quotes")
+            return _NODE + len(node.value)
+        parts = node.value
+        if isinstance(node, self._yaml.MappingNode):
+            if sum(key.tag != _TEXT for key, _ in parts) > _FEW_NUMBERS:
+                raise self._wrong(node, f"more than {_FEW_NUMBERS:,} keys that are no texts; put them in quotes")
+            parts = [part for pair in parts for part in pair]
+        total = _NODE
+        for part in parts:
+            total += self.size(part)
+            if total > self._most:  # what is larger than allowed needs no exact size
+                break
+        return total
+
+    def _wrong(self, node: Any, what: str) -> InvalidInput:
+        return InvalidInput(f"{self._path}:{node.start_mark.line + 1}: {what}")
+
+
+_TEXT = "tag:yaml.org,2002:str"
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
+
+
 def _mapping(yaml: Any, loader: Any, path: Path, node: Any, what: str) -> Marked:
     if not isinstance(node, yaml.MappingNode):
         line = node.start_mark.line + 1 if node is not None else 1
         raise InvalidInput(f"{path}:{line}: {what} must be an object (key: value)")
     _refuse_doubles(yaml, path, node)
     place = _place(yaml, node, node)
-    return Marked(path, place, loader.construct_mapping(node, deep=True))
+    try:
+        return Marked(path, place, loader.construct_mapping(node, deep=True))
+    except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:  # of a number, a date, a set
+        line = node.start_mark.line + 1
+        raise InvalidInput(f"{path}:{line}: {what} holds a value that cannot be ({error!s:.200}); quote it") from None
 
 
 def _place(yaml: Any, key: Any, value: Any) -> Place:
