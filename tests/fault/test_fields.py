@@ -14,6 +14,7 @@ import pytest
 import recollect
 from recollect import Chunk, Collection, CollectionDamaged
 from recollect.ingestion import export_collection
+from recollect.store import lexical
 from recollect.store.checksums import checksum
 
 D, ROWS, ROW = 4, 30, 7
@@ -118,6 +119,19 @@ def test_mending_takes_a_blob_for_the_text_it_was(column: str, original: Path, t
         report = kb.check(fix=True)
         assert (report.ok, report.lost) == (True, [])
         assert list(kb) == CHUNKS
+
+
+def test_words_of_rows_that_are_not_find_none(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index of words that names rows beyond all, or below 0, finds the others as if it did not."""
+    monkeypatch.setattr(lexical, "_FEW_POSTINGS", 10)  # as with many chunks, whose rows are told apart before scoring
+    root = Path(shutil.copytree(original, tmp_path / "kb"))
+    with apsw.Connection(str(root / "gen-000001" / "chunks.db")) as connection:
+        for row in (-5, ROWS, 10**12):
+            connection.execute("INSERT INTO lexical(rowid, text) VALUES (?, 'number 7')", (row,))
+    with recollect.open(root, read_only=True) as kb:
+        hits = kb.search("number 7", mode="lexical", k=ROWS)
+        assert hits[0].chunk == CHUNKS[ROW]
+        assert len(hits) == ROWS
 
 
 def test_metadata_that_are_no_object_are_damage(original: Path, tmp_path: Path) -> None:

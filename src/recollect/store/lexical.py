@@ -262,8 +262,9 @@ class _Reading:
         # One string of digits, every row as wide as the next, is read by numpy in less than half the time that rows
         # take to become Python's.
         base = 10 ** len(str(self._corpus.rows))
-        sql = "SELECT group_concat(rowid + ?2, '') FROM lexical WHERE lexical MATCH ?1"
-        digits: Any = self._cursor.execute(sql, (word.quoted, base)).get
+        # No other rows than there are: a damaged index may name any, whose digits would be of another width.
+        sql = "SELECT group_concat(rowid + ?2, '') FROM lexical WHERE lexical MATCH ?1 AND rowid >= 0 AND rowid < ?3"
+        digits: Any = self._cursor.execute(sql, (word.quoted, base, self._corpus.rows)).get
         if digits is None:  # counted a while ago; whatever held the word is gone
             return np.empty(0, dtype=np.int64)
         columns = np.frombuffer(digits.encode(), dtype=np.uint8).reshape(-1, len(str(base)))[:, 1:]
@@ -333,7 +334,7 @@ class _Reading:
         sql = "SELECT token_total(lexical) FROM lexical WHERE lexical MATCH ? LIMIT 1"
         total = self._cursor.execute(sql, (" OR ".join(word.quoted for word in words),)).get
         # Of words that were counted a while ago none may be left; then no score depends on the length of texts.
-        return total if isinstance(total, int) else 1
+        return total if isinstance(total, int) and total > 0 else 1
 
     def _number(self, sql: str, value: str) -> int:
         number = self._cursor.execute(sql, (value,)).get
