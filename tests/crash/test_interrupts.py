@@ -19,6 +19,7 @@ pytestmark = pytest.mark.crash
 # Whose lines are interrupted: those that decide what is stored and which files are in use.
 WRITING = (
     "recollect/store/chunks.py",
+    "recollect/store/commits.py",
     "recollect/store/checkpoints.py",
     "recollect/store/vector_file.py",
     "collection/facade.py",
