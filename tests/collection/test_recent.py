@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
 
 import recollect
 from recollect import Chunk, Collection, CollectionClosed
-from recollect.store import chunks
 from recollect.store.recent import RECENT_BYTES, RecentChunks
 from tests.conftest import TrigramEmbedder
 
@@ -187,17 +189,25 @@ def test_what_has_changed_is_never_answered_from_memory(filled: Collection, path
         assert "7" not in [chunk_id for chunk_id, _, _ in search(kb, "text number 7")]
 
 
-def test_a_commit_cut_short_is_not_overlooked(filled: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_cut_short_is_not_overlooked(filled: Collection) -> None:
     """After Ctrl-C between a commit and its return, the writer's own searches see what every reader sees."""
     search(filled, "text number 7")
 
-    def interrupt(_connection: object) -> None:
-        raise KeyboardInterrupt
+    def interrupt(frame: FrameType, event: str, _argument: object) -> Any:
+        if frame.f_code.co_name != "transaction" or not frame.f_code.co_filename.endswith("store/commits.py"):
+            return None
+        names = frame.f_locals
+        if event == "line" and names.get("committing") and not names["connection"].in_transaction:
+            raise KeyboardInterrupt  # at the first line after COMMIT
+        return interrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(chunks, "read_state", interrupt)  # the first call after COMMIT
+    before = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
         with pytest.raises(KeyboardInterrupt):
             filled.delete(ids="7")
+    finally:
+        sys.settrace(before)
     assert "7" not in [hit.chunk.id for hit in filled.search("text number 7")]
 
 
