@@ -22,6 +22,7 @@ from recollect.contract import Settings
 from recollect.errors import CollectionDamaged, InvalidInput, StorageFailed
 from recollect.layout import Generation, Lexical
 from recollect.store import NewChunk, Store, copy, lexical
+from recollect.store.postings import Postings, Word
 
 D = 4
 WORDS = ["ash", "birch", "cedar", "fir", "oak", "pine", "yew"]
@@ -66,12 +67,12 @@ def bm25(chunks: dict[int, str], question: str) -> dict[int, float]:
     scores = {}
     for row, words in cut.items():
         numbers, score = Counter(words), 0.0
-        for word in set(question.split()):
+        for word, times in Counter(question.split()).items():
             holders = holding[word]
             if numbers[word]:
                 idf = math.log(1 + (len(cut) - holders + 0.5) / (holders + 0.5))
                 norm = 1.2 * (1 - 0.75 + 0.75 * len(words) / mean)
-                score += idf * numbers[word] * 2.2 / (numbers[word] + norm)
+                score += times * idf * numbers[word] * 2.2 / (numbers[word] + norm)
         if score:
             scores[row] = score
     return scores
@@ -200,10 +201,43 @@ def test_words_are_cut_as_chosen() -> None:
         assert found(store, "光") == []
 
 
-def test_repeating_a_word_changes_nothing() -> None:
-    """A word counts once, in whatever form it is repeated."""
+def test_a_word_weighs_as_often_as_it_is_asked() -> None:
+    """As Lucene has it: asked three times, in whatever form, a word gives three times its score."""
     with stored("a cat", "a dog and a cat", "a dog") as store:
-        assert match(store, "cats cat CAT dog") == match(store, "dog cat")
+        once, thrice = dict(match(store, "cat")), dict(match(store, "cats cat CAT"))
+        assert thrice == pytest.approx({row: 3 * score for row, score in once.items()})
+        assert found(store, "cats cat CAT dog") == [0, 1, 2]
+        assert found(store, "cat dog dog dog") == [2, 1, 0]
+
+
+def test_a_long_question_leaves_its_stop_words_out() -> None:
+    """From 20 words on, English stop words neither find nor score; a question of nothing else keeps them."""
+    short, filler = "the fox and the owl", "with that into then"
+    with stored("the fox", "an owl", "the and into", "badger", "it was the badger that was with the other") as store:
+        assert 2 in found(store, short)
+        long = " ".join([short, *[filler] * 4])
+        assert match(store, long) == match(store, "fox owl")
+        assert set(found(store, " ".join(["the", *[filler] * 5]))) == {0, 2, 4}
+    with stored("the fox", "the and into", words="unicode61") as store:
+        assert set(found(store, long)) == {0, 1}
+
+
+def test_a_question_of_very_many_words_looks_few_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many different words are asked, so many are looked up, those first that are asked most often."""
+    looked: list[str] = []
+    count = Postings.count
+
+    def counting(self: Postings, word: Word) -> int:
+        looked.append(word.token)
+        return count(self, word)
+
+    monkeypatch.setattr(Postings, "count", counting)
+    with stored("needle", "n1 thread", "n5000") as store:
+        many = " ".join(f"n{number}" for number in range(5001))
+        rows = found(store, f"{many} needle needle")
+    assert len(looked) == lexical.MAX_COUNTED
+    assert looked[0] == "needl"
+    assert rows == [0, 1]  # and not row 2, whose word is one of the last
 
 
 def test_a_long_question_is_bounded_by_its_rarest_words() -> None:

@@ -55,6 +55,13 @@ class Masks:
             found = self._keep(tree, self._columns.evaluate(tree, session, len(self._target.matrix)))
         return found
 
+    def bits(self, tree: Filter, session: Session) -> np.typing.NDArray[np.uint8]:
+        """Return the rows that may be found under *tree*, as bits, also where these are all; as `at`."""
+        target = self.at(tree, session)
+        if target.allowed is not None:
+            return target.allowed
+        return np.packbits(np.ones(len(target.matrix), dtype=np.bool_), bitorder="little")
+
     def _keep(self, tree: Filter, bits: np.typing.NDArray[np.uint8]) -> Target:
         target = self._target
         if target.allowed is not None:

@@ -101,6 +101,8 @@ def _retrieve(
         with session:
             if queries is None or begun is generation:
                 target = view.masks.at(wanted.tree, session)
+                if handle.scope.tree is not None and wanted.mode != "dense":
+                    session.confine(view.masks.bits(handle.scope.tree, session))
                 if wanted.ids is not None:
                     target = among(target, session.rows_of(wanted.ids))
                 if asked.seen is not None:

@@ -9,11 +9,12 @@ from typing import Any
 import apsw
 
 from recollect.errors import CollectionClosed
-from recollect.store import lexical
+from recollect.store import postings
 from recollect.store.checksums import Verified
 from recollect.store.committed import UNREADABLE
 from recollect.store.recent import Payload, RecentChunks, Watched
 from recollect.store.schema import Frozen, connect, open_log, translate
+from recollect.store.word_counts import Counts
 from recollect.vectors import StoredMatrix
 
 _FETCH_AT: dict[int, str] = {}  # statement by number of rows; there are at most MAX_PARAMETERS
@@ -46,7 +47,7 @@ class SessionPool:
         self._most = idle
         self.recent = RecentChunks() if watch is None else Watched(watch)
         self.verified = Verified(database.parent)
-        self.counted = lexical.Counted()
+        self.counted = Counts()
         self._idle: list[apsw.Cursor] = []
         self._closed = False
 
@@ -121,6 +122,7 @@ class SessionPool:
     def _connected(self) -> apsw.Connection:
         connection = connect(self.database, read_only=True)
         try:
+            postings.prepare(connection)
             open_log(connection)
             self._require()
         except UNREADABLE as error:

@@ -34,6 +34,7 @@ from recollect.store.committed import (
 from recollect.store.ledger import Entry
 from recollect.store.pool import SessionPool
 from recollect.store.schema import translate
+from recollect.store.word_counts import Corpus
 from recollect.types import Chunk
 from recollect.vectors import StoredMatrix
 
@@ -48,12 +49,13 @@ _READS = {apsw.SQLITE_IOERR_READ, apsw.SQLITE_IOERR_SHORT_READ}
 class Session:
     """A consistent view of the store, from `begin` to the end of a ``with`` block. Not for two threads at once."""
 
-    __slots__ = ("_begun", "_cursor", "_pool", "state")
+    __slots__ = ("_begun", "_cursor", "_pool", "_scope", "state")
 
     def __init__(self, pool: SessionPool) -> None:
         self._pool = pool
         self._cursor = pool.take()
         self._begun = False
+        self._scope: npt.NDArray[np.uint8] | None = None
         self.state: State
 
     def begin(self) -> Self:
@@ -298,11 +300,15 @@ class Session:
         """Copy the records of all spaces, inside the transaction of *target*."""
         ledger.copy(self._cursor, target)
 
+    def confine(self, scope: npt.NDArray[np.uint8]) -> None:
+        """Let `match` count words within *scope* alone: bits of live rows, of one scope for all sessions of a pool."""
+        self._scope = scope
+
     def match(self, text: str, *, count: int, allowed: npt.NDArray[np.uint8] | None = None) -> lexical.Found:
         """Return the rows that the words of *text* find, and their scores: see `lexical.search`."""
-        corpus = lexical.Corpus(self.state.rows, self.state.live)
+        corpus, counted = Corpus(self.state.seq, self.state.rows, self.state.live), self._pool.counted
         return lexical.search(
-            self._cursor, text, count=count, corpus=corpus, counted=self._pool.counted, allowed=allowed
+            self._cursor, text, count=count, corpus=corpus, counted=counted, allowed=allowed, scope=self._scope
         )
 
     def metadata(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
