@@ -1,10 +1,12 @@
 """Lexical search: how good it is, how quick at a million chunks, and what it costs to add.
 
     python eval/bench/lexical.py --work DIR     # some ten minutes on two cores; writes eval/results/lexical.*
+    python eval/bench/lexical.py --only long    # five minutes, most of them for embedding
     python eval/bench/lexical.py --quick        # few queries, 20,000 chunks, only printed
 
 Quality: SciFact and SQuAD-dev, nDCG@10 over all queries, alone and fused with the dense vectors that lie beside the
-texts. Latency: a database of mixed real sentences and questions, kept in DIR and built if it is not there. Beside it,
+texts. Questions of several sentences (long_questions.py): the same beside bm25s as Lucene has it. Latency: a
+database of mixed real sentences and questions, kept in DIR and built if it is not there. Beside it,
 on the same data, plain FTS5 (every word, its own BM25), and tantivy where it is installed.
 
 The data is no part of the repository: eval/README.md. Exit 0 measured, 2 could not measure.
@@ -29,6 +31,7 @@ import apsw
 import numpy as np
 import orjson
 from lexical_page import write
+from long_questions import embedded, lucene, made
 from measuring import DataMissing, Figures, machine
 
 from recollect.layout import Generation, Lexical
@@ -122,6 +125,34 @@ class Judged:
             relevant = self._qrels[query["id"]]
             measured.append([ndcg(ranked.tolist(), relevant) for ranked in (near, rows, fused)])
         return measured
+
+
+def long_questions(data: Path, work: Path, limit: int | None) -> list[Figures]:
+    """Measure nDCG@10 of questions of some sixty words, each of which asks for one text."""
+    texts, questions, wanted = made(records(data / "scifact" / "corpus.jsonl.gz")[:limit])
+    store = new_store(Path(tempfile.mkdtemp(dir=work)) / "long", "porter")
+    put(store, iter(texts))
+    scores = (embedded(questions) @ embedded(texts).T).astype(np.float64)
+    found: dict[str, list[list[int]]] = {"dense": [], "lexical": [], "convex": []}
+    for question, row in zip(questions, scores, strict=True):
+        near = np.argsort(-row, kind="stable")[:DEPTH]
+        with store.session() as session:
+            ranked = Ranked(*session.match(question, count=DEPTH))
+        fused = convex(Ranked(near, row[near]), ranked).rows
+        for name, rows in zip(found, (near, ranked.rows, fused), strict=True):
+            found[name].append(np.asarray(rows)[:10].tolist())
+    found["bm25s, Lucene"] = lucene(texts, questions, stop_words=False)
+    found["bm25s, Lucene, its stop words left out"] = lucene(texts, questions, stop_words=True)
+    words = round(float(np.mean([len(question.split()) for question in questions])))
+    return [
+        {
+            "way": name,
+            "questions": len(rows),
+            "words_of_each": words,
+            "ndcg@10": round(float(np.mean([ndcg(r, {w: 1}) for r, w in zip(rows, wanted, strict=True)])), 4),
+        }
+        for name, rows in found.items()
+    ]
 
 
 class Mixture:
@@ -254,7 +285,7 @@ def main() -> int:
         type=Path,
         help="keeps the large database and finished blocks, to go on from; default: a temporary directory",
     )
-    parser.add_argument("--only", default="quality,ingestion,latency", help="parts; the others' figures stay")
+    parser.add_argument("--only", default="quality,long,ingestion,latency", help="parts; the others' figures stay")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, help="folder of lexical.md and lexical.json")
     args = parser.parse_args()
@@ -266,6 +297,7 @@ def main() -> int:
             mixture = Mixture(args.data)
             parts: dict[str, Callable[[], list[Figures]]] = {
                 "quality": lambda: quality(args.data, args.work or directory, 50 if args.quick else None),
+                "long": lambda: long_questions(args.data, args.work or directory, 300 if args.quick else None),
                 "ingestion": lambda: ingestion(mixture, directory, small, rounds),
                 "latency": lambda: latency(mixture, args.work or directory, rows, count),
             }
