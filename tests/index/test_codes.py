@@ -176,6 +176,15 @@ def test_packed_codes_take_no_more_memory_than_the_codes() -> None:
     assert again is not made[0]
 
 
+def test_masks_of_hardly_any_rows_are_not_remembered_without_end() -> None:
+    """Their codes take next to no memory, what surrounds them does: a thousand of them are kept."""
+    _, _, searcher = built()
+    codes = Codes(searcher.index.refine_index)
+    for i in range(1100):
+        assert codes.packed(i.to_bytes(4, "little"), i % 2, lambda i=i: np.arange(i % 2), EVERY_TIME) is not None
+    assert len(codes._known) == 1024
+
+
 @pytest.mark.parametrize("alive", [0, 1, 7, 40])
 def test_the_count_is_exact_however_few_rows_are_left(alive: int) -> None:
     """Exactly min(k, rows that may be found), also where the index covers none of them."""

@@ -189,3 +189,15 @@ def test_a_graph_that_met_too_few_of_the_rows_allowed_is_not_believed() -> None:
     target = Target(matrix, Metric.COSINE, int(mask.sum()), pack(mask), searcher)
     rows, _ = index.run_one(target, query, 10, target.planned(Knobs(40, 20)))
     assert rows == np.argsort(-np.where(mask, near, -np.inf), kind="stable")[:10].tolist()
+
+
+def test_what_is_remembered_between_searches_does_not_grow_with_what_is_asked() -> None:
+    """Plans by recall and k, and buffers by number of candidates: a service passes on whatever its users name."""
+    matrix, queries = data(Metric.COSINE)
+    searcher = tuned(index.Recipe("HNSW16,SQ8", "a test", training_rows=2000), matrix, Metric.COSINE)
+    target = Target(matrix, Metric.COSINE, N, None, searcher)
+    for number in range(1000):
+        found, _ = index.search_one(target, queries[0], 1 + number, 0.5 + number / 1e6)
+        assert len(found) == 1 + number
+    assert len(target.plans) <= 256
+    assert len(searcher._caller._local.buffers) <= 16

@@ -165,8 +165,9 @@ def test_a_projection_under_l2_is_centred() -> None:
 def test_a_projection_of_the_longest_vectors_is_right(metric: Metric) -> None:
     """Vectors of length 1e18, whose second moment float32 cannot hold, are projected as those of length 1 are."""
     matrix = clustered(20_000, 24, Metric.COSINE)
-    scales = np.float32([1, 9e17])
-    short, long = (build(recipe("PCA8,Flat", 20_000), scale * matrix, metric, workers=1) for scale in scales)
+    short, long = (
+        build(recipe("PCA8,Flat", 20_000), scale * matrix, metric, workers=1) for scale in np.float32([1, 9e17])
+    )
     assert np.array_equal(short.search(matrix[:20], 5)[1], long.search(np.float32(9e17) * matrix[:20], 5)[1])
 
 

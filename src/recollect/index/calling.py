@@ -11,6 +11,8 @@ import numpy as np
 from recollect.index.faiss_library import load_faiss, threads
 from recollect.types import FloatMatrix, Rows
 
+_BUFFERS = 16  # per thread: as many numbers of candidates as are asked for in turn, whatever k users pass
+
 
 class Caller:
     """Searches a FAISS index for any number of threads.
@@ -38,6 +40,8 @@ class Caller:
         buffers = self._local.buffers
         mine = buffers.get(count)
         if mine is None:
+            if len(buffers) >= _BUFFERS:
+                buffers.clear()
             mine = buffers[count] = _Buffers(len(query), count)
         mine.query[0] = query
         faiss = load_faiss()

@@ -20,7 +20,7 @@ from recollect.index.faiss_library import innermost, load_faiss, threads, transf
 from recollect.types import FloatMatrix, Rows
 
 _BLOCK = 32  # codes compared at once
-_REMEMBERED = 1024  # masks whose use is counted
+_REMEMBERED = 1024  # masks whose use is counted, or whose codes, however few, are kept
 _PACKING = 2e-3  # µs per byte of code to pick out and pack: 5 ms for half of 100,000 rows of 48 bytes
 
 
@@ -84,7 +84,8 @@ class Codes:
             if use.packed is None:
                 use.packed = made
                 self._bytes += made.bytes
-            while self._bytes > self.rows * self._size + _BLOCK * self._size and len(self._known) > 1:
+            most = self.rows * self._size + _BLOCK * self._size
+            while (self._bytes > most or len(self._known) > _REMEMBERED) and len(self._known) > 1:
                 self._forget(next(each for each in self._known if each != key))
             return use.packed
 
