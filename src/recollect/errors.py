@@ -33,6 +33,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from types import FrameType
+from typing import cast
 
 _OURS = ("recollect", "langchain_recollect", "llama_index.vector_stores.recollect")
 
@@ -127,7 +129,7 @@ class RecollectWarning(UserWarning):
 
 def warn_caller(message: str) -> None:
     """Warn, pointing at the line outside this package that the call came from."""
-    level, frame = 1, sys._getframe(0)
+    level, frame = 1, cast("FrameType | None", sys._getframe(0))
     while frame is not None and frame.f_globals.get("__name__", "").startswith(tuple(f"{name}." for name in _OURS)):
-        level, frame = level + 1, frame.f_back  # type: ignore[assignment]  # None ends the loop
+        level, frame = level + 1, frame.f_back
     warnings.warn(message, RecollectWarning, stacklevel=level)

@@ -75,7 +75,7 @@ def _refuse_duplicate(chunks: Sequence[NewChunk], first: int) -> None:
     for number, chunk in enumerate(chunks, start=first):
         if chunk.id in seen:
             raise InvalidChunk(
-                f"chunks {seen[chunk.id]} and {number} of one batch have the same id {chunk.id!r}; ids are unique: "
+                f"chunks {seen[chunk.id]} and {number} of one batch have the same id {chunk.id!r:.80}; ids are unique: "
                 "leave one out, or give them different ids"
             )
         seen[chunk.id] = number

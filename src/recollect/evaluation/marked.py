@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Hashable, KeysView, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,8 +144,7 @@ def _read_jsonl(path: Path, text: str) -> tuple[Marked, list[Marked]]:
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         raise ValueError(f"the key {twice!r:.80} comes twice")
     return found
 

@@ -27,6 +27,7 @@ from recollect.ingestion.export_folder import (
     require_sealed,
     to_settings,
 )
+from recollect.ingestion.parquet_limits import rows_at_once
 from recollect.layout import open_regular
 from recollect.printable import logger
 from recollect.store import Entry
@@ -35,6 +36,7 @@ from recollect.vectors import StoredMatrix
 
 _log = logger("recollect.ingestion")
 _BATCH = 1000
+_LONGEST_LINE = 256 << 20  # bytes: more than any chunk comes to within the default limits
 _LINE = {"id", "text", "metadata", "vector"}
 _NUMBERS = {int, float, type(None)}  # what is NaN has become null, and is refused with its row
 _ENTRY: dict[str, Any] = {"scope": str, "space": str, "key": str, "group": (str, type(None)), "time": (int, float)}
@@ -161,8 +163,10 @@ def _vector(values: Any, settings: Settings, place: str) -> StoredMatrix:
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (file and line, object) of each line."""
     with _opened(path) as file:
-        for number, text in enumerate(file, start=1):
+        for number, text in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), start=1):
             place = f"{path}:{number}"
+            if len(text) > _LONGEST_LINE:
+                raise InvalidInput(f"{place} is longer than {_LONGEST_LINE:,} bytes; export the collection again")
             try:
                 found = orjson.loads(text)
             except orjson.JSONDecodeError as error:
@@ -200,8 +204,9 @@ def _parquet(path: Path, settings: Settings) -> Iterator[Block]:
             names = sorted(file.schema_arrow.names)
             if names != sorted(_LINE):
                 raise InvalidInput(f"{path}: has the columns {names}; a chunk has {sorted(_LINE)}")
-            for number, batch in enumerate(file.iter_batches(batch_size=_BATCH, columns=sorted(_LINE))):
-                place = f"{path}, rows from {number * _BATCH + 1} on"
+            size = rows_at_once(file, path, names, _BATCH)
+            for number, batch in enumerate(file.iter_batches(batch_size=size, columns=sorted(_LINE))):
+                place = f"{path}, rows from {number * size + 1} on"
                 yield Block(_chunks(batch, place), _vectors(batch.column("vector"), settings, place))
     except (pyarrow.ArrowException, OSError) as error:
         raise InvalidInput(f"{path} cannot be read ({error}); export the collection again") from error

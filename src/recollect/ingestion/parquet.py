@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recollect.errors import InvalidInput, MissingDependency
+from recollect.ingestion.parquet_limits import rows_at_once
 from recollect.ingestion.records import Fields, Record, require_fields, to_record
 
 _ROWS = 1024  # held in memory at a time
@@ -40,7 +41,7 @@ def read_parquet(path: Path, fields: Fields) -> Iterator[Record]:
                 twice = next(name for name in names if names.count(name) > 1)
                 raise InvalidInput(f"{path}: two columns are named {twice!r}; rename one")
             require_fields(names, str(path), fields)
-            for batch in file.iter_batches(batch_size=_ROWS):
+            for batch in file.iter_batches(batch_size=rows_at_once(file, path, names, _ROWS)):
                 for row in batch.to_pylist():
                     number += 1
                     place = f"{path}:{number}"
