@@ -64,11 +64,14 @@ def _in_order(vectors: Any) -> Any:
 
 
 def _taken(source: Iterator[Chunk], size: int) -> list[Chunk]:
-    batch, characters = [], 0
+    batch: list[Chunk] = []
+    characters = 0
     for chunk in islice(source, size):
         batch.append(chunk)
-        text = getattr(chunk, "text", None)  # what is no chunk, or no text, is refused later, by its number
-        characters += len(text) if type(text) is str else 0
+        try:
+            characters += len(chunk.text)
+        except (AttributeError, TypeError):
+            continue  # what is no chunk, or has no text, is refused later, by its number
         if characters >= MOST_CHARACTERS:
             break
     return batch
