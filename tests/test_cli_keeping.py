@@ -125,7 +125,7 @@ def test_each_room_logs_what_it_does(filled: Path, tmp_path: Path, caplog: pytes
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
     for part in ("opened for writing, 20 chunks", "index in use: SQ8", "20 chunks backed up", "for backup 1",
                  "SQ8 built over 20 rows", "restored from backup 1", "19 chunks and 1 records exported as jsonl",
-                 "gen-000002 in use in the place of gen-000001", "19 chunks and 1 records imported"):  # fmt: skip
+                 "gen-000002 in use instead of gen-000001", "19 chunks and 1 records imported"):  # fmt: skip
         assert any(part in line for line in told), part
     rooms = ("collection", "index", "store", "ingestion")
     assert {record.name for record in caplog.records} <= {f"recollect.{room}" for room in rooms}
