@@ -166,14 +166,14 @@ def another_user_reads(directory: Path) -> None:
 def a_child_embeds_after_its_parent_has(directory: Path) -> None:
     """Fork after torch's threads have run: the child opens the collection, searches by text, and adds."""
     with recollect.open(directory / "kb") as kb:  # the packaged model, by default
-        kb.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(64)])
+        kb.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(8)])
         kb.search(TEXTS[0])
 
     def child() -> None:
         with recollect.open(directory / "kb") as again:
             assert again.search(TEXTS[1], k=1)[0].chunk.text.startswith(TEXTS[1])
-            again.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} again {n}") for n in range(64)])
-            assert again.count() == 64
+            again.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} again {n}") for n in range(8)])
+            assert again.count() == 8
 
     _forked(child)
 
@@ -187,7 +187,7 @@ def a_child_uses_the_embedder_of_its_parent(directory: Path) -> None:
 
     def child() -> None:
         with recollect.open(directory / "kb", embedder=embedder) as kb:
-            kb.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(64)])
+            kb.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(8)])
             thread = threading.Thread(target=kb.search, args=(TEXTS[1],))
             thread.start()
             thread.join()
@@ -218,7 +218,7 @@ def a_thread_forks_after_it_has_embedded(directory: Path) -> None:
 def pools_of_forked_workers_search_by_text(directory: Path) -> None:
     """Search by text in a pool of multiprocessing's fork context, made after the parent has embedded."""
     with recollect.open(directory / "kb") as kb:
-        kb.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(64)])
+        kb.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(8)])
         with multiprocessing.get_context("fork").Pool(2) as pool:
             found = pool.starmap(_searched, [(directory / "kb", text) for text in TEXTS * 2])
     assert all(text.startswith(asked) for text, asked in zip(found, TEXTS * 2, strict=True))
