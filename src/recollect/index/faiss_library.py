@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -11,6 +12,9 @@ from typing import Any
 from recollect import forks
 from recollect.errors import MissingDependency
 from recollect.types import Metric
+
+# Before 1.14 there are no limits to what a file makes FAISS allocate; 1.14.2 crashes on hostile files.
+_LEAST_VERSION = 1, 14, 3
 
 # What may be read from a file and searched. Everything here takes float32 vectors, numbers rows from 0 in the
 # order of adding, and holds no pointer to another file.
@@ -30,8 +34,8 @@ def load_faiss() -> Any:
     """Import FAISS.
 
     Raises:
-        MissingDependency: with the pip command; faiss-cpu and faiss-gpu install the same module, so neither is
-            a hard dependency.
+        MissingDependency: it is not there, or too old; with the pip command. faiss-cpu and faiss-gpu install the same
+            module, so neither is a hard dependency, and what is installed may be anything.
 
     """
     try:
@@ -42,7 +46,19 @@ def load_faiss() -> Any:
             "an index needs FAISS, which is not installed; run: pip install 'recollect[cpu]' "
             f"(or 'recollect[gpu]') [{error}]"
         ) from error
+    _require_recent(faiss.__version__)
     return faiss
+
+
+def _require_recent(version: str) -> None:
+    """Refuse a FAISS that cannot read an index within limits, or that a hostile file crashes."""
+    found = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    if found < _LEAST_VERSION:
+        least = ".".join(map(str, _LEAST_VERSION))
+        raise MissingDependency(
+            f"an index needs FAISS {least} or later, and {version} is installed; run: "
+            f"pip install 'faiss-cpu>={least}' (or 'faiss-gpu>={least}', whichever it was)"
+        )
 
 
 @contextmanager
