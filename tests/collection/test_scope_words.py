@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import recollect
@@ -19,7 +19,7 @@ from recollect.store import word_counts
 
 D = 8
 WORDS = ["ash", "birch", "cedar", "fir", "oak", "pine", "the"]
-texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=8).map(" ".join)
+texts = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)
 chunks = st.lists(st.tuples(st.booleans(), texts), min_size=1, max_size=25)
 SEARCHES: list[dict[str, Any]] = [
     {"mode": "lexical"},
@@ -59,10 +59,11 @@ def same(shared: Collection, alone: Collection, question: str, k: int = 10) -> N
     first=chunks,
     second=chunks,
     dead=st.sets(st.integers(0, 24)),
-    questions=st.lists(texts, min_size=1, max_size=3),
+    questions=st.lists(texts.filter(bool), min_size=1, max_size=3),
     words=st.sampled_from(["porter", "trigram"]),
     few=st.sampled_from([0, word_counts.FEW]),
 )
+@example([(False, "")] * 3, [(True, "ash")], {0, 1, 2}, ["ash"], "porter", 0)  # all that is left is inside
 def test_a_scope_answers_as_if_there_were_no_others(
     first: list[tuple[bool, str]],
     second: list[tuple[bool, str]],

@@ -196,7 +196,7 @@ class Question:
         self.words = words
         self.weights = statistics.weights(words)
         self.rare = _rare(statistics)
-        self._mean = statistics.tokens / statistics.live
+        self._mean = max(statistics.tokens, 1) / statistics.live  # a damaged index may say 0
 
     def damping(self, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Return what the number of occurrences is weighed against in texts of so many tokens."""
@@ -219,10 +219,10 @@ class _Reading:
         """Return where words are counted."""
         if scope is None:
             return Whole(self._postings, self._corpus, counted.whole)
-        if int(np.bitwise_count(scope).sum()) <= FEW:
-            rows = np.flatnonzero(np.unpackbits(scope, count=self._corpus.rows, bitorder="little"))
-            return Texts(self.tokens(rows.tolist()))
-        return Scope(self._postings, self._corpus, scope, counted.scope, self.tokens)
+        mask = np.unpackbits(scope, count=self._corpus.rows, bitorder="little").view(np.bool_)  # no spare bits
+        if np.count_nonzero(mask) <= FEW:
+            return Texts(self.tokens(np.flatnonzero(mask).tolist()))
+        return Scope(self._postings, self._corpus, mask, counted.scope, self.tokens)
 
     def words(self, text: str, source: Source) -> list[Word]:
         """Return the different words that any chunk holds, the rarest first, at most `MAX_WORDS`."""

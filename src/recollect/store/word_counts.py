@@ -224,7 +224,7 @@ class Scope:
 
     Args:
         postings, corpus: of the commit.
-        inside: bits of the live rows that it consists of.
+        mask: which rows it consists of; all of them live.
         counted: of this scope.
         read: returns the tokens of rows.
 
@@ -234,20 +234,16 @@ class Scope:
         self,
         postings: Postings,
         corpus: Corpus,
-        inside: Bits,
+        mask: npt.NDArray[np.bool_],
         counted: ScopeCounted,
         read: Callable[[Sequence[int]], Tokens],
     ) -> None:
-        self.live = int(np.bitwise_count(inside).sum())
+        self.live = int(np.count_nonzero(mask))
         self._postings = postings
         self._corpus = corpus
-        self._inside = inside
+        self._mask = mask
         self._counted = counted
         self._read = read
-
-    @cached_property
-    def _mask(self) -> npt.NDArray[np.bool_]:
-        return np.unpackbits(self._inside, count=self._corpus.rows, bitorder="little").view(np.bool_)
 
     @cached_property
     def _flags(self) -> bytes:
