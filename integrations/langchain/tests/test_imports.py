@@ -38,4 +38,4 @@ def test_only_names_that_recollect_exports_are_imported() -> None:
     for module, name in names:
         public = importlib.import_module(module)
         assert name in getattr(public, "__all__", [each for each in vars(public) if not each.startswith("_")]), name
-        assert module in ("recollect", "recollect.errors", "recollect.ranking"), module
+        assert module in ("recollect", "recollect.errors", "recollect.forks", "recollect.ranking"), module

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from langchain_core.embeddings import Embeddings
-from recollect import Embedder, forks
+from recollect import Embedder
 from recollect.errors import EmbedderFailed, InvalidInput
+from recollect.forks import spare_torch
 
 _NAMED_BY = ("model_name", "model", "model_id", "repo_id")
 """Attributes by which LangChain's embeddings say which model they use; the first that is a text counts."""
@@ -44,7 +45,7 @@ class LangChainEmbedder:
             )
         self.embedding = embedding
         self.name = _name(embedding)
-        forks.spare_torch()
+        spare_torch()
         vector = embedding.embed_query("How long are the vectors?")
         if np.ndim(vector) != 1 or len(vector) == 0:
             raise EmbedderFailed(f"{self.name} made {vector!r:.60} of a text, which is no vector")

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import recollect
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
-from recollect import DEFAULT_EMBEDDER, SentenceTransformerEmbedder, forks
+from recollect import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from recollect.forks import spare_torch
 
 
 class RecollectEmbedding(BaseEmbedding):
@@ -71,7 +72,7 @@ class LlamaIndexEmbedder:
 
     def __init__(self, model: BaseEmbedding) -> None:
         self._model = model
-        forks.spare_torch()
+        spare_torch()
         self._dimension = len(model.get_query_embedding("dimension"))
 
     @property
