@@ -9,12 +9,14 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import recollect
 from recollect import Chunk, Collection, EmbeddingContractError
+from recollect.collection import adding
 from recollect.ingestion import export_collection, import_collection
 from tests.conftest import TrigramEmbedder
 
@@ -149,3 +151,22 @@ def test_a_kill_before_the_first_commit_leaves_the_contract_and_no_chunk(bare: P
         assert kb.count() == 0
         kb.add([Chunk("a", "some text")])
         assert kb.check().ok
+
+
+def test_a_batch_is_embedded_while_its_generation_is_compacted_away(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may compact between a batch's look at what is stored and its look at the contract."""
+    found = adding.require_replaceable
+    with recollect.open(bare, embedder=A) as kb:
+        kb.add([Chunk("a", "some text")], vectors=A.embed_passages(["some text"]))
+
+        def compacted(*arguments: Any) -> None:
+            monkeypatch.setattr(adding, "require_replaceable", found)
+            found(*arguments)
+            kb.compact()
+
+        monkeypatch.setattr(adding, "require_replaceable", compacted)
+        assert kb.add([Chunk("b", "more text")]).added == 1
+        assert kb.info().embedder == "a"
+        assert "b" in kb

@@ -110,7 +110,7 @@ def _embedded_ahead(handle: Handle, lazy: LazyEmbedder, chunks: list[NewChunk]) 
         # Before: whether a text need be embedded would tell whether it is that of a chunk outside.
         require_replaceable(handle.scope, generation, session, ids)
         existing = session.get(ids)
-    settings = generation.settled()
+    settings = handle.settings()  # another thread may have compacted that generation away meanwhile
     embedder = lazy.get(settings)
     if embedder is not None and settings.contract is None:
         lazy.contract(embedder)  # made here, without the lock, and recorded once chunks are embedded by it
