@@ -7,13 +7,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import apsw
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import recollect
-from recollect import Chunk, Collection, Hit, InvalidInput, field
+from recollect import Chunk, Collection, CollectionDamaged, Hit, InvalidInput, field
 from recollect.layout import Lexical
 from recollect.store import word_counts
 
@@ -171,3 +172,19 @@ def test_what_is_known_of_words_takes_bounded_memory() -> None:
     assert 0 < len(known) * 340 <= 4000
     counted.put("large", word_counts._Kept(1, 1000, 900, np.arange(900, dtype=np.int32)))
     assert counted.get("large", 1) is None
+
+
+@pytest.mark.parametrize(("size", "told"), [("00", False), ("FFFFFFFFFFFFFF70", True), ("8880808000", True)])
+def test_damaged_lengths_in_the_index_of_words_are_told_or_taken_as_equal(size: str, told: bool, path: Path) -> None:
+    """Within a scope of many chunks, lengths that no text has are damage; where all are 0, every hit is found."""
+    with recollect.open(path, dimension=D, auto_optimize=False) as kb:
+        add(kb, [(number, True, f"cedar {number}") for number in range(word_counts.FEW + 44)])
+        add(kb, [(1000, False, "cedar")])
+    with apsw.Connection(str(path / "gen-000001" / "chunks.db")) as connection:
+        connection.execute(f"UPDATE lexical_docsize SET sz = x'{size}'")
+    with recollect.open(path, scope={"tenant": "a"}, read_only=True) as scoped:
+        if told:
+            with pytest.raises(CollectionDamaged, match="length"):
+                scoped.search("cedar", mode="lexical")
+        else:
+            assert len(scoped.search("cedar", k=300, mode="lexical")) == 300

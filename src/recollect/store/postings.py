@@ -18,6 +18,7 @@ Rows: TypeAlias = npt.NDArray[np.int64]
 
 _INSTANCES = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.lexical_instances USING fts5vocab(main, lexical, instance)"
 _LONGEST_VARINT = 9
+_MOST_TOKENS = (1 << 31) - 1  # of a text: SQLite keeps none of more bytes, and lengths are added up as int32
 
 
 class Word(NamedTuple):
@@ -116,6 +117,8 @@ class Postings:
         found = _varints(bytes.fromhex(digits or ""))
         if len(found) != len(rows):
             raise apsw.CorruptError(f"{len(rows)} chunks have {len(found)} lengths in the lexical index")
+        if found.max() > _MOST_TOKENS:
+            raise apsw.CorruptError(f"a chunk has the length {found.max()} in the lexical index")
         return found
 
     def tokens(self, words: Sequence[Word]) -> int:

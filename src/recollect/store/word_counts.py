@@ -264,7 +264,8 @@ class Scope:
             rows, values, first = kept.rows[still], kept.values[still], kept.until
         fresh = np.flatnonzero(self._mask[first:]) + first
         values = np.concatenate((values, self._postings.lengths(fresh).astype(np.int32)))
-        rows, total = np.concatenate((rows, fresh.astype(np.int32))), int(values.sum(dtype=np.int64))
+        # What damage has made all lengths zero is told by none of them: they are equal then, as in a whole collection.
+        rows, total = np.concatenate((rows, fresh.astype(np.int32))), max(1, int(values.sum(dtype=np.int64)))
         self._counted.put(None, _Kept(seq, self._corpus.rows, total, rows, values=values))
         return total
 
