@@ -123,7 +123,7 @@ def test_mending_takes_a_blob_for_the_text_it_was(column: str, original: Path, t
 
 def test_words_of_rows_that_are_not_find_none(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An index of words that names rows beyond all, or below 0, finds the others as if it did not."""
-    monkeypatch.setattr(lexical, "_FEW_POSTINGS", 10)  # as with many chunks, whose rows are told apart before scoring
+    monkeypatch.setattr(lexical, "_FEW_ROWS", 10)  # as with many chunks, whose rows are counted in an array of all
     root = Path(shutil.copytree(original, tmp_path / "kb"))
     with apsw.Connection(str(root / "gen-000001" / "chunks.db")) as connection:
         for row in (-5, ROWS, 10**12):
