@@ -142,7 +142,10 @@ def test_metadata_that_are_no_object_are_damage(original: Path, tmp_path: Path) 
         with apsw.Connection(str(root / "gen-000001" / "chunks.db")) as connection:
             connection.execute("UPDATE chunks SET metadata = ?, crc = ? WHERE row = ?", (metadata, crc, ROW))
         with recollect.open(root, auto_optimize=False) as kb:
-            for name in ("dense", "get", "iteration", "hybrid", "scope"):
+            for name in ("dense", "get", "iteration", "hybrid"):
                 with pytest.raises(CollectionDamaged):
                     CALLS[name](kb)
+            with recollect.open(root, scope={"all": 1}, read_only=True) as scoped:  # what has no fields is in no scope
+                assert list(scoped) == scoped.get(where={}) == [chunk for chunk in CHUNKS if chunk.id != "c7"]
+                assert scoped.get("c7") is None
             assert not kb.check().ok
