@@ -29,9 +29,12 @@ _PARTS = {
 
 def write(figures: Figures, folder: Path | None) -> None:
     """Print the page, and write it and the figures to *folder*; parts not measured now stay as they were there."""
+    before: Figures = {}
     if folder is not None and (folder / "lexical.json").exists():
-        figures = orjson.loads((folder / "lexical.json").read_bytes()) | figures
-    page = "\n\n".join(["# Lexical search", _facts(figures), *_sections(figures)]) + "\n"
+        before = orjson.loads((folder / "lexical.json").read_bytes())
+    measured = {name: _facts(figures) for name in _PARTS if name in figures}
+    figures = before | figures | {"measured_on": before.get("measured_on", {}) | measured}
+    page = "\n\n".join(["# Lexical search", "Written by `eval/bench/lexical.py`.", *_sections(figures)]) + "\n"
     print(page)
     if folder is not None:
         (folder / "lexical.json").write_bytes(orjson.dumps(figures, option=orjson.OPT_INDENT_2) + b"\n")
@@ -40,15 +43,12 @@ def write(figures: Figures, folder: Path | None) -> None:
 
 def _facts(figures: Figures) -> str:
     facts = figures["machine"]
-    return (
-        f"Written by `eval/bench/lexical.py`. {facts['cpu']}, {facts['cores']} cores; SQLite "
-        f"{facts['sqlite_of_apsw']}, Python {facts['python']}."
-    )
+    return f"{facts['cpu']}, {facts['cores']} cores; SQLite {facts['sqlite_of_apsw']}, Python {facts['python']}."
 
 
 def _sections(figures: Figures) -> list[str]:
     return [
-        f"{heading.format(**figures['rows'])}\n\n{_table(figures[name])}"
+        f"{heading.format(**figures['rows'])} {figures['measured_on'][name]}\n\n{_table(figures[name])}"
         for name, heading in _PARTS.items()
         if name in figures
     ]
