@@ -95,12 +95,12 @@ def ask_many(
     require_question(queries is not None, vectors is not None, wanted, "search_many", "texts", "vectors")
     if isinstance(queries, str):
         raise InvalidInput("search_many takes a list of texts; for one text use search")
-    if queries is not None and (isinstance(queries, (bytes, Mapping)) or not is_iterable(queries)):
-        raise InvalidInput(f"search_many takes a list of texts, not a {type(queries).__name__}")
     limits = asker.handle.limits
     most = limits.queries
-    if queries is not None and isinstance(queries, Sized):  # before each of them is looked at
+    if isinstance(queries, (list, tuple)):  # before any of them is looked at
         require_within("the number of texts", len(queries), most, "queries")
+    if queries is not None and (isinstance(queries, (bytes, Mapping)) or not is_iterable(queries)):
+        raise InvalidInput(f"search_many takes a list of texts, not a {type(queries).__name__}")
     texts = None if queries is None else [to_question(query, limits.question) for query in queries]
     if texts is not None:
         require_within("the number of texts", len(texts), most, "queries")
