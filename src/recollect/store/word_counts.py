@@ -11,17 +11,15 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from recollect.store.postings import Postings, Rows, Word
+from recollect.store.postings import Occurrences, Postings, Rows, Word
 
 Bits: TypeAlias = npt.NDArray[np.uint8]
-Occurrences: TypeAlias = tuple[Rows, npt.NDArray[np.int64]]
-"""Rows that hold a word, in order, and how often each does."""
-
 Tokens: TypeAlias = Mapping[int, Counter[str]]
 """The tokens of some rows."""
 
@@ -81,8 +79,8 @@ class Source(Protocol):
     def tokens(self, words: Sequence[Word], /) -> int:
         """Return the number of tokens in all chunks, of which some hold *words*."""
 
-    def occurrences(self, word: Word) -> Occurrences:
-        """Return the rows that hold a word, at least those inside."""
+    def occurrences(self, words: Sequence[Word]) -> Occurrences:
+        """Return the rows that hold words, at least those inside."""
 
     def lengths(self, rows: Rows) -> npt.NDArray[np.int64]:
         """Return the number of tokens of each of *rows*."""
@@ -122,9 +120,9 @@ class Whole:
         """Return the number of tokens in all chunks, or what it was; *words* are in the collection."""
         return self._counted.get(None, self._corpus, lambda: self._postings.tokens(words))
 
-    def occurrences(self, word: Word) -> Occurrences:
-        """Return the rows that hold a word."""
-        return self._postings.occurrences(word)
+    def occurrences(self, words: Sequence[Word]) -> Occurrences:
+        """Return the rows that hold words."""
+        return self._postings.occurrences(words)
 
     def lengths(self, rows: Rows) -> npt.NDArray[np.int64]:
         """Return the number of tokens of each of *rows*."""
@@ -147,9 +145,9 @@ class Texts:
         """Return the number of tokens in all chunks."""
         return sum(self._lengths.values())
 
-    def occurrences(self, word: Word) -> Occurrences:
-        """Return the rows that hold a word."""
-        return _occurrences(word, self._tokens)
+    def occurrences(self, words: Sequence[Word]) -> Occurrences:
+        """Return the rows that hold words."""
+        return _occurrences([(word, self._tokens) for word in words])
 
     def lengths(self, rows: Rows) -> npt.NDArray[np.int64]:
         """Return the number of tokens of each of *rows*."""
@@ -269,12 +267,25 @@ class Scope:
         self._counted.put(None, _Kept(seq, self._corpus.rows, total, rows, values=values))
         return total
 
-    def occurrences(self, word: Word) -> Occurrences:
-        """Return the rows that hold a word, at least those inside, by the quicker way: both tell the same."""
+    def occurrences(self, words: Sequence[Word]) -> Occurrences:
+        """Return the rows that hold words, at least those inside; of each by the quicker way: both tell the same."""
+        by_text = [self._is_text_quicker(word) for word in words]
+        if not any(by_text):
+            return self._postings.occurrences(words)
+        texts = [
+            (word, self._read(self._holding(word).rows.tolist()) if quicker else {})
+            for word, quicker in zip(words, by_text, strict=True)
+        ]
+        listed = [place for place, quicker in enumerate(by_text) if not quicker]
+        which, rows, times = self._postings.occurrences([words[place] for place in listed])
+        others = Occurrences(np.array(listed, dtype=np.int64)[which], rows, times)
+        both = [np.concatenate(pair) for pair in zip(others, _occurrences(texts), strict=True)]
+        order = np.lexsort((both[1], both[0]))
+        return Occurrences(*(part[order] for part in both))
+
+    def _is_text_quicker(self, word: Word) -> bool:
         texts = _TEXT_POSTINGS * word.chunks  # what they cost
-        if texts < self._corpus.rows and texts < self._postings.count(word):
-            return _occurrences(word, self._read(self._holding(word).rows.tolist()))
-        return self._postings.occurrences(word)
+        return texts < self._corpus.rows and texts < self._postings.count(word)
 
     def lengths(self, rows: Rows) -> npt.NDArray[np.int64]:
         """Return the number of tokens of each of *rows*."""
@@ -302,7 +313,12 @@ def _packed(rows: npt.NDArray[np.int32], until: int) -> tuple[npt.NDArray[np.int
     return rows[:0], np.packbits(held, bitorder="little")
 
 
-def _occurrences(word: Word, tokens: Tokens) -> Occurrences:
-    held = [(row, numbers[word.token]) for row, numbers in sorted(tokens.items()) if word.token in numbers]
-    both = np.array(held, dtype=np.int64).reshape(-1, 2)
-    return both[:, 0], both[:, 1]
+def _occurrences(texts: Sequence[tuple[Word, Tokens]]) -> Occurrences:
+    """Find each word in some texts."""
+    held = [
+        (place, row, numbers[word.token])
+        for place, (word, tokens) in enumerate(texts)
+        for row, numbers in sorted(tokens.items(), key=itemgetter(0))
+        if word.token in numbers
+    ]
+    return Occurrences(*np.array(held, dtype=np.int64).reshape(-1, 3).T)
