@@ -33,6 +33,7 @@ _REMEMBERED = 1000  # counting a word in fewer rows than this costs less than re
 _DRIFT = 6  # what was counted holds until the collection has grown or shrunk by one part in 2^6
 _ENTRY_BYTES = 300  # of a word, beside its rows
 _TEXT_POSTINGS = 25  # postings that FTS5 reads in the time in which one text is cut into words
+_MOST_TEXTS = 10_000  # read for one word: their tokens are kept until the search ends, some 6 KB each
 
 
 class Corpus(NamedTuple):
@@ -285,7 +286,7 @@ class Scope:
 
     def _is_text_quicker(self, word: Word) -> bool:
         texts = _TEXT_POSTINGS * word.chunks  # what they cost
-        return texts < self._corpus.rows and texts < self._postings.count(word)
+        return word.chunks <= _MOST_TEXTS and texts < self._corpus.rows and texts < self._postings.count(word)
 
     def lengths(self, rows: Rows) -> npt.NDArray[np.int64]:
         """Return the number of tokens of each of *rows*."""
