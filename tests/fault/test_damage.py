@@ -95,6 +95,8 @@ def test_a_field_that_has_become_null_is_damage(tmp_path: Path) -> None:
         "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'metadata TEXT NOT NULL', "
         "'metadata TEXT') WHERE name = 'chunks'",
         "UPDATE chunks SET metadata = NULL WHERE id = 'c3'",
+        "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'metadata TEXT', "
+        "'metadata TEXT NOT NULL') WHERE name = 'chunks'",
     ):
         connection = apsw.Connection(str(database))
         connection.execute(sql)

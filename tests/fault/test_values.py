@@ -19,6 +19,7 @@ import pytest
 import recollect
 from recollect import Chunk, CollectionDamaged, RecollectError, RecollectWarning
 from recollect.ingestion import export_collection
+from recollect.store import schema
 
 D = 4
 VECTORS = np.random.default_rng(3).standard_normal((20, D)).astype(np.float32)
@@ -47,12 +48,19 @@ def alter(root: Path, *statements: str) -> None:
     connection.pragma("ignore_check_constraints", True)
     for statement in statements:
         connection.execute(statement)
+    connection.pragma("writable_schema", True)  # of `unbind` nothing is to be seen but what it has let in
+    for _, name, _, sql in schema._created():
+        if name != "lexical":  # the one table that there is of several kinds
+            connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (sql, name))
     connection.close()
 
 
 def unbind(root: Path) -> None:
     """Take NOT NULL from the database's tables, which damage does not ask either."""
-    alter(root, "PRAGMA writable_schema=1", "UPDATE sqlite_schema SET sql = replace(sql, ' NOT NULL', '')")
+    connection = apsw.Connection(str(root / DATABASE))
+    connection.pragma("writable_schema", True)
+    connection.execute("UPDATE sqlite_schema SET sql = replace(sql, ' NOT NULL', '')")
+    connection.close()
 
 
 def settle(root: Path, **changes: Any) -> None:

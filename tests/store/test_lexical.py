@@ -291,7 +291,7 @@ def test_an_index_of_another_kind_is_damage() -> None:
         connection = apsw.Connection(str(database))
         connection.execute("CREATE VIRTUAL TABLE lexical USING fts5(text)")
         connection.close()
-        with pytest.raises(CollectionDamaged, match=r"its lexical index is 'CREATE VIRTUAL"):
+        with pytest.raises(CollectionDamaged, match=r"its (lexical index is|table 'lexical)"):
             match(store, "cat")
 
 

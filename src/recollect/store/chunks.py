@@ -315,6 +315,7 @@ def supersede(paths: Generation) -> None:
             return
         connection = schema.connect(paths.database, read_only=False)
         try:
+            schema.require_tables(connection)
             connection.execute("UPDATE state SET seq = seq + 1")
         finally:
             connection.close()

@@ -13,7 +13,7 @@ from recollect.store import postings
 from recollect.store.checksums import Verified
 from recollect.store.committed import UNREADABLE
 from recollect.store.recent import Payload, RecentChunks, Watched
-from recollect.store.schema import Frozen, connect, open_log, translate
+from recollect.store.schema import Frozen, connect, open_log, require_tables, translate
 from recollect.store.word_counts import Counts
 from recollect.vectors import StoredMatrix
 
@@ -125,6 +125,7 @@ class SessionPool:
             postings.prepare(connection)
             open_log(connection)
             self._require()
+            require_tables(connection)
         except UNREADABLE as error:
             connection.close(True)
             raise translate(error, self.database) from error

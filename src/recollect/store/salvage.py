@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
+from recollect.errors import CollectionDamaged
 from recollect.layout import Generation, storage_errors
 from recollect.printable import logger
 from recollect.store import schema, vector_file
@@ -73,6 +75,11 @@ class Wreck:
         stored = vector_file.bytes_there(paths.vectors) // width if present else 0
         self._connection = schema.connect(paths.database, read_only=True)
         self._cursor = self._connection.cursor()
+        try:
+            self._require_tables(paths.database)
+        except BaseException:
+            self.close()
+            raise
         state = None
         with contextlib.suppress(*UNREADABLE):
             self._cursor.execute("BEGIN")
@@ -140,6 +147,14 @@ class Wreck:
             found: Any = self._cursor.execute("SELECT time FROM clock").get
             return float(found) if isinstance(found, (int, float)) and math.isfinite(found) else 0.0
         return 0.0
+
+    def _require_tables(self, database: Path) -> None:
+        try:
+            schema.require_plain_tables(self._cursor)
+        except schema.Strange as error:
+            raise CollectionDamaged(f"{database} cannot be mended: {error}; use another backup") from error
+        except UNREADABLE:
+            pass  # nothing can be read then, and no more is asked for
 
     def _number(self, sql: str, default: int = 0) -> int:
         """Return what a statement counts or finds; the default where that cannot be read, or there is nothing."""

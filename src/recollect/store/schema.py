@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import apsw
 
 from recollect.errors import CollectionClosed, CollectionDamaged, CollectionError, StorageFailed
-from recollect.layout import Lexical, create_file, require_plain_database, storage_errors
+from recollect.layout import LEXICAL, Lexical, create_file, require_plain_database, storage_errors
 from recollect.store import ledger
 from recollect.store import lexical as words
 
@@ -91,6 +94,41 @@ def open_log(connection: apsw.Connection) -> None:
     Only afterwards can be said that all of them are of one directory: see `layout.Opened`.
     """
     connection.execute("PRAGMA schema_version").fetchall()
+
+
+class Strange(apsw.CorruptError):
+    """A database holds what no damage makes of ours."""
+
+
+def require_tables(reading: apsw.Connection | apsw.Cursor) -> None:
+    """Raise `apsw.CorruptError` for whatever in the database is not what `create` makes, to the letter.
+
+    A view by the name of a table of ours may have rows without end, a trigger is the maker's program, and a generated
+    column costs what its maker wanted. What is absent is told by whoever needs it: older formats had fewer tables.
+    """
+    known = _created()
+    for entry in reading.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema"):
+        if entry not in known:
+            raise apsw.CorruptError(f"its {entry[0]!s:.20} {entry[1]!r:.40} is not one that Recollect creates")
+
+
+def require_plain_tables(reading: apsw.Connection | apsw.Cursor) -> None:
+    """Raise `Strange` for views, triggers and computed columns: nothing else, as bits may have flipped."""
+    for name, sql in reading.execute("SELECT name, sql FROM sqlite_schema"):
+        if isinstance(sql, str) and (not _PLAIN.match(sql) or _COMPUTED.search(sql)):
+            raise Strange(f"its {name!r:.40} is not a table or an index that holds what was stored")
+
+
+@cache
+def _created() -> frozenset[Any]:
+    """Return the entries of SQLite's schema that `create` makes, of all ways to cut words."""
+    found: set[Any] = set()
+    for lexical in LEXICAL:
+        connection = apsw.Connection(":memory:")
+        connection.execute(f"{SCHEMA} {ledger.SCHEMA} {words.schema(lexical)}")
+        found.update(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema"))
+        connection.close()
+    return frozenset(found)
 
 
 class Frozen(apsw.Connection):
@@ -185,6 +223,8 @@ _DAMAGE = (
     apsw.MismatchError,
     apsw.RangeError,
 )
+_PLAIN = re.compile(r"CREATE (?:TABLE|INDEX|VIRTUAL TABLE \S+ USING fts5\()", re.IGNORECASE)
+_COMPUTED = re.compile(r"\b(?:AS|GENERATED)\b", re.IGNORECASE)
 _SHARED_MEMORY = 32_768  # bytes that SQLite takes at once for the index of its WAL
 _FAILURES: dict[type[Exception], tuple[int, str]] = {
     apsw.FullError: (errno.ENOSPC, "the disk is full: free some space; what was acknowledged is safe"),

@@ -1,0 +1,103 @@
+"""Databases that others have made: views, triggers and tables by the names of ours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import apsw
+import numpy as np
+import pytest
+
+import recollect
+from recollect import Chunk
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n)"
+HOSTILE = {
+    "a view without end by the name of the chunks": (
+        "DROP TABLE chunks; CREATE VIEW chunks(row, id, text, metadata, crc) AS "
+        f"{ENDLESS} SELECT i, 'c' || i, 'text', '{{}}', 0 FROM n"
+    ),
+    "a view without end by the name of the state": (
+        f"DROP TABLE state; CREATE VIEW state(one, seq, rows, live, snapshot) AS {ENDLESS} SELECT 1, 1, 8, 8, NULL "
+        "FROM n WHERE i < 0"
+    ),
+    "a view without end by the name of the clock": (
+        f"DROP TABLE clock; CREATE VIEW clock(one, time) AS {ENDLESS} SELECT 1, 0.0 FROM n WHERE i < 0"
+    ),
+    "a trigger on commits": (
+        f"CREATE TRIGGER t AFTER UPDATE ON state BEGIN SELECT count(*) FROM v; END; CREATE VIEW v AS {ENDLESS} "
+        "SELECT i FROM n"
+    ),
+    "a computed column": (
+        "CREATE TABLE other(row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, "
+        "text TEXT AS (hex(zeroblob(400000000))), metadata TEXT NOT NULL, crc INTEGER NOT NULL);"
+        "INSERT INTO other(row, id, metadata, crc) SELECT row, id, metadata, crc FROM chunks;"
+        "DROP TABLE chunks; ALTER TABLE other RENAME TO chunks"
+    ),
+    "a virtual table": "DROP TABLE chunks; CREATE VIRTUAL TABLE chunks USING fts5(row, id, text, metadata, crc)",
+    "an index of an expression": "CREATE INDEX i ON chunks(hex(zeroblob(length(text) * 10)))",
+}
+DOORS = {
+    "open": "recollect.open(path, read_only=True).search(vector=[1.0, 0, 0, 0])",
+    "open_for_writing": "recollect.open(path, trust_index=False, auto_optimize=False).add([Chunk('x', 'x')], "
+    "vectors=[[1.0, 0, 0, 0]])",
+    "restore": "recollect.restore(path, path + '-restored')",
+    "restore_mended": "recollect.restore(path, path + '-restored', mend=True)",
+    "mend": "diagnose(path, mend=True)",
+}
+SCRIPT = """
+import sys
+import recollect
+from recollect import Chunk
+from recollect.collection.doctor import diagnose
+path = sys.argv[1]
+try:
+    print("done", {door})
+except recollect.RecollectError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def _made(path: Path) -> Path:
+    with recollect.open(path, dimension=4, auto_optimize=False) as kb:
+        kb.add([Chunk(f"c{n}", f"text {n}") for n in range(8)], vectors=np.eye(8, 4, dtype=np.float32) + 1)
+    return path
+
+
+def _go_in(door: str, path: Path) -> str:
+    """Return what comes of it; another process can be ended, whatever SQLite is at."""
+    command = [sys.executable, "-c", SCRIPT.format(door=DOORS[door]), str(path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_database_of_another_making_is_refused_at_once(name: str, door: str, tmp_path: Path) -> None:
+    """What is not a table of ours, to the letter, is never asked for anything."""
+    path = _made(tmp_path / "kb")
+    with closing(apsw.Connection(str(path / "gen-000001" / "chunks.db"))) as connection:
+        connection.execute(HOSTILE[name])
+    told = _go_in(door, path)
+    mended = door == "restore_mended" and name == "an index of an expression"  # whose chunks are where they were
+    assert told.startswith("done" if mended or door == "mend" else "CollectionDamaged"), told
+
+
+def test_a_generation_left_behind_is_told_nothing_that_has_a_trigger(tmp_path: Path) -> None:
+    """A writer tells the readers of superseded generations to look again, by a commit there: no program runs in it."""
+    path = _made(tmp_path / "kb")
+    old = (path / "gen-000001" / "chunks.db").read_bytes()
+    with recollect.open(path, auto_optimize=False) as kb:
+        kb.compact()
+    left = path / "gen-000001"
+    left.mkdir(exist_ok=True)
+    (left / "chunks.db").write_bytes(old)
+    with closing(apsw.Connection(str(left / "chunks.db"))) as connection:
+        connection.execute(HOSTILE["a trigger on commits"])
+    assert not _go_in("open_for_writing", path).startswith("Traceback")
