@@ -417,6 +417,27 @@ def test_a_state_that_names_another_file_is_refused(name: str, kb: Path, tmp_pat
     assert not (tmp_path / "escaped").exists()
 
 
+@pytest.mark.parametrize("mend", [False, True])
+@pytest.mark.parametrize(("block", "declared"), [("there", 0), ("there", 1 << 50), ("absent", 1 << 50)])
+def test_a_state_that_repeats_a_block_fills_no_disk(
+    block: str, declared: int, mend: bool, kb: Path, tmp_path: Path
+) -> None:
+    """What a backup restores to is bounded by what it says, and by what there is of it: nothing is written before."""
+    folder = tmp_path / "folder"
+    with recollect.open(kb, auto_optimize=False) as opened:
+        opened.backup(folder, incremental=True)
+    path = folder / "states" / "000001.json"
+    state = json.loads(read_sealed(path))
+    blocks = state["files"]["chunks.db"]
+    repeated = [blocks[:40]] * 6000 if block == "there" else [f"{n:040x}" for n in range(6000)]
+    state["files"]["chunks.db"] = "".join(repeated) + blocks  # 200 MB
+    state["facts"]["bytes"] += declared
+    write_sealed(path, json.dumps(state).encode())
+    with pytest.raises(CollectionDamaged, match="would take 19"):
+        recollect.restore(folder, tmp_path / "restored", mend=mend)
+    assert not (tmp_path / "restored").exists()
+
+
 def test_a_pack_index_that_lies_is_refused(kb: Path, tmp_path: Path) -> None:
     """Blocks longer than any, beyond any file, or half an entry: damaged, before memory is set aside for them."""
     folder = tmp_path / "folder"

@@ -39,6 +39,8 @@ _ENTRY = np.dtype([("digest", f"V{_DIGEST}"), ("offset", "<u8"), ("length", "<u4
 _NUMBERED = re.compile(r"([0-9]{6}|[1-9][0-9]{6,17})(\.pack|\.index|\.json)")
 _UNFINISHED = re.compile(rf"{_NUMBERED.pattern}\.new")
 _SEALED_BYTES = 1 << 31  # a state of 1.6 TB, or the index of a pack of 2 TB
+_LITTLE = 1 << 26  # bytes that any backup may take
+_REPEATED = 200  # bytes of a row's vector for each that is its own, in the database: id, checksum, words
 _USED = 0.5  # a pack of whose bytes less is in use is written anew
 
 
@@ -129,6 +131,26 @@ class Packs:
             self.find()
             if self._places.get(digest) == place:
                 raise CollectionDamaged(f"{what}: a block is missing from packs/; restore another backup")
+
+    def require_plausible(self, files: Iterable[bytes], expected: int, what: str) -> None:
+        """Raise `CollectionDamaged` where files of blocks would take more room than was declared, or than is likely.
+
+        A block may be in a file many times, as equal vectors are; beside each of these lies what differs, in the
+        database. A state of a megabyte that names one block over and over would fill the disk.
+
+        Args:
+            files: the digests of the blocks of each.
+            expected: bytes that they have together, by what the backup says of itself.
+            what: needs them, for messages.
+
+        """
+        lists = [split(blocks) for blocks in files]
+        least = sum(max(0, len(digests) - 1) * _BLOCK_BYTES for digests in lists)
+        there = _BLOCK_BYTES * len({digest for digests in lists for digest in digests} & self._places.keys())
+        if least > expected or least > _LITTLE + _REPEATED * there:
+            raise CollectionDamaged(
+                f"{what} would take {least:,} bytes or more; it says {expected:,}, and {there:,} of it are different"
+            )
 
     def remains(self, digest: bytes, *, last: bool) -> bytes:
         """Return what there is of a damaged block, at its length; of the last one of a file that may be unknown."""

@@ -197,6 +197,10 @@ class Repository:
         write_sealed(self._path_of(number), _to_json(state))
         return state, written
 
+    def require_plausible(self, state: State) -> None:
+        """Raise `CollectionDamaged` for a backup that would fill the disk with what is not there."""
+        self._packs.require_plausible(state.files.values(), state.facts["bytes"], self._named(state))
+
     def restore(self, state: State, name: str, target: Path, *, whole: bool = True) -> None:
         """Write a file of a backup, durably; each block is compared with its digest.
 

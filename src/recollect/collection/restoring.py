@@ -192,6 +192,7 @@ def _unpacked(origin: Path, number: int | None, fresh: Path, *, trust_index: boo
 
 
 def _unpack(repository: Repository, state: State, fresh: Path, *, trust_index: bool, whole: bool) -> BackupInfo:
+    repository.require_plausible(state)
     paths = layout.Generation(fresh / layout.FIRST_GENERATION)
     with layout.storage_errors(fresh, "write"):
         paths.root.mkdir()
