@@ -101,3 +101,23 @@ def test_a_generation_left_behind_is_told_nothing_that_has_a_trigger(tmp_path: P
     with closing(apsw.Connection(str(left / "chunks.db"))) as connection:
         connection.execute(HOSTILE["a trigger on commits"])
     assert not _go_in("open_for_writing", path).startswith("Traceback")
+
+
+def test_texts_in_another_encoding_are_refused(tmp_path: Path) -> None:
+    """In a database of UTF-16 `check` found nothing, and every search found damage: opening says so."""
+    path = _made(tmp_path / "kb")
+    database = path / "gen-000001" / "chunks.db"
+    with closing(apsw.Connection(str(database))) as connection:
+        statements = [
+            sql
+            for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
+            if "lexical_" not in sql
+        ]
+        state = connection.execute("SELECT * FROM state").fetchall()[0]
+    database.unlink()
+    with closing(apsw.Connection(str(database))) as connection:
+        connection.execute("PRAGMA encoding = 'UTF-16le'; PRAGMA journal_mode = wal")
+        connection.execute(";".join(statements))
+        connection.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?)", state)
+    with pytest.raises(recollect.CollectionDamaged, match="UTF-16le"):
+        recollect.open(path, read_only=True)

@@ -110,6 +110,9 @@ def require_tables(reading: apsw.Connection | apsw.Cursor) -> None:
     for entry in reading.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema"):
         if entry not in known:
             raise apsw.CorruptError(f"its {entry[0]!s:.20} {entry[1]!r:.40} is not one that Recollect creates")
+    encoding = reading.execute("PRAGMA encoding").get
+    if encoding != "UTF-8":  # bytes of a text would be those of another
+        raise apsw.CorruptError(f"its texts are in {encoding!s:.20}")
 
 
 def require_plain_tables(reading: apsw.Connection | apsw.Cursor) -> None:
