@@ -17,6 +17,7 @@ from recollect.errors import InvalidInput
 from recollect.filters import parse
 from recollect.layout import open_regular, reason
 from recollect.types import Limits
+from recollect.vectors import load_array
 
 Queries: TypeAlias = "list[str] | npt.NDArray[Any]"
 """Texts, or an array as it was stored; `Collection.optimize` and `Collection.tune` check its shape and type."""
@@ -131,7 +132,7 @@ def _to_logged(line: str, place: str) -> LoggedQuestion:
 def _read_vectors(path: Path) -> npt.NDArray[Any]:
     try:
         with open(open_regular(path, follow=True), "rb") as file:
-            found = np.load(file, allow_pickle=False)  # a pickle executes what is in it
+            found = load_array(file)
     except (ValueError, EOFError):
         # numpy's own message proposes to unpickle the file
         raise InvalidInput(f"{path} is no array of floats, as numpy.save(path, vectors) writes it") from None

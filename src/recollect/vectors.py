@@ -7,7 +7,9 @@ offending row named. A collection may keep its vectors as float16: `to_stored` r
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, TypeAlias
+import os
+from collections.abc import Callable
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -229,3 +231,35 @@ def _refuse(matrix: FloatMatrix, norms: npt.NDArray[Any], metric: Metric, what: 
                 f"{what}: row {first + row} is the zero vector, which has no direction under cosine; "
                 "leave it out, or use metric='inner_product' or 'l2'"
             )
+
+
+def load_array(file: BinaryIO) -> Any:
+    """Return what `numpy.load` finds in an open file, once its header has been compared with the file's length.
+
+    numpy sets aside what a header asks for, terabytes for a hundred bytes. No pickle is read.
+
+    Raises:
+        ValueError, EOFError: it is no array, or shorter than it says.
+
+    """
+    if file.read(len(_NPY)) == _NPY:
+        file.seek(0)
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise ValueError(f"version {version} of the format")
+        try:
+            shape, _, dtype = _HEADERS[version](file)
+        except (MemoryError, RecursionError, TypeError) as error:  # of a header that is nested deeply
+            raise ValueError("its header cannot be read") from error
+        there = os.fstat(file.fileno()).st_size - file.tell()
+        if any(type(length) is not int or length < 0 for length in shape) or math.prod(shape) * dtype.itemsize > there:
+            raise ValueError(f"{there} bytes do not hold an array of shape {shape!s:.80}")
+    file.seek(0)
+    return np.load(file, allow_pickle=False)
+
+
+_NPY = b"\x93NUMPY"
+_HEADERS: dict[tuple[int, int], Callable[[BinaryIO], tuple[Any, bool, np.dtype[Any]]]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}

@@ -542,3 +542,18 @@ def test_a_stranger_deep_in_a_collection_costs_no_answer(kb: Path) -> None:
             assert "away" not in opened.info().disk
     finally:
         subprocess.run(["rm", "-rf", kb / "gen-000001" / "d"], check=True)
+
+
+@pytest.mark.parametrize("shape", ["(100000000000, 4)", "(True, 4)", "(0, 4)", "(-1, 4)", "(29, 4)", "(1 << 70, 4)"])
+def test_an_array_is_no_longer_than_its_file(shape: str, kb: Path, tmp_path: Path) -> None:
+    """A header that asks for terabytes is refused as a user's array, and as kept queries done without."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(29 * 16)
+    (kb / "gen-000001" / "index" / "queries.npy").write_bytes(content)
+    with _quietly(), recollect.open(kb, auto_optimize=False) as opened:
+        made = opened.optimize(index="SQ8")
+        assert made is not None
+        assert "stored vectors" in str(made.queries)
+    (tmp_path / "q.npy").write_bytes(content)
+    with suppress(InvalidInput):
+        assert len(read_queries(tmp_path / "q.npy")) < 30

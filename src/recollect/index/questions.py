@@ -13,7 +13,7 @@ import numpy.typing as npt
 from recollect.index.nearest import nearest
 from recollect.layout import QUERIES, copy_regular, create_file, is_there, open_regular, storage_errors
 from recollect.types import FloatMatrix, Metric
-from recollect.vectors import StoredMatrix
+from recollect.vectors import StoredMatrix, load_array
 
 FEWEST_QUERIES = 30
 """Fewer held-out queries than these say too little; the interval assumes that their mean is about normal."""
@@ -125,10 +125,15 @@ def kept(directory: Path, dimension: int) -> FloatMatrix | None:
     """Return the queries that were kept; None where there are none, or they cannot be used."""
     with contextlib.suppress(OSError, ValueError, EOFError):
         with open(open_regular(directory / QUERIES), "rb") as file:
-            found = np.load(file, allow_pickle=False)
+            found = load_array(file)
         if not isinstance(found, np.ndarray) or found.dtype != np.float32:
             return None
-        if found.ndim == 2 and found.shape[1] == dimension and np.isfinite(found).all():
+        if (
+            found.ndim == 2
+            and len(found) >= FEWEST_QUERIES
+            and found.shape[1] == dimension
+            and np.isfinite(found).all()
+        ):
             return np.ascontiguousarray(found)
     return None
 
