@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recollect.errors import StorageFailed
-from recollect.layout import open_regular, read_regular
+from recollect.errors import InvalidInput, StorageFailed
+from recollect.layout import is_directory, is_regular, open_regular, read_regular
 
 
 def test_a_regular_file_is_read(tmp_path: Path) -> None:
@@ -33,3 +33,10 @@ def test_what_is_not_regular_is_named_at_once(tmp_path: Path) -> None:
     assert read_regular(tmp_path / "link", 10, follow=True) == b""
     with pytest.raises(StorageFailed, match="a device"):
         open_regular(tmp_path / "device", follow=True)
+
+
+def test_a_path_with_nul_is_named_and_not_an_error_of_python(tmp_path: Path) -> None:
+    """No system call takes one, and Python's ValueError names neither the path nor the cure."""
+    for look in (open_regular, is_regular, is_directory):
+        with pytest.raises(InvalidInput, match="holds NUL"):
+            look(tmp_path / "a\0b")

@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 
 from recollect.errors import StorageFailed
-from recollect.layout.writing import create_file, storage_errors, storage_failure
+from recollect.layout.writing import create_file, require_path, storage_errors, storage_failure
 
 _BLOCK = 1 << 20
 _KINDS = {
@@ -38,10 +38,12 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, *, mode: int = 0o644, fol
 
     Raises:
         StorageFailed: it is not there, not regular, or may not be opened; ``errno`` says which.
+        InvalidInput: the path holds NUL.
 
     """
     # Without O_NONBLOCK, opening a named pipe waits for its other end, before there is anything to look at.
     more = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+    require_path(path)
     with storage_errors(path, "open"):
         descriptor = os.open(path, flags | more, mode)
         try:
@@ -145,5 +147,8 @@ def _mode(path: Path) -> int:
         return os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return 0
+    except ValueError:  # of a NUL, which no system call takes
+        require_path(path)
+        raise
     except OSError as error:
         raise storage_failure(error, path, "look at") from error
