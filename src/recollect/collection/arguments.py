@@ -147,11 +147,14 @@ def to_goal(recall: float, prefer: Any, memory: Any) -> index.Goal:
 
 def id_list(ids: Any) -> list[str]:
     """Return chunk ids as a list; one string is one id."""
-    if isinstance(ids, Mapping):
+    if isinstance(ids, str):  # the most frequent call
+        wanted = [ids]
+    elif isinstance(ids, Mapping):
         raise InvalidInput(f"ids is a {type(ids).__name__}; pass a chunk id or a list of them, and a filter as where=")
-    if isinstance(ids, (bytes, bytearray, memoryview)) or not is_iterable(ids):
+    elif isinstance(ids, (bytes, bytearray, memoryview)) or not is_iterable(ids):
         raise InvalidInput(f"ids is a {type(ids).__name__}; pass a chunk id or a list of them")
-    wanted = [ids] if isinstance(ids, str) else list(ids)
+    else:
+        wanted = list(ids)
     for chunk_id in wanted:
         if not isinstance(chunk_id, str):
             raise InvalidInput(f"ids holds {chunk_id!r:.80}; chunk ids are strings")

@@ -49,7 +49,8 @@ def wanted_of(handle: Handle, k: Any, recall: Any, where: Mapping[str, Any] | Fi
     """Check what is asked for; the common case, again and again the same, is looked up."""
     tree = handle.scope.narrowed(where)
     try:
-        if options == _DEFAULT_OPTIONS and type(k) is int and type(recall) is float and _is_light(tree):
+        light = tree is None or tree.size.bytes <= _HEAVY
+        if light and options == _DEFAULT_OPTIONS and type(k) is int and type(recall) is float:
             return _plainly(k, recall, tree, handle.limits.k)
     except ValueError:  # an array among the options, equal to nothing at once; or what is refused below by name
         pass
@@ -178,10 +179,6 @@ def _embedded(lazy: LazyEmbedder, queries: list[str], settings: Settings) -> Flo
             "path, or an Embedder)"
         )
     return embed(embedder, queries, settings.metric, queries=True)
-
-
-def _is_light(tree: Filter | None) -> bool:
-    return tree is None or tree.size.bytes <= _HEAVY
 
 
 @lru_cache(maxsize=256)

@@ -81,6 +81,7 @@ class Handle:
         self.clock = Clock()
         self._lock = lock
         self.files = root if lock is None else layout.Layout(lock.directory)
+        self._current = self.files.current  # joined once: each call asks for it
         self._reader: Handle | None = None  # of what is at the path, where that is no longer what is locked
         self._process = os.getpid()
         self._ending = False  # Python is
@@ -375,14 +376,13 @@ class Handle:
         )
 
     def _current_signature(self) -> Signature:
-        current = self.files.current
         try:
-            status = current.stat()
+            status = self._current.stat()
         except FileNotFoundError:
             self.require_place()
-            raise CollectionDamaged(f"{current} is missing; restore from a backup") from None
+            raise CollectionDamaged(f"{self._current} is missing; restore from a backup") from None
         except OSError as error:
-            raise layout.storage_failure(error, current, "look at") from error
+            raise layout.storage_failure(error, self._current, "look at") from error
         return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 

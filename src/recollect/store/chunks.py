@@ -153,7 +153,7 @@ class Store:
 
     def require_there(self, matrix: StoredMatrix) -> None:
         """Raise `CollectionDamaged` where others have cut the file of mapped vectors short."""
-        vector_file.require_there(matrix, self._paths.vectors)
+        vector_file.require_there(matrix, self._paths)
 
     def existing(self, ids: Sequence[str]) -> dict[str, StoredChunk]:
         """Return what is stored under these ids, as the writer sees it."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from recollect.errors import CollectionDamaged, StorageFailed
-from recollect.layout import Dtype, open_regular, storage_errors, storage_failure
+from recollect.layout import Dtype, Generation, open_regular, storage_errors, storage_failure
 from recollect.vectors import StoredMatrix
 
 _LITTLE_ENDIAN: dict[Dtype, str] = {"float32": "<f4", "float16": "<f2"}
@@ -104,11 +104,11 @@ def map_rows(path: Path, rows: int, dimension: int, dtype: Dtype) -> StoredMatri
     raise _too_short(path, size, length)
 
 
-def require_there(matrix: StoredMatrix, path: Path) -> None:
+def require_there(matrix: StoredMatrix, paths: Generation) -> None:
     """Raise `CollectionDamaged` where the file has lost some of what a matrix of `map_rows` was mapped from."""
     mapped = mapping_of(matrix)
     if mapped is not None and mapped.size() < len(mapped):
-        raise _too_short(path, mapped.size(), len(mapped))
+        raise _too_short(paths.vectors, mapped.size(), len(mapped))  # joined here alone: each session comes by
 
 
 def mapping_of(matrix: StoredMatrix) -> mmap.mmap | None:
