@@ -70,6 +70,7 @@ POSTINGS = 100_000
 """Rows that the retrieving words may hold together, beyond the first."""
 
 _PROMISING = 10  # times the rows wanted
+_FEW_NAMES = 4  # looked for one by one sooner than all tokens of a text are counted
 _FEW_ROWS = 10_000  # sorted sooner than counted in an array of all rows
 _TOKENIZERS: dict[Lexical, tuple[str, ...]] = {
     "porter": ("porter", "unicode61", "remove_diacritics", "2"),
@@ -249,13 +250,16 @@ class _Reading:
         mask = None if allowed is None else np.unpackbits(allowed, count=self._corpus.rows, bitorder="little")
         if mask is not None and np.count_nonzero(mask) <= wanted:
             return list(np.flatnonzero(mask).tolist())
-        found = self._best(question, wanted, mask, source)
+        rare, common = question.words[: question.rare], question.words[question.rare :]
+        if isinstance(source, Whole) and sum(word.chunks for word in rare) <= wanted:  # all of them will be ranked
+            found = self._postings.oldest(rare, wanted, mask)
+        else:
+            found = self._best(question, wanted, mask, source)
         if len(found) >= count:
             return found
         seen = set(found)
-        flags = None if mask is None else mask.tobytes()
-        for word in question.words[question.rare :]:
-            fresh = [row for row in self._postings.oldest(word, wanted, flags) if row not in seen]
+        for word in common:
+            fresh = [row for row in self._postings.oldest([word], wanted, mask) if row not in seen]
             found += fresh
             seen.update(fresh)
             if len(found) >= count:
@@ -300,10 +304,16 @@ class _Reading:
         """Rank rows by all words, from their texts."""
         names = [word.token for word in question.words]
         held, lengths, frequencies = list[int](), list[int](), list[list[int]]()
-        for row, numbers in self._cut(rows):
+        for row in rows:
+            if row in self._read:
+                numbers = self._read[row]
+                held.append(row)
+                lengths.append(numbers.total())
+                frequencies.append([numbers[name] for name in names])
+        for row, tokens in self._cut([row for row in rows if row not in self._read]):
             held.append(row)
-            lengths.append(sum(numbers.values()))
-            frequencies.append([numbers[name] for name in names])
+            lengths.append(len(tokens))
+            frequencies.append(_times(tokens, names))
         found = np.array(held, dtype=np.int64)
         if not len(found):
             return found, np.empty(0)
@@ -317,21 +327,28 @@ class _Reading:
 
     def tokens(self, rows: Sequence[int]) -> dict[int, Counter[str]]:
         """Return the tokens of the texts of *rows*, and keep them for `ranked`."""
-        self._read.update(self._cut([row for row in rows if row not in self._read]))
+        missing = [row for row in rows if row not in self._read]
+        self._read.update((row, Counter(tokens)) for row, tokens in self._cut(missing))
         return {row: self._read[row] for row in rows if row in self._read}
 
-    def _cut(self, rows: Sequence[int]) -> Iterator[tuple[int, Counter[str]]]:
-        """Yield rows and the tokens of their texts, those that were kept first."""
-        yield from ((row, self._read[row]) for row in rows if row in self._read)
-        missing = [row for row in rows if row not in self._read]
+    def _cut(self, rows: list[int]) -> Iterator[tuple[int, list[str]]]:
+        """Yield rows and the tokens of their texts."""
         sql = "SELECT row, text FROM json_each(?) AS wanted CROSS JOIN chunks ON chunks.row = wanted.value"
-        for row, text in self._cursor.execute(sql, (orjson.dumps(missing).decode(),)):
+        for row, text in self._cursor.execute(sql, (orjson.dumps(rows).decode(),)):
             if not isinstance(text, str):
                 raise apsw.CorruptError(f"the text of the chunk in row {row} is not what was stored")
             tokens: Any = self._tokenizer(
                 text.encode(), apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
             )
-            yield row, Counter(tokens)
+            yield row, tokens
+
+
+def _times(tokens: list[str], names: Sequence[str]) -> list[int]:
+    """Count *names* among the tokens of one text."""
+    if len(names) <= _FEW_NAMES:
+        return [tokens.count(name) for name in names]
+    numbers = Counter(tokens)
+    return [numbers[name] for name in names]
 
 
 def _rare(statistics: Statistics) -> int:

@@ -133,11 +133,14 @@ class Postings:
         found, times = _counted(self._rows(sql, values, width=len(str(first * self._base))))
         return Occurrences(*np.divmod(found, self._base), times)
 
-    def oldest(self, word: Word, limit: int, flags: bytes | None) -> list[int]:
-        """Return up to *limit* rows that hold a word, of those flagged, in order."""
-        masked = "" if flags is None else "AND substr(?2, rowid + 1, 1) = x'01'"
+    def oldest(self, words: Sequence[Word], limit: int, mask: npt.NDArray[np.uint8] | None) -> list[int]:
+        """Return up to *limit* rows that hold any of some words, and are 1 in *mask* where there is one, in order."""
+        masked = "" if mask is None else "AND substr(?2, rowid + 1, 1) = x'01'"
         sql = f"SELECT rowid FROM lexical WHERE lexical MATCH ?1 {masked} ORDER BY rowid LIMIT ?3"
-        found: list[Any] = self._cursor.execute(sql, (word.quoted, flags, limit)).fetchall()
+        asked = " OR ".join(word.quoted for word in words)
+        found: list[Any] = self._cursor.execute(
+            sql, (asked, None if mask is None else mask.tobytes(), limit)
+        ).fetchall()
         return [row for (row,) in found]
 
     def lengths(self, rows: Rows) -> npt.NDArray[np.int64]:
