@@ -60,7 +60,8 @@ def retrieve_one(handle: Handle, asked: Asked, wanted: Wanted) -> list[Hit]:
                     Hit(Chunk(one[0], one[1], loads(one[2])), score, rank)
                     for one, score, rank in zip(found, scores, count(1), strict=False)
                 ]
-                handle.scope.require_found((hit.chunk for hit in hits), handle.root.root)
+                if handle.scope.tree is not None:
+                    handle.scope.require_found((hit.chunk for hit in hits), handle.root.root)
                 return hits
         except (CollectionError, ValueError):
             pass  # compacted away meanwhile, or damaged: the session below tells
