@@ -4,7 +4,8 @@
     python eval/bench/before.py HEAD --rounds 10 --out DIR
 
 Both open a collection of the same vectors in a process of their own. Rounds alternate, so that a neighbour on the same
-machine slows both. What counts is the median of the ratios. The data is no part of the repository: eval/README.md.
+machine slows both. A process may be slower than its twin for all its life, by where its memory lies: there are several
+pairs. What counts is the median of the ratios. The data is no part of the repository: eval/README.md.
 Exit 0 measured, 2 could not measure.
 """
 
@@ -30,6 +31,7 @@ import orjson
 _ROOT = Path(__file__).resolve().parents[2]
 _NAMES = ("reperio", "recollect")  # the package has had two
 ROWS, SCOPES = 20_000, 7
+PAIRS = 5
 OPERATIONS = {  # calls in a round
     "search(vector=)": 200,
     "search(vector=, where=)": 60,
@@ -45,7 +47,13 @@ def main() -> int:
     """Measure what the command line asks for; return the exit status."""
     parser = argparse.ArgumentParser(description="Time this checkout against an earlier commit.")
     parser.add_argument("revision", help="commit to compare with")
-    parser.add_argument("--rounds", type=int, default=40, metavar="N", help="alternating rounds (default %(default)s)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=12,
+        metavar="N",
+        help="alternating rounds of each pair of processes (default %(default)s)",
+    )
     parser.add_argument("--out", type=Path, default=_ROOT / "eval" / "results", metavar="DIR")
     options = parser.parse_args()
     folder = Path(os.environ.get("RECOLLECT_DATA") or _ROOT.parent / "shared" / "data" / "realq")
@@ -82,9 +90,11 @@ def to_markdown(results: dict[str, Any]) -> str:
         [
             "# This checkout against an earlier commit",
             "",
-            f"`python eval/bench/before.py {names[0]}`: {names[1]} against {names[0]}. {ROWS:,} vectors of 384 dimensions,",
-            f"index HNSW24,SQ8, one thread, {results['rounds']} alternating rounds. Medians in µs per call. The ratio is the",
-            "median of the rounds' ratios (below 1: quicker now), next to its quartiles.",
+            f"`python eval/bench/before.py {names[0]}`: {names[1]} against {names[0]}. {ROWS:,} vectors of 384 "
+            "dimensions, index HNSW24,SQ8,",
+            f"one thread, {PAIRS} pairs of processes, {results['rounds']} alternating rounds in each. Medians in µs per "
+            "call. The ratio is the median of",
+            "the rounds' ratios (below 1: quicker now), with its quartiles.",
             "",
             "| call | before | now | ratio | quartiles |",
             "|---|---|---|---|---|",
@@ -95,24 +105,23 @@ def to_markdown(results: dict[str, Any]) -> str:
 
 
 def _compared(before: Path, folder: Path, rounds: int) -> dict[str, dict[str, float]]:
-    with tempfile.TemporaryDirectory(prefix="before-") as work:
-        both = [_Timed(tree, Path(work) / str(place), folder) for place, tree in enumerate((before, _ROOT))]
-        try:
-            return {name: _measured(both, name, rounds) for name in OPERATIONS}
-        finally:
-            for one in both:
+    times: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in OPERATIONS}
+    for _ in range(PAIRS):
+        with tempfile.TemporaryDirectory(prefix="before-") as work:
+            pair = [_Timed(tree, Path(work) / str(place), folder) for place, tree in enumerate((before, _ROOT))]
+            for name in OPERATIONS:
+                for number in range(rounds):
+                    for place in (0, 1) if number % 2 else (1, 0):
+                        times[name][place].append(pair[place].ask(name))
+            for one in pair:
                 one.end()
+    return {name: _summary(*both) for name, both in times.items()}
 
 
-def _measured(both: list[_Timed], name: str, rounds: int) -> dict[str, float]:
-    times: tuple[list[float], list[float]] = [], []
-    for number in range(rounds):
-        for place in (0, 1) if number % 2 else (1, 0):
-            times[place].append(both[place].ask(name))
-    ratios = [after / before for before, after in zip(*times, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    before, after = (statistics.median(some) * 1e6 for some in times)
-    return {"before": before, "after": after, "ratio": middle, "low": low, "high": high}
+def _summary(before: list[float], after: list[float]) -> dict[str, float]:
+    low, middle, high = statistics.quantiles([new / old for old, new in zip(before, after, strict=True)], n=4)
+    old, new = (statistics.median(some) * 1e6 for some in (before, after))
+    return {"before": old, "after": new, "ratio": middle, "low": low, "high": high}
 
 
 class _Timed:
