@@ -92,8 +92,8 @@ def to_markdown(results: dict[str, Any]) -> str:
             "",
             f"`python eval/bench/before.py {names[0]}`: {names[1]} against {names[0]}. {ROWS:,} vectors of 384 "
             "dimensions, index HNSW24,SQ8,",
-            f"one thread, {PAIRS} pairs of processes, {results['rounds']} alternating rounds in each. Medians in µs per "
-            "call. The ratio is the median of",
+            f"one thread, {PAIRS} pairs of processes, {results['rounds']} alternating rounds in each. Medians in µs "
+            "per call. The ratio is the median of",
             "the rounds' ratios (below 1: quicker now), with its quartiles.",
             "",
             "| call | before | now | ratio | quartiles |",
