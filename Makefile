@@ -13,7 +13,7 @@ help:  ## Show this list
 
 ADAPTERS := integrations/langchain integrations/llama_index
 $(READY): pyproject.toml constraints-dev.txt $(ADAPTERS:%=%/pyproject.toml)
-	@$(PYTHON) -c 'import sys; sys.exit("Recollect needs Python 3.10 or newer, not %d.%d; run: make PYTHON=python3.12 ..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("Reperio needs Python 3.10 or newer, not %d.%d; run: make PYTHON=python3.12 ..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e '.[dev]' $(ADAPTERS:%=-e '%[test]')
@@ -62,7 +62,7 @@ format: $(READY)  ## Let ruff rewrite what it can
 
 gate: $(READY)  ## Gate the demo's collection with eval/gate/python_docs.yaml, as CI does
 	@$(BIN)/python examples/python_docs.py >/dev/null
-	$(BIN)/recollect gate demo-kb --golden eval/gate/python_docs.yaml
+	$(BIN)/reperio gate demo-kb --golden eval/gate/python_docs.yaml
 
 torture: $(READY)  ## Kill, fill, corrupt, race, restore: the full campaign (hours); goes on where it was
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r eval/torture/requirements.txt

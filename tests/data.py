@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typing_extensions import Never
 
-REALQ = Path(os.environ.get("RECOLLECT_DATA") or Path(__file__).parents[1].parent / "shared" / "data" / "realq")
+REALQ = Path(os.environ.get("REPERIO_DATA") or Path(__file__).parents[1].parent / "shared" / "data" / "realq")
 """The folder of real questions; the text sets lie next to it (eval/README.md)."""
 
 ABSENT = "the measured texts and embeddings are not here (eval/README.md says where they belong)"

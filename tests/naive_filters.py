@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from recollect.filters import And, Condition, Filter, Not
+from reperio.filters import And, Condition, Filter, Not
 
 ABSENT = object()
 

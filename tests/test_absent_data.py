@@ -21,7 +21,7 @@ def test_absent_data_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "benign or golden_set_of or figures or real_"]
         + [f"tests/{file}" for file in files],
-        cwd=ROOT, env=os.environ | {"RECOLLECT_DATA": str(tmp_path)}, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env=os.environ | {"REPERIO_DATA": str(tmp_path)}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     skips = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
     assert len(skips) == 1, done.stdout

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import recollect
-from recollect import Chunk, RecollectError, SentenceTransformerEmbedder
-from recollect.cli import app
+import reperio
+from reperio import Chunk, ReperioError, SentenceTransformerEmbedder
+from reperio.cli import app
 
 COMMANDS = [
     "ingest", "search", "info", "check", "advise", "optimize", "tune", "backup", "backups", "restore", "doctor",
@@ -61,7 +61,7 @@ def optimized(kb: Path, factory: str) -> Any:
 def vectors(tmp_path: Path) -> Path:
     """Make a collection of ready vectors: what needs no model is tried on it."""
     path = tmp_path / "vectors"
-    with recollect.open(path, dimension=4) as kb:
+    with reperio.open(path, dimension=4) as kb:
         kb.add(
             [Chunk(f"c{i}", f"text {i}", {"n": i}) for i in range(1200)],
             vectors=[[1.0, i, i * i % 7, 1.0] for i in range(1200)],
@@ -82,7 +82,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory, minilm: SentenceTransform
         + json.dumps({"id": "long", "text": "Bread is kneaded. " * 60})
     )
     (root / "docs/old.pdf").write_text("no text")
-    assert minilm.name == recollect.DEFAULT_EMBEDDER
+    assert minilm.name == reperio.DEFAULT_EMBEDDER
     result = run("ingest", root / "docs", "--into", root / "kb")
     assert result.exit_code == 0, result.output
     return root
@@ -103,7 +103,7 @@ def test_every_command_has_help(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
-    assert lines[0].startswith(f"Usage: recollect {command} ") or lines[0].endswith(f" {command} [OPTIONS]")
+    assert lines[0].startswith(f"Usage: reperio {command} ") or lines[0].endswith(f" {command} [OPTIONS]")
     assert re.match(r"[A-Z].* ", lines[1])
     assert "--json" in result.stdout
     rows = re.findall(r"│ \*? *(?:--?[\w-]+|[A-Z]+) .*│", result.stdout)
@@ -120,14 +120,14 @@ def test_the_commands_are_listed() -> None:
 
 def test_the_version_is_told() -> None:
     """As a command, as an option, and as JSON."""
-    assert run("version").stdout == run("--version").stdout == f"recollect {recollect.__version__}\n"
-    assert run_json("version") == {"version": recollect.__version__}
+    assert run("version").stdout == run("--version").stdout == f"reperio {reperio.__version__}\n"
+    assert run_json("version") == {"version": reperio.__version__}
 
 
 def test_help_loads_no_heavy_library() -> None:
     """FAISS, torch and the tokenizers are imported by what needs them, not by `--help`."""
     script = (
-        "import sys\nfrom recollect.cli import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
+        "import sys\nfrom reperio.cli import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'faiss', 'torch', 'sentence_transformers', 'tokenizers', 'pyarrow', 'semantic_text_splitter'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
@@ -203,7 +203,7 @@ def test_check_exits_with_1_for_damage(vectors: Path) -> None:
 
 def test_reading_goes_on_beside_a_writer(vectors: Path, tmp_path: Path) -> None:
     """While one process writes, info, check and backup work; a second writer is told who holds it."""
-    with recollect.open(vectors):
+    with reperio.open(vectors):
         for args in (["info", vectors], ["check", vectors], ["backup", vectors, tmp_path / "copy"]):
             assert run(*args).exit_code == 0
         for args in (["delete", vectors, "c7"], ["compact", vectors], ["optimize", vectors]):
@@ -226,8 +226,8 @@ def test_a_missing_collection_is_refused_and_not_created(tmp_path: Path, args: l
 
 def test_mistakes_on_the_command_line_are_one_line(tmp_path: Path) -> None:
     """Unknown commands and options, missing and malformed arguments: what is wrong, and where help is."""
-    assert "Did you mean 'ingest'? See: recollect --help" in refused("ingst")
-    assert "See: recollect search --help" in refused("search", tmp_path)
+    assert "Did you mean 'ingest'? See: reperio --help" in refused("ingst")
+    assert "See: reperio search --help" in refused("search", tmp_path)
     assert "--no-such" in refused("info", tmp_path, "--no-such")
     assert "'-k'" in refused("search", tmp_path, "x", "-k", "five")
     assert "--into" in refused("ingest", tmp_path)
@@ -273,7 +273,7 @@ def test_ingest_takes_its_options(copied: Path) -> None:
     (copied / "docs/x.csv").write_text("key,body\nk1," + "Words upon words. " * 30 + "\nk2,short\n")
     args = ["ingest", copied / "docs/x.csv", "--into", copied / "kb", "--text-field", "body", "--id-field", "key"]
     told = run_json(*args, "--max-tokens", "32", "--overlap", "0")
-    with recollect.open(copied / "kb", read_only=True) as kb:
+    with reperio.open(copied / "kb", read_only=True) as kb:
         ids = [chunk.id for chunk in kb if chunk.metadata["source"] == "x.csv"]
     assert len(ids) == told["added"] == 6
     assert ids[-1] == "k2"
@@ -342,7 +342,7 @@ def test_reembed_keeps_every_chunk(copied: Path) -> None:
 
 def test_an_empty_collection_has_nothing_to_find(tmp_path: Path, minilm: SentenceTransformerEmbedder) -> None:
     """No hits are no error."""
-    recollect.open(tmp_path / "kb", embedder=minilm).close()
+    reperio.open(tmp_path / "kb", embedder=minilm).close()
     assert run("search", tmp_path / "kb", "anything").stdout == "nothing found: the collection is empty\n"
     assert run_json("search", tmp_path / "kb", "anything")["hits"] == []
 
@@ -352,7 +352,7 @@ def test_an_empty_collection_has_nothing_to_find(tmp_path: Path, minilm: Sentenc
 
 def process(*args: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "recollect", *map(str, args)],
+        [sys.executable, "-m", "reperio", *map(str, args)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
     )  # fmt: skip
 
@@ -382,13 +382,13 @@ def test_an_interrupt_stops_at_once_and_keeps_what_was_stored(tmp_path: Path) ->
     assert run_json("check", tmp_path / "kb")["ok"]
     stored = _count(tmp_path / "kb")
     assert 0 < stored < 20_000
-    with recollect.open(tmp_path / "kb", read_only=True) as kb:
+    with reperio.open(tmp_path / "kb", read_only=True) as kb:
         assert [chunk.id for chunk in kb] == [f"r{i}" for i in range(stored)]
 
 
 def _count(path: Path) -> int:
     try:
-        with recollect.open(path, read_only=True) as kb:
+        with reperio.open(path, read_only=True) as kb:
             return kb.count()
-    except RecollectError:
+    except ReperioError:
         return 0  # not there yet

@@ -1,4 +1,4 @@
-"""``recollect import langchain-faiss``: a table for people, one document for scripts, one line for an error."""
+"""``reperio import langchain-faiss``: a table for people, one document for scripts, one line for an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import recollect
+import reperio
 from tests.ingestion.test_langchain_faiss import NEWEST, document, write
 from tests.test_cli import own_lines, refused, run, run_json
 
@@ -107,7 +107,7 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
 @pytest.mark.model
 def test_a_model_that_did_not_make_the_vectors_is_refused(tmp_path: Path) -> None:
     """By its dimension already, before anything is created."""
-    line = refused(*COMMAND, NEWEST / "plain", "--into", tmp_path / "kb", "--embedder", recollect.DEFAULT_EMBEDDER)
+    line = refused(*COMMAND, NEWEST / "plain", "--into", tmp_path / "kb", "--embedder", reperio.DEFAULT_EMBEDDER)
     assert "vectors have 8 dimensions, those of" in line
     assert not (tmp_path / "kb").exists()
 

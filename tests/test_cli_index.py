@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, InvalidInput, SentenceTransformerEmbedder
-from recollect.index import cheapest
-from recollect.query_log import read_queries
-from recollect.types import OperatingPoint
+import reperio
+from reperio import Chunk, InvalidInput, SentenceTransformerEmbedder
+from reperio.index import cheapest
+from reperio.query_log import read_queries
+from reperio.types import OperatingPoint
 from tests.test_cli import own_lines, process, refused, run, run_json
 
 ROWS, DIMENSION = 3000, 16
@@ -42,7 +42,7 @@ def vectors(seed: int, count: int, dimension: int = DIMENSION) -> np.ndarray[Any
 @pytest.fixture
 def kb(tmp_path: Path) -> Path:
     """Make a collection without an index."""
-    with recollect.open(tmp_path / "kb", dimension=DIMENSION, dtype="float16", auto_optimize=False) as collection:
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION, dtype="float16", auto_optimize=False) as collection:
         collection.add([Chunk(f"c{i}", f"text {i}") for i in range(ROWS)], vectors=vectors(1, ROWS))
     return tmp_path / "kb"
 
@@ -64,7 +64,7 @@ def points_of(document: Any) -> list[OperatingPoint]:
 def test_advise_prints_what_the_package_advises() -> None:
     """Every recipe in its order, with memory in all and per vector, and its reason in a line of its own."""
     options = {"memory": "8GiB", "recall": 0.95, "prefer": "memory"}
-    recipes = recollect.advise(10_000_000, 1024, "inner_product", **options)
+    recipes = reperio.advise(10_000_000, 1024, "inner_product", **options)
     args = ["--n", "10000000", "--dim", "1024", "--metric", "inner_product", "--memory", "8GiB", "--prefer", "memory"]
     document = run_json("advise", *args)
     assert [each["factory"] for each in document["recipes"]] == [recipe.factory for recipe in recipes]
@@ -106,7 +106,7 @@ def test_advise_refuses_the_impossible(args: list[str], said: str) -> None:
 def test_advise_needs_no_faiss() -> None:
     """A rule is no reason to load a library."""
     script = (
-        "import sys\nfrom recollect.cli import app\n"
+        "import sys\nfrom reperio.cli import app\n"
         "try: app(['advise', '--n', '1000000', '--dim', '384'])\nexcept SystemExit: pass\n"
         "print('faiss' in sys.modules, file=sys.stderr)"
     )
@@ -161,7 +161,7 @@ def test_options_reach_the_choice(kb: Path, log: Path) -> None:
     document = run_json("optimize", kb, "--prefer", "memory", "--recall", "0.9", "--queries", log)
     assert document["index"]["recall"] == 0.9
     small = document["index"]["bytes"]
-    assert document["index"]["factory"] == recollect.advise(ROWS, DIMENSION, prefer="memory", recall=0.9)[0].factory
+    assert document["index"]["factory"] == reperio.advise(ROWS, DIMENSION, prefer="memory", recall=0.9)[0].factory
     document = run_json("optimize", kb, "--memory", "60KiB", "--queries", log)
     assert small <= document["index"]["bytes"] <= 60 << 10
     assert "needs at least" in refused("optimize", kb, "--memory", "1KiB")
@@ -290,7 +290,7 @@ def test_queries_that_do_not_fit_are_refused(kb: Path, tmp_path: Path) -> None:
 @pytest.mark.model
 def test_questions_are_embedded(tmp_path: Path, minilm: SentenceTransformerEmbedder) -> None:
     """A log of questions is measured with as the collection's embedder embeds questions."""
-    with recollect.open(tmp_path / "kb", embedder=minilm) as collection:
+    with reperio.open(tmp_path / "kb", embedder=minilm) as collection:
         collection.add([Chunk(f"c{i}", f"Record {i} tells about number {i * i}.") for i in range(60)])
     questions = [f"Which record tells about {i * i} ?" for i in range(40)]
     (tmp_path / "log.jsonl").write_text("\n".join(json.dumps({"query": question}) for question in questions))
@@ -307,7 +307,7 @@ def test_questions_are_embedded(tmp_path: Path, minilm: SentenceTransformerEmbed
 def test_info_shows_the_index_on_one_screen(kb: Path, log: Path) -> None:
     """Recipe, reason, goal, queries, memory, disk, and what is measured at the recall it was chosen for."""
     run_json("optimize", kb, "--index", "HNSW8,SQ8", "--recall", "0.9", "--queries", log)
-    with recollect.open(kb, auto_optimize=False) as collection:
+    with reperio.open(kb, auto_optimize=False) as collection:
         collection.add([Chunk("late", "late")], vectors=vectors(9, 1))
     result = run("info", kb, columns=80)
     lines = [line.rstrip() for line in result.stdout.splitlines()]
@@ -353,7 +353,7 @@ def test_info_tells_of_exact_search(kb: Path, log: Path) -> None:
 def test_a_warning_does_not_cut_through_a_bar(kb: Path) -> None:
     """On a terminal the line stands by itself, above the bars, and is told once."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "recollect", "optimize", str(kb), "--index", "IVF4,Flat"]
+    command = [sys.executable, "-m", "reperio", "optimize", str(kb), "--index", "IVF4,Flat"]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=theirs, env=os.environ | {"COLUMNS": "300", "TERM": "xterm"}
     ) as running:
@@ -373,7 +373,7 @@ def test_a_warning_does_not_cut_through_a_bar(kb: Path) -> None:
 def test_an_interrupted_optimize_leaves_what_it_saved(tmp_path: Path) -> None:
     """Ctrl-C: exit code 130 and one line; the index before is in use, and what was built is there for the next."""
     kb = tmp_path / "kb"
-    with recollect.open(kb, dimension=64, auto_optimize=False) as collection:
+    with reperio.open(kb, dimension=64, auto_optimize=False) as collection:
         collection.add([Chunk(f"c{i}") for i in range(40_000)], vectors=vectors(3, 40_000, 64))
         before = collection.optimize(index="IVF4,SQ8", queries=vectors(4, 30, 64))
     command = process("optimize", kb, "--index", "HNSW48,Flat")
@@ -387,7 +387,7 @@ def test_an_interrupted_optimize_leaves_what_it_saved(tmp_path: Path) -> None:
         "stopped: interrupted; the index before stays in use, and the next optimize goes on from what this one has "
         "saved\n"
     )
-    with recollect.open(kb, read_only=True) as collection:
+    with reperio.open(kb, read_only=True) as collection:
         assert collection.info().index == before
         assert collection.check().ok
     assert list(kb.rglob("building/build.json"))

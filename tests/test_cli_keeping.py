@@ -1,4 +1,4 @@
-"""``recollect export``, ``restore``, ``doctor`` and incremental ``backup``, as they are typed."""
+"""``reperio export``, ``restore``, ``doctor`` and incremental ``backup``, as they are typed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk
+import reperio
+from reperio import Chunk
 from tests.test_cli import own_lines, refused, run, run_json
 
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Path:
-    with recollect.open(tmp_path / "kb", dimension=4, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=4, auto_optimize=False) as kb:
         kb.add([Chunk(f"c{i}", f"text {i}") for i in range(20)], vectors=np.eye(20, 4) + 0.1)
         kb.records("docs").put(["a"])
     return tmp_path / "kb"
@@ -57,7 +57,7 @@ def test_backups_are_listed_verified_and_mended(filled: Path, tmp_path: Path) ->
     """With --verify the exit code is 1 for a damaged one, of which --mend restores the rest; plain ones are refused."""
     folder = tmp_path / "backups"
     for number in range(2):
-        with recollect.open(filled, auto_optimize=False) as kb:
+        with reperio.open(filled, auto_optimize=False) as kb:
             kb.optimize(index="SQ8")
             kb.add([Chunk(f"d{number}", "more")], vectors=[[1.0, 0.0, 0.0, number]])
             kb.backup(folder, incremental=True)
@@ -67,7 +67,7 @@ def test_backups_are_listed_verified_and_mended(filled: Path, tmp_path: Path) ->
     assert run("backups", folder, "--verify").stdout.count(", whole") == 2
     pack = folder / "packs" / "000002.pack"
     content = bytearray(pack.read_bytes())
-    with recollect.open(filled, read_only=True) as kb:
+    with reperio.open(filled, read_only=True) as kb:
         content[content.index(kb.vectors(["d1"]).tobytes())] ^= 1
     pack.write_bytes(content)
     result = run("backups", folder, "--verify", columns=300)
@@ -84,7 +84,7 @@ def test_backups_are_listed_verified_and_mended(filled: Path, tmp_path: Path) ->
     result = run("restore", folder, tmp_path / "again", "--mend", columns=300)
     assert result.exit_code == 0
     assert "lost: row 21: chunk 'd1'" in result.stdout + result.stderr
-    assert "recollect check verifies" in refused("backups", filled)
+    assert "reperio check verifies" in refused("backups", filled)
 
 
 def test_the_doctor(filled: Path) -> None:
@@ -110,14 +110,14 @@ def test_the_doctor(filled: Path) -> None:
 
 
 def test_each_room_logs_what_it_does(filled: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """At INFO, under recollect.ROOM: what was opened, indexed, backed up, restored, rewritten, imported; no texts."""
-    from recollect.ingestion import export_collection, import_collection
+    """At INFO, under reperio.ROOM: what was opened, indexed, backed up, restored, rewritten, imported; no texts."""
+    from reperio.ingestion import export_collection, import_collection
 
-    with caplog.at_level(logging.INFO, logger="recollect"), recollect.open(filled, auto_optimize=False) as kb:
+    with caplog.at_level(logging.INFO, logger="reperio"), reperio.open(filled, auto_optimize=False) as kb:
         kb.optimize(index="SQ8")
         kb.backup(tmp_path / "full")
         kb.backup(tmp_path / "more", incremental=True)
-        recollect.restore(tmp_path / "more", tmp_path / "restored")
+        reperio.restore(tmp_path / "more", tmp_path / "restored")
         kb.delete(ids=["c3"])
         kb.compact()
         export_collection(kb, tmp_path / "out", format="jsonl")
@@ -128,5 +128,5 @@ def test_each_room_logs_what_it_does(filled: Path, tmp_path: Path, caplog: pytes
                  "gen-000002 in use instead of gen-000001", "19 chunks and 1 records imported"):  # fmt: skip
         assert any(part in line for line in told), part
     rooms = ("collection", "index", "store", "ingestion")
-    assert {record.name for record in caplog.records} <= {f"recollect.{room}" for room in rooms}
+    assert {record.name for record in caplog.records} <= {f"reperio.{room}" for room in rooms}
     assert not any("text 1" in line for line in told)

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk
+import reperio
+from reperio import Chunk
 
 FULL = Path("/dev/full")
 ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 def started(*args: str | Path, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "recollect", *map(str, args)]
+    command = [sys.executable, "-m", "reperio", *map(str, args)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen(command, env={**os.environ, **(env or {})}, **options)
 
@@ -34,7 +34,7 @@ def finished(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
 def kb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a collection one chunk of which is damaged, with an id beyond ASCII."""
     path = tmp_path_factory.mktemp("output") / "kb"
-    with recollect.open(path, dimension=4, auto_optimize=False) as opened:
+    with reperio.open(path, dimension=4, auto_optimize=False) as opened:
         opened.add([Chunk(f"größe {n}", f"wording {n}") for n in range(4)], vectors=np.eye(4, dtype=np.float32))
     database = path / "gen-000001" / "chunks.db"
     database.write_bytes(database.read_bytes().replace(b"wording 3", b"wordinG 3"))
@@ -81,6 +81,6 @@ def test_errors_that_nobody_can_be_told_have_their_exit_code(kb: Path) -> None:
     with FULL.open("wb") as full:
         assert finished(started("info", kb / "nowhere", stderr=full))[0] == 2
     closed = [sys.executable, "-c", "import os, sys; os.close(1); os.close(2); "
-              "os.execv(sys.executable, [sys.executable, '-m', 'recollect', *sys.argv[1:]])"]  # fmt: skip
+              "os.execv(sys.executable, [sys.executable, '-m', 'reperio', *sys.argv[1:]])"]  # fmt: skip
     for command, code in ((["check", str(kb)], 1), (["version"], 0), (["info", str(kb / "nowhere")], 2)):
         assert subprocess.run([*closed, *command], timeout=120, check=False).returncode == code

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recollect.errors import InvalidInput
-from recollect.filters import (
+from reperio.errors import InvalidInput
+from reperio.filters import (
     EVERYTHING,
     And,
     Condition,
@@ -33,7 +33,7 @@ from recollect.filters import (
     parse_path,
     to_dict,
 )
-from recollect.filters.operands import number_of, to_key
+from reperio.filters.operands import number_of, to_key
 from tests.naive_filters import expected
 
 DOCS = Path(__file__).parents[1] / "docs" / "filters.md"

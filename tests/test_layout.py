@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from recollect import layout
-from recollect.errors import CollectionDamaged, CollectionExists, CollectionLocked, NotACollection, StorageFailed
+from reperio import layout
+from reperio.errors import CollectionDamaged, CollectionExists, CollectionLocked, NotACollection, StorageFailed
 
 
 def test_a_lock_is_exclusive_and_names_its_holder(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_refusal_tells_this_process_from_others(tmp_path: Path) -> None:
     with pytest.raises(CollectionLocked, match="which is this one; use or close that handle, or open with read_only"):
         layout.WriterLock(tmp_path / ".." / tmp_path.name / "LOCK")
     lock.release()
-    hold = "import sys, recollect.layout as l, pathlib as p; x = l.WriterLock(p.Path(sys.argv[1])); print(); input()"
+    hold = "import sys, reperio.layout as l, pathlib as p; x = l.WriterLock(p.Path(sys.argv[1])); print(); input()"
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(tmp_path / "LOCK")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:

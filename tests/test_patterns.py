@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from recollect import InvalidInput
-from recollect.filters import Condition, Operator, matches, parse, patterns
-from recollect.filters.patterns import fold, like
-from recollect.store.dictionary import Dictionary
+from reperio import InvalidInput
+from reperio.filters import Condition, Operator, matches, parse, patterns
+from reperio.filters.patterns import fold, like
+from reperio.store.dictionary import Dictionary
 
 CHARACTERS = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
 
@@ -66,8 +66,8 @@ def test_long_texts_are_matched_as_short_ones_are(monkeypatch: pytest.MonkeyPatc
 HOSTILE = """
 import sys
 import numpy as np
-import recollect
-from recollect import Chunk
+import reperio
+from reperio import Chunk
 
 value = "a" * 1_000_000
 wheres = [
@@ -77,7 +77,7 @@ wheres = [
     {"s": {"$like": "%" + "_" * 997 + "b%"}},
     {"s": {"$like": "%a" * 499 + "%b"}},
 ]
-with recollect.open(sys.argv[1], dimension=2, auto_optimize=False) as kb:
+with reperio.open(sys.argv[1], dimension=2, auto_optimize=False) as kb:
     kb.add([Chunk("x", "t", {"s": value})], vectors=np.ones((1, 2), dtype=np.float32))
     print(kb.count(where={"$or": wheres}), kb.count(where={"s": {"$ilike": "%A_A" + "a" * 900 + "%"}}))
 """
@@ -102,7 +102,7 @@ def test_characters_around_a_wildcard_are_limited() -> None:
 def test_texts_are_folded_once_for_all_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
     """A column folds a text once, however many conditions ignore case, and again only texts that came later."""
     folded: list[str] = []
-    monkeypatch.setattr("recollect.store.dictionary.fold", lambda text: folded.append(text) or fold(text))
+    monkeypatch.setattr("reperio.store.dictionary.fold", lambda text: folded.append(text) or fold(text))
     values = Dictionary()
     values.encode(["Straße", "STRASSE", "x"])
     before = values.nbytes

@@ -8,8 +8,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from recollect import InvalidInput, MissingDependency, StorageFailed, plotting
-from recollect.types import OperatingPoint
+from reperio import InvalidInput, MissingDependency, StorageFailed, plotting
+from reperio.types import OperatingPoint
 
 EXACT = OperatingPoint(10, 0, 0, 1.0, 1.0, 1.0, 11_400.0, 11_900.0, 88.0)
 POINTS = (
@@ -130,5 +130,5 @@ def test_a_dollar_in_a_name_is_no_formula(tmp_path: Path) -> None:
 def test_without_matplotlib_the_pip_command_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked before anything is measured."""
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingDependency, match=r"pip install 'recollect\[plot\]'"):
+    with pytest.raises(MissingDependency, match=r"pip install 'reperio\[plot\]'"):
         plotting.require_plottable(tmp_path / "out.svg")

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from recollect import progress_bar
-from recollect.progress import _Pace
+from reperio import progress_bar
+from reperio.progress import _Pace
 
 
 def drawn(capsys: pytest.CaptureFixture[str]) -> str:

@@ -37,17 +37,17 @@ def test_every_block_is_of_a_known_kind() -> None:
 @pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.splitlines()[-1][:30])
 def test_python_blocks_run(code: str, tmp_path: Path) -> None:
     """Each Python block runs by itself in an empty folder."""
-    done = run([sys.executable, "-W", "error::recollect.RecollectWarning", "-c", code], tmp_path)
+    done = run([sys.executable, "-W", "error::reperio.ReperioWarning", "-c", code], tmp_path)
     assert done.returncode == 0, done.stderr
     if "print(" in code:
         assert done.stdout.startswith("1 faq-17 To reset your password")
 
 
 @pytest.mark.model
-def test_the_recollect_commands_run(tmp_path: Path) -> None:
+def test_the_reperio_commands_run(tmp_path: Path) -> None:
     """The commands run in the order shown, on this repository's docs folder, and find what they are asked for."""
     (tmp_path / "docs").symlink_to(ROOT / "docs")
-    commands = [line for block in blocks("console") for line in block.splitlines() if line.startswith("recollect ")]
+    commands = [line for block in blocks("console") for line in block.splitlines() if line.startswith("reperio ")]
     assert len(commands) == 19
     for command in commands:
         done = run(shlex.split(command), tmp_path)
@@ -61,11 +61,11 @@ def test_the_make_and_pip_commands_exist() -> None:
     makefile, project = (ROOT / "Makefile").read_text(), (ROOT / "pyproject.toml").read_text()
     for target in set(re.findall(r"\bmake (\w+)", README)):
         assert re.search(rf"^{target}:", makefile, flags=re.M), target
-    for extras in re.findall(r"recollect\[([\w,-]+)\]", README):
+    for extras in re.findall(r"reperio\[([\w,-]+)\]", README):
         for extra in extras.split(","):
             assert re.search(rf"^{extra} = \[", project, flags=re.M), extra
-    others = [line for block in blocks("console") for line in block.splitlines() if not line.startswith("recollect ")]
-    assert others == ["make demo", "pip install 'recollect[cpu,minilm]'"]
+    others = [line for block in blocks("console") for line in block.splitlines() if not line.startswith("reperio ")]
+    assert others == ["make demo", "pip install 'reperio[cpu,minilm]'"]
 
 
 def test_linked_files_exist() -> None:
@@ -78,7 +78,7 @@ def test_linked_files_exist() -> None:
 
 def test_the_directory_listing_is_what_the_code_makes(tmp_path: Path) -> None:
     """The names in the listing are those of the layout module."""
-    from recollect import layout
+    from reperio import layout
 
     paths = layout.Generation(tmp_path / layout.FIRST_GENERATION)
     names = {path.name for path in (paths.settings, paths.database, paths.vectors, paths.index)}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recollect.errors import InvalidInput, StorageFailed
-from recollect.layout import is_directory, is_regular, open_regular, read_regular
+from reperio.errors import InvalidInput, StorageFailed
+from reperio.layout import is_directory, is_regular, open_regular, read_regular
 
 
 def test_a_regular_file_is_read(tmp_path: Path) -> None:

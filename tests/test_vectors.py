@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from recollect import InvalidVectors, Metric
-from recollect.vectors import MAX_NORM, MIN_COSINE_NORM, MIN_NORM, to_matrix, to_query, to_stored
+from reperio import InvalidVectors, Metric
+from reperio.vectors import MAX_NORM, MIN_COSINE_NORM, MIN_NORM, to_matrix, to_query, to_stored
 
 GOOD = np.array([[3.0, 4.0], [0.0, 2.0]], dtype=np.float32)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import recollect
-from recollect import Chunk, InvalidVectors, Metric
-from recollect.vectors import to_matrix
+import reperio
+from reperio import Chunk, InvalidVectors, Metric
+from reperio.vectors import to_matrix
 
 GOOD = np.array([[3.0, 4.0], [0.0, 5.0]], dtype=np.float32)
 
@@ -63,7 +63,7 @@ def test_whatever_holds_numbers_is_taken(kind: str, tmp_path: Path) -> None:
     """By add in batches, by search_many, and row by row by search; the cure of none is an error of its own."""
     given_vectors = COLUMNS[kind]
     np.testing.assert_array_equal(matrix(given_vectors), GOOD)
-    with recollect.open(tmp_path / "kb", dimension=2, metric="l2", auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=2, metric="l2", auto_optimize=False) as kb:
         kb.add([Chunk("a", "text"), Chunk("b", "text")], vectors=given_vectors, batch_size=1)
         np.testing.assert_array_equal(kb.vectors(["a", "b"]), GOOD)
         assert [[hit.chunk.id for hit in hits] for hits in kb.search_many(vectors=given_vectors, k=1)] == [["a"], ["b"]]
@@ -94,7 +94,7 @@ def test_a_column_of_something_else_is_refused(values: Any, message: str) -> Non
 @pytest.mark.parametrize("vectors", [{}, {"a": [1.0, 2.0]}, {1.0, 2.0}, "ab", b"ab", 3, object()])
 def test_what_has_no_order_is_no_list_of_vectors(vectors: Any, tmp_path: Path) -> None:
     """Nobody could say whose vector each is."""
-    with recollect.open(tmp_path / "kb", dimension=2, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=2, auto_optimize=False) as kb:
         with pytest.raises(InvalidVectors, match=r"vectors is a .*; pass a list of vectors, or an array"):
             kb.add([Chunk("a", "text")], vectors=vectors)
         assert len(kb) == 0
@@ -103,9 +103,9 @@ def test_what_has_no_order_is_no_list_of_vectors(vectors: Any, tmp_path: Path) -
 @pytest.mark.parametrize("metric", list(Metric))
 def test_no_score_is_minus_zero(metric: Metric, tmp_path: Path) -> None:
     """A distance of nothing prints 0.0, by whatever path it was found."""
-    with recollect.open(tmp_path / "kb", dimension=2, metric=metric, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=2, metric=metric, auto_optimize=False) as kb:
         kb.add([Chunk(str(n), "text") for n in range(3)], vectors=[[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-        zero = recollect.CallableReranker(lambda _query, texts: [-0.0] * len(texts))
+        zero = reperio.CallableReranker(lambda _query, texts: [-0.0] * len(texts))
         found = [
             kb.search(vector=[0.0, 1.0]),
             kb.search_many(vectors=[[1.0, 0.0]])[0],

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, QueryLog, RecollectError, ingestion, query_log
-from recollect.evaluation import golden
+import reperio
+from reperio import Chunk, Collection, QueryLog, ReperioError, ingestion, query_log
+from reperio.evaluation import golden
 
 VECTOR = np.ones(4, dtype=np.float32)
 WRONG: dict[str, Callable[[], Any]] = {
@@ -68,7 +68,7 @@ CASES = [
 @pytest.fixture(scope="module")
 def kb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
     path = tmp_path_factory.mktemp("arguments") / "kb"
-    with recollect.open(path, dimension=4, auto_optimize=False) as opened:
+    with reperio.open(path, dimension=4, auto_optimize=False) as opened:
         opened.add([Chunk("kept", "alpha", {"n": 1})], vectors=[VECTOR])
         yield opened
 
@@ -77,7 +77,7 @@ def tried(call: Callable[[], Any], what: str) -> None:
     """Call, and let no error pass that is not typed."""
     try:
         call()
-    except RecollectError:
+    except ReperioError:
         pass
     except Exception as error:
         pytest.fail(f"{what}: {type(error).__name__}: {error}")
@@ -108,33 +108,29 @@ def test_a_wrong_part_of_a_chunk(inside: str, name: str, kb: Collection) -> None
     made |= {"metadata": {"v": wrong}} if inside == "a value" else {inside: wrong} if inside in made else {}
     vectors = [wrong if inside == "a vector" else VECTOR]
     tried(lambda: kb.add([Chunk(**made)], vectors=vectors), f"{inside} is {name}")
-    with suppress(RecollectError):
+    with suppress(ReperioError):
         kb.delete(ids=[made["id"]])
     assert kb.get("kept") == Chunk("kept", "alpha", {"n": 1})
 
 
 @pytest.mark.parametrize(
     "parameter",
-    [
-        name
-        for name in inspect.signature(recollect.open).parameters
-        if name not in (*NOT_TRIED, "telemetry", "read_only")
-    ],
+    [name for name in inspect.signature(reperio.open).parameters if name not in (*NOT_TRIED, "telemetry", "read_only")],
 )
 def test_a_wrong_argument_of_open(parameter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a wrong path nor a wrong option leaves anything but a collection that opens."""
     monkeypatch.chdir(tmp_path)
     for number, (name, wrong) in enumerate(WRONG.items()):
         options: dict[str, Any] = {"path": tmp_path / str(number), "dimension": 4, parameter: wrong()}
-        tried(lambda: recollect.open(options.pop("path"), **options).close(), f"{parameter}={name}")  # noqa: B023
+        tried(lambda: reperio.open(options.pop("path"), **options).close(), f"{parameter}={name}")  # noqa: B023
 
 
 PATHS: dict[str, Callable[[Any, Path], Any]] = {
-    "open": lambda wrong, _: recollect.open(wrong, read_only=True),
-    "restore from": lambda wrong, here: recollect.restore(wrong, here / "restored"),
-    "restore to": lambda wrong, here: recollect.restore(here / "kb", wrong),
-    "backups": lambda wrong, _: recollect.backups(wrong),
-    "diagnose": lambda wrong, _: recollect.diagnose(wrong),
+    "open": lambda wrong, _: reperio.open(wrong, read_only=True),
+    "restore from": lambda wrong, here: reperio.restore(wrong, here / "restored"),
+    "restore to": lambda wrong, here: reperio.restore(here / "kb", wrong),
+    "backups": lambda wrong, _: reperio.backups(wrong),
+    "diagnose": lambda wrong, _: reperio.diagnose(wrong),
     "export from": lambda wrong, here: ingestion.export_collection(wrong, here / "export"),
     "export to": lambda wrong, here: ingestion.export_collection(here / "kb", wrong),
     "import from": lambda wrong, here: ingestion.import_collection(wrong, here / "imported"),
@@ -142,7 +138,7 @@ PATHS: dict[str, Callable[[Any, Path], Any]] = {
     "import LangChain from": lambda wrong, here: ingestion.import_langchain_faiss(wrong, here / "imported"),
     "import LangChain to": lambda wrong, here: ingestion.import_langchain_faiss(here, wrong),
     "ingest": lambda wrong, _: ingestion.find_files(wrong),
-    "query log": lambda wrong, here: recollect.open(here / "kb", query_log=QueryLog(wrong)),
+    "query log": lambda wrong, here: reperio.open(here / "kb", query_log=QueryLog(wrong)),
     "golden set": lambda wrong, _: golden.read_golden(wrong),
     "queries": lambda wrong, _: query_log.read_queries(wrong),
     "questions": lambda wrong, _: query_log.read_log(wrong),
@@ -153,7 +149,7 @@ PATHS: dict[str, Callable[[Any, Path], Any]] = {
 def test_a_wrong_path(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In every place that takes one."""
     monkeypatch.chdir(tmp_path)
-    recollect.open(tmp_path / "kb", dimension=4).close()
+    reperio.open(tmp_path / "kb", dimension=4).close()
     for name, wrong in WRONG.items():
         tried(lambda: PATHS[place](wrong(), tmp_path), f"{place}: {name}")  # noqa: B023  # at once
 
@@ -166,7 +162,7 @@ def test_a_tilde_is_the_home_directory(place: str, tmp_path: Path, monkeypatch: 
     here.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(here)
-    recollect.open(here / "kb", dimension=4).close()
+    reperio.open(here / "kb", dimension=4).close()
     told = []
     for path in ("~/x.jsonl", Path("~/x.jsonl"), str(home / "x.jsonl")):
         try:
@@ -175,7 +171,7 @@ def test_a_tilde_is_the_home_directory(place: str, tmp_path: Path, monkeypatch: 
                 made.close()
             told.append("made" if (home / "x.jsonl").exists() else repr(made))
             (home / "x.jsonl").rename(home / f"made {len(told)}")
-        except RecollectError as error:
+        except ReperioError as error:
             told.append(str(error))
         assert sorted(each.name for each in here.iterdir()) == ["kb"]
     assert told[0] == told[1] == told[2]
@@ -184,26 +180,24 @@ def test_a_tilde_is_the_home_directory(place: str, tmp_path: Path, monkeypatch: 
 def test_a_home_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than made as a folder; one that is really called so has a way to be named."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        recollect.InvalidInput, match=r"no such home directory; for a file of that name write './~nobody"
-    ):
-        recollect.open("~nobody-of-this-name/kb", dimension=4)
-    recollect.open("./~/kb", dimension=4).close()
+    with pytest.raises(reperio.InvalidInput, match=r"no such home directory; for a file of that name write './~nobody"):
+        reperio.open("~nobody-of-this-name/kb", dimension=4)
+    reperio.open("./~/kb", dimension=4).close()
     assert (tmp_path / "~" / "kb" / "CURRENT").exists()
 
 
 def test_delete_takes_keywords_alone(kb: Collection) -> None:
     """An error that is a TypeError, as for any call that is wrong, and says what to write."""
-    with pytest.raises(recollect.UnknownOption, match=r"delete takes keywords alone: delete\(ids=\['a', …\]\)"):
+    with pytest.raises(reperio.UnknownOption, match=r"delete takes keywords alone: delete\(ids=\['a', …\]\)"):
         kb.delete("kept")  # type: ignore[arg-type]
-    with pytest.raises(recollect.InvalidInput, match=r"ids is a dict; pass .* and a filter as where="):
+    with pytest.raises(reperio.InvalidInput, match=r"ids is a dict; pass .* and a filter as where="):
         kb.delete(ids={"n": 1})
     assert "kept" in kb
 
 
 def test_in_len_and_bool(tmp_path: Path) -> None:
     """Ids are asked for with `in`, `len` counts, and a collection is true however empty; all within a scope."""
-    with recollect.open(tmp_path / "kb", dimension=4, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=4, auto_optimize=False) as kb:
         assert (len(kb), bool(kb), "a" in kb, list(kb)) == (0, True, False, [])
         kb.add([Chunk("a", "", {"t": 1}), Chunk("b", "", {"t": 2})], vectors=[VECTOR, VECTOR])
         kb.add([Chunk("c", "", {"t": 1})], vectors=[VECTOR])
@@ -211,13 +205,13 @@ def test_in_len_and_bool(tmp_path: Path) -> None:
         kb.delete(ids="c")
         assert ("c" in kb, len(kb)) == (False, 2)
         for strange in (1, None, b"a", Chunk("a"), "\ud83d"):
-            with pytest.raises(recollect.InvalidInput):
+            with pytest.raises(reperio.InvalidInput):
                 strange in kb  # noqa: B015  # that is what raises
-    with recollect.open(tmp_path / "kb", scope={"t": 2}, read_only=True) as kb:
+    with reperio.open(tmp_path / "kb", scope={"t": 2}, read_only=True) as kb:
         assert (len(kb), "a" in kb, "b" in kb, [each.id for each in kb]) == (1, False, True, ["b"])
-    with pytest.raises(recollect.CollectionClosed):
+    with pytest.raises(reperio.CollectionClosed):
         len(kb)
-    with pytest.raises(recollect.CollectionClosed):
+    with pytest.raises(reperio.CollectionClosed):
         "a" in kb  # noqa: B015
     assert kb
 
@@ -227,5 +221,5 @@ def test_no_warning_hides_a_wrong_argument(kb: Collection) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for wrong in ([[1, 2], [3]], [1e400] * 4, ["1", "2", "3", "4"], [None] * 4, [True] * 4, [1, True, 0, 0]):
-            with pytest.raises(recollect.InvalidVectors):
+            with pytest.raises(reperio.InvalidVectors):
                 kb.search(vector=wrong)

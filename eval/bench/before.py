@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import os
 import statistics
 import subprocess
@@ -29,7 +28,6 @@ import numpy as np
 import orjson
 
 _ROOT = Path(__file__).resolve().parents[2]
-_NAMES = ("reperio", "recollect")  # the package has had two
 ROWS, SCOPES = 20_000, 7
 PAIRS = 5
 OPERATIONS = {  # calls in a round
@@ -56,10 +54,10 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=_ROOT / "eval" / "results", metavar="DIR")
     options = parser.parse_args()
-    folder = Path(os.environ.get("RECOLLECT_DATA") or _ROOT.parent / "shared" / "data" / "realq")
+    folder = Path(os.environ.get("REPERIO_DATA") or _ROOT.parent / "shared" / "data" / "realq")
     if not (folder / "base.f16.npy").is_file():
         print(
-            f"{folder} lacks base.f16.npy; set RECOLLECT_DATA to a folder that has it (eval/README.md)", file=sys.stderr
+            f"{folder} lacks base.f16.npy; set REPERIO_DATA to a folder that has it (eval/README.md)", file=sys.stderr
         )
         return 2
     with _checked_out(options.revision) as before:
@@ -129,7 +127,7 @@ class _Timed:
 
     def __init__(self, tree: Path, where: Path, folder: Path) -> None:
         alone = {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, "-W", "ignore", __file__, "--worker", str(where), str(folder)]
+        command = [sys.executable, "-W", "ignore", __file__, "--worker", str(tree), str(where), str(folder)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | alone
         )
@@ -156,8 +154,8 @@ class _Timed:
 class _Worker:
     """Makes a collection with whatever package is installed, and times calls to it."""
 
-    def __init__(self, where: Path, folder: Path) -> None:
-        name = next(name for name in _NAMES if importlib.util.find_spec(name) is not None)
+    def __init__(self, tree: Path, where: Path, folder: Path) -> None:
+        name = next(path.parent.name for path in (tree / "src").glob("*/__init__.py"))  # it has had two
         self._package: Any = importlib.import_module(name)
         self._base = np.load(folder / "base.f16.npy", mmap_mode="r")[:ROWS].astype(np.float32)
         self._queries = np.load(folder / "queries.f16.npy").astype(np.float32)
@@ -227,7 +225,7 @@ def _git(*arguments: str) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        worker = _Worker(Path(sys.argv[2]), Path(sys.argv[3]))
+        worker = _Worker(*map(Path, sys.argv[2:]))
         print("ready", flush=True)
         for line in sys.stdin:
             print(worker.time(line.strip()), flush=True)

@@ -26,7 +26,7 @@ import pages
 from measuring import Data, DataMissing, Figures, Floats
 from truth import Nearest
 
-from recollect import Chunk
+from reperio import Chunk
 
 BLOCK = 8192
 """Rows that are made at once: 32 MiB of 1,024 dimensions."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from measuring import Bench, Figures, Floats, interleave, ratios, spread
 
-from recollect import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from reperio import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
 
 _DEMO = Path(__file__).parents[2] / "examples" / "python_docs.py"
 

@@ -31,29 +31,29 @@ import pages
 from filtered_peers import EF, ENTRIES, Filter, Subject
 from measuring import Data, DataMissing, Figures, Floats, K, interleave, machine, p50, ratios, spread
 
-import recollect
-from recollect import Chunk, Collection
+import reperio
+from reperio import Chunk, Collection
 
 SHARES = (0.0001, 0.001, 0.01, 0.04, 0.1, 0.2, 0.5, 1.0)
 ALONG = (0.01, 0.1, 0.5)
 RECALL = 0.95
-OURS = "recollect"
+OURS = "reperio"
 _NEW = 40
 """Filters never asked before, per share: each a range of its own."""
 
 
 class Ours:
-    """Recollect as `optimize` leaves it, opened read-only."""
+    """Reperio as `optimize` leaves it, opened read-only."""
 
     def ingest(self, folder: Path, chunks: Sequence[Chunk], vectors: Floats) -> None:
         """Add everything and optimize for the recall, tuned with stored vectors as by default."""
-        with recollect.open(folder / "kb", dimension=vectors.shape[1], auto_optimize=False) as kb:
+        with reperio.open(folder / "kb", dimension=vectors.shape[1], auto_optimize=False) as kb:
             kb.add(chunks, vectors=vectors)
             kb.optimize(recall=RECALL)
 
     def open(self, folder: Path) -> None:
         """Open what was ingested."""
-        self.kb: Collection = recollect.open(folder / "kb", read_only=True)
+        self.kb: Collection = reperio.open(folder / "kb", read_only=True)
 
     def set(self, ef: int) -> None:
         """Do nothing: the recall is stated, and 0.95 unless another one is."""
@@ -225,7 +225,7 @@ def to_markdown(results: Figures) -> str:
         lines.append(f"| {case['filter']} | {_percent(case['share'])} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "A filter never asked before (evaluated, planned, searched; Recollect):",
+        "A filter never asked before (evaluated, planned, searched; Reperio):",
         "",
         "| share | p50 µs |",
         "|---|---|",
@@ -295,7 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     entries = [] if options.peers == ["none"] else _importable([name.lower() for name in options.peers])
-    with tempfile.TemporaryDirectory(prefix="recollect-filtered-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="reperio-filtered-") as temporary:
         results = _run(bench, entries, options, options.work or Path(temporary))
     results |= {"note": options.note, "load": load, "date": pages.today(), "machine": machine()}
     page = to_markdown(results)
@@ -340,7 +340,7 @@ def _releases(entries: list[filtered_peers.Entry]) -> str:
     from importlib.metadata import version
 
     named = [f"{entry.name} {version(entry.module)}" for entry in entries]
-    return ", ".join([f"Recollect {recollect.__version__}", *named])
+    return ", ".join([f"Reperio {reperio.__version__}", *named])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from measuring import Floats, K
 
-from recollect import Chunk
+from reperio import Chunk
 
 Filter: TypeAlias = tuple[str, int, int]
 """A field of whole numbers, the least that passes, and the first that does not."""

@@ -33,10 +33,10 @@ from clustered import passages
 from measuring import Data, DataMissing, Figures, Floats, K, interleave, knn_recall, machine, p50, spread
 from truth import Nearest
 
-import recollect
-from recollect import Collection
-from recollect.index import Target, search_one
-from recollect.types import IndexInfo
+import reperio
+from reperio import Collection
+from reperio.index import Target, search_one
+from reperio.types import IndexInfo
 
 RECALLS = (0.75, 0.95, 0.99)
 PAPER = {0.75: 0.30, 0.99: 0.45}
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     scale = QUICK if options.quick else FULL
     load, started = os.getloadavg()[0], time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="recollect-growth-", dir=options.work) as directory, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="reperio-growth-", dir=options.work) as directory, ExitStack() as stack:
         try:
             queries = Data(pages.data_folder(), 1).queries
             grown = _grown(options.vectors, Path(directory), max(scale.sizes))
@@ -149,7 +149,7 @@ def _growing(
     """Yield each size with a collection of that many rows and the exact ten nearest of each query."""
     nearest, done = Nearest(queries), 0
     for rows in sizes:
-        with recollect.open(path, dimension=grown.shape[1], auto_optimize=False) as kb:
+        with reperio.open(path, dimension=grown.shape[1], auto_optimize=False) as kb:
             for low in range(done, rows, _BLOCK):
                 high = min(low + _BLOCK, rows)
                 block = grown[low:high].astype(np.float32)
@@ -162,9 +162,9 @@ def _growing(
 
 def _optimized(path: Path, rows: int, recall: float, queries: Floats, stack: ExitStack) -> Subject:
     copy = path.with_name(f"{rows}-{recall}")
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         kb.backup(copy)
-    kb = stack.enter_context(recollect.open(copy, auto_optimize=False))
+    kb = stack.enter_context(reperio.open(copy, auto_optimize=False))
     started = time.perf_counter()
     info = kb.optimize(recall=recall, queries=queries)
     seconds = time.perf_counter() - started

@@ -17,8 +17,8 @@ import numpy as np
 import orjson
 from measuring import Bench, Figures, Floats, interleave, ratios, spread
 
-import recollect
-from recollect import Chunk
+import reperio
+from reperio import Chunk
 
 BATCH = 1000
 TARGET = 0.7
@@ -82,7 +82,7 @@ def _rate(bench: Bench, write: Any) -> float:
 
 def _add(auto_optimize: bool, closing: list[float]) -> Any:
     def write(directory: Path, chunks: list[Chunk], matrix: Floats) -> float:
-        with recollect.open(directory / "kb", dimension=matrix.shape[1], auto_optimize=auto_optimize) as kb:
+        with reperio.open(directory / "kb", dimension=matrix.shape[1], auto_optimize=auto_optimize) as kb:
             started = time.perf_counter()
             kb.add(chunks, vectors=matrix, batch_size=BATCH)
             done = time.perf_counter()

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.queries < 60:
         parser.error("--queries: at least 60, half of them to tune with")
     out = options.out or (None if options.quick else pages.RESULTS)
-    with tempfile.TemporaryDirectory(prefix="recollect-large-", dir=options.work) as scratch:
+    with tempfile.TemporaryDirectory(prefix="reperio-large-", dir=options.work) as scratch:
         work = Path(options.work or scratch)
         if (work / "kb").exists() and not options.resume:
             print(f"{work / 'kb'} is there already; go on with it by --resume, or remove it", file=sys.stderr)

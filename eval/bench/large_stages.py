@@ -19,9 +19,9 @@ from measuring import DataMissing, Figures, Floats, K, microseconds
 from truth import Nearest
 from watching import memory, report
 
-import recollect
-from recollect import Hit
-from recollect.index import cheapest, search_one
+import reperio
+from reperio import Hit
+from reperio.index import cheapest, search_one
 
 _WARM_ROUNDS = 3
 _HARDNESS_QUERIES = 500
@@ -33,7 +33,7 @@ def add(settings: Figures) -> Figures:
     stream = Clustered(settings["dimension"], settings["seed"])
     path, rows, commit = settings["collection"], settings["rows"], settings["commit"]
     adding = 0.0
-    with recollect.open(path, dimension=settings["dimension"], dtype=settings["dtype"], auto_optimize=False) as kb:
+    with reperio.open(path, dimension=settings["dimension"], dtype=settings["dtype"], auto_optimize=False) as kb:
         first = low = kb.count()
         report(stage="add", done=0)
         started = time.perf_counter()
@@ -61,7 +61,7 @@ def _joined(stream: Clustered, low: int, high: int, size: int) -> Iterator[Float
 
 def optimize(settings: Figures) -> Figures:
     """Let `optimize` choose, build and measure."""
-    with recollect.open(settings["collection"], auto_optimize=False) as kb:
+    with reperio.open(settings["collection"], auto_optimize=False) as kb:
         started = time.perf_counter()
         info = kb.optimize(
             recall=settings["recall"],
@@ -119,7 +119,7 @@ def serve(settings: Figures) -> Figures:
     before = memory()
     report(stage="open")
     started = time.perf_counter()
-    with recollect.open(settings["collection"], read_only=True) as kb:
+    with reperio.open(settings["collection"], read_only=True) as kb:
         kb.search(vector=queries[0], k=K, recall=settings["recall"])
         opened = time.perf_counter() - started
         report(stage="serve")
@@ -153,7 +153,7 @@ def cold(settings: Figures) -> Figures:
     """Open read-only, the page cache being empty, and ask each query once."""
     queries = _queries(settings)[1::2]
     started = time.perf_counter()
-    with recollect.open(settings["collection"], read_only=True) as kb:
+    with reperio.open(settings["collection"], read_only=True) as kb:
         ask = _asking(kb, settings["recall"])
         ask(_queries(settings)[0])  # of the other half: what is asked once per process is not what a search costs
         opened = time.perf_counter() - started
@@ -188,7 +188,7 @@ def _queries(settings: Figures) -> Floats:
     return Clustered(settings["dimension"], settings["seed"]).queries(settings["queries"])
 
 
-def _asking(kb: recollect.Collection, recall: float) -> Callable[[Floats], list[Hit]]:
+def _asking(kb: reperio.Collection, recall: float) -> Callable[[Floats], list[Hit]]:
     return lambda query: kb.search(vector=query, k=K, recall=recall)
 
 

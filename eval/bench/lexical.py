@@ -34,9 +34,9 @@ from lexical_page import write
 from long_questions import embedded, lucene, made
 from measuring import DataMissing, Figures, machine
 
-from recollect.layout import Generation, Lexical
-from recollect.ranking.fusion import Ranked, convex
-from recollect.store import NewChunk, Store
+from reperio.layout import Generation, Lexical
+from reperio.ranking.fusion import Ranked, convex
+from reperio.store import NewChunk, Store
 
 ROOT = Path(__file__).resolve().parents[2]
 SETS = ("scifact", "squad-dev")
@@ -241,13 +241,13 @@ def latency(mixture: Mixture, work: Path, rows: int, count: int) -> list[Figures
         with store.session() as session:
             session.match(question, count=wanted, allowed=allowed)
 
-    ways: dict[str, Callable[[str], object]] = {"Recollect, 10 hits": ours, **_tantivy(mixture, work, rows)}
-    ways["Recollect, 100 hits"] = lambda question: ours(question, 100)
+    ways: dict[str, Callable[[str], object]] = {"Reperio, 10 hits": ours, **_tantivy(mixture, work, rows)}
+    ways["Reperio, 100 hits"] = lambda question: ours(question, 100)
     for share in MASKS:
         drawn = np.random.default_rng(0).random(store.state.rows) < share
         bits = np.packbits(drawn, bitorder="little")
-        ways[f"Recollect, 10 hits, {share:.1%} allowed"] = lambda question, bits=bits: ours(question, 10, bits)
-    found = race(questions, {"Recollect, first sight of each question": ours})
+        ways[f"Reperio, 10 hits, {share:.1%} allowed"] = lambda question, bits=bits: ours(question, 10, bits)
+    found = race(questions, {"Reperio, first sight of each question": ours})
     found += race(questions, ways)
     found += race(questions[:: max(1, count // 40)], {"FTS5 alone, every word": _plain(place)})
     store.close()

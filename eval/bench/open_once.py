@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-import recollect
-from recollect.index.faiss_library import load_faiss
+import reperio
+from reperio.index.faiss_library import load_faiss
 
 
 def memory() -> dict[str, float]:
@@ -28,7 +28,7 @@ def main(path: str, queries_path: str, read_only: bool) -> None:
     queries = np.load(queries_path)
     before = memory()
     started = time.perf_counter()
-    kb = recollect.open(path, read_only=read_only)
+    kb = reperio.open(path, read_only=read_only)
     opened = time.perf_counter()
     kb.search(vector=queries[0], k=10)
     searched = time.perf_counter()

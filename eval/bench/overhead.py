@@ -12,18 +12,18 @@ import numpy as np
 import orjson
 from measuring import Bench, Figures, Floats, K, interleave, p50, spread
 
-import recollect
-from recollect import Chunk, Collection, Hit, Metric
-from recollect.collection.facade import DEFAULT_RECALL
-from recollect.index import Searcher, Target
-from recollect.index.faiss_library import threads
-from recollect.index.planning import Knobs
-from recollect.index.scoring import best as best_of
-from recollect.index.scoring import scores_of
-from recollect.index.search import Plan
-from recollect.store.checksums import Verified
-from recollect.store.recent import RecentChunks
-from recollect.vectors import to_query
+import reperio
+from reperio import Chunk, Collection, Hit, Metric
+from reperio.collection.facade import DEFAULT_RECALL
+from reperio.index import Searcher, Target
+from reperio.index.faiss_library import threads
+from reperio.index.planning import Knobs
+from reperio.index.scoring import best as best_of
+from reperio.index.scoring import scores_of
+from reperio.index.search import Plan
+from reperio.store.checksums import Verified
+from reperio.store.recent import RecentChunks
+from reperio.vectors import to_query
 
 TARGET_US = 100
 _SELECT = (
@@ -36,7 +36,7 @@ def measure(bench: Bench) -> Figures:
     """Measure p50 per block of queries: FAISS bare, a minimal sketch, and `search`, in interleaved rounds."""
     path, _ = bench.collection()
     queries = bench.data.queries[: bench.scale.queries]
-    with recollect.open(path) as kb, recollect.open(path, read_only=True) as reader:
+    with reperio.open(path) as kb, reperio.open(path, read_only=True) as reader:
         kb.search(vector=queries[0], k=K)
         reader.search(vector=queries[0], k=K)
         generation = kb._handle.generation
@@ -67,7 +67,7 @@ def _forget(kb: Collection) -> None:
 
 
 class Bare:
-    """The collection's own FAISS index, searched without Recollect: the same parameters, one thread."""
+    """The collection's own FAISS index, searched without Reperio: the same parameters, one thread."""
 
     def __init__(self, target: Target) -> None:
         assert isinstance(target.searcher, Searcher)

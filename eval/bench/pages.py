@@ -16,7 +16,7 @@ RESULTS = _ROOT / "eval" / "results"
 
 def data_folder() -> Path:
     """Return where the real vectors should be: eval/README.md."""
-    return Path(os.environ.get("RECOLLECT_DATA") or _ROOT.parent / "shared" / "data" / "realq")
+    return Path(os.environ.get("REPERIO_DATA") or _ROOT.parent / "shared" / "data" / "realq")
 
 
 def today() -> str:
@@ -237,6 +237,6 @@ def _origin(name: str, results: Figures) -> str:
     return (
         f"<sub>`python eval/bench/{name}.py`{' --quick' if results['quick'] else ''}, {results['date']}, "
         f"{results['seconds']:,} s, load average before {results['load_before']}{'; ' + note if note else ''}. "
-        f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, faiss {facts['faiss']}, recollect "
-        f"{facts['recollect']}. Every detail: {name}.json.</sub>"
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, faiss {facts['faiss']}, reperio "
+        f"{facts['reperio']}. Every detail: {name}.json.</sub>"
     )

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from measuring import Bench, Figures, K, interleave, knn_recall, microseconds, p50, row_of, spread
 
-import recollect
-from recollect import Collection
-from recollect.collection.facade import DEFAULT_RECALL
+import reperio
+from reperio import Collection
+from reperio.collection.facade import DEFAULT_RECALL
 
 RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 
@@ -34,7 +34,7 @@ def measure_growth(bench: Bench) -> Figures:
         kbs = {}
         for rows in (size for size in bench.scale.growth if size <= bench.data.rows):
             path, _ = bench.collection(rows)
-            kbs[rows] = stack.enter_context(recollect.open(path, auto_optimize=False))
+            kbs[rows] = stack.enter_context(reperio.open(path, auto_optimize=False))
         blocks = interleave(
             bench.scale.rounds, {str(rows): _block(kb, queries, DEFAULT_RECALL) for rows, kb in kbs.items()}
         )
@@ -62,7 +62,7 @@ def measure_exact(bench: Bench) -> Figures:
     with ExitStack() as stack:
         for rows in sizes:
             path, _ = bench.collection(rows, factory)
-            kb = stack.enter_context(recollect.open(path, auto_optimize=False))
+            kb = stack.enter_context(reperio.open(path, auto_optimize=False))
             subjects[f"{rows} exact"] = _block(kb, queries, 1.0)
             subjects[f"{rows} index"] = _block(kb, queries, DEFAULT_RECALL)
         blocks = interleave(bench.scale.rounds, subjects)
@@ -78,7 +78,7 @@ def measure_exact(bench: Bench) -> Figures:
 def _by_recall(bench: Bench, name: str | None, recalls: Sequence[float]) -> Figures:
     path, seconds = bench.collection(name=name)
     queries = bench.data.queries
-    with recollect.open(path, auto_optimize=False) as kb:
+    with reperio.open(path, auto_optimize=False) as kb:
         used = kb.info().index
         assert used is not None  # `Bench.collection` builds one at any size
         taken: dict[str, list[npt.NDArray[np.float64]]] = {str(recall): [] for recall in recalls}

@@ -27,7 +27,7 @@ def _head(results: Figures) -> str:
         "questions (eval/README.md).\n\n"
         f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; Python {facts['python']}, numpy "
         f"{facts['numpy']}, faiss {facts['faiss']}, SQLite {facts['sqlite_of_apsw']} (apsw) and "
-        f"{facts['sqlite_of_python']} (sqlite3); recollect {facts['recollect']}."
+        f"{facts['sqlite_of_python']} (sqlite3); reperio {facts['reperio']}."
     )
 
 

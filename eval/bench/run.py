@@ -1,4 +1,4 @@
-"""Measure Recollect and write eval/results/bench.json and bench.md.
+"""Measure Reperio and write eval/results/bench.json and bench.md.
 
     python eval/bench/run.py                       # everything; some ten minutes on two cores
     python eval/bench/run.py --only ingest,overhead  # some parts; the others' figures stay as they are
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"no part is called {unknown[0]!r}; the parts are {', '.join(PARTS)}", file=sys.stderr)
         return 2
     scale = QUICK if options.quick else FULL
-    folder = Path(os.environ.get("RECOLLECT_DATA") or _ROOT.parent / "shared" / "data" / "realq")
+    folder = Path(os.environ.get("REPERIO_DATA") or _ROOT.parent / "shared" / "data" / "realq")
     try:
         data = Data(folder, scale.rows)
     except DataMissing as error:
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure Recollect.")
+    parser = argparse.ArgumentParser(description="Measure Reperio.")
     parser.add_argument(
         "--only", type=lambda text: text.split(","), default=list(PARTS), metavar="PART,…", help=", ".join(PARTS)
     )
@@ -93,7 +93,7 @@ def _earlier(out: Path | None) -> dict[str, Any]:
 
 def _measure(data: Data, scale: Scale, options: argparse.Namespace, earlier: dict[str, Any]) -> Figures:
     parts = dict(earlier)
-    with tempfile.TemporaryDirectory(prefix="recollect-bench-") as directory:
+    with tempfile.TemporaryDirectory(prefix="reperio-bench-") as directory:
         bench = Bench(data, scale, Path(directory))
         for name in (name for name in PARTS if name in options.only):
             print(f"{name} …", file=sys.stderr, flush=True)

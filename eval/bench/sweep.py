@@ -32,11 +32,11 @@ import plots
 from faiss_families import CANDIDATES, PLAN, SMALL, Built, Graph, Sizes, Workshop
 from measuring import Data, DataMissing, Figures, Floats, K, interleave, knn_recall, machine, p50, ratios, spread
 
-import recollect
-from recollect import Chunk
-from recollect.index import Target, cheapest, search_one
-from recollect.index.faiss_library import load_faiss, threads
-from recollect.types import IndexInfo, OperatingPoint
+import reperio
+from reperio import Chunk
+from reperio.index import Target, cheapest, search_one
+from reperio.index.faiss_library import load_faiss, threads
+from reperio.types import IndexInfo, OperatingPoint
 
 Goal: TypeAlias = tuple[float, str | None]
 """Recall and preference whose memory is kept to; None: any memory."""
@@ -94,7 +94,7 @@ class Setting:
 
 
 class Sweep:
-    """Searches FAISS indexes with single queries, in the same way as Recollect does.
+    """Searches FAISS indexes with single queries, in the same way as Reperio does.
 
     Args:
         matrix: float32 (n, d), rows of norm 1.
@@ -240,7 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     load, started = os.getloadavg()[0], time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="recollect-sweep-") as directory, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="reperio-sweep-") as directory, ExitStack() as stack:
         ours = list(_optimized(data, Path(directory), stack))
         figures = _measured(data, scale, ours, everything=options.everything)
     results = {
@@ -279,7 +279,7 @@ def _parser() -> argparse.ArgumentParser:
 def _optimized(data: Data, directory: Path, stack: ExitStack) -> Iterator[Ours]:
     """Let `optimize` choose for every goal, on a copy of one collection each."""
     base = directory / "base"
-    with recollect.open(base, dimension=data.dimension, auto_optimize=False) as kb:
+    with reperio.open(base, dimension=data.dimension, auto_optimize=False) as kb:
         kb.add((Chunk(str(row)) for row in range(data.rows)), vectors=data.base, batch_size=10_000)
         for prefer in PREFERENCES:
             for level in LEVELS:
@@ -287,7 +287,7 @@ def _optimized(data: Data, directory: Path, stack: ExitStack) -> Iterator[Ours]:
     for prefer in PREFERENCES:
         for level in LEVELS:
             _say(f"optimize(recall={level}, prefer={prefer!r}) …")
-            kb = stack.enter_context(recollect.open(directory / f"{prefer}-{level}", auto_optimize=False))
+            kb = stack.enter_context(reperio.open(directory / f"{prefer}-{level}", auto_optimize=False))
             started = time.perf_counter()
             info = kb.optimize(recall=level, prefer=prefer, queries=_tuning(data))
             seconds = time.perf_counter() - started

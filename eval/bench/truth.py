@@ -1,6 +1,6 @@
 """Exact answers over any number of vectors, block by block; and how hard they are to find.
 
-Independent of Recollect on purpose: what is measured must not be judged by itself.
+Independent of Reperio on purpose: what is measured must not be judged by itself.
 """
 
 from __future__ import annotations

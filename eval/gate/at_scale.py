@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-import recollect
-from recollect.evaluation import GoldenQuery, GoldenSet
+import reperio
+from reperio.evaluation import GoldenQuery, GoldenSet
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 from healthy import write_golden
@@ -46,11 +46,11 @@ def measured(work: Path) -> dict[str, Any]:
         command = ["gate", str(path), "--golden", str(asked), "--json", *(["--accept"] if run == 0 else [])]
         started = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-m", "recollect", *command], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "reperio", *command], capture_output=True, text=True, check=False
         )  # fmt: skip
         taken, output = time.perf_counter() - started, done.stdout
         if done.returncode not in (0, 1) or not output:
-            raise SystemExit(f"recollect {' '.join(command)} ended with {done.returncode}: {done.stderr}")
+            raise SystemExit(f"reperio {' '.join(command)} ended with {done.returncode}: {done.stderr}")
     content = json.loads(output)
     checks = {check["name"]: [check["verdict"], round(check["seconds"], 1)] for check in content["checks"]}
     return {"rows": ROWS, "questions": QUESTIONS, "seconds": round(taken, 1), "checks": checks, "machine": machine()}
@@ -62,7 +62,7 @@ def _build(path: Path, data: Data) -> None:
         replace(chunk, text=data.texts[row], metadata={**chunk.metadata, "context": chunk.text})
         for row, chunk in enumerate(data.chunks)
     ]
-    with recollect.open(path, embedder=minilm(), auto_optimize=False) as collection:
+    with reperio.open(path, embedder=minilm(), auto_optimize=False) as collection:
         collection.add(held, vectors=data.base)
         collection.optimize(0.95, queries=data.queries)
 

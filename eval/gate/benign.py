@@ -14,8 +14,8 @@ import numpy as np
 from healthy import PLAIN, Recorded, TextSet, chunks, opened, stored
 from models import Kept, minilm
 
-import recollect
-from recollect.index import training
+import reperio
+from reperio.index import training
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def restored(given: Given) -> Varied:
             backups = given.path.with_name("backups")
             shutil.rmtree(backups, ignore_errors=True)
             collection.backup(backups, incremental=True)
-            recollect.restore(backups, copy)
+            reperio.restore(backups, copy)
         else:
             collection.backup(copy)
     shutil.rmtree(given.path)
@@ -137,8 +137,8 @@ VARIATIONS: dict[str, Callable[[Given], Varied]] = {
 }
 
 
-def _writing(given: Given) -> recollect.Collection:
-    return recollect.open(given.path, embedder=given.embedder, auto_optimize=False)
+def _writing(given: Given) -> reperio.Collection:
+    return reperio.open(given.path, embedder=given.embedder, auto_optimize=False)
 
 
 def _again(given: Given, held: Any, vectors: Any) -> None:

@@ -18,9 +18,9 @@ import numpy.typing as npt
 from healthy import PLAIN, Kind, Recorded, TextSet, stored
 from models import Kept
 
-import recollect
-from recollect import Chunk, Collection
-from recollect.evaluation import Search
+import reperio
+from reperio import Chunk, Collection
+from reperio.evaluation import Search
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
@@ -77,7 +77,7 @@ def drawn(rows: int, share: float) -> npt.NDArray[np.int64]:
 @contextmanager
 def writing(case: Case) -> Iterator[Collection]:
     """Open the copy for writing."""
-    with recollect.open(case.path, embedder=case.embedder, auto_optimize=False) as collection:
+    with reperio.open(case.path, embedder=case.embedder, auto_optimize=False) as collection:
         yield collection
 
 

@@ -29,7 +29,7 @@ from faults import FAULTS, Fault
 from ground import Ground, figures, plain, seconds_since
 from healthy import PLAIN, DataMissing, load, opened
 
-import recollect
+import reperio
 
 SIZES = (20, 200)
 
@@ -42,7 +42,7 @@ def detect(ground: Ground, fault: Fault, strength: float) -> dict[str, Any]:
     deployed = fault.apply(case) or Deployed()
     found: dict[str, Any] = {"fault": fault.name, "strength": strength, "integrity": fault.integrity}
     with deployed.patched(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", recollect.RecollectWarning)  # the gate hears them nevertheless
+        warnings.simplefilter("ignore", reperio.ReperioWarning)  # the gate hears them nevertheless
         found |= _gated(ground, fault, case, deployed)
     found["refused"] = found["drop"] is None
     found["demanded"] = fault.integrity or found["refused"] or found["drop"] >= DROP
@@ -52,8 +52,8 @@ def detect(ground: Ground, fault: Fault, strength: float) -> dict[str, Any]:
 def _gated(ground: Ground, fault: Fault, case: Case, deployed: Deployed) -> dict[str, Any]:
     try:
         collection = opened(case.path, deployed.embedder or case.embedder)
-    except recollect.RecollectError as error:
-        # `recollect gate` exits with 2: a deployment would not come up.
+    except reperio.ReperioError as error:
+        # `reperio gate` exits with 2: a deployment would not come up.
         told = {str(size): ["open"] for size in ground.goldens}
         return {"drop": None, "red": told, "why": {size: [str(error)] for size in told}}
     with collection:

@@ -40,7 +40,7 @@ _BENIGN = """
 _LARGE = """
 ## How long it takes
 
-`recollect gate` on {rows:,} chunks with {questions} questions, every check, against a baseline: **{seconds} s** from
+`reperio gate` on {rows:,} chunks with {questions} questions, every check, against a baseline: **{seconds} s** from
 start to end, the loading of the model included ({cpu}, {cores} cores).
 
 | check | verdict | seconds |

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from healthy import Kind, Recorded, TextSet, build, copied, embedder_of, golden, opened
 from models import Kept
 
-import recollect
-from recollect import Collection
-from recollect.evaluation import (
+import reperio
+from reperio import Collection
+from reperio.evaluation import (
     Baseline,
     CheckResult,
     GateLimits,
@@ -136,7 +136,7 @@ class Ground:
         subject = Subject(collection, self.all, search=search, limits=self.limits)
         try:
             return measures.mean(subject.values[measures.MAIN])
-        except recollect.RecollectError:
+        except reperio.ReperioError:
             return None
 
     def copy(self, kind: Kind, name: str) -> Path:
@@ -170,7 +170,7 @@ def _kept(baseline: Baseline, subject: Subject) -> float | None:
             for answer in subject.answers
             if (before := baseline.ids.get(answer.query.id))
         ]
-    except recollect.RecollectError:
+    except reperio.ReperioError:
         return None
     return round(sum(shares) / len(shares), 4)
 

@@ -23,9 +23,9 @@ import numpy.typing as npt
 import orjson
 from models import Kept, minilm, prompt_of
 
-import recollect
-from recollect import Chunk, Collection
-from recollect.evaluation import GoldenQuery, GoldenSet
+import reperio
+from reperio import Chunk, Collection
+from reperio.evaluation import GoldenQuery, GoldenSet
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "reranking"))
 from text_sets import DataMissing, TextSet, load  # scripts import each other by their names alone
@@ -76,7 +76,7 @@ class Recorded:
     """
 
     def __init__(
-        self, texts: TextSet, model: recollect.SentenceTransformerEmbedder, queries: npt.NDArray[Any] | None = None
+        self, texts: TextSet, model: reperio.SentenceTransformerEmbedder, queries: npt.NDArray[Any] | None = None
     ) -> None:
         self.model, self.name, self.dimension = model, model.name, model.dimension
         self.query_prompt, self.passage_prompt = model.query_prompt, model.passage_prompt
@@ -118,7 +118,7 @@ def stored(
     path: Path, held: Sequence[Chunk], vectors: Any, *, embedder: Any, kind: Kind, queries: Any
 ) -> None:  # fmt: skip
     """Make a collection of chunks and vectors, with its index tuned by *queries*."""
-    with recollect.open(path, embedder=embedder, metric=kind.metric, auto_optimize=False) as collection:
+    with reperio.open(path, embedder=embedder, metric=kind.metric, auto_optimize=False) as collection:
         collection.add(held, vectors=vectors)
         collection.optimize(RECALL, index=kind.factory, queries=queries)
     if BY_INDEX_ALONE:
@@ -152,7 +152,7 @@ def copied(path: Path, to: Path) -> Path:
 
 def opened(path: Path, embedder: Any) -> Collection:
     """Open a collection as a deployment does: for reading."""
-    return recollect.open(path, embedder=embedder, read_only=True)
+    return reperio.open(path, embedder=embedder, read_only=True)
 
 
 def golden(texts: TextSet, number: int | None = None) -> GoldenSet:
@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not path.exists():
         build(path, texts, PLAIN, embedder_of(PLAIN, texts, Kept(options.work)))
     write_golden(golden(texts, options.questions), asked)
-    print(f"recollect gate {path} --golden {asked}")
+    print(f"reperio gate {path} --golden {asked}")
     return 0
 
 

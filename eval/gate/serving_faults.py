@@ -11,11 +11,11 @@ import numpy.typing as npt
 from case import Case, Deployed, drawn
 from models import fewer_layers, minilm, prompt_of
 
-import recollect
-from recollect import Collection
-from recollect.evaluation import Search
-from recollect.evaluation.survey import fingerprint
-from recollect.store import Columns
+import reperio
+from reperio import Collection
+from reperio.evaluation import Search
+from reperio.evaluation.survey import fingerprint
+from reperio.store import Columns
 
 
 def lost_prompt(case: Case) -> Deployed:
@@ -55,7 +55,7 @@ def ignored_filter(case: Case) -> Deployed:
     """Lose the filter on the way to the collection, for a share of the questions."""
 
     def front(collection: Collection) -> Search:
-        def search(text: str, *, k: int, where: Any, mode: Any) -> list[recollect.Hit]:
+        def search(text: str, *, k: int, where: Any, mode: Any) -> list[reperio.Hit]:
             lost = _hash_share(text) < case.strength
             return collection.search(text, k=k, where=None if lost else where, mode=mode)
 
@@ -93,7 +93,7 @@ def needless_rows(case: Case) -> Deployed:
     """Fetch and rescore many times the rows that are wanted, and throw them away."""
 
     def front(collection: Collection) -> Search:
-        def search(text: str, *, k: int, where: Any, mode: Any) -> list[recollect.Hit]:
+        def search(text: str, *, k: int, where: Any, mode: Any) -> list[reperio.Hit]:
             return collection.search(text, k=k * int(case.strength), where=where, mode=mode)[:k]
 
         return search
@@ -104,7 +104,7 @@ def needless_rows(case: Case) -> Deployed:
 class _Named:
     """A model under the name that the collection expects."""
 
-    def __init__(self, model: recollect.SentenceTransformerEmbedder, name: str) -> None:
+    def __init__(self, model: reperio.SentenceTransformerEmbedder, name: str) -> None:
         self._model, self.name, self.dimension = model, name, model.dimension
         self.query_prompt = model.query_prompt
 
@@ -120,7 +120,7 @@ def _front(case: Case, vectors: npt.NDArray[Any]) -> Any:
     known = dict(zip(case.texts.queries, vectors, strict=True))
 
     def front(collection: Collection) -> Search:
-        def search(text: str, *, k: int, where: Any, mode: Any) -> list[recollect.Hit]:
+        def search(text: str, *, k: int, where: Any, mode: Any) -> list[reperio.Hit]:
             if mode == "lexical":
                 return collection.search(text, k=k, where=where, mode=mode)
             words = text if mode == "hybrid" else None

@@ -32,9 +32,9 @@ import numpy.typing as npt
 from text_sets import NAMES, DataMissing, Run, TextSet, load, ndcg, recall
 from train import HELD_OUT, LENGTH, SEED, fold_of
 
-from recollect import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
-from recollect.ranking import CrossEncoderReranker, LateInteractionReranker, Ranked, convex
-from recollect.types import Reranker
+from reperio import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from reperio.ranking import CrossEncoderReranker, LateInteractionReranker, Ranked, convex
+from reperio.types import Reranker
 
 SAMPLE = 300
 """Queries of each set that the cross-encoder reads."""

@@ -29,7 +29,7 @@ def _head() -> list[str]:
         "# What fusion and reranking add",
         "",
         "nDCG@10 (recall@10). Dense lists: exact cosine over all-MiniLM-L6-v2 vectors. BM25: bm25s, Lucene scoring, "
-        "Snowball stems, English stop words. Fused: 100 of each list, by `recollect.ranking`.",
+        "Snowball stems, English stop words. Fused: 100 of each list, by `reperio.ranking`.",
         "",
     ]
 

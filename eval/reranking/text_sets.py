@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recollect.ranking import Ranked, convex, reciprocal_rank
+from reperio.ranking import Ranked, convex, reciprocal_rank
 
 Run: TypeAlias = list[list[int]]
 """Rows per query, best first."""
@@ -31,8 +31,8 @@ class DataMissing(Exception):
 
 
 def data_folder() -> Path:
-    """Return where the text sets lie: beside what RECOLLECT_DATA names, or beside the checkout (eval/README.md)."""
-    named = os.environ.get("RECOLLECT_DATA")
+    """Return where the text sets lie: beside what REPERIO_DATA names, or beside the checkout (eval/README.md)."""
+    named = os.environ.get("REPERIO_DATA")
     return Path(named).parent if named else _ROOT.parent / "shared" / "data"
 
 
@@ -109,9 +109,7 @@ def load(name: str, folder: Path | None = None) -> TextSet:
     home = (folder or data_folder()) / name
     missing = [file for file in FILES if not (home / file).is_file()]
     if missing:
-        raise DataMissing(
-            f"{home} lacks {', '.join(missing)}; set RECOLLECT_DATA to a folder beside it (eval/README.md)"
-        )
+        raise DataMissing(f"{home} lacks {', '.join(missing)}; set REPERIO_DATA to a folder beside it (eval/README.md)")
     passages, queries = _lines(home / "corpus.jsonl.gz"), _lines(home / "queries.jsonl.gz")
     with_title = name == "scifact"  # as each set was embedded
     return TextSet(

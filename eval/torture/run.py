@@ -29,7 +29,7 @@ from rows import ROWS
 from torture_page import page
 from tree import tree_of
 
-import recollect
+import reperio
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "eval" / "results"
@@ -133,7 +133,7 @@ def _told(name: str, outcome: Outcome) -> Outcome:
 def attempt(name: str, number: int, work: str) -> Outcome:
     """Make one trial, in this process, in a directory of its own."""
     _tree()  # before anything else, while it is what has just been imported
-    warnings.simplefilter("error", recollect.RecollectWarning)  # an index that had to be rebuilt is a finding here
+    warnings.simplefilter("error", reperio.ReperioWarning)  # an index that had to be rebuilt is a finding here
     prepared = _prepared(name, work)
     begun, error, tally = time.monotonic(), "", Counter[str]()
     directory = Path(tempfile.mkdtemp(prefix=f"{name}-{number}-", dir=work))
@@ -154,8 +154,8 @@ def _anywhere(text: str, directory: Path) -> str:
 
 @cache
 def _tree() -> str:
-    tested = Path(recollect.__file__).is_relative_to(ROOT / "src")
-    return tree_of(ROOT, "src") if tested else f"another: recollect {recollect.__version__}"
+    tested = Path(reperio.__file__).is_relative_to(ROOT / "src")
+    return tree_of(ROOT, "src") if tested else f"another: reperio {reperio.__version__}"
 
 
 @cache

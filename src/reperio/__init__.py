@@ -1,18 +1,18 @@
-"""Recollect: an embedded retrieval component for LLM applications.
+"""Reperio: an embedded retrieval component for LLM applications.
 
 A collection is a directory that keeps chunk text, metadata, vectors and a trained FAISS index together:
 
-    import recollect
-    from recollect import Chunk
+    import reperio
+    from reperio import Chunk
 
-    with recollect.open("kb") as kb:
+    with reperio.open("kb") as kb:
         kb.add([Chunk(id="faq-17", text="…", metadata={"lang": "en"})])
         hits = kb.search("how do I reset my password", k=5)
 
 The names below are the public ones, in the order in which they are met.
 """
 
-from recollect.collection import (
+from reperio.collection import (
     BackupInfo,
     Collection,
     Diagnosis,
@@ -25,8 +25,8 @@ from recollect.collection import (
     open,
     restore,
 )
-from recollect.embedders import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
-from recollect.errors import (
+from reperio.embedders import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from reperio.errors import (
     CollectionClosed,
     CollectionDamaged,
     CollectionError,
@@ -42,19 +42,19 @@ from recollect.errors import (
     InvalidVectors,
     MissingDependency,
     NotACollection,
-    RecollectError,
-    RecollectWarning,
+    ReperioError,
+    ReperioWarning,
     RerankerFailed,
     StorageFailed,
     UnknownOption,
     UnsafePickle,
     UnsupportedFormat,
 )
-from recollect.filters import Filter, field
-from recollect.index import Goal, Recipe
-from recollect.progress import progress_bar
-from recollect.ranking import CallableReranker, CrossEncoderReranker, LateInteractionReranker
-from recollect.types import (
+from reperio.filters import Filter, field
+from reperio.index import Goal, Recipe
+from reperio.progress import progress_bar
+from reperio.ranking import CallableReranker, CrossEncoderReranker, LateInteractionReranker
+from reperio.types import (
     AddResult,
     CheckReport,
     Chunk,
@@ -111,10 +111,10 @@ __all__ = [
     "Progress",
     "QueryLog",
     "Recipe",
-    "RecollectError",
-    "RecollectWarning",
     "Record",
     "Records",
+    "ReperioError",
+    "ReperioWarning",
     "Reranker",
     "RerankerFailed",
     "SentenceTransformerEmbedder",

@@ -1,4 +1,4 @@
-"""The command line: arguments in, calls of the package, results out. Run ``recollect --help``.
+"""The command line: arguments in, calls of the package, results out. Run ``reperio --help``.
 
 Exit codes: 0 done; 1 `check` has found problems; 2 an error, told in one line on standard error, output that cannot be
 written among them; 130 interrupted; 141 nobody reads the output any more.
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recollect import cli_gate, cli_import, cli_keeping
-from recollect import cli_output as output
-from recollect.cli_arguments import KB, Json, to_filter
-from recollect.cli_errors import Commands
-from recollect.errors import InvalidInput
+from reperio import cli_gate, cli_import, cli_keeping
+from reperio import cli_output as output
+from reperio.cli_arguments import KB, Json, to_filter
+from reperio.cli_errors import Commands
+from reperio.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from recollect.collection import Collection
-    from recollect.query_log import Queries
+    from reperio.collection import Collection
+    from reperio.query_log import Queries
 
 Recall = Annotated[float, typer.Option(help="Share of the true nearest chunks to aim at, above 0 and at most 1.")]
 Embedder = Annotated[
@@ -59,7 +59,7 @@ QueryLog = Annotated[
 
 app = typer.Typer(
     cls=Commands,
-    name="recollect",
+    name="reperio",
     help="Keep texts, their vectors and an index in one directory, and search them.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -71,10 +71,10 @@ app.add_typer(cli_gate.golden_app, name="golden")
 
 
 def main() -> None:
-    """Run the command line; the entry point of ``recollect`` and ``python -m recollect``."""
+    """Run the command line; the entry point of ``reperio`` and ``python -m reperio``."""
     # The model's own progress bars would cut through ours.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    app(prog_name="recollect")
+    app(prog_name="reperio")
 
 
 def _print_version(wanted: bool) -> None:
@@ -116,16 +116,16 @@ def ingest(
     json: Json = False,
 ) -> None:
     """Read files, split what is long, and store the chunks; a second run embeds only what has changed."""
-    import recollect
-    from recollect import ingestion
+    import reperio
+    from reperio import ingestion
 
     ingestion.find_files(paths)  # so that a mistyped path creates no collection
     with output.waiting("loading the embedder …", quiet=json):
-        collection = recollect.open(into, embedder=embedder)
+        collection = reperio.open(into, embedder=embedder)
     with collection:
         with output.waiting("loading the embedder …", quiet=json):
             _ = collection.embedder
-        with recollect.progress_bar(disable=json) as progress:
+        with reperio.progress_bar(disable=json) as progress:
             result = ingestion.ingest(
                 collection, paths, text_field=text_field, id_field=id_field, max_tokens=max_tokens, overlap=overlap,
                 prune=prune, progress=progress,
@@ -144,9 +144,9 @@ def search(
     json: Json = False,
 ) -> None:
     """Find the chunks that answer a question best."""
-    import recollect
+    import reperio
 
-    with recollect.open(kb, read_only=True) as collection, output.waiting("loading the embedder …", quiet=json):
+    with reperio.open(kb, read_only=True) as collection, output.waiting("loading the embedder …", quiet=json):
         hits = collection.search(query, k=k, recall=recall, where=to_filter(where), mode=mode)  # type: ignore[arg-type]  # checked there
     if json:
         output.print_json({"query": query, "hits": output.to_json(hits)})
@@ -157,19 +157,19 @@ def search(
 @app.command()
 def info(kb: KB, json: Json = False) -> None:
     """Describe a collection: chunks, vectors, embedder, index, bytes on disk."""
-    import recollect
+    import reperio
 
-    with recollect.open(kb, read_only=True) as collection:
+    with reperio.open(kb, read_only=True) as collection:
         found = collection.info()
     output.print_json(found) if json else output.print_info(found)
 
 
 @app.command()
 def check(kb: KB, json: Json = False) -> None:
-    """Read everything and verify it; the exit code is 1 if there are problems, which recollect doctor can mend."""
-    import recollect
+    """Read everything and verify it; the exit code is 1 if there are problems, which reperio doctor can mend."""
+    import reperio
 
-    with recollect.open(kb, read_only=True) as collection, output.waiting("reading everything …", quiet=json):
+    with reperio.open(kb, read_only=True) as collection, output.waiting("reading everything …", quiet=json):
         report = collection.check()
     if json:
         output.print_json({"ok": report.ok, "rows": report.rows, "problems": list(report.problems)})
@@ -190,9 +190,9 @@ def advise(
     json: Json = False,
 ) -> None:
     """Rank the indexes for so many vectors, best first, with memory and time predicted; nothing is built."""
-    import recollect
+    import reperio
 
-    recipes = recollect.advise(n, dim, metric, memory=memory, recall=recall, prefer=prefer)
+    recipes = reperio.advise(n, dim, metric, memory=memory, recall=recall, prefer=prefer)
     if json:
         output.print_json({"rows": n, "dimension": dim, "recipes": output.to_json_recipes(recipes, n)})
     else:
@@ -217,12 +217,12 @@ def optimize(
     json: Json = False,
 ) -> None:
     """Choose, build and measure an index over all chunks, and put it in use; interrupted, it goes on next time."""
-    import recollect
+    import reperio
 
     asked = _read_queries(queries)
     with _existing(kb, auto_optimize=False) as collection:
         _require_askable(collection, asked, kb, quiet=json)
-        with recollect.progress_bar(disable=json) as progress:
+        with reperio.progress_bar(disable=json) as progress:
             built = collection.optimize(
                 recall, index=index, memory=memory, prefer=prefer, queries=asked, progress=progress
             )
@@ -240,19 +240,19 @@ def tune(
     json: Json = False,
 ) -> None:
     """Measure the index in use again, with other queries or on another machine, and search by what is found."""
-    import recollect
-    from recollect import plotting
+    import reperio
+    from reperio import plotting
 
     asked = _read_queries(queries)
     if plot is not None:
         plotting.require_plottable(plot)  # before minutes are spent on measuring
     with _existing(kb, auto_optimize=False) as collection:
         _require_askable(collection, asked, kb, quiet=json)
-        with recollect.progress_bar(disable=json) as progress:
+        with reperio.progress_bar(disable=json) as progress:
             tuned = collection.tune(queries=asked, progress=progress)
     if plot is not None:
         if tuned is None:
-            raise InvalidInput(f"{kb} has no index to draw: every search is exact; recollect optimize builds one")
+            raise InvalidInput(f"{kb} has no index to draw: every search is exact; reperio optimize builds one")
         title = f"{kb.absolute().name}: {tuned.factory}, {tuned.rows:,} rows\nmeasured with {tuned.queries}"
         knob = output.effort_name(tuned)
         plotting.plot_points(tuned.points, plot, title=title, recall=tuned.recall, knob=knob)
@@ -277,10 +277,10 @@ def backup(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write a copy of a collection, as of one moment, to a new directory; recollect restore brings it back."""
-    import recollect
+    """Write a copy of a collection, as of one moment, to a new directory; reperio restore brings it back."""
+    import reperio
 
-    with recollect.open(kb, read_only=True) as collection, output.waiting("copying …", quiet=json):
+    with reperio.open(kb, read_only=True) as collection, output.waiting("copying …", quiet=json):
         collection.backup(dest, incremental=incremental, keep=keep)
     output.print_json({"destination": str(dest)}) if json else output.print_line(f"{kb} is backed up in {dest}")
 
@@ -295,9 +295,9 @@ app.command()(cli_gate.gate)
 @app.command()
 def compact(kb: KB, json: Json = False) -> None:
     """Write a collection anew without deleted and replaced chunks, to free their space."""
-    import recollect
+    import reperio
 
-    with _existing(kb) as collection, recollect.progress_bar(disable=json) as progress:
+    with _existing(kb) as collection, reperio.progress_bar(disable=json) as progress:
         dropped = collection.compact(progress=progress)
     output.print_json({"dropped": dropped}) if json else output.print_line(f"{dropped:,} rows dropped")
 
@@ -311,12 +311,12 @@ def reembed(
     json: Json = False,
 ) -> None:
     """Embed every text again with another model; searches go on with the old one until all are done."""
-    import recollect
+    import reperio
 
     with _existing(kb) as collection:
         with output.waiting("loading the embedder …", quiet=json):
-            loaded = recollect.SentenceTransformerEmbedder(embedder)
-        with recollect.progress_bar(disable=json) as progress:
+            loaded = reperio.SentenceTransformerEmbedder(embedder)
+        with reperio.progress_bar(disable=json) as progress:
             collection.reembed(loaded, progress=progress)
         count = collection.count()
     if json:
@@ -347,28 +347,28 @@ def delete(
 @app.command()
 def version(json: Json = False) -> None:
     """Print the version."""
-    import recollect
+    import reperio
 
     if json:
-        output.print_json({"version": recollect.__version__})
+        output.print_json({"version": reperio.__version__})
     else:
-        output.print_line(f"recollect {recollect.__version__}")
+        output.print_line(f"reperio {reperio.__version__}")
 
 
 @contextmanager
 def _existing(kb: Path, *, auto_optimize: bool = True) -> Iterator[Collection]:
     """Open a collection for writing, but create none."""
-    import recollect
+    import reperio
 
-    recollect.open(kb, read_only=True).close()
-    with recollect.open(kb, auto_optimize=auto_optimize) as collection:
+    reperio.open(kb, read_only=True).close()
+    with reperio.open(kb, auto_optimize=auto_optimize) as collection:
         yield collection
 
 
 def _read_queries(path: Path | None) -> Queries | None:
     if path is None:
         return None
-    from recollect.query_log import read_queries
+    from reperio.query_log import read_queries
 
     return read_queries(path)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from recollect.errors import InvalidInput
+from reperio.errors import InvalidInput
 
 KB = Annotated[Path, typer.Argument(metavar="KB", help="The collection's directory.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")]

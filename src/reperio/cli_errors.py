@@ -12,8 +12,8 @@ from typing import Any, cast
 import typer
 from typer.core import TyperGroup
 
-from recollect import cli_output as output
-from recollect.errors import RecollectError, RecollectWarning
+from reperio import cli_output as output
+from reperio.errors import ReperioError, ReperioWarning
 
 # Named through a public subclass: typer brings click along or depends on it, according to its version.
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
@@ -47,7 +47,7 @@ class Commands(TyperGroup):
         except _UsageError as error:
             if not standalone_mode:
                 raise
-            command = error.ctx.command_path if error.ctx else "recollect"
+            command = error.ctx.command_path if error.ctx else "reperio"
             message = error.format_message()
             output.print_error(f"{message}{'' if message.endswith(('.', '?')) else '.'} See: {command} --help")
             code = 2
@@ -66,7 +66,7 @@ class Commands(TyperGroup):
         try:
             with _warnings_in_one_line():
                 return super().invoke(ctx)
-        except RecollectError as error:
+        except ReperioError as error:
             output.print_error(str(error))
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
@@ -97,11 +97,11 @@ def _warnings_in_one_line() -> Iterator[None]:
         output.print_error(str(message), label="warning")
 
     handler = _OneLine(logging.WARNING)
-    logger = logging.getLogger("recollect")
+    logger = logging.getLogger("reperio")
     logger.addHandler(handler)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("always", RecollectWarning)
+            warnings.simplefilter("always", ReperioWarning)
             warnings.showwarning = show  # type: ignore[assignment]  # the file and line of the call are no news to a user
             yield
     finally:

@@ -1,4 +1,4 @@
-"""``recollect gate`` and ``recollect golden``: judge a collection, and make what it is judged by."""
+"""``reperio gate`` and ``reperio golden``: judge a collection, and make what it is judged by."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from recollect import cli_output as output
-from recollect.cli_arguments import KB, Json, to_filter
-from recollect.errors import InvalidInput, RecollectError
-from recollect.query_log import read_log
+from reperio import cli_output as output
+from reperio.cli_arguments import KB, Json, to_filter
+from reperio.errors import InvalidInput, ReperioError
+from reperio.query_log import read_log
 
 if TYPE_CHECKING:
-    from recollect.evaluation import Baseline, GateReport
+    from reperio.evaluation import Baseline, GateReport
 
 Golden = Annotated[Path, typer.Argument(metavar="GOLDEN", help="A golden set: .yaml or .jsonl.", show_default=False)]
 
@@ -85,8 +85,8 @@ def gate(
 
     Limits can also stand in the golden set; an option goes before.
     """
-    import recollect
-    from recollect import evaluation
+    import reperio
+    from reperio import evaluation
 
     asked = evaluation.read_golden(golden) if golden else None
     limits = evaluation.to_limits(
@@ -100,7 +100,7 @@ def gate(
         raise InvalidInput("--accept takes what all checks have seen, to compare with it; leave --only and --skip out")
     accepted = _accepted(where, named=baseline is not None and not accept, replaced=accept)
     log = read_log(from_log) if from_log else []
-    with recollect.open(kb, read_only=True) as collection, recollect.progress_bar(disable=json) as progress:
+    with reperio.open(kb, read_only=True) as collection, reperio.progress_bar(disable=json) as progress:
         subject = evaluation.Subject(collection, asked, baseline=accepted, limits=limits, log=log, progress=progress)
         report = evaluation.judged(subject, only=only or (), skip=skip or ())
         refused = evaluation.acceptable(report) if accept else []
@@ -130,7 +130,7 @@ class _Acceptance:
     accepted: bool
     refused: Sequence[str]
     kept: bool
-    failure: RecollectError | None = None
+    failure: ReperioError | None = None
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class _Acceptance:
 
 
 def _accepted(where: Path | None, *, named: bool, replaced: bool) -> Baseline | None:
-    from recollect import evaluation
+    from reperio import evaluation
 
     if where is None or (not named and not where.exists()):
         return None
@@ -159,14 +159,14 @@ def _accepted(where: Path | None, *, named: bool, replaced: bool) -> Baseline | 
 
 def _accept(where: Path, fresh: Baseline | None, refused: Sequence[str]) -> _Acceptance:
     """Write the baseline, before any report: one that cannot be written must not undo what was accepted."""
-    from recollect import evaluation
+    from reperio import evaluation
 
     kept = where.exists()
     if fresh is None:
         return _Acceptance(where, False, refused, kept)
     try:
         evaluation.write_baseline(fresh, where)
-    except RecollectError as error:
+    except ReperioError as error:
         return _Acceptance(where, False, (), kept, error)
     return _Acceptance(where, True, (), False)
 
@@ -179,10 +179,10 @@ def _write(
     junit: Path | None,
     markdown: Path | None,
     html: Path | None,
-) -> list[RecollectError]:
+) -> list[ReperioError]:
     """Print the report and write its files; return why some of them could not be."""
-    from recollect.evaluation import reports
-    from recollect.layout import storage_errors
+    from reperio.evaluation import reports
+    from reperio.layout import storage_errors
 
     wanted: tuple[tuple[Path | None, Callable[[GateReport], str]], ...] = (
         (junit, reports.to_junit), (markdown, reports.to_markdown), (html, reports.to_html)
@@ -193,13 +193,13 @@ def _write(
         output.print_json({**reports.to_json(report), **told})
     else:
         reports.print_report(report, Console())
-    failures: list[RecollectError] = []
+    failures: list[ReperioError] = []
     for path, maker in wanted:
         if path is not None:
             try:
                 with storage_errors(path, "write"):
                     path.write_text(maker(report), encoding="utf-8")
-            except RecollectError as error:
+            except ReperioError as error:
                 failures.append(error)
     return failures
 
@@ -212,7 +212,7 @@ def _tell_accepted(acceptance: _Acceptance, *, quiet: bool) -> None:
         output.print_line(f"accepted: {acceptance.path} is the baseline from now on; commit it")
 
 
-def _raise_last(failures: Sequence[RecollectError]) -> None:
+def _raise_last(failures: Sequence[ReperioError]) -> None:
     """Tell every failure in a line, the last one by raising it."""
     for error in failures[:-1]:
         output.print_error(str(error))
@@ -235,17 +235,17 @@ def golden_init(
     number: Annotated[int, typer.Option("--number", "-n", help="Questions.", min=1)] = 20,
 ) -> None:
     """Draft a golden set for a person to correct: questions of a log, or of chunks far from each other."""
-    import recollect
-    from recollect.evaluation import drafting
+    import reperio
+    from reperio.evaluation import drafting
 
     drafting.require_new(golden)
     log = read_log(from_log) if from_log else None
-    with recollect.open(kb, read_only=True) as collection, output.waiting("drafting …", quiet=False):
+    with reperio.open(kb, read_only=True) as collection, output.waiting("drafting …", quiet=False):
         drafts = drafting.draft(collection, number, log=log)
         field = drafting.document_field(collection)
     drafting.write_draft(golden, drafts, document_field=field)
     output.print_line(
-        f"{len(drafts)} questions are drafted in {os.fspath(golden)}; correct them, then run recollect gate"
+        f"{len(drafts)} questions are drafted in {os.fspath(golden)}; correct them, then run reperio gate"
     )
 
 
@@ -278,7 +278,7 @@ def golden_add(
     ] = None,
 ) -> None:
     """Append a question to a golden set, whose comments and order stay as they are; a new file is begun."""
-    from recollect.evaluation import GoldenQuery, drafting
+    from reperio.evaluation import GoldenQuery, drafting
 
     is_new, before = not golden.exists(), drafting.begun(golden)
     added = GoldenQuery(

@@ -1,4 +1,4 @@
-"""``recollect import``: bring in what other stores have written."""
+"""``reperio import``: bring in what other stores have written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recollect import cli_output as output
+from reperio import cli_output as output
 
 app = typer.Typer(help="Bring in what other stores have written.", no_args_is_help=True)
 
@@ -45,10 +45,10 @@ def langchain_faiss(
     ] = False,
 ) -> None:
     """Bring a folder of LangChain's FAISS store into a collection; its pickle is read, and not executed."""
-    import recollect
-    from recollect import ingestion
+    import reperio
+    from reperio import ingestion
 
-    with recollect.progress_bar(disable=json) as progress:
+    with reperio.progress_bar(disable=json) as progress:
         report = ingestion.import_langchain_faiss(
             folder, into, index_name=index_name, metric=metric, embedder=embedder, progress=progress
         )
@@ -61,7 +61,7 @@ def langchain_faiss(
 @app.command("export")
 def export(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="What recollect export has written.", show_default=False)
+        Path, typer.Argument(metavar="FOLDER", help="What reperio export has written.", show_default=False)
     ],
     into: Annotated[Path, typer.Option(metavar="KB", help="The new collection's directory.", show_default=False)],
     json: Annotated[
@@ -69,10 +69,10 @@ def export(
     ] = False,
 ) -> None:
     """Make a new collection of an export, equal to the exported one in all but its index."""
-    import recollect
-    from recollect import ingestion
+    import reperio
+    from reperio import ingestion
 
-    with recollect.progress_bar(disable=json) as progress:
+    with reperio.progress_bar(disable=json) as progress:
         made = ingestion.import_collection(folder, into, progress=progress)
     if json:
         output.print_json(made)

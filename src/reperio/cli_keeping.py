@@ -1,4 +1,4 @@
-"""``recollect export``, ``restore`` and ``doctor``: getting everything out, and getting it back."""
+"""``reperio export``, ``restore`` and ``doctor``: getting everything out, and getting it back."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recollect import cli_output as output
-from recollect.cli_arguments import KB, Json
+from reperio import cli_output as output
+from reperio.cli_arguments import KB, Json
 
 if TYPE_CHECKING:
-    from recollect.collection import Diagnosis
+    from reperio.collection import Diagnosis
 
 
 def export(
@@ -24,10 +24,10 @@ def export(
     json: Json = False,
 ) -> None:
     """Write ids, texts, metadata, vectors and records to files that any program reads."""
-    import recollect
-    from recollect import ingestion
+    import reperio
+    from reperio import ingestion
 
-    with recollect.progress_bar(disable=json) as progress:
+    with reperio.progress_bar(disable=json) as progress:
         done = ingestion.export_collection(kb, dest, format=written_as, progress=progress)  # type: ignore[arg-type]  # checked there
     if json:
         output.print_json(done)
@@ -54,10 +54,10 @@ def restore(
     json: Json = False,
 ) -> None:
     """Make a collection of a backup; every chunk is verified before it is there."""
-    import recollect
+    import reperio
 
     with output.waiting("restoring and verifying …", quiet=json):
-        done = recollect.restore(backup, kb, number=number, trust_index=not distrust_index, mend=mend)
+        done = reperio.restore(backup, kb, number=number, trust_index=not distrust_index, mend=mend)
     if json:
         output.print_json(done)
     else:
@@ -72,10 +72,10 @@ def backups(
     json: Json = False,
 ) -> None:
     """List the backups in a folder of incremental ones; with --verify, the exit code is 1 if one is damaged."""
-    import recollect
+    import reperio
 
     with output.waiting("reading …", quiet=json):
-        found = recollect.backups(folder, verify=verify)
+        found = reperio.backups(folder, verify=verify)
     output.print_json({"backups": found}) if json else output.print_backups(found, verified=verify)
     if any(backup.problems for backup in found):
         raise typer.Exit(1)
@@ -93,10 +93,10 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Say what is wrong, what mending costs, and mend on request; the exit code is 1 while anything is damaged."""
-    import recollect
+    import reperio
 
-    with recollect.progress_bar(disable=json) as progress:
-        found = recollect.diagnose(kb, mend=mend, trust_index=not distrust_index, progress=progress)
+    with reperio.progress_bar(disable=json) as progress:
+        found = reperio.diagnose(kb, mend=mend, trust_index=not distrust_index, progress=progress)
     if json:
         output.print_json({"ok": found.ok, **dataclasses.asdict(found)})
     else:

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from recollect import forks
-from recollect.errors import CollectionDamaged, EmbedderFailed, EmbeddingContractError, RecollectError
-from recollect.layout import DTYPES, LEXICAL, Dtype, Lexical
-from recollect.types import Embedder, FloatMatrix, Metric
-from recollect.vectors import to_matrix
+from reperio import forks
+from reperio.errors import CollectionDamaged, EmbedderFailed, EmbeddingContractError, ReperioError
+from reperio.layout import DTYPES, LEXICAL, Dtype, Lexical
+from reperio.types import Embedder, FloatMatrix, Metric
+from reperio.vectors import to_matrix
 
 MAX_DIMENSION = 65_536
 """Of a vector, in any collection."""
@@ -115,7 +115,7 @@ class Contract:
         raise EmbeddingContractError(
             f"{collection} was embedded with {self.name!r}; {embedder.name!r} differs: "
             f"{'; '.join([difference, *also])}. Open it with the recorded embedder, or embed every text again: "
-            f"recollect reembed {collection} --embedder {embedder.name}"
+            f"reperio reembed {collection} --embedder {embedder.name}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def embed(embedder: Embedder, texts: Sequence[str], metric: Metric, *, queries: 
     forks.spare_torch()
     try:
         made = embedder.embed_queries(texts) if queries else embedder.embed_passages(texts)
-    except RecollectError:
+    except ReperioError:
         raise
     except Exception as error:  # a model, a network: whatever it was, the caller learns that there are no vectors
         raise EmbedderFailed(

@@ -1,10 +1,10 @@
-"""The exceptions of Recollect: each says what is wrong, where, and the cure.
+"""The exceptions of Reperio: each says what is wrong, where, and the cure.
 
 An operation that raises one of these has left the collection as it was.
 
 ::
 
-    RecollectError
+    ReperioError
     ├── InvalidInput (also ValueError)
     │   ├── InvalidChunk            an id, text or metadata that cannot be stored
     │   ├── InvalidVectors          wrong shape or dtype, NaN, Inf, zero vector, out of range
@@ -18,7 +18,7 @@ An operation that raises one of these has left the collection as it was.
     │   ├── CollectionReadOnly      a write through a read-only handle
     │   ├── CollectionClosed        used after close(), in a forked child, or when its directory was replaced
     │   ├── CollectionDamaged       what is on disk cannot be trusted
-    │   ├── UnsupportedFormat       written by a newer Recollect
+    │   ├── UnsupportedFormat       written by a newer Reperio
     │   └── StorageFailed           (also OSError) disk full, no permission, read-only file system
     ├── EmbeddingContractError      the embedder is not the one the vectors were made with
     ├── EmbedderFailed              a model cannot be loaded, or returns something unusable
@@ -26,7 +26,7 @@ An operation that raises one of these has left the collection as it was.
     ├── IndexBuildFailed            FAISS refuses the index that was asked for
     └── MissingDependency           (also ImportError) prints the pip command
 
-    RecollectWarning (UserWarning)  an index was rebuilt or could not be used; texts were cut before they were embedded
+    ReperioWarning (UserWarning)  an index was rebuilt or could not be used; texts were cut before they were embedded
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ import warnings
 from types import FrameType
 from typing import cast
 
-_OURS = ("recollect", "langchain_recollect", "llama_index.vector_stores.recollect")
+_OURS = ("reperio", "langchain_reperio", "llama_index.vector_stores.reperio")
 
 
-class RecollectError(Exception):
-    """Base of all errors raised by Recollect on purpose."""
+class ReperioError(Exception):
+    """Base of all errors raised by Reperio on purpose."""
 
 
-class InvalidInput(RecollectError, ValueError):
+class InvalidInput(ReperioError, ValueError):
     """An argument that cannot be used; nothing was written."""
 
 
@@ -63,7 +63,7 @@ class UnknownOption(InvalidInput, TypeError):
     """An option that does not exist; the message names the nearest one that does."""
 
 
-class CollectionError(RecollectError):
+class CollectionError(ReperioError):
     """Something about the directory that holds the collection."""
 
 
@@ -96,34 +96,34 @@ class CollectionDamaged(CollectionError):
 
 
 class UnsupportedFormat(CollectionError):
-    """The collection was written by a newer version of Recollect."""
+    """The collection was written by a newer version of Reperio."""
 
 
 class StorageFailed(CollectionError, OSError):
     """The file system refused: full, read-only, or no permission. ``errno`` is set."""
 
 
-class EmbeddingContractError(RecollectError):
+class EmbeddingContractError(ReperioError):
     """The embedder's vectors differ from those the collection was built with."""
 
 
-class EmbedderFailed(RecollectError):
+class EmbedderFailed(ReperioError):
     """A model could not be loaded, or returned something that is no set of vectors."""
 
 
-class RerankerFailed(RecollectError):
+class RerankerFailed(ReperioError):
     """A reranker could not be loaded, raised, or did not give one finite score per candidate."""
 
 
-class IndexBuildFailed(RecollectError):
+class IndexBuildFailed(ReperioError):
     """FAISS refused the index that was asked for."""
 
 
-class MissingDependency(RecollectError, ImportError):
+class MissingDependency(ReperioError, ImportError):
     """An optional package is not installed; the message holds the pip command."""
 
 
-class RecollectWarning(UserWarning):
+class ReperioWarning(UserWarning):
     """An index was damaged, missing or unusable, and is rebuilt; or texts were longer than their model takes."""
 
 
@@ -132,4 +132,4 @@ def warn_caller(message: str) -> None:
     level, frame = 1, cast("FrameType | None", sys._getframe(0))
     while frame is not None and frame.f_globals.get("__name__", "").startswith(tuple(f"{name}." for name in _OURS)):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, RecollectWarning, stacklevel=level)
+    warnings.warn(message, ReperioWarning, stacklevel=level)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recollect.collection.arguments import to_path
-from recollect.errors import InvalidInput, MissingDependency
-from recollect.index import cheapest
-from recollect.layout import storage_errors
-from recollect.types import OperatingPoint
+from reperio.collection.arguments import to_path
+from reperio.errors import InvalidInput, MissingDependency
+from reperio.index import cheapest
+from reperio.layout import storage_errors
+from reperio.types import OperatingPoint
 
 ENDINGS = (".svg", ".png")
 
@@ -33,7 +33,7 @@ _STYLE: dict[Any, Any] = {
     "text.color": _INK,
     "text.parse_math": False,  # a dollar in a name is a dollar
     "svg.fonttype": "path",  # a reader without the font sees the same picture
-    "svg.hashsalt": "recollect",  # the same points give the same file
+    "svg.hashsalt": "reperio",  # the same points give the same file
 }
 
 
@@ -118,7 +118,7 @@ def _figure_type() -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependency(
-            f"a plot needs matplotlib, which is not installed; run: pip install 'recollect[plot]' [{error}]"
+            f"a plot needs matplotlib, which is not installed; run: pip install 'reperio[plot]' [{error}]"
         ) from error
     return Figure
 

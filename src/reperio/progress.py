@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from recollect.types import Progress
+from reperio.types import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

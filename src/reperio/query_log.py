@@ -12,12 +12,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recollect.collection.arguments import to_path
-from recollect.errors import InvalidInput
-from recollect.filters import parse
-from recollect.layout import open_regular, reason
-from recollect.types import Limits
-from recollect.vectors import load_array
+from reperio.collection.arguments import to_path
+from reperio.errors import InvalidInput
+from reperio.filters import parse
+from reperio.layout import open_regular, reason
+from reperio.types import Limits
+from reperio.vectors import load_array
 
 Queries: TypeAlias = "list[str] | npt.NDArray[Any]"
 """Texts, or an array as it was stored; `Collection.optimize` and `Collection.tune` check its shape and type."""
@@ -77,7 +77,7 @@ def read_queries(path: Path) -> Queries:
 
 
 def read_log(path: Path) -> list[LoggedQuestion]:
-    """Read questions with how they were asked, as ``recollect.open(query_log=…)`` keeps them; oldest first.
+    """Read questions with how they were asked, as ``reperio.open(query_log=…)`` keeps them; oldest first.
 
     Args:
         path: ``.jsonl`` or ``.txt``, as in `read_queries`. Of a log that has been rotated, ``name.1.jsonl`` and so on

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recollect.errors import InvalidVectors
-from recollect.types import FloatMatrix, Metric
+from reperio.errors import InvalidVectors
+from reperio.types import FloatMatrix, Metric
 
 StoredMatrix: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 """float32 or float16, shape (n, d), C-contiguous: vectors as the file keeps them."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-import recollect
-from recollect import Chunk, Collection
+import reperio
+from reperio import Chunk, Collection
 
 D = 32
 
@@ -20,7 +20,7 @@ def content(kb: Collection) -> dict[str, Any]:
 
 
 def content_at(path: Path) -> dict[str, Any]:
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         assert kb.check().ok
         return content(kb)
 

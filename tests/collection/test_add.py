@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, InvalidChunk, InvalidInput, InvalidVectors, UnknownOption
+import reperio
+from reperio import Chunk, Collection, InvalidChunk, InvalidInput, InvalidVectors, UnknownOption
 from tests.conftest import TrigramEmbedder
 
 
@@ -50,7 +50,7 @@ def test_an_endless_iterable_is_consumed_in_durable_batches(path: Path) -> None:
     class Enough(Exception):
         pass
 
-    with recollect.open(path, dimension=2) as kb, recollect.open(path, read_only=True) as reader:
+    with reperio.open(path, dimension=2) as kb, reperio.open(path, read_only=True) as reader:
 
         def progress(stage: str, done: int, total: int | None) -> None:
             assert stage == "add"
@@ -72,7 +72,7 @@ def test_ready_vectors_come_in_any_container(path: Path, tmp_path: Path, kind: s
     if kind == "memmap":
         given = np.memmap(tmp_path / "v", dtype=np.float32, mode="w+", shape=values.shape)
         given[:] = values
-    with recollect.open(path, dimension=4, metric="inner_product") as kb:
+    with reperio.open(path, dimension=4, metric="inner_product") as kb:
         assert kb.add([Chunk(str(i)) for i in range(25)], vectors=given, batch_size=7).added == 25
         assert kb.search(vector=values[19], k=25)[0].score == pytest.approx(
             float((values @ values[19]).max()), rel=1e-5
@@ -90,7 +90,7 @@ def test_ready_vectors_come_in_any_container(path: Path, tmp_path: Path, kind: s
 )
 def test_chunks_and_vectors_must_be_as_many(path: Path, chunks: Any, vectors: Any) -> None:
     """Too few or too many vectors are refused; where both lengths are known, before anything is stored."""
-    with recollect.open(path, dimension=2) as kb:
+    with reperio.open(path, dimension=2) as kb:
         with pytest.raises(InvalidVectors, match="one vector per chunk"):
             kb.add(chunks, vectors=vectors, batch_size=1 if hasattr(vectors, "__len__") else 2)
         assert kb.count() in (0, 1)
@@ -98,7 +98,7 @@ def test_chunks_and_vectors_must_be_as_many(path: Path, chunks: Any, vectors: An
 
 def test_surplus_vectors_of_a_generator_are_noticed(path: Path) -> None:
     """A generator that has more vectors than there were chunks is an error, though the chunks are stored."""
-    with recollect.open(path, dimension=2) as kb:
+    with reperio.open(path, dimension=2) as kb:
         with pytest.raises(InvalidVectors, match="1 chunks, more vectors"):
             kb.add([Chunk("a")], vectors=iter([[1.0, 1.0], [1.0, 1.0]]))
         assert kb.count() == 1
@@ -141,7 +141,7 @@ def test_the_batches_before_a_bad_one_are_stored_and_the_message_says_so(path: P
     """A NaN in the third batch is counted in the whole input; two batches are there."""
     vectors = np.ones((30, 3), np.float32)
     vectors[27, 1] = np.nan
-    with recollect.open(path, dimension=3) as kb:
+    with reperio.open(path, dimension=3) as kb:
         with pytest.raises(
             InvalidVectors, match=r"row 27 contains NaN.*\[the 20 chunks of the batches before are stored"
         ):
@@ -151,7 +151,7 @@ def test_the_batches_before_a_bad_one_are_stored_and_the_message_says_so(path: P
 
 def test_texts_without_an_embedder_are_refused_with_the_cure(path: Path) -> None:
     """A collection of ready vectors says how to give it an embedder."""
-    with recollect.open(path, dimension=3) as kb:
+    with reperio.open(path, dimension=3) as kb:
         with pytest.raises(InvalidInput, match="pass vectors=, or open it with embedder="):
             kb.add([Chunk("a", "text")])
         with pytest.raises(InvalidInput, match="search by vector=, or open it with embedder="):
@@ -166,7 +166,7 @@ def test_texts_without_an_embedder_are_refused_with_the_cure(path: Path) -> None
         (lambda kb: kb.delete(ids=[], id="x"), r"delete\(\) has no option 'id'; did you mean 'ids'\?"),
         (lambda kb: kb.optimize(indx="hnsw"), r"did you mean 'index'\?"),
         (lambda kb: kb.search_many(["x"], kk=1), r"search_many\(\) has no option 'kk'"),
-        (lambda _: recollect.open("x", embeder="y"), r"open\(\) has no option 'embeder'; did you mean 'embedder'\?"),
+        (lambda _: reperio.open("x", embeder="y"), r"open\(\) has no option 'embeder'; did you mean 'embedder'\?"),
     ],
 )
 def test_an_unknown_option_names_the_nearest(kb: Collection, call: Any, message: str) -> None:
@@ -238,7 +238,7 @@ def test_more_ids_than_one_statement_takes(path: Path) -> None:
     """Lookups, deletes and searches of thousands of chunks are cut into statements."""
     count = 4000
     values = np.random.default_rng(0).standard_normal((count, 4)).astype(np.float32)
-    with recollect.open(path, dimension=4) as kb:
+    with reperio.open(path, dimension=4) as kb:
         kb.add([Chunk(str(i), f"t{i}") for i in range(count)], vectors=values, batch_size=count)
         assert len(kb.get([str(i) for i in range(count)])) == count
         assert len({hit.chunk.id for hit in kb.search(vector=values[0], k=count)}) == count
@@ -280,9 +280,9 @@ def test_other_kinds_of_numpy_in_metadata_are_refused_by_name(value: Any, kb: Co
 
 def test_a_batch_is_full_by_its_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long texts make smaller commits, each with its vectors, and never one with more than a text too many."""
-    monkeypatch.setattr("recollect.collection.batches.MOST_CHARACTERS", 1000)
+    monkeypatch.setattr("reperio.collection.batches.MOST_CHARACTERS", 1000)
     done: list[int] = []
-    with recollect.open(tmp_path / "kb", dimension=2, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=2, auto_optimize=False) as kb:
         chunks = [Chunk(str(i), "x" * (400 if i < 7 else 1)) for i in range(20)]
         vectors = np.arange(1, 41, dtype=np.float32).reshape(20, 2)
         kb.add(iter(chunks), vectors=vectors, progress=lambda _stage, number, _total: done.append(number))

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-import recollect
-from recollect import (
+import reperio
+from reperio import (
     Collection,
     CollectionClosed,
     CollectionDamaged,
@@ -25,9 +25,9 @@ from recollect import (
     StorageFailed,
     UnsupportedFormat,
 )
-from recollect.collection.repository import Repository
-from recollect.ingestion import export_collection
-from recollect.layout import WriterLock
+from reperio.collection.repository import Repository
+from reperio.ingestion import export_collection
+from reperio.layout import WriterLock
 
 from .grown import D, content, content_at, flip, grow
 
@@ -38,7 +38,7 @@ def size(folder: Path) -> int:
 
 @pytest.fixture(params=["float32", "float16"])
 def kb(request: pytest.FixtureRequest, path: Path) -> Any:
-    with recollect.open(path, dimension=D, dtype=request.param, auto_optimize=False) as collection:
+    with reperio.open(path, dimension=D, dtype=request.param, auto_optimize=False) as collection:
         yield collection
 
 
@@ -56,15 +56,15 @@ def test_each_backup_comes_back(kb: Collection, tmp_path: Path) -> None:
             grow(kb, 400 * step, 500)
         states.append(content(kb))
         kb.backup(folder, incremental=True)
-    found = recollect.backups(folder)
+    found = reperio.backups(folder)
     assert [backup.number for backup in found] == [1, 2, 3, 4, 5, 6]
     assert [backup.chunks for backup in found] == [len(state["chunks"]) for state in states]
     for number, state in enumerate(states, start=1):
-        done = recollect.restore(folder, tmp_path / f"r{number}", number=number)
+        done = reperio.restore(folder, tmp_path / f"r{number}", number=number)
         assert (done.number, done.chunks) == (number, len(state["chunks"]))
         assert content_at(tmp_path / f"r{number}") == state
-    recollect.restore(folder, tmp_path / "newest")
-    with recollect.open(tmp_path / "newest", auto_optimize=False) as restored:
+    reperio.restore(folder, tmp_path / "newest")
+    with reperio.open(tmp_path / "newest", auto_optimize=False) as restored:
         assert restored.info().index is not None
         assert content(restored) == states[-1]
         grow(restored, 9000, 10)
@@ -94,13 +94,13 @@ def test_retention_keeps_the_newest_whole(kb: Collection, tmp_path: Path) -> Non
         kb.compact()
         states[number] = content(kb)
         kb.backup(folder, incremental=True, keep=2)
-        assert [backup.number for backup in recollect.backups(folder)] == list(range(max(1, number - 1), number + 1))
-    assert size(folder) < 2.5 * sum(info.bytes for info in recollect.backups(folder))
+        assert [backup.number for backup in reperio.backups(folder)] == list(range(max(1, number - 1), number + 1))
+    assert size(folder) < 2.5 * sum(info.bytes for info in reperio.backups(folder))
     for number in (6, 7):
-        recollect.restore(folder, tmp_path / f"r{number}", number=number)
+        reperio.restore(folder, tmp_path / f"r{number}", number=number)
         assert content_at(tmp_path / f"r{number}") == states[number]
     with pytest.raises(InvalidInput, match="no backup 5; there are: 6, 7"):
-        recollect.restore(folder, tmp_path / "r5", number=5)
+        reperio.restore(folder, tmp_path / "r5", number=5)
 
 
 def test_a_damaged_backup_is_refused(kb: Collection, tmp_path: Path) -> None:
@@ -113,13 +113,13 @@ def test_a_damaged_backup_is_refused(kb: Collection, tmp_path: Path) -> None:
         for at in (0, len(whole) // 3, len(whole) - 1):
             path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
             with pytest.raises(CollectionDamaged, match="restore another backup"):
-                recollect.restore(folder, tmp_path / "restored")
+                reperio.restore(folder, tmp_path / "restored")
         path.write_bytes(whole[:-1])
         with pytest.raises(CollectionDamaged, match="restore another backup"):
-            recollect.restore(folder, tmp_path / "restored")
+            reperio.restore(folder, tmp_path / "restored")
         path.write_bytes(whole)
         assert not (tmp_path / "restored").exists()
-    assert recollect.restore(folder, tmp_path / "restored").chunks == 300
+    assert reperio.restore(folder, tmp_path / "restored").chunks == 300
 
 
 def test_a_full_backup_is_verified_too(kb: Collection, path: Path, tmp_path: Path) -> None:
@@ -127,20 +127,20 @@ def test_a_full_backup_is_verified_too(kb: Collection, path: Path, tmp_path: Pat
     grow(kb, 0, 50)
     kb.backup(tmp_path / "full")
     before = content(kb)
-    assert recollect.restore(tmp_path / "full", tmp_path / "restored").chunks == 50
+    assert reperio.restore(tmp_path / "full", tmp_path / "restored").chunks == 50
     assert content_at(tmp_path / "restored") == before
     (vectors,) = (tmp_path / "full").glob("gen-*/vectors.*")
     damaged = bytearray(vectors.read_bytes())
     damaged[700] ^= 1
     vectors.write_bytes(damaged)
     with pytest.raises(CollectionDamaged, match="cannot be restored: chunk 'c"):
-        recollect.restore(tmp_path / "full", tmp_path / "other")
+        reperio.restore(tmp_path / "full", tmp_path / "other")
     with pytest.raises(InvalidInput, match="leave number out"):
-        recollect.restore(tmp_path / "full", tmp_path / "other", number=1)
+        reperio.restore(tmp_path / "full", tmp_path / "other", number=1)
     with pytest.raises(CollectionExists):
-        recollect.restore(tmp_path / "full", path)
+        reperio.restore(tmp_path / "full", path)
     with pytest.raises(CollectionNotFound):
-        recollect.restore(tmp_path / "absent", tmp_path / "other")
+        reperio.restore(tmp_path / "absent", tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
@@ -154,13 +154,13 @@ def test_a_backup_that_was_killed_disturbs_no_other(kb: Collection, tmp_path: Pa
     (folder / "states" / "000002.json").unlink()  # as if killed before it was written
     (folder / "packs" / "000003.pack.new").write_bytes(b"half")
     (folder / "packs" / "000004.pack").write_bytes(b"no index yet")
-    assert [backup.number for backup in recollect.backups(folder)] == [1]
+    assert [backup.number for backup in reperio.backups(folder)] == [1]
     kb.backup(folder, incremental=True)
-    recollect.restore(folder, tmp_path / "restored")
+    reperio.restore(folder, tmp_path / "restored")
     assert content_at(tmp_path / "restored") == content(kb)
     kb.backup(folder, incremental=True, keep=1)  # cleans up, too
     assert not [path.name for path in (folder / "packs").iterdir() if path.name.startswith(("000003", "000004"))]
-    recollect.restore(folder, tmp_path / "again")
+    reperio.restore(folder, tmp_path / "again")
     assert content_at(tmp_path / "again") == content(kb)
 
 
@@ -176,7 +176,7 @@ def test_other_folders_are_left_alone(kb: Collection, path: Path, tmp_path: Path
     with pytest.raises(InvalidInput, match="keep is 0"):
         kb.backup(tmp_path / "new", incremental=True, keep=0)
     with pytest.raises(CollectionNotFound):
-        recollect.backups(tmp_path / "mine")
+        reperio.backups(tmp_path / "mine")
     assert not (tmp_path / "new").exists()
     shutil.rmtree(tmp_path / "mine")
 
@@ -194,15 +194,15 @@ def test_a_damaged_collection_is_not_backed_up(kb: Collection, path: Path, tmp_p
         damaged = bytearray(whole)
         damaged[at : at + 4] = b"\x00\x00\xc8\x42"  # a float of 100, a half of 3.4
         vectors.write_bytes(damaged)
-        with recollect.open(path, read_only=True) as reader:
+        with reperio.open(path, read_only=True) as reader:
             for _ in range(2):
                 with pytest.raises(CollectionDamaged, match=r"is not backed up.*check\(fix=True\)"):
                     reader.backup(tmp_path / "backups", incremental=True, keep=1)
             with pytest.raises(CollectionDamaged, match="is not backed up"):
                 reader.backup(tmp_path / "full")
         assert not (tmp_path / "full").exists()
-        assert [backup.number for backup in recollect.backups(tmp_path / "backups")] == [1]
-    recollect.restore(tmp_path / "backups", tmp_path / "restored")
+        assert [backup.number for backup in reperio.backups(tmp_path / "backups")] == [1]
+    reperio.restore(tmp_path / "backups", tmp_path / "restored")
     assert content_at(tmp_path / "restored") == before
 
 
@@ -226,8 +226,8 @@ def test_a_backup_is_not_built_on_a_damaged_pack(harm: Callable[[Path], Any], kb
     harm(folder / "packs" / "000001.pack")
     for number, keep in ((3, None), (4, 1)):
         kb.backup(folder, incremental=True, keep=keep)
-        assert recollect.backups(folder, verify=True)[-1].problems == ()
-        recollect.restore(folder, tmp_path / f"r{number}")
+        assert reperio.backups(folder, verify=True)[-1].problems == ()
+        reperio.restore(folder, tmp_path / f"r{number}")
         assert content_at(tmp_path / f"r{number}") == content(kb)
     assert not (folder / "packs" / "000001.index").exists()  # nobody needs it any more
 
@@ -239,27 +239,27 @@ def test_a_damaged_state_is_in_no_others_way(kb: Collection, tmp_path: Path, cap
         grow(kb, 100 * number, 100)
         kb.backup(folder, incremental=True)
     flip(folder / "states" / "000003.json", 30)
-    assert [backup.number for backup in recollect.backups(folder)] == [1, 2, 4]
+    assert [backup.number for backup in reperio.backups(folder)] == [1, 2, 4]
     assert "000003.json is damaged" in caplog.text
-    assert [bool(backup.problems) for backup in recollect.backups(folder, verify=True)] == [False, False, True, False]
-    recollect.restore(folder, tmp_path / "newest")
+    assert [bool(backup.problems) for backup in reperio.backups(folder, verify=True)] == [False, False, True, False]
+    reperio.restore(folder, tmp_path / "newest")
     assert content_at(tmp_path / "newest") == content(kb)
     with pytest.raises(CollectionDamaged, match="restore another backup, with its number: 1, 2, 4"):
-        recollect.restore(folder, tmp_path / "third", number=3)
+        reperio.restore(folder, tmp_path / "third", number=3)
     packs = size(folder / "packs")
     kb.backup(folder, incremental=True, keep=3)
-    assert [backup.number for backup in recollect.backups(folder)] == [2, 4, 5]
+    assert [backup.number for backup in reperio.backups(folder)] == [2, 4, 5]
     assert size(folder / "packs") >= packs
     flip(folder / "states" / "000005.json", 30)
     with pytest.raises(CollectionDamaged, match=r"000005\.json"):  # the newest: an older one is not what was asked for
-        recollect.restore(folder, tmp_path / "fifth")
-    with caplog.at_level(logging.INFO, logger="recollect"):
+        reperio.restore(folder, tmp_path / "fifth")
+    with caplog.at_level(logging.INFO, logger="reperio"):
         for _ in range(2):
             kb.backup(folder, incremental=True, keep=1)
     assert "backups removed: 2, 3, 4, 5" in caplog.text
     assert "backups removed: 6" in caplog.text
-    assert [backup.number for backup in recollect.backups(folder, verify=True)] == [7]
-    recollect.restore(folder, tmp_path / "seventh")
+    assert [backup.number for backup in reperio.backups(folder, verify=True)] == [7]
+    reperio.restore(folder, tmp_path / "seventh")
     assert content_at(tmp_path / "seventh") == content(kb)
 
 
@@ -273,7 +273,7 @@ def test_nothing_goes_into_a_collection(kb: Collection, path: Path, tmp_path: Pa
             lambda at: kb.backup(at),
             lambda at: kb.backup(at, incremental=True),
             lambda at: export_collection(kb, at, format="jsonl"),
-            lambda at: recollect.restore(tmp_path / "full", at),
+            lambda at: reperio.restore(tmp_path / "full", at),
         ):
             with pytest.raises(InvalidInput, match="is inside the collection"):
                 write(inside)
@@ -282,10 +282,10 @@ def test_nothing_goes_into_a_collection(kb: Collection, path: Path, tmp_path: Pa
     for name in ("x.new", "gen-notes"):  # what others have put there before is left alone
         (path / name).mkdir()
     (path / "y.new").write_text("mine")
-    recollect.open(path).close()
+    reperio.open(path).close()
     assert {"x.new", "y.new", "gen-notes"} <= {entry.name for entry in path.iterdir()}
     (tmp_path / "CURRENT").write_text("MANIFEST-000004\n")  # of another database
-    recollect.restore(tmp_path / "full", tmp_path / "restored")
+    reperio.restore(tmp_path / "full", tmp_path / "restored")
 
 
 def test_what_cannot_be_is_refused_in_words(kb: Collection, tmp_path: Path) -> None:
@@ -296,15 +296,15 @@ def test_what_cannot_be_is_refused_in_words(kb: Collection, tmp_path: Path) -> N
     for bad in (None, 5, b"bytes"):
         for call in (
             lambda bad: kb.backup(bad),
-            lambda bad: recollect.restore(bad, tmp_path / "r"),
-            lambda bad: recollect.restore(folder, bad),
-            recollect.backups,
+            lambda bad: reperio.restore(bad, tmp_path / "r"),
+            lambda bad: reperio.restore(folder, bad),
+            reperio.backups,
         ):
             with pytest.raises(InvalidInput, match="pass a path"):
                 call(bad)
     for number in (True, 0, 1.0, "1"):
         with pytest.raises(InvalidInput, match="number is"):
-            recollect.restore(folder, tmp_path / "r", number=number)  # type: ignore[arg-type]
+            reperio.restore(folder, tmp_path / "r", number=number)  # type: ignore[arg-type]
     lock = WriterLock(folder / "LOCK")
     with pytest.raises(CollectionLocked, match="wait until its backup is done"):
         kb.backup(folder, incremental=True)
@@ -316,15 +316,15 @@ def test_what_cannot_be_is_refused_in_words(kb: Collection, tmp_path: Path) -> N
     kb.backup(folder, incremental=True)  # the lock was given back
     (folder / "states" / "000009.json").mkdir()
     with pytest.raises(StorageFailed, match="directory"):
-        recollect.backups(folder)
+        reperio.backups(folder)
     (folder / "states" / "000009.json").rmdir()
-    marker = folder / "recollect-backups"
+    marker = folder / "reperio-backups"
     marker.write_bytes(marker.read_bytes().replace(b"1", b"2"))
-    for ask in (recollect.backups, lambda at: recollect.restore(at, tmp_path / "r")):
+    for ask in (reperio.backups, lambda at: reperio.restore(at, tmp_path / "r")):
         with pytest.raises(UnsupportedFormat, match="pip install --upgrade"):
             ask(folder)
-    marker.write_bytes(b"recollect backu")  # damaged: what it marks has checksums of its own
-    assert len(recollect.backups(folder)) == 2
+    marker.write_bytes(b"reperio backu")  # damaged: what it marks has checksums of its own
+    assert len(reperio.backups(folder)) == 2
     assert not (tmp_path / "r").exists()
 
 
@@ -336,7 +336,7 @@ def test_what_may_not_be_read_is_no_damage(name: str, kb: Collection, tmp_path: 
     (tmp_path / "backups" / name).chmod(0)
     try:
         with pytest.raises(StorageFailed, match="no permission"):
-            recollect.restore(tmp_path / "backups", tmp_path / "r")
+            reperio.restore(tmp_path / "backups", tmp_path / "r")
     finally:
         (tmp_path / "backups" / name).chmod(0o755)
 
@@ -348,12 +348,12 @@ def test_a_full_backup_has_its_own_time(kb: Collection, tmp_path: Path) -> None:
     then = datetime(2024, 5, 6, 7, 8, 9, tzinfo=timezone.utc)
     for path in (tmp_path / "full").rglob("*"):
         os.utime(path, (then.timestamp(), then.timestamp()))
-    assert recollect.restore(tmp_path / "full", tmp_path / "r").time == then.isoformat()
+    assert reperio.restore(tmp_path / "full", tmp_path / "r").time == then.isoformat()
     (settings,) = (tmp_path / "full").glob("gen-*/collection.json")
     settings.unlink()
     for mend in (False, True):
         with pytest.raises(CollectionDamaged) as refused:
-            recollect.restore(tmp_path / "full", tmp_path / "again", mend=mend)
+            reperio.restore(tmp_path / "full", tmp_path / "again", mend=mend)
         assert "creating-" not in str(refused.value)
         assert str(tmp_path / "full") in str(refused.value)
     assert not (tmp_path / "again").exists()
@@ -377,5 +377,5 @@ def test_a_backup_is_sealed_only_where_its_lock_is_still_the_one_at_the_path(tmp
             repository.write(files, {}, now)
     finally:
         repository.close()
-    assert recollect.backups(tmp_path / "backups") == []
+    assert reperio.backups(tmp_path / "backups") == []
     assert not list((tmp_path / "backups" / "states").iterdir())

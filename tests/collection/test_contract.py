@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, EmbeddingContractError
-from recollect.collection import adding
-from recollect.ingestion import export_collection, import_collection
+import reperio
+from reperio import Chunk, Collection, EmbeddingContractError
+from reperio.collection import adding
+from reperio.ingestion import export_collection, import_collection
 from tests.conftest import TrigramEmbedder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,13 +26,13 @@ A, B = TrigramEmbedder(name="a"), TrigramEmbedder(name="b", salt="other")
 
 @pytest.fixture
 def bare(path: Path) -> Path:
-    recollect.open(path, dimension=64).close()
+    reperio.open(path, dimension=64).close()
     return path
 
 
 def test_the_first_embedder_that_adds_is_recorded(bare: Path) -> None:
     """Who embeds the first chunks of a collection is recorded with them; another one is refused from then on."""
-    with recollect.open(bare, embedder=A) as kb:
+    with reperio.open(bare, embedder=A) as kb:
         assert kb.info().embedder is None
         kb.add([Chunk("a", "some text")])
         assert kb.info().embedder == "a"
@@ -40,26 +40,26 @@ def test_the_first_embedder_that_adds_is_recorded(bare: Path) -> None:
         kb.add([Chunk("b", "more text")])
     for read_only in (False, True):
         with pytest.raises(EmbeddingContractError, match="was embedded with 'a'; 'b' differs"):
-            recollect.open(bare, embedder=B, read_only=read_only)
-    with recollect.open(bare, embedder=A) as kb:
+            reperio.open(bare, embedder=B, read_only=read_only)
+    with reperio.open(bare, embedder=A) as kb:
         assert kb.search("more text", k=1)[0].chunk.id == "b"
 
 
 def test_ready_vectors_and_questions_record_nothing(bare: Path) -> None:
     """Neither vectors brought ready-made nor a question's embedder say who embeds here; nor does an add that fails."""
-    with recollect.open(bare, embedder=A) as kb:
+    with reperio.open(bare, embedder=A) as kb:
         kb.add([Chunk("a", "some text")], vectors=A.embed_passages(["some text"]))
         assert kb.search("some text", k=1)[0].chunk.id == "a"
         kb.add([Chunk("a", "some text")])  # unchanged: its vector is not embedded
-        with pytest.raises(recollect.InvalidChunk):
+        with pytest.raises(reperio.InvalidChunk):
             kb.add([Chunk("b", " ")])
         assert kb.info().embedder is None
-    recollect.open(bare, embedder=B).close()
+    reperio.open(bare, embedder=B).close()
 
 
 def test_a_reader_that_was_open_before_learns_of_it(bare: Path) -> None:
     """A reader with another embedder answers by text until the first add by text, and is refused after it."""
-    with recollect.open(bare, embedder=A) as kb, recollect.open(bare, embedder=B, read_only=True) as reader:
+    with reperio.open(bare, embedder=A) as kb, reperio.open(bare, embedder=B, read_only=True) as reader:
         kb.add([Chunk("a", "some text")], vectors=A.embed_passages(["some text"]))
         assert len(reader.search("some text")) == 1
         kb.add([Chunk("b", "more text")])
@@ -77,7 +77,7 @@ def _backed_up(kb: Collection, folder: Path) -> Path:
 
 def _backed_up_incrementally(kb: Collection, folder: Path) -> Path:
     kb.backup(folder / "backups", incremental=True)
-    recollect.restore(folder / "backups", folder / "copy")
+    reperio.restore(folder / "backups", folder / "copy")
     return folder / "copy"
 
 
@@ -92,19 +92,19 @@ def test_copies_by_an_older_reader_carry_it(
     bare: Path, tmp_path: Path, copied: Callable[[Collection, Path], Path]
 ) -> None:
     """A reader that was open before the contract was recorded writes backups and exports with it."""
-    with recollect.open(bare, read_only=True) as reader, recollect.open(bare, embedder=A) as kb:
+    with reperio.open(bare, read_only=True) as reader, reperio.open(bare, embedder=A) as kb:
         assert reader.count() == 0
         kb.add([Chunk("a", "some text")])
         copy = copied(reader, tmp_path)
     with pytest.raises(EmbeddingContractError, match="was embedded with 'a'"):
-        recollect.open(copy, embedder=B)
-    with recollect.open(copy, embedder=A) as kb:
+        reperio.open(copy, embedder=B)
+    with reperio.open(copy, embedder=A) as kb:
         assert kb.search("some text", k=1)[0].chunk.id == "a"
 
 
 def test_it_outlives_compacting_and_is_replaced_by_reembedding(bare: Path) -> None:
     """A new generation keeps the recorded contract; embedding every text again makes another."""
-    with recollect.open(bare, embedder=A) as kb:
+    with reperio.open(bare, embedder=A) as kb:
         kb.add([Chunk("a", "some text"), Chunk("b", "more text")])
         kb.delete(ids="b")
         kb.compact()
@@ -112,13 +112,13 @@ def test_it_outlives_compacting_and_is_replaced_by_reembedding(bare: Path) -> No
         kb.reembed(B)
         assert kb.info().embedder == "b"
     with pytest.raises(EmbeddingContractError):
-        recollect.open(bare, embedder=A)
+        reperio.open(bare, embedder=A)
 
 
 def test_threads_that_add_first_draw_up_one_contract(bare: Path) -> None:
     """Threads of one handle that add the first texts at once agree on one contract, drawn up once."""
     embedder = TrigramEmbedder(name="a")
-    with recollect.open(bare, embedder=embedder) as kb:
+    with reperio.open(bare, embedder=embedder) as kb:
         threads = [threading.Thread(target=kb.add, args=([Chunk(f"{n}", f"text {n}")],)) for n in range(8)]
         for thread in threads:
             thread.start()
@@ -130,11 +130,11 @@ def test_threads_that_add_first_draw_up_one_contract(bare: Path) -> None:
 
 _KILLED = """
 import os, signal, sys
-import recollect
-from recollect.store import Store
+import reperio
+from reperio.store import Store
 from tests.conftest import TrigramEmbedder
 Store.put = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-recollect.open(sys.argv[1], embedder=TrigramEmbedder(name="a")).add([recollect.Chunk("a", "some text")])
+reperio.open(sys.argv[1], embedder=TrigramEmbedder(name="a")).add([reperio.Chunk("a", "some text")])
 """
 
 
@@ -146,8 +146,8 @@ def test_a_kill_before_the_first_commit_leaves_the_contract_and_no_chunk(bare: P
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL
     with pytest.raises(EmbeddingContractError):
-        recollect.open(bare, embedder=B)
-    with recollect.open(bare, embedder=A) as kb:
+        reperio.open(bare, embedder=B)
+    with reperio.open(bare, embedder=A) as kb:
         assert kb.count() == 0
         kb.add([Chunk("a", "some text")])
         assert kb.check().ok
@@ -158,7 +158,7 @@ def test_a_batch_is_embedded_while_its_generation_is_compacted_away(
 ) -> None:
     """Another thread may compact between a batch's look at what is stored and its look at the contract."""
     found = adding.require_replaceable
-    with recollect.open(bare, embedder=A) as kb:
+    with reperio.open(bare, embedder=A) as kb:
         kb.add([Chunk("a", "some text")], vectors=A.embed_passages(["some text"]))
 
         def compacted(*arguments: Any) -> None:

@@ -16,19 +16,19 @@ import apsw
 import numpy as np
 import pytest
 
-import recollect
-from recollect import (
+import reperio
+from reperio import (
     Chunk,
     CollectionDamaged,
     Diagnosis,
     Finding,
     InvalidInput,
-    RecollectError,
+    ReperioError,
     StorageFailed,
     diagnose,
 )
-from recollect.layout import Generation
-from recollect.store import Wreck
+from reperio.layout import Generation
+from reperio.store import Wreck
 
 D = 16
 ROWS, GONE = 500, 400
@@ -39,7 +39,7 @@ VECTORS = np.random.default_rng(5).standard_normal((ROWS, D), dtype=np.float32)
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a collection of 500 rows, of which the last 100 hold a chunk."""
     path = tmp_path_factory.mktemp("doctor") / "kb"
-    with recollect.open(path, dimension=D, metric="l2", auto_optimize=False) as kb:
+    with reperio.open(path, dimension=D, metric="l2", auto_optimize=False) as kb:
         kb.add([Chunk(f"c{i}", f"text number {i} " * 20, {"i": i}) for i in range(ROWS)], vectors=VECTORS)
         kb.delete(ids=[f"c{i}" for i in range(GONE)])
     return path
@@ -65,7 +65,7 @@ def damages(found: Diagnosis) -> list[Finding]:
 
 def require_whole(path: Path) -> None:
     """Find each of the 100 chunks that live, by its vector."""
-    with recollect.open(path, read_only=True) as opened:
+    with reperio.open(path, read_only=True) as opened:
         assert opened.check().ok
         assert opened.ids() == [f"c{i}" for i in range(GONE, ROWS)]
         for i in range(GONE, ROWS, 9):
@@ -82,7 +82,7 @@ def test_a_flipped_bit_of_the_state_costs_nothing(kb: Path) -> None:
     before = vectors.read_bytes()
     for read_only in (True, False):
         with pytest.raises(CollectionDamaged, match="244 rows"):
-            recollect.open(kb, read_only=read_only)
+            reperio.open(kb, read_only=read_only)
     assert vectors.read_bytes() == before
     (finding,) = diagnose(kb).findings
     assert finding.mends
@@ -111,7 +111,7 @@ def test_a_state_that_lies_is_not_believed(change: str, kb: Path) -> None:
     """Rows and chunks are counted by the tables, too: nothing is lost, no loss is invented, nothing hangs."""
     alter(kb, f"UPDATE state SET {change}")
     with pytest.raises(CollectionDamaged):
-        recollect.open(kb)
+        reperio.open(kb)
     found = diagnose(kb, mend=True)
     assert (found.ok, found.lost) == (True, ())
     require_whole(kb)
@@ -163,7 +163,7 @@ def test_what_would_come_out_empty_is_not_mended(lost: str, kb: Path) -> None:
 def writer_of(path: Path) -> Iterator[Any]:
     """Yield a writer, or None where the collection cannot be opened."""
     try:
-        opened = recollect.open(path, auto_optimize=False)
+        opened = reperio.open(path, auto_optimize=False)
     except CollectionDamaged:
         yield None
         return
@@ -185,7 +185,7 @@ def test_of_two_generations_the_usable_one_is_named(kb: Path) -> None:
     assert found.ok
     assert len(found.mended) == 1
     require_whole(kb)
-    recollect.open(kb, auto_optimize=False).close()
+    reperio.open(kb, auto_optimize=False).close()
     assert sorted(entry.name for entry in kb.glob("damaged-*")) == [f"damaged-gen-0000{n}" for n in ("09", "10", "11")]
 
 
@@ -211,7 +211,7 @@ def test_no_generation_is_usable(kb: Path) -> None:
 
 @pytest.fixture
 def indexed(kb: Path) -> Path:
-    with recollect.open(kb, auto_optimize=False) as opened:
+    with reperio.open(kb, auto_optimize=False) as opened:
         opened.optimize(index="SQ8", queries=VECTORS[:40] + 0.01)
     return kb
 
@@ -220,14 +220,14 @@ def test_the_directory_of_indexes_may_be_missing(indexed: Path, tmp_path: Path) 
     """A copy that leaves index/ out opens in every way, and the doctor builds the index anew."""
     shutil.rmtree(indexed / "gen-000001" / "index")
     other = shutil.copytree(indexed, tmp_path / "other")
-    with recollect.open(other, trust_index=False, auto_optimize=False) as opened:
+    with reperio.open(other, trust_index=False, auto_optimize=False) as opened:
         assert opened.count() == ROWS - GONE
         opened.optimize(index="SQ8", queries=VECTORS[:40] + 0.01)
     (finding,) = damages(diagnose(indexed))
     assert finding.what.startswith("index: ")
     assert diagnose(indexed, mend=True).ok
     for path in (indexed, other):
-        with recollect.open(path, read_only=True) as opened:
+        with reperio.open(path, read_only=True) as opened:
             assert opened.info().index is not None
         require_whole(path)
 
@@ -237,7 +237,7 @@ def test_a_file_in_the_place_of_the_indexes_is_refused(indexed: Path) -> None:
     shutil.rmtree(indexed / "gen-000001" / "index")
     (indexed / "gen-000001" / "index").write_text("mine")
     with pytest.raises(StorageFailed, match="index"):
-        recollect.open(indexed)
+        reperio.open(indexed)
     assert (indexed / "gen-000001" / "index").read_text() == "mine"
 
 
@@ -247,7 +247,7 @@ def test_an_index_beside_what_cannot_be_mended_is_left(indexed: Path) -> None:
     snapshot.write_bytes(b"x" * snapshot.stat().st_size)
     alter(indexed, "UPDATE chunks SET crc = 1")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", recollect.RecollectWarning)
+        warnings.simplefilter("ignore", reperio.ReperioWarning)
         found = diagnose(indexed, mend=True)
     assert not found.ok
     assert not any(finding.mends for finding in found.findings)
@@ -263,13 +263,13 @@ def test_the_doctor_may_distrust_the_index(indexed: Path) -> None:
     found = diagnose(indexed, mend=True, trust_index=False)
     assert found.ok
     assert found.lost == ("row 450: chunk 'c450'",)
-    with recollect.open(indexed, read_only=True) as opened:
+    with reperio.open(indexed, read_only=True) as opened:
         assert (opened.count(), opened.info().index) == (ROWS - GONE - 1, None)
 
 
 def test_mending_is_in_the_log(kb: Path, caplog: pytest.LogCaptureFixture) -> None:
     """At INFO what was mended, at WARNING each loss; also where the collection could not be opened."""
-    caplog.set_level(logging.INFO, logger="recollect.collection")
+    caplog.set_level(logging.INFO, logger="reperio.collection")
     vectors = kb / "gen-000001" / "vectors.f32"
     vectors.write_bytes(vectors.read_bytes()[: 499 * D * 4])
     (kb / "CURRENT").unlink()
@@ -308,8 +308,8 @@ def _to_loop(path: Path) -> None:
 def test_what_cannot_be_read_is_told_in_words(file: str, change: Callable[[Path], None], kb: Path) -> None:
     """A directory, or a link that leads in a circle, in the place of a file is a typed error, with a cure."""
     change(kb / file)
-    for call in (lambda: recollect.open(kb, read_only=True), lambda: recollect.open(kb), lambda: examined(kb)):
-        with pytest.raises(RecollectError) as refused:
+    for call in (lambda: reperio.open(kb, read_only=True), lambda: reperio.open(kb), lambda: examined(kb)):
+        with pytest.raises(ReperioError) as refused:
             call()
         assert file.rpartition("/")[2] in str(refused.value)
 
@@ -319,7 +319,7 @@ def test_what_cannot_be_read_is_told_in_words(file: str, change: Callable[[Path]
 def test_what_may_not_be_read_is_told_in_words(file: str, kb: Path) -> None:
     """A file without permission is no damage: nobody is told to restore, and nothing is mended."""
     (kb / file).chmod(0)
-    for call in (lambda: recollect.open(kb, read_only=True), lambda: diagnose(kb, mend=True)):
+    for call in (lambda: reperio.open(kb, read_only=True), lambda: diagnose(kb, mend=True)):
         with pytest.raises(StorageFailed, match="permission"):
             call()
 
@@ -328,12 +328,12 @@ def test_too_many_open_files_is_a_typed_error(indexed: Path) -> None:
     """Whatever the opening, the examination or the mending lacks a descriptor for; the next one goes on."""
 
     def write() -> None:
-        with recollect.open(indexed, auto_optimize=False) as opened:
+        with reperio.open(indexed, auto_optimize=False) as opened:
             opened.search(vector=VECTORS[0], k=1)
             opened.check()
 
     def read() -> None:
-        with recollect.open(indexed, read_only=True) as opened:
+        with reperio.open(indexed, read_only=True) as opened:
             opened.search(vector=VECTORS[0], k=1)
 
     def mend() -> None:
@@ -351,9 +351,9 @@ def test_too_many_open_files_is_a_typed_error(indexed: Path) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (taken[-1] + 1 + more, hard))
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", recollect.RecollectWarning)
+                    warnings.simplefilter("ignore", reperio.ReperioWarning)
                     call()
-            except RecollectError:
+            except ReperioError:
                 refused += 1
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -12,10 +12,10 @@ import numpy as np
 import orjson
 import pytest
 
-import recollect
-from recollect import Chunk, CollectionDamaged, InvalidInput, InvalidVectors, Metric
-from recollect.layout import FORMAT_VERSION, Dtype
-from recollect.vectors import to_float32, to_matrix, to_stored
+import reperio
+from reperio import Chunk, CollectionDamaged, InvalidInput, InvalidVectors, Metric
+from reperio.layout import FORMAT_VERSION, Dtype
+from reperio.vectors import to_float32, to_matrix, to_stored
 from tests.brute_force import assert_top_k, scores
 from tests.conftest import TrigramEmbedder
 from tests.data import REALQ, require_data
@@ -43,7 +43,7 @@ def of_generation(path: Path, number: int = 1) -> Path:
 def test_half_the_bytes_lie_on_disk(path: Path) -> None:
     """The file is vectors.f16, two bytes per component: the rounded vectors, row by row; the settings say so."""
     values = vectors(50)
-    with recollect.open(path, dimension=D, metric="l2", dtype="float16") as kb:
+    with reperio.open(path, dimension=D, metric="l2", dtype="float16") as kb:
         assert kb.add(chunks(50), vectors=values).added == 50
         assert kb.check().ok
     names = {entry.name for entry in of_generation(path).iterdir()}
@@ -57,7 +57,7 @@ def test_half_the_bytes_lie_on_disk(path: Path) -> None:
 def test_scores_are_those_of_the_rounded_vectors(path: Path, metric: str) -> None:
     """Ids, texts, order and scores equal brute force over what is kept; with chunks deleted and replaced as well."""
     values, queries = vectors(400), vectors(10, seed=1)
-    with recollect.open(path, dimension=D, metric=metric, dtype="float16") as kb:
+    with reperio.open(path, dimension=D, metric=metric, dtype="float16") as kb:
         kb.add(chunks(400), vectors=values)
         kb.delete(ids=[str(i) for i in range(0, 400, 3)])
         values[1] = 0.5
@@ -74,13 +74,13 @@ def test_scores_are_those_of_the_rounded_vectors(path: Path, metric: str) -> Non
 
 def test_another_process_reads_what_was_kept(path: Path) -> None:
     """A reader in a fresh process needs no dtype= to find the same chunks with the same scores, beside the writer."""
-    with recollect.open(path, dimension=D, dtype="float16") as kb:
+    with reperio.open(path, dimension=D, dtype="float16") as kb:
         kb.add(chunks(300), vectors=vectors(300))
         mine = [[(hit.chunk.id, hit.score) for hit in hits] for hits in kb.search_many(vectors=vectors(5, seed=2))]
         program = (
-            "import sys, json, numpy as np, recollect\n"
+            "import sys, json, numpy as np, reperio\n"
             "queries = np.array(json.load(sys.stdin), dtype=np.float32)\n"
-            f"with recollect.open({str(path)!r}, read_only=True) as kb:\n"
+            f"with reperio.open({str(path)!r}, read_only=True) as kb:\n"
             "    assert kb.check().ok\n"
             "    found = kb.search_many(vectors=queries)\n"
             "    print(json.dumps([[(hit.chunk.id, hit.score) for hit in hits] for hits in found]))\n"
@@ -95,7 +95,7 @@ def test_another_process_reads_what_was_kept(path: Path) -> None:
 
 def test_a_reader_sees_each_commit(path: Path) -> None:
     """A reader that is open follows the writer, float16 or not."""
-    with recollect.open(path, dimension=D, dtype="float16") as kb, recollect.open(path, read_only=True) as reader:
+    with reperio.open(path, dimension=D, dtype="float16") as kb, reperio.open(path, read_only=True) as reader:
         for i, vector in enumerate(vectors(20)):
             kb.add([Chunk(str(i))], vectors=vector[None])
             assert reader.search(vector=vector, k=1)[0].chunk.id == str(i)
@@ -103,41 +103,41 @@ def test_a_reader_sees_each_commit(path: Path) -> None:
 
 def test_the_dtype_is_fixed(path: Path) -> None:
     """It may be repeated or left out; another one is refused with the one recorded, in both directions."""
-    recollect.open(path, dimension=D, dtype="float16").close()
+    reperio.open(path, dimension=D, dtype="float16").close()
     other = path.with_name("other")
-    recollect.open(other, dimension=D).close()
-    recollect.open(path, dtype="float16").close()
-    recollect.open(other, dtype="float32").close()
+    reperio.open(other, dimension=D).close()
+    reperio.open(path, dtype="float16").close()
+    reperio.open(other, dtype="float32").close()
     with pytest.raises(InvalidInput, match=r"kb has dtype float16, fixed when it was created; leave dtype out"):
-        recollect.open(path, dtype="float32")
+        reperio.open(path, dtype="float32")
     with pytest.raises(InvalidInput, match=r"other has dtype float32, fixed when it was created"):
-        recollect.open(other, dtype="float16", read_only=True)
-    recollect.open(path).close()
+        reperio.open(other, dtype="float16", read_only=True)
+    reperio.open(path).close()
 
 
 @pytest.mark.parametrize("dtype", ["float64", "f16", "", np.float16, 16])
 def test_an_unknown_dtype_is_refused(path: Path, dtype: Any) -> None:
     """The choices are named, and nothing is created."""
     with pytest.raises(InvalidInput, match=r"dtype is .*; choose 'float32', 'float16'"):
-        recollect.open(path, dimension=D, dtype=dtype)
+        reperio.open(path, dimension=D, dtype=dtype)
     assert not path.exists()
 
 
 def test_settings_without_a_dtype_mean_float32(path: Path) -> None:
     """A collection whose settings name none opens as float32, with its chunks; one that names nonsense is damaged."""
-    with recollect.open(path, dimension=D) as kb:
+    with reperio.open(path, dimension=D) as kb:
         kb.add(chunks(5), vectors=vectors(5))
     settings = of_generation(path) / "collection.json"
     recorded = orjson.loads(settings.read_bytes())
     assert recorded["format_version"] == FORMAT_VERSION
     assert recorded.pop("dtype") == "float32"
     settings.write_bytes(orjson.dumps(recorded))
-    with recollect.open(path, dtype="float32") as kb:
+    with reperio.open(path, dtype="float32") as kb:
         assert kb.search(vector=vectors(5)[3], k=1)[0].chunk.id == "3"
         assert kb.check().ok
     settings.write_bytes(orjson.dumps(recorded | {"dtype": "float8"}))
     with pytest.raises(CollectionDamaged, match=r"collection\.json cannot be read \(dtype is 'float8'\)"):
-        recollect.open(path)
+        reperio.open(path)
 
 
 @pytest.mark.parametrize("metric", ["inner_product", "l2"])
@@ -146,7 +146,7 @@ def test_what_float16_cannot_hold_is_refused(path: Path, metric: str, large: flo
     """A component beyond its range is refused with its row; the batch is not stored, the one before is."""
     values = vectors(10)
     values[8, 3] = large
-    with recollect.open(path, dimension=D, metric=metric, dtype="float16") as kb:
+    with reperio.open(path, dimension=D, metric=metric, dtype="float16") as kb:
         with pytest.raises(InvalidVectors, match=r"vectors: row 8 holds a component of size .*65504") as caught:
             kb.add(chunks(10), vectors=values, batch_size=5)
         assert "the 5 chunks of the batches before are stored" in str(caught.value)
@@ -161,7 +161,7 @@ def test_what_float16_cannot_hold_is_refused(path: Path, metric: str, large: flo
 
 def test_cosine_takes_vectors_of_any_length(path: Path) -> None:
     """Normalised first, vectors of length 1e6 fit."""
-    with recollect.open(path, dimension=D, dtype="float16") as kb:
+    with reperio.open(path, dimension=D, dtype="float16") as kb:
         kb.add(chunks(10), vectors=vectors(10) * 1e6)
         assert kb.search(vector=vectors(10)[4], k=1)[0].score == pytest.approx(1.0, abs=1e-3)
 
@@ -169,7 +169,7 @@ def test_cosine_takes_vectors_of_any_length(path: Path) -> None:
 def test_an_embedder_beyond_the_range_is_named(path: Path) -> None:
     """Vectors from an embedder that float16 cannot hold are refused with its name, and nothing is stored."""
     embedder = TrigramEmbedder(scale=50_000.0)
-    with recollect.open(path, embedder=embedder, metric="inner_product", dtype="float16") as kb:
+    with reperio.open(path, embedder=embedder, metric="inner_product", dtype="float16") as kb:
         with pytest.raises(InvalidVectors, match="vectors from trigrams: row 1 holds"):
             kb.add([Chunk("a", "ab"), Chunk("b", "aaaaaaaa")])
         assert kb.count() == 0
@@ -179,7 +179,7 @@ def test_an_embedder_beyond_the_range_is_named(path: Path) -> None:
 def test_what_rounds_to_the_same_is_unchanged(path: Path) -> None:
     """The same float32 vectors, and others that round alike, cost nothing; one that rounds otherwise is an update."""
     values = vectors(6)
-    with recollect.open(path, dimension=D, metric="l2", dtype="float16") as kb:
+    with reperio.open(path, dimension=D, metric="l2", dtype="float16") as kb:
         kb.add(chunks(6), vectors=values)
         assert kb.add(chunks(6), vectors=values).unchanged == 6
         assert kb.add(chunks(6), vectors=values.astype(np.float16)).unchanged == 6
@@ -192,7 +192,7 @@ def test_what_rounds_to_the_same_is_unchanged(path: Path) -> None:
 def test_a_text_that_is_unchanged_keeps_its_vector(path: Path) -> None:
     """With new metadata the stored float16 vector is copied, bit by bit, beside newly embedded ones."""
     embedder = TrigramEmbedder()
-    with recollect.open(path, embedder=embedder, dtype="float16") as kb:
+    with reperio.open(path, embedder=embedder, dtype="float16") as kb:
         kb.add([Chunk("a", "some text"), Chunk("b", "other text")])
         embedder.embedded.clear()
         result = kb.add([Chunk("a", "some text", {"new": True}), Chunk("c", "third text"), Chunk("b", "other text")])
@@ -207,32 +207,32 @@ def test_a_text_that_is_unchanged_keeps_its_vector(path: Path) -> None:
 @pytest.mark.parametrize("at", [0, 1, 24 * 2 * 17 + 5, 24 * 2 * 39 + 47])
 def test_check_finds_a_flipped_bit(path: Path, at: int) -> None:
     """One bit of one half, the least of its mantissa included, and the chunk it belongs to is named."""
-    with recollect.open(path, dimension=D, dtype="float16") as kb:
+    with reperio.open(path, dimension=D, dtype="float16") as kb:
         kb.add(chunks(40), vectors=vectors(40))
     file = of_generation(path) / "vectors.f16"
     content = bytearray(file.read_bytes())
     content[at] ^= 1
     file.write_bytes(content)
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         problems = kb.check().problems
     assert [problem for problem in problems if problem.startswith(f"chunk '{at // (2 * D)}' (row {at // (2 * D)})")]
 
 
 def test_check_names_the_file_whose_norms_are_wrong(path: Path) -> None:
     """A row of Infs, which is never stored, is told as a wrong norm of vectors.f16."""
-    with recollect.open(path, dimension=D, dtype="float16") as kb:
+    with reperio.open(path, dimension=D, dtype="float16") as kb:
         kb.add(chunks(4), vectors=vectors(4))
     file = of_generation(path) / "vectors.f16"
     stored = np.fromfile(file, dtype="<f2").reshape(4, D)
     stored[2] = np.inf
     stored.tofile(file)
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         assert "vectors.f16: 1 rows are not of norm 1 under cosine; restore from a backup" in kb.check().problems
 
 
 def test_backup_and_compaction_keep_every_bit(path: Path, tmp_path: Path) -> None:
     """A backup and a compacted collection are float16 again, with the very bytes of the rows that live."""
-    with recollect.open(path, dimension=D, dtype="float16") as kb:
+    with reperio.open(path, dimension=D, dtype="float16") as kb:
         kb.add(chunks(60), vectors=vectors(60))
         kb.delete(ids=[str(i) for i in range(0, 60, 2)])
         before = np.fromfile(of_generation(path) / "vectors.f16", dtype="<f2").reshape(60, D)
@@ -241,17 +241,17 @@ def test_backup_and_compaction_keep_every_bit(path: Path, tmp_path: Path) -> Non
         assert (of_generation(path, 2) / "vectors.f16").read_bytes() == before[1::2].tobytes()
         assert kb.check().ok
         assert kb.search(vector=vectors(60)[31], k=1)[0].chunk.id == "31"
-    with recollect.open(tmp_path / "copy", dtype="float16") as copy:
+    with reperio.open(tmp_path / "copy", dtype="float16") as copy:
         assert (of_generation(tmp_path / "copy") / "vectors.f16").read_bytes() == before.tobytes()
         assert copy.check().ok
         assert copy.count() == 30
-    with recollect.open(path, dtype="float16") as kb:
+    with reperio.open(path, dtype="float16") as kb:
         assert kb.count() == 30
 
 
 def test_reembedding_keeps_the_dtype(path: Path) -> None:
     """Another model's vectors are kept as float16, too; what float16 cannot hold leaves the collection as it was."""
-    with recollect.open(path, embedder=TrigramEmbedder(), metric="inner_product", dtype="float16") as kb:
+    with reperio.open(path, embedder=TrigramEmbedder(), metric="inner_product", dtype="float16") as kb:
         kb.add(chunks(30))
         with pytest.raises(InvalidVectors, match="vectors from huge: row 0 holds"):
             kb.reembed(TrigramEmbedder(48, name="huge", scale=1e6))
@@ -266,7 +266,7 @@ def test_reembedding_keeps_the_dtype(path: Path) -> None:
 def test_an_index_over_float16_rows_gives_exact_scores(path: Path, metric: str) -> None:
     """With an index and a tail: at recall 1 brute force's answer, else its scores."""
     values, queries = vectors(3000), vectors(20, seed=1)
-    with recollect.open(path, dimension=D, metric=metric, dtype="float16", auto_optimize=False) as kb:
+    with reperio.open(path, dimension=D, metric=metric, dtype="float16", auto_optimize=False) as kb:
         kb.add(chunks(2500), vectors=values[:2500])
         kb.optimize(index="IVF16,SQ8")
         kb.add([Chunk(str(i), f"text number {i}") for i in range(2500, 3000)], vectors=values[2500:])
@@ -285,9 +285,9 @@ def test_an_index_over_float16_rows_gives_exact_scores(path: Path, metric: str) 
 def test_what_was_acknowledged_survives_a_kill(path: Path) -> None:
     """Killed at any moment, a float16 collection opens again with every batch that was acknowledged, unharmed."""
     program = (
-        "import sys, numpy as np, recollect\n"
-        "from recollect import Chunk\n"
-        f"kb = recollect.open({str(path)!r}, dimension={D}, dtype='float16', auto_optimize=False)\n"
+        "import sys, numpy as np, reperio\n"
+        "from reperio import Chunk\n"
+        f"kb = reperio.open({str(path)!r}, dimension={D}, dtype='float16', auto_optimize=False)\n"
         "for batch in range(10_000):\n"
         f"    made = np.random.default_rng(batch).standard_normal((7, {D})).astype(np.float32)\n"
         "    kb.add([Chunk(f'{batch}-{i}') for i in range(7)], vectors=made)\n"
@@ -303,7 +303,7 @@ def test_what_was_acknowledged_survives_a_kill(path: Path) -> None:
         last = max([stop, *(int(line) for line in process.stdout.read().split())])
         assert process.wait() == -signal.SIGKILL
         process.stdout.close()
-        with recollect.open(path, auto_optimize=False) as kb:
+        with reperio.open(path, auto_optimize=False) as kb:
             assert kb.check().ok
             assert kb.count() >= 7 * (last + 1)
             for batch in (0, last):

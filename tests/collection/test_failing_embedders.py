@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, EmbedderFailed, RecollectWarning, SentenceTransformerEmbedder
+import reperio
+from reperio import Chunk, Collection, EmbedderFailed, ReperioWarning, SentenceTransformerEmbedder
 from tests.conftest import TrigramEmbedder
 
 
@@ -25,7 +25,7 @@ class Flaky(TrigramEmbedder):
 
 @pytest.fixture
 def flaky(path: Path) -> Any:
-    with recollect.open(path, embedder=Flaky()) as kb:
+    with reperio.open(path, embedder=Flaky()) as kb:
         yield kb
 
 
@@ -62,7 +62,7 @@ def test_searches_and_tuning_say_so_too(flaky: Collection, use: Callable[[Collec
 
 def test_reembedding_that_fails_leaves_all_as_it_was(path: Path, embedder: TrigramEmbedder) -> None:
     """An embedder that raises amid reembed changes nothing, and the message says so."""
-    with recollect.open(path, embedder=embedder) as kb:
+    with reperio.open(path, embedder=embedder) as kb:
         kb.add([Chunk("a", "some text"), Chunk("b", "to fail")])
         with pytest.raises(EmbedderFailed, match="the collection is as it was"):
             kb.reembed(Flaky())
@@ -75,11 +75,11 @@ def test_texts_that_are_cut_are_told_once(minilm: SentenceTransformerEmbedder, p
     """A text of more tokens than the model takes is warned of once, with the number, at the line that added it."""
     long = [Chunk(f"c{n}", "word " * (300 + n)) for n in range(3)]
     fits = [Chunk("fits", "word " * 254)]  # 256 tokens with the two special ones: just so many as the model takes
-    with recollect.open(path, embedder=minilm) as kb:
+    with reperio.open(path, embedder=minilm) as kb:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             kb.add(fits)
-        with pytest.warns(RecollectWarning, match="3 texts were cut: .*MiniLM.* takes 256 tokens") as told:
+        with pytest.warns(ReperioWarning, match="3 texts were cut: .*MiniLM.* takes 256 tokens") as told:
             kb.add([*long, Chunk("short", "word")], batch_size=2)
         assert [warning.filename for warning in told] == [__file__]
         with warnings.catch_warnings():
@@ -92,8 +92,8 @@ def test_reembedding_tells_of_cut_texts_too(
     minilm: SentenceTransformerEmbedder, path: Path, embedder: TrigramEmbedder
 ) -> None:
     """A new model that takes less than the old one says how many texts it has cut."""
-    with recollect.open(path, embedder=embedder) as kb:
+    with reperio.open(path, embedder=embedder) as kb:
         kb.add([Chunk("a", "word " * 300), Chunk("b", "word")])
-        with pytest.warns(RecollectWarning, match="1 text was cut") as told:
+        with pytest.warns(ReperioWarning, match="1 text was cut") as told:
             kb.reembed(minilm)
         assert [warning.filename for warning in told] == [__file__]

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, InvalidInput, field
-from recollect.filters import Condition
+import reperio
+from reperio import Chunk, Collection, InvalidInput, field
+from reperio.filters import Condition
 
 DIMENSION = 8
 
 
 @pytest.fixture
 def kb(tmp_path: Path) -> Any:
-    with recollect.open(tmp_path / "kb", dimension=DIMENSION) as made:
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION) as made:
         yield made
 
 
@@ -221,9 +221,9 @@ class Traffic:
 def test_threads_search_by_filter_while_others_write(tmp_path: Path) -> None:
     """Every hit matches by its own metadata, and none is missing that was there all the time, in every mode."""
     with ExitStack() as stack:
-        kb = stack.enter_context(recollect.open(tmp_path / "kb", dimension=DIMENSION))
-        reader = stack.enter_context(recollect.open(tmp_path / "kb", read_only=True))
-        scoped = stack.enter_context(recollect.open(tmp_path / "kb", read_only=True, scope={"tenant": "b"}))
+        kb = stack.enter_context(reperio.open(tmp_path / "kb", dimension=DIMENSION))
+        reader = stack.enter_context(reperio.open(tmp_path / "kb", read_only=True))
+        scoped = stack.enter_context(reperio.open(tmp_path / "kb", read_only=True, scope={"tenant": "b"}))
         traffic = Traffic(kb)
         readers = [(kb, TENANTS), (kb, TENANTS), (reader, TENANTS), (scoped, "b")]
         with ThreadPoolExecutor(len(readers) + 1) as pool:

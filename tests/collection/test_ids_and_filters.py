@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, InvalidInput, field
+import reperio
+from reperio import Chunk, Collection, InvalidInput, field
 from tests.conftest import TrigramEmbedder
 
 EVEN = field("even") == True  # noqa: E712  # a filter is made
@@ -55,7 +55,7 @@ def test_delete_is_the_intersection_of_ids_and_filter(filled: Collection) -> Non
 def test_a_scope_holds_for_ids_and_filter(filled: Collection, path: Path) -> None:
     """What lies outside is neither got, nor deleted, nor has it a vector."""
     filled.close()
-    with recollect.open(path, embedder=TrigramEmbedder(), scope=EVEN) as kb:
+    with reperio.open(path, embedder=TrigramEmbedder(), scope=EVEN) as kb:
         assert [chunk.id for chunk in kb.get(["c1", "c2", "c4"], where={"n": {"$gt": 2}})] == ["c4"]
         assert kb.delete(ids=["c1", "c2", "c4"], where={"n": {"$gt": 2}}) == 1
         assert kb.vectors(["c2"]).shape == (1, 64)
@@ -68,7 +68,7 @@ def test_a_scope_holds_for_ids_and_filter(filled: Collection, path: Path) -> Non
 def test_vectors_come_back_in_the_order_of_the_ids(metric: str, dtype: Any, path: Path) -> None:
     """As they are compared: of length 1 under cosine, rounded where they are kept as float16; safe to change."""
     given = np.random.default_rng(3).standard_normal((50, 6)).astype(np.float32)
-    with recollect.open(path, dimension=6, metric=metric, dtype=dtype) as kb:
+    with reperio.open(path, dimension=6, metric=metric, dtype=dtype) as kb:
         kb.add([Chunk(str(n)) for n in range(50)], vectors=given)
         kb.add([Chunk("3")], vectors=given[:1])
         kb.delete(ids=["7"])
@@ -80,7 +80,7 @@ def test_vectors_come_back_in_the_order_of_the_ids(metric: str, dtype: Any, path
         assert kb.vectors("1").shape == (1, 6)
         found[:] = 0
         assert kb.vectors(["9"]).any()
-        with recollect.open(path, read_only=True) as reader:
+        with reperio.open(path, read_only=True) as reader:
             np.testing.assert_array_equal(reader.vectors(["9"]), kb.vectors(["9"]))
         for missing in ("7", "nobody"):
             with pytest.raises(InvalidInput, match=f"there is no chunk '{missing}'"):

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, IndexBuildFailed, RecollectWarning
-from recollect.index.recipe import EXACT_ROWS, TAIL_ROWS
+import reperio
+from reperio import Chunk, Collection, IndexBuildFailed, ReperioWarning
+from reperio.index.recipe import EXACT_ROWS, TAIL_ROWS
 from tests.brute_force import assert_top_k, scores
 
 D = 32
@@ -47,7 +47,7 @@ def wait_for_index(kb: Collection, rows: int) -> None:
 
 def test_a_small_collection_has_no_index_and_needs_none(path: Path) -> None:
     """optimize() on few rows recommends exact search."""
-    with recollect.open(path, dimension=D) as kb:
+    with reperio.open(path, dimension=D) as kb:
         fill(kb, 0, 500)
         assert kb.optimize() is None
         assert kb.info().index is None
@@ -56,7 +56,7 @@ def test_a_small_collection_has_no_index_and_needs_none(path: Path) -> None:
 
 def test_a_growing_collection_is_indexed_in_the_background(path: Path) -> None:
     """Beyond the exact size an index appears without being asked for, is extended as the tail grows, and is right."""
-    with recollect.open(path, dimension=D) as kb:
+    with reperio.open(path, dimension=D) as kb:
         fill(kb, 0, EXACT_ROWS + 1)
         wait_for_index(kb, EXACT_ROWS + 1)
         assert_right(kb, EXACT_ROWS + 1)
@@ -70,29 +70,29 @@ def test_a_growing_collection_is_indexed_in_the_background(path: Path) -> None:
 
 def test_closing_finishes_what_is_due(path: Path) -> None:
     """A process that adds and closes leaves an index to the one that searches."""
-    with recollect.open(path, dimension=D) as kb:
+    with reperio.open(path, dimension=D) as kb:
         fill(kb, 0, EXACT_ROWS + 1)
-    with recollect.open(path, read_only=True) as reader:
+    with reperio.open(path, read_only=True) as reader:
         assert reader.info().tail == 0
         assert_right(reader, EXACT_ROWS + 1)
 
 
 def test_without_auto_optimize_nothing_is_built(path: Path) -> None:
     """auto_optimize=False leaves indexes to optimize()."""
-    with recollect.open(path, dimension=D, auto_optimize=False) as kb:
+    with reperio.open(path, dimension=D, auto_optimize=False) as kb:
         fill(kb, 0, EXACT_ROWS + 100)
-    with recollect.open(path, read_only=True) as reader:
+    with reperio.open(path, read_only=True) as reader:
         assert reader.info().index is None
         assert reader.info().tail == EXACT_ROWS + 100
 
 
 def test_exact_on_request_stays_exact(path: Path) -> None:
     """Who asks for no index does not get one by adding more."""
-    with recollect.open(path, dimension=D) as kb:
+    with reperio.open(path, dimension=D) as kb:
         fill(kb, 0, EXACT_ROWS + 100)
         assert kb.optimize(index="exact") is None
         fill(kb, EXACT_ROWS + 100, 2 * EXACT_ROWS + 300)
-    with recollect.open(path) as kb:
+    with reperio.open(path) as kb:
         assert kb.info().index is None
         assert_right(kb, 2 * EXACT_ROWS + 300, recall=0.95)
         assert kb.check().ok
@@ -101,7 +101,7 @@ def test_exact_on_request_stays_exact(path: Path) -> None:
 @pytest.mark.parametrize("index", ["hnsw", "HNSW16", "IVF32,PQ32x4fs", "SQ8", "PQ32x4fs", "OPQ16_32,IVF16,PQ16x4fs"])
 def test_an_index_on_request_is_kept_when_the_collection_grows(path: Path, index: str) -> None:
     """A requested index is used, extended, found again by the next process and by readers, with deletes masked."""
-    with recollect.open(path, dimension=D) as kb, recollect.open(path, read_only=True) as reader:
+    with reperio.open(path, dimension=D) as kb, reperio.open(path, read_only=True) as reader:
         fill(kb, 0, 3000)
         info = kb.optimize(index=index)
         assert info is not None
@@ -121,7 +121,7 @@ def test_an_index_on_request_is_kept_when_the_collection_grows(path: Path, index
 
 def test_an_impossible_index_leaves_the_one_before(path: Path) -> None:
     """A factory string that FAISS refuses raises; the index in use stays."""
-    with recollect.open(path, dimension=D, auto_optimize=False) as kb:  # or a build that is due may replace it
+    with reperio.open(path, dimension=D, auto_optimize=False) as kb:  # or a build that is due may replace it
         fill(kb, 0, 3000)
         before = kb.optimize(index="SQ8")
         for impossible in ("NOPE", "IVF100000,Flat", "PQ7x4fs"):
@@ -136,7 +136,7 @@ def test_an_impossible_index_leaves_the_one_before(path: Path) -> None:
 def test_a_damaged_index_is_noticed_and_answers_stay_right(path: Path, damage: str, read_only: bool) -> None:
     """A snapshot that is not the recorded one is never read: a warning, exact searches, and a writer rebuilds it."""
     rows = EXACT_ROWS + 100
-    with recollect.open(path, dimension=D) as kb:
+    with reperio.open(path, dimension=D) as kb:
         fill(kb, 0, rows)
         kb.optimize()
     [snapshot] = (path / "gen-000001" / "index").iterdir()
@@ -147,15 +147,15 @@ def test_a_damaged_index_is_noticed_and_answers_stay_right(path: Path, damage: s
         flipped = bytearray(content)
         flipped[len(content) // 2] ^= 1
         snapshot.write_bytes({"flipped": bytes(flipped), "short": content[:-1], "empty": b""}[damage])
-    with recollect.open(path, read_only=read_only) as kb:
+    with reperio.open(path, read_only=read_only) as kb:
         assert any("optimize() builds it anew" in problem for problem in kb.check().problems)
-        with pytest.warns(RecollectWarning, match="cannot be used: .*Searches are exact"):
+        with pytest.warns(ReperioWarning, match="cannot be used: .*Searches are exact"):
             assert_right(kb, rows)
         if not read_only:
             wait_for_rebuild(kb)
             assert_right(kb, rows)
     if not read_only:
-        with warnings.catch_warnings(), recollect.open(path, read_only=True) as reader:
+        with warnings.catch_warnings(), reperio.open(path, read_only=True) as reader:
             warnings.simplefilter("error")
             assert_right(reader, rows, recall=0.95)
 
@@ -169,7 +169,7 @@ def wait_for_rebuild(kb: Collection) -> None:
 
 def test_a_failed_background_build_is_logged_and_searches_go_on(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """When the index directory cannot be written, adds and searches go on, and the log says why there is no index."""
-    with recollect.open(path, dimension=D) as kb, caplog.at_level(logging.WARNING, logger="recollect"):
+    with reperio.open(path, dimension=D) as kb, caplog.at_level(logging.WARNING, logger="reperio"):
         (path / "gen-000001" / "index").rmdir()
         (path / "gen-000001" / "index").write_text("in the way")
         fill(kb, 0, EXACT_ROWS + 100)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, InvalidChunk, InvalidInput, Limits
-from recollect.collection import retrieving
-from recollect.types import HEAVY
+import reperio
+from reperio import Chunk, InvalidChunk, InvalidInput, Limits
+from reperio.collection import retrieving
+from reperio.types import HEAVY
 
 SMALL = Limits(k=5, queries=3, hits=14, question=12, batch=10, text=20, metadata=30)
 
@@ -28,12 +28,12 @@ class Unread(list[str]):
 
 @pytest.fixture
 def small(path: Path) -> Any:
-    with recollect.open(path, dimension=4, limits=SMALL, auto_optimize=False) as kb:
+    with reperio.open(path, dimension=4, limits=SMALL, auto_optimize=False) as kb:
         kb.add([Chunk(str(i), "a text") for i in range(10)], vectors=np.eye(10, 4) + 0.1, batch_size=10)
         yield kb
 
 
-def test_what_is_within_the_limits_is_done(small: recollect.Collection) -> None:
+def test_what_is_within_the_limits_is_done(small: reperio.Collection) -> None:
     """Each limit is itself allowed."""
     assert len(small.search(vector=np.ones(4), k=5)) == 5
     assert len(small.search(vector=np.ones(4), k=5, candidates=5)) == 5
@@ -68,7 +68,7 @@ def test_what_is_within_the_limits_is_done(small: recollect.Collection) -> None:
         ),
     ],
 )
-def test_what_is_beyond_is_refused(ask: Any, message: str, small: recollect.Collection) -> None:
+def test_what_is_beyond_is_refused(ask: Any, message: str, small: reperio.Collection) -> None:
     """The message has the limit, and how it is raised; nothing is stored."""
     with pytest.raises(InvalidInput, match=message):
         ask(small)
@@ -79,15 +79,15 @@ def test_what_is_beyond_is_refused(ask: Any, message: str, small: recollect.Coll
 def test_limits_can_be_raised(path: Path) -> None:
     """A larger k than the default is searched when it is allowed, and refused in another handle."""
     vectors = np.random.default_rng(0).standard_normal((12_000, 4)).astype(np.float32)
-    with recollect.open(path, dimension=4, auto_optimize=False) as kb:
+    with reperio.open(path, dimension=4, auto_optimize=False) as kb:
         kb.add([Chunk(str(i)) for i in range(12_000)], vectors=vectors)
         with pytest.raises(InvalidInput, match="at most 10,000"):
             kb.search(vector=vectors[0], k=11_000)
-    with recollect.open(path, read_only=True, limits=Limits(k=11_000)) as kb:
+    with reperio.open(path, read_only=True, limits=Limits(k=11_000)) as kb:
         assert len(kb.search(vector=vectors[0], k=11_000)) == 11_000
 
 
-def test_a_reranker_is_given_no_more_than_the_limit(small: recollect.Collection) -> None:
+def test_a_reranker_is_given_no_more_than_the_limit(small: reperio.Collection) -> None:
     """Candidates that nobody named are within the limit as well."""
     seen: list[int] = []
 
@@ -95,7 +95,7 @@ def test_a_reranker_is_given_no_more_than_the_limit(small: recollect.Collection)
         seen.append(len(texts))
         return [0.0] * len(texts)
 
-    small.search("a text", vector=np.ones(4), k=2, reranker=recollect.CallableReranker(score))
+    small.search("a text", vector=np.ones(4), k=2, reranker=reperio.CallableReranker(score))
     assert seen == [5]
 
 
@@ -103,7 +103,7 @@ def test_a_reranker_is_given_no_more_than_the_limit(small: recollect.Collection)
 def test_impossible_limits_are_refused(limits: Any, path: Path) -> None:
     """By name, before anything is created."""
     with pytest.raises(InvalidInput, match="limits"):
-        recollect.open(path, dimension=4, limits=limits)
+        reperio.open(path, dimension=4, limits=limits)
     assert not path.exists()
 
 
@@ -133,7 +133,7 @@ def test_heavy_searches_take_turns(path: Path, monkeypatch: pytest.MonkeyPatch) 
                 running[0] -= 1
 
     monkeypatch.setattr(retrieving, "candidates", watched)
-    with recollect.open(path, dimension=4, auto_optimize=False, limits=Limits(heavy=1)) as kb:
+    with reperio.open(path, dimension=4, auto_optimize=False, limits=Limits(heavy=1)) as kb:
         kb.add([Chunk(str(i)) for i in range(rows)], vectors=np.random.default_rng(0).standard_normal((rows, 4)))
         found: list[int] = []
         threads = [
@@ -148,7 +148,7 @@ def test_heavy_searches_take_turns(path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert set(light) == {3}
 
 
-def test_chunks_beyond_a_limit_name_it(small: recollect.Collection) -> None:
+def test_chunks_beyond_a_limit_name_it(small: reperio.Collection) -> None:
     """As an InvalidChunk, like any other that cannot be stored."""
     with pytest.raises(InvalidChunk):
         small.add([Chunk("n", "x" * 21)], vectors=np.ones((1, 4)), batch_size=1)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import (
+import reperio
+from reperio import (
     Chunk,
     CollectionDamaged,
     CollectionLocked,
@@ -40,7 +40,7 @@ def expected() -> dict[str, tuple[Chunk, Any]]:
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a collection with replaced and deleted chunks, an index and records."""
     path = tmp_path_factory.mktemp("mending") / "kb"
-    with recollect.open(path, dimension=D, metric="l2", auto_optimize=False) as kb:
+    with reperio.open(path, dimension=D, metric="l2", auto_optimize=False) as kb:
         vectors = np.random.default_rng(3).standard_normal((900, D)).astype(np.float32)
         kb.add([Chunk(f"c{i}", f"text number {i} " * 20, {"i": i}) for i in range(900)], vectors=vectors)
         kb.add([Chunk("c5", "changed", {"i": 5})], vectors=vectors[5:6])
@@ -58,7 +58,7 @@ def damaged(original: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", recollect.RecollectWarning)  # a damaged index warns: other tests see to that
+        warnings.simplefilter("ignore", reperio.ReperioWarning)  # a damaged index warns: other tests see to that
         yield
 
 
@@ -70,7 +70,7 @@ def flip(path: Path, at: int) -> None:
 
 def right(path: Path, lost: set[str]) -> None:
     """Compare what a collection holds with what it should, but for what was lost."""
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         assert kb.check().ok
         wanted = {key: value for key, value in expected().items() if key not in lost}
         assert {chunk.id: chunk for chunk in kb} == {key: chunk for key, (chunk, _) in wanted.items()}
@@ -83,7 +83,7 @@ def right(path: Path, lost: set[str]) -> None:
 def test_a_sound_collection_is_left_alone(damaged: Path) -> None:
     """check(fix=True) and diagnose(mend=True) of what is sound change no file of it."""
     before = {path: path.read_bytes() for path in damaged.rglob("*") if path.suffix in (".f32", ".json", ".faiss")}
-    with recollect.open(damaged, auto_optimize=False) as kb:
+    with reperio.open(damaged, auto_optimize=False) as kb:
         report = kb.check(fix=True)
         assert report.ok
         assert (report.rows, list(report.mended), list(report.lost)) == (810, [], [])
@@ -96,7 +96,7 @@ def test_a_sound_collection_is_left_alone(damaged: Path) -> None:
 def test_a_damaged_vector_costs_its_chunk_alone(damaged: Path) -> None:
     """The chunk of a flipped byte is named as lost, all others are kept with their vectors, the old files too."""
     flip(damaged / NEAR[1], 123 * D * 4 + 9)
-    with recollect.open(damaged, auto_optimize=False) as kb:
+    with reperio.open(damaged, auto_optimize=False) as kb:
         assert not kb.check().ok
         report = kb.check(fix=True)
         assert report.ok
@@ -109,11 +109,11 @@ def test_a_damaged_vector_costs_its_chunk_alone(damaged: Path) -> None:
     assert list(damaged.glob("gen-000002/index/*.npy"))  # the user's queries
     assert (damaged / "damaged-gen-000001" / "vectors.f32").stat().st_size >= 901 * D * 4
     right(damaged, {"c123"})
-    recollect.open(damaged).close()
+    reperio.open(damaged).close()
     assert (damaged / "damaged-gen-000001").exists()  # no writer removes it
-    with recollect.open(damaged, read_only=True) as reader, pytest.raises(CollectionReadOnly):
+    with reperio.open(damaged, read_only=True) as reader, pytest.raises(CollectionReadOnly):
         reader.check(fix=True)
-    with recollect.open(damaged, scope={"i": 1}) as scoped, pytest.raises(InvalidInput, match="scope"):
+    with reperio.open(damaged, scope={"i": 1}) as scoped, pytest.raises(InvalidInput, match="scope"):
         scoped.check(fix=True)
 
 
@@ -133,7 +133,7 @@ def test_a_damaged_database_keeps_what_is_whole(seed: int, damaged: Path) -> Non
         return
     lost = {line.partition("chunk ")[2].strip("'") for line in found.lost if "chunk '" in line}
     nameless = [line for line in found.lost if "id is lost" in line]
-    with recollect.open(damaged, read_only=True) as kb:
+    with reperio.open(damaged, read_only=True) as kb:
         missing = set(expected()) - set(kb.ids())
     assert lost <= missing
     assert len(missing) <= len(lost) + len(nameless)
@@ -144,8 +144,8 @@ def test_a_cut_vector_file_keeps_what_is_before_the_cut(damaged: Path) -> None:
     """A collection that cannot be opened any more is mended by the doctor; the chunks beyond the cut are listed."""
     path = damaged / NEAR[1]
     path.write_bytes(path.read_bytes()[: 890 * D * 4 + 3])
-    with pytest.raises(recollect.CollectionDamaged):
-        recollect.open(damaged, read_only=True)
+    with pytest.raises(reperio.CollectionDamaged):
+        reperio.open(damaged, read_only=True)
     before = diagnose(damaged)
     assert not before.ok
     (finding,) = before.findings
@@ -175,17 +175,17 @@ def test_current_is_written_again(content: bytes | None, damaged: Path) -> None:
 def test_of_two_generations_neither_is_lost(damaged: Path, tmp_path: Path) -> None:
     """CURRENT is lost, and a rewriting had left a whole generation before more was added to the one in use."""
     shutil.copytree(damaged / "gen-000001", tmp_path / "left")
-    with recollect.open(damaged, auto_optimize=False) as kb:
+    with reperio.open(damaged, auto_optimize=False) as kb:
         kb.add([Chunk("late", "added later")], vectors=np.ones((1, D)))
     (tmp_path / "left").rename(damaged / "gen-000002")
     (damaged / "CURRENT").unlink()
     assert diagnose(damaged, mend=True).ok
-    recollect.open(damaged, auto_optimize=False).close()  # removes what CURRENT does not name
+    reperio.open(damaged, auto_optimize=False).close()  # removes what CURRENT does not name
     right(damaged, set())
     other = tmp_path / "other"
     shutil.copytree(damaged / "damaged-gen-000001", other / "gen-000001")
     (other / "CURRENT").write_text("gen-000001\n")
-    with recollect.open(other, read_only=True) as kb:
+    with reperio.open(other, read_only=True) as kb:
         assert kb.get("late") == Chunk("late", "added later")
         assert [problem for problem in kb.check().problems if not problem.startswith("index: ")] == []
 
@@ -193,7 +193,7 @@ def test_of_two_generations_neither_is_lost(damaged: Path, tmp_path: Path) -> No
 def test_what_a_rewriting_has_left_is_in_nobodys_way(damaged: Path) -> None:
     """A generation that CURRENT does not name has the name that the mended one is to have: it is put aside."""
     flip(damaged / NEAR[1], 9)
-    with recollect.open(damaged, auto_optimize=False) as kb:
+    with reperio.open(damaged, auto_optimize=False) as kb:
         shutil.copytree(damaged / "gen-000001", damaged / "gen-000002")
         assert len(kb.check(fix=True).lost) == 1
     assert (damaged / "damaged-gen-000002" / "chunks.db").exists()
@@ -202,7 +202,7 @@ def test_what_a_rewriting_has_left_is_in_nobodys_way(damaged: Path) -> None:
 def test_a_damaged_chunk_is_never_copied_as_if_it_were_whole(damaged: Path) -> None:
     """compact() gives each chunk a new checksum: one that is not whole is refused; added again, it is whole."""
     flip(damaged / NEAR[1], 9)  # of c0
-    with recollect.open(damaged, auto_optimize=False) as kb:
+    with reperio.open(damaged, auto_optimize=False) as kb:
         for call in (kb.compact, lambda: list(kb), lambda: kb.get("c0"), kb.get, lambda: kb.vectors("c0")):
             with pytest.raises(CollectionDamaged, match=r"chunk 'c0' \(row 0\) is not what was stored"):
                 call()
@@ -217,7 +217,7 @@ def test_a_damaged_chunk_is_never_copied_as_if_it_were_whole(damaged: Path) -> N
 def test_a_damaged_vector_is_embedded_again(tmp_path: Path) -> None:
     """The same text is added again: its vector is not taken over from the damaged row, but made anew."""
     embedder = TrigramEmbedder(D)
-    with recollect.open(tmp_path / "kb", embedder=embedder) as kb:
+    with reperio.open(tmp_path / "kb", embedder=embedder) as kb:
         kb.add([Chunk("a", "one text"), Chunk("b", "another")])
         flip(tmp_path / "kb" / NEAR[1], 9)
         before = len(embedder.embedded)
@@ -235,7 +235,7 @@ def test_a_damaged_index_is_built_anew(damaged: Path) -> None:
     assert finding.what.startswith("index: ")
     assert diagnose(damaged, mend=True).ok
     assert not list(damaged.glob("damaged-*"))
-    with recollect.open(damaged, read_only=True) as kb:
+    with reperio.open(damaged, read_only=True) as kb:
         assert kb.info().index is not None
         assert kb.info().index.factory == "SQ8"  # type: ignore[union-attr]
     right(damaged, set())
@@ -258,7 +258,7 @@ def test_what_cannot_be_mended_is_left_as_it_is(damaged: Path) -> None:
 def test_the_doctor_waits_for_no_writer(damaged: Path, tmp_path: Path) -> None:
     """Beside a writer it examines, and mends nothing; where nothing is, it says so."""
     flip(damaged / NEAR[1], 9)
-    with recollect.open(damaged, auto_optimize=False):
+    with reperio.open(damaged, auto_optimize=False):
         assert not diagnose(damaged).ok
         with pytest.raises(CollectionLocked):
             diagnose(damaged, mend=True)
@@ -269,7 +269,7 @@ def test_the_doctor_waits_for_no_writer(damaged: Path, tmp_path: Path) -> None:
 
 def test_waste_is_told(tmp_path: Path) -> None:
     """Rows without chunks are no damage: what would free them is named, with its cost."""
-    with recollect.open(tmp_path / "kb", dimension=2) as kb:
+    with reperio.open(tmp_path / "kb", dimension=2) as kb:
         kb.add([Chunk(str(i)) for i in range(10)], vectors=np.ones((10, 2)))
         kb.delete(ids=[str(i) for i in range(8)])
     found = diagnose(tmp_path / "kb", mend=True)
@@ -285,18 +285,18 @@ def test_an_index_that_is_not_trusted_is_not_read(damaged: Path) -> None:
     scratch.mkdir()
     (scratch / "state.faiss").write_bytes(b"planted")
     key, (_, vector) = next(iter(expected().items()))
-    with recollect.open(damaged, read_only=True, trust_index=False) as reader, warnings.catch_warnings():
+    with reperio.open(damaged, read_only=True, trust_index=False) as reader, warnings.catch_warnings():
         warnings.simplefilter("error")
         snapshot.write_bytes(b"planted, too")  # would be refused with a warning, if it was looked at
         assert reader.search(vector=vector, k=1)[0].chunk.id == key
         assert reader.check().ok
-    with recollect.open(damaged, trust_index=False, auto_optimize=False) as writer:
+    with reperio.open(damaged, trust_index=False, auto_optimize=False) as writer:
         assert writer.info().index is None
         assert not snapshot.exists()
         assert not scratch.exists()
         assert writer.search(vector=vector, k=1)[0].chunk.id == key
         assert writer.optimize(index="SQ8") is not None
         assert writer.search(vector=vector, k=1)[0].chunk.id == key
-    with recollect.open(damaged, read_only=True) as again:
+    with reperio.open(damaged, read_only=True) as again:
         assert again.info().index is not None
     right(damaged, set())

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import CallableReranker, Chunk, Collection, Hit, InvalidInput, Limits, RerankerFailed, field
-from recollect.ranking import mmr
-from recollect.store import Session
+import reperio
+from reperio import CallableReranker, Chunk, Collection, Hit, InvalidInput, Limits, RerankerFailed, field
+from reperio.ranking import mmr
+from reperio.store import Session
 from tests.conftest import TrigramEmbedder, named
 
 TOPICS = ["river bank water", "bank loan interest", "password reset mail", "solar panel roof", "garden water plants"]
@@ -205,18 +205,18 @@ def test_a_copy_is_read_once_to_be_left_out(
 
 def test_distinct_has_a_limit(tmp_path: Path, embedder: TrigramEmbedder) -> None:
     """More rows than ten times the limit on k are not looked at: refused with the cure, which works."""
-    with recollect.open(tmp_path / "kb", embedder=embedder, limits=Limits(k=20)) as kb:
+    with reperio.open(tmp_path / "kb", embedder=embedder, limits=Limits(k=20)) as kb:
         kb.add([Chunk(f"copy-{n}", "the river bank") for n in range(300)] + [Chunk("other", "a fox")])
         assert len(kb.search("river bank", k=1, distinct=True)) == 1
         with pytest.raises(InvalidInput, match=r"best 200 chunks have only 1 different texts, and 2 are wanted"):
             kb.search("river bank", k=2, distinct=True)
-    with recollect.open(tmp_path / "kb", embedder=embedder, limits=Limits(k=31)) as kb:
+    with reperio.open(tmp_path / "kb", embedder=embedder, limits=Limits(k=31)) as kb:
         assert [hit.chunk.text for hit in kb.search("river bank", k=2, distinct=True)] == ["the river bank", "a fox"]
 
 
 def test_texts_that_are_empty_are_all_distinct(tmp_path: Path) -> None:
     """Chunks without text consist of their vectors; none hides another."""
-    with recollect.open(tmp_path / "kb", dimension=4) as kb:
+    with reperio.open(tmp_path / "kb", dimension=4) as kb:
         kb.add([Chunk(f"c{n}") for n in range(20)], vectors=np.random.default_rng(0).standard_normal((20, 4)))
         assert len(kb.search(vector=np.ones(4), k=15, distinct=True)) == 15
 
@@ -228,7 +228,7 @@ def test_diversity_is_mmr_on_the_true_vectors(metric: str, dtype: Any, index: st
     """The hits are those that MMR chooses among the candidates' own vectors, not an index's codes, under filters."""
     rng = np.random.default_rng(5)
     vectors = rng.standard_normal((400, 16), dtype=np.float32)
-    with recollect.open(tmp_path / "kb", dimension=16, metric=metric, dtype=dtype) as kb:
+    with reperio.open(tmp_path / "kb", dimension=16, metric=metric, dtype=dtype) as kb:
         kb.add([Chunk(f"{n}", "", {"part": n % 2}) for n in range(400)], vectors=vectors)
         if index:
             kb.optimize(index=index)
@@ -268,7 +268,7 @@ def test_min_score_cuts_where_it_says(options: dict[str, Any], filled: Collectio
 
 def test_words_and_vectors_of_different_questions(tmp_path: Path) -> None:
     """Without an embedder, hybrid search takes a text for the words and a vector beside it; lexical the text alone."""
-    with recollect.open(tmp_path / "kb", dimension=4) as kb:
+    with reperio.open(tmp_path / "kb", dimension=4) as kb:
         kb.add([Chunk("a", "apple"), Chunk("b", "bear"), Chunk("c", "cloud")], vectors=np.eye(4, dtype=np.float32)[:3])
         assert ids(kb.search("bear", mode="lexical")) == ["b"]
         hits = kb.search("bear", vector=[0.9, 0.1, 0.05, 0.0], mode="hybrid", weight=0.4)
@@ -282,7 +282,7 @@ def test_words_and_vectors_of_different_questions(tmp_path: Path) -> None:
 
 def test_a_collection_without_words_says_so(tmp_path: Path) -> None:
     """Where no lexical index is kept, words find nothing and say why, also when nothing matches."""
-    with recollect.open(tmp_path / "kb", dimension=4, lexical="none") as kb:
+    with reperio.open(tmp_path / "kb", dimension=4, lexical="none") as kb:
         for _ in range(2):
             for where in (None, {"a": 1}):
                 with pytest.raises(InvalidInput, match=r"^this collection has no lexical index"):
@@ -297,7 +297,7 @@ def test_the_tokenizer_is_the_one_asked_for(tmp_path: Path) -> None:
     """Porter finds other endings, unicode61 whole words only, trigram parts; a compaction changes nothing of it."""
     found: dict[str, list[list[str]]] = {}
     for name in ("porter", "unicode61", "trigram"):
-        with recollect.open(tmp_path / name, dimension=4, lexical=name) as kb:  # type: ignore[arg-type]
+        with reperio.open(tmp_path / name, dimension=4, lexical=name) as kb:  # type: ignore[arg-type]
             kb.add([Chunk("a", "running"), Chunk("b", "gunny")], vectors=np.eye(4, dtype=np.float32)[:2])
             found[name] = [ids(kb.search(text, mode="lexical")) for text in ("runs", "running", "unn")]
             kb.compact()
@@ -376,7 +376,7 @@ def test_what_cannot_be_is_refused_in_words(arguments: dict[str, Any], message: 
 
 def test_an_option_that_is_none_names_the_nearest(filled: Collection) -> None:
     """A misspelt option of a search is no search without it."""
-    with pytest.raises(recollect.UnknownOption, match=r"^search\(\) has no option 'filter'; .*where"):
+    with pytest.raises(reperio.UnknownOption, match=r"^search\(\) has no option 'filter'; .*where"):
         filled.search("river", filter={"a": 1})  # type: ignore[call-arg]
-    with pytest.raises(recollect.UnknownOption, match=r"did you mean 'reranker'\?"):
+    with pytest.raises(reperio.UnknownOption, match=r"did you mean 'reranker'\?"):
         filled.search_many(["river"], rerank=CallableReranker(overlap))  # type: ignore[call-arg]

@@ -10,8 +10,8 @@ import numpy as np
 import orjson
 import pytest
 
-import recollect
-from recollect import (
+import reperio
+from reperio import (
     Chunk,
     Collection,
     CollectionClosed,
@@ -25,15 +25,15 @@ from recollect import (
     NotACollection,
     UnsupportedFormat,
 )
-from recollect.layout import FORMAT_VERSION
+from reperio.layout import FORMAT_VERSION
 from tests.conftest import TrigramEmbedder
 
 
 def test_opening_creates_and_opens_again(path: Path, embedder: TrigramEmbedder) -> None:
     """What one handle stored, the next one finds, with the metric it was created with."""
-    with recollect.open(path, embedder=embedder, metric="l2") as kb:
+    with reperio.open(path, embedder=embedder, metric="l2") as kb:
         kb.add([Chunk("a", "some text", {"n": 1})])
-    with recollect.open(str(path), embedder=TrigramEmbedder()) as kb:
+    with reperio.open(str(path), embedder=TrigramEmbedder()) as kb:
         assert kb.info().metric == "l2"
         hit = kb.search("some text")[0]
         assert (hit.chunk, hit.score, hit.rank) == (Chunk("a", "some text", {"n": 1}), 0.0, 1)
@@ -54,14 +54,14 @@ def test_a_path_that_is_no_collection_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     for target in (tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(NotACollection):
-            recollect.open(target, dimension=3)
+            reperio.open(target, dimension=3)
     assert [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_a_reader_does_not_create(tmp_path: Path) -> None:
     """Opening nothing read-only says how to create it."""
-    with pytest.raises(CollectionNotFound, match=r"create it with recollect\.open"):
-        recollect.open(tmp_path / "kb", read_only=True)
+    with pytest.raises(CollectionNotFound, match=r"create it with reperio\.open"):
+        reperio.open(tmp_path / "kb", read_only=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -73,15 +73,15 @@ def test_a_failed_creation_leaves_nothing(tmp_path: Path) -> None:
             return super().embed_passages(texts)[:-1]
 
     with pytest.raises(EmbedderFailed, match="returned 7 vectors for 8 texts"):
-        recollect.open(tmp_path / "kb", embedder=Broken())
+        reperio.open(tmp_path / "kb", embedder=Broken())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_one_writer_at_a_time_and_any_number_of_readers(kb: Collection, path: Path) -> None:
     """A second writer is told who holds the collection; readers come and go; after close the lock is free."""
     with pytest.raises(CollectionLocked, match=f"process {os.getpid()}"):
-        recollect.open(path)
-    with recollect.open(path, read_only=True), recollect.open(path, read_only=True) as reader:
+        reperio.open(path)
+    with reperio.open(path, read_only=True), reperio.open(path, read_only=True) as reader:
         with pytest.raises(CollectionReadOnly, match="open it without, to write"):
             reader.add([Chunk("a", "b")])
         for write in (lambda: reader.delete(ids="a"), reader.compact, reader.optimize, lambda: reader.reembed("x")):
@@ -89,7 +89,7 @@ def test_one_writer_at_a_time_and_any_number_of_readers(kb: Collection, path: Pa
                 write()
     kb.close()
     kb.close()
-    recollect.open(path).close()
+    reperio.open(path).close()
 
 
 def test_a_closed_handle_says_so(kb: Collection) -> None:
@@ -105,11 +105,11 @@ def test_a_closed_handle_says_so(kb: Collection) -> None:
 
 def test_what_is_fixed_cannot_be_changed_by_opening(path: Path) -> None:
     """Another metric or dimension on an existing collection is refused, not ignored; the lock is released."""
-    recollect.open(path, dimension=3, metric="l2").close()
+    reperio.open(path, dimension=3, metric="l2").close()
     for options in ({"metric": "cosine"}, {"dimension": 4}):
         with pytest.raises(InvalidInput, match="fixed when it was created"):
-            recollect.open(path, **options)  # type: ignore[arg-type]
-    recollect.open(path, dimension=3, metric=recollect.Metric.L2).close()
+            reperio.open(path, **options)  # type: ignore[arg-type]
+    reperio.open(path, dimension=3, metric=reperio.Metric.L2).close()
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_what_is_fixed_cannot_be_changed_by_opening(path: Path) -> None:
 def test_bad_options_are_refused_before_anything_is_created(tmp_path: Path, options: dict[str, Any]) -> None:
     """Options that cannot be are named; no directory appears."""
     with pytest.raises(InvalidInput):
-        recollect.open(tmp_path / "kb", **({"dimension": 3} | options))
+        reperio.open(tmp_path / "kb", **({"dimension": 3} | options))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,16 +135,16 @@ def test_a_newer_format_is_refused_with_the_cure(kb: Collection, path: Path) -> 
     kb.close()
     settings = path / "gen-000001" / "collection.json"
     settings.write_bytes(orjson.dumps(orjson.loads(settings.read_bytes()) | {"format_version": FORMAT_VERSION + 1}))
-    wrong = f"format version {FORMAT_VERSION + 1}, and this Recollect reads up to {FORMAT_VERSION}; upgrade"
+    wrong = f"format version {FORMAT_VERSION + 1}, and this Reperio reads up to {FORMAT_VERSION}; upgrade"
     with pytest.raises(UnsupportedFormat, match=wrong):
-        recollect.open(path)
+        reperio.open(path)
 
 
 def test_the_same_embedder_is_recognised_by_its_canaries(kb: Collection, path: Path) -> None:
     """Another instance with the same vectors is accepted, whatever its name; it finds what the first one stored."""
     kb.add([Chunk("a", "some text")])
     kb.close()
-    with recollect.open(path, embedder=TrigramEmbedder(name="renamed")) as again:
+    with reperio.open(path, embedder=TrigramEmbedder(name="renamed")) as again:
         assert again.search("some text", k=1)[0].score == pytest.approx(1.0, abs=1e-6)
 
 
@@ -162,9 +162,9 @@ def test_another_embedder_is_refused_with_what_differs(
     """Other directions, dimensions or lengths break the contract; the message names the command that re-embeds."""
     kb.close()
     with pytest.raises(EmbeddingContractError, match=difference) as caught:
-        recollect.open(path, embedder=other)
-    assert f"recollect reembed {path} --embedder trigrams" in str(caught.value)
-    recollect.open(path).close()
+        reperio.open(path, embedder=other)
+    assert f"reperio reembed {path} --embedder trigrams" in str(caught.value)
+    reperio.open(path).close()
 
 
 def test_an_embedder_that_differs_only_for_queries_is_refused(kb: Collection, path: Path) -> None:
@@ -178,14 +178,14 @@ def test_an_embedder_that_differs_only_for_queries_is_refused(kb: Collection, pa
             return super().embed_queries([self.query_prompt + text for text in texts])
 
     with pytest.raises(EmbeddingContractError, match=r"embedded as queries.*query_prompt 'query: ' instead of ''"):
-        recollect.open(path, embedder=Prompted())
+        reperio.open(path, embedder=Prompted())
 
 
 def test_a_recorded_embedder_that_cannot_be_loaded_is_explained(kb: Collection, path: Path) -> None:
     """Without embedder=, a collection of a custom embedder can be read by vector, and says what a text would need."""
     kb.add([Chunk("a", "text")])
     kb.close()
-    with recollect.open(path) as again:
+    with reperio.open(path) as again:
         assert again.search(vector=np.ones(64, np.float32))[0].chunk.id == "a"
         with pytest.raises(EmbedderFailed, match=r"was embedded with 'trigrams'.*pass the same model with embedder="):
             again.search("text")
@@ -201,7 +201,7 @@ def test_what_an_embedder_returns_is_checked(path: Path, bad: float) -> None:
             vectors[[i for i, text in enumerate(texts) if text == "sick"]] = bad
             return vectors
 
-    with recollect.open(path, embedder=Sick()) as kb:
+    with reperio.open(path, embedder=Sick()) as kb:
         with pytest.raises(InvalidVectors, match="vectors from trigrams: row 1"):
             kb.add([Chunk("a", "well"), Chunk("b", "sick")])
         assert kb.count() == 0

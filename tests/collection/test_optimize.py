@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, InvalidInput
+import reperio
+from reperio import Chunk, Collection, InvalidInput
 from tests.brute_force import scores
 from tests.conftest import TrigramEmbedder
 from tests.index.test_tuning import D, data
 
 N = 12_000
-MATRIX, QUERIES = data(recollect.Metric.COSINE, N, 400)
+MATRIX, QUERIES = data(reperio.Metric.COSINE, N, 400)
 
 
 def fill(kb: Collection, rows: int = N) -> None:
@@ -32,13 +32,13 @@ def found_share(kb: Collection, recall: float) -> float:
 
 def test_the_recall_asked_for_is_found_with_given_queries(path: Path) -> None:
     """What is found reaches it on queries that were not tuned with; readers search by the same points."""
-    with recollect.open(path, dimension=D, auto_optimize=False) as kb:
+    with reperio.open(path, dimension=D, auto_optimize=False) as kb:
         fill(kb)
         info = kb.optimize(recall=0.95, queries=QUERIES[:200])
         assert info is not None
         assert info.queries == "200 queries given"
         assert info.recall == 0.95
-        with recollect.open(path, read_only=True) as reader:
+        with reperio.open(path, read_only=True) as reader:
             assert reader.info().index == info
             for recall in (0.8, 0.9, 0.95, 0.99):
                 assert found_share(reader, recall) >= recall - 0.01
@@ -46,14 +46,14 @@ def test_the_recall_asked_for_is_found_with_given_queries(path: Path) -> None:
 
 def test_tuning_again_is_seen_by_readers_and_survives(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """tune() replaces the points, not the file: in open readers, after reopening, and in a backup."""
-    with recollect.open(path, dimension=D, auto_optimize=False) as kb:
+    with reperio.open(path, dimension=D, auto_optimize=False) as kb:
         fill(kb)
-        with caplog.at_level(logging.WARNING, logger="recollect"):
+        with caplog.at_level(logging.WARNING, logger="reperio"):
             before = kb.optimize()
         assert "stored vectors, which flatter" in caplog.text
         assert before is not None
         assert "stored vectors" in before.queries
-        with recollect.open(path, read_only=True) as reader:
+        with reperio.open(path, read_only=True) as reader:
             reader.search(vector=QUERIES[0])
             after = kb.tune(queries=QUERIES[:150])
             assert after is not None
@@ -63,7 +63,7 @@ def test_tuning_again_is_seen_by_readers_and_survives(path: Path, caplog: pytest
             assert found_share(reader, 0.9) >= 0.89
         kb.backup(path.with_name("copy"))
     for place in (path, path.with_name("copy")):
-        with recollect.open(place, auto_optimize=False) as kb:
+        with reperio.open(place, auto_optimize=False) as kb:
             assert kb.info().index == after
             assert found_share(kb, 0.9) >= 0.89
             assert kb.check().ok
@@ -71,7 +71,7 @@ def test_tuning_again_is_seen_by_readers_and_survives(path: Path, caplog: pytest
 
 def test_kept_queries_serve_the_next_build(path: Path) -> None:
     """Queries given once are used again, also after a compaction."""
-    with recollect.open(path, dimension=D, auto_optimize=False) as kb:
+    with reperio.open(path, dimension=D, auto_optimize=False) as kb:
         fill(kb)
         kb.optimize(queries=QUERIES[:100])
         kb.delete(ids=[str(i) for i in range(100)])
@@ -99,7 +99,7 @@ def test_kept_queries_serve_the_next_build(path: Path) -> None:
 )
 def test_an_impossible_goal_is_refused_with_what_is_possible(path: Path, options: dict, message: str) -> None:
     """The error names the nearest thing that is possible, and the collection is as it was."""
-    with recollect.open(path, dimension=D, auto_optimize=False) as kb:
+    with reperio.open(path, dimension=D, auto_optimize=False) as kb:
         fill(kb, 3000)
         before = kb.info()
         with pytest.raises(InvalidInput, match=message):
@@ -109,7 +109,7 @@ def test_an_impossible_goal_is_refused_with_what_is_possible(path: Path, options
 
 def test_the_memory_limit_is_kept(path: Path) -> None:
     """The index chosen takes no more than it may."""
-    with recollect.open(path, dimension=D, auto_optimize=False) as kb:
+    with reperio.open(path, dimension=D, auto_optimize=False) as kb:
         fill(kb)
         free = kb.optimize(recall=0.9)
         tight = kb.optimize(recall=0.9, memory="600KiB")
@@ -120,14 +120,14 @@ def test_the_memory_limit_is_kept(path: Path) -> None:
 
 def test_without_an_index_there_is_nothing_to_tune(path: Path) -> None:
     """tune() of a collection that is searched exactly measures nothing and says so with None."""
-    with recollect.open(path, dimension=D, auto_optimize=False) as kb:
+    with reperio.open(path, dimension=D, auto_optimize=False) as kb:
         fill(kb, 100)
         assert kb.tune(queries=QUERIES) is None
 
 
 def test_another_model_forgets_the_queries_of_the_one_before(path: Path) -> None:
     """Vectors of the old model say nothing about the new one's, even where both have the same dimension."""
-    with recollect.open(path, embedder=TrigramEmbedder(name="one"), auto_optimize=False) as kb:
+    with reperio.open(path, embedder=TrigramEmbedder(name="one"), auto_optimize=False) as kb:
         kb.add(Chunk(str(i), f"text number {i} of {i % 7}") for i in range(1500))
         kb.optimize(queries=[f"which text is {i}" for i in range(40)], index="IVF4,SQ8")
         assert kb.info().index.queries == "40 queries given"  # type: ignore[union-attr]

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, CollectionClosed
-from recollect.store.recent import RECENT_BYTES, RecentChunks
+import reperio
+from reperio import Chunk, Collection, CollectionClosed
+from reperio.store.recent import RECENT_BYTES, RecentChunks
 from tests.conftest import TrigramEmbedder
 
 Record = tuple[str, str, bytes]
@@ -178,7 +178,7 @@ def test_search_and_search_many_agree(filled: Collection) -> None:
 @pytest.mark.parametrize("read_only", [False, True])
 def test_what_has_changed_is_never_answered_from_memory(filled: Collection, path: Path, *, read_only: bool) -> None:
     """A text, its metadata alone, a deletion: the next search knows, in the writer's handle and in a reader's."""
-    with recollect.open(path, read_only=True, embedder=TrigramEmbedder()) as reader:
+    with reperio.open(path, read_only=True, embedder=TrigramEmbedder()) as reader:
         kb = reader if read_only else filled
         assert search(kb, "text number 7")[0] == ("7", "text number 7", {"i": 7, "tags": ["a", {"b": 7}]})
         filled.add([Chunk("7", "text number 7", {"i": "seven"})])
@@ -215,7 +215,7 @@ def test_a_commit_cut_short_is_not_overlooked(filled: Collection) -> None:
 def test_a_new_generation_begins_with_nothing(rewrite: str, filled: Collection, path: Path) -> None:
     """compact() and reembed() number rows anew: nothing is taken over, in the writer's handle and in a reader's."""
     fresh = TrigramEmbedder(32, salt="x")
-    with recollect.open(path, read_only=True, embedder=None if rewrite == "reembed" else TrigramEmbedder()) as reader:
+    with reperio.open(path, read_only=True, embedder=None if rewrite == "reembed" else TrigramEmbedder()) as reader:
         filled.delete(ids=[str(i) for i in range(0, 30, 2)])
         search(filled, "text number 7")
         asked = filled.embedder.embed_queries(["text number 7"])[0]  # type: ignore[union-attr]  # it has one

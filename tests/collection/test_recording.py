@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-import recollect
-from recollect import Chunk
-from recollect.collection.recording import QueryLog, QueryRecorder
-from recollect.errors import InvalidInput, RecollectWarning, StorageFailed
-from recollect.filters import field
-from recollect.query_log import LoggedQuestion, read_log, read_queries
+import reperio
+from reperio import Chunk
+from reperio.collection.recording import QueryLog, QueryRecorder
+from reperio.errors import InvalidInput, ReperioWarning, StorageFailed
+from reperio.filters import field
+from reperio.query_log import LoggedQuestion, read_log, read_queries
 from tests.conftest import TrigramEmbedder
 
 
@@ -94,7 +94,7 @@ def test_a_question_larger_than_the_log_is_warned_of(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     recorder = QueryRecorder(QueryLog(path, max_bytes=1000))
     record(recorder, "before")
-    with pytest.warns(RecollectWarning, match="more than max_bytes"):
+    with pytest.warns(ReperioWarning, match="more than max_bytes"):
         record(recorder, "x" * 2000)
     record(recorder, "after")
     assert [each.text for each in read_log(path)] == ["before", "after"]
@@ -147,7 +147,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
 def test_a_collection_logs_what_it_is_asked_by_text(tmp_path: Path) -> None:
     """Single questions and many at once, with what came; not vectors, and nothing unless it is asked for."""
     log = tmp_path / "log.jsonl"
-    with recollect.open(tmp_path / "kb", embedder=TrigramEmbedder(), query_log=log) as collection:
+    with reperio.open(tmp_path / "kb", embedder=TrigramEmbedder(), query_log=log) as collection:
         collection.add([Chunk("a", "one"), Chunk("b", "two")])
         collection.search("one", k=1, where={"x": {"$exists": False}})
         collection.search_many(["one", "two"], k=2, mode="hybrid")
@@ -159,7 +159,7 @@ def test_a_collection_logs_what_it_is_asked_by_text(tmp_path: Path) -> None:
         ("two", ["b", "a"], "hybrid"),
     ]
     assert lines[0]["where"] == {"x": {"$exists": False}}
-    with recollect.open(tmp_path / "kb", embedder=TrigramEmbedder()) as collection:
+    with reperio.open(tmp_path / "kb", embedder=TrigramEmbedder()) as collection:
         collection.search("one")
     assert len(log.read_text().splitlines()) == 3
 
@@ -170,6 +170,6 @@ def test_a_log_that_cannot_be_written_stops_no_search(tmp_path: Path) -> None:
     folder.mkdir()
     recorder = QueryRecorder(QueryLog(folder / "log.jsonl"))
     shutil.rmtree(folder)
-    with pytest.warns(RecollectWarning, match="questions are not logged"):
+    with pytest.warns(ReperioWarning, match="questions are not logged"):
         record(recorder, "one")
     record(recorder, "two")  # a second warning would be an error here

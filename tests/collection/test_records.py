@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, CollectionClosed, CollectionReadOnly, InvalidInput, Record, Records
-from recollect.collection.clock import Clock
-from recollect.filters import parse
+import reperio
+from reperio import Chunk, Collection, CollectionClosed, CollectionReadOnly, InvalidInput, Record, Records
+from reperio.collection.clock import Clock
+from reperio.filters import parse
 from tests.conftest import TrigramEmbedder
 
 VALUES = [None, 0, 1.5, True, "", "text", "\0", [], [1, [2.0, None]], {}, {"a": {"b": [1, "x"]}}, -(2**63), 1e300]
@@ -126,7 +126,7 @@ def test_records_move_with_the_collection(kb: Collection, path: Path, tmp_path: 
     assert kb.check().ok
     kb.close()
     for place, read_only in ((path, False), (tmp_path / "copy", True)):
-        with recollect.open(place, read_only=read_only) as again:
+        with reperio.open(place, read_only=read_only) as again:
             assert (again.records("docs").list(), again.records("other").list()) == kept
             assert again.records("docs").time() > 4e9
             assert again.check().ok
@@ -136,7 +136,7 @@ def test_a_put_leaves_nothing_to_load_again(kb: Collection, path: Path) -> None:
     """Records change no commit number, so that a reader keeps its view; it sees the records all the same."""
     kb.add([Chunk(str(i), f"text number {i}") for i in range(50)])
     kb.optimize(index="SQ8")
-    with recollect.open(path, read_only=True, embedder=TrigramEmbedder()) as reader:
+    with reperio.open(path, read_only=True, embedder=TrigramEmbedder()) as reader:
         reader.search("text number 3", k=1)
         view, state = reader._handle.generation.latest, kb._handle.generation.store.state
         for number in range(3):
@@ -150,7 +150,7 @@ def test_a_put_leaves_nothing_to_load_again(kb: Collection, path: Path) -> None:
 def test_a_reader_may_read(kb: Collection, path: Path) -> None:
     """A read-only handle lists, gets and tells the time; it follows a compaction; it changes nothing."""
     kb.records("docs").put(["a"], values=[1])
-    with recollect.open(path, read_only=True) as reader:
+    with reperio.open(path, read_only=True) as reader:
         ledger = reader.records("docs")
         kb.compact()
         kb.records("docs").put(["b"], values=[2])
@@ -197,26 +197,26 @@ DIFFERENT: list[Any] = [
 
 def test_a_scope_has_its_own_spaces(path: Path) -> None:
     """Nothing of one scope, or of the whole, is seen in another; equal filters are one scope, however written."""
-    recollect.open(path, dimension=4).close()
+    reperio.open(path, dimension=4).close()
     for number, scope in enumerate([*DIFFERENT, EQUAL[0]]):
-        with recollect.open(path, scope=scope) as kb:
+        with reperio.open(path, scope=scope) as kb:
             ledger = kb.records("docs")
             assert ledger.list() == ledger.get(["a"])[1:] == []
             assert ledger.delete(["a"]) == 0
             ledger.put(["a"], values=[number])
     for number, scope in enumerate(DIFFERENT):
-        with recollect.open(path, scope=scope) as kb:
+        with reperio.open(path, scope=scope) as kb:
             assert plain(kb.records("docs").list()) == [("a", number, None)]
     for scope in EQUAL:
-        with recollect.open(path, scope=parse(scope), read_only=True) as kb:
+        with reperio.open(path, scope=parse(scope), read_only=True) as kb:
             assert plain(kb.records("docs").list()) == [("a", len(DIFFERENT), None)]
 
 
 def test_the_order_of_a_set_makes_no_other_scope(path: Path) -> None:
     """$in compares with a set: its values' order and repetition say nothing."""
-    with recollect.open(path, dimension=4, scope={"t": {"$in": ["a", 1, None]}}) as kb:
+    with reperio.open(path, dimension=4, scope={"t": {"$in": ["a", 1, None]}}) as kb:
         kb.records("docs").put(["a"])
-    with recollect.open(path, scope={"t": {"$in": [None, 1.0, "a", 1]}}) as kb:
+    with reperio.open(path, scope={"t": {"$in": [None, 1.0, "a", 1]}}) as kb:
         assert len(kb.records("docs").list()) == 1
 
 

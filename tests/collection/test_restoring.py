@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Collection, CollectionDamaged, RecollectWarning
+import reperio
+from reperio import Collection, CollectionDamaged, ReperioWarning
 
 from .grown import D, content, content_at, flip, grow
 
 
 @pytest.fixture(params=["float32", "float16"])
 def kb(request: pytest.FixtureRequest, path: Path) -> Any:
-    with recollect.open(path, dimension=D, dtype=request.param, auto_optimize=False) as collection:
+    with reperio.open(path, dimension=D, dtype=request.param, auto_optimize=False) as collection:
         yield collection
 
 
@@ -31,11 +31,11 @@ def test_a_damaged_index_is_left_out(incremental: bool, kb: Collection, tmp_path
     kb.backup(tmp_path / "b", incremental=incremental)
     for path in (tmp_path / "b").glob("packs/*.pack" if incremental else "gen-*/index/*.faiss"):
         flip(path, -3)  # the index is what was written last
-    with pytest.warns(RecollectWarning, match="left out"):
-        recollect.restore(tmp_path / "b", tmp_path / "restored")
-    with recollect.open(tmp_path / "restored", auto_optimize=False) as restored:
+    with pytest.warns(ReperioWarning, match="left out"):
+        reperio.restore(tmp_path / "b", tmp_path / "restored")
+    with reperio.open(tmp_path / "restored", auto_optimize=False) as restored:
         assert content(restored) == content(kb)
-        with pytest.warns(RecollectWarning, match="cannot be used"):
+        with pytest.warns(ReperioWarning, match="cannot be used"):
             restored.search(vector=np.ones(D))
         restored.optimize(index="SQ8")
         assert restored.check().ok
@@ -47,9 +47,9 @@ def test_an_index_of_others_is_not_restored(incremental: bool, kb: Collection, t
     grow(kb, 0, 300)
     kb.optimize(index="SQ8")
     kb.backup(tmp_path / "b", incremental=incremental)
-    recollect.restore(tmp_path / "b", tmp_path / "restored", trust_index=False)
+    reperio.restore(tmp_path / "b", tmp_path / "restored", trust_index=False)
     assert not list((tmp_path / "restored").rglob("*.faiss"))
-    with recollect.open(tmp_path / "restored", read_only=True) as restored:
+    with reperio.open(tmp_path / "restored", read_only=True) as restored:
         assert restored.info().index is None
     assert content_at(tmp_path / "restored") == content(kb)
 
@@ -70,15 +70,15 @@ def test_what_is_whole_of_a_damaged_backup_comes_back(
     if cut:
         os.truncate(file, at + len(vectors))
     with pytest.raises(CollectionDamaged, match="mend=True"):
-        recollect.restore(tmp_path / "b", tmp_path / "restored")
+        reperio.restore(tmp_path / "b", tmp_path / "restored")
     assert not (tmp_path / "restored").exists()
-    done = recollect.restore(tmp_path / "b", tmp_path / "restored", mend=True)
+    done = reperio.restore(tmp_path / "b", tmp_path / "restored", mend=True)
     assert done.chunks == 2000 - len(done.lost)
     assert any("chunk 'c1500'" in line for line in done.lost)
     assert "lost: " in caplog.text
     assert cut or len(done.lost) == 1
     assert [entry.name for entry in (tmp_path / "restored").iterdir() if "damaged" in entry.name] == []
-    with recollect.open(tmp_path / "restored", read_only=True) as restored:
+    with reperio.open(tmp_path / "restored", read_only=True) as restored:
         assert restored.check().ok
         whole = restored.ids()
         assert len(whole) == done.chunks > 1000
@@ -101,7 +101,7 @@ def test_what_is_restored_beside_writers_is_whole(kb: Collection, path: Path, tm
         working = pool.submit(work)
         try:
             for number in range(20):
-                recollect.restore(path if number % 2 else tmp_path / "backups", tmp_path / str(number))
+                reperio.restore(path if number % 2 else tmp_path / "backups", tmp_path / str(number))
         finally:
             finished.set()
         working.result(60)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import CallableReranker, Chunk, Collection, CollectionDamaged, InvalidInput, field
-from recollect.collection.scope import Scope
-from recollect.store import Columns
+import reperio
+from reperio import CallableReranker, Chunk, Collection, CollectionDamaged, InvalidInput, field
+from reperio.collection.scope import Scope
+from reperio.store import Columns
 from tests.conftest import TrigramEmbedder, named
 
 TENANT_A = {"tenant": "a"}
@@ -32,7 +32,7 @@ OUTSIDE: list[dict[str, Any]] = [
 @pytest.fixture
 def shared(path: Path, embedder: TrigramEmbedder) -> Path:
     """Make a collection of 20 chunks inside the scope and 40 outside, and return where it is."""
-    with recollect.open(path, embedder=embedder) as kb:
+    with reperio.open(path, embedder=embedder) as kb:
         chunks: list[Chunk] = []
         for n in range(20):
             chunks.append(Chunk(f"in-{n}", f"river bank {n}", {"tenant": "a", "n": n}))
@@ -45,18 +45,18 @@ def shared(path: Path, embedder: TrigramEmbedder) -> Path:
 def scoped(request: pytest.FixtureRequest, shared: Path, embedder: TrigramEmbedder) -> Iterator[Collection]:
     """Open it with a scope."""
     read_only = request.param == "reader"
-    with recollect.open(shared, embedder=embedder, scope=TENANT_A, read_only=read_only) as kb:
+    with reperio.open(shared, embedder=embedder, scope=TENANT_A, read_only=read_only) as kb:
         yield kb
 
 
 @pytest.fixture
 def writer(shared: Path, embedder: TrigramEmbedder) -> Iterator[Collection]:
-    with recollect.open(shared, embedder=embedder, scope=TENANT_A) as kb:
+    with reperio.open(shared, embedder=embedder, scope=TENANT_A) as kb:
         yield kb
 
 
 def everything(path: Path) -> dict[str, Chunk]:
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         return {chunk.id: chunk for chunk in kb}
 
 
@@ -75,7 +75,7 @@ READ: dict[str, Callable[[Collection], list[str]]] = {
     "either tenant": lambda kb: kb.ids(where={"$or": [{"tenant": "b"}, {"tenant": "a"}, {"n": 3}]}),
     "not this tenant": lambda kb: INSIDE + kb.ids(where=field("tenant") != "a"),
     "no filter": lambda kb: kb.ids(where={}),
-    "everything": lambda kb: kb.ids(where=recollect.filters.EVERYTHING),
+    "everything": lambda kb: kb.ids(where=reperio.filters.EVERYTHING),
 }
 SEARCHES: list[dict[str, Any]] = [
     {},
@@ -212,11 +212,11 @@ def test_no_public_method_was_forgotten() -> None:
 def test_two_scopes_beside_one_another(shared: Path, embedder: TrigramEmbedder) -> None:
     """A writer of one tenant and readers of another and of all see each their own, also after a compaction."""
     with (
-        recollect.open(shared, read_only=True, scope={"tenant": "b"}) as other,
-        recollect.open(shared, read_only=True, scope=field("tenant").is_empty()) as empty,
-        recollect.open(shared, read_only=True) as whole,
+        reperio.open(shared, read_only=True, scope={"tenant": "b"}) as other,
+        reperio.open(shared, read_only=True, scope=field("tenant").is_empty()) as empty,
+        reperio.open(shared, read_only=True) as whole,
     ):
-        with recollect.open(shared, embedder=embedder, scope=TENANT_A) as writer:
+        with reperio.open(shared, embedder=embedder, scope=TENANT_A) as writer:
             before = other.ids(), empty.ids()
             assert not set(before[0]) & set(before[1])
             writer.delete(where={"n": {"$lt": 15}})
@@ -224,7 +224,7 @@ def test_two_scopes_beside_one_another(shared: Path, embedder: TrigramEmbedder) 
             assert (other.ids(), empty.ids()) == before
             assert writer.count() == 12
             assert whole.count() == 52
-        with recollect.open(shared, embedder=embedder) as kb:
+        with reperio.open(shared, embedder=embedder) as kb:
             kb.compact()
             kb.optimize(index="IVF1,PQ8x4fs")
             kb.delete(ids=[before[0][0]])
@@ -263,7 +263,7 @@ def test_what_is_fetched_is_checked_again(
         lambda kb: kb.vectors("out-3-0"),
         list,
     ]
-    with recollect.open(shared, embedder=embedder, scope=TENANT_A, read_only=read_only) as kb:
+    with reperio.open(shared, embedder=embedder, scope=TENANT_A, read_only=read_only) as kb:
         if not read_only:
             asks += [lambda kb: kb.delete(where={"n": 3}), lambda kb: kb.delete(ids="out-3-0")]
         for ask in asks:
@@ -277,9 +277,9 @@ def test_what_is_fetched_is_checked_again(
 def test_a_scope_is_a_filter_like_any(shared: Path) -> None:
     """Wrong ones are refused at open; an empty one is none; each may be a dictionary or a filter."""
     with pytest.raises(InvalidInput, match=r"where: unknown operator '\$eqq'; did you mean '\$eq'"):
-        recollect.open(shared, scope={"tenant": {"$eqq": "a"}}, read_only=True)
+        reperio.open(shared, scope={"tenant": {"$eqq": "a"}}, read_only=True)
     for scope, count in (({}, 60), (None, 60), (field("tenant") == "a", 20), (~(field("tenant") == "a"), 40)):
-        with recollect.open(shared, scope=scope, read_only=True) as kb:
+        with reperio.open(shared, scope=scope, read_only=True) as kb:
             assert kb.count() == len(kb.ids()) == count
 
 

@@ -10,8 +10,8 @@ import apsw
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, InvalidInput
+import reperio
+from reperio import Chunk, Collection, InvalidInput
 from tests.conftest import TrigramEmbedder
 
 IN = {"tenant": "a"}
@@ -44,7 +44,7 @@ def statements() -> Iterator[list[str]]:
 @pytest.fixture
 def shared(path: Path, embedder: TrigramEmbedder) -> Path:
     """Make a collection of two tenants; one chunk of tenant b is long, one is short."""
-    with recollect.open(path, embedder=embedder, auto_optimize=False) as kb:
+    with reperio.open(path, embedder=embedder, auto_optimize=False) as kb:
         kb.add([Chunk(f"a{n}", f"alpha {n}", {"tenant": "a", "n": n}) for n in range(3)])
         kb.add([Chunk("long", LONG, {"tenant": "b"}), Chunk("short", "zanzibar", {"tenant": "b"})])
     return path
@@ -67,7 +67,7 @@ def test_a_foreign_id_asks_for_what_an_absent_one_does(
     way: str, shared: Path, embedder: TrigramEmbedder, statements: list[str]
 ) -> None:
     """The same answer, by the same statements: how long a foreign text is makes no difference to anything."""
-    with recollect.open(shared, scope=IN, embedder=embedder, auto_optimize=False) as kb:
+    with reperio.open(shared, scope=IN, embedder=embedder, auto_optimize=False) as kb:
         answers = []
         ASKS[way](kb, "absent")  # the columns are read
         for name in ("absent", "short", "long"):
@@ -80,7 +80,7 @@ def test_vectors_of_a_foreign_id_are_those_of_an_absent_one(
     shared: Path, embedder: TrigramEmbedder, statements: list[str]
 ) -> None:
     """The same error but for the name asked for, by the same statements."""
-    with recollect.open(shared, scope=IN, embedder=embedder, auto_optimize=False) as kb:
+    with reperio.open(shared, scope=IN, embedder=embedder, auto_optimize=False) as kb:
         told = []
         kb.count()
         for name in ("absent", "short", "long"):
@@ -95,7 +95,7 @@ def test_a_taken_id_is_refused_before_its_text_is_compared(
     shared: Path, embedder: TrigramEmbedder, statements: list[str]
 ) -> None:
     """Whether the text guessed is the foreign one shows neither in what is read nor in whether it is embedded."""
-    with recollect.open(shared, scope=IN, embedder=embedder, auto_optimize=False) as kb:
+    with reperio.open(shared, scope=IN, embedder=embedder, auto_optimize=False) as kb:
         kb.count()
         told = []
         for name, text in (("short", "zanzibar"), ("short", "other"), ("long", LONG)):
@@ -113,7 +113,7 @@ def test_going_through_all_reads_no_foreign_text(
     shared: Path, embedder: TrigramEmbedder, statements: list[str]
 ) -> None:
     """Only the rows inside are read, however many and long the others are."""
-    with recollect.open(shared, scope=IN, embedder=embedder, read_only=True) as kb:
+    with reperio.open(shared, scope=IN, embedder=embedder, read_only=True) as kb:
         kb.count()
         statements.clear()
         assert [chunk.id for chunk in kb] == ["a0", "a1", "a2"]
@@ -124,14 +124,14 @@ def test_going_through_all_reads_no_foreign_text(
 def test_info_through_a_scope_says_nothing_of_the_others(read_only: bool, shared: Path) -> None:
     """Whatever they store, delete or have indexed, it is the same; what belongs to one's own chunks is told."""
 
-    def told() -> recollect.CollectionInfo:
-        with recollect.open(shared, scope=IN, read_only=read_only, auto_optimize=False) as kb:
+    def told() -> reperio.CollectionInfo:
+        with reperio.open(shared, scope=IN, read_only=read_only, auto_optimize=False) as kb:
             return kb.info()
 
     before = told()
     assert (before.count, before.deleted, before.tail, before.index, before.disk) == (3, None, None, None, {})
     assert (before.dimension, before.embedder) == (64, "trigrams")
-    with recollect.open(shared, auto_optimize=False) as kb:
+    with reperio.open(shared, auto_optimize=False) as kb:
         kb.add([Chunk(f"b{n}", "more", {"tenant": "b"}) for n in range(50)], vectors=np.ones((50, 64), np.float32))
         kb.delete(ids="long")
         kb.optimize(index="IVF1,Flat")
@@ -142,9 +142,9 @@ def test_info_through_a_scope_says_nothing_of_the_others(read_only: bool, shared
 
 def test_a_handle_tells_its_own_scope(shared: Path) -> None:
     """As a dictionary that opens the same again, of whatever filter it was made; None without one."""
-    with recollect.open(shared, scope=recollect.field("tenant") == "a", read_only=True) as kb:
+    with reperio.open(shared, scope=reperio.field("tenant") == "a", read_only=True) as kb:
         assert kb.scope == {"tenant": {"$eq": "a"}}
-        with recollect.open(shared, scope=kb.scope, read_only=True) as again:
+        with reperio.open(shared, scope=kb.scope, read_only=True) as again:
             assert again.ids() == kb.ids()
-    with recollect.open(shared, scope={}, read_only=True) as kb:
+    with reperio.open(shared, scope={}, read_only=True) as kb:
         assert kb.scope is None

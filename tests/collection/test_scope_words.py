@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import recollect
-from recollect import Chunk, Collection, CollectionDamaged, Hit, InvalidInput, field
-from recollect.layout import Lexical
-from recollect.store import word_counts
+import reperio
+from reperio import Chunk, Collection, CollectionDamaged, Hit, InvalidInput, field
+from reperio.layout import Lexical
+from reperio.store import word_counts
 
 D = 8
 WORDS = ["ash", "birch", "cedar", "fir", "oak", "pine", "the"]
@@ -75,13 +75,13 @@ def test_a_scope_answers_as_if_there_were_no_others(
 ) -> None:
     """Scores, their parts, order and hits are those of a collection of the scope's chunks alone, after every commit."""
     with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recollect.store.lexical.FEW", few)
+        patch.setattr("reperio.store.lexical.FEW", few)
         whole, only = Path(directory, "whole"), Path(directory, "only")
-        recollect.open(whole, dimension=D, lexical=words, auto_optimize=False).close()
+        reperio.open(whole, dimension=D, lexical=words, auto_optimize=False).close()
         with (
-            recollect.open(whole, auto_optimize=False) as writer,
-            recollect.open(whole, scope={"tenant": "a"}, read_only=True) as shared,
-            recollect.open(only, dimension=D, lexical=words, auto_optimize=False) as alone,
+            reperio.open(whole, auto_optimize=False) as writer,
+            reperio.open(whole, scope={"tenant": "a"}, read_only=True) as shared,
+            reperio.open(only, dimension=D, lexical=words, auto_optimize=False) as alone,
         ):
             before = 0
             for batch in (first, second):
@@ -110,7 +110,7 @@ def forest(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rare = rng.choice(60 if mine else 12, rng.integers(1, 6))
         new.append((number, mine, " ".join([*(f"w{one}" for one in rare), *rng.choice(["the", "of"], 3)])))
     for name, some in (("whole", new), ("only", [one for one in new if one[1]])):
-        with recollect.open(directory / name, dimension=D, auto_optimize=False) as kb:
+        with reperio.open(directory / name, dimension=D, auto_optimize=False) as kb:
             add(kb, some)
     return directory
 
@@ -123,8 +123,8 @@ def test_which_candidates_are_ranked_depends_on_no_other_chunk(
     """Where far more rows hold a rare word than are ranked, those chosen are the same as alone, by either way."""
     monkeypatch.setattr(word_counts, "_TEXT_POSTINGS", postings)
     with (
-        recollect.open(forest / "whole", scope={"tenant": "a"}, read_only=True) as shared,
-        recollect.open(forest / "only", read_only=True) as alone,
+        reperio.open(forest / "whole", scope={"tenant": "a"}, read_only=True) as shared,
+        reperio.open(forest / "only", read_only=True) as alone,
     ):
         for k in (1, 10, 150):
             same(shared, alone, question, k)
@@ -135,9 +135,9 @@ def test_a_probe_counts_no_foreign_words(path: Path) -> None:
     scores = set()
     for secret in (0, 1, 50):
         place = path.with_name(f"kb-{secret}")
-        with recollect.open(place, dimension=D, auto_optimize=False) as kb:
+        with reperio.open(place, dimension=D, auto_optimize=False) as kb:
             add(kb, [(number, False, "merger" if number < secret else "note") for number in range(200)])
-        with recollect.open(place, scope={"tenant": "a"}, auto_optimize=False) as mine:
+        with reperio.open(place, scope={"tenant": "a"}, auto_optimize=False) as mine:
             add(mine, [(500, True, "merger"), (501, True, "other")])
             hybrid = mine.search("merger", vector=vectors([500])[0], mode="hybrid")
             scores.add((mine.search("merger", mode="lexical")[0].score, hybrid[0].score))
@@ -150,10 +150,10 @@ def test_a_scope_without_words_is_as_a_collection_without(mode: str, path: Path)
     options: dict[str, Any] = {"mode": mode} | ({"vector": np.ones(D)} if mode == "hybrid" else {})
     for words in ("none", "trigram"):
         place = path.with_name(words)
-        with recollect.open(place, dimension=D, lexical=words, auto_optimize=False) as kb:
+        with reperio.open(place, dimension=D, lexical=words, auto_optimize=False) as kb:
             add(kb, [(number, number > 2, "cedar and oak") for number in range(6)])
         for tenant, inside in (("a", 3), ("nobody", 0)):
-            with recollect.open(place, scope={"tenant": tenant}, read_only=True) as scoped:
+            with reperio.open(place, scope={"tenant": tenant}, read_only=True) as scoped:
                 if words == "none":
                     with pytest.raises(InvalidInput, match=r"^this collection has no lexical index"):
                         scoped.search("cedar", **options)
@@ -177,12 +177,12 @@ def test_what_is_known_of_words_takes_bounded_memory() -> None:
 @pytest.mark.parametrize(("size", "told"), [("00", False), ("FFFFFFFFFFFFFF70", True), ("8880808000", True)])
 def test_damaged_lengths_in_the_index_of_words_are_told_or_taken_as_equal(size: str, told: bool, path: Path) -> None:
     """Within a scope of many chunks, lengths that no text has are damage; where all are 0, every hit is found."""
-    with recollect.open(path, dimension=D, auto_optimize=False) as kb:
+    with reperio.open(path, dimension=D, auto_optimize=False) as kb:
         add(kb, [(number, True, f"cedar {number}") for number in range(word_counts.FEW + 44)])
         add(kb, [(1000, False, "cedar")])
     with apsw.Connection(str(path / "gen-000001" / "chunks.db")) as connection:
         connection.execute(f"UPDATE lexical_docsize SET sz = x'{size}'")
-    with recollect.open(path, scope={"tenant": "a"}, read_only=True) as scoped:
+    with reperio.open(path, scope={"tenant": "a"}, read_only=True) as scoped:
         if told:
             with pytest.raises(CollectionDamaged, match="length"):
                 scoped.search("cedar", mode="lexical")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, Filter, InvalidInput, field
-from recollect.filters import MAX_ELEMENTS, MAX_READINGS
+import reperio
+from reperio import Chunk, Collection, Filter, InvalidInput, field
+from reperio.filters import MAX_ELEMENTS, MAX_READINGS
 
 RNG = np.random.default_rng(5)
 
@@ -24,7 +24,7 @@ def shared(path: Path) -> Path:
         Chunk("both", "common", {"tenant": ["a", "b"], "n": 3}),
         Chunk("also", "common", {"tenant": ["b", "a"], "n": 4}),
     ]
-    with recollect.open(path, dimension=4, auto_optimize=False) as kb:
+    with reperio.open(path, dimension=4, auto_optimize=False) as kb:
         kb.add(chunks, vectors=vectors(4))
     return path
 
@@ -34,7 +34,7 @@ def vectors(count: int) -> np.typing.NDArray[np.float32]:
 
 
 def scoped(path: Path, scope: dict[str, Any] | Filter) -> Collection:
-    return recollect.open(path, scope=scope, auto_optimize=False)
+    return reperio.open(path, scope=scope, auto_optimize=False)
 
 
 IN = {"tenant": "a"}
@@ -78,7 +78,7 @@ def test_every_element_must_lie_inside(
     scope: dict[str, Any] | Filter, inside: list[dict[str, Any]], partly: list[dict[str, Any]], path: Path
 ) -> None:
     """What matches by every element is stored and found; what matches by some is refused, with its whole batch."""
-    recollect.open(path, dimension=4).close()
+    reperio.open(path, dimension=4).close()
     with scoped(path, scope) as kb:
         chunks = [Chunk(f"in-{n}", "text", metadata) for n, metadata in enumerate(inside)]
         kb.add(chunks, vectors=vectors(len(chunks)))
@@ -103,7 +103,7 @@ def test_a_tenant_cannot_put_a_chunk_before_another(shared: Path) -> None:
 
 def test_what_is_shared_is_read_and_not_changed(shared: Path) -> None:
     """A chunk that two scopes see is neither replaced nor deleted through one of them; nothing else is lost with it."""
-    with recollect.open(shared, read_only=True) as kb:
+    with reperio.open(shared, read_only=True) as kb:
         before = list(kb)
     with scoped(shared, IN) as kb:
         assert kb.ids() == ["a", "both", "also"]
@@ -121,14 +121,14 @@ def test_what_is_shared_is_read_and_not_changed(shared: Path) -> None:
                 " nothing was changed: leave it out, or delete or replace it through a handle without a scope"
             )
         assert kb.delete(where={"n": 1}) == 1
-    with recollect.open(shared) as kb:
+    with reperio.open(shared) as kb:
         assert list(kb) == before[1:]
         assert kb.delete(ids=["both", "also"]) == 2
 
 
 def test_lists_beyond_what_is_compared_are_refused(path: Path) -> None:
     """Neither a list of very many elements nor lists of very many combinations hold up a write."""
-    recollect.open(path, dimension=4).close()
+    reperio.open(path, dimension=4).close()
     with scoped(path, IN) as kb, pytest.raises(InvalidInput, match=r"'tenant' holds a list of 10,001 values, .* fewer"):
         kb.add([Chunk("x", "text", {"tenant": ["a"] * (MAX_ELEMENTS + 1)})], vectors=vectors(1))
     width = MAX_READINGS.bit_length()

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import CallableReranker, Chunk, Collection, InvalidInput, field
+import reperio
+from reperio import CallableReranker, Chunk, Collection, InvalidInput, field
 from tests.conftest import TrigramEmbedder, named
 
 SEARCHES: list[dict[str, Any]] = [
@@ -79,7 +79,7 @@ def test_no_ids_find_nothing(options: dict[str, Any], filled: Collection) -> Non
 def test_ids_are_any_strings(path: Path) -> None:
     """A NUL, quotes and other scripts are found, among few and among thousands."""
     strange = ["\0", "a\0b", "'; --", '"', "ключ", "%", "\\", "a\\u0000b", "x" * 3000]
-    with recollect.open(path, dimension=4) as kb:
+    with reperio.open(path, dimension=4) as kb:
         names = strange + [f"plain {n}" for n in range(3000)]
         kb.add([Chunk(name) for name in names], vectors=np.random.default_rng(0).standard_normal((len(names), 4)))
         for wanted in (strange, names, [strange[1]]):
@@ -89,7 +89,7 @@ def test_ids_are_any_strings(path: Path) -> None:
 
 def test_ids_see_each_commit(filled: Collection, path: Path) -> None:
     """What another handle deletes or replaces is gone or new at the next search."""
-    with recollect.open(path, read_only=True, embedder=TrigramEmbedder()) as reader:
+    with reperio.open(path, read_only=True, embedder=TrigramEmbedder()) as reader:
         wanted = ["id 1", "id 2", "new"]
         assert {hit.chunk.id for hit in reader.search("river", ids=wanted)} == {"id 1", "id 2"}
         filled.delete(ids=["id 1"])
@@ -103,7 +103,7 @@ def test_ids_see_each_commit(filled: Collection, path: Path) -> None:
 @pytest.mark.usefixtures("filled")
 def test_a_scope_is_not_left_by_naming_ids(path: Path) -> None:
     """Ids outside are not found, in any mode."""
-    with recollect.open(path, read_only=True, embedder=TrigramEmbedder(), scope={"even": True}) as kb:
+    with reperio.open(path, read_only=True, embedder=TrigramEmbedder(), scope={"even": True}) as kb:
         for mode in ("dense", "lexical", "hybrid"):
             hits = kb.search("river bank", ids=["id 1", "id 2", "id 3", "id 4"], mode=mode)  # type: ignore[arg-type]
             assert {hit.chunk.id for hit in hits} == {"id 2", "id 4"}

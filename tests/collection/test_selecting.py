@@ -9,14 +9,14 @@ import apsw
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, CollectionDamaged, CollectionReadOnly, InvalidInput, field
+import reperio
+from reperio import Chunk, Collection, CollectionDamaged, CollectionReadOnly, InvalidInput, field
 
 
 @pytest.fixture
 def numbers(tmp_path: Path) -> Any:
     """Return a collection of 2,500 chunks: more than one statement reads at once."""
-    with recollect.open(tmp_path / "kb", dimension=4, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=4, auto_optimize=False) as kb:
         vectors = np.random.default_rng(0).standard_normal((2500, 4), dtype=np.float32)
         kb.add([Chunk(f"c{n}", f"text {n}", {"n": n, "even": n % 2 == 0}) for n in range(2500)], vectors=vectors)
         yield kb
@@ -80,7 +80,7 @@ def test_what_cannot_be_asked(numbers: Collection, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"^delete takes ids=, where=, or both$"):
         numbers.delete()
     with (
-        recollect.open(tmp_path / "kb", read_only=True) as reader,
+        reperio.open(tmp_path / "kb", read_only=True) as reader,
         pytest.raises(CollectionReadOnly, match="opened with read_only=True"),
     ):
         reader.delete(where={"n": 1})
@@ -96,7 +96,7 @@ def test_vectors_that_are_no_array_are_refused(numbers: Collection) -> None:
         np.ones(4),
         [[1.0], [1.0, 2.0]],
     ):
-        with pytest.raises(recollect.InvalidVectors):
+        with pytest.raises(reperio.InvalidVectors):
             numbers.search_many(vectors=vectors)  # type: ignore[arg-type]
     assert numbers.search_many(vectors=np.ones((0, 4))) == numbers.search_many([], mode="lexical") == []
 
@@ -107,7 +107,7 @@ def test_a_live_row_without_a_chunk_is_damage(numbers: Collection, tmp_path: Pat
     database = apsw.Connection(str(tmp_path / "kb" / "gen-000001" / "chunks.db"))
     database.execute("DELETE FROM chunks WHERE row = 7")
     database.close()
-    with recollect.open(tmp_path / "kb", read_only=True) as kb:
+    with reperio.open(tmp_path / "kb", read_only=True) as kb:
         for read in (kb.get, kb.ids):
             with pytest.raises(CollectionDamaged, match=r"1 of 2500 live rows hold no chunk; run check\(\)"):
                 read()

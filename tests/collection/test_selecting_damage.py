@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, CollectionDamaged
+import reperio
+from reperio import Chunk, CollectionDamaged
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def kb(tmp_path: Path) -> Path:
     """Make a collection of which one chunk's metadata says "drop" where "keep" was stored."""
     path = tmp_path / "kb"
     chunks = [Chunk(f"c{i}", "text", {"state": "keep" if i else "drop"}) for i in range(10)]
-    with recollect.open(path, dimension=4, auto_optimize=False) as opened:
+    with reperio.open(path, dimension=4, auto_optimize=False) as opened:
         opened.add(chunks, vectors=np.eye(10, 4, dtype=np.float32) + 1)
     database = path / "gen-000001" / "chunks.db"
     content = database.read_bytes()
@@ -27,7 +27,7 @@ def kb(tmp_path: Path) -> Path:
 
 def test_delete_by_filter_refuses_what_damage_has_chosen(kb: Path) -> None:
     """Nothing is deleted, the chunk is named, and it is still there to be found damaged."""
-    with recollect.open(kb, auto_optimize=False) as opened:
+    with reperio.open(kb, auto_optimize=False) as opened:
         assert opened.count(where={"state": "drop"}) == 2
         for call in (
             lambda: opened.delete(where={"state": "drop"}),
@@ -43,7 +43,7 @@ def test_delete_by_filter_refuses_what_damage_has_chosen(kb: Path) -> None:
 
 def test_a_scope_refuses_what_damage_has_moved_into_it(kb: Path) -> None:
     """Through a handle confined to "drop" the chunk is neither listed nor deleted, by its id either."""
-    with recollect.open(kb, scope={"state": "drop"}, auto_optimize=False) as opened:
+    with reperio.open(kb, scope={"state": "drop"}, auto_optimize=False) as opened:
         for call in (lambda: opened.delete(ids=["c1"]), opened.ids):
             with pytest.raises(CollectionDamaged, match="'c1'"):
                 call()
@@ -52,7 +52,7 @@ def test_a_scope_refuses_what_damage_has_moved_into_it(kb: Path) -> None:
 
 def test_a_damaged_chunk_can_be_deleted_by_its_id(kb: Path) -> None:
     """Without a filter nothing but the id chooses: deleting is one of the cures."""
-    with recollect.open(kb, auto_optimize=False) as opened:
+    with reperio.open(kb, auto_optimize=False) as opened:
         assert opened.delete(ids="c1") == 1
         assert opened.check().ok
         assert opened.delete(where={"state": "drop"}) == 1

@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-import recollect
-from recollect import Chunk, Collection, InvalidChunk
+import reperio
+from reperio import Chunk, Collection, InvalidChunk
 from tests.conftest import TrigramEmbedder
 
 D = 16
@@ -36,7 +36,7 @@ class Seen:
         metrics.set_meter_provider(MeterProvider([self.reader]))
 
     def spans(self, name: str) -> list[ReadableSpan]:
-        return [span for span in self.exporter.get_finished_spans() if span.name == f"recollect.{name}"]
+        return [span for span in self.exporter.get_finished_spans() if span.name == f"reperio.{name}"]
 
     def points(self, name: str, collection: str) -> list[Any]:
         data = self.reader.get_metrics_data()
@@ -45,10 +45,10 @@ class Seen:
             for resource in (data.resource_metrics if data else [])
             for scope in resource.scope_metrics
             for metric in scope.metrics
-            if metric.name == f"recollect.{name}"
+            if metric.name == f"reperio.{name}"
             for point in metric.data.data_points
         ]
-        return [point for point in found if point.attributes["recollect.collection"] == collection]
+        return [point for point in found if point.attributes["reperio.collection"] == collection]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def seen(sdk: Seen) -> Seen:
 
 
 def open_watched(path: Path, **options: Any) -> Collection:
-    return recollect.open(path, dimension=D, metric="l2", auto_optimize=False, telemetry=True, **options)
+    return reperio.open(path, dimension=D, metric="l2", auto_optimize=False, telemetry=True, **options)
 
 
 def test_a_search_is_a_span(path: Path, seen: Seen) -> None:
@@ -80,26 +80,26 @@ def test_a_search_is_a_span(path: Path, seen: Seen) -> None:
             kb.search(vector=VECTORS[7], k=3, where={"n": {"$lt": 2500}})
         exact, *_, last = seen.spans("search")
         about = dict(exact.attributes or {})
-        assert about.pop("recollect.candidates") == 0
+        assert about.pop("reperio.candidates") == 0
         assert about == {
-            "recollect.collection": "spans",
-            "recollect.operation": "search",
-            "recollect.mode": "dense",
-            "recollect.plan": "exact",
-            "recollect.k": 3,
-            "recollect.questions": 1,
-            "recollect.filtered": False,
-            "recollect.rows": 3000,
-            "recollect.tail": 3000,
+            "reperio.collection": "spans",
+            "reperio.operation": "search",
+            "reperio.mode": "dense",
+            "reperio.plan": "exact",
+            "reperio.k": 3,
+            "reperio.questions": 1,
+            "reperio.filtered": False,
+            "reperio.rows": 3000,
+            "reperio.tail": 3000,
         }
         about = dict(last.attributes or {})
-        assert (about["recollect.filtered"], about["recollect.rows"], about["recollect.tail"]) == (True, 2500, 1)
+        assert (about["reperio.filtered"], about["reperio.rows"], about["reperio.tail"]) == (True, 2500, 1)
         assert [len(seen.spans(name)) for name in ("add", "optimize", "search")] == [2, 1, 4]
-        read = {point.attributes["recollect.from"]: point.value for point in seen.points("chunks", "spans")}
+        read = {point.attributes["reperio.from"]: point.value for point in seen.points("chunks", "spans")}
         assert read == {"database": 6, "memory": 6}  # met first, met again, and twice from memory
         assert [point.value for point in seen.points("tail", "spans")] == [1]
         durations = seen.points("operation.duration", "spans")
-        assert sum(point.count for point in durations if point.attributes["recollect.operation"] == "search") == 4
+        assert sum(point.count for point in durations if point.attributes["reperio.operation"] == "search") == 4
 
 
 def test_a_lexical_search_asks_no_index(path: Path, seen: Seen) -> None:
@@ -110,11 +110,11 @@ def test_a_lexical_search_asks_no_index(path: Path, seen: Seen) -> None:
         kb.search("text 7", vector=VECTORS[7], mode="hybrid")
         kb.search_many(vectors=VECTORS[:5], k=2)
         lexical, hybrid = (dict(span.attributes or {}) for span in seen.spans("search"))
-        assert (lexical["recollect.mode"], lexical["recollect.plan"]) == ("lexical", "lexical")
-        assert "recollect.candidates" not in lexical
-        assert (hybrid["recollect.mode"], hybrid["recollect.plan"]) == ("hybrid", "exact")
+        assert (lexical["reperio.mode"], lexical["reperio.plan"]) == ("lexical", "lexical")
+        assert "reperio.candidates" not in lexical
+        assert (hybrid["reperio.mode"], hybrid["reperio.plan"]) == ("hybrid", "exact")
         (many,) = seen.spans("search_many")
-        assert (many.attributes or {})["recollect.questions"] == 5
+        assert (many.attributes or {})["reperio.questions"] == 5
 
 
 def test_a_failure_is_told_by_its_kind_alone(path: Path, seen: Seen) -> None:
@@ -139,7 +139,7 @@ def test_a_new_generation_is_watched_too(path: Path, seen: Seen) -> None:
         kb.compact()
         for _ in range(3):
             kb.search("text 7", k=4)
-        read = {point.attributes["recollect.from"]: point.value for point in seen.points("chunks", "compacted")}
+        read = {point.attributes["reperio.from"]: point.value for point in seen.points("chunks", "compacted")}
         assert read == {"database": 8, "memory": 4}
         assert len(seen.spans("compact")) == 1
 
@@ -148,18 +148,18 @@ def test_nobody_pays_who_does_not_ask(path: Path) -> None:
     """Without telemetry=True OpenTelemetry is not imported; with it, and none installed, the message has the cure."""
     script = """
 import sys
-import recollect
-with recollect.open(sys.argv[1], dimension=4) as kb:
-    kb.add([recollect.Chunk("a")], vectors=[[1.0, 0, 0, 0]])
+import reperio
+with reperio.open(sys.argv[1], dimension=4) as kb:
+    kb.add([reperio.Chunk("a")], vectors=[[1.0, 0, 0, 0]])
     kb.search(vector=[1.0, 0, 0, 0])
 assert not any(name.startswith("opentelemetry") for name in sys.modules)
 sys.modules["opentelemetry"] = None
 try:
-    recollect.open(sys.argv[1], telemetry=True)
-except recollect.MissingDependency as error:
-    assert "pip install 'recollect[telemetry]'" in str(error)
+    reperio.open(sys.argv[1], telemetry=True)
+except reperio.MissingDependency as error:
+    assert "pip install 'reperio[telemetry]'" in str(error)
 else:
     raise AssertionError
-recollect.open(sys.argv[1]).close()  # the lock is free
+reperio.open(sys.argv[1]).close()  # the lock is free
 """
     subprocess.run([sys.executable, "-c", script, str(path)], check=True, timeout=60)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, CollectionExists, EmbeddingContractError, InvalidInput, StorageFailed
-from recollect.layout import writing
+import reperio
+from reperio import Chunk, Collection, CollectionExists, EmbeddingContractError, InvalidInput, StorageFailed
+from reperio.layout import writing
 from tests.conftest import TrigramEmbedder
 
 
@@ -21,7 +21,7 @@ def test_a_backup_is_a_collection(kb: Collection, tmp_path: Path) -> None:
     kb.optimize(index="SQ8")
     kb.backup(tmp_path / "copy")
     kb.add([Chunk("later", "added later")])
-    with recollect.open(tmp_path / "copy", embedder=TrigramEmbedder()) as copy:
+    with reperio.open(tmp_path / "copy", embedder=TrigramEmbedder()) as copy:
         assert copy.count() == 299
         assert copy.check().ok
         assert copy.info().index is not None
@@ -35,9 +35,9 @@ def test_a_backup_is_a_collection(kb: Collection, tmp_path: Path) -> None:
 def test_a_reader_can_take_a_backup(kb: Collection, path: Path, tmp_path: Path) -> None:
     """A backup needs no write access, and goes beside a writer."""
     kb.add([Chunk("a", "text")])
-    with recollect.open(path, read_only=True) as reader:
+    with reperio.open(path, read_only=True) as reader:
         reader.backup(tmp_path / "copy")
-    with recollect.open(tmp_path / "copy", read_only=True) as copy:
+    with reperio.open(tmp_path / "copy", read_only=True) as copy:
         assert [chunk.id for chunk in copy] == ["a"]
 
 
@@ -53,7 +53,7 @@ def test_a_backup_does_not_overwrite(kb: Collection, tmp_path: Path) -> None:
 
 def test_compaction_drops_what_was_deleted(kb: Collection, path: Path) -> None:
     """After compact() the files hold live chunks only, the answers are the same, and a reader follows by itself."""
-    with recollect.open(path, read_only=True, embedder=TrigramEmbedder()) as reader:
+    with reperio.open(path, read_only=True, embedder=TrigramEmbedder()) as reader:
         kb.add([Chunk(str(i), f"text number {i}") for i in range(400)])
         kb.delete(ids=[str(i) for i in range(0, 400, 2)])
         kb.add([Chunk("1", "changed")])
@@ -77,7 +77,7 @@ def test_compaction_drops_what_was_deleted(kb: Collection, path: Path) -> None:
 def test_reembedding_changes_the_model_in_one_step(kb: Collection, path: Path) -> None:
     """reembed() makes the new embedder the contract; a reader with the old one is told, not misled."""
     kb.add([Chunk(str(i), f"text number {i}", {"i": i}) for i in range(50)])
-    with recollect.open(path, read_only=True, embedder=TrigramEmbedder()) as reader:
+    with reperio.open(path, read_only=True, embedder=TrigramEmbedder()) as reader:
         assert reader.search("text number 3", k=1)[0].chunk.id == "3"
         kb.reembed(TrigramEmbedder(48, name="narrow", salt="n"))
         assert kb.info().dimension == 48
@@ -86,14 +86,14 @@ def test_reembedding_changes_the_model_in_one_step(kb: Collection, path: Path) -
         with pytest.raises(EmbeddingContractError, match="48"):
             reader.search("text number 3")
     kb.close()
-    with recollect.open(path, embedder=TrigramEmbedder(48, salt="n")) as again:
+    with reperio.open(path, embedder=TrigramEmbedder(48, salt="n")) as again:
         assert again.count() == 50
         assert again.check().ok
 
 
 def test_reembedding_without_texts_is_refused_and_changes_nothing(path: Path) -> None:
     """A collection with empty texts cannot be embedded again; it stays as it was."""
-    with recollect.open(path, dimension=4) as kb:
+    with reperio.open(path, dimension=4) as kb:
         kb.add([Chunk("a", "text"), Chunk("b")], vectors=np.eye(2, 4, dtype=np.float32))
         with pytest.raises(InvalidInput, match="chunk 'b' has no text to embed"):
             kb.reembed(TrigramEmbedder())
@@ -128,7 +128,7 @@ def test_compaction_survives_an_index_that_no_longer_can_be_trained(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A requested index that has too few rows left to train on is dropped with a log line; the rest is compacted."""
-    with recollect.open(path, dimension=8) as kb:
+    with reperio.open(path, dimension=8) as kb:
         kb.add([Chunk(str(i)) for i in range(40)], vectors=np.random.default_rng(0).standard_normal((40, 8)))
         kb.optimize(index="IVF1,PQ4x4fs")
         kb.delete(ids=[str(i) for i in range(30)])

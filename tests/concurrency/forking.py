@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-import recollect
-from recollect import Collection, CollectionClosed, CollectionLocked, RecollectError, StorageFailed
+import reperio
+from reperio import Collection, CollectionClosed, CollectionLocked, ReperioError, StorageFailed
 
 from .versions import DIMENSION, chunk, parsed, vector
 
@@ -48,11 +48,11 @@ def the_parents_handle_is_refused(directory: Path) -> None:
             for use in uses:
                 _expect(CollectionClosed, use)
             kb.close()  # releases nothing of the parent's
-            _expect(CollectionLocked, lambda: recollect.open(directory / "kb"))
+            _expect(CollectionLocked, lambda: reperio.open(directory / "kb"))
 
         _forked(child)
         kb.add([chunk(1, 1)], vectors=vector(1, 1)[None])
-        _expect(CollectionLocked, lambda: recollect.open(directory / "kb"))
+        _expect(CollectionLocked, lambda: reperio.open(directory / "kb"))
         assert len(kb.search(vector=vector(1, 1), k=400)) == 400
         assert kb.check().ok
 
@@ -65,7 +65,7 @@ def a_child_searches_after_a_parallel_search(directory: Path) -> None:
         kb.search_many(vectors=queries, k=5)
 
         def child() -> None:
-            with recollect.open(directory / "kb", read_only=True) as again:
+            with reperio.open(directory / "kb", read_only=True) as again:
                 for number, hits in zip(NUMBERS, again.search_many(vectors=queries, k=5), strict=True):
                     assert parsed(hits[0].chunk) == (number, 0)
                 assert parsed(again.search(vector=vector(7, 0), k=1)[0].chunk) == (7, 0)
@@ -80,13 +80,13 @@ def a_child_writes_after_the_parent_has_closed(directory: Path) -> None:
         kb.optimize(index="IVF4,SQ8")
 
     def child() -> None:
-        with recollect.open(directory / "kb") as again:
+        with reperio.open(directory / "kb") as again:
             again.add([chunk(1000, 0)], vectors=vector(1000, 0)[None])
             again.optimize(index="HNSW8,SQ8")
             assert parsed(again.search(vector=vector(1000, 0), k=1)[0].chunk) == (1000, 0)
 
     _forked(child)
-    with recollect.open(directory / "kb") as kb:
+    with reperio.open(directory / "kb") as kb:
         assert kb.count() == len(NUMBERS) + 1
         assert kb.check().ok
 
@@ -101,7 +101,7 @@ def the_lock_is_not_inherited(directory: Path) -> None:
         os._exit(0)
     os.close(reading)
     kb.close()
-    recollect.open(directory / "kb").close()
+    reperio.open(directory / "kb").close()
     os.close(writing)
     os.waitpid(child, 0)
 
@@ -124,7 +124,7 @@ def a_killed_writers_child_does_not_hold_the_lock(directory: Path) -> None:
     os.read(child_says, 1)
     os.kill(parent, 9)
     os.waitpid(parent, 0)
-    with recollect.open(directory / "kb") as kb:
+    with reperio.open(directory / "kb") as kb:
         assert kb.count() == len(NUMBERS)
     os.close(writing)
 
@@ -143,9 +143,9 @@ def another_user_reads(directory: Path) -> None:
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
-        _expect(StorageFailed, lambda: recollect.open(directory / "kb"))
-        _expect(StorageFailed, lambda: recollect.open(directory / "new", dimension=DIMENSION))
-        with recollect.open(directory / "kb", read_only=True) as reader:
+        _expect(StorageFailed, lambda: reperio.open(directory / "kb"))
+        _expect(StorageFailed, lambda: reperio.open(directory / "new", dimension=DIMENSION))
+        with reperio.open(directory / "kb", read_only=True) as reader:
             while version := theirs.recv(1):
                 _check_version(reader, version[0])
                 theirs.send(version)
@@ -165,14 +165,14 @@ def another_user_reads(directory: Path) -> None:
 
 def a_child_embeds_after_its_parent_has(directory: Path) -> None:
     """Fork after torch's threads have run: the child opens the collection, searches by text, and adds."""
-    with recollect.open(directory / "kb") as kb:  # the packaged model, by default
-        kb.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(8)])
+    with reperio.open(directory / "kb") as kb:  # the packaged model, by default
+        kb.add([reperio.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(8)])
         kb.search(TEXTS[0])
 
     def child() -> None:
-        with recollect.open(directory / "kb") as again:
+        with reperio.open(directory / "kb") as again:
             assert again.search(TEXTS[1], k=1)[0].chunk.text.startswith(TEXTS[1])
-            again.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} again {n}") for n in range(8)])
+            again.add([reperio.Chunk(f"{n}", f"{TEXTS[n % 2]} again {n}") for n in range(8)])
             assert again.count() == 8
 
     _forked(child)
@@ -180,18 +180,18 @@ def a_child_embeds_after_its_parent_has(directory: Path) -> None:
 
 def a_child_uses_the_embedder_of_its_parent(directory: Path) -> None:
     """Fork in the middle of another thread's embedding: the child uses the same object, in this thread and others."""
-    embedder = recollect.SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER)
-    recollect.open(directory / "kb", embedder=embedder).close()
+    embedder = reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER)
+    reperio.open(directory / "kb", embedder=embedder).close()
     embedder.embed_passages(TEXTS * 32)
     embedder._lock._lock.acquire()  # as of a thread that embeds while another one forks
 
     def child() -> None:
-        with recollect.open(directory / "kb", embedder=embedder) as kb:
-            kb.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(8)])
+        with reperio.open(directory / "kb", embedder=embedder) as kb:
+            kb.add([reperio.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(8)])
             thread = threading.Thread(target=kb.search, args=(TEXTS[1],))
             thread.start()
             thread.join()
-            reranker = recollect.LateInteractionReranker(embedder)
+            reranker = reperio.LateInteractionReranker(embedder)
             assert kb.search(TEXTS[1], k=1, reranker=reranker)[0].chunk.text.startswith(TEXTS[1])
 
     _forked(child)
@@ -217,20 +217,20 @@ def a_thread_forks_after_it_has_embedded(directory: Path) -> None:
 
 def pools_of_forked_workers_search_by_text(directory: Path) -> None:
     """Search by text in a pool of multiprocessing's fork context, made after the parent has embedded."""
-    with recollect.open(directory / "kb") as kb:
-        kb.add([recollect.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(8)])
+    with reperio.open(directory / "kb") as kb:
+        kb.add([reperio.Chunk(f"{n}", f"{TEXTS[n % 2]} {n}") for n in range(8)])
         with multiprocessing.get_context("fork").Pool(2) as pool:
             found = pool.starmap(_searched, [(directory / "kb", text) for text in TEXTS * 2])
     assert all(text.startswith(asked) for text, asked in zip(found, TEXTS * 2, strict=True))
 
 
 def _searched(path: Path, text: str) -> str:
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         return kb.search(text, k=1)[0].chunk.text
 
 
-def a_parent_that_never_imported_recollect(directory: Path) -> None:
-    """Fork in a process that used torch and FAISS without Recollect: a child that imports it then embeds and builds."""
+def a_parent_that_never_imported_reperio(directory: Path) -> None:
+    """Fork in a process that used torch and FAISS without Reperio: a child that imports it then embeds and builds."""
     done = subprocess.run([sys.executable, "-c", _STRANGER, str(directory / "kb")], timeout=90, check=False)
     assert done.returncode == 0
 
@@ -241,11 +241,11 @@ import faiss, numpy, torch
 x = numpy.random.default_rng(0).standard_normal((3000, 32)).astype("float32")
 index = faiss.index_factory(32, "IVF4,SQ8"); index.train(x); index.add(x); index.search(x, 5)
 a = torch.rand(600, 600); a @ a; (a + a).sum()
-assert "recollect" not in sys.modules
+assert "reperio" not in sys.modules
 if (child := os.fork()) == 0:
-    import recollect
-    with recollect.open(sys.argv[1]) as kb:
-        kb.add([recollect.Chunk(f"{n}", f"text number {n}") for n in range(400)])
+    import reperio
+    with reperio.open(sys.argv[1]) as kb:
+        kb.add([reperio.Chunk(f"{n}", f"text number {n}") for n in range(400)])
         kb.optimize(index="IVF4,SQ8")
         assert len(kb.search("text number 7", k=5)) == 5
     os._exit(0)
@@ -259,7 +259,7 @@ def a_child_builds_every_kind_of_index(directory: Path) -> None:
         kb.optimize(index="PCA16,IVF4,SQ8")
 
     def child() -> None:
-        with recollect.open(directory / "kb") as again:
+        with reperio.open(directory / "kb") as again:
             for factory in ("PCA16,IVF4,SQ8", "OPQ8,IVF4,PQ8x4fs", "PCA16,HNSW8,SQ8"):
                 again.optimize(index=factory)
                 assert parsed(again.search(vector=vector(7, 0), k=1)[0].chunk) == (7, 0)
@@ -281,7 +281,7 @@ def _write_versions(path: Path, ask: Callable[[int], None]) -> None:
     """Write version upon version; ask the reader with and without a writer at work, and after a compaction."""
     ask(0)
     for version in range(1, 8):
-        with recollect.open(path, auto_optimize=False) as kb:
+        with reperio.open(path, auto_optimize=False) as kb:
             if version == 5:
                 ask(version - 1)  # the reader meets a writer that has not written yet
             vectors = np.stack([vector(number, version) for number in NUMBERS])
@@ -296,7 +296,7 @@ def _write_versions(path: Path, ask: Callable[[int], None]) -> None:
 
 
 def _filled(directory: Path) -> Collection:
-    kb = recollect.open(directory / "kb", dimension=DIMENSION)
+    kb = reperio.open(directory / "kb", dimension=DIMENSION)
     vectors = np.stack([vector(number, 0) for number in NUMBERS])
     kb.add([chunk(number, 0) for number in NUMBERS], vectors=vectors)
     return kb
@@ -318,7 +318,7 @@ def _forked(work: Callable[[], None], *, meanwhile: Callable[[], None] = lambda:
     assert status == 0
 
 
-def _expect(kind: type[RecollectError], work: Callable[[], object]) -> None:
+def _expect(kind: type[ReperioError], work: Callable[[], object]) -> None:
     try:
         work()
     except kind:
@@ -339,7 +339,7 @@ CASES = {
         a_child_uses_the_embedder_of_its_parent,
         a_thread_forks_after_it_has_embedded,
         pools_of_forked_workers_search_by_text,
-        a_parent_that_never_imported_recollect,
+        a_parent_that_never_imported_reperio,
         a_child_builds_every_kind_of_index,
     )
 }

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-import recollect
-from recollect import Collection
+import reperio
+from reperio import Collection
 from tests.crash.plan import DIMENSION
 
 
@@ -22,7 +22,7 @@ def main(path: str) -> None:
     """Answer until standard input ends."""
     warnings.simplefilter("error")
     rng = np.random.default_rng(1)
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         _say("open")
         for line in sys.stdin:
             question, *arguments = json.loads(line)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-import recollect
-from recollect import Collection
+import reperio
+from reperio import Collection
 
 from .versions import parsed, vector
 
@@ -22,7 +22,7 @@ from .versions import parsed, vector
 def main(path: str) -> None:
     """Answer until standard input ends."""
     warnings.simplefilter("error")
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         _say("open")
         for line in sys.stdin:
             _say(answer(kb, *json.loads(line)))

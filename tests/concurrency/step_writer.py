@@ -8,8 +8,8 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-import recollect
-from recollect import Chunk
+import reperio
+from reperio import Chunk
 
 DIMENSION = 8
 
@@ -27,14 +27,14 @@ def say(word: str) -> None:
 
 def main(path: str) -> None:
     """Open the collection, then add a chunk per line of standard input, and say how that went."""
-    with recollect.open(path, auto_optimize=False) as kb:
+    with reperio.open(path, auto_optimize=False) as kb:
         say("open")
         for line in sys.stdin:
             chunk_id = line.strip()
             try:
                 kb.add([Chunk(chunk_id, f"text of {chunk_id}")], vectors=vector(chunk_id)[None])
                 say("stored")
-            except recollect.RecollectError as error:
+            except reperio.ReperioError as error:
                 say(type(error).__name__)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import recollect
-from recollect import AddResult, Chunk, Collection
+import reperio
+from reperio import AddResult, Chunk, Collection
 from tests.conftest import TrigramEmbedder
 
 PATIENCE = 60  # seconds after which something waits for what waits for it
@@ -40,7 +40,7 @@ def slow() -> Slow:
 
 @pytest.fixture
 def kb(tmp_path: Path, slow: Slow) -> Iterator[Collection]:
-    with recollect.open(tmp_path / "kb", embedder=slow) as opened:
+    with reperio.open(tmp_path / "kb", embedder=slow) as opened:
         opened.add([Chunk("a", "alpha"), Chunk("b", "beta")])
         slow.embedded.clear()
         yield opened

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from typing_extensions import Self
 
-import recollect
-from recollect import Collection, CollectionLocked
+import reperio
+from reperio import Collection, CollectionLocked
 from tests.crash.plan import random_operation
 from tests.crash.processes import Run, possible
 
@@ -93,7 +93,7 @@ def _add(kb: Collection, numbers: range | list[int], version: int) -> None:
 @pytest.fixture
 def kb(tmp_path: Path) -> Iterator[Collection]:
     """Open a collection with 300 chunks for writing."""
-    with recollect.open(tmp_path / "kb", dimension=DIMENSION) as kb:
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION) as kb:
         _add(kb, range(300), 0)
         yield kb
 
@@ -191,8 +191,8 @@ def test_readers_go_on_when_the_writer_is_killed(tmp_path: Path) -> None:
             assert seen[0] == seen[1]
             state = next(each for each in allowed if {key: made.text for key, made in each.items()} == seen[0])
             first = n + begun
-        with recollect.open(run.collection) as kb:
-            kb.add([recollect.Chunk("later", "later")], vectors=vector(1, 1)[None])
+        with reperio.open(run.collection) as kb:
+            kb.add([reperio.Chunk("later", "later")], vectors=vector(1, 1)[None])
             for reader in readers:
                 assert reader.ask("search", vector(1, 1).tolist())[0] == "later"
 
@@ -200,8 +200,8 @@ def test_readers_go_on_when_the_writer_is_killed(tmp_path: Path) -> None:
 def test_a_second_writer_is_told_who_holds_the_lock(kb: Collection, tmp_path: Path) -> None:
     """A second writer, in this process or another, is refused with the holder's process id."""
     with pytest.raises(CollectionLocked, match=f"process {os.getpid()} on "):
-        recollect.open(tmp_path / "kb")
-    program = "import recollect, sys; recollect.open(sys.argv[1])"
+        reperio.open(tmp_path / "kb")
+    program = "import reperio, sys; reperio.open(sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "kb")], capture_output=True, text=True, check=False
     )
@@ -209,7 +209,7 @@ def test_a_second_writer_is_told_who_holds_the_lock(kb: Collection, tmp_path: Pa
     assert "CollectionLocked" in done.stderr
     assert f"process {os.getpid()} on " in done.stderr
     kb.close()
-    recollect.open(tmp_path / "kb").close()
+    reperio.open(tmp_path / "kb").close()
 
 
 def test_the_lock_is_free_after_sigkill(tmp_path: Path) -> None:
@@ -219,10 +219,10 @@ def test_the_lock_is_free_after_sigkill(tmp_path: Path) -> None:
     while run.position()[0] < 1 and process.poll() is None:
         time.sleep(0.001)
     with pytest.raises(CollectionLocked, match=f"process {process.pid} on "):
-        recollect.open(run.collection)
+        reperio.open(run.collection)
     process.kill()
     process.wait()
-    recollect.open(run.collection).close()
+    reperio.open(run.collection).close()
 
 
 def _untouched(path: Path) -> dict[str, tuple[int, int, int, bytes]]:
@@ -241,7 +241,7 @@ def _untouched(path: Path) -> dict[str, tuple[int, int, int, bytes]]:
 
 
 def _session(path: Path) -> None:
-    with recollect.open(path, read_only=True) as reader:
+    with reperio.open(path, read_only=True) as reader:
         reader.search(vector=vector(1, 0), k=5)
         reader.search_many(vectors=vector(1, 0)[None], k=5)
         reader.get("c1")
@@ -268,20 +268,20 @@ def test_a_reader_finds_what_a_killed_writer_left_in_the_wal(tmp_path: Path) -> 
     """A reader that comes after a killed writer reads its commits from the WAL, and leaves them to the next writer."""
     run = Run(tmp_path, "scripted", stop=5)
     assert run.start().wait() == 0, run.stderr()
-    with recollect.open(run.collection, auto_optimize=False) as kb:
+    with reperio.open(run.collection, auto_optimize=False) as kb:
         stored = kb.count()
     program = (
-        "import os, sys, recollect; kb = recollect.open(sys.argv[1]); "
-        f"kb.add([recollect.Chunk('late', 'late')], vectors=[[1.0] + [0.0] * {DIMENSION - 1}]); os.kill(os.getpid(), 9)"
+        "import os, sys, reperio; kb = reperio.open(sys.argv[1]); "
+        f"kb.add([reperio.Chunk('late', 'late')], vectors=[[1.0] + [0.0] * {DIMENSION - 1}]); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(run.collection)], check=False)
     assert done.returncode == -signal.SIGKILL
     before = _untouched(run.collection)
     for _ in range(2):
-        with recollect.open(run.collection, read_only=True) as reader:
+        with reperio.open(run.collection, read_only=True) as reader:
             assert reader.count() == stored + 1
             assert reader.search(vector=np.eye(DIMENSION, dtype=np.float32)[0], k=1)[0].chunk.id == "late"
     assert _untouched(run.collection) == before
-    with recollect.open(run.collection) as kb:
+    with reperio.open(run.collection) as kb:
         assert kb.count() == stored + 1
         assert kb.check().ok

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Collection
+import reperio
+from reperio import Collection
 
 from .versions import DIMENSION, History, chunk, vector
 
@@ -107,10 +107,10 @@ def main(role: str, directory: str, seed: str) -> None:
     root, plan = Path(directory), Plan(int(seed))
     clock = Clock(root / "clock")
     if role == "write":
-        with recollect.open(root / "kb", auto_optimize=False) as kb:
+        with reperio.open(root / "kb", auto_optimize=False) as kb:
             write(kb, plan, clock)
     else:
-        with recollect.open(root / "kb", read_only=True) as kb:
+        with reperio.open(root / "kb", read_only=True) as kb:
             sys.stdout.write("open\n")
             sys.stdout.flush()
             read(kb, plan, clock, int(seed))
@@ -135,7 +135,7 @@ def finish(process: subprocess.Popen[str]) -> None:
 def plan(request: pytest.FixtureRequest, tmp_path: Path) -> Plan:
     """Make the plan of a seed, and do its first operation."""
     made = Plan(request.param)
-    with recollect.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         made.apply(kb, 0)
     clock = Clock(tmp_path / "clock")
     clock.begun = clock.acknowledged = 1
@@ -147,7 +147,7 @@ def test_another_process_writes(plan: Plan, tmp_path: Path, request: pytest.Fixt
     """Threads that share a reader's handle, and a reader in a third process, never see what was replaced before."""
     seed = request.node.callspec.params["plan"]
     clock = Clock(tmp_path / "clock")
-    with recollect.open(tmp_path / "kb", read_only=True) as reader, ThreadPoolExecutor(2) as pool:
+    with reperio.open(tmp_path / "kb", read_only=True) as reader, ThreadPoolExecutor(2) as pool:
         others = [start("read", tmp_path, seed), start("write", tmp_path, seed)]
         reading = [pool.submit(read, reader, plan, clock, number) for number in range(2)]
         finish(others[0])
@@ -161,7 +161,7 @@ def test_this_process_writes(plan: Plan, tmp_path: Path, request: pytest.Fixture
     """Threads that search the writer's own handle, and a reader in another process, never see what was replaced."""
     seed = request.node.callspec.params["plan"]
     clock = Clock(tmp_path / "clock")
-    with recollect.open(tmp_path / "kb", auto_optimize=False) as kb, ThreadPoolExecutor(2) as pool:
+    with reperio.open(tmp_path / "kb", auto_optimize=False) as kb, ThreadPoolExecutor(2) as pool:
         other = start("read", tmp_path, seed)
         reading = [pool.submit(read, kb, plan, clock, number) for number in range(2)]
         write(kb, plan, clock)

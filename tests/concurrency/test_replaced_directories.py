@@ -14,9 +14,9 @@ import apsw
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, CollectionClosed, CollectionLocked, StorageFailed, layout
-from recollect.store import NewChunk, Store
+import reperio
+from reperio import Chunk, Collection, CollectionClosed, CollectionLocked, StorageFailed, layout
+from reperio.store import NewChunk, Store
 from tests.concurrency.step_writer import DIMENSION, vector
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ def add(kb: Collection, *ids: str) -> None:
 
 
 def make(path: Path, *ids: str) -> None:
-    with recollect.open(path, dimension=DIMENSION, metric="l2", auto_optimize=False) as kb:
+    with reperio.open(path, dimension=DIMENSION, metric="l2", auto_optimize=False) as kb:
         add(kb, *ids)
 
 
@@ -78,10 +78,10 @@ def switch_link(kb: Path) -> Path:
 
 def move_and_restore(kb: Path) -> Path:
     real, backup, old = kb.resolve(), kb.with_name("backup"), kb.with_name("kb.old")
-    with recollect.open(kb, read_only=True) as reader:
+    with reperio.open(kb, read_only=True) as reader:
         reader.backup(backup)
     real.rename(old)
-    recollect.restore(backup, real)
+    reperio.restore(backup, real)
     return old
 
 
@@ -118,7 +118,7 @@ def kb(tmp_path: Path) -> Path:
 
 def kept(path: Path) -> dict[str, bool]:
     """Return the ids of a collection, and whether each has its own vector; all of it is whole."""
-    with recollect.open(path, read_only=True) as reader:
+    with reperio.open(path, read_only=True) as reader:
         assert reader.check().ok
         ids = reader.ids()
         return dict(zip(ids, (np.stack([vector(one) for one in ids]) == reader.vectors(ids)).all(axis=1), strict=True))
@@ -150,7 +150,7 @@ def test_two_writers_that_both_go_on_lose_nothing_that_was_acknowledged(
     mine, theirs = kept(old), kept(kb)
     assert all(mine[one] for one in stored["first"])
     assert all(theirs[one] for one in stored["second"])
-    with recollect.open(kb, auto_optimize=False) as later:
+    with reperio.open(kb, auto_optimize=False) as later:
         add(later, "later")
 
 
@@ -178,7 +178,7 @@ def content(directory: Path) -> dict[str, bytes]:
 @disturbed
 def test_every_write_is_refused_and_writes_nothing(disturb: Callable[[Path], Path], kb: Path) -> None:
     """The error says what to do, both directories are as they were, and closing changes nothing there."""
-    with recollect.open(kb, auto_optimize=False) as writer:
+    with reperio.open(kb, auto_optimize=False) as writer:
         add(writer, "mine")
         old = disturb(kb)
         before = content(kb), content(old)
@@ -193,7 +193,7 @@ def test_every_write_is_refused_and_writes_nothing(disturb: Callable[[Path], Pat
 
 def test_a_transaction_that_has_begun_is_proved_too(kb: Path) -> None:
     """A lock that is lost after the call began is noticed inside the transaction, before anything is written."""
-    with recollect.open(kb, auto_optimize=False) as writer:
+    with reperio.open(kb, auto_optimize=False) as writer:
         store = writer._handle.owned().store
         remove_lock(kb)
         with pytest.raises(CollectionClosed, match="LOCK was removed"):
@@ -207,7 +207,7 @@ def test_a_writer_outside_goes_on_as_a_reader_and_writes_again_when_it_is_back(
     kb: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its searches find what is at the path, it says so once, and what it locked is its own as long as it is open."""
-    with recollect.open(kb, auto_optimize=False) as writer:
+    with reperio.open(kb, auto_optimize=False) as writer:
         switch_link(kb)
         make(kb, "green-only")
         assert writer.get("green-only") is not None
@@ -226,7 +226,7 @@ def test_a_writer_outside_goes_on_as_a_reader_and_writes_again_when_it_is_back(
 
 def test_a_path_that_leads_nowhere_is_told(kb: Path) -> None:
     """Reading and writing are refused in words, and closing is no error."""
-    with recollect.open(kb, auto_optimize=False) as writer:
+    with reperio.open(kb, auto_optimize=False) as writer:
         kb.resolve().rename(kb.with_name("gone"))
         with pytest.raises(CollectionClosed, match="moved or replaced"):
             writer.count()
@@ -237,7 +237,7 @@ def test_a_path_that_leads_nowhere_is_told(kb: Path) -> None:
 
 def test_a_background_build_stops_with_one_warning(kb: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A build that is due is not made where the lock is another's, neither at once nor by close."""
-    writer = recollect.open(kb)
+    writer = reperio.open(kb)
     handle = writer._handle
     remove_lock(kb)
     handle.maintainer.rebuild()
@@ -252,7 +252,7 @@ def test_a_background_build_stops_with_one_warning(kb: Path, caplog: pytest.LogC
 
 def test_a_reader_follows_a_switched_link(kb: Path) -> None:
     """Its next call reads the other collection, with that one's vectors."""
-    with recollect.open(kb, read_only=True) as reader:
+    with reperio.open(kb, read_only=True) as reader:
         assert reader.count() == 20
         switch_link(kb)
         make(kb, "green-only", *(f"more-{n}" for n in range(40)))
@@ -320,7 +320,7 @@ def test_a_batch_is_compared_again_when_another_writer_was_faster(kb: Path) -> N
             store.put([NewChunk("late", "text of late", "{}")], vector("late")[None], [])
 
     embedder = Embedder()
-    with recollect.open(kb, embedder=embedder, auto_optimize=False) as writer:
+    with reperio.open(kb, embedder=embedder, auto_optimize=False) as writer:
         # Embedded ahead is "one"; that "seed-0" has changed meanwhile shows only when the batch is compared.
         def change() -> None:
             add(writer, "seed-0")
@@ -347,7 +347,7 @@ def test_nothing_is_committed_to_what_is_being_written_anew(kb: Path) -> None:
             add(writer, "left-behind")
         refused.append(error.value)
 
-    with recollect.open(kb, auto_optimize=False) as writer:
+    with reperio.open(kb, auto_optimize=False) as writer:
         writer.delete(ids=["seed-3"])
         assert writer.compact(progress=progress) == 1
         assert refused
@@ -369,7 +369,7 @@ def test_a_place_lost_during_a_compaction_is_noticed(disturb: Callable[[Path], P
                 (kb / "gen-000002.new" / "theirs").touch()
                 places.append(kb)
 
-    with recollect.open(kb, auto_optimize=False) as writer:
+    with reperio.open(kb, auto_optimize=False) as writer:
         writer.delete(ids=["seed-3"])
         with pytest.raises(CollectionClosed, match="open the collection again"):
             writer.compact(progress=progress)
@@ -381,7 +381,7 @@ def test_a_place_lost_during_a_compaction_is_noticed(disturb: Callable[[Path], P
 
 def test_a_writer_that_waits_for_another_is_told_why(kb: Path) -> None:
     """Where the database is in use by whoever has the lock now, the lock is what the error names."""
-    with recollect.open(kb, auto_optimize=False) as writer, opened_store(kb, read_only=False) as other, other.hold():
+    with reperio.open(kb, auto_optimize=False) as writer, opened_store(kb, read_only=False) as other, other.hold():
         connection = writer._handle.generation.store._commits.connection
         connection.set_busy_timeout(1)
         with pytest.raises(StorageFailed, match="another program holds the database"):

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Collection
+import reperio
+from reperio import Collection
 
 from .versions import DIMENSION, History, chunk, parsed, vector
 
@@ -115,7 +115,7 @@ class Traffic:
 @pytest.fixture
 def traffic(tmp_path: Path) -> Iterator[Traffic]:
     """Open a collection with a few hundred chunks."""
-    with recollect.open(tmp_path / "kb", dimension=DIMENSION) as kb:
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION) as kb:
         made = Traffic(kb)
         made.add(list(NUMBERS))
         yield made
@@ -145,14 +145,14 @@ def test_threads_search_one_handle_while_others_write_and_index(seed: int, traff
 def test_threads_search_a_reader_while_the_writer_works(traffic: Traffic, tmp_path: Path) -> None:
     """Threads that share a read-only handle see each acknowledged change at their next search."""
     with ExitStack() as stack:
-        readers = [stack.enter_context(recollect.open(tmp_path / "kb", read_only=True)) for _ in range(2)]
+        readers = [stack.enter_context(reperio.open(tmp_path / "kb", read_only=True)) for _ in range(2)]
         done = _together(traffic, lambda: traffic.write(7, OPERATIONS), [*readers, *readers], keep=True)
     assert min(done) > 10
 
 
 def test_many_threads_write_through_one_handle(tmp_path: Path) -> None:
     """Threads that write at the same time neither lose nor mix up chunks."""
-    with recollect.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
 
         def write(part: int) -> None:
             for version in range(12):

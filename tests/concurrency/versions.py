@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from recollect import Chunk, Hit
+from reperio import Chunk, Hit
 
 DIMENSION = 16
 

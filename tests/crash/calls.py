@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-import recollect
+import reperio
 
 from .increments import verify_increments
 from .plan import DIMENSION, State, after_operations, scripted_operations
@@ -81,7 +81,7 @@ def _verify(run: Run) -> None:
     if not (run.collection / "CURRENT").exists():
         assert ["open"] not in run.lines()
         assert not run.collection.exists()
-        recollect.open(run.collection, dimension=DIMENSION).close()
+        reperio.open(run.collection, dimension=DIMENSION).close()
     current = operations[min(n, len(operations) - 1)]
     state = verify(run.collection, possible({}, operations[:n], current, steps, begun=begun))
     check_no_creation_left(run.collection)
@@ -97,7 +97,7 @@ def _verify_backup(run: Run, at_backup: State, now: State) -> None:
     if target.exists():
         verify(target, [at_backup])
     else:
-        with recollect.open(run.collection, read_only=True) as kb:
+        with reperio.open(run.collection, read_only=True) as kb:
             kb.backup(target)
         verify(target, [now])
         check_no_creation_left(target)

@@ -14,8 +14,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import recollect
-from recollect import CheckReport, Collection, CollectionDamaged, CollectionError, InvalidVectors, UnsupportedFormat
+import reperio
+from reperio import CheckReport, Collection, CollectionDamaged, CollectionError, InvalidVectors, UnsupportedFormat
 
 from .plan import State, after_operations, scripted_operations
 from .verification import check_answers
@@ -58,16 +58,16 @@ def examine(path: Path, *, read_only: bool) -> dict[str, Any]:
 
     Returns:
         verdict: "refused" (at opening), "reported" (by `check`), or "intact" (everything as it was stored); message;
-        warned: whether a `RecollectWarning` told of an index.
+        warned: whether a `ReperioWarning` told of an index.
 
     Anything else is an exception, and the end of this process: a wrong answer that `check` does not know of, an
-    exception that is none of Recollect's.
+    exception that is none of Reperio's.
 
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            kb = recollect.open(path, read_only=read_only)
+            kb = reperio.open(path, read_only=read_only)
         except (CollectionDamaged, UnsupportedFormat) as error:
             return {"verdict": "refused", "message": str(error), "warned": False}
         with kb:
@@ -77,7 +77,7 @@ def examine(path: Path, *, read_only: bool) -> dict[str, Any]:
                 assert {chunk.id for chunk in kb} == damaged_state().keys()
             else:
                 _use(kb)
-    warned = any(issubclass(warning.category, recollect.RecollectWarning) for warning in caught)
+    warned = any(issubclass(warning.category, reperio.ReperioWarning) for warning in caught)
     verdict = "intact" if report.ok else "reported"
     return {"verdict": verdict, "message": "; ".join(report.problems), "warned": warned}
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import recollect
-from recollect import BackupInfo
+import reperio
+from reperio import BackupInfo
 
 from .plan import KEPT, Operation, State
 from .verification import state_of
@@ -42,14 +42,14 @@ class Increments:
 
     def _listed(self) -> Sequence[BackupInfo]:
         try:
-            return recollect.backups(self.folder)
-        except recollect.CollectionNotFound:
+            return reperio.backups(self.folder)
+        except reperio.CollectionNotFound:
             return []
 
     def _restored(self, info: BackupInfo, allowed: list[State]) -> State:
         target = self.folder.with_name("restored")
-        recollect.restore(self.folder, target, number=info.number)
-        with recollect.open(target, read_only=True) as kb:
+        reperio.restore(self.folder, target, number=info.number)
+        with reperio.open(target, read_only=True) as kb:
             state = state_of(kb, allowed)
         shutil.rmtree(target)
         return state

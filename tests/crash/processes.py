@@ -13,7 +13,7 @@ from .nursery import Child, Nursery
 from .plan import Operation, State, after_operations
 
 TESTS = Path(__file__).resolve().parents[1]
-# What the tests themselves import from stays in front of what is installed: else the workers may run another Recollect.
+# What the tests themselves import from stays in front of what is installed: else the workers may run another Reperio.
 _PATHS = [str(TESTS), str(TESTS.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 ENVIRONMENT = {
     **os.environ,

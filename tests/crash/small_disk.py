@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import recollect
-from recollect import Chunk, Collection, StorageFailed
+import reperio
+from reperio import Chunk, Collection, StorageFailed
 
 from .plan import DIMENSION, Item, State, item
 from .processes import ENVIRONMENT
@@ -57,13 +57,13 @@ def adding(disk: Path, chance: random.Random | None) -> None:
     """Fill the disk by adding; what was acknowledged is intact, and the same handle goes on once there is space."""
     ballasts = [_ballast(disk, size, f"ballast {n}") for n, size in enumerate(_rooms(chance, 1 << 18, 1 << 20))]
     spare = _ballast(disk, 1 << 19, "spare")  # a random ballast may be too small for the deletes at the end
-    with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+    with reperio.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         for ballast in ballasts:
             stored = _fill(kb)
             _refused(lambda: kb.add([_chunk(*item(2, 0, 9))], vectors=[item(2, 0, 9)[1].vector]))
             check_answers(kb, stored)
             assert kb.check().ok
-            with recollect.open(disk / "kb", read_only=True) as reader:
+            with reperio.open(disk / "kb", read_only=True) as reader:
                 check_answers(reader, stored)
             ballast.unlink()
         spare.unlink()
@@ -74,7 +74,7 @@ def adding(disk: Path, chance: random.Random | None) -> None:
 
 def deleting(disk: Path, _chance: random.Random | None) -> None:
     """Delete without space: nothing is deleted."""
-    with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+    with reperio.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         stored = _add(kb, range(600))
         with _full(disk):
             _refused(lambda: kb.delete(ids=list(stored)))
@@ -85,7 +85,7 @@ def deleting(disk: Path, _chance: random.Random | None) -> None:
 
 def optimizing(disk: Path, chance: random.Random | None) -> None:
     """Optimize without space: the index before stays in use, nothing is left of the new one."""
-    with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+    with reperio.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         stored = _add(kb, range(400))
         before = kb.optimize(index="IVF1,PQ8x4fs")
         for room in _rooms(chance, 0, 8192, 65536):
@@ -94,7 +94,7 @@ def optimizing(disk: Path, chance: random.Random | None) -> None:
                 assert kb.info().index == before
                 check_no_leftovers(disk / "kb")
                 check_answers(kb, stored)
-        with recollect.open(disk / "kb", read_only=True) as reader:
+        with reperio.open(disk / "kb", read_only=True) as reader:
             check_answers(reader, stored)
         after = kb.optimize(index="HNSW32,Flat")
         assert kb.info().index == after != before
@@ -104,7 +104,7 @@ def optimizing(disk: Path, chance: random.Random | None) -> None:
 
 def compacting(disk: Path, chance: random.Random | None) -> None:
     """Compact without space: the collection is as it was, and the same handle goes on."""
-    with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+    with reperio.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         stored = _add(kb, range(600))
         kb.delete(ids=list(stored)[::3])
         stored = {key: kept for number, (key, kept) in enumerate(stored.items()) if number % 3}
@@ -120,7 +120,7 @@ def compacting(disk: Path, chance: random.Random | None) -> None:
 
 def backing_up(disk: Path, chance: random.Random | None) -> None:
     """Back up and restore without space: nothing is left at the destination, nor beside it, and the error names it."""
-    with recollect.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+    with reperio.open(disk / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         stored = _add(kb, range(600))
         for room in _rooms(chance, 0, 4096, 65536, 196608):
             with _full(disk, room=room):
@@ -137,10 +137,10 @@ def backing_up(disk: Path, chance: random.Random | None) -> None:
             source = shutil.move(disk / name, elsewhere)
             for room in _rooms(chance, 0, 65536):
                 with _full(disk, room=room):
-                    _refused(lambda at=source: recollect.restore(at, disk / "restored"), naming=disk / "restored")
+                    _refused(lambda at=source: reperio.restore(at, disk / "restored"), naming=disk / "restored")
                 assert not (disk / "restored").exists()
                 check_no_creation_left(disk / "restored")
-            recollect.restore(source, disk / "restored")
+            reperio.restore(source, disk / "restored")
             verify(disk / "restored", [stored])
             shutil.rmtree(disk / "restored")
 
@@ -149,10 +149,10 @@ def creating(disk: Path, chance: random.Random | None) -> None:
     """Create without space: nothing is left at the path, nor beside it."""
     for room in _rooms(chance, 0, 4096, 8192, 32768):
         with _full(disk, room=room):
-            _refused(lambda: recollect.open(disk / "kb", dimension=DIMENSION))
+            _refused(lambda: reperio.open(disk / "kb", dimension=DIMENSION))
             assert not (disk / "kb").exists()
             check_no_creation_left(disk / "kb")
-    recollect.open(disk / "kb", dimension=DIMENSION).close()
+    reperio.open(disk / "kb", dimension=DIMENSION).close()
 
 
 def _fill(kb: Collection) -> State:

@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 import pytest
 
-import recollect
-from recollect import CollectionDamaged, NotACollection, RecollectWarning, UnsupportedFormat
-from recollect.layout import FORMAT_VERSION
+import reperio
+from reperio import CollectionDamaged, NotACollection, ReperioWarning, UnsupportedFormat
+from reperio.layout import FORMAT_VERSION
 
 from .examiner import damaged_state, inflict
 from .plan import DIMENSION
@@ -113,7 +113,7 @@ def test_a_writer_rebuilds_a_damaged_index(kind: str, original: Path, tmp_path: 
     inflict(root, file=SNAPSHOT, kind=kind, at=40, value=255)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with recollect.open(root, auto_optimize=False) as kb:
+        with reperio.open(root, auto_optimize=False) as kb:
             check_answers(kb, damaged_state())
             before = kb.info().index
             kb.optimize(index="IVF1,PQ8x4fs")
@@ -123,7 +123,7 @@ def test_a_writer_rebuilds_a_damaged_index(kind: str, original: Path, tmp_path: 
             view = kb._handle.generation.latest  # no public name tells by which index a search was answered
             assert view is not None
             assert view.target.searcher is not None
-    assert any(issubclass(warning.category, RecollectWarning) for warning in caught)
+    assert any(issubclass(warning.category, ReperioWarning) for warning in caught)
     verify(root, [damaged_state()])  # warnings are errors here: the index on disk is sound again
 
 
@@ -134,20 +134,20 @@ def test_closing_is_enough_to_rebuild_a_damaged_index(kind: str, original: Path,
     inflict(root, file=SNAPSHOT, kind=kind, at=40, value=255)
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
-        with recollect.open(root) as kb:
+        with reperio.open(root) as kb:
             kb.search(vector=damaged_state()["c0001"].vector)
     verify(root, [damaged_state()])
 
 
 def test_a_newer_format_is_refused(original: Path, tmp_path: Path) -> None:
-    """A collection written by a newer Recollect is refused with the cure, not misread."""
+    """A collection written by a newer Reperio is refused with the cure, not misread."""
     root = _copy(original, tmp_path)
     (settings,) = root.glob(SETTINGS)
     recorded = orjson.loads(settings.read_bytes())
     settings.write_bytes(orjson.dumps(recorded | {"format_version": FORMAT_VERSION + 1}))
     for read_only in (True, False):
         with pytest.raises(UnsupportedFormat, match="upgrade") as refused:
-            recollect.open(root, read_only=read_only)
+            reperio.open(root, read_only=read_only)
         assert str(root) in str(refused.value)
 
 
@@ -157,13 +157,13 @@ def test_a_missing_current_is_damage_and_not_an_invitation(original: Path, tmp_p
     (root / "CURRENT").unlink()
     before = sorted(path for path in root.rglob("*"))
     with pytest.raises(CollectionDamaged, match="CURRENT is missing"):
-        recollect.open(root, dimension=DIMENSION)
+        reperio.open(root, dimension=DIMENSION)
     assert sorted(path for path in root.rglob("*")) == before
     stranger = tmp_path / "stranger"
     stranger.mkdir()
     (stranger / "letter.txt").write_text("dear")
     with pytest.raises(NotACollection, match=r"letter\.txt"):
-        recollect.open(stranger, dimension=DIMENSION)
+        reperio.open(stranger, dimension=DIMENSION)
     assert [entry.name for entry in stranger.iterdir()] == ["letter.txt"]
 
 
@@ -173,7 +173,7 @@ def test_metadata_that_cannot_be_read_is_damage(original: Path, tmp_path: Path) 
     (database,) = root.glob(DATABASE)
     content = database.read_bytes()
     database.write_bytes(content.replace(b'{"version":2', b'}"version":2'))
-    with recollect.open(root, read_only=True) as kb:
+    with reperio.open(root, read_only=True) as kb:
         kb.count()
         for _ in range(2):  # the first search begins a session, the second takes the quick path
             with pytest.raises(CollectionDamaged, match=r"chunk 'c00\d\d'"):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import recollect
-from recollect import Chunk, StorageFailed
+import reperio
+from reperio import Chunk, StorageFailed
 
 from .plan import DIMENSION, State, item
 from .small_disk import CASES, private_mounts, run_on_small_disk
@@ -42,16 +42,16 @@ def stored() -> State:
 
 
 @pytest.fixture
-def kb(tmp_path: Path, stored: State) -> Iterator[recollect.Collection]:
+def kb(tmp_path: Path, stored: State) -> Iterator[reperio.Collection]:
     """Open a collection that holds *stored*, with an index."""
-    with recollect.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         chunks = [Chunk(key, made.text, made.metadata) for key, made in stored.items()]
         kb.add(chunks, vectors=[made.vector for made in stored.values()])
         kb.optimize(index="IVF1,PQ8x4fs")
         yield kb
 
 
-WRITES: dict[str, Callable[[recollect.Collection, Path], object]] = {
+WRITES: dict[str, Callable[[reperio.Collection, Path], object]] = {
     "add": lambda kb, _: kb.add([Chunk("new", "n" * 100)], vectors=[item(3, 0, 0)[1].vector]),
     "delete": lambda kb, _: kb.delete(ids=list(dict(item(1, number, 0) for number in range(400)))),
     "optimize": lambda kb, _: kb.optimize(index="HNSW32,Flat"),
@@ -64,7 +64,7 @@ WRITES: dict[str, Callable[[recollect.Collection, Path], object]] = {
 @pytest.mark.parametrize("limit", [0, 100, 4096, 20_000])
 @pytest.mark.parametrize("name", sorted(WRITES))
 def test_a_write_that_is_cut_off_is_refused(
-    name: str, limit: int, kb: recollect.Collection, stored: State, tmp_path: Path
+    name: str, limit: int, kb: reperio.Collection, stored: State, tmp_path: Path
 ) -> None:
     """A write beyond the process's file size limit fails with StorageFailed, changes nothing, and succeeds later."""
     before = kb.info().index
@@ -80,7 +80,7 @@ def test_a_write_that_is_cut_off_is_refused(
     assert kb.check().ok
     kb.close()
     new = {} if name != "add" else {"new": None}
-    with recollect.open(tmp_path / "kb", auto_optimize=False) as again:
+    with reperio.open(tmp_path / "kb", auto_optimize=False) as again:
         assert {chunk.id for chunk in again} == (set() if name == "delete" else stored.keys() | new.keys())
     if name == "backup":
         verify(tmp_path / "copy", [stored])

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import recollect
-from recollect import Chunk, Collection
-from recollect.store import chunks
+import reperio
+from reperio import Chunk, Collection
+from reperio.store import chunks
 
 from .plan import DIMENSION, Operation, State, item, scripted_operations
 from .verification import check_answers, verify
@@ -18,10 +18,10 @@ from .verification import check_answers, verify
 pytestmark = pytest.mark.crash
 # Whose lines are interrupted: those that decide what is stored and which files are in use.
 WRITING = (
-    "recollect/store/chunks.py",
-    "recollect/store/commits.py",
-    "recollect/store/checkpoints.py",
-    "recollect/store/vector_file.py",
+    "reperio/store/chunks.py",
+    "reperio/store/commits.py",
+    "reperio/store/checkpoints.py",
+    "reperio/store/vector_file.py",
     "collection/facade.py",
     "collection/adding.py",
     "collection/batches.py",
@@ -93,7 +93,7 @@ def test_the_handle_goes_on_after_ctrl_c_at_any_line(
     first = next(operation for operation in scripted_operations() if operation.kind == "add")
     state: State = first.after({}, first.steps)
     number, interrupted = 0, True
-    with recollect.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         _apply(kb, first)
         while interrupted:
             number += 1
@@ -105,10 +105,10 @@ def test_the_handle_goes_on_after_ctrl_c_at_any_line(
             again = Operation("add", tuple(item(7, i, number + 5) for i in (1, 20)))
             _apply(kb, again)
             state = again.after(state, 1)
-            with recollect.open(tmp_path / "kb", read_only=True) as reader:
+            with reperio.open(tmp_path / "kb", read_only=True) as reader:
                 _outcome(reader, [state])
             check_answers(kb, state, sample=4)
-        assert number > 40, "the lines of Recollect were not seen"
+        assert number > 40, "the lines of Reperio were not seen"
         assert kb.check().ok
     verify(tmp_path / "kb", [state])
 

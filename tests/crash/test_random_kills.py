@@ -7,7 +7,7 @@ import pytest
 
 from .kills import PER_COLLECTION, kill_again_and_again
 
-KILLS = int(os.environ.get("RECOLLECT_KILLS", "40"))
+KILLS = int(os.environ.get("REPERIO_KILLS", "40"))
 
 pytestmark = pytest.mark.crash
 

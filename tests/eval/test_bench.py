@@ -43,7 +43,7 @@ def results(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 def run(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"RECOLLECT_DATA": str(data)}
+    environment = os.environ | {"REPERIO_DATA": str(data)}
     return subprocess.run(
         [sys.executable, str(RUN), *arguments], env=environment, capture_output=True, text=True, timeout=240
     )
@@ -191,7 +191,7 @@ def test_missing_data_is_named_in_one_line(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert "lacks base.f16.npy" in done.stderr
-    assert "RECOLLECT_DATA" in done.stderr
+    assert "REPERIO_DATA" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from recollect.evaluation import read_golden
+from reperio.evaluation import read_golden
 from tests.data import skip_without_data
 
 ROOT = Path(__file__).parents[2]

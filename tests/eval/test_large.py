@@ -26,7 +26,7 @@ def on_path() -> Iterator[None]:
 
 
 def run(script: str, *arguments: str, data: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"RECOLLECT_DATA": str(data or BENCH / "nowhere")}
+    environment = os.environ | {"REPERIO_DATA": str(data or BENCH / "nowhere")}
     command = [sys.executable, str(BENCH / script), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
 

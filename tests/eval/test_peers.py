@@ -17,7 +17,7 @@ import pytest
 ROWS, DIMENSION, QUESTIONS = 2000, 32, 120
 PEERS = Path(__file__).parents[2] / "eval" / "bench" / "peers"
 RUN = PEERS / "run.py"
-MEASURED = ("Recollect 0.95", "Recollect 0.95, reader", "FAISS HNSW16 + dict", "FAISS IVF,PQ + refine + dict")
+MEASURED = ("Reperio 0.95", "Reperio 0.95, reader", "FAISS HNSW16 + dict", "FAISS IVF,PQ + refine + dict")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def measured(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def run(data: Path, *arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"RECOLLECT_DATA": str(data)}
+    environment = os.environ | {"REPERIO_DATA": str(data)}
     if path is not None:
         environment["PYTHONPATH"] = os.pathsep.join([str(path), *filter(None, [environment.get("PYTHONPATH")])])
     return subprocess.run(
@@ -124,12 +124,12 @@ def test_settings_hold_their_recall_on_other_questions(measured: dict[str, Any])
             assert chosen["recall"] >= target - 0.05  # 50 questions each: 500 neighbours
 
 
-def test_recollect_is_measured_at_the_recall_it_is_asked_for(measured: dict[str, Any]) -> None:
+def test_reperio_is_measured_at_the_recall_it_is_asked_for(measured: dict[str, Any]) -> None:
     """The promise is a row of its own beside the tuned settings, for us alone."""
     for name in MEASURED:
         asked = {key for key in subjects(measured)[name]["settings"] if key.startswith("asked")}
-        assert asked == ({"asked 0.95", "asked 0.99"} if name.startswith("Recollect") else set())
-    assert "**Recollect 0.95, asked for 0.95**" in measured["printed"]
+        assert asked == ({"asked 0.95", "asked 0.99"} if name.startswith("Reperio") else set())
+    assert "**Reperio 0.95, asked for 0.95**" in measured["printed"]
 
 
 def test_a_broken_subject_is_reported_and_the_others_go_on(measured: dict[str, Any]) -> None:
@@ -156,23 +156,23 @@ def test_page_is_made_of_the_file_alone(measured: dict[str, Any], peers: dict[st
     assert peers["page"].to_markdown(stored) == page
     assert page in measured["printed"]
     assert "p50 ÷ ours" in page
-    assert "quicker than Recollect" in page
+    assert "quicker than Reperio" in page
 
 
 def test_page_says_who_was_quicker(measured: dict[str, Any], peers: dict[str, ModuleType]) -> None:
     """A peer whose every round took half of ours is named with 0.50, and not otherwise."""
     results = json.loads((measured["out"] / "peers.json").read_text())
     everybody = subjects(results)
-    ours, theirs = everybody["Recollect 0.95"], everybody["FAISS HNSW16 + dict"]
+    ours, theirs = everybody["Reperio 0.95"], everybody["FAISS HNSW16 + dict"]
     everybody.clear()
-    everybody |= {"Recollect 0.95": ours, "FAISS HNSW16 + dict": theirs}
+    everybody |= {"Reperio 0.95": ours, "FAISS HNSW16 + dict": theirs}
     for found in (ours, theirs):
         found["settings"] = {"0.95": found["settings"]["0.95"]}
     for factor, said in ((0.5, "FAISS HNSW16 + dict (0.50)."), (2, "none.")):
         pairs = zip(ours["settings"]["0.95"]["rounds"], theirs["settings"]["0.95"]["rounds"], strict=True)
         for mine, other in pairs:
             other["p50_us"] = mine["p50_us"] * factor
-        assert f"quicker than Recollect 0.95: {said}" in peers["page"].to_markdown(results)
+        assert f"quicker than Reperio 0.95: {said}" in peers["page"].to_markdown(results)
 
 
 def test_plot_is_drawn_or_said_to_be_missing(measured: dict[str, Any]) -> None:
@@ -299,19 +299,19 @@ def test_every_library_is_pinned(peers: dict[str, ModuleType]) -> None:
     """A figure belongs to a release, so requirements.txt names the release of each."""
     lines = (PEERS / "requirements.txt").read_text().splitlines()
     pinned = {line.split("==")[0] for line in lines if line and not line.startswith("#")}
-    assert {entry.package for entry in peers["catalogue"].ENTRIES.values()} - {"recollect"} <= pinned
+    assert {entry.package for entry in peers["catalogue"].ENTRIES.values()} - {"reperio"} <= pinned
     assert all("==" in line for line in lines if line and not line.startswith("#"))
 
 
 def test_a_reader_brings_its_writer_along(peers: dict[str, ModuleType]) -> None:
     """Its files would not be there otherwise; an unknown word is an error that lists the names."""
     choose = peers["catalogue"].choose
-    assert [entry.name for entry in choose(["0.99, READER"], ROWS)] == ["Recollect 0.99", "Recollect 0.99, reader"]
+    assert [entry.name for entry in choose(["0.99, READER"], ROWS)] == ["Reperio 0.99", "Reperio 0.99, reader"]
     assert len(choose(None, 1_000_000)) < len(choose(None, 100_000))
     quick = [entry for entry in choose(None, 5000, quick=True) if entry.shares is None]
     packages = [entry.package for entry in quick]
     assert sorted(packages) == sorted({entry.package for entry in peers["catalogue"].ENTRIES.values()})
-    with pytest.raises(LookupError, match="'milvus'; the subjects are Recollect"):
+    with pytest.raises(LookupError, match="'milvus'; the subjects are Reperio"):
         choose(["milvus"], ROWS)
 
 

@@ -59,7 +59,7 @@ def results(out: Path) -> dict[str, Any]:
 
 
 def run(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"RECOLLECT_DATA": str(data)}
+    environment = os.environ | {"REPERIO_DATA": str(data)}
     command = [sys.executable, str(BENCH / "sweep.py"), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
 

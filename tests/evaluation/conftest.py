@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection
-from recollect.evaluation import GateLimits, GoldenSet, read_golden
+import reperio
+from reperio import Chunk, Collection
+from reperio.evaluation import GateLimits, GoldenSet, read_golden
 from tests.conftest import TrigramEmbedder
 
 pytest.importorskip("ir_measures", reason="ir_measures is not installed")
@@ -62,7 +62,7 @@ def golden(golden_path: Path) -> GoldenSet:
 
 def store_vectors(path: Path) -> None:
     """Store a collection of ready vectors, which a command line can open without a model."""
-    with recollect.open(path, dimension=DIMENSION) as collection:
+    with reperio.open(path, dimension=DIMENSION) as collection:
         some = chunks()
         collection.add(some, vectors=TrigramEmbedder(DIMENSION).embed_passages([chunk.text for chunk in some]))
 
@@ -77,7 +77,7 @@ def lexical_golden() -> str:
 @pytest.fixture
 def full(path: Path, embedder: TrigramEmbedder) -> Iterator[Collection]:
     """Yield the healthy collection, open for writing."""
-    with recollect.open(path, embedder=embedder) as collection:
+    with reperio.open(path, embedder=embedder) as collection:
         collection.add(chunks())
         yield collection
 

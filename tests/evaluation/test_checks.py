@@ -14,9 +14,9 @@ import apsw
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, Hit
-from recollect.evaluation import (
+import reperio
+from reperio import Chunk, Collection, Hit
+from reperio.evaluation import (
     Baseline,
     CheckResult,
     GateLimits,
@@ -29,9 +29,9 @@ from recollect.evaluation import (
     judged,
     to_baseline,
 )
-from recollect.evaluation.baseline import machine
-from recollect.evaluation.golden import DRAFT
-from recollect.query_log import LoggedQuestion
+from reperio.evaluation.baseline import machine
+from reperio.evaluation.golden import DRAFT
+from reperio.query_log import LoggedQuestion
 from tests.conftest import TrigramEmbedder
 from tests.evaluation.conftest import LIMITS, chunks
 
@@ -202,28 +202,28 @@ def test_a_misspelt_document_field_is_told(full: Collection) -> None:
 def test_an_index_that_cannot_be_read_has_its_own_cure(path: Path) -> None:
     """Nothing is lost, the backup holds what the collection holds, and neither says otherwise."""
     vectors = np.random.default_rng(1).normal(size=(300, 16)).astype(np.float32)
-    with recollect.open(path, dimension=16, auto_optimize=False) as collection:
+    with reperio.open(path, dimension=16, auto_optimize=False) as collection:
         collection.add([Chunk(f"c{at}") for at in range(300)], vectors=vectors)
         collection.optimize(index="IVF8,Flat")
     with apsw.Connection(str(next(path.glob("gen-*/chunks.db")))) as other:
         other.execute("UPDATE snapshots SET record = '{}'")
     other.close()
-    with recollect.open(path, read_only=True) as collection:
+    with reperio.open(path, read_only=True) as collection:
         integrity, backup = gate(collection, only=["integrity", "backup"], limits=LIMITS).checks
     assert (integrity.verdict, backup.verdict) == ("fail", "fail")
-    assert integrity.cause == "the index cannot be used, the chunks are sound: recollect optimize builds it anew"
+    assert integrity.cause == "the index cannot be used, the chunks are sound: reperio optimize builds it anew"
     assert backup.cause.startswith("the backup is what was backed up, and the collection itself is not sound")
 
 
 def test_no_backup_is_taken_of_what_is_damaged(path: Path) -> None:
     """Both checks are red, and the backup's says which chunk and where to look."""
-    with recollect.open(path, dimension=16, auto_optimize=False) as collection:
+    with reperio.open(path, dimension=16, auto_optimize=False) as collection:
         collection.add([Chunk(f"c{at}") for at in range(300)], vectors=np.eye(300, 16) + 0.1)
     file = next(path.glob("gen-*/vectors.f32"))
     content = bytearray(file.read_bytes())
     content[7 * 64 + 3] ^= 1
     file.write_bytes(content)
-    with recollect.open(path, read_only=True) as collection:
+    with reperio.open(path, read_only=True) as collection:
         integrity, backup = gate(collection, only=["integrity", "backup"], limits=LIMITS).checks
     assert (integrity.verdict, backup.verdict) == ("fail", "fail")
     assert "'c7'" in backup.evidence[0]
@@ -235,7 +235,7 @@ def test_vectors_of_another_length_are_red(path: Path, embedder: TrigramEmbedder
     some = chunks()[:50]
     vectors = embedder.embed_passages([each.text for each in some])
     vectors[7] /= np.linalg.norm(vectors[7])
-    with recollect.open(path, embedder=embedder, metric="inner_product") as collection:
+    with reperio.open(path, embedder=embedder, metric="inner_product") as collection:
         collection.add(some, vectors=vectors)
         found = one("contract", collection, limits=replace(LIMITS, sample=50))
         assert (found.verdict, found.evidence[1].split(" have")[0]) == ("fail", "1 of 50 stored vectors")
@@ -343,7 +343,7 @@ def test_drift_lists_what_changed(full: Collection) -> None:
 
 def test_documents_may_be_named_by_numbers(path: Path, embedder: TrigramEmbedder) -> None:
     """A golden set has texts, and a metadata field may hold 7 or 1.5."""
-    with recollect.open(path, embedder=embedder) as collection:
+    with reperio.open(path, embedder=embedder) as collection:
         for at, name in enumerate([7, 1.5, "x"]):
             collection.add([Chunk(f"c{at}", f"word{at} and more", {"source": name})])
         queries = [
@@ -373,7 +373,7 @@ def test_neighbours_asks_enough_queries(path: Path) -> None:
     rng = np.random.default_rng(1)
     centres = rng.normal(size=(40, 32))
     vectors = (centres[rng.integers(40, size=3000)] + rng.normal(scale=0.6, size=(3000, 32))).astype(np.float32)
-    with recollect.open(path, dimension=32, auto_optimize=False) as collection:
+    with reperio.open(path, dimension=32, auto_optimize=False) as collection:
         collection.add([Chunk(f"c{at}", metadata={"n": at % 7}) for at in range(3000)], vectors=vectors)
         collection.optimize(0.9, index="IVF32,Flat", queries=vectors[:40] + 0.1)
         assert len(collection.sample_queries(300)) == 300
@@ -393,7 +393,7 @@ def test_chunks_that_begin_alike_are_found_by_their_words(path: Path, embedder: 
         "a b !?",
     ]
     for lexical in ("porter", "unicode61", "trigram"):
-        with recollect.open(path / lexical, embedder=embedder, lexical=lexical) as collection:
+        with reperio.open(path / lexical, embedder=embedder, lexical=lexical) as collection:
             collection.add([Chunk(f"c{at}", text) for at, text in enumerate(texts)])
             found = one("reachable", collection)
             assert found.verdict == "pass", found
@@ -401,7 +401,7 @@ def test_chunks_that_begin_alike_are_found_by_their_words(path: Path, embedder: 
 
 def test_a_lexical_index_out_of_step_is_red(path: Path, embedder: TrigramEmbedder) -> None:
     """One chunk's words under the row of another are found in a sample that holds it."""
-    with recollect.open(path, embedder=embedder) as collection:
+    with reperio.open(path, embedder=embedder) as collection:
         collection.add(chunks()[:60])
         with apsw.Connection(str(next(path.glob("gen-*/chunks.db")))) as other:
             other.execute("DELETE FROM lexical WHERE rowid = 7")
@@ -413,7 +413,7 @@ def test_a_lexical_index_out_of_step_is_red(path: Path, embedder: TrigramEmbedde
 
 def test_filters_of_many_chunks_are_compared_in_part(full: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     """The part is stated, and is the same at every run."""
-    monkeypatch.setattr("recollect.evaluation.survey.METADATA", 30)
+    monkeypatch.setattr("reperio.evaluation.survey.METADATA", 30)
     found = one("filters", full)
     assert found.verdict == "pass"
     compared = int(found.evidence[0].split(" of ")[1].split()[0])

@@ -1,4 +1,4 @@
-"""``recollect gate`` and ``recollect golden`` as a shell runs them: exit codes, reports, and what is left on disk."""
+"""``reperio gate`` and ``reperio golden`` as a shell runs them: exit codes, reports, and what is left on disk."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-import recollect
-from recollect.cli import app
-from recollect.errors import InvalidInput
-from recollect.evaluation import read_golden
-from recollect.query_log import read_log
+import reperio
+from reperio.cli import app
+from reperio.errors import InvalidInput
+from reperio.evaluation import read_golden
+from reperio.query_log import read_log
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "gate"
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "recollect", *map(str, arguments)], capture_output=True, text=True, timeout=200,
+        [sys.executable, "-m", "reperio", *map(str, arguments)], capture_output=True, text=True, timeout=200,
         check=False,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
@@ -49,8 +49,8 @@ def test_accept_then_gate_then_a_fault(stored: Path, lexical: Path, tmp_path: Pa
     assert (found["regression"], found["drift"], found["latency"]) == ("pass", "pass", "pass")
     assert ElementTree.parse(tmp_path / "junit").find("testsuite").get("failures") == "0"  # type: ignore[union-attr]  # it is there
     assert (tmp_path / "html").read_text().startswith("<!doctype html>")
-    assert "recollect gate: pass" in (tmp_path / "markdown").read_text()
-    with recollect.open(stored) as collection:
+    assert "reperio gate: pass" in (tmp_path / "markdown").read_text()
+    with reperio.open(stored) as collection:
         collection.delete(ids=["c0", "c30"])
     code, output, _ = run("gate", stored, "--golden", lexical)
     assert code == 1
@@ -157,7 +157,7 @@ def test_what_cannot_run_exits_with_2(stored: Path, lexical: Path, tmp_path: Pat
 def test_a_log_is_drafted_from_and_replayed(stored: Path, tmp_path: Path) -> None:
     """What was asked becomes a golden set, can be added to, and is asked again with its filter and mode."""
     log, golden = tmp_path / "log.jsonl", tmp_path / "draft.yaml"
-    with recollect.open(stored, query_log=log, read_only=True) as collection:
+    with reperio.open(stored, query_log=log, read_only=True) as collection:
         for at in range(0, 60, 3):
             collection.search(f"own{at}", mode="lexical", where={"lang": "de"})
     assert run("golden", "init", stored, golden, "-n", 5, "--from-log", log)[0] == 0
@@ -181,7 +181,7 @@ def test_the_examples_say_what_the_command_line_understands() -> None:
     dry = ["make", "--dry-run", "-f", EXAMPLES / "Makefile", "deploy", "accept"]
     make = subprocess.run(dry, capture_output=True, text=True, check=True).stdout
     lines = re.sub(r"\\\n|\$\([^)]*\)", "", "\n".join([*steps, hook, make])).splitlines()
-    commands = [shlex.split(line)[1:] for line in lines if line.strip().startswith("recollect ")]
+    commands = [shlex.split(line)[1:] for line in lines if line.strip().startswith("reperio ")]
     assert len(commands) == 8
     for command in commands:
         # Options are parsed before the help is printed, and one that is unknown is an error.

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-import recollect
-from recollect.evaluation import GateReport, GoldenQuery, GoldenSet, Search, gate
+import reperio
+from reperio.evaluation import GateReport, GoldenQuery, GoldenSet, Search, gate
 from tests.conftest import TrigramEmbedder
 from tests.evaluation.conftest import chunks
 
@@ -29,7 +29,7 @@ def judged(search: Search) -> GateReport:
 
 def test_a_langchain_retriever(path: Path) -> None:
     """Its documents are read by their ids; a filter reaches it by a wrapper of one line."""
-    adapter = pytest.importorskip("langchain_recollect", reason="the LangChain adapter is not installed")
+    adapter = pytest.importorskip("langchain_reperio", reason="the LangChain adapter is not installed")
     from langchain_core.documents import Document
     from langchain_core.embeddings import Embeddings
 
@@ -40,7 +40,7 @@ def test_a_langchain_retriever(path: Path) -> None:
         def embed_query(self, text: str) -> list[float]:
             return TrigramEmbedder().embed_queries([text])[0].tolist()
 
-    with adapter.RecollectVectorStore(embedding=Trigrams(), path=str(path)) as store:
+    with adapter.ReperioVectorStore(embedding=Trigrams(), path=str(path)) as store:
         store.add_documents([Document(each.text, id=each.id, metadata=dict(each.metadata)) for each in chunks()])
 
         def search(text: str, *, k: int, where: Any) -> list[Document]:
@@ -54,7 +54,7 @@ def test_a_langchain_retriever(path: Path) -> None:
 
 def test_a_llama_index_retriever(path: Path) -> None:
     """Its nodes with scores are read."""
-    adapter = pytest.importorskip("llama_index.vector_stores.recollect", reason="the adapter is not installed")
+    adapter = pytest.importorskip("llama_index.vector_stores.reperio", reason="the adapter is not installed")
     from llama_index.core import StorageContext, VectorStoreIndex
     from llama_index.core.embeddings import MockEmbedding
     from llama_index.core.schema import TextNode
@@ -65,7 +65,7 @@ def test_a_llama_index_retriever(path: Path) -> None:
 
         _get_query_embedding = _get_text_embedding
 
-    stored = StorageContext.from_defaults(vector_store=adapter.RecollectVectorStore(path=str(path)))
+    stored = StorageContext.from_defaults(vector_store=adapter.ReperioVectorStore(path=str(path)))
     nodes = [TextNode(id_=each.id, text=each.text, metadata=dict(each.metadata)) for each in chunks()]
     index = VectorStoreIndex(nodes, storage_context=stored, embed_model=Trigrams(embed_dim=64))
     questions = GoldenSet([*unfiltered().queries, GoldenQuery("z", "zzzz", nothing_above=0.95)], {"R@10": 1.0})
@@ -113,7 +113,7 @@ def test_documents_of_a_search_that_gives_ids(path: Path, embedder: TrigramEmbed
     """Their metadata is looked up in the collection; without one, nothing can be said, and 0 is not said."""
     asked = [GoldenQuery(each.id, " ".join(each.text.split()[:6]), documents={"d0": 1}) for each in chunks()[:5]]
     documents = GoldenSet(asked, {"RR@10": 0.1}, document_field="source")
-    with recollect.open(path, embedder=embedder) as collection:
+    with reperio.open(path, embedder=embedder) as collection:
         collection.add(chunks())
 
         def search(text: str) -> list[str]:

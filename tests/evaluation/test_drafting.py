@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-import recollect
-from recollect import Chunk, Collection
-from recollect.errors import InvalidInput
-from recollect.evaluation import GoldenQuery, read_golden
-from recollect.evaluation.drafting import add_query, document_field, draft, write_draft
-from recollect.evaluation.golden import DRAFT
-from recollect.query_log import LoggedQuestion
+import reperio
+from reperio import Chunk, Collection
+from reperio.errors import InvalidInput
+from reperio.evaluation import GoldenQuery, read_golden
+from reperio.evaluation.drafting import add_query, document_field, draft, write_draft
+from reperio.evaluation.golden import DRAFT
+from reperio.query_log import LoggedQuestion
 from tests.conftest import TrigramEmbedder
 
 
@@ -55,7 +55,7 @@ def test_a_draft_by_cluster_asks_about_different_chunks(full: Collection, tmp_pa
 )
 def test_a_draft_reads_like_a_sentence(path: Path, embedder: TrigramEmbedder, text: str, question: str) -> None:
     """Whatever marks the chunk has; never empty, and not longer than a person would ask."""
-    with recollect.open(path, embedder=embedder) as collection:
+    with reperio.open(path, embedder=embedder) as collection:
         collection.add([Chunk("c", text)])
         assert draft(collection, 1)[0].query.text == question
 

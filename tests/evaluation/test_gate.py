@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, Hit
-from recollect.errors import InvalidInput
-from recollect.evaluation import (
+import reperio
+from reperio import Chunk, Collection, Hit
+from reperio.errors import InvalidInput
+from reperio.evaluation import (
     Baseline,
     CheckResult,
     GateLimits,
@@ -28,7 +28,7 @@ from recollect.evaluation import (
     to_baseline,
     write_baseline,
 )
-from recollect.evaluation.gate import NAMES
+from reperio.evaluation.gate import NAMES
 from tests.conftest import TrigramEmbedder
 from tests.evaluation.conftest import LIMITS, chunks
 
@@ -115,7 +115,7 @@ def test_a_renamed_metadata_field_is_red(full: Collection, golden: GoldenSet) ->
 
 def test_vectors_of_other_texts_are_red(path: Path, embedder: TrigramEmbedder, golden: GoldenSet) -> None:
     """Vectors shifted by one row are those of no text: the contract says so, and which cause is likely."""
-    with recollect.open(path, embedder=embedder) as collection:
+    with reperio.open(path, embedder=embedder) as collection:
         shifted = chunks()
         vectors = embedder.embed_passages([shifted[-1].text, *(each.text for each in shifted[:-1])])
         collection.add(shifted, vectors=vectors)
@@ -227,7 +227,7 @@ def test_a_damaged_baseline_is_named_with_its_cure(tmp_path: Path, content: str)
     """No JSON, another version, or other fields."""
     path = tmp_path / "b.json"
     path.write_text(content)
-    with pytest.raises(InvalidInput, match=r"recollect gate --accept writes it anew"):
+    with pytest.raises(InvalidInput, match=r"reperio gate --accept writes it anew"):
         read_baseline(path)
 
 
@@ -264,7 +264,5 @@ def test_a_field_of_a_baseline_that_cannot_be_is_named(full: Collection, golden:
         else:
             content[outer] = value
         path.write_text(json.dumps(content))
-        with pytest.raises(
-            InvalidInput, match=rf"{path} is no baseline \({place}.* must be .*; recollect gate --accept"
-        ):
+        with pytest.raises(InvalidInput, match=rf"{path} is no baseline \({place}.* must be .*; reperio gate --accept"):
             read_baseline(path)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from recollect.errors import InvalidInput
-from recollect.evaluation import GateLimits, GoldenQuery, read_golden, to_limits
-from recollect.evaluation.asking import to_found
-from recollect.evaluation.measures import per_query
-from recollect.types import Chunk, Hit
+from reperio.errors import InvalidInput
+from reperio.evaluation import GateLimits, GoldenQuery, read_golden, to_limits
+from reperio.evaluation.asking import to_found
+from reperio.evaluation.measures import per_query
+from reperio.types import Chunk, Hit
 
 
 def test_yaml_is_read_with_its_defaults(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from recollect.errors import InvalidInput
-from recollect.evaluation import read_golden
-from recollect.evaluation.baseline import read_baseline
+from reperio.errors import InvalidInput
+from reperio.evaluation import read_golden
+from reperio.evaluation.baseline import read_baseline
 
 _LAUGH = "l0: &l0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"l{n}: &l{n} [{','.join([f'*l{n - 1}'] * 10)}]\n" for n in range(1, 10)
@@ -33,8 +33,8 @@ BOMBS = {
 }
 _CHILD = """
 import json, resource, sys
-from recollect.evaluation import read_golden
-from recollect.errors import InvalidInput
+from reperio.evaluation import read_golden
+from reperio.errors import InvalidInput
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 for path in json.loads(sys.argv[1]):
     try:

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import recollect
+import reperio
 
 
 def plugin(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    # Named, and nothing else loaded: where Recollect is installed, pytest would find it a second time.
-    command = [sys.executable, "-m", "pytest", "-p", "recollect.evaluation.pytest_plugin", "-p", "no:cacheprovider"]
+    # Named, and nothing else loaded: where Reperio is installed, pytest would find it a second time.
+    command = [sys.executable, "-m", "pytest", "-p", "reperio.evaluation.pytest_plugin", "-p", "no:cacheprovider"]
     own = {"COLUMNS": "200", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(
         [*command, "-v", *map(str, arguments)], cwd=folder, env=os.environ | own, capture_output=True, text=True,
@@ -25,24 +25,24 @@ def test_pytest_has_one_test_per_check(stored: Path, lexical: Path, tmp_path: Pa
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "test_own.py").write_text("def test_own():\n    assert True\n")
-    with recollect.open(stored) as collection:
+    with reperio.open(stored) as collection:
         collection.delete(ids=["c0"])
-    done = plugin(folder, "--recollect-kb", stored, "--recollect-golden", lexical, "--recollect-recall", 0.9)
+    done = plugin(folder, "--reperio-kb", stored, "--reperio-golden", lexical, "--reperio-recall", 0.9)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed" in done.stdout
     for line in ("test_own.py::test_own PASSED", "integrity PASSED", "regression SKIPPED", "golden_ids FAILED"):
         assert line in done.stdout
     assert "'c0' not in the collection" in done.stdout
     assert "Traceback" not in done.stdout
-    done = plugin(folder, "--recollect-kb", stored, "--recollect-golden", lexical, "-k", "integrity or latency")
+    done = plugin(folder, "--reperio-kb", stored, "--reperio-golden", lexical, "-k", "integrity or latency")
     assert (done.returncode, "1 passed, 1 skipped" in done.stdout) == (0, True)
 
 
 def test_pytest_fails_where_nothing_is_checked(stored: Path, tmp_path: Path) -> None:
     """Skipped tests alone would let a deployment through; a missing collection is one line per check."""
-    done = plugin(tmp_path, "--recollect-kb", stored, "-k", "thresholds or regression")
+    done = plugin(tmp_path, "--reperio-kb", stored, "-k", "thresholds or regression")
     assert (done.returncode, "nothing was checked" in done.stdout) == (1, True)
-    done = plugin(tmp_path, "--recollect-kb", tmp_path / "absent", "-k", "integrity")
+    done = plugin(tmp_path, "--reperio-kb", tmp_path / "absent", "-k", "integrity")
     assert done.returncode == 1
     assert "absent" in done.stdout
     assert "Traceback" not in done.stdout
@@ -53,6 +53,6 @@ def test_pytest_without_the_option_is_left_alone(lexical: Path, tmp_path: Path) 
     (tmp_path / "test_own.py").write_text("def test_own():\n    assert True\n")
     done = plugin(tmp_path, "test_own.py")
     assert (done.returncode, "1 passed" in done.stdout) == (0, True)
-    done = plugin(tmp_path, "test_own.py", "--recollect-golden", lexical)
+    done = plugin(tmp_path, "test_own.py", "--reperio-golden", lexical)
     assert done.returncode == 4
-    assert "--recollect-golden needs --recollect-kb" in done.stderr
+    assert "--reperio-golden needs --reperio-kb" in done.stderr

@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from recollect.evaluation import CheckResult, FailedQuery, GateReport, Verdict
-from recollect.evaluation.reports import as_text, print_report, to_html, to_json, to_junit, to_markdown
-from recollect.evaluation.reports.charts import recall_against_latency
+from reperio.evaluation import CheckResult, FailedQuery, GateReport, Verdict
+from reperio.evaluation.reports import as_text, print_report, to_html, to_json, to_junit, to_markdown
+from reperio.evaluation.reports.charts import recall_against_latency
 
 EVIL = "<script>alert(1)</script> | `x` \x1b[31m \x00 \u202e [link](x)"
 VOID = {"meta", "rect", "line", "circle", "br"}

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from recollect.errors import InvalidInput
-from recollect.evaluation import measures
-from recollect.evaluation.comparing import bootstrap_interval, compare, effect_size, holm, mean_bounds, randomisation_p
+from reperio.errors import InvalidInput
+from reperio.evaluation import measures
+from reperio.evaluation.comparing import bootstrap_interval, compare, effect_size, holm, mean_bounds, randomisation_p
 
 
 def test_measures_equal_their_definitions() -> None:

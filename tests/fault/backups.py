@@ -15,8 +15,8 @@ from pathlib import Path
 import apsw
 import orjson
 
-import recollect
-from recollect import Chunk, Collection
+import reperio
+from reperio import Chunk, Collection
 from tests.crash.plan import DIMENSION, State, after_operations, random_operation, scripted_operations
 from tests.crash.verification import check_answers, verify
 from tests.crash.worker import run
@@ -56,7 +56,7 @@ def open_old_format(number: int, directory: Path) -> Counter[str]:
     if "lexical" in LACKING[version]:
         del recorded["lexical"]
     settings.write_bytes(orjson.dumps(recorded))
-    with recollect.open(root, read_only=True) as kb:
+    with reperio.open(root, read_only=True) as kb:
         assert digest((chunk.id, chunk.text, chunk.metadata) for chunk in kb) == digest_of(state)
     verify(root, [state])
     return Counter({f"format {version}": 1})
@@ -104,7 +104,7 @@ def back_up_amid_writes(seed: int, directory: Path) -> Counter[str]:
     directory.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     taken: list[list[State]] = []
-    with recollect.open(directory / "kb", dimension=DIMENSION) as kb, ThreadPoolExecutor(1) as pool:
+    with reperio.open(directory / "kb", dimension=DIMENSION) as kb, ThreadPoolExecutor(1) as pool:
         writer = Writer(kb, seed)
         working = pool.submit(writer.work, directory / "kb")
         assert writer.begun.wait(60)
@@ -115,13 +115,13 @@ def back_up_amid_writes(seed: int, directory: Path) -> Counter[str]:
             kb.backup(directory / "increments", incremental=True)
             taken.append(writer.states[first:])
         working.result(120)
-    increments = recollect.backups(directory / "increments")
+    increments = reperio.backups(directory / "increments")
     assert len(increments) == BACKUPS
     for number, (states, info) in enumerate(zip(taken, increments, strict=True)):
         elsewhere = directory / "elsewhere" / str(number)
         shutil.copytree(directory / f"whole {number}", elsewhere / "copied")
         shutil.rmtree(directory / f"whole {number}")
-        recollect.restore(directory / "increments", elsewhere / "restored", number=info.number)
+        reperio.restore(directory / "increments", elsewhere / "restored", number=info.number)
         for path in (elsewhere / "copied", elsewhere / "restored"):
             _check(path, states)
     shutil.rmtree(directory)
@@ -129,15 +129,15 @@ def back_up_amid_writes(seed: int, directory: Path) -> Counter[str]:
 
 
 def _check(path: Path, states: list[State]) -> None:
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         found = digest((chunk.id, chunk.text, chunk.metadata) for chunk in kb)
         matching = [state for state in states if digest_of(state) == found]
         assert matching, "the backup is no state that there was while it was taken"
     state = verify(path, matching)
     for snapshot in path.glob("gen-*/index/*"):
         shutil.rmtree(snapshot) if snapshot.is_dir() else snapshot.unlink()
-    with warnings.catch_warnings(), recollect.open(path, auto_optimize=False) as kb:
-        warnings.simplefilter("ignore", recollect.RecollectWarning)  # that the index is missing
+    with warnings.catch_warnings(), reperio.open(path, auto_optimize=False) as kb:
+        warnings.simplefilter("ignore", reperio.ReperioWarning)  # that the index is missing
         check_answers(kb, state)
         kb.add([Chunk("one more")], vectors=[[1.0] * DIMENSION])
         assert kb.count() == len(state) + 1

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import recollect
-from recollect import Chunk, Collection, CollectionDamaged, CollectionError, InvalidVectors, UnsupportedFormat
+import reperio
+from reperio import Chunk, Collection, CollectionDamaged, CollectionError, InvalidVectors, UnsupportedFormat
 from tests.crash.examiner import damaged_state
 from tests.crash.plan import State
 from tests.crash.processes import ENVIRONMENT, Run
@@ -132,7 +132,7 @@ def _verdict(root: Path, file: str, *, same: bool, most: int | None) -> str:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            kb = recollect.open(root, read_only=True)
+            kb = reperio.open(root, read_only=True)
         except (CollectionDamaged, UnsupportedFormat):
             assert file != SNAPSHOT, "an index that is damaged costs no chunk"
             assert not same
@@ -142,7 +142,7 @@ def _verdict(root: Path, file: str, *, same: bool, most: int | None) -> str:
             _require_answers(kb)
     if file == SNAPSHOT:
         assert sound == same, "a snapshot that is not the one recorded is reported"
-        assert same or any(issubclass(warning.category, recollect.RecollectWarning) for warning in caught)
+        assert same or any(issubclass(warning.category, reperio.ReperioWarning) for warning in caught)
         return "intact" if same else "refused and searched exactly"
     return "intact" if sound else f"reported, {_mended(root, most)}"
 
@@ -151,9 +151,9 @@ def _mended(root: Path, most: int | None) -> str:
     """Require of check(fix=True) that what it keeps is whole, and that it lists as many as it does not keep."""
     state = damaged_state()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", recollect.RecollectWarning)
+        warnings.simplefilter("ignore", reperio.ReperioWarning)
         try:
-            kb = recollect.open(root, auto_optimize=False)
+            kb = reperio.open(root, auto_optimize=False)
         except CollectionError:
             return "not to be opened for mending"
         with kb:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-import recollect
-from recollect import Chunk, Collection, CollectionLocked
+import reperio
+from reperio import Chunk, Collection, CollectionLocked
 from tests.crash.plan import DIMENSION
 from tests.crash.processes import ENVIRONMENT
 from tests.crash.verification import check_no_leftovers
@@ -80,7 +80,7 @@ def _refused_beside(path: Path, process: subprocess.Popen[bytes]) -> None:
     """Require that a second writer is refused, and told which process is the first."""
     told = None
     try:
-        recollect.open(path).close()
+        reperio.open(path).close()
     except CollectionLocked as refused:
         told = str(refused)
     if told is None:
@@ -91,7 +91,7 @@ def _refused_beside(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 def _verify(path: Path, journal: Path) -> None:
     acknowledged = {line for line in journal.read_text().splitlines() if line != "open"}
-    with recollect.open(path, auto_optimize=False) as kb:
+    with reperio.open(path, auto_optimize=False) as kb:
         check_no_leftovers(path)
         stored = set(kb.ids())
         assert acknowledged <= stored, f"lost: {sorted(acknowledged - stored)[:9]}"
@@ -123,7 +123,7 @@ class _Work:
         os.write(self._journal, f"{line}\n".encode())
 
     def open(self) -> None:
-        self.kb = recollect.open(self.path, dimension=DIMENSION)
+        self.kb = reperio.open(self.path, dimension=DIMENSION)
         self.note("open")
 
     def add(self, count: int) -> None:
@@ -208,7 +208,7 @@ def spawned(work: _Work) -> None:
 
 
 def _child(path: str, first: int) -> None:
-    with recollect.open(path) as kb:
+    with reperio.open(path) as kb:
         numbers = range(first, first + 20)
         kb.add([_chunk(number) for number in numbers], vectors=np.stack([_vector(number) for number in numbers]))
         assert kb.search(vector=_vector(first), k=1)[0].chunk == _chunk(first)

@@ -17,14 +17,14 @@ import orjson
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-import recollect
-from recollect import Chunk, Collection, RecollectError
-from recollect.contract import Settings
-from recollect.evaluation.golden import read_golden
-from recollect.filters import Operator, parse
-from recollect.index import Record, SnapshotUnusable
-from recollect.ingestion.pickles import read_pickle
-from recollect.layout import Layout, read_settings
+import reperio
+from reperio import Chunk, Collection, ReperioError
+from reperio.contract import Settings
+from reperio.evaluation.golden import read_golden
+from reperio.filters import Operator, parse
+from reperio.index import Record, SnapshotUnusable
+from reperio.ingestion.pickles import read_pickle
+from reperio.layout import Layout, read_settings
 from tests.crash.plan import DIMENSION
 
 # What tokenizers, FTS5's query language and SQL know, among letters.
@@ -76,7 +76,7 @@ def _collection() -> Iterator[Collection]:
     vectors = np.eye(len(texts), DIMENSION, dtype=np.float32)
     with (
         tempfile.TemporaryDirectory() as folder,
-        recollect.open(Path(folder) / "kb", dimension=DIMENSION, auto_optimize=False) as kb,
+        reperio.open(Path(folder) / "kb", dimension=DIMENSION, auto_optimize=False) as kb,
     ):
         kb.add([Chunk(str(n), text, {"a": n, "b": [text]}) for n, text in enumerate(texts)], vectors=vectors)
         yield kb
@@ -105,7 +105,7 @@ def fuzz_filters() -> Iterator[Test]:
 
         @given(where=FILTERS)
         def run(where: Any) -> None:
-            with contextlib.suppress(RecollectError):
+            with contextlib.suppress(ReperioError):
                 parse(where)
                 found = kb.search(vector=np.ones(DIMENSION), where=where, k=20)
                 assert {hit.chunk.id for hit in found} == set(kb.ids(where=where))
@@ -121,7 +121,7 @@ def fuzz_questions() -> Iterator[Test]:
         @given(question=QUESTIONS)
         def run(question: str) -> None:
             for vector in (None, np.ones(DIMENSION)):
-                with contextlib.suppress(RecollectError):
+                with contextlib.suppress(ReperioError):
                     mode = "lexical" if vector is None else "hybrid"
                     assert len(kb.search(question, vector=vector, mode=mode, k=3)) <= 3
 
@@ -131,7 +131,7 @@ def fuzz_questions() -> Iterator[Test]:
 @contextmanager
 def fuzz_manifests() -> Iterator[Test]:
     """Read collection.json and CURRENT, with anything in them."""
-    made = Settings(DIMENSION, recollect.Metric.COSINE, None).to_json()
+    made = Settings(DIMENSION, reperio.Metric.COSINE, None).to_json()
     manifest = orjson.dumps({"format_version": 3, **made})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "collection.json"
@@ -140,9 +140,9 @@ def fuzz_manifests() -> Iterator[Test]:
         def run(data: st.DataObject, current: bytes) -> None:
             path.write_bytes(_mutated(data, manifest))
             path.with_name("CURRENT").write_bytes(current)
-            with contextlib.suppress(RecollectError):
+            with contextlib.suppress(ReperioError):
                 Settings.from_json(read_settings(path), str(path))
-            with contextlib.suppress(RecollectError):
+            with contextlib.suppress(ReperioError):
                 Layout(Path(folder)).read_current()
 
         yield run
@@ -171,7 +171,7 @@ def fuzz_pickles() -> Iterator[Test]:
 
     @given(data=st.lists(st.sampled_from(_OPCODES) | st.binary(max_size=6), max_size=40).map(b"".join))
     def run(data: bytes) -> None:
-        with contextlib.suppress(RecollectError):
+        with contextlib.suppress(ReperioError):
             read_pickle(b"\x80\x04" + data, allowed=frozenset(), where="a fuzzed file")
 
     yield run
@@ -200,7 +200,7 @@ def fuzz_golden() -> Iterator[Test]:
                 content = {**said, part: {**said[part], **more}, "queries": [question]}
             path = Path(folder) / f"golden{suffix}"
             path.write_bytes(_mutated(data, json.dumps(content).encode()) + b"\n" + data.draw(st.binary(max_size=8)))
-            with contextlib.suppress(RecollectError):
+            with contextlib.suppress(ReperioError):
                 read_golden(path)
 
         yield run

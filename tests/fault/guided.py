@@ -52,7 +52,7 @@ def main(target: str, corpus: str, *options: str) -> None:
     """Fuzz until the time is over, which ends the process."""
     import atheris
 
-    with atheris.instrument_imports(include=["recollect"]):
+    with atheris.instrument_imports(include=["reperio"]):
         from hypothesis import HealthCheck, settings
 
         from tests.fault.fuzzing import TARGETS

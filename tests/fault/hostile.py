@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recollect import Chunk, Collection
+from reperio import Chunk, Collection
 from tests.crash.plan import DIMENSION
 
 Call = Callable[[Collection], object]

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import recollect
+import reperio
 from tests.crash.increments import verify_increments
 from tests.crash.plan import DIMENSION, scripted_operations
 from tests.crash.processes import position, possible
@@ -55,7 +55,7 @@ def verify_collection(path: Path, notes: list[list[str]]) -> None:
     """Require of the collection what was acknowledged, and nothing but that or one step more."""
     if not path.exists():
         assert ["open"] not in notes, "the collection was created, and is gone"
-        recollect.open(path, dimension=DIMENSION).close()
+        reperio.open(path, dimension=DIMENSION).close()
     operations = scripted_operations()
     n, steps, begun = position(notes)
     current = operations[min(n, len(operations) - 1)]

@@ -15,7 +15,7 @@ _CALLS = (
     "open,openat,creat,close,lseek,write,pwrite64,writev,pwritev,ftruncate,fallocate,sendfile,copy_file_range,rename,"
     "renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,link,linkat,symlink,fsync,fdatasync,sync_file_range,msync"
 )
-# What Recollect does not do; were it to begin, the model would have to learn it first.
+# What Reperio does not do; were it to begin, the model would have to learn it first.
 _UNKNOWN = {
     *("writev", "pwritev", "fallocate", "copy_file_range", "sync_file_range", "msync"),
     *("link", "linkat", "symlink"),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import recollect
+import reperio
 from tests.crash.calls import Point, strace
 from tests.crash.plan import DIMENSION, State, scripted_operations
 from tests.crash.processes import nursery
@@ -170,7 +170,7 @@ def _verify(life: Life, *, whole: bool) -> None:
         assert not [note for note in life.notes if note[0] == "unreadable"]
     if not (life.collection / "CURRENT").exists():
         assert ["done", "0"] not in life.notes
-        recollect.open(life.collection, dimension=DIMENSION).close()
+        reperio.open(life.collection, dimension=DIMENSION).close()
     verify(life.collection, allowed)
 
 

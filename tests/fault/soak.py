@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-import recollect
-from recollect import Collection
+import reperio
+from reperio import Collection
 from tests.concurrency.versions import DIMENSION, chunk, parsed, vector
 from tests.crash.processes import ENVIRONMENT
 
@@ -71,7 +71,7 @@ def soak(seconds: float, directory: Path, *, seed: int = 0) -> Counter[str]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     clock = Clock(directory / "clock")
-    with recollect.open(directory / "kb", dimension=DIMENSION) as kb:
+    with reperio.open(directory / "kb", dimension=DIMENSION) as kb:
         traffic = Traffic(kb, clock, seed)
         traffic.add([0, *NUMBERS])
         readers = [_start(directory, number) for number in range(READERS)]
@@ -157,7 +157,7 @@ class Traffic:
                 try:
                     self.kb.optimize(index=rng.choice(("IVF1,PQ8x4fs", "HNSW8,SQ8", "IVF4,SQ8")))
                     self.tally["optimize"] += 1
-                except recollect.IndexBuildFailed:  # the other thread has deleted nearly all meanwhile
+                except reperio.IndexBuildFailed:  # the other thread has deleted nearly all meanwhile
                     self.tally["too few to train"] += 1
 
     def search(self, rng: random.Random) -> None:
@@ -191,7 +191,7 @@ def look(kb: Collection, clock: Clock, rng: random.Random) -> None:
         _check(kb.search(vector=query, k=rng.randint(1, 20), where=where), query)
 
 
-def _check(hits: list[recollect.Hit], query: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
+def _check(hits: list[reperio.Hit], query: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
     assert hits, "chunk 0 is always there"
     assert len({hit.chunk.id for hit in hits}) == len(hits)
     for hit in hits:
@@ -201,7 +201,7 @@ def _check(hits: list[recollect.Hit], query: np.ndarray[tuple[int], np.dtype[np.
 def read(path: str, clock: str, number: str) -> None:
     """Read until the clock says that it is over; print how often."""
     told, rng, looks = Clock(Path(clock)), random.Random(int(number)), 0
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         while told.now >= 0:
             look(kb, told, rng)
             looks += 1

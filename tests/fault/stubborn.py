@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import recollect
-from recollect import Collection, StorageFailed
+import reperio
+from reperio import Collection, StorageFailed
 from tests.crash import worker
 from tests.crash.plan import DIMENSION, Operation, State, scripted_operations
 from tests.crash.verification import check_answers, state_of
@@ -68,7 +68,7 @@ class Stubborn:
             self._kb.close()
             self._kb = None
         if self._kb is None:
-            self._kb = recollect.open(self._path, dimension=DIMENSION, auto_optimize=False)
+            self._kb = reperio.open(self._path, dimension=DIMENSION, auto_optimize=False)
         if operation.kind != "reopen":
             worker.run(self._kb, operation, self._path, acknowledge)
 
@@ -85,7 +85,7 @@ class Stubborn:
             self._state = state_of(self._kb, allowed)
             if self._attempts > 1:  # what follows takes seconds when it is done after each of many refusals
                 check_answers(self._kb, self._state, sample=8)
-                with recollect.open(self._path, read_only=True) as reader:
+                with reperio.open(self._path, read_only=True) as reader:
                     check_answers(reader, self._state, sample=4)
         except StorageFailed:
             if self._attempts > 1:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import recollect
-from recollect import Chunk, CollectionNotFound, RecollectError
+import reperio
+from reperio import Chunk, CollectionNotFound, ReperioError
 from tests.crash.plan import DIMENSION, item
 from tests.crash.verification import check_answers
 
@@ -27,30 +27,30 @@ def test_what_a_killed_first_backup_leaves_is_no_obstacle(tmp_path: Path) -> Non
     """A first incremental backup that was refused or killed before its folder had its mark can be made again."""
     folder = tmp_path / "increments"
     folder.mkdir()
-    (folder / "recollect-backups.new").write_bytes(b"")
-    with recollect.open(tmp_path / "kb", dimension=DIMENSION) as kb:
+    (folder / "reperio-backups.new").write_bytes(b"")
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION) as kb:
         kb.backup(folder, incremental=True)
-    assert len(recollect.backups(folder)) == 1
+    assert len(reperio.backups(folder)) == 1
 
 
 def test_a_folder_with_nothing_but_its_mark_has_no_backups(tmp_path: Path) -> None:
     """A first incremental backup killed right after its folder got its mark: there is none to list or restore."""
-    with recollect.open(tmp_path / "kb", dimension=DIMENSION) as kb:
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION) as kb:
         kb.backup(tmp_path / "increments", incremental=True)
         for folder in ("states", "packs"):
             shutil.rmtree(tmp_path / "increments" / folder)
         with pytest.raises(CollectionNotFound):
-            recollect.backups(tmp_path / "increments")
-        with pytest.raises(RecollectError):
-            recollect.restore(tmp_path / "increments", tmp_path / "restored")
+            reperio.backups(tmp_path / "increments")
+        with pytest.raises(ReperioError):
+            reperio.restore(tmp_path / "increments", tmp_path / "restored")
         kb.backup(tmp_path / "increments", incremental=True)
-    assert len(recollect.backups(tmp_path / "increments")) == 1
+    assert len(reperio.backups(tmp_path / "increments")) == 1
 
 
 @pytest.mark.parametrize(("incremental", "times"), [(False, 12), (True, 60)], ids=["whole", "incremental"])
 def test_a_backup_outlives_the_generation_it_began_with(incremental: bool, times: int, tmp_path: Path) -> None:
     """A backup under which compact puts another generation in use, again and again, is whole, or begins anew."""
-    with recollect.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         made = [item(1, number, 0) for number in range(60)]
         kb.add([Chunk(key, one.text, one.metadata) for key, one in made], vectors=[one.vector for _, one in made])
         finished = threading.Event()
@@ -68,8 +68,8 @@ def test_a_backup_outlives_the_generation_it_began_with(incremental: bool, times
                 finished.set()
             compacting.result(60)
     source = tmp_path / ("all" if incremental else f"{times - 1}")
-    recollect.restore(source, tmp_path / "restored")
-    with recollect.open(tmp_path / "restored", read_only=True) as kb:
+    reperio.restore(source, tmp_path / "restored")
+    with reperio.open(tmp_path / "restored", read_only=True) as kb:
         check_answers(kb, dict(made))
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk
+import reperio
+from reperio import Chunk
 
 D, ROWS = 64, 4000
 
 _CUT = f"""
 import os, sys
-import numpy as np, recollect
+import numpy as np, reperio
 root, mode = sys.argv[1:]
-kb = recollect.open(root, read_only=mode == "read", auto_optimize=False)
+kb = reperio.open(root, read_only=mode == "read", auto_optimize=False)
 vector = np.ones({D}, dtype=np.float32)
 calls = {{
     "search": lambda: kb.search(vector=vector, k=5),
@@ -36,7 +36,7 @@ for name, call in calls.items():
     try:
         call()
         print(name, "answered")
-    except recollect.CollectionDamaged as error:
+    except reperio.CollectionDamaged as error:
         print(name, "damaged", "are committed" in str(error))
 print("check", kb.check().ok)
 """
@@ -47,7 +47,7 @@ def test_a_file_of_vectors_that_is_cut_short_is_damage_to_the_next_call(mode: st
     """Each call that begins after the cut says `CollectionDamaged`; the process lives."""
     root = tmp_path / "kb"
     vectors = np.random.default_rng(1).standard_normal((ROWS, D))
-    with recollect.open(root, dimension=D, auto_optimize=False) as kb:
+    with reperio.open(root, dimension=D, auto_optimize=False) as kb:
         kb.add([Chunk(f"c{i}", f"text {i}", {"n": i % 10}) for i in range(ROWS)], vectors=vectors)
     ran = subprocess.run(
         [sys.executable, "-c", _CUT, str(root), mode], capture_output=True, text=True, timeout=300, check=False

@@ -5,9 +5,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-import recollect
-from recollect import Chunk, CollectionDamaged
-from recollect.store import schema
+import reperio
+from reperio import Chunk, CollectionDamaged
+from reperio.store import schema
 from tests.crash.plan import DIMENSION
 
 from .damages import DATABASE, SNAPSHOT, VECTORS, damage, examine, make_original
@@ -32,7 +32,7 @@ def test_damage_is_found_and_kills_nobody(file: str, count: int, originals: list
 
 def _filled(path: Path) -> Path:
     vectors = [[float(row == column) for column in range(DIMENSION)] for row in range(8)]
-    with recollect.open(path, dimension=DIMENSION, auto_optimize=False) as kb:
+    with reperio.open(path, dimension=DIMENSION, auto_optimize=False) as kb:
         kb.add([Chunk(f"c{row}", f"wording {row}", {"n": row}) for row in range(8)], vectors=vectors)
     return path
 
@@ -57,7 +57,7 @@ def test_check_names_the_chunk_whose_checksum_fails(flip: object, tmp_path: Path
     assert callable(flip)
     root = _filled(tmp_path / "kb")
     flip(root)
-    with recollect.open(root, read_only=True) as kb:
+    with reperio.open(root, read_only=True) as kb:
         named = [problem for problem in kb.check().problems if problem.startswith("chunk ")]
     assert len(named) == 1
     assert "'c3'" in named[0]
@@ -70,7 +70,7 @@ def test_a_search_never_returns_a_chunk_whose_checksum_fails(flip: object, tmp_p
     root = _filled(tmp_path / "kb")
     flip(root)
     query = [float(column == 3) for column in range(DIMENSION)]
-    with recollect.open(root, read_only=True) as kb, pytest.raises(CollectionDamaged, match="c3"):
+    with reperio.open(root, read_only=True) as kb, pytest.raises(CollectionDamaged, match="c3"):
         kb.search(vector=query, k=1)
 
 
@@ -80,7 +80,7 @@ def test_check_with_fix_keeps_all_that_is_whole(flip: object, tmp_path: Path) ->
     assert callable(flip)
     root = _filled(tmp_path / "kb")
     flip(root)
-    with recollect.open(root, auto_optimize=False) as kb:
+    with reperio.open(root, auto_optimize=False) as kb:
         report = kb.check(fix=True)
         assert [line for line in report.lost if "'c3'" in line] == list(report.lost) != []
         assert kb.ids() == [f"c{row}" for row in range(8) if row != 3]
@@ -101,7 +101,7 @@ def test_a_field_that_has_become_null_is_damage(tmp_path: Path) -> None:
         connection = apsw.Connection(str(database))
         connection.execute(sql)
         connection.close()
-    with recollect.open(root, read_only=True) as kb:
+    with reperio.open(root, read_only=True) as kb:
         for _ in range(2):  # the first search begins a session, the second takes the quick path
             with pytest.raises(CollectionDamaged):
                 kb.search(vector=[float(column == 3) for column in range(DIMENSION)], k=3)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import recollect
+import reperio
 from tests.crash.processes import ENVIRONMENT
 
 from .endings import ENDINGS, end
@@ -26,14 +26,14 @@ def test_however_a_process_ends_the_next_one_goes_on(case: str, number: int, tmp
 _OPENED = """
 import atexit, os, queue, signal, sys, threading, time
 kb = None
-def earlier(): pass  # called after the callbacks of recollect
+def earlier(): pass  # called after the callbacks of reperio
 atexit.register(lambda: earlier())
 import numpy as np
-import recollect
+import reperio
 def add(first, count):
     vectors = np.random.default_rng(first).standard_normal((count, 16), dtype=np.float32)
-    kb.add([recollect.Chunk(str(first + n), "") for n in range(count)], vectors=vectors)
-kb = recollect.open(sys.argv[1], dimension=16, auto_optimize=False)
+    kb.add([reperio.Chunk(str(first + n), "") for n in range(count)], vectors=vectors)
+kb = reperio.open(sys.argv[1], dimension=16, auto_optimize=False)
 """
 
 _BUILDING = """
@@ -94,7 +94,7 @@ try:
     while True:
         add(done, 300)
         done += 300
-except recollect.CollectionClosed:
+except reperio.CollectionClosed:
     pass
 finally:
     print(done)
@@ -113,7 +113,7 @@ def _run(script: str, path: Path, *arguments: str) -> str:
 def test_the_end_of_python_waits_for_a_build(then: str, tmp_path: Path) -> None:
     """An index that a daemon thread builds is put in use, and no other is begun; the handle can be closed then."""
     _run(_BUILDING + then, tmp_path / "kb")
-    with recollect.open(tmp_path / "kb", read_only=True) as kb:
+    with reperio.open(tmp_path / "kb", read_only=True) as kb:
         assert kb.info().index is not None
 
 
@@ -121,7 +121,7 @@ def test_the_end_of_python_waits_for_a_build(then: str, tmp_path: Path) -> None:
 def test_threads_may_finish_while_python_ends(script: str, count: int, tmp_path: Path) -> None:
     """Callbacks of `atexit` may wait for threads that write or close, and threads may outlive the main one."""
     _run(script, tmp_path / "kb")
-    with recollect.open(tmp_path / "kb") as kb:
+    with reperio.open(tmp_path / "kb") as kb:
         assert kb.count() == count
 
 
@@ -130,16 +130,16 @@ def test_threads_may_finish_while_python_ends(script: str, count: int, tmp_path:
 def test_a_signal_handler_may_close_the_collection_amid_a_put(then: str, moment: int, tmp_path: Path) -> None:
     """What was acknowledged is there, at most the batch that was cut besides; the handler's exit is the process's."""
     acknowledged = int(_run(_CLOSED_BY_SIGNAL, tmp_path / "kb", then, str(0.05 + 0.013 * moment)))
-    with recollect.open(tmp_path / "kb") as kb:
+    with reperio.open(tmp_path / "kb") as kb:
         assert kb.count() in (acknowledged, acknowledged + 300)
         assert kb.check().ok
 
 
 def test_a_collection_that_was_forgotten_can_be_opened_again(tmp_path: Path) -> None:
     """The lock goes with the handle, closed or not."""
-    kb = recollect.open(tmp_path / "kb", dimension=16)
-    kb.add([recollect.Chunk("a", "text")], vectors=np.ones((1, 16)))
+    kb = reperio.open(tmp_path / "kb", dimension=16)
+    kb.add([reperio.Chunk("a", "text")], vectors=np.ones((1, 16)))
     del kb
     gc.collect()
-    with recollect.open(tmp_path / "kb") as again:
+    with reperio.open(tmp_path / "kb") as again:
         assert list(again.ids()) == ["a"]

@@ -11,11 +11,11 @@ import apsw
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, CollectionDamaged
-from recollect.ingestion import export_collection
-from recollect.store import lexical
-from recollect.store.checksums import checksum
+import reperio
+from reperio import Chunk, Collection, CollectionDamaged
+from reperio.ingestion import export_collection
+from reperio.store import lexical
+from reperio.store.checksums import checksum
 
 D, ROWS, ROW = 4, 30, 7
 VECTORS = np.random.default_rng(3).standard_normal((ROWS, D)).astype(np.float32)
@@ -26,7 +26,7 @@ CHUNKS = [Chunk(f"c{i}", f"number {i}", {"n": i, "all": 1}) for i in range(ROWS)
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a collection of 30 chunks."""
     root = tmp_path_factory.mktemp("fields") / "kb"
-    with recollect.open(root, dimension=D, auto_optimize=False) as kb:
+    with reperio.open(root, dimension=D, auto_optimize=False) as kb:
         kb.add(CHUNKS, vectors=VECTORS)
     return root
 
@@ -48,7 +48,7 @@ def damage(original: Path, target: Path, column: str, kind: str) -> Path:
 
 
 def _among_tenants(kb: Collection) -> object:
-    with recollect.open(kb.info().path, scope={"all": 1}, read_only=True) as scoped:
+    with reperio.open(kb.info().path, scope={"all": 1}, read_only=True) as scoped:
         return list(scoped), scoped.ids(), scoped.get(["c6", "c7"])
 
 
@@ -85,8 +85,8 @@ def test_a_field_of_another_type_is_named_by_whatever_reads_it(column: str, orig
         whole = Path(shutil.copytree(original, tmp_path / f"{number}-whole" / "kb"))
         damaged = damage(original, tmp_path / f"{number}" / "kb", column, "a blob")
         with (
-            recollect.open(whole, auto_optimize=False) as kb,
-            recollect.open(damaged, auto_optimize=False) as other,
+            reperio.open(whole, auto_optimize=False) as kb,
+            reperio.open(damaged, auto_optimize=False) as other,
         ):
             wanted = call(kb)
             try:
@@ -103,7 +103,7 @@ def test_a_field_that_is_null_is_damage_to_whatever_needs_it(column: str, origin
     """NULL in the place of text raises nothing but `CollectionDamaged`."""
     named = 0
     for number, call in enumerate(CALLS.values()):
-        with recollect.open(damage(original, tmp_path / f"{number}" / "kb", column, "NULL"), auto_optimize=False) as kb:
+        with reperio.open(damage(original, tmp_path / f"{number}" / "kb", column, "NULL"), auto_optimize=False) as kb:
             try:
                 call(kb)
             except CollectionDamaged:
@@ -114,7 +114,7 @@ def test_a_field_that_is_null_is_damage_to_whatever_needs_it(column: str, origin
 @pytest.mark.parametrize("column", FIELDS)
 def test_mending_takes_a_blob_for_the_text_it_was(column: str, original: Path, tmp_path: Path) -> None:
     """`check` finds the field of another type, and mending loses nothing: the checksum proves the bytes."""
-    with recollect.open(damage(original, tmp_path / "kb", column, "a blob"), auto_optimize=False) as kb:
+    with reperio.open(damage(original, tmp_path / "kb", column, "a blob"), auto_optimize=False) as kb:
         assert not kb.check().ok
         report = kb.check(fix=True)
         assert (report.ok, report.lost) == (True, [])
@@ -128,7 +128,7 @@ def test_words_of_rows_that_are_not_find_none(original: Path, tmp_path: Path, mo
     with apsw.Connection(str(root / "gen-000001" / "chunks.db")) as connection:
         for row in (-5, ROWS, 10**12):
             connection.execute("INSERT INTO lexical(rowid, text) VALUES (?, 'number 7')", (row,))
-    with recollect.open(root, read_only=True) as kb:
+    with reperio.open(root, read_only=True) as kb:
         hits = kb.search("number 7", mode="lexical", k=ROWS)
         assert hits[0].chunk == CHUNKS[ROW]
         assert len(hits) == ROWS
@@ -141,11 +141,11 @@ def test_metadata_that_are_no_object_are_damage(original: Path, tmp_path: Path) 
         crc = checksum(memoryview((VECTORS[ROW] / np.linalg.norm(VECTORS[ROW])).tobytes()), "c7", "number 7", metadata)
         with apsw.Connection(str(root / "gen-000001" / "chunks.db")) as connection:
             connection.execute("UPDATE chunks SET metadata = ?, crc = ? WHERE row = ?", (metadata, crc, ROW))
-        with recollect.open(root, auto_optimize=False) as kb:
+        with reperio.open(root, auto_optimize=False) as kb:
             for name in ("dense", "get", "iteration", "hybrid"):
                 with pytest.raises(CollectionDamaged):
                     CALLS[name](kb)
-            with recollect.open(root, scope={"all": 1}, read_only=True) as scoped:  # what has no fields is in no scope
+            with reperio.open(root, scope={"all": 1}, read_only=True) as scoped:  # what has no fields is in no scope
                 assert list(scoped) == scoped.get(where={}) == [chunk for chunk in CHUNKS if chunk.id != "c7"]
                 assert scoped.get("c7") is None
             assert not kb.check().ok

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, RecollectError
+import reperio
+from reperio import Chunk, Collection, ReperioError
 from tests.crash.plan import DIMENSION
 
 from .hostile import QUERY, REFUSED, STRINGS, surroundings
@@ -21,7 +21,7 @@ def kb(tmp_path: Path) -> Iterator[Collection]:
     (tmp_path / "neighbour").mkdir()
     (tmp_path / "neighbour" / "letter.txt").write_text("dear")
     vectors = np.random.default_rng(1).standard_normal((20, DIMENSION), dtype=np.float32)
-    with recollect.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as opened:
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as opened:
         opened.add([Chunk(f"c{n}", f"text {n}", {"n": n}) for n in range(20)], vectors=vectors)
         yield opened
 
@@ -34,7 +34,7 @@ def _stored(kb: Collection) -> list[tuple[str, str, object]]:
 def test_what_cannot_be_is_refused_in_words(name: str, kb: Collection, tmp_path: Path) -> None:
     """A hostile argument is a typed error with a message; nothing is stored, and nothing outside is touched."""
     before, around = _stored(kb), surroundings(tmp_path)
-    with pytest.raises(RecollectError) as refused:
+    with pytest.raises(ReperioError) as refused:
         REFUSED[name](kb)
     assert str(refused.value)
     assert len(str(refused.value)) < 2000, "a message is not a copy of what was passed"
@@ -79,7 +79,7 @@ def test_huge_values_are_kept_or_refused(kb: Collection) -> None:
         told = ""
         try:
             kb.add([chunk], vectors=[QUERY])
-        except RecollectError as refused:
+        except ReperioError as refused:
             told = str(refused)
         assert len(told) < 2000
         assert kb.get(chunk.id) == (None if told else chunk)
@@ -97,8 +97,8 @@ def test_huge_values_are_kept_or_refused(kb: Collection) -> None:
 )
 def test_a_path_that_cannot_be_is_refused(name: str, read_only: bool, tmp_path: Path) -> None:
     """A path with NUL, or one too long, is a typed error; nothing is made of its beginning."""
-    with pytest.raises(RecollectError):
-        recollect.open(tmp_path / name, dimension=DIMENSION, read_only=read_only)
+    with pytest.raises(ReperioError):
+        reperio.open(tmp_path / name, dimension=DIMENSION, read_only=read_only)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -107,10 +107,10 @@ def test_a_path_that_cannot_be_is_refused(name: str, read_only: bool, tmp_path: 
 )
 def test_a_path_is_a_path(name: str, tmp_path: Path) -> None:
     """Characters that mean something to shells, URIs or SQL mean nothing in a path."""
-    with recollect.open(tmp_path / name, dimension=DIMENSION) as kb:
+    with reperio.open(tmp_path / name, dimension=DIMENSION) as kb:
         kb.add([Chunk("a", "b")], vectors=[QUERY])
         kb.backup(tmp_path / f"{name}.copy")
-    with recollect.open(tmp_path / f"{name}.copy", read_only=True) as kb:
+    with reperio.open(tmp_path / f"{name}.copy", read_only=True) as kb:
         assert kb.search(vector=QUERY)[0].chunk == Chunk("a", "b")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([name, f"{name}.copy"])
 
@@ -126,10 +126,10 @@ def test_a_link_out_of_the_directory_is_never_written_through(file: str, kb: Col
     target.symlink_to(outside)
     content = outside.read_bytes()
     try:
-        with recollect.open(tmp_path / "kb", auto_optimize=False) as again:
+        with reperio.open(tmp_path / "kb", auto_optimize=False) as again:
             again.compact()
             assert again.count() == 20
-    except RecollectError:
+    except ReperioError:
         pass
     assert outside.is_file()
     if file != "chunks.db":  # SQLite follows a link, and the last commit of a generation is made in its database
@@ -152,7 +152,7 @@ def test_a_planted_link_in_the_place_of_a_temporary_file_is_harmless(name: str, 
     is_file = "CURRENT" in name or "snapshot" in name
     (tmp_path / "kb" / name).symlink_to(victim if is_file else victim.parent)
     for work in (lambda: kb.optimize(index="HNSW8,SQ8"), kb.compact):
-        with contextlib.suppress(RecollectError):
+        with contextlib.suppress(ReperioError):
             work()
         assert kb.count() == 20
     assert victim.read_text() == "dear"
@@ -161,5 +161,5 @@ def test_a_planted_link_in_the_place_of_a_temporary_file_is_harmless(name: str, 
 
 def test_a_handle_is_not_sent_to_another_process(kb: Collection) -> None:
     """Pickling a collection, as a spawned process needs, is refused with the cure: open it there by its path."""
-    with pytest.raises(RecollectError, match="open"):
+    with pytest.raises(ReperioError, match="open"):
         pickle.dumps(kb)

@@ -17,12 +17,12 @@ import apsw
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, CollectionDamaged, InvalidInput, RecollectError, RecollectWarning, StorageFailed
-from recollect.collection.packs import read_sealed, write_sealed
-from recollect.evaluation import read_baseline, read_golden
-from recollect.ingestion import export_collection, import_collection, import_langchain_faiss
-from recollect.query_log import read_log, read_queries
+import reperio
+from reperio import Chunk, CollectionDamaged, InvalidInput, ReperioError, ReperioWarning, StorageFailed
+from reperio.collection.packs import read_sealed, write_sealed
+from reperio.evaluation import read_baseline, read_golden
+from reperio.ingestion import export_collection, import_collection, import_langchain_faiss
+from reperio.query_log import read_log, read_queries
 
 QUERY = [1.0, 0.0, 0.0, 0.0]
 SECRET = "-----BEGIN PRIVATE KEY-----"
@@ -33,7 +33,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a collection of 20 chunks with an index and kept queries."""
     path = tmp_path_factory.mktemp("whole") / "kb"
     vectors = np.random.default_rng(1).standard_normal((40, 4), dtype=np.float32)
-    with recollect.open(path, dimension=4, auto_optimize=False) as made:
+    with reperio.open(path, dimension=4, auto_optimize=False) as made:
         made.add([Chunk(f"c{n}", f"text {n}") for n in range(20)], vectors=vectors[:20])
         made.optimize(index="SQ8", queries=vectors)
     return path
@@ -53,7 +53,7 @@ def kb(whole: Path, tmp_path: Path) -> Path:
 def _quietly() -> Iterator[None]:
     """Ignore what is said of an index that cannot be used."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RecollectWarning)
+        warnings.simplefilter("ignore", ReperioWarning)
         yield
 
 
@@ -93,7 +93,7 @@ def test_a_snapshots_name_is_no_path_when_restored(trust_index: bool, kb: Path, 
     """A name that leads out of the restored collection replaces nothing there."""
     _plant(kb)
     with _quietly():
-        recollect.restore(kb, tmp_path / "home" / "kb", trust_index=trust_index)
+        reperio.restore(kb, tmp_path / "home" / "kb", trust_index=trust_index)
     assert (tmp_path / "home" / ".bashrc").read_text() == "# mine\n"
     assert sorted(entry.name for entry in (tmp_path / "home").iterdir()) in ([".bashrc"], [".bashrc", "kb"])
 
@@ -102,7 +102,7 @@ def test_a_snapshots_name_is_no_path_when_restored(trust_index: bool, kb: Path, 
 def test_a_snapshots_name_is_no_path_when_backed_up(trust_index: bool, kb: Path, tmp_path: Path) -> None:
     """Likewise when the collection is backed up through a handle."""
     _plant(kb)
-    with recollect.open(kb, read_only=True, trust_index=trust_index) as opened:
+    with reperio.open(kb, read_only=True, trust_index=trust_index) as opened:
         opened.backup(tmp_path / "home" / "kb")
     assert (tmp_path / "home" / ".bashrc").read_text() == "# mine\n"
 
@@ -113,14 +113,14 @@ def test_only_an_index_goes_into_a_backup_as_one(name: str, kb: Path, tmp_path: 
     _name_index(kb, name)
     for trust_index in (True, False):
         full, folder = tmp_path / f"full-{trust_index}", tmp_path / f"folder-{trust_index}"
-        with recollect.open(kb, read_only=True, trust_index=trust_index) as opened:
+        with reperio.open(kb, read_only=True, trust_index=trust_index) as opened:
             opened.backup(full)
             opened.backup(folder, incremental=True)
         content = [path.read_bytes() for path in (*full.rglob("*"), *folder.rglob("*")) if path.is_file()]
         assert not any(SECRET.encode() in one or b"root:" in one for one in content)
         named = json.loads(read_sealed(folder / "states" / "000001.json"))["files"]
         assert set(named) <= {"chunks.db", "collection.json", "vectors.f32", "index/queries.npy"}
-    with _quietly(), recollect.open(kb, auto_optimize=False) as opened:
+    with _quietly(), reperio.open(kb, auto_optimize=False) as opened:
         assert len(opened.search(vector=QUERY, k=20)) == 20
     assert (tmp_path / "secret").read_text() == SECRET
     assert {"chunks.db", "collection.json"} <= {entry.name for entry in (kb / "gen-000001").iterdir()}
@@ -130,24 +130,24 @@ def test_only_an_index_goes_into_a_backup_as_one(name: str, kb: Path, tmp_path: 
 def test_a_record_names_only_a_file_of_an_index(file: str, kb: Path) -> None:
     """The file in an index's record is compared before it is looked for, by readers, by check and by optimize."""
     _execute(kb, "UPDATE snapshots SET record = json_set(record, '$.file', ?)", file)
-    with recollect.open(kb, read_only=True) as opened:
-        with pytest.warns(RecollectWarning, match="which no index has"):
+    with reperio.open(kb, read_only=True) as opened:
+        with pytest.warns(ReperioWarning, match="which no index has"):
             assert len(opened.search(vector=QUERY, k=20)) == 20
         assert any("which no index has" in problem for problem in opened.check().problems)
-    with recollect.open(kb, auto_optimize=False) as opened:
+    with reperio.open(kb, auto_optimize=False) as opened:
         assert opened.optimize(index="SQ8") is not None
         assert opened.check().ok
 
 
 def test_an_index_that_is_not_trusted_is_not_copied(kb: Path, tmp_path: Path) -> None:
     """Neither into a backup nor into a folder of them; the copy knows of none, and is whole."""
-    with recollect.open(kb, read_only=True, trust_index=False) as opened:
+    with reperio.open(kb, read_only=True, trust_index=False) as opened:
         opened.backup(tmp_path / "full")
         opened.backup(tmp_path / "folder", incremental=True)
-    recollect.restore(tmp_path / "folder", tmp_path / "unpacked")
+    reperio.restore(tmp_path / "folder", tmp_path / "unpacked")
     for copied in (tmp_path / "full", tmp_path / "unpacked"):
         assert [entry.name for entry in (copied / "gen-000001" / "index").iterdir()] == ["queries.npy"]
-        with recollect.open(copied, read_only=True) as opened:
+        with reperio.open(copied, read_only=True) as opened:
             assert opened.check().ok
             assert opened.info().index is None
             assert opened.count() == 20
@@ -165,11 +165,11 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 def _ways(kb: Path, tmp_path: Path) -> dict[str, Callable[[], object]]:
     return {
-        "read": lambda: recollect.open(kb, read_only=True, trust_index=False).close(),
-        "write": lambda: recollect.open(kb, auto_optimize=False).close(),
-        "doctor": lambda: recollect.diagnose(kb, mend=True),
-        "restore": lambda: recollect.restore(kb, tmp_path / "restored", trust_index=False),
-        "mend": lambda: recollect.restore(kb, tmp_path / "restored", trust_index=False, mend=True),
+        "read": lambda: reperio.open(kb, read_only=True, trust_index=False).close(),
+        "write": lambda: reperio.open(kb, auto_optimize=False).close(),
+        "doctor": lambda: reperio.diagnose(kb, mend=True),
+        "restore": lambda: reperio.restore(kb, tmp_path / "restored", trust_index=False),
+        "mend": lambda: reperio.restore(kb, tmp_path / "restored", trust_index=False, mend=True),
     }
 
 
@@ -201,8 +201,8 @@ def test_a_generation_elsewhere_is_not_committed_to(kb: Path, tmp_path: Path) ->
     (kb / "gen-000002").symlink_to(tmp_path / "other" / "gen-000001")
     (kb / "gen-000003.new").symlink_to(tmp_path / "other" / "gen-000001")
     (kb / "damaged-gen-000001").symlink_to(tmp_path / "other" / "gen-000001")
-    recollect.open(kb, auto_optimize=False).close()
-    assert recollect.diagnose(kb, mend=True).ok
+    reperio.open(kb, auto_optimize=False).close()
+    assert reperio.diagnose(kb, mend=True).ok
     assert _contents(tmp_path / "other") == before
 
 
@@ -211,11 +211,11 @@ def test_a_collection_is_reached_through_a_link(kb: Path, tmp_path: Path) -> Non
     (tmp_path / "live").symlink_to(kb.name)
     (tmp_path / "folder").symlink_to(tmp_path)
     for path in (tmp_path / "live", tmp_path / "folder" / "kb"):
-        with recollect.open(path, auto_optimize=False) as opened:
+        with reperio.open(path, auto_optimize=False) as opened:
             opened.add([Chunk("new", "text")], vectors=[QUERY])
             assert opened.check().ok
-        assert recollect.diagnose(path, mend=True).ok
-        recollect.restore(path, tmp_path / f"restored-{path.name}")
+        assert reperio.diagnose(path, mend=True).ok
+        reperio.restore(path, tmp_path / f"restored-{path.name}")
 
 
 def test_links_of_a_damaged_backup_are_not_followed(kb: Path, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_links_of_a_damaged_backup_are_not_followed(kb: Path, tmp_path: Path) ->
     (kb / "more").symlink_to(tmp_path / "theirs")
     (kb / "gen-000001" / "zero").symlink_to("/dev/zero")
     (kb / "gen-000001" / "chunks.db.bak").write_bytes(b"a stranger's")
-    info = recollect.restore(kb, tmp_path / "restored", trust_index=False, mend=True)
+    info = reperio.restore(kb, tmp_path / "restored", trust_index=False, mend=True)
     assert (info.chunks, info.lost) == (20, ())
     names = {str(path.relative_to(tmp_path / "restored")) for path in (tmp_path / "restored").rglob("*")}
     assert {name.rpartition("/")[2] for name in names} <= {
@@ -244,7 +244,7 @@ def test_a_backup_with_a_link_is_refused(name: str, mend: bool, kb: Path, tmp_pa
     (kb / "gen-000001" / name).unlink()
     (kb / "gen-000001" / name).symlink_to(tmp_path / "secret")
     with pytest.raises(StorageFailed if mend or name != "index/queries.npy" else CollectionDamaged):
-        recollect.restore(kb, tmp_path / "restored", mend=mend)
+        reperio.restore(kb, tmp_path / "restored", mend=mend)
     assert not (tmp_path / "restored").exists()
 
 
@@ -292,10 +292,10 @@ def test_another_kind_of_file_as_the_lock_is_named(kind: str, kb: Path, tmp_path
     """Writers are refused; readers do without the lock."""
     _put(kb / "LOCK", kind)
     with pytest.raises(StorageFailed, match="LOCK"):
-        recollect.open(kb)
-    with recollect.open(kb, read_only=True) as opened:
+        reperio.open(kb)
+    with reperio.open(kb, read_only=True) as opened:
         assert opened.count() == 20
-    recollect.restore(kb, tmp_path / "restored")
+    reperio.restore(kb, tmp_path / "restored")
 
 
 @pytest.mark.timeout(60)
@@ -308,9 +308,9 @@ def test_another_kind_of_file_as_the_index_is_done_without(kind: str, kb: Path) 
     _put(index / "queries.npy", kind)
     (index / "building").mkdir(exist_ok=True)
     _put(index / "building" / "build.json", kind)
-    with recollect.open(kb, read_only=True) as opened, pytest.warns(RecollectWarning, match="cannot be used"):
+    with reperio.open(kb, read_only=True) as opened, pytest.warns(ReperioWarning, match="cannot be used"):
         assert len(opened.search(vector=QUERY, k=20)) == 20
-    with recollect.open(kb, auto_optimize=False) as opened:
+    with reperio.open(kb, auto_optimize=False) as opened:
         assert opened.optimize(index="SQ8") is not None
         assert opened.check().ok
 
@@ -318,22 +318,22 @@ def test_another_kind_of_file_as_the_index_is_done_without(kind: str, kb: Path) 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "place", ["recollect-backups", "LOCK", "states/000001.json", "packs/000001.pack", "packs/000001.index"]
+    "place", ["reperio-backups", "LOCK", "states/000001.json", "packs/000001.pack", "packs/000001.index"]
 )
 def test_another_kind_of_file_among_backups_is_named(place: str, kind: str, kb: Path, tmp_path: Path) -> None:
     """A folder of incremental backups is listed, verified, restored and added to, or refused, at once."""
     folder = tmp_path / "folder"
-    with recollect.open(kb, auto_optimize=False) as opened:
+    with reperio.open(kb, auto_optimize=False) as opened:
         opened.backup(folder, incremental=True)
         _put(folder / place, kind)
         for call in (
-            lambda: recollect.backups(folder),
-            lambda: recollect.backups(folder, verify=True),
-            lambda: recollect.restore(folder, tmp_path / "restored"),
-            lambda: recollect.restore(folder, tmp_path / "mended", mend=True),
+            lambda: reperio.backups(folder),
+            lambda: reperio.backups(folder, verify=True),
+            lambda: reperio.restore(folder, tmp_path / "restored"),
+            lambda: reperio.restore(folder, tmp_path / "mended", mend=True),
             lambda: opened.backup(folder, incremental=True, keep=1),
         ):
-            with suppress(RecollectError):
+            with suppress(ReperioError):
                 call()
 
 
@@ -341,7 +341,7 @@ def test_another_kind_of_file_among_backups_is_named(place: str, kind: str, kb: 
 def test_a_link_among_backups_is_refused(name: str, kb: Path, tmp_path: Path) -> None:
     """Through a link in the place of packs/ or states/ nothing is written or removed."""
     folder, theirs = tmp_path / "folder", tmp_path / "theirs"
-    with recollect.open(kb, auto_optimize=False) as opened:
+    with reperio.open(kb, auto_optimize=False) as opened:
         opened.backup(folder, incremental=True)
         shutil.move(folder / name, theirs)
         (theirs / "000007.pack").write_bytes(b"theirs")
@@ -350,7 +350,7 @@ def test_a_link_among_backups_is_refused(name: str, kb: Path, tmp_path: Path) ->
         with pytest.raises(StorageFailed, match=f"{name}: it is a link"):
             opened.backup(folder, incremental=True, keep=1)
         with pytest.raises(StorageFailed, match=f"{name}: it is a link"):
-            recollect.restore(folder, tmp_path / "restored")
+            reperio.restore(folder, tmp_path / "restored")
     assert _contents(theirs) == before
 
 
@@ -362,12 +362,12 @@ def test_another_kind_of_file_among_what_is_read_is_named(kind: str, kb: Path, t
     for number, file in enumerate(("manifest.json", "chunks.jsonl", "records.jsonl")):
         shutil.copytree(tmp_path / "export", tmp_path / f"export-{number}")
         _put(tmp_path / f"export-{number}" / file, kind)
-        with pytest.raises(RecollectError, match=file.partition(".")[0]):
+        with pytest.raises(ReperioError, match=file.partition(".")[0]):
             import_collection(tmp_path / f"export-{number}", tmp_path / "imported")
     for name in ("log.jsonl", "log.txt", "log.npy", "golden.yaml", "baseline.json", "index.faiss", "index.pkl"):
         _put(tmp_path / name, kind)
     with pytest.raises(StorageFailed, match=r"log\.jsonl"):
-        recollect.open(kb, read_only=True, query_log=tmp_path / "log.jsonl")
+        reperio.open(kb, read_only=True, query_log=tmp_path / "log.jsonl")
     for read, name in (
         (read_log, "log.jsonl"),
         (read_queries, "log.jsonl"),
@@ -378,7 +378,7 @@ def test_another_kind_of_file_among_what_is_read_is_named(kind: str, kb: Path, t
     ):
         with pytest.raises(InvalidInput, match=name):
             read(tmp_path / name)
-    with pytest.raises(RecollectError, match=r"index\.(pkl|faiss)"):
+    with pytest.raises(ReperioError, match=r"index\.(pkl|faiss)"):
         import_langchain_faiss(tmp_path, tmp_path / "imported")
     assert not (tmp_path / "imported").exists()
 
@@ -402,7 +402,7 @@ STRANGE = [
 def test_a_state_that_names_another_file_is_refused(name: str, kb: Path, tmp_path: Path) -> None:
     """A backup's description names files that a generation has, or is damaged; the backup before it restores."""
     folder = tmp_path / "folder"
-    with recollect.open(kb, auto_optimize=False) as opened:
+    with reperio.open(kb, auto_optimize=False) as opened:
         opened.backup(folder, incremental=True)
         opened.backup(folder, incremental=True)
     state = json.loads(read_sealed(folder / "states" / "000002.json"))
@@ -410,10 +410,10 @@ def test_a_state_that_names_another_file_is_refused(name: str, kb: Path, tmp_pat
     write_sealed(folder / "states" / "000002.json", json.dumps(state).encode())
     for mend in (False, True):
         with pytest.raises(CollectionDamaged, match="which no backup holds"):
-            recollect.restore(folder, tmp_path / "restored", mend=mend)
-    assert [info.number for info in recollect.backups(folder)] == [1]
-    assert any("which no backup holds" in line for line in recollect.backups(folder, verify=True)[1].problems)
-    assert recollect.restore(folder, tmp_path / "restored", number=1).chunks == 20
+            reperio.restore(folder, tmp_path / "restored", mend=mend)
+    assert [info.number for info in reperio.backups(folder)] == [1]
+    assert any("which no backup holds" in line for line in reperio.backups(folder, verify=True)[1].problems)
+    assert reperio.restore(folder, tmp_path / "restored", number=1).chunks == 20
     assert not (tmp_path / "escaped").exists()
 
 
@@ -424,7 +424,7 @@ def test_a_state_that_repeats_a_block_fills_no_disk(
 ) -> None:
     """What a backup restores to is bounded by what it says, and by what there is of it: nothing is written before."""
     folder = tmp_path / "folder"
-    with recollect.open(kb, auto_optimize=False) as opened:
+    with reperio.open(kb, auto_optimize=False) as opened:
         opened.backup(folder, incremental=True)
     path = folder / "states" / "000001.json"
     state = json.loads(read_sealed(path))
@@ -434,14 +434,14 @@ def test_a_state_that_repeats_a_block_fills_no_disk(
     state["facts"]["bytes"] += declared
     write_sealed(path, json.dumps(state).encode())
     with pytest.raises(CollectionDamaged, match="would take 19"):
-        recollect.restore(folder, tmp_path / "restored", mend=mend)
+        reperio.restore(folder, tmp_path / "restored", mend=mend)
     assert not (tmp_path / "restored").exists()
 
 
 def test_a_pack_index_that_lies_is_refused(kb: Path, tmp_path: Path) -> None:
     """Blocks longer than any, beyond any file, or half an entry: damaged, before memory is set aside for them."""
     folder = tmp_path / "folder"
-    with recollect.open(kb, auto_optimize=False) as opened:
+    with reperio.open(kb, auto_optimize=False) as opened:
         opened.backup(folder, incremental=True)
     path = folder / "packs" / "000001.index"
     content = read_sealed(path)
@@ -452,7 +452,7 @@ def test_a_pack_index_that_lies_is_refused(kb: Path, tmp_path: Path) -> None:
     ):
         write_sealed(path, changed)
         with pytest.raises(CollectionDamaged):
-            recollect.restore(folder, tmp_path / "restored")
+            reperio.restore(folder, tmp_path / "restored")
 
 
 def test_only_our_own_leftovers_are_removed(kb: Path) -> None:
@@ -477,7 +477,7 @@ def test_only_our_own_leftovers_are_removed(kb: Path) -> None:
     (root / "snapshot-000078.faiss").write_bytes(b"ours")
     (root / "snapshot-000079.faiss.new").write_bytes(b"ours")
     (root / "building" / "build-000000000007.faiss").write_bytes(b"ours")
-    with recollect.open(kb, auto_optimize=False) as opened:
+    with reperio.open(kb, auto_optimize=False) as opened:
         opened.optimize(index="SQ8")
         assert opened.check().ok
     assert all((folder / "mine").read_text() == "mine" for folder in strangers)
@@ -496,16 +496,16 @@ def test_what_only_looks_like_a_creation_is_left_alone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / ".kb.creating-14-0123abcd")
     (tmp_path / ".kb.creating-15-0123abcd").mkdir()  # ours, of a killed process
     before = {entry.name for entry in tmp_path.iterdir()}
-    recollect.open(tmp_path / "kb", dimension=4).close()
+    reperio.open(tmp_path / "kb", dimension=4).close()
     assert before - {entry.name for entry in tmp_path.iterdir()} == {".kb.creating-15-0123abcd"}
     assert (tmp_path / ".kb.creating-x" / "mine").read_text() == "mine"
 
 
 _KILLED = """
-import os, signal, sys, recollect
-from recollect.collection import incrementing
+import os, signal, sys, reperio
+from reperio.collection import incrementing
 incrementing._files = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # once the database has been copied
-with recollect.open(sys.argv[1], read_only=True) as kb:
+with reperio.open(sys.argv[1], read_only=True) as kb:
     kb.backup(sys.argv[2], incremental=True)
 """
 
@@ -517,18 +517,18 @@ def test_a_killed_backup_leaves_no_copy_of_the_database_for_ever(kb: Path, tmp_p
         killed = subprocess.run([sys.executable, "-c", _KILLED, kb, folder], check=False)
         assert killed.returncode == -9
     assert len(list(folder.glob(".database-*/chunks.db"))) >= 1
-    assert recollect.backups(folder, verify=True) == []
+    assert reperio.backups(folder, verify=True) == []
     (folder / ".database-mine").mkdir()
     (folder / ".database-12345678").mkdir()
     (folder / ".database-12345678" / "notes").write_text("mine")
     (folder / ".database-1234567_").symlink_to(kb)
-    with recollect.open(kb, read_only=True) as opened:
+    with reperio.open(kb, read_only=True) as opened:
         opened.backup(folder, incremental=True)
     left = {entry.name for entry in folder.glob(".database-*")}
     assert left == {".database-mine", ".database-12345678", ".database-1234567_"}
     assert (folder / ".database-12345678" / "notes").read_text() == "mine"
     assert (kb / "gen-000001" / "chunks.db").is_file()
-    assert [info.problems for info in recollect.backups(folder, verify=True)] == [()]
+    assert [info.problems for info in reperio.backups(folder, verify=True)] == [()]
 
 
 def test_a_stranger_deep_in_a_collection_costs_no_answer(kb: Path) -> None:
@@ -537,7 +537,7 @@ def test_a_stranger_deep_in_a_collection_costs_no_answer(kb: Path) -> None:
     subprocess.run(["mkdir", "-p", deepest], check=True)
     (kb / "gen-000001" / "away").symlink_to("/usr")
     try:
-        with recollect.open(kb, read_only=True) as opened:
+        with reperio.open(kb, read_only=True) as opened:
             assert set(opened.info().disk) >= {"chunks.db", "vectors.f32", "collection.json", "index/queries.npy"}
             assert "away" not in opened.info().disk
     finally:
@@ -550,7 +550,7 @@ def test_an_array_is_no_longer_than_its_file(shape: str, kb: Path, tmp_path: Pat
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
     content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(29 * 16)
     (kb / "gen-000001" / "index" / "queries.npy").write_bytes(content)
-    with _quietly(), recollect.open(kb, auto_optimize=False) as opened:
+    with _quietly(), reperio.open(kb, auto_optimize=False) as opened:
         made = opened.optimize(index="SQ8")
         assert made is not None
         assert "stored vectors" in str(made.queries)

@@ -12,8 +12,8 @@ import apsw
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk
+import reperio
+from reperio import Chunk
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n)"
 HOSTILE = {
@@ -42,28 +42,28 @@ HOSTILE = {
     "an index of an expression": "CREATE INDEX i ON chunks(hex(zeroblob(length(text) * 10)))",
 }
 DOORS = {
-    "open": "recollect.open(path, read_only=True).search(vector=[1.0, 0, 0, 0])",
-    "open_for_writing": "recollect.open(path, trust_index=False, auto_optimize=False).add([Chunk('x', 'x')], "
+    "open": "reperio.open(path, read_only=True).search(vector=[1.0, 0, 0, 0])",
+    "open_for_writing": "reperio.open(path, trust_index=False, auto_optimize=False).add([Chunk('x', 'x')], "
     "vectors=[[1.0, 0, 0, 0]])",
-    "restore": "recollect.restore(path, path + '-restored')",
-    "restore_mended": "recollect.restore(path, path + '-restored', mend=True)",
+    "restore": "reperio.restore(path, path + '-restored')",
+    "restore_mended": "reperio.restore(path, path + '-restored', mend=True)",
     "mend": "diagnose(path, mend=True)",
 }
 SCRIPT = """
 import sys
-import recollect
-from recollect import Chunk
-from recollect.collection.doctor import diagnose
+import reperio
+from reperio import Chunk
+from reperio.collection.doctor import diagnose
 path = sys.argv[1]
 try:
     print("done", {door})
-except recollect.RecollectError as error:
+except reperio.ReperioError as error:
     print(type(error).__name__, error)
 """
 
 
 def _made(path: Path) -> Path:
-    with recollect.open(path, dimension=4, auto_optimize=False) as kb:
+    with reperio.open(path, dimension=4, auto_optimize=False) as kb:
         kb.add([Chunk(f"c{n}", f"text {n}") for n in range(8)], vectors=np.eye(8, 4, dtype=np.float32) + 1)
     return path
 
@@ -93,7 +93,7 @@ def test_a_generation_left_behind_is_told_nothing_that_has_a_trigger(tmp_path: P
     """A writer tells the readers of superseded generations to look again, by a commit there: no program runs in it."""
     path = _made(tmp_path / "kb")
     old = (path / "gen-000001" / "chunks.db").read_bytes()
-    with recollect.open(path, auto_optimize=False) as kb:
+    with reperio.open(path, auto_optimize=False) as kb:
         kb.compact()
     left = path / "gen-000001"
     left.mkdir(exist_ok=True)
@@ -119,5 +119,5 @@ def test_texts_in_another_encoding_are_refused(tmp_path: Path) -> None:
         connection.execute("PRAGMA encoding = 'UTF-16le'; PRAGMA journal_mode = wal")
         connection.execute(";".join(statements))
         connection.execute("INSERT INTO state VALUES (?, ?, ?, ?, ?)", state)
-    with pytest.raises(recollect.CollectionDamaged, match="UTF-16le"):
-        recollect.open(path, read_only=True)
+    with pytest.raises(reperio.CollectionDamaged, match="UTF-16le"):
+        reperio.open(path, read_only=True)

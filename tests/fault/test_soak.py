@@ -8,7 +8,7 @@ import pytest
 from .resources import Sample, Watched, require_bounded
 from .soak import soak
 
-SECONDS = float(os.environ.get("RECOLLECT_SOAK_SECONDS", "60"))
+SECONDS = float(os.environ.get("REPERIO_SOAK_SECONDS", "60"))
 
 pytestmark = pytest.mark.crash
 

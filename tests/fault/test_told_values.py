@@ -10,12 +10,12 @@ import numpy as np
 import orjson
 import pytest
 
-import recollect
-from recollect import Chunk, CollectionDamaged, InvalidInput, RecollectError
-from recollect.collection.packs import read_sealed, write_sealed
-from recollect.evaluation import read_baseline
-from recollect.ingestion import export_collection, import_collection
-from recollect.query_log import read_log
+import reperio
+from reperio import Chunk, CollectionDamaged, InvalidInput, ReperioError
+from reperio.collection.packs import read_sealed, write_sealed
+from reperio.evaluation import read_baseline
+from reperio.ingestion import export_collection, import_collection
+from reperio.query_log import read_log
 
 D = 4
 
@@ -23,7 +23,7 @@ D = 4
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Make a collection of three chunks and a record."""
-    with recollect.open(tmp_path / "kb", dimension=D, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=D, auto_optimize=False) as kb:
         kb.add([Chunk(f"c{i}", "text", {}) for i in range(3)], vectors=np.eye(D)[:3])
         kb.records("space").put(["key"])
     return tmp_path / "kb"
@@ -46,16 +46,16 @@ STATES: dict[str, Any] = {
 def test_a_state_of_a_backup_that_cannot_be_is_damage(name: str, root: Path, tmp_path: Path) -> None:
     """A backup that says of itself what none says is told as damaged, and is in no other's way."""
     folder = tmp_path / "backups"
-    with recollect.open(root, read_only=True) as kb:
+    with reperio.open(root, read_only=True) as kb:
         for _ in range(2):
             kb.backup(folder, incremental=True)
     path = folder / "states" / "000002.json"
     write_sealed(path, orjson.dumps(orjson.loads(read_sealed(path)) | STATES[name]))
     with pytest.raises(CollectionDamaged, match=r"000002\.json cannot be read"):
-        recollect.restore(folder, tmp_path / "restored")
-    assert [info.number for info in recollect.backups(folder)] == [1]
-    assert [bool(info.problems) for info in recollect.backups(folder, verify=True)] == [False, True]
-    assert recollect.restore(folder, tmp_path / "first", number=1).chunks == 3
+        reperio.restore(folder, tmp_path / "restored")
+    assert [info.number for info in reperio.backups(folder)] == [1]
+    assert [bool(info.problems) for info in reperio.backups(folder, verify=True)] == [False, True]
+    assert reperio.restore(folder, tmp_path / "first", number=1).chunks == 3
 
 
 MANIFESTS = {
@@ -135,6 +135,6 @@ def test_a_line_of_a_query_log_that_cannot_be_is_refused(line: str, tmp_path: Pa
     """A line that nobody has logged is refused with its place, in few words."""
     path = tmp_path / "log.jsonl"
     path.write_text('{"query": "fine"}\n' + line + "\n")
-    with pytest.raises(RecollectError, match=r"log\.jsonl:2") as refused:
+    with pytest.raises(ReperioError, match=r"log\.jsonl:2") as refused:
         read_log(path)
     assert len(str(refused.value)) < 1500

@@ -16,10 +16,10 @@ import numpy as np
 import orjson
 import pytest
 
-import recollect
-from recollect import Chunk, CollectionDamaged, RecollectError, RecollectWarning
-from recollect.ingestion import export_collection
-from recollect.store import schema
+import reperio
+from reperio import Chunk, CollectionDamaged, ReperioError, ReperioWarning
+from reperio.ingestion import export_collection
+from reperio.store import schema
 
 D = 4
 VECTORS = np.random.default_rng(3).standard_normal((20, D)).astype(np.float32)
@@ -30,7 +30,7 @@ DATABASE = "gen-000001/chunks.db"
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a collection of 20 chunks, of which two are deleted, with a record in its ledger."""
     root = tmp_path_factory.mktemp("values") / "kb"
-    with recollect.open(root, dimension=D, auto_optimize=False) as kb:
+    with reperio.open(root, dimension=D, auto_optimize=False) as kb:
         kb.add([Chunk(f"c{i}", f"text number {i}", {"n": i}) for i in range(20)], vectors=VECTORS)
         kb.delete(ids=["c3", "c4"])
         kb.records("space").put(["key"], values=[1])
@@ -69,15 +69,15 @@ def settle(root: Path, **changes: Any) -> None:
     path.write_bytes(orjson.dumps(orjson.loads(path.read_bytes()) | changes))
 
 
-def refusals(root: Path) -> Iterator[RecollectError]:
+def refusals(root: Path) -> Iterator[ReperioError]:
     """Go in by every door that stands open to a directory of others, and yield what each raises."""
     doors: list[Callable[[], object]] = [
-        lambda: recollect.open(root, read_only=True).close(),
-        lambda: recollect.open(root, auto_optimize=False, trust_index=False).close(),
-        lambda: recollect.restore(root, root.with_name("restored"), trust_index=False),
+        lambda: reperio.open(root, read_only=True).close(),
+        lambda: reperio.open(root, auto_optimize=False, trust_index=False).close(),
+        lambda: reperio.restore(root, root.with_name("restored"), trust_index=False),
     ]
     for door in doors:
-        with pytest.raises(RecollectError) as refused:
+        with pytest.raises(ReperioError) as refused:
             door()
         assert not root.with_name("restored").exists()
         yield refused.value
@@ -126,8 +126,8 @@ def test_settings_that_cannot_be_are_damage(name: str, root: Path) -> None:
         assert "collection.json cannot be read" in str(refused)
         assert len(str(refused)) < 1000
     with pytest.raises(CollectionDamaged):
-        recollect.restore(root, root.with_name("restored"), mend=True)
-    (finding,) = recollect.diagnose(root).findings
+        reperio.restore(root, root.with_name("restored"), mend=True)
+    (finding,) = reperio.diagnose(root).findings
     assert (finding.kind, finding.mends) == ("damage", False)
 
 
@@ -135,7 +135,7 @@ def test_deep_settings_are_damage(root: Path) -> None:
     """JSON nested without end is refused, and no stack overflows."""
     (root / "gen-000001" / "collection.json").write_bytes(b"[" * 200_000)
     assert all(isinstance(refused, CollectionDamaged) for refused in refusals(root))
-    assert not recollect.diagnose(root).ok
+    assert not reperio.diagnose(root).ok
 
 
 STATES = {
@@ -157,27 +157,27 @@ def test_a_state_that_cannot_be_is_damage(name: str, root: Path) -> None:
     """A state with numbers that no commit has is `CollectionDamaged`; the doctor loses nothing to it."""
     alter(root, "PRAGMA foreign_keys=0", STATES[name])
     assert all(isinstance(refused, CollectionDamaged) for refused in refusals(root))
-    mended = recollect.diagnose(root, mend=True)
+    mended = reperio.diagnose(root, mend=True)
     assert mended.mended
     assert not mended.lost
-    with recollect.open(root, read_only=True) as kb:
+    with reperio.open(root, read_only=True) as kb:
         assert kb.count() == 18
 
 
 _FEW_BYTES = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
-import recollect
+import reperio
 root, door = sys.argv[1:]
 try:
     if door == "doctor":
-        diagnosis = recollect.diagnose(root, mend=True, trust_index=False)
+        diagnosis = reperio.diagnose(root, mend=True, trust_index=False)
         print("lost", len(diagnosis.lost))
     elif door == "restore":
-        recollect.restore(root, root + "-restored", trust_index=False)
+        reperio.restore(root, root + "-restored", trust_index=False)
     else:
-        recollect.open(root, read_only=door == "read", trust_index=False, auto_optimize=False)
-except recollect.CollectionDamaged as error:
+        reperio.open(root, read_only=door == "read", trust_index=False, auto_optimize=False)
+except reperio.CollectionDamaged as error:
     print("CollectionDamaged", error)
 """
 
@@ -221,7 +221,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a collection with an index."""
     root = tmp_path_factory.mktemp("values") / "kb"
     vectors = np.random.default_rng(3).standard_normal((1000, D)).astype(np.float32)
-    with recollect.open(root, dimension=D, auto_optimize=False) as kb:
+    with reperio.open(root, dimension=D, auto_optimize=False) as kb:
         kb.add([Chunk(f"c{i}", f"text {i}", {}) for i in range(1000)], vectors=vectors)
         kb.optimize(index="SQ8")
     return root
@@ -235,13 +235,13 @@ def test_a_record_of_an_index_that_cannot_be_is_done_without(name: str, indexed:
         found: Any = connection.execute("SELECT record FROM snapshots").get
         changed = orjson.dumps(orjson.loads(found) | RECORDS[name]).decode()
         connection.execute("UPDATE snapshots SET record = ?", (changed,))
-    with recollect.open(root, read_only=True) as kb:
-        with pytest.warns(RecollectWarning, match="its record cannot be read"):
+    with reperio.open(root, read_only=True) as kb:
+        with pytest.warns(ReperioWarning, match="its record cannot be read"):
             hits = kb.search(vector=[1.0] * D, k=5, recall=0.9)
         assert len(hits) == 5
         assert kb.info().index is None
         assert any("record cannot be read" in problem for problem in kb.check().problems)
-    with recollect.open(root, auto_optimize=False) as kb:
+    with reperio.open(root, auto_optimize=False) as kb:
         kb.optimize(index="SQ8")
         assert kb.info().index is not None
         assert kb.check().ok
@@ -260,7 +260,7 @@ LEDGERS = {
 def test_a_record_that_cannot_be_is_damage(name: str, root: Path, tmp_path: Path) -> None:
     """A record with fields of another type is told by check, exported by nobody, and left out by mending."""
     alter(root, LEDGERS[name])
-    with recollect.open(root, auto_optimize=False) as kb:
+    with reperio.open(root, auto_optimize=False) as kb:
         if "value" not in name:  # which is read as bytes, and says what it said
             with pytest.raises(CollectionDamaged, match="record"):
                 kb.records("space").list()
@@ -277,7 +277,7 @@ def test_a_record_that_cannot_be_is_damage(name: str, root: Path, tmp_path: Path
 def test_a_clock_that_cannot_be_is_damage(time: str, root: Path) -> None:
     """A clock without a finite time stops no other: puts are refused, and mending sets it by the records."""
     alter(root, f"UPDATE clock SET time = {time}")
-    with recollect.open(root, auto_optimize=False) as kb:
+    with reperio.open(root, auto_optimize=False) as kb:
         with pytest.raises(CollectionDamaged, match="clock"):
             kb.records("space").put(["other"])
         assert not kb.check().ok

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from recollect.evaluation import GateLimits
+from reperio.evaluation import GateLimits
 from tests.data import skip_without_data
 
 SCRIPTS = Path(__file__).parents[2] / "eval"

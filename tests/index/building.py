@@ -14,10 +14,10 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from recollect import Metric
-from recollect.index import training
-from recollect.index.recipe import Recipe
-from recollect.index.resuming import Saving
+from reperio import Metric
+from reperio.index import training
+from reperio.index.recipe import Recipe
+from reperio.index.resuming import Saving
 
 
 def main(asked: dict[str, str | int | None]) -> None:

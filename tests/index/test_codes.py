@@ -8,11 +8,11 @@ import threading
 import numpy as np
 import pytest
 
-from recollect import Metric, OperatingPoint, index
-from recollect.index import Searcher, Target
-from recollect.index.codes import Codes
-from recollect.index.planning import EXACTLY, Knobs, plan, plan_codes
-from recollect.index.search import run
+from reperio import Metric, OperatingPoint, index
+from reperio.index import Searcher, Target
+from reperio.index.codes import Codes
+from reperio.index.planning import EXACTLY, Knobs, plan, plan_codes
+from reperio.index.search import run
 from tests.brute_force import scores
 from tests.index.test_tuning import data
 

@@ -7,12 +7,12 @@ import threading
 import numpy as np
 import pytest
 
-from recollect.index import exact, nearest
-from recollect.index.nearest import nearest as nearest_of
-from recollect.index.scoring import best, scores_of
-from recollect.layout import DTYPES, Dtype
-from recollect.types import Metric
-from recollect.vectors import to_float32, to_matrix, to_stored
+from reperio.index import exact, nearest
+from reperio.index.nearest import nearest as nearest_of
+from reperio.index.scoring import best, scores_of
+from reperio.layout import DTYPES, Dtype
+from reperio.types import Metric
+from reperio.vectors import to_float32, to_matrix, to_stored
 from tests.brute_force import assert_top_k, scores
 
 METRICS, BOTH = list(Metric), list(DTYPES)

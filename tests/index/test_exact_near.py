@@ -15,13 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recollect.index import Searcher, Target, run_one, search, search_one
-from recollect.index.nearest import nearest
-from recollect.index.planning import Knobs
-from recollect.index.search import run
-from recollect.layout import DTYPES, Dtype
-from recollect.types import Metric
-from recollect.vectors import to_float32, to_matrix, to_stored
+from reperio.index import Searcher, Target, run_one, search, search_one
+from reperio.index.nearest import nearest
+from reperio.index.planning import Knobs
+from reperio.index.search import run
+from reperio.layout import DTYPES, Dtype
+from reperio.types import Metric
+from reperio.vectors import to_float32, to_matrix, to_stored
 
 METRICS, BOTH = list(Metric), list(DTYPES)
 
@@ -183,8 +183,8 @@ def test_the_score_of_a_row_at_no_distance_is_not_negative_zero() -> None:
 _SAME = """
 import resource
 import numpy as np
-from recollect.index import Target, search, search_one
-from recollect.types import Metric
+from reperio.index import Target, search, search_one
+from reperio.types import Metric
 rows, dimension = 100_000, 384
 for dtype, metric in ((np.float32, Metric.COSINE), (np.float16, Metric.L2)):
     matrix = np.full((rows, dimension), dimension**-0.5, dtype=dtype)

@@ -17,10 +17,10 @@ import numpy as np
 import orjson
 import pytest
 
-import recollect
-from recollect import Chunk, InvalidInput, RecollectWarning
-from recollect.index import read_foreign
-from recollect.index.files import FileUnusable, Written, names_a_file, read_file, verify_file, write_file
+import reperio
+from reperio import Chunk, InvalidInput, ReperioWarning
+from reperio.index import read_foreign
+from reperio.index.files import FileUnusable, Written, names_a_file, read_file, verify_file, write_file
 
 D = 16
 FACTORIES = {
@@ -128,14 +128,14 @@ def test_what_is_no_regular_file_is_not_opened(make: Callable[[Path], None], tmp
     make(tmp_path / "index")
     with pytest.raises(FileUnusable):
         verify_file(tmp_path / "index", Written("0" * 64, 10))
-    with pytest.raises(recollect.RecollectError):
+    with pytest.raises(reperio.ReperioError):
         read_foreign(tmp_path / "index")
 
 
 def test_a_collection_with_such_an_index_is_searched_exactly(victim: Path, tmp_path: Path) -> None:
     """Its record agrees with the file, and the index is trusted: a warning, exact answers, no file opened."""
     vectors = np.random.default_rng(0).standard_normal((500, D)).astype(np.float32)
-    with recollect.open(tmp_path / "kb", dimension=D, metric="l2", auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=D, metric="l2", auto_optimize=False) as kb:
         kb.add([Chunk(f"c{n}", "") for n in range(500)], vectors=vectors)
         kb.optimize(index="IVF8,Flat")
     (path,) = (tmp_path / "kb").glob("gen-*/index/snapshot-*.faiss")
@@ -147,8 +147,8 @@ def test_a_collection_with_such_an_index_is_searched_exactly(victim: Path, tmp_p
     database.close()
     watch = Watch(victim)
     with (
-        pytest.warns(RecollectWarning, match="lists are in another file"),
-        recollect.open(tmp_path / "kb", read_only=True, trust_index=True) as kb,
+        pytest.warns(ReperioWarning, match="lists are in another file"),
+        reperio.open(tmp_path / "kb", read_only=True, trust_index=True) as kb,
     ):
         assert kb.search(vector=vectors[17], k=1)[0].chunk.id == "c17"
     assert not watch.opened()

@@ -8,9 +8,9 @@ from pathlib import Path
 import faiss
 import pytest
 
-from recollect import MissingDependency
-from recollect.index import faiss_library
-from recollect.index.faiss_library import load_faiss
+from reperio import MissingDependency
+from reperio.index import faiss_library
+from reperio.index.faiss_library import load_faiss
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 

@@ -7,9 +7,9 @@ import functools
 import numpy as np
 import pytest
 
-from recollect import Metric, OperatingPoint, index
-from recollect.index import Questions, Searcher, Target
-from recollect.index.planning import EXACTLY, Knobs, plan
+from reperio import Metric, OperatingPoint, index
+from reperio.index import Questions, Searcher, Target
+from reperio.index.planning import EXACTLY, Knobs, plan
 from tests.brute_force import scores
 from tests.index.test_tuning import data, settled
 

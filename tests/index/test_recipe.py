@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recollect import Metric, index
-from recollect.errors import InvalidInput
-from recollect.index.recipe import (
+from reperio import Metric, index
+from reperio.errors import InvalidInput
+from reperio.index.recipe import (
     EXACT_ROWS,
     GRAPH_BYTES,
     GRAPH_ROWS,

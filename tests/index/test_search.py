@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
-from recollect import IndexBuildFailed, Metric, index
-from recollect.index import Searcher, Target
-from recollect.index.planning import Knobs, plan
-from recollect.vectors import to_matrix
+from reperio import IndexBuildFailed, Metric, index
+from reperio.index import Searcher, Target
+from reperio.index.planning import Knobs, plan
+from reperio.vectors import to_matrix
 from tests.brute_force import assert_top_k, scores
 
 METRICS = list(Metric)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recollect import Metric, OperatingPoint, index
-from recollect.index import Searcher, Target
-from recollect.index.codes import Packed
+from reperio import Metric, OperatingPoint, index
+from reperio.index import Searcher, Target
+from reperio.index.codes import Packed
 
 N, D = 3000, 16
 MATRIX = np.random.default_rng(2).standard_normal((N, D)).astype(np.float32)

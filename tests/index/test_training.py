@@ -21,14 +21,14 @@ import faiss
 import numpy as np
 import pytest
 
-from recollect import IndexBuildFailed, Metric
-from recollect.index import training
-from recollect.index.files import FileUnusable, read_file, verify_file, write_file
-from recollect.index.judging import distortion, drifted, spectrum
-from recollect.index.recipe import Recipe
-from recollect.index.resuming import Saving, discard
-from recollect.index.training import build, extend
-from recollect.vectors import to_matrix
+from reperio import IndexBuildFailed, Metric
+from reperio.index import training
+from reperio.index.files import FileUnusable, read_file, verify_file, write_file
+from reperio.index.judging import distortion, drifted, spectrum
+from reperio.index.recipe import Recipe
+from reperio.index.resuming import Saving, discard
+from reperio.index.training import build, extend
+from reperio.vectors import to_matrix
 from tests.data import REALQ, require_data
 
 ROOT = Path(__file__).parents[2]
@@ -574,7 +574,7 @@ def test_a_build_does_not_fail_for_a_full_disk(
 ) -> None:
     """A state that cannot be saved costs one warning; the index is built, and nothing lies about."""
     matrix = clustered(4 * small_blocks, 32)
-    with file_size_limit(limit), caplog.at_level(logging.WARNING, "recollect"):
+    with file_size_limit(limit), caplog.at_level(logging.WARNING, "reperio"):
         index = build(recipe("IVF8,SQ8"), matrix, Metric.COSINE, workers=1, scratch=tmp_path, saving=AT_EVERY_BLOCK)
     assert len(caplog.records) == 1
     assert "the build goes on" in caplog.text
@@ -588,7 +588,7 @@ def test_what_was_saved_before_the_disk_was_full_is_resumed(
 ) -> None:
     """The last state that fitted stays, whole; without the limit the build goes on from there."""
     matrix = clustered(6 * small_blocks, 32)
-    with file_size_limit(100_000), caplog.at_level(logging.WARNING, "recollect"):
+    with file_size_limit(100_000), caplog.at_level(logging.WARNING, "reperio"):
         interrupt(recipe("IVF8,SQ8"), matrix, Metric.COSINE, tmp_path, 5 * small_blocks)
     assert len(caplog.records) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["build-000000002000.faiss", "build.json"]
@@ -600,7 +600,7 @@ def test_what_was_saved_before_the_disk_was_full_is_resumed(
 def test_a_directory_that_cannot_be_made_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Where a file stands in the place of the directory, the build goes on without saving."""
     (tmp_path / "file").write_text("in the way")
-    with caplog.at_level(logging.WARNING, "recollect"):
+    with caplog.at_level(logging.WARNING, "reperio"):
         index = build(
             recipe("IVF8,SQ8"), clustered(2000, 32), Metric.COSINE, workers=1, scratch=tmp_path / "file" / "scratch"
         )

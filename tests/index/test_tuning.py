@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recollect import Metric, OperatingPoint, index
-from recollect.index import Questions, Searcher, Target
-from recollect.index.nearest import nearest
-from recollect.index.planning import Knobs
-from recollect.index.tuning import front, interval, recalls
-from recollect.vectors import to_matrix
+from reperio import Metric, OperatingPoint, index
+from reperio.index import Questions, Searcher, Target
+from reperio.index.nearest import nearest
+from reperio.index.planning import Knobs
+from reperio.index.tuning import front, interval, recalls
+from reperio.vectors import to_matrix
 from tests.brute_force import scores
 
 D, N = 32, 12_000

@@ -10,8 +10,8 @@ import numpy as np
 import orjson
 import pytest
 
-import recollect
-from recollect import (
+import reperio
+from reperio import (
     Chunk,
     Collection,
     CollectionDamaged,
@@ -20,7 +20,7 @@ from recollect import (
     InvalidInput,
     InvalidVectors,
 )
-from recollect.ingestion import export_collection, import_collection
+from reperio.ingestion import export_collection, import_collection
 from tests.conftest import TrigramEmbedder
 
 FORMATS = ("parquet", "jsonl")
@@ -32,7 +32,7 @@ STRANGE: dict[str, Any] = {
 
 def filled(path: Path, **options: Any) -> Collection:
     """Make a collection with replaced and deleted chunks, strange texts, records in two spaces and a scope."""
-    kb = recollect.open(path, dimension=24, auto_optimize=False, **options)
+    kb = reperio.open(path, dimension=24, auto_optimize=False, **options)
     rng = np.random.default_rng(7)
     texts = ["", "line\nbreak", "quote \" and 'tick'", "tab\tnul\0end", "光合作用 😀", "plain"] * 200
     vectors = (rng.standard_normal((1200, 24)) * 3).astype(np.float32)
@@ -42,9 +42,9 @@ def filled(path: Path, **options: Any) -> Collection:
     kb.records("docs").put(["a", "b"], values=[{"x": [1, None]}, None], groups=["g", None])
     kb.records("urls").put(["ü"], values=["\0"])
     kb.close()
-    with recollect.open(path, scope={"lang": "de"}) as scoped:
+    with reperio.open(path, scope={"lang": "de"}) as scoped:
         scoped.records("docs").put(["a"], values=["mine"])
-    return recollect.open(path, auto_optimize=False)
+    return reperio.open(path, auto_optimize=False)
 
 
 def same(left: Collection, right: Collection) -> None:
@@ -73,11 +73,11 @@ def test_what_is_exported_comes_back(written: Any, metric: str, dtype: Any, tmp_
         made = import_collection(tmp_path / "out", tmp_path / "again")
         assert (done.chunks, done.records) == (made.chunks, made.records) == (kb.count(), 4)
         assert (made.metric.value, made.dtype) == (metric, dtype)
-        with recollect.open(tmp_path / "again", lexical="trigram", auto_optimize=False) as again:
+        with reperio.open(tmp_path / "again", lexical="trigram", auto_optimize=False) as again:
             assert again.check().ok
             same(kb, again)
             assert again.records("docs").time() > kb.records("docs").list()[-1].time
-    with recollect.open(tmp_path / "again", scope={"lang": "de"}) as scoped:
+    with reperio.open(tmp_path / "again", scope={"lang": "de"}) as scoped:
         assert [record.value for record in scoped.records("docs").list()] == ["mine"]
 
 
@@ -88,19 +88,19 @@ def test_the_embedding_contract_comes_along(written: Any, kb: Collection, path: 
     kb.close()
     export_collection(path, tmp_path / "out", format=written)
     assert import_collection(tmp_path / "out", tmp_path / "again").embedder == "trigrams"
-    with recollect.open(tmp_path / "again", embedder=TrigramEmbedder()) as again:
+    with reperio.open(tmp_path / "again", embedder=TrigramEmbedder()) as again:
         assert again.search("ships", k=1)[0].chunk.id == "a"
-    with pytest.raises(recollect.EmbeddingContractError):
-        recollect.open(tmp_path / "again", embedder=TrigramEmbedder(salt="other"))
+    with pytest.raises(reperio.EmbeddingContractError):
+        reperio.open(tmp_path / "again", embedder=TrigramEmbedder(salt="other"))
 
 
 @pytest.mark.parametrize("written", FORMATS)
 def test_an_empty_collection_comes_back(written: Any, tmp_path: Path) -> None:
     """No chunks and no records are exported as that."""
-    recollect.open(tmp_path / "kb", dimension=3).close()
+    reperio.open(tmp_path / "kb", dimension=3).close()
     assert export_collection(tmp_path / "kb", tmp_path / "out", format=written).chunks == 0
     assert import_collection(tmp_path / "out", tmp_path / "again").chunks == 0
-    with recollect.open(tmp_path / "again", read_only=True) as again:
+    with reperio.open(tmp_path / "again", read_only=True) as again:
         assert (again.count(), again.info().dimension) == (0, 3)
 
 
@@ -177,7 +177,7 @@ def test_what_was_changed_on_purpose_is_checked(
     change: Any, error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     """A changed file is read once its checksum is taken out, and what cannot be stored is refused by its place."""
-    with recollect.open(tmp_path / "kb", dimension=3) as kb:
+    with reperio.open(tmp_path / "kb", dimension=3) as kb:
         kb.add([Chunk(str(i), "text") for i in range(3)], vectors=np.eye(3))
     export_collection(tmp_path / "kb", tmp_path / "out", format="jsonl")
     path = unsealed(tmp_path / "out")
@@ -191,19 +191,19 @@ def test_what_was_changed_on_purpose_is_checked(
 
 def test_a_changed_text_is_imported(tmp_path: Path) -> None:
     """What can be stored comes in as it was changed."""
-    with recollect.open(tmp_path / "kb", dimension=3) as kb:
+    with reperio.open(tmp_path / "kb", dimension=3) as kb:
         kb.add([Chunk("a", "colour")], vectors=[[1.0, 0, 0]])
     export_collection(tmp_path / "kb", tmp_path / "out", format="jsonl")
     path = unsealed(tmp_path / "out")
     path.write_text(path.read_text().replace("colour", "color"))
     import_collection(tmp_path / "out", tmp_path / "again")
-    with recollect.open(tmp_path / "again", read_only=True) as again:
+    with reperio.open(tmp_path / "again", read_only=True) as again:
         assert again.get("a") == Chunk("a", "color")
 
 
 def test_a_damaged_chunk_is_not_exported(tmp_path: Path) -> None:
     """A chunk whose checksum fails is named with the cure, and nothing is left at the destination."""
-    with recollect.open(tmp_path / "kb", dimension=3, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=3, auto_optimize=False) as kb:
         kb.add([Chunk(str(i), "text") for i in range(9)], vectors=np.eye(9, 3) + 0.1)
     (vectors,) = (tmp_path / "kb").glob("gen-*/vectors.f32")
     content = bytearray(vectors.read_bytes())
@@ -216,7 +216,7 @@ def test_a_damaged_chunk_is_not_exported(tmp_path: Path) -> None:
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     """Neither an export nor an import writes where something is; other formats, scopes and folders are refused."""
-    recollect.open(tmp_path / "kb", dimension=3).close()
+    reperio.open(tmp_path / "kb", dimension=3).close()
     export_collection(tmp_path / "kb", tmp_path / "out")
     with pytest.raises(CollectionExists):
         export_collection(tmp_path / "kb", tmp_path / "out")
@@ -224,10 +224,10 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         import_collection(tmp_path / "out", tmp_path / "kb")
     with pytest.raises(InvalidInput, match="'parquet', 'jsonl'"):
         export_collection(tmp_path / "kb", tmp_path / "new", format="csv")  # type: ignore[arg-type]
-    with recollect.open(tmp_path / "kb", scope={"a": 1}) as scoped, pytest.raises(InvalidInput, match="scope"):
+    with reperio.open(tmp_path / "kb", scope={"a": 1}) as scoped, pytest.raises(InvalidInput, match="scope"):
         export_collection(scoped, tmp_path / "new")
     for folder in (tmp_path / "kb", tmp_path / "absent", tmp_path / "out" / "manifest.json"):
-        with pytest.raises(InvalidInput, match="recollect export has written"):
+        with pytest.raises(InvalidInput, match="reperio export has written"):
             import_collection(folder, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -243,7 +243,7 @@ def test_an_export_goes_beside_a_writer(tmp_path: Path) -> None:
         export_collection(kb, tmp_path / "out", progress=add)
         assert kb.count() > len(before)
     import_collection(tmp_path / "out", tmp_path / "again")
-    with recollect.open(tmp_path / "again", read_only=True) as again:
+    with reperio.open(tmp_path / "again", read_only=True) as again:
         assert again.ids() == before
 
 
@@ -260,7 +260,7 @@ def test_an_export_goes_beside_a_writer(tmp_path: Path) -> None:
 )
 def test_records_are_checked_as_a_put_checks_them(change: dict[str, str], message: str, tmp_path: Path) -> None:
     """A record that could not have been stored, or comes twice, is refused, and no collection is made."""
-    with recollect.open(tmp_path / "kb", dimension=3) as kb:
+    with reperio.open(tmp_path / "kb", dimension=3) as kb:
         kb.records("docs").put(["a", "b"])
     export_collection(tmp_path / "kb", tmp_path / "out", format="jsonl")
     unsealed(tmp_path / "out")
@@ -291,7 +291,7 @@ def test_strange_parquet_is_refused(tmp_path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    with recollect.open(tmp_path / "kb", dimension=3) as kb:
+    with reperio.open(tmp_path / "kb", dimension=3) as kb:
         kb.add([Chunk("a", "text")], vectors=np.eye(1, 3))
     export_collection(tmp_path / "kb", tmp_path / "out")
     path = unsealed(tmp_path / "out").with_suffix(".parquet")
@@ -311,8 +311,8 @@ def test_strange_parquet_is_refused(tmp_path: Path) -> None:
 
 def test_limits_are_raised_for_an_import_too(tmp_path: Path) -> None:
     """What a collection with higher limits has exported comes in with those."""
-    long = recollect.Limits(text=2**24 + 10)
-    with recollect.open(tmp_path / "kb", dimension=3, limits=long, lexical="none") as kb:
+    long = reperio.Limits(text=2**24 + 10)
+    with reperio.open(tmp_path / "kb", dimension=3, limits=long, lexical="none") as kb:
         kb.add([Chunk("a", "x" * (2**24 + 1))], vectors=np.eye(1, 3))
     export_collection(tmp_path / "kb", tmp_path / "out")
     with pytest.raises(InvalidChunk, match="Limits"):
@@ -326,7 +326,7 @@ def test_what_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "manifest.json").symlink_to("manifest.json")
     for folder in (tmp_path / "a", tmp_path / "b"):
-        with pytest.raises(recollect.StorageFailed, match=r"manifest\.json"):
+        with pytest.raises(reperio.StorageFailed, match=r"manifest\.json"):
             import_collection(folder, tmp_path / "new")
     for path in ("a\0b", None, 5):
         with pytest.raises(InvalidInput, match="path"):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from recollect import InvalidInput
-from recollect.ingestion.finding import find_files
+from reperio import InvalidInput
+from reperio.ingestion.finding import find_files
 
 
 def write(path: Path, text: str = "words") -> Path:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import recollect
-from recollect import (
+import reperio
+from reperio import (
     Chunk,
     Collection,
     CollectionReadOnly,
@@ -24,7 +24,7 @@ from recollect import (
     MissingDependency,
     SentenceTransformerEmbedder,
 )
-from recollect.ingestion import IngestResult, ingest
+from reperio.ingestion import IngestResult, ingest
 from tests.conftest import TrigramEmbedder
 
 PARAGRAPHS = [f"Paragraph {i} is about the number {i * i}. " + f"It has digits {i}. " * 8 for i in range(6)]
@@ -126,7 +126,7 @@ def test_a_text_that_occurs_again_is_stored_again(kb: Collection, docs: Path) ->
 def test_ids_do_not_depend_on_the_place_of_the_folder(docs: Path, tmp_path: Path) -> None:
     """A moved folder yields the same chunks, so nothing is embedded again."""
     write(docs / "a.txt", paragraphs(*PARAGRAPHS))
-    with recollect.open(tmp_path / "kb", embedder=TrigramEmbedder()) as kb:
+    with reperio.open(tmp_path / "kb", embedder=TrigramEmbedder()) as kb:
         ingest(kb, docs)
         moved = docs.rename(write(tmp_path / "elsewhere/x.txt", "").parent / "docs")
         again = ingest(kb, moved)
@@ -256,7 +256,7 @@ def test_a_broken_run_deletes_nothing_and_the_next_completes_it(path: Path, docs
     """A run that fails half way leaves every old chunk in place; once the cause is gone, the rest is done."""
     write(docs / "a.txt", "old a")
     write(docs / "b.txt", "old b")
-    with recollect.open(path, embedder=FailingEmbedder()) as kb:
+    with reperio.open(path, embedder=FailingEmbedder()) as kb:
         ingest(kb, docs)
         write(docs / "a.txt", "new a")
         write(docs / "b.txt", "poison")
@@ -328,7 +328,7 @@ def test_a_collection_without_embedder_is_refused(tmp_path: Path, docs: Path) ->
     """A collection of ready vectors cannot take texts, and says what to do."""
     write(docs / "a.txt", "words")
     with (
-        recollect.open(tmp_path / "vectors", dimension=8) as kb,
+        reperio.open(tmp_path / "vectors", dimension=8) as kb,
         pytest.raises(InvalidInput, match="has no embedder, so texts cannot be ingested"),
     ):
         ingest(kb, docs)
@@ -337,7 +337,7 @@ def test_a_collection_without_embedder_is_refused(tmp_path: Path, docs: Path) ->
 def test_a_read_only_collection_is_refused(kb: Collection, path: Path, embedder: TrigramEmbedder, docs: Path) -> None:
     """Through a read-only handle nothing is ingested."""
     write(docs / "a.txt", "words")
-    with recollect.open(path, embedder=embedder, read_only=True) as reader, pytest.raises(CollectionReadOnly):
+    with reperio.open(path, embedder=embedder, read_only=True) as reader, pytest.raises(CollectionReadOnly):
         ingest(reader, docs)
     assert kb.count() == 0
 
@@ -356,7 +356,7 @@ def test_a_missing_library_is_told_with_the_command(
     path = docs / "a.parquet"
     pq.write_table(pa.table({"text": ["words"]}), path)
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(MissingDependency, match=r"pip install 'recollect\[ingest\]'"):
+    with pytest.raises(MissingDependency, match=r"pip install 'reperio\[ingest\]'"):
         ingest(kb, path)
     assert kb.count() == 0
     monkeypatch.undo()
@@ -372,7 +372,7 @@ def test_documents_are_found_by_meaning(tmp_path: Path, docs: Path, minilm: Sent
     filler = [f"Clause {i} of the terms of delivery concerns invoices, customs and freight rates." for i in range(80)]
     reset = "If you no longer know your secret word, open the account page and have a new one sent by mail."
     write(docs / "terms.md", "# Terms\n\n" + "\n\n".join([*filler[:40], reset, *filler[40:]]))
-    with recollect.open(tmp_path / "kb", embedder=minilm) as kb:
+    with reperio.open(tmp_path / "kb", embedder=minilm) as kb:
         result = ingest(kb, docs)
         assert result.added > 3
         hit = kb.search("how do I reset my password", k=1)[0]

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import recollect
-from recollect import Chunk, EmbeddingContractError, InvalidInput, InvalidVectors, UnsafePickle
-from recollect.index import VectorsLost
-from recollect.ingestion import Changed, import_langchain_faiss
-from recollect.ingestion.pickles import Name
+import reperio
+from reperio import Chunk, EmbeddingContractError, InvalidInput, InvalidVectors, UnsafePickle
+from reperio.index import VectorsLost
+from reperio.ingestion import Changed, import_langchain_faiss
+from reperio.ingestion.pickles import Name
 from tests.conftest import TrigramEmbedder
 
 DATA = Path(__file__).parent / "data"
@@ -79,7 +79,7 @@ def test_a_folder_becomes_a_collection(folder: Path, path: Path) -> None:
     assert report.complete == (folder.name != "strange")
     again = import_langchain_faiss(folder, path, index_name=index_name(folder))
     assert (again.created, again.added, again.updated, again.unchanged) == (False, 0, 0, len(expected))
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         assert sorted(kb.ids()) == sorted(expected)
         assert kb.info().dimension == DIMENSION
         for key, document in expected.items():
@@ -97,7 +97,7 @@ def test_the_vectors_are_those_of_the_file(path: Path) -> None:
     folder = NEWEST / "plain"
     import_langchain_faiss(folder, path)
     stored = faiss.read_index(str(folder / "index.faiss"))
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         ids = [f"doc-{number}" for number in range(6)]
         np.testing.assert_array_equal(kb.vectors(ids), stored.reconstruct_n(0, 6))
 
@@ -121,7 +121,7 @@ def test_what_json_cannot_hold_is_converted_and_counted(version: Path, path: Pat
         Changed("uuid", "UUID", "string", 6),
         Changed("when", "datetime", "ISO 8601 string", 6),
     )
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         assert dict(kb.get("doc-1").metadata) == {  # type: ignore[union-attr]
             "id": "mine-1",
             "when": "2024-02-29T12:30:01.000250+02:00",
@@ -154,14 +154,14 @@ def test_a_metric_can_be_stated(path: Path, tmp_path: Path) -> None:
 
 def test_an_open_collection_takes_a_folder(tmp_path: Path) -> None:
     """Beside what it holds already; of another dimension it is refused."""
-    with recollect.open(tmp_path / "kb", dimension=DIMENSION, metric="l2") as kb:
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION, metric="l2") as kb:
         kb.add([Chunk("mine")], vectors=np.ones((1, DIMENSION)))
         report = import_langchain_faiss(NEWEST / "plain", kb)
         assert (report.added, report.created, kb.count()) == (6, False, 7)
         with pytest.raises(InvalidInput, match="embedder belongs to the directory"):
             import_langchain_faiss(NEWEST / "plain", kb, embedder=Letters())
     with (
-        recollect.open(tmp_path / "other", dimension=3, metric="l2") as other,
+        reperio.open(tmp_path / "other", dimension=3, metric="l2") as other,
         pytest.raises(InvalidInput, match=r"vectors have 8 dimensions, those of .* 3"),
     ):
         import_langchain_faiss(NEWEST / "plain", other)
@@ -176,10 +176,10 @@ def test_the_model_that_made_the_vectors_is_recognised(path: Path) -> None:
     assert not path.exists()
     report = import_langchain_faiss(NEWEST / "plain", path, embedder=Letters())
     assert (report.added, report.embedded) == (6, 0)
-    with recollect.open(path, embedder=Letters()) as kb:
+    with reperio.open(path, embedder=Letters()) as kb:
         assert kb.search("Cats sleep.", k=1)[0].chunk.id == "doc-5"
         assert kb.info().embedder == "letters"
-    with recollect.open(path, embedder=Letters()) as kb:
+    with reperio.open(path, embedder=Letters()) as kb:
         assert import_langchain_faiss(NEWEST / "plain", kb).unchanged == 6
 
 
@@ -190,7 +190,7 @@ def test_codes_are_no_vectors(path: Path) -> None:
     assert not path.exists()
     report = import_langchain_faiss(NEWEST / "quantized", path, embedder=Letters())
     assert (report.added, report.embedded, report.without_vector) == (5, 5, ("doc-3",))
-    with recollect.open(path, embedder=Letters()) as kb:
+    with reperio.open(path, embedder=Letters()) as kb:
         assert kb.search("Cats sleep.", k=1)[0].chunk.id == "doc-5"
 
 
@@ -282,7 +282,7 @@ def test_what_does_not_belong_together_is_told(tmp_path: Path) -> None:
     assert report.without_document == (2, 3)
     assert report.duplicates == ("b",)
     assert not report.complete
-    with recollect.open(tmp_path / "kb", read_only=True) as kb:
+    with reperio.open(tmp_path / "kb", read_only=True) as kb:
         np.testing.assert_array_equal(kb.vectors(["a", "b", "c"]), vectors[[0, 5, 4]])
 
 
@@ -321,7 +321,7 @@ def test_indexes_give_their_vectors_back_or_say_that_they_cannot(factory: str, l
             import_langchain_faiss(tmp_path / "lc", tmp_path / "kb")
         return
     assert import_langchain_faiss(tmp_path / "lc", tmp_path / "kb").added == 200
-    with recollect.open(tmp_path / "kb", read_only=True) as kb:
+    with reperio.open(tmp_path / "kb", read_only=True) as kb:
         np.testing.assert_array_equal(kb.vectors([f"d{place}" for place in range(200)]), vectors)
 
 
@@ -353,7 +353,7 @@ def test_strange_ids_and_documents(tmp_path: Path) -> None:
         Changed("(id)", "int", "string", 2),
         Changed("(text)", "a lone surrogate", "U+FFFD", 1),
     )
-    with recollect.open(tmp_path / "kb", read_only=True) as kb:
+    with reperio.open(tmp_path / "kb", read_only=True) as kb:
         assert {chunk.id: chunk.text for chunk in kb} == {"1": "one", "b": "two", "3": "x\ufffdy"}
 
 
@@ -413,7 +413,7 @@ def test_what_is_nested_too_deep_is_left_out_and_counted(tmp_path: Path) -> None
         Changed("class", "langchain_core.documents.base.Document", "left out", 1),
         Changed("deep", "nested more than 64 levels deep", "left out", 1),
     )
-    with recollect.open(tmp_path / "kb", read_only=True) as kb:
+    with reperio.open(tmp_path / "kb", read_only=True) as kb:
         assert kb.get("a").metadata == {"fine": nested(20)}  # type: ignore[union-attr]
 
 
@@ -440,7 +440,7 @@ def test_a_vector_that_cannot_be_stored_leaves_nothing_behind(tmp_path: Path) ->
     assert not (tmp_path / "kb").exists()
     vectors[2500] = np.nan
     write(tmp_path / "lc", documents, vectors=vectors)
-    with recollect.open(tmp_path / "kb", dimension=4, metric="l2") as kb:
+    with reperio.open(tmp_path / "kb", dimension=4, metric="l2") as kb:
         with pytest.raises(InvalidVectors, match="2500"):
             import_langchain_faiss(tmp_path / "lc", kb)
         assert kb.count() == 0
@@ -490,7 +490,7 @@ def test_a_damaged_index_is_refused(position: int, tmp_path: Path) -> None:
 
 
 def test_a_comparison_that_is_unknown_is_refused(tmp_path: Path) -> None:
-    """FAISS has more metrics than Recollect."""
+    """FAISS has more metrics than Reperio."""
     index = faiss.IndexFlat(4, faiss.METRIC_L1)
     index.add(np.ones((1, 4), dtype=np.float32))
     write(tmp_path / "lc", {"a": document()}, index=index)

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-import recollect
-from recollect import Chunk, InvalidInput
-from recollect.ingestion import export_collection, import_collection
-from recollect.ingestion.parquet import read_parquet
-from recollect.ingestion.parquet_limits import rows_at_once
-from recollect.ingestion.records import Fields
+import reperio
+from reperio import Chunk, InvalidInput
+from reperio.ingestion import export_collection, import_collection
+from reperio.ingestion.parquet import read_parquet
+from reperio.ingestion.parquet_limits import rows_at_once
+from reperio.ingestion.records import Fields
 
 _WORDS = pa.large_string()
 _NAMES = ["id", "text", "metadata", "vector"]
@@ -38,7 +38,7 @@ def _table(rows: int, text: str) -> pa.Table:
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
     """Make an export whose files may be changed."""
-    with recollect.open(tmp_path / "kb", dimension=2, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=2, auto_optimize=False) as kb:
         kb.add([Chunk("a", "text")], vectors=np.eye(2, dtype=np.float32)[:1])
         export_collection(kb, tmp_path / "export")
     manifest = tmp_path / "export" / "manifest.json"
@@ -52,9 +52,9 @@ _CHILD = """
 import sys, tracemalloc
 from pathlib import Path
 import pyarrow
-from recollect.ingestion import import_collection
-from recollect.ingestion.parquet import read_parquet
-from recollect.ingestion.records import Fields
+from reperio.ingestion import import_collection
+from reperio.ingestion.parquet import read_parquet
+from reperio.ingestion.records import Fields
 tracemalloc.start()
 for _ in read_parquet(Path(sys.argv[1]) / "chunks.parquet", Fields()):
     pass
@@ -75,7 +75,7 @@ def test_equal_long_texts_are_read_a_few_at_a_time(export: Path, tmp_path: Path)
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 900 << 20
-    with recollect.open(tmp_path / "copy", read_only=True) as kb:
+    with reperio.open(tmp_path / "copy", read_only=True) as kb:
         assert kb.count() == 1000
 
 
@@ -108,7 +108,7 @@ def test_what_an_export_writes_is_read_in_whole_batches(export: Path) -> None:
 
 def test_a_line_without_end_is_refused(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line of JSON that is longer than any chunk is read no further than that."""
-    monkeypatch.setattr("recollect.ingestion.importing._LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr("reperio.ingestion.importing._LONGEST_LINE", 1 << 20)
     (export / "records.jsonl").write_bytes(b'{"scope":"' + b"x" * (64 << 20))
     tracemalloc.start()
     try:

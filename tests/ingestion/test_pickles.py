@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recollect import InvalidInput, UnsafePickle
-from recollect.ingestion.langchain_folder import ALLOWED, read_folder
-from recollect.ingestion.pickles import Instance, Name, read_pickle
+from reperio import InvalidInput, UnsafePickle
+from reperio.ingestion.langchain_folder import ALLOWED, read_folder
+from reperio.ingestion.pickles import Instance, Name, read_pickle
 
 SCALARS = (
     st.none()
@@ -208,9 +208,9 @@ def test_a_large_memo_slot_takes_no_memory() -> None:
 
 READER = """
 import json, resource, sys
-from recollect import InvalidInput
-from recollect.ingestion.langchain_folder import ALLOWED, read_folder
-from recollect.ingestion.pickles import read_pickle
+from reperio import InvalidInput
+from reperio.ingestion.langchain_folder import ALLOWED, read_folder
+from reperio.ingestion.pickles import read_pickle
 "".encode("raw-unicode-escape")  # the codec of protocol 0 is imported when it is first used
 seen = []
 sys.addaudithook(lambda event, _: seen.append(event) if event in ("exec", "open", "import", "os.system",

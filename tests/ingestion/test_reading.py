@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recollect import InvalidInput
-from recollect.ingestion.finding import SourceFile
-from recollect.ingestion.reading import read
-from recollect.ingestion.records import Fields, Record
+from reperio import InvalidInput
+from reperio.ingestion.finding import SourceFile
+from reperio.ingestion.reading import read
+from reperio.ingestion.records import Fields, Record
 
 MARK = b"\xef\xbb\xbf"
 

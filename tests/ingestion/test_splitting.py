@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from recollect import InvalidInput, SentenceTransformerEmbedder
-from recollect.ingestion.splitting import Splitter
+from reperio import InvalidInput, SentenceTransformerEmbedder
+from reperio.ingestion.splitting import Splitter
 from tests.conftest import TrigramEmbedder
 
 SENTENCES = [f"Sentence {i} tells what is known about number {i * i}." for i in range(200)]

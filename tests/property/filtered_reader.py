@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-import recollect
-from recollect import Collection
+import reperio
+from reperio import Collection
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
         if question == "open":
             if kb is not None:
                 kb.close()
-            kb = recollect.open(arguments[0], read_only=True)
+            kb = reperio.open(arguments[0], read_only=True)
             _say(kb.count())
         else:
             assert kb is not None

@@ -20,10 +20,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-import recollect
-from recollect import Chunk, Filter, Hit, field
-from recollect.filters import EVERYTHING, And, Condition, Not, Operator
-from recollect.vectors import to_matrix
+import reperio
+from reperio import Chunk, Filter, Hit, field
+from reperio.filters import EVERYTHING, And, Condition, Not, Operator
+from reperio.vectors import to_matrix
 from tests.brute_force import assert_top_k, scores
 from tests.naive_filters import expected
 
@@ -68,8 +68,8 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def create(self) -> None:
-        self.kb = recollect.open(self.directory / "kb", dimension=DIMENSION, metric=self.metric)
-        self.reader = recollect.open(self.directory / "kb", read_only=True)
+        self.kb = reperio.open(self.directory / "kb", dimension=DIMENSION, metric=self.metric)
+        self.reader = reperio.open(self.directory / "kb", read_only=True)
 
     @rule(batch=st.lists(st.tuples(IDS, TEXTS, METADATA, VECTORS), max_size=8, unique_by=lambda item: item[0]))
     def add(self, batch: list[tuple[str, str, dict[str, Any], list[float]]]) -> None:
@@ -91,9 +91,7 @@ class Machine(RuleBasedStateMachine):
 
     def differ(self, old: list[float], new: list[float]) -> bool:
         """Say whether two vectors are stored differently: under cosine (1, 1) and (3, 3) are one."""
-        pair = to_matrix(
-            np.array([old, new]), dimension=DIMENSION, metric=recollect.Metric(self.metric), what="vectors"
-        )
+        pair = to_matrix(np.array([old, new]), dimension=DIMENSION, metric=reperio.Metric(self.metric), what="vectors")
         return not np.array_equal(pair[0], pair[1])
 
     @rule(keys=st.lists(IDS, max_size=4))
@@ -107,7 +105,7 @@ class Machine(RuleBasedStateMachine):
     def delete_where(self, tree: Filter) -> None:
         going = self.matching(tree)
         if tree == EVERYTHING:
-            with pytest.raises(recollect.InvalidInput):
+            with pytest.raises(reperio.InvalidInput):
                 self.kb.delete(where=tree)
             return
         assert self.kb.delete(where=tree) == len(going)
@@ -124,7 +122,7 @@ class Machine(RuleBasedStateMachine):
     def optimize(self, index: str | None) -> None:
         try:
             self.kb.optimize(index=index)
-        except recollect.IndexBuildFailed:
+        except reperio.IndexBuildFailed:
             assert index is not None  # too few rows to train it; everything else must stay as it was
 
     @rule()
@@ -135,7 +133,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.kb.close()
-        self.kb = recollect.open(self.directory / "kb")
+        self.kb = reperio.open(self.directory / "kb")
 
     @rule(number=st.integers(0, 10**6))
     def restore_backup(self, number: int) -> None:
@@ -146,9 +144,9 @@ class Machine(RuleBasedStateMachine):
         self.kb.close()
         shutil.rmtree(self.directory / "kb")
         copy.rename(self.directory / "kb")
-        self.kb = recollect.open(self.directory / "kb")
+        self.kb = reperio.open(self.directory / "kb")
         self.reader.close()
-        self.reader = recollect.open(self.directory / "kb", read_only=True)
+        self.reader = reperio.open(self.directory / "kb", read_only=True)
 
     @rule(query=VECTORS, k=st.integers(1, 25), recall=st.sampled_from([1.0, 0.999]), from_reader=st.booleans())
     def search(self, query: list[float], k: int, recall: float, from_reader: bool) -> None:
@@ -174,7 +172,7 @@ class Machine(RuleBasedStateMachine):
     def filter(self, tree: Filter, query: list[float], k: int, recall: float, limit: int) -> None:
         ids = self.matching(tree)
         inside = self.matching(And((SCOPE, tree)))
-        with recollect.open(self.directory / "kb", read_only=True, scope=SCOPE) as scoped:
+        with reperio.open(self.directory / "kb", read_only=True, scope=SCOPE) as scoped:
             for handle, expected_ids in ((self.kb, ids), (self.reader, ids), (scoped, inside)):
                 assert handle.count(where=tree) == len(expected_ids)
                 assert handle.ids(where=tree) == expected_ids

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import recollect
-from recollect import Chunk, Collection, Filter, field
-from recollect.filters import And, Condition, Not, Operator, Or
+import reperio
+from reperio import Chunk, Collection, Filter, field
+from reperio.filters import And, Condition, Not, Operator, Or
 from tests.concurrency.test_processes import Reader
 from tests.property.twin import Twin
 
@@ -115,10 +115,10 @@ class Handles:
     def __init__(self, path: Path, twin: Twin, remote: Reader, stack: ExitStack) -> None:
         self.path, self.twin, self.remote = path, twin, remote
         self.kb = stack.enter_context(
-            recollect.open(path, dimension=DIMENSION, metric=twin.metric, dtype=twin.dtype, auto_optimize=False)
+            reperio.open(path, dimension=DIMENSION, metric=twin.metric, dtype=twin.dtype, auto_optimize=False)
         )
-        self.reader = stack.enter_context(recollect.open(path, read_only=True))
-        self.scoped = stack.enter_context(recollect.open(path, read_only=True, scope=SCOPE))
+        self.reader = stack.enter_context(reperio.open(path, read_only=True))
+        self.scoped = stack.enter_context(reperio.open(path, read_only=True, scope=SCOPE))
         remote.ask("open", str(path))
         stack.callback(lambda: self.kb.close())
 
@@ -132,7 +132,7 @@ class Handles:
 
     def reopen(self) -> None:
         self.kb.close()
-        self.kb = recollect.open(self.path, auto_optimize=False)
+        self.kb = reperio.open(self.path, auto_optimize=False)
 
 
 @pytest.fixture(scope="module")
@@ -218,13 +218,13 @@ def _change(handles: Handles, rng: random.Random) -> None:
 def test_an_older_commit_keeps_its_rows_whatever_was_read_since(tmp_path: Path) -> None:
     """Of sessions begun at three commits, each selects its own rows, though a column was first read at the last."""
     tree = field("t") == "x"
-    with recollect.open(tmp_path / "kb", dimension=4) as kb:
+    with reperio.open(tmp_path / "kb", dimension=4) as kb:
 
         def add(first: int, last: int) -> None:
             vectors = np.random.default_rng(0).standard_normal((last - first, 4), dtype=np.float32)
             kb.add([Chunk(f"c{n}", "", {"t": "x"}) for n in range(first, last)], vectors=vectors)
 
-        def begun() -> tuple[recollect.collection.generation.OpenGeneration, Any]:
+        def begun() -> tuple[reperio.collection.generation.OpenGeneration, Any]:
             return kb._handle.session()
 
         add(0, 3)
@@ -241,8 +241,8 @@ def test_an_older_commit_keeps_its_rows_whatever_was_read_since(tmp_path: Path) 
 def test_a_view_of_each_commit_has_its_own_masks(tmp_path: Path) -> None:
     """A filter asked before and after each change, of a writer and a reader, is never answered from an older state."""
     with (
-        recollect.open(tmp_path / "kb", dimension=4) as kb,
-        recollect.open(tmp_path / "kb", read_only=True) as reader,
+        reperio.open(tmp_path / "kb", dimension=4) as kb,
+        reperio.open(tmp_path / "kb", read_only=True) as reader,
     ):
         twin, rng = Twin("cosine"), np.random.default_rng(0)
         trees = [field("t") == "x", field("t") != "x", field("t").exists()]
@@ -267,12 +267,12 @@ def test_a_view_of_each_commit_has_its_own_masks(tmp_path: Path) -> None:
 
 def test_deleting_by_filter_matches_through_any_form(tmp_path: Path) -> None:
     """A dictionary and the same filter in Python delete the same chunks, and an empty one is refused in every form."""
-    with recollect.open(tmp_path / "kb", dimension=4) as kb:
+    with reperio.open(tmp_path / "kb", dimension=4) as kb:
         vectors = np.eye(4, dtype=np.float32)
         kb.add([Chunk(f"c{n}", "", {"n": n}) for n in range(4)], vectors=vectors)
         forms: list[Any] = [{}, {"$and": [{}]}, {"$or": [{}]}, {"$not": [{"$not": [{}]}]}]
         for form in forms:
-            with pytest.raises(recollect.InvalidInput, match=r"^where matches everything; to delete all chunks pass"):
+            with pytest.raises(reperio.InvalidInput, match=r"^where matches everything; to delete all chunks pass"):
                 kb.delete(where=form)
         assert kb.delete(where={"n": {"$gt": 2}}) == 1
         assert kb.delete(where=field("n") > 1) == 1

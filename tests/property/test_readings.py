@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recollect.filters import And, Condition, Filter, Operator, Or, holds_wholly, matches
-from recollect.filters.readings import conditions
+from reperio.filters import And, Condition, Filter, Operator, Or, holds_wholly, matches
+from reperio.filters.readings import conditions
 from tests.naive_filters import expected
 from tests.property.test_filtered_search import LIKELY_OPERANDS
 

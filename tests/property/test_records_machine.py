@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-import recollect
-from recollect import Chunk, Record
-from recollect.collection.clock import Clock
+import reperio
+from reperio import Chunk, Record
+from reperio.collection.clock import Clock
 
 ENDED = itertools.count()
 SCOPES: list[Any] = [None, {"t": "a"}, {"t": {"$in": ["a", "b"]}}]
@@ -32,10 +32,10 @@ JSON = st.recursive(
 )
 
 OTHER = """
-import dataclasses, json, sys, recollect
+import dataclasses, json, sys, reperio
 for line in sys.stdin:
     path, space = json.loads(line)
-    with recollect.open(path, read_only=True) as kb:
+    with reperio.open(path, read_only=True) as kb:
         print(json.dumps([dataclasses.astuple(record) for record in kb.records(space).list()]), flush=True)
 """
 
@@ -52,7 +52,7 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def create(self) -> None:
         self.path = self.directory / "kb"
-        recollect.open(self.path, dimension=2).close()
+        reperio.open(self.path, dimension=2).close()
         self.scope = 0
         self.kb = self.reader = None  # type: ignore[assignment]  # opened at once
         self.open(0)
@@ -64,8 +64,8 @@ class Machine(RuleBasedStateMachine):
             if handle is not None:
                 handle.close()
         self.scope = scope
-        self.kb = recollect.open(self.path, scope=SCOPES[scope])
-        self.reader = recollect.open(self.path, scope=SCOPES[scope], read_only=True)
+        self.kb = reperio.open(self.path, scope=SCOPES[scope])
+        self.reader = reperio.open(self.path, scope=SCOPES[scope], read_only=True)
         self.kb._handle.clock = Clock(lambda: self.seconds)
 
     @rule(by=st.sampled_from([-500.0, -1e-7, 0.0, 1e-7, 30.0]))

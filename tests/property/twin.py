@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recollect import Chunk, Collection, Filter, Hit, Metric
-from recollect.filters import to_dict
-from recollect.layout import Dtype
-from recollect.vectors import to_matrix, to_stored
+from reperio import Chunk, Collection, Filter, Hit, Metric
+from reperio.filters import to_dict
+from reperio.layout import Dtype
+from reperio.vectors import to_matrix, to_stored
 from tests.brute_force import TOLERANCE, assert_top_k, scores
 from tests.concurrency.test_processes import Reader
 from tests.naive_filters import expected

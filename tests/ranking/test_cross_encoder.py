@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recollect import Chunk, Hit, InvalidInput, MissingDependency
-from recollect.errors import RerankerFailed
-from recollect.ranking import CrossEncoderReranker, rerank
+from reperio import Chunk, Hit, InvalidInput, MissingDependency
+from reperio.errors import RerankerFailed
+from reperio.ranking import CrossEncoderReranker, rerank
 
 pytestmark = pytest.mark.model
 
@@ -171,7 +171,7 @@ def test_a_local_path_needs_no_network(folder: Path) -> None:
         "import socket\n"
         "def refuse(*_, **__): raise SystemExit('network')\n"
         "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
-        "from recollect.ranking import CrossEncoderReranker\n"
+        "from reperio.ranking import CrossEncoderReranker\n"
         f"print(len(CrossEncoderReranker({str(folder)!r}).score(['a'], [['b', 'c']])[0]))\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
@@ -183,5 +183,5 @@ def test_a_local_path_needs_no_network(folder: Path) -> None:
 def test_without_sentence_transformers_the_pip_command_is_said(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """The optional library is missed by name, with another way out."""
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(MissingDependency, match=r"pip install 'recollect\[sentence-transformers\]'.*CallableReranker"):
+    with pytest.raises(MissingDependency, match=r"pip install 'reperio\[sentence-transformers\]'.*CallableReranker"):
         CrossEncoderReranker(str(folder))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recollect import InvalidInput
-from recollect.ranking import distinct, mmr
+from reperio import InvalidInput
+from reperio.ranking import distinct, mmr
 
 Floats = npt.NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recollect.ranking import CrossEncoderReranker, Ranked
+from reperio.ranking import CrossEncoderReranker, Ranked
 from tests.data import skip_without_data
 
 SCRIPTS = Path(__file__).parents[2] / "eval" / "reranking"
@@ -192,7 +192,7 @@ def test_scoring_goes_on_where_it_stopped(text_sets: Any, tmp_path: Path) -> Non
 
 def test_missing_data_is_said(text_sets: Any, tmp_path: Path) -> None:
     """With the folder, the files and where to point instead."""
-    with pytest.raises(text_sets.DataMissing, match=r"lacks corpus.jsonl.gz.*RECOLLECT_DATA"):
+    with pytest.raises(text_sets.DataMissing, match=r"lacks corpus.jsonl.gz.*REPERIO_DATA"):
         text_sets.load("scifact", tmp_path)
 
 

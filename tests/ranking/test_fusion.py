@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from recollect import InvalidInput
-from recollect.ranking import Fused, Ranked, convex, reciprocal_rank
+from reperio import InvalidInput
+from reperio.ranking import Fused, Ranked, convex, reciprocal_rank
 
 Pairs = list[tuple[int, float]]
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from recollect import InvalidInput, SentenceTransformerEmbedder
-from recollect.ranking import LateInteractionReranker
+from reperio import InvalidInput, SentenceTransformerEmbedder
+from reperio.ranking import LateInteractionReranker
 
 Floats = npt.NDArray[np.float32]
 

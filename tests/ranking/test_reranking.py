@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recollect import Chunk, Hit, InvalidInput, RecollectError
-from recollect.errors import RerankerFailed
-from recollect.ranking import CallableReranker, rerank
-from recollect.types import Reranker
+from reperio import Chunk, Hit, InvalidInput, ReperioError
+from reperio.errors import RerankerFailed
+from reperio.ranking import CallableReranker, rerank
+from reperio.types import Reranker
 
 
 class Given:
@@ -108,7 +108,7 @@ def test_our_own_errors_pass_and_interrupts_too() -> None:
         with pytest.raises(type(error)) as raised:
             rerank(Given(error), ["q"], [found("a")])
         assert raised.value is error
-    assert issubclass(RerankerFailed, RecollectError)
+    assert issubclass(RerankerFailed, ReperioError)
 
 
 def test_queries_and_lists_must_be_as_many() -> None:

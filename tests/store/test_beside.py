@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from recollect.store.checkpoints import Beside
+from reperio.store.checkpoints import Beside
 
 
 def test_a_call_is_made_once_and_raises_what_it_raised() -> None:

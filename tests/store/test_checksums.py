@@ -12,10 +12,10 @@ import apsw
 import numpy as np
 import pytest
 
-from recollect.errors import CollectionDamaged
-from recollect.layout import DTYPES, Dtype, Generation
-from recollect.store import NewChunk, Store, checkpoints
-from recollect.store.checkpoints import Checkpoints
+from reperio.errors import CollectionDamaged
+from reperio.layout import DTYPES, Dtype, Generation
+from reperio.store import NewChunk, Store, checkpoints
+from reperio.store.checkpoints import Checkpoints
 
 D = 6
 
@@ -151,7 +151,7 @@ def test_a_failing_checkpoint_is_no_failing_commit(
     connection = Refusing(str(tmp_path / "chunks.db"))
     connection.pragma("journal_mode", "wal")
     kept = Checkpoints(connection, tmp_path / "chunks.db")
-    with caplog.at_level(logging.WARNING, "recollect.store"):
+    with caplog.at_level(logging.WARNING, "reperio.store"):
         connection.execute("CREATE TABLE t(x); INSERT INTO t VALUES (7)")
     assert connection.execute("SELECT x FROM t").fetchall() == [(7,)]
     assert "cannot be moved into it" in caplog.text

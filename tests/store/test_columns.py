@@ -13,12 +13,12 @@ import numpy as np
 import orjson
 import pytest
 
-from recollect.errors import CollectionDamaged
-from recollect.filters import Condition, Operator, field, join_path, matches, parse
-from recollect.layout import Generation
-from recollect.store import NewChunk, Session, Store
-from recollect.store.columns import MOST_COLUMNS, Columns
-from recollect.store.dictionary import REMEMBERED_NUMBERS
+from reperio.errors import CollectionDamaged
+from reperio.filters import Condition, Operator, field, join_path, matches, parse
+from reperio.layout import Generation
+from reperio.store import NewChunk, Session, Store
+from reperio.store.columns import MOST_COLUMNS, Columns
+from reperio.store.dictionary import REMEMBERED_NUMBERS
 from tests.test_filters import INJECTIONS
 
 

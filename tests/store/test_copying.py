@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import recollect
-from recollect import Chunk, Collection, StorageFailed
+import reperio
+from reperio import Chunk, Collection, StorageFailed
 
 
 @pytest.fixture
 def kb(tmp_path: Path) -> Iterator[Collection]:
     """Open a collection whose database is longer than a few pages."""
-    with recollect.open(tmp_path / "kb", dimension=4, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=4, auto_optimize=False) as kb:
         kb.add([Chunk("long", "x" * 200_000)], vectors=np.eye(1, 4))
         yield kb
 

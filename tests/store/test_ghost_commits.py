@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-import recollect
-from recollect import Chunk
+import reperio
+from reperio import Chunk
 
 pytestmark = pytest.mark.crash
 
@@ -24,10 +24,10 @@ D = 16
 _OPENED = f"""
 import os, signal, sys
 import numpy as np
-import recollect
-from recollect import Chunk
-from recollect.store import NewChunk
-kb = recollect.open(sys.argv[1], dimension={D}, metric="l2", auto_optimize=False)
+import reperio
+from reperio import Chunk
+from reperio.store import NewChunk
+kb = reperio.open(sys.argv[1], dimension={D}, metric="l2", auto_optimize=False)
 def told(word):
     print(word, flush=True)
     sys.stdin.readline()
@@ -43,7 +43,7 @@ _NEXT = {
     "a failed put, then a put": """
 try:
     kb._handle.generation.store.put([NewChunk("base", "", "{}")], np.full((1, 16), 3.0, dtype=np.float32), [])
-except recollect.RecollectError:
+except reperio.ReperioError:
     pass
 """,
 }
@@ -80,7 +80,7 @@ def haunt(path: Path) -> None:
 @pytest.fixture
 def haunted(path: Path) -> Path:
     """Make a collection whose log holds a ghost of five chunks."""
-    recollect.open(path, dimension=D, metric="l2", auto_optimize=False).close()
+    reperio.open(path, dimension=D, metric="l2", auto_optimize=False).close()
     return path
 
 
@@ -88,14 +88,14 @@ def haunted(path: Path) -> Path:
 @pytest.mark.parametrize("before", _NEXT.values(), ids=_NEXT)
 def test_a_refused_commit_never_comes_back_with_the_vectors_of_another(before: str, haunted: Path) -> None:
     """The writer after the one that was refused is killed with its vectors written: all chunks have their own."""
-    with recollect.open(haunted, read_only=True) as reader:  # keeps the log's index alive between the writers
+    with reperio.open(haunted, read_only=True) as reader:  # keeps the log's index alive between the writers
         reader.ids()
         haunt(haunted)
         assert reader.ids() == ["base"]
         with worker(haunted, before + _KILLED) as second:
             second.communicate("\n", timeout=60)
         assert second.returncode == -signal.SIGKILL
-    with recollect.open(haunted, auto_optimize=False) as kb:
+    with reperio.open(haunted, auto_optimize=False) as kb:
         assert kb.check().ok, kb.check().problems
         assert kb.ids() == ["base"]
         kb.add([Chunk("after", "a")], vectors=[[4.0] * D])
@@ -105,11 +105,11 @@ def test_a_refused_commit_never_comes_back_with_the_vectors_of_another(before: s
 @pytest.mark.skipif(shutil.which("dd") is None, reason="dd is not there")
 def test_a_ghost_is_whole_where_nobody_has_written_since(haunted: Path) -> None:
     """Where nobody has laid it, the next to open finds it, with its own vectors: the ghosts of this file are real."""
-    with recollect.open(haunted, read_only=True) as reader:
+    with reperio.open(haunted, read_only=True) as reader:
         reader.ids()
         haunt(haunted)
         assert reader.ids() == ["base"]
-    with recollect.open(haunted, auto_optimize=False) as kb:
+    with reperio.open(haunted, auto_optimize=False) as kb:
         assert kb.check().ok
         assert sorted(kb.ids()) == ["base", *(f"ghost-{n}" for n in range(5))]
         assert kb.vectors(["ghost-3"])[0].tolist() == [1.0] * D

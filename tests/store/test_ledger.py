@@ -13,8 +13,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-import recollect
-from recollect import Collection
+import reperio
+from reperio import Collection
 
 
 def _change(kb: Collection, sql: str) -> None:
@@ -49,7 +49,7 @@ def test_a_damaged_value_is_no_answer(kb: Collection) -> None:
     ledger = kb.records("docs")
     ledger.put(["a", "b"], values=[1, 2])
     _change(kb, "UPDATE records SET value = x'ff' WHERE key = 'b'")
-    with pytest.raises(recollect.CollectionDamaged, match="restore from a backup"):
+    with pytest.raises(reperio.CollectionDamaged, match="restore from a backup"):
         ledger.list()
     assert ledger.get(["a"])[0].value == 1  # type: ignore[union-attr]
 
@@ -59,7 +59,7 @@ def test_a_failing_put_stores_nothing(kb: Collection) -> None:
     ledger = kb.records("docs")
     last = ledger.put(["a"], values=[1])
     _change(kb, "CREATE TRIGGER no BEFORE INSERT ON records WHEN new.key = 'm' BEGIN SELECT raise(ABORT, 'no'); END")
-    with pytest.raises(recollect.StorageFailed, match="no"):
+    with pytest.raises(reperio.StorageFailed, match="no"):
         ledger.put(["a", "k", "m", "z"], values=[2, 2, 2, 2])
     assert [(record.key, record.value, record.time) for record in ledger.list()] == [("a", 1, last)]
     assert ledger.put(["k"]) > last
@@ -92,8 +92,8 @@ def test_times_and_groups_have_their_index(kb: Collection) -> None:
 
 
 WORKER = """
-import os, sys, recollect
-with recollect.open(sys.argv[1], dimension=4) as kb:
+import os, sys, reperio
+with reperio.open(sys.argv[1], dimension=4) as kb:
     ledger, keys = kb.records("docs"), [f"key-{n}" for n in range(300)]
     for number in range(10**9):
         ledger.put(keys, values=[number] * 300)
@@ -115,7 +115,7 @@ def test_a_kill_leaves_one_put_or_the_next(tmp_path: Path) -> None:
         worker.wait()
         worker.stdout.close()
         last = int(told[-1]) if told else 0
-        with recollect.open(tmp_path / "kb", read_only=True) as kb:
+        with reperio.open(tmp_path / "kb", read_only=True) as kb:
             records = kb.records("docs").list()
             assert kb.check().ok
         assert len(records) == 300

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import recollect
-from recollect import CheckReport, Chunk, Collection
-from recollect.contract import Settings
-from recollect.errors import CollectionDamaged, InvalidInput, StorageFailed
-from recollect.layout import Generation, Lexical
-from recollect.store import NewChunk, Store, copy, lexical
-from recollect.store.postings import Postings, Word
+import reperio
+from reperio import CheckReport, Chunk, Collection
+from reperio.contract import Settings
+from reperio.errors import CollectionDamaged, InvalidInput, StorageFailed
+from reperio.layout import Generation, Lexical
+from reperio.store import NewChunk, Store, copy, lexical
+from reperio.store.postings import Postings, Word
 
 D = 4
 WORDS = ["ash", "birch", "cedar", "fir", "oak", "pine", "yew"]
@@ -284,7 +284,7 @@ def test_without_an_index_only_dense_search_is_left(tmp_path: Path) -> None:
 
 
 def test_an_index_of_another_kind_is_damage() -> None:
-    """A table of that name which Recollect has not made is not searched."""
+    """A table of that name which Reperio has not made is not searched."""
     with stored("cat", words="none") as store:
         with store.session() as session:
             database = Path(session._cursor.connection.filename)
@@ -310,7 +310,7 @@ def vectors(count: int) -> np.ndarray:
 @pytest.mark.parametrize("words", ["porter", "trigram"])
 def test_words_survive_update_backup_compaction_and_reopening(path: Path, tmp_path: Path, words: Lexical) -> None:
     """Every copy of a collection finds what the collection finds, and nothing that was deleted or replaced."""
-    with recollect.open(path, dimension=8, lexical=words) as kb:
+    with reperio.open(path, dimension=8, lexical=words) as kb:
         kb.add([Chunk("a", "cats purr"), Chunk("b", "dogs bark"), Chunk("c", "cats hiss")], vectors=vectors(3))
         kb.add([Chunk("a", "owls hoot")], vectors=vectors(1))
         kb.delete(ids="b")
@@ -320,7 +320,7 @@ def test_words_survive_update_backup_compaction_and_reopening(path: Path, tmp_pa
         assert (asked(kb, "cats dogs purr"), asked(kb, "owls")) == (["c"], ["a"])
         assert kb.check().ok
     for where in (path, tmp_path / "copy"):
-        with recollect.open(where, read_only=True) as kb:
+        with reperio.open(where, read_only=True) as kb:
             assert (asked(kb, "cats dogs"), asked(kb, "owls")) == (["c"], ["a"])
             assert kb._handle.generation.settings.lexical == words
             with kb._handle.generation.store.session() as session:
@@ -330,16 +330,16 @@ def test_words_survive_update_backup_compaction_and_reopening(path: Path, tmp_pa
 def test_the_choice_is_fixed_at_creation(path: Path) -> None:
     """Another choice than the recorded one is refused, and so is one that does not exist."""
     with pytest.raises(InvalidInput, match=r"lexical is 'snowball'; choose 'porter', 'unicode61', 'trigram', 'none'"):
-        recollect.open(path, dimension=8, lexical="snowball")  # type: ignore[arg-type]
-    recollect.open(path, dimension=8).close()
-    recollect.open(path, lexical="porter").close()
+        reperio.open(path, dimension=8, lexical="snowball")  # type: ignore[arg-type]
+    reperio.open(path, dimension=8).close()
+    reperio.open(path, lexical="porter").close()
     with pytest.raises(InvalidInput, match=r"has lexical porter, fixed when it was created"):
-        recollect.open(path, lexical="trigram")
+        reperio.open(path, lexical="trigram")
 
 
 def test_settings_of_the_first_format_mean_no_index() -> None:
     """A file that does not speak of words was written when there were none."""
-    content = Settings(8, recollect.Metric.COSINE, None).to_json()
+    content = Settings(8, reperio.Metric.COSINE, None).to_json()
     del content["lexical"]
     assert Settings.from_json(content, "here").lexical == "none"
     with pytest.raises(CollectionDamaged, match=r"lexical is 'latin'"):
@@ -348,7 +348,7 @@ def test_settings_of_the_first_format_mean_no_index() -> None:
 
 def test_a_sound_index_is_not_called_corrupt_by_a_connection_that_saw_an_older_one(tmp_path: Path) -> None:
     """Check, delete every chunk through the writer's connection, check again through the same reader's."""
-    with recollect.open(tmp_path / "kb", dimension=4, auto_optimize=False) as kb:
+    with reperio.open(tmp_path / "kb", dimension=4, auto_optimize=False) as kb:
         chunks = [Chunk(str(number), f"alpha beta number {number}") for number in range(50)]
         kb.add(chunks, vectors=np.eye(50, 4, dtype=np.float32) + 1)
         assert kb.check().ok

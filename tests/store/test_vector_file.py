@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recollect.errors import CollectionDamaged
-from recollect.layout import DTYPES, Dtype, Generation
-from recollect.store import NewChunk, Store, vector_file
+from reperio.errors import CollectionDamaged
+from reperio.layout import DTYPES, Dtype, Generation
+from reperio.store import NewChunk, Store, vector_file
 
 BOTH = pytest.mark.parametrize("dtype", list(DTYPES))
 D = 5

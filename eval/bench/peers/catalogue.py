@@ -84,7 +84,7 @@ _RECALLS = (
     *(0.7, 0.8, 0.85, 0.88, 0.9, 0.91, 0.92, 0.925, 0.93, 0.935, 0.94, 0.945, 0.95),
     *(0.96, 0.97, 0.975, 0.978, 0.98, 0.982, 0.984, 0.986, 0.988, 0.99, 0.993, 0.996),
 )
-OURS = "Recollect"
+OURS = "Reperio"
 
 
 def _graphs() -> Iterable[Entry]:
@@ -220,8 +220,8 @@ def _ours() -> Iterable[Entry]:
         for name, shares in ((writer, None), (f"{writer}, reader", writer)):
             yield Entry(
                 name,
-                "recollect",
-                partial(databases.Recollect, recall, shares is not None),
+                "reperio",
+                partial(databases.Reperio, recall, shares is not None),
                 f"optimize(recall={recall}, queries=the tuning half), "
                 f"{'read-only' if shares else 'writer'} handle; recall asked for",
                 "each batch of 1,000; the index after optimize",

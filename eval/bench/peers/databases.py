@@ -313,26 +313,26 @@ class SqliteVec:
         return found
 
 
-class Recollect:
+class Reperio:
     """Ours: a writer's handle or a reader's, the index chosen by `optimize` for a stated recall."""
 
     def __init__(self, recall: float, read_only: bool) -> None:
-        import recollect
+        import reperio
 
-        self._recollect, self._recall, self._read_only = recollect, recall, read_only
+        self._reperio, self._recall, self._read_only = reperio, recall, read_only
 
     def ingest(self, folder: Path, corpus: Corpus, chunks: list[Plain], mark: Mark) -> None:
         vectors = corpus.vectors
         # The index is asked for as soon as everything is there; one built in the background before would be in vain.
-        with self._recollect.open(folder / "kb", dimension=vectors.shape[1], auto_optimize=False) as kb:
+        with self._reperio.open(folder / "kb", dimension=vectors.shape[1], auto_optimize=False) as kb:
             for part, some in batches(chunks):
-                kb.add([self._recollect.Chunk(*chunk) for chunk in some], vectors=vectors[part])
+                kb.add([self._reperio.Chunk(*chunk) for chunk in some], vectors=vectors[part])
             mark("add")
             kb.optimize(recall=self._recall, queries=corpus.questions("tuning")[0])
             mark("optimize")
 
     def open(self, folder: Path, dimension: int) -> None:
-        self._kb = self._recollect.open(folder / "kb", read_only=self._read_only)
+        self._kb = self._reperio.open(folder / "kb", read_only=self._read_only)
 
     def enter_thread(self) -> None: ...
 

@@ -32,10 +32,10 @@ def _head(results: Figures) -> str:
         "Written by `make bench-peers` (`eval/bench/peers/run.py`, which says how); every figure is in peers.json. "
         "Each hit comes back with about 800 B of text and 200 B of metadata, parsed; k = 10, real held-out questions. "
         "Half of them choose each subject's knob, the other half are measured. Each subject has a process of its own; "
-        "all processes of a heat are alive at once and measured in turn, in blocks, round after round. Recollect takes "
+        "all processes of a heat are alive at once and measured in turn, in blocks, round after round. Reperio takes "
         "part in every heat, so that ratios are of the same rounds.\n\n"
         f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; Python {facts['python']}, numpy "
-        f"{facts['numpy']}, faiss {facts['faiss']}, SQLite {facts['sqlite_of_apsw']}; recollect {facts['recollect']}."
+        f"{facts['numpy']}, faiss {facts['faiss']}, SQLite {facts['sqlite_of_apsw']}; reperio {facts['reperio']}."
     )
 
 
@@ -82,7 +82,7 @@ def _race(size: Figures, target: str) -> str:
         (
             f"### knn recall@10 ≥ {target}",
             "The quickest setting that reached it on the tuning questions; recall and times are those of the measured "
-            "ones. “Asked for”: Recollect searched with `recall=` as stated, nothing tuned from outside. First pass: "
+            "ones. “Asked for”: Reperio searched with `recall=` as stated, nothing tuned from outside. First pass: "
             "each question for the first time in a fresh process. CPU: of all threads, per search by one caller. "
             f"p50 ÷ ours: median of the rounds (least – greatest), to {reference or 'nothing'}.",
             _table([*heads, "knob"], lines),
@@ -214,7 +214,7 @@ def plot(results: Figures, path: Path) -> bool:
     except ImportError:
         return False
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "recollect"  # the same figures make the same file
+    matplotlib.rcParams["svg.hashsalt"] = "reperio"  # the same figures make the same file
     from matplotlib import pyplot
     from matplotlib.ticker import FuncFormatter
 

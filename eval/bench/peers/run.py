@@ -1,9 +1,9 @@
-"""Measure Recollect beside its peers and write eval/results/peers.json, peers.md and peers.svg.
+"""Measure Reperio beside its peers and write eval/results/peers.json, peers.md and peers.svg.
 
     make bench-peers                                                       # makes the environment, then the below
     python eval/bench/peers/run.py --work DIR                              # 100,000 rows, all subjects
     python eval/bench/peers/run.py --work DIR --rows 1000000               # grown; some of the subjects
-    python eval/bench/peers/run.py --work DIR --subjects zvec recollect    # the others' figures stay as they are
+    python eval/bench/peers/run.py --work DIR --subjects zvec reperio    # the others' figures stay as they are
     python eval/bench/peers/run.py --quick                                 # 5,000 rows, printed only: does it run?
 
 Every subject has a process of its own. What was ingested stays in the work folder and is used again; results are
@@ -230,14 +230,14 @@ def _remove(folder: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for; return the exit status."""
     options = _parser().parse_args(arguments)
-    source = Path(os.environ.get("RECOLLECT_DATA") or _ROOT.parent / "shared" / "data" / "realq")
+    source = Path(os.environ.get("REPERIO_DATA") or _ROOT.parent / "shared" / "data" / "realq")
     rows = options.rows or (QUICK_ROWS if options.quick else 100_000)
     try:
         entries, data = choose(options.subjects, rows, quick=options.quick), Data(source, rows)
     except (LookupError, DataMissing) as error:
         print(error, file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="recollect-peers-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="reperio-peers-") as temporary:
         work = (options.work or Path(temporary)) / (f"quick-{rows}" if options.quick else str(rows))
         data.queries = data.queries[: (QUICK if options.quick else FULL).questions]
         grow = options.grow or source.parent.parent / "tools" / "grow.py"
@@ -293,7 +293,7 @@ def _without(found: Figures, key: str) -> Figures:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure Recollect beside its peers.")
+    parser = argparse.ArgumentParser(description="Measure Reperio beside its peers.")
     parser.add_argument("--rows", type=int, metavar="N", help="100000 by default; beyond that, vectors are grown")
     parser.add_argument("--subjects", nargs="+", metavar="WORD", help="those whose name contains one of the words")
     parser.add_argument(

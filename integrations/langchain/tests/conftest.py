@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from langchain_core.embeddings import Embeddings
 
-from langchain_recollect import RecollectVectorStore
+from langchain_reperio import ReperioVectorStore
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -52,8 +52,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path, embeddings: TrigramEmbeddings) -> Iterator[RecollectVectorStore]:
-    with RecollectVectorStore(embeddings, path) as opened:
+def store(path: Path, embeddings: TrigramEmbeddings) -> Iterator[ReperioVectorStore]:
+    with ReperioVectorStore(embeddings, path) as opened:
         yield opened
 
 
@@ -76,7 +76,7 @@ METADATA = {
 
 
 @pytest.fixture
-def filled(store: RecollectVectorStore) -> RecollectVectorStore:
+def filled(store: ReperioVectorStore) -> ReperioVectorStore:
     """Six documents of four topics."""
     store.add_texts(list(TEXTS.values()), list(METADATA.values()), ids=list(TEXTS))
     return store

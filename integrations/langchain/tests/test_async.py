@@ -13,7 +13,7 @@ import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 
-from langchain_recollect import RecollectRecordManager, RecollectRetriever, RecollectVectorStore
+from langchain_reperio import ReperioRecordManager, ReperioRetriever, ReperioVectorStore
 from tests.conftest import TEXTS, TrigramEmbeddings
 
 TICKS = 50
@@ -38,9 +38,9 @@ class Awaiting(TrigramEmbeddings):
 
 
 @pytest.fixture
-async def awaiting(path: Path) -> AsyncIterator[tuple[RecollectVectorStore, Awaiting]]:
+async def awaiting(path: Path) -> AsyncIterator[tuple[ReperioVectorStore, Awaiting]]:
     embeddings = Awaiting()
-    store = RecollectVectorStore(embeddings, path)
+    store = ReperioVectorStore(embeddings, path)
     store.add_texts(list(TEXTS.values()), ids=list(TEXTS))
     embeddings.armed = True
     yield store, embeddings
@@ -48,7 +48,7 @@ async def awaiting(path: Path) -> AsyncIterator[tuple[RecollectVectorStore, Awai
     store.close()
 
 
-CALLS: dict[str, Callable[[RecollectVectorStore], Awaitable[Any]]] = {
+CALLS: dict[str, Callable[[ReperioVectorStore], Awaitable[Any]]] = {
     "aadd_texts": lambda store: store.aadd_texts(["new"]),
     "aadd_documents": lambda store: store.aadd_documents([Document(page_content="new")]),
     "asimilarity_search": lambda store: store.asimilarity_search("fruit"),
@@ -58,14 +58,12 @@ CALLS: dict[str, Callable[[RecollectVectorStore], Awaitable[Any]]] = {
     "asearch": lambda store: store.asearch("fruit", "hybrid"),
     "as_retriever": lambda store: store.as_retriever().ainvoke("fruit"),
     "hybrid retriever": lambda store: store.as_retriever(search_type="hybrid").ainvoke("fruit"),
-    "RecollectRetriever": lambda store: RecollectRetriever(vectorstore=store).ainvoke("fruit"),
+    "ReperioRetriever": lambda store: ReperioRetriever(vectorstore=store).ainvoke("fruit"),
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_the_event_loop_ticks_while_a_call_runs(
-    name: str, awaiting: tuple[RecollectVectorStore, Awaiting]
-) -> None:
+async def test_the_event_loop_ticks_while_a_call_runs(name: str, awaiting: tuple[ReperioVectorStore, Awaiting]) -> None:
     """A call that takes its time leaves the loop to others: it ends because another coroutine has ticked meanwhile."""
     store, embeddings = awaiting
     call = asyncio.ensure_future(CALLS[name](store))
@@ -78,7 +76,7 @@ async def test_the_event_loop_ticks_while_a_call_runs(
     assert embeddings.threads
 
 
-async def test_every_asynchronous_method_gives_what_its_twin_gives(filled: RecollectVectorStore) -> None:
+async def test_every_asynchronous_method_gives_what_its_twin_gives(filled: ReperioVectorStore) -> None:
     """Of all public pairs of the framework's interface, and of ours beyond it."""
     dated: dict[str, Any] = {"k": 3, "filter": {"topic": {"$ne": "travel"}}}
     for name, arguments, options in (
@@ -98,7 +96,7 @@ async def test_every_asynchronous_method_gives_what_its_twin_gives(filled: Recol
         assert expected
 
 
-async def test_asynchronous_adding_and_deleting(store: RecollectVectorStore) -> None:
+async def test_asynchronous_adding_and_deleting(store: ReperioVectorStore) -> None:
     """Ids, Nones, batch sizes, filters and refusals as in the synchronous methods."""
     (first, second) = await store.aadd_texts(["one", "two"], [{"n": 1}, {"n": 2}], ids=["a", None], batch_size=1)
     assert first == "a"
@@ -123,13 +121,13 @@ async def test_context_reaches_the_thread(path: Path) -> None:
             seen.append(variable.get())
             return super().embed_query(text)
 
-    with RecollectVectorStore(Seeing(), path) as store:
+    with ReperioVectorStore(Seeing(), path) as store:
         store.add_texts(["one"])
         seen.clear()
         variable.set("mine")
         await store.asimilarity_search("one")
         await store.asimilarity_search_with_relevance_scores("one")
-        await RecollectRetriever(vectorstore=store).ainvoke("one")
+        await ReperioRetriever(vectorstore=store).ainvoke("one")
     assert seen == ["mine"] * 3
 
 
@@ -140,8 +138,8 @@ def fakes() -> Embeddings:
 
 async def test_many_readers_and_a_writer_in_the_executors_threads(path: Path, fakes: Embeddings) -> None:
     """Hundreds of searches, adds, deletes and records at once, on one store: each sees whole commits alone."""
-    with RecollectVectorStore(fakes, path) as store:
-        records = RecollectRecordManager("docs", store)
+    with ReperioVectorStore(fakes, path) as store:
+        records = ReperioRecordManager("docs", store)
 
         async def write(writer: int) -> None:
             for turn in range(5):

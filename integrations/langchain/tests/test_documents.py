@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from langchain_core.documents import Document
-from recollect.errors import CollectionLocked, InvalidChunk, InvalidInput, UnknownOption
+from reperio.errors import CollectionLocked, InvalidChunk, InvalidInput, UnknownOption
 
-from langchain_recollect import RecollectVectorStore
+from langchain_reperio import ReperioVectorStore
 from tests.conftest import METADATA, TEXTS, TrigramEmbeddings
 
 PLAIN: dict[str, Any] = {
@@ -33,7 +33,7 @@ PLAIN: dict[str, Any] = {
 }
 
 
-def test_ids_are_kept_and_returned(store: RecollectVectorStore) -> None:
+def test_ids_are_kept_and_returned(store: ReperioVectorStore) -> None:
     """The ids given are those returned, found, and read."""
     assert store.add_texts(["one", "two"], ids=["b", "a"]) == ["b", "a"]
     assert {document.id for document in store.similarity_search("one")} == {"a", "b"}
@@ -41,7 +41,7 @@ def test_ids_are_kept_and_returned(store: RecollectVectorStore) -> None:
 
 
 @pytest.mark.parametrize("given", [["x", None, "y", None], (None, None, None, None), None, []])
-def test_a_missing_id_is_generated_and_returned(store: RecollectVectorStore, given: Any) -> None:
+def test_a_missing_id_is_generated_and_returned(store: ReperioVectorStore, given: Any) -> None:
     """Ids and Nones may be mixed; what is returned for a None is the generated id, and leads to the document."""
     returned = store.add_texts(["one", "two", "three", "four"], ids=given)
     for number, each in enumerate(given or [None] * 4):
@@ -49,7 +49,7 @@ def test_a_missing_id_is_generated_and_returned(store: RecollectVectorStore, giv
     assert [document.page_content for document in store.get_by_ids(returned)] == ["one", "two", "three", "four"]
 
 
-def test_documents_with_and_without_ids_are_mixed(store: RecollectVectorStore) -> None:
+def test_documents_with_and_without_ids_are_mixed(store: ReperioVectorStore) -> None:
     """add_documents takes both; the generated id is returned, and the document passed in keeps its None."""
     documents = [Document(id="x", page_content="one"), Document(page_content="two")]
     returned = store.add_documents(documents)
@@ -58,20 +58,20 @@ def test_documents_with_and_without_ids_are_mixed(store: RecollectVectorStore) -
     assert documents[1].id is None
 
 
-def test_ids_beside_documents_take_precedence(store: RecollectVectorStore) -> None:
+def test_ids_beside_documents_take_precedence(store: ReperioVectorStore) -> None:
     """As the framework has it, ids= wins over the documents' own."""
     assert store.add_documents([Document(id="x", page_content="one")], ids=["y"]) == ["y"]
     assert store.get_by_ids(["x"]) == []
 
 
-def test_an_id_stored_already_is_replaced(store: RecollectVectorStore) -> None:
+def test_an_id_stored_already_is_replaced(store: ReperioVectorStore) -> None:
     """An upsert replaces text and metadata, and leaves one document."""
     store.add_texts(["old"], [{"v": 1}], ids=["a"])
     store.add_texts(["new"], [{"w": 2}], ids=["a"])
     assert store.similarity_search("old", k=5) == [Document(id="a", page_content="new", metadata={"w": 2})]
 
 
-def test_an_unchanged_text_is_not_embedded_again(store: RecollectVectorStore, embeddings: TrigramEmbeddings) -> None:
+def test_an_unchanged_text_is_not_embedded_again(store: ReperioVectorStore, embeddings: TrigramEmbeddings) -> None:
     """Metadata alone changes without a call of the model."""
     store.add_texts(["text"], [{"v": 1}], ids=["a"])
     embeddings.embedded.clear()
@@ -80,14 +80,14 @@ def test_an_unchanged_text_is_not_embedded_again(store: RecollectVectorStore, em
     assert store.get_by_ids(["a"])[0].metadata == {"v": 2}
 
 
-def test_one_id_twice_in_one_call_is_refused(store: RecollectVectorStore) -> None:
+def test_one_id_twice_in_one_call_is_refused(store: ReperioVectorStore) -> None:
     """The first document would be lost; nothing is stored."""
     with pytest.raises(InvalidInput, match=r"documents 0 and 2 have the same id 'a'"):
         store.add_texts(["one", "two", "three"], ids=["a", "b", "a"])
     assert store.collection.count() == 0
 
 
-def test_metadata_comes_back_exactly(store: RecollectVectorStore) -> None:
+def test_metadata_comes_back_exactly(store: ReperioVectorStore) -> None:
     """A key named "id", nested objects, types, and odd keys are as they were, by search and by id."""
     store.add_texts(["text"], [PLAIN], ids=["a"])
     for found in (store.similarity_search("text")[0], store.get_by_ids(["a"])[0]):
@@ -97,14 +97,14 @@ def test_metadata_comes_back_exactly(store: RecollectVectorStore) -> None:
 
 
 @pytest.mark.parametrize("value", [datetime.date(2024, 1, 1), {1, 2}, (1, 2), float("nan"), b"bytes", {1: 2}, 2**70])
-def test_metadata_that_json_cannot_keep_is_refused(store: RecollectVectorStore, value: Any) -> None:
+def test_metadata_that_json_cannot_keep_is_refused(store: ReperioVectorStore, value: Any) -> None:
     """Nothing is turned into something else in silence: the key is named, and nothing is stored."""
     with pytest.raises(InvalidChunk, match="when"):
         store.add_texts(["text"], [{"when": value}])
     assert store.collection.count() == 0
 
 
-def test_inputs_are_never_changed(store: RecollectVectorStore) -> None:
+def test_inputs_are_never_changed(store: ReperioVectorStore) -> None:
     """Lists, dictionaries and documents passed in are what they were."""
     texts, metadatas, ids = ["one", "two"], [{"a": [1]}, {}], ["x", None]
     documents = [Document(page_content="three", metadata={"b": {"c": 1}})]
@@ -117,7 +117,7 @@ def test_inputs_are_never_changed(store: RecollectVectorStore) -> None:
     assert asked == {"a": {"$exists": True}}
 
 
-def test_changing_a_result_changes_nothing_stored(store: RecollectVectorStore) -> None:
+def test_changing_a_result_changes_nothing_stored(store: ReperioVectorStore) -> None:
     """Each search hands out documents of its own, also where they come from memory."""
     store.add_texts(["text"], [{"list": [1], "object": {"a": 1}}], ids=["a"])
     for _ in range(4):
@@ -128,7 +128,7 @@ def test_changing_a_result_changes_nothing_stored(store: RecollectVectorStore) -
         found.metadata["new"] = True
 
 
-def test_no_score_is_put_into_the_metadata(filled: RecollectVectorStore) -> None:
+def test_no_score_is_put_into_the_metadata(filled: ReperioVectorStore) -> None:
     """Metadata is what was stored, whichever way it was searched."""
     for found in (
         filled.similarity_search("fruit"),
@@ -143,7 +143,7 @@ def test_no_score_is_put_into_the_metadata(filled: RecollectVectorStore) -> None
             assert document.metadata == METADATA[str(document.id)]
 
 
-def test_an_empty_store_finds_nothing(store: RecollectVectorStore) -> None:
+def test_an_empty_store_finds_nothing(store: ReperioVectorStore) -> None:
     """Every search of an empty store returns an empty list."""
     vector = [1.0] * 64
     assert store.similarity_search("any") == []
@@ -158,19 +158,19 @@ def test_an_empty_store_finds_nothing(store: RecollectVectorStore) -> None:
     assert store.add_texts([]) == store.add_embeddings([]) == store.add_documents([]) == []
 
 
-def test_get_by_ids_skips_what_is_missing(filled: RecollectVectorStore) -> None:
+def test_get_by_ids_skips_what_is_missing(filled: ReperioVectorStore) -> None:
     """Ids that are not there are left out, the others come in the order asked for."""
     assert [document.id for document in filled.get_by_ids(["tram", "no", "apple"])] == ["tram", "apple"]
 
 
-def test_deleting_missing_ids_is_no_error(filled: RecollectVectorStore) -> None:
+def test_deleting_missing_ids_is_no_error(filled: ReperioVectorStore) -> None:
     """True, and the others remain."""
     assert filled.delete(["no", "apple"]) is True
     assert filled.delete([]) is True
     assert filled.collection.count() == len(TEXTS) - 1
 
 
-def test_delete_none_is_refused_without_delete_all(filled: RecollectVectorStore) -> None:
+def test_delete_none_is_refused_without_delete_all(filled: ReperioVectorStore) -> None:
     """A None that was meant to be a list deletes nothing; delete_all=True deletes everything."""
     for arguments in (
         {},
@@ -188,7 +188,7 @@ def test_delete_none_is_refused_without_delete_all(filled: RecollectVectorStore)
     assert filled.similarity_search("fruit") == []
 
 
-def test_delete_by_filter(filled: RecollectVectorStore) -> None:
+def test_delete_by_filter(filled: ReperioVectorStore) -> None:
     """A dictionary or a function says what goes."""
     assert filled.delete(filter={"topic": "food"}) is True
     assert filled.delete(filter=lambda document: document.metadata["year"] == 2024) is True
@@ -196,14 +196,14 @@ def test_delete_by_filter(filled: RecollectVectorStore) -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"metadatas": [{}]}, {"ids": ["a", "b", "c"]}])
-def test_lists_of_different_lengths_are_refused(store: RecollectVectorStore, arguments: dict[str, Any]) -> None:
+def test_lists_of_different_lengths_are_refused(store: ReperioVectorStore, arguments: dict[str, Any]) -> None:
     """A ValueError, as the framework has it; nothing is stored."""
     with pytest.raises(ValueError, match="2 texts with"):
         store.add_texts(["one", "two"], **arguments)
     assert store.collection.count() == 0
 
 
-def test_batch_size_is_understood_everywhere_the_framework_passes_it(store: RecollectVectorStore) -> None:
+def test_batch_size_is_understood_everywhere_the_framework_passes_it(store: ReperioVectorStore) -> None:
     """The indexing API passes batch_size; it is the number of texts per commit."""
     store.add_texts(["one", "two", "three"], batch_size=2)
     store.add_documents([Document(page_content="four")], batch_size=1)
@@ -228,14 +228,14 @@ def test_batch_size_is_understood_everywhere_the_framework_passes_it(store: Reco
     ],
 )
 def test_unknown_options_are_refused(
-    store: RecollectVectorStore, method: str, arguments: tuple[Any, ...], message: str
+    store: ReperioVectorStore, method: str, arguments: tuple[Any, ...], message: str
 ) -> None:
     """A misspelt option is an error that names what there is, in every method."""
     with pytest.raises(UnknownOption, match=message):
         getattr(store, method)(*arguments, batch_sise=3)
 
 
-def test_options_of_other_stores_say_where_they_went(store: RecollectVectorStore) -> None:
+def test_options_of_other_stores_say_where_they_went(store: ReperioVectorStore) -> None:
     """What LangChain's FAISS store takes is refused with what took its place."""
     with pytest.raises(UnknownOption, match="filters are applied before the search"):
         store.similarity_search("a", fetch_k=100)
@@ -244,26 +244,26 @@ def test_options_of_other_stores_say_where_they_went(store: RecollectVectorStore
     with pytest.raises(UnknownOption, match="did you mean 'filter'"):
         store.similarity_search("a", filters={"a": 1})
     with pytest.raises(UnknownOption, match="did you mean 'metric'"):
-        RecollectVectorStore(path="nowhere", metrics="l2")
+        ReperioVectorStore(path="nowhere", metrics="l2")
 
 
 def test_from_texts_and_from_documents(path: Path, embeddings: TrigramEmbeddings) -> None:
     """Both create a store, or add to the one that is there, which opens again with everything in it."""
-    with RecollectVectorStore.from_texts(["one"], embeddings, [{"a": 1}], ids=["x"], path=path, metric="l2") as store:
+    with ReperioVectorStore.from_texts(["one"], embeddings, [{"a": 1}], ids=["x"], path=path, metric="l2") as store:
         assert store.get_by_ids(["x"]) == [Document(id="x", page_content="one", metadata={"a": 1})]
     documents = [Document(id="y", page_content="two"), Document(page_content="three")]
-    with RecollectVectorStore.from_documents(documents, embeddings, path=path, batch_size=1) as store:
+    with ReperioVectorStore.from_documents(documents, embeddings, path=path, batch_size=1) as store:
         assert store.collection.count() == 3
         assert store.collection.info().metric == "l2"
-    with RecollectVectorStore(embeddings, path, read_only=True) as store:
+    with ReperioVectorStore(embeddings, path, read_only=True) as store:
         assert store.similarity_search("two", k=1)[0].id == "y"
 
 
 async def test_afrom_texts_and_afrom_documents(path: Path, embeddings: TrigramEmbeddings) -> None:
     """The asynchronous pair does the same."""
-    store = await RecollectVectorStore.afrom_texts(["one"], embeddings, [{"a": 1}], ids=["x"], path=path)
+    store = await ReperioVectorStore.afrom_texts(["one"], embeddings, [{"a": 1}], ids=["x"], path=path)
     store.close()
-    store = await RecollectVectorStore.afrom_documents([Document(id="y", page_content="two")], embeddings, path=path)
+    store = await ReperioVectorStore.afrom_documents([Document(id="y", page_content="two")], embeddings, path=path)
     assert store.get_by_ids(["x", "y"])[0].metadata == {"a": 1}
     store.close()
 
@@ -271,19 +271,19 @@ async def test_afrom_texts_and_afrom_documents(path: Path, embeddings: TrigramEm
 def test_from_texts_that_fails_leaves_no_lock(path: Path, embeddings: TrigramEmbeddings) -> None:
     """The store that nobody was given is closed: the next one opens."""
     with pytest.raises(InvalidInput):
-        RecollectVectorStore.from_texts(["one"], embeddings, ids=["a", "b"], path=path)
-    with RecollectVectorStore(embeddings, path) as store, pytest.raises(CollectionLocked):
-        RecollectVectorStore(embeddings, store.collection.info().path)
+        ReperioVectorStore.from_texts(["one"], embeddings, ids=["a", "b"], path=path)
+    with ReperioVectorStore(embeddings, path) as store, pytest.raises(CollectionLocked):
+        ReperioVectorStore(embeddings, store.collection.info().path)
 
 
 def test_a_place_is_required(embeddings: TrigramEmbeddings) -> None:
     """Without a path there is nowhere to be durable."""
     with pytest.raises(InvalidInput, match='path="kb"'):
-        RecollectVectorStore.from_texts(["one"], embeddings)
+        ReperioVectorStore.from_texts(["one"], embeddings)
 
 
 def test_ready_vectors_are_stored_without_a_call_of_the_model(
-    store: RecollectVectorStore, embeddings: TrigramEmbeddings
+    store: ReperioVectorStore, embeddings: TrigramEmbeddings
 ) -> None:
     """add_embeddings takes pairs of text and vector."""
     embeddings.embedded.clear()

@@ -6,28 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import recollect
+import reperio
 from langchain_core.embeddings import DeterministicFakeEmbedding, FakeEmbeddings
-from recollect import Embedder
-from recollect.errors import EmbedderFailed, EmbeddingContractError, InvalidInput
+from reperio import Embedder
+from reperio.errors import EmbedderFailed, EmbeddingContractError, InvalidInput
 
-from langchain_recollect import LangChainEmbedder, RecollectEmbeddings, RecollectVectorStore
+from langchain_reperio import LangChainEmbedder, ReperioEmbeddings, ReperioVectorStore
 from tests.conftest import TrigramEmbeddings
 from tests.running import run_python
 
 
 def test_the_canaries_are_checked_when_a_store_is_opened(path: Path, embeddings: TrigramEmbeddings) -> None:
     """Embeddings of the same name and dimension that make other vectors are refused, and nothing is changed."""
-    with RecollectVectorStore(embeddings, path) as store:
+    with ReperioVectorStore(embeddings, path) as store:
         store.add_texts(["one"], ids=["a"])
         assert store.collection.info().embedder == "trigrams"
     with pytest.raises(EmbeddingContractError, match="canary"):
-        RecollectVectorStore(TrigramEmbeddings(salt="other"), path)
+        ReperioVectorStore(TrigramEmbeddings(salt="other"), path)
     with pytest.raises(EmbeddingContractError, match="32 dimensions, not 64"):
-        RecollectVectorStore(TrigramEmbeddings(32), path)
+        ReperioVectorStore(TrigramEmbeddings(32), path)
     with pytest.raises(EmbeddingContractError):
-        RecollectVectorStore(FakeEmbeddings(size=64), path)
-    with RecollectVectorStore(TrigramEmbeddings(model="renamed"), path) as store:
+        ReperioVectorStore(FakeEmbeddings(size=64), path)
+    with ReperioVectorStore(TrigramEmbeddings(model="renamed"), path) as store:
         assert store.similarity_search("one")[0].id == "a"
 
 
@@ -38,9 +38,9 @@ def test_queries_that_changed_are_noticed(path: Path, embeddings: TrigramEmbeddi
         def embed_query(self, text: str) -> list[float]:
             return super().embed_query(f"represent this question for searching relevant passages: {text}")
 
-    RecollectVectorStore(embeddings, path).close()
+    ReperioVectorStore(embeddings, path).close()
     with pytest.raises(EmbeddingContractError, match="as queries"):
-        RecollectVectorStore(Prompted(), path)
+        ReperioVectorStore(Prompted(), path)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_both_adapters_fulfil_their_protocols(embeddings: TrigramEmbeddings) -> 
     assert isinstance(embedder, Embedder)
     assert embedder.dimension == 64
     assert embedder.embed_passages(["a", "b"]).shape == embedder.embed_queries(["a", "b"]).shape == (2, 64)
-    back = RecollectEmbeddings(embedder)
+    back = ReperioEmbeddings(embedder)
     assert back.embed_query("some text") == embeddings.embed_query("some text")
     assert back.embed_documents(["a", "b"]) == embeddings.embed_documents(["a", "b"])
     assert {type(value) for value in back.embed_query("a")} == {float}
@@ -73,34 +73,34 @@ def test_both_adapters_fulfil_their_protocols(embeddings: TrigramEmbeddings) -> 
 def test_what_is_no_embeddings_is_refused(path: Path) -> None:
     """With what to pass instead."""
     for given in ("all-MiniLM-L6-v2", len, object()):
-        with pytest.raises(InvalidInput, match="RecollectEmbeddings"):
-            RecollectVectorStore(given, path)  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="ReperioEmbeddings"):
+            ReperioVectorStore(given, path)  # type: ignore[arg-type]
         with pytest.raises(InvalidInput, match="SentenceTransformerEmbedder"):
-            RecollectEmbeddings(given)  # type: ignore[arg-type]
+            ReperioEmbeddings(given)  # type: ignore[arg-type]
     with pytest.raises(EmbedderFailed, match="no vector"):
-        RecollectVectorStore(DeterministicFakeEmbedding(size=0), path)
+        ReperioVectorStore(DeterministicFakeEmbedding(size=0), path)
     assert not path.exists()
 
 
 def test_a_collection_of_ready_vectors_is_opened_with_embeddings(path: Path, embeddings: TrigramEmbeddings) -> None:
     """A collection without a contract, such as an imported one, takes any embeddings of its dimension."""
-    with recollect.open(path, dimension=64) as kb:
-        kb.add([recollect.Chunk("a", "one")], vectors=[embeddings.embed_query("one")])
-        store = RecollectVectorStore(collection=kb)
+    with reperio.open(path, dimension=64) as kb:
+        kb.add([reperio.Chunk("a", "one")], vectors=[embeddings.embed_query("one")])
+        store = ReperioVectorStore(collection=kb)
         assert store.embeddings is None
         assert store.similarity_search_by_vector(embeddings.embed_query("one"))[0].id == "a"
         with pytest.raises(InvalidInput, match="no embedder"):
             store.similarity_search("one")
-    with RecollectVectorStore(embeddings, path) as store:
+    with ReperioVectorStore(embeddings, path) as store:
         assert store.similarity_search("one")[0].id == "a"
     with pytest.raises(InvalidInput, match="64"):
-        RecollectVectorStore(TrigramEmbeddings(32), path)
+        ReperioVectorStore(TrigramEmbeddings(32), path)
 
 
 OPENED_ELSEWHERE = """
 import sys
-from langchain_recollect import RecollectVectorStore
-with RecollectVectorStore(path=sys.argv[1]) as store:
+from langchain_reperio import ReperioVectorStore
+with ReperioVectorStore(path=sys.argv[1]) as store:
     print(store.similarity_search("I forgot my password", k=1)[0].id, store.embeddings)
 """
 
@@ -108,12 +108,12 @@ with RecollectVectorStore(path=sys.argv[1]) as store:
 @pytest.mark.model
 def test_a_real_model_end_to_end(path: Path) -> None:
     """MiniLM through LangChain's interface finds by meaning; another process loads it by the name recorded."""
-    minilm = RecollectEmbeddings(recollect.SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER))
+    minilm = ReperioEmbeddings(reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER))
     texts = ["To reset your password, follow the link.", "Invoices are sent on the first of the month."]
-    with RecollectVectorStore.from_texts(texts, minilm, [{"n": 1}, {"n": 2}], ids=["a", "b"], path=path) as store:
+    with ReperioVectorStore.from_texts(texts, minilm, [{"n": 1}, {"n": 2}], ids=["a", "b"], path=path) as store:
         assert store.embeddings is minilm
         assert store.similarity_search("I cannot log in any more", k=1)[0].id == "a"
         assert store.similarity_search("When do I have to pay?", k=1)[0].id == "b"
         assert store.as_retriever(search_kwargs={"k": 1}).invoke("bills")[0].metadata == {"n": 2}
     printed = run_python(OPENED_ELSEWHERE, str(path))
-    assert printed.split(maxsplit=1) == ["a", f"RecollectEmbeddings({recollect.DEFAULT_EMBEDDER!r})\n"]
+    assert printed.split(maxsplit=1) == ["a", f"ReperioEmbeddings({reperio.DEFAULT_EMBEDDER!r})\n"]

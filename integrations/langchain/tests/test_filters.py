@@ -1,4 +1,4 @@
-"""``filter=`` as a dictionary, as Recollect's own, as a function; and what a self-query becomes."""
+"""``filter=`` as a dictionary, as Reperio's own, as a function; and what a self-query becomes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from langchain_core.documents import Document
 from langchain_core.structured_query import Comparator, Comparison, Operation, Operator, StructuredQuery
-from recollect import field
-from recollect.errors import InvalidInput
+from reperio import field
+from reperio.errors import InvalidInput
 
-from langchain_recollect import RecollectTranslator, RecollectVectorStore
+from langchain_reperio import ReperioTranslator, ReperioVectorStore
 from tests.conftest import TrigramEmbeddings
 
 
@@ -47,7 +47,7 @@ def ids(documents: list[Document]) -> set[str]:
         (lambda document: False, set()),  # noqa: ARG005  # a function of a document is what is passed
     ],
 )
-def test_a_filter_selects(filled: RecollectVectorStore, asked: Any, expected: set[str]) -> None:
+def test_a_filter_selects(filled: ReperioVectorStore, asked: Any, expected: set[str]) -> None:
     """Every search gives exactly what matches, whatever the filter is written as."""
     vector = filled.embeddings.embed_query("fruit") if filled.embeddings else []
     assert ids(filled.similarity_search("fruit", k=10, filter=asked)) == expected
@@ -58,13 +58,13 @@ def test_a_filter_selects(filled: RecollectVectorStore, asked: Any, expected: se
     assert len(filled.similarity_search("fruit", k=1, filter=asked)) == min(1, len(expected))
 
 
-def test_siblings_beside_or_count(filled: RecollectVectorStore) -> None:
+def test_siblings_beside_or_count(filled: ReperioVectorStore) -> None:
     """Fields beside $or must hold as well: LangChain's FAISS store ignored them."""
     asked = {"topic": "travel", "$or": [{"year": 2021}, {"year": 2023}]}
     assert ids(filled.similarity_search("nine", k=10, filter=asked)) == {"train"}
 
 
-def test_unknown_operators_are_refused_by_name(filled: RecollectVectorStore) -> None:
+def test_unknown_operators_are_refused_by_name(filled: ReperioVectorStore) -> None:
     """A misspelt operator is an error, not a filter that matches nothing."""
     with pytest.raises(InvalidInput, match=r"\$gte"):
         filled.similarity_search("nine", filter={"year": {"$get": 2021}})
@@ -72,7 +72,7 @@ def test_unknown_operators_are_refused_by_name(filled: RecollectVectorStore) -> 
         filled.similarity_search("nine", filter=["year"])
 
 
-def test_a_function_finds_the_last_of_many(store: RecollectVectorStore) -> None:
+def test_a_function_finds_the_last_of_many(store: ReperioVectorStore) -> None:
     """A function that accepts few of many documents, far from the question, still gives exactly min(k, matching)."""
     texts = ["an apple is a fruit of the orchard"] * 3000 + ["zzz"] * 5
     store.add_texts(texts, [{"n": number} for number in range(len(texts))])
@@ -81,14 +81,14 @@ def test_a_function_finds_the_last_of_many(store: RecollectVectorStore) -> None:
     assert len(store.similarity_search("a fruit", k=9, filter=lambda document: document.metadata["n"] >= 3000)) == 5
 
 
-def test_a_filter_on_the_key_id_is_on_the_metadata(store: RecollectVectorStore) -> None:
+def test_a_filter_on_the_key_id_is_on_the_metadata(store: ReperioVectorStore) -> None:
     """No key is reserved: "id" and "text" in a filter are the metadata's, as everywhere."""
     store.add_texts(["one", "two"], [{"id": "inner", "text": "t"}, {"id": "a"}], ids=["a", "b"])
     assert ids(store.similarity_search("one", filter={"id": "a"})) == {"b"}
     assert ids(store.similarity_search("one", filter={"text": "t"})) == {"a"}
 
 
-def test_keys_with_dots_and_dollars_are_escaped(store: RecollectVectorStore) -> None:
+def test_keys_with_dots_and_dollars_are_escaped(store: ReperioVectorStore) -> None:
     """A dot leads into an object; one of the key's own has a backslash before it. A bare $ key is refused by name."""
     store.add_texts(["one"], [{"v1.0": 1, "$price": 2}], ids=["a"])
     assert ids(store.similarity_search("one", filter={r"v1\.0": 1, r"\$price": 2})) == {"a"}
@@ -99,17 +99,17 @@ def test_keys_with_dots_and_dollars_are_escaped(store: RecollectVectorStore) -> 
 
 def test_a_scope_confines_everything(path: Path, embeddings: TrigramEmbeddings) -> None:
     """A store with a scope reads, writes and deletes inside it alone, functions as filters included."""
-    with RecollectVectorStore(embeddings, path, scope={"tenant": "a"}) as store:
+    with ReperioVectorStore(embeddings, path, scope={"tenant": "a"}) as store:
         store.add_texts(["one"], [{"tenant": "a"}], ids=["a1"])
         with pytest.raises(InvalidInput, match="outside the scope"):
             store.add_texts(["two"], [{"tenant": "b"}])
-    with RecollectVectorStore(embeddings, path, scope={"tenant": "b"}) as store:
+    with ReperioVectorStore(embeddings, path, scope={"tenant": "b"}) as store:
         store.add_texts(["one"], [{"tenant": "b"}], ids=["b1"])
         assert ids(store.similarity_search("one")) == {"b1"}
         assert ids(store.similarity_search("one", filter=lambda document: document.metadata["tenant"] == "a")) == set()
         assert store.get_by_ids(["a1"]) == []
         store.delete(delete_all=True)
-    with RecollectVectorStore(embeddings, path) as store:
+    with ReperioVectorStore(embeddings, path) as store:
         assert store.collection.ids() == ["a1"]
 
 
@@ -153,16 +153,16 @@ def compared(comparator: Comparator, attribute: str, value: Any) -> Comparison:
         ),
     ],
 )
-def test_a_self_query_selects(filled: RecollectVectorStore, directive: Any, expected: set[str]) -> None:
+def test_a_self_query_selects(filled: ReperioVectorStore, directive: Any, expected: set[str]) -> None:
     """Every comparator and operator of langchain-core, nested and with dates, means what it says."""
     asked = StructuredQuery(query="fruit", filter=directive, limit=10)
-    query, options = RecollectTranslator().visit_structured_query(asked)
+    query, options = ReperioTranslator().visit_structured_query(asked)
     assert ids(filled.search(query, "similarity", **options)) == expected
 
 
 def test_every_comparator_and_operator_is_allowed() -> None:
     """The query constructor tells the model of all of them, those that a newer langchain-core adds excepted."""
-    translator = RecollectTranslator()
+    translator = ReperioTranslator()
     assert set(translator.allowed_comparators) == set(Comparator)
     assert set(translator.allowed_operators) == set(Operator)
     for comparator in Comparator:
@@ -171,23 +171,23 @@ def test_every_comparator_and_operator_is_allowed() -> None:
         assert translator.visit_operation(Operation(operator=operator, arguments=[compared(Comparator.EQ, "a", 1)]))
 
 
-def test_a_self_query_of_filter_alone_works(filled: RecollectVectorStore) -> None:
+def test_a_self_query_of_filter_alone_works(filled: ReperioVectorStore) -> None:
     """LangChain's query constructor asks for a blank text then."""
     asked = StructuredQuery(query=" ", filter=compared(Comparator.EQ, "topic", "food"), limit=1)
-    query, options = RecollectTranslator().visit_structured_query(asked)
+    query, options = ReperioTranslator().visit_structured_query(asked)
     assert query == " "
     assert options == {"filter": {"topic": {"$eq": "food"}}, "k": 1}
     (found,) = filled.search(query, "similarity", **options)
     assert found.metadata["topic"] == "food"
     asked = StructuredQuery(query="fruit", filter=None, limit=None)
-    assert RecollectTranslator().visit_structured_query(asked) == ("fruit", {})
+    assert ReperioTranslator().visit_structured_query(asked) == ("fruit", {})
 
 
-def test_what_a_model_makes_up_is_data(filled: RecollectVectorStore) -> None:
+def test_what_a_model_makes_up_is_data(filled: ReperioVectorStore) -> None:
     """An impossible filter is refused with what is wrong; an operator as a field's name is no operator."""
     for comparison, message in (
         (compared(Comparator.GT, "year", ["a"]), "order"),
         (compared(Comparator.EQ, "$or", "x"), r"\$or"),
     ):
         with pytest.raises(InvalidInput, match=message):
-            filled.similarity_search("fruit", filter=comparison.accept(RecollectTranslator()))
+            filled.similarity_search("fruit", filter=comparison.accept(ReperioTranslator()))

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from tests.running import PACKAGE
 
-SOURCES = sorted((PACKAGE / "src" / "langchain_recollect").glob("*.py"))
+SOURCES = sorted((PACKAGE / "src" / "langchain_reperio").glob("*.py"))
 STANDARD = {"__future__", "collections", "dataclasses", "difflib", "os", "types", "typing", "uuid"}
-DIRECT = {"langchain_core", "langchain_recollect", "recollect"}
-THEIRS = {"numpy", "pydantic", "typing_extensions"}  # langchain-core and recollect require these themselves
+DIRECT = {"langchain_core", "langchain_reperio", "reperio"}
+THEIRS = {"numpy", "pydantic", "typing_extensions"}  # langchain-core and reperio require these themselves
 
 
 def imported() -> Iterator[tuple[str, str | None]]:
@@ -24,18 +24,18 @@ def imported() -> Iterator[tuple[str, str | None]]:
                 yield from ((str(node.module), alias.name) for alias in node.names)
 
 
-def test_nothing_but_langchain_core_and_recollect_is_needed() -> None:
+def test_nothing_but_langchain_core_and_reperio_is_needed() -> None:
     """Neither langchain-community nor langchain-classic, nor FAISS nor a database driver."""
     found = {module.partition(".")[0] for module, _ in imported()}
     assert found <= STANDARD | DIRECT | THEIRS
     assert found >= DIRECT
 
 
-def test_only_names_that_recollect_exports_are_imported() -> None:
+def test_only_names_that_reperio_exports_are_imported() -> None:
     """Everything imported from the core is in an __all__, or one of its public errors."""
-    names = [(module, name) for module, name in imported() if module.partition(".")[0] == "recollect" and name]
+    names = [(module, name) for module, name in imported() if module.partition(".")[0] == "reperio" and name]
     assert len(names) > 10
     for module, name in names:
         public = importlib.import_module(module)
         assert name in getattr(public, "__all__", [each for each in vars(public) if not each.startswith("_")]), name
-        assert module in ("recollect", "recollect.errors", "recollect.forks", "recollect.ranking"), module
+        assert module in ("reperio", "reperio.errors", "reperio.forks", "reperio.ranking"), module

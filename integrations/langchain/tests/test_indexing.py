@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import recollect
+import reperio
 from langchain_core.documents import Document
 from langchain_core.indexing import InMemoryRecordManager, aindex, index
 from langchain_core.vectorstores import InMemoryVectorStore
-from recollect import Chunk
+from reperio import Chunk
 
-from langchain_recollect import RecollectRecordManager, RecollectVectorStore
+from langchain_reperio import ReperioRecordManager, ReperioVectorStore
 from tests.conftest import TrigramEmbeddings
 
 MODES = (None, "incremental", "full", "scoped_full")
@@ -49,11 +49,11 @@ def options(mode: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_each_mode_does_what_it_does_with_langchains_own_parts(
-    mode: Any, store: RecollectVectorStore, embeddings: TrigramEmbeddings
+    mode: Any, store: ReperioVectorStore, embeddings: TrigramEmbeddings
 ) -> None:
     """Run after run, numbers and contents equal those of langchain-core's in-memory store and record manager."""
     theirs, their_records = InMemoryVectorStore(embeddings), InMemoryRecordManager("docs")
-    records = RecollectRecordManager("docs", store)
+    records = ReperioRecordManager("docs", store)
     records.create_schema()
     for number, run in enumerate(RUNS):
         expected = index(run, their_records, theirs, **options(mode))
@@ -63,10 +63,10 @@ def test_each_mode_does_what_it_does_with_langchains_own_parts(
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_each_mode_asynchronously(mode: Any, store: RecollectVectorStore, embeddings: TrigramEmbeddings) -> None:
+async def test_each_mode_asynchronously(mode: Any, store: ReperioVectorStore, embeddings: TrigramEmbeddings) -> None:
     """The same through aindex."""
     theirs, their_records = InMemoryVectorStore(embeddings), InMemoryRecordManager("docs")
-    records = RecollectRecordManager("docs", store)
+    records = ReperioRecordManager("docs", store)
     await records.acreate_schema()
     for number, run in enumerate(RUNS):
         expected = await aindex(run, their_records, theirs, **options(mode))
@@ -77,20 +77,20 @@ async def test_each_mode_asynchronously(mode: Any, store: RecollectVectorStore, 
 @pytest.mark.parametrize("mode", MODES)
 def test_indexing_again_changes_nothing(mode: Any, path: Path, embeddings: TrigramEmbeddings) -> None:
     """After a restart everything is skipped and nothing embedded: the records are in the collection."""
-    with RecollectVectorStore(embeddings, path) as store:
-        first = index(RUNS[0], RecollectRecordManager("docs", store), store, **options(mode))
-    with RecollectVectorStore(embeddings, path) as store:
+    with ReperioVectorStore(embeddings, path) as store:
+        first = index(RUNS[0], ReperioRecordManager("docs", store), store, **options(mode))
+    with ReperioVectorStore(embeddings, path) as store:
         embeddings.embedded.clear()
-        second = index(RUNS[0], RecollectRecordManager("docs", store), store, **options(mode))
+        second = index(RUNS[0], ReperioRecordManager("docs", store), store, **options(mode))
     assert first == {"num_added": 5, "num_updated": 0, "num_skipped": 0, "num_deleted": 0}
     assert second == {"num_added": 0, "num_updated": 0, "num_skipped": 5, "num_deleted": 0}
     assert embeddings.embedded == []
     assert [each.name for each in path.parent.iterdir()] == ["kb"]
 
 
-def test_small_batches_and_forced_updates(store: RecollectVectorStore) -> None:
+def test_small_batches_and_forced_updates(store: ReperioVectorStore) -> None:
     """batch_size and cleanup_batch_size of the indexing API, and force_update, work as they do elsewhere."""
-    records = RecollectRecordManager("docs", store)
+    records = ReperioRecordManager("docs", store)
     small = {"batch_size": 2, "cleanup_batch_size": 1, **options("full")}
     assert index(RUNS[0], records, store, **small)["num_added"] == 5
     assert index(RUNS[0], records, store, force_update=True, **small)["num_updated"] == 5
@@ -104,36 +104,36 @@ def test_small_batches_and_forced_updates(store: RecollectVectorStore) -> None:
 
 def test_records_travel_with_the_collection(path: Path, embeddings: TrigramEmbeddings) -> None:
     """Compaction, a backup and its restoration keep them."""
-    with RecollectVectorStore(embeddings, path) as store:
-        index(RUNS[0], RecollectRecordManager("docs", store), store, **options(None))
-        index(RUNS[2], RecollectRecordManager("docs", store), store, **options("full"))
+    with ReperioVectorStore(embeddings, path) as store:
+        index(RUNS[0], ReperioRecordManager("docs", store), store, **options(None))
+        index(RUNS[2], ReperioRecordManager("docs", store), store, **options("full"))
         store.collection.compact()
         store.collection.backup(path.parent / "backup")
-        before = RecollectRecordManager("docs", store).list_keys()
+        before = ReperioRecordManager("docs", store).list_keys()
         assert len(before) == 4
-        assert index(RUNS[2], RecollectRecordManager("docs", store), store, **options("full"))["num_skipped"] == 4
-    with RecollectVectorStore(embeddings, path.parent / "backup") as store:
-        assert RecollectRecordManager("docs", store).list_keys() == before
-        assert index(RUNS[2], RecollectRecordManager("docs", store), store, **options("full"))["num_skipped"] == 4
+        assert index(RUNS[2], ReperioRecordManager("docs", store), store, **options("full"))["num_skipped"] == 4
+    with ReperioVectorStore(embeddings, path.parent / "backup") as store:
+        assert ReperioRecordManager("docs", store).list_keys() == before
+        assert index(RUNS[2], ReperioRecordManager("docs", store), store, **options("full"))["num_skipped"] == 4
 
 
-def test_a_run_killed_between_store_and_records_is_repaired_by_the_next(store: RecollectVectorStore) -> None:
+def test_a_run_killed_between_store_and_records_is_repaired_by_the_next(store: ReperioVectorStore) -> None:
     """The documents are stored before their records; a run that stops in between is simply done again."""
 
-    class Stopped(RecollectRecordManager):
+    class Stopped(ReperioRecordManager):
         def update(self, *_: Any, **__: Any) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         index(RUNS[0], Stopped("docs", store), store, **options("full"))
     assert store.collection.count() == 5
-    assert index(RUNS[0], RecollectRecordManager("docs", store), store, **options("full"))["num_added"] == 5
+    assert index(RUNS[0], ReperioRecordManager("docs", store), store, **options("full"))["num_added"] == 5
     assert store.collection.count() == 5
 
 
-def test_namespaces_are_kept_apart(store: RecollectVectorStore) -> None:
+def test_namespaces_are_kept_apart(store: ReperioVectorStore) -> None:
     """What one namespace cleans up, another's documents survive."""
-    first, second = (RecollectRecordManager(name, store) for name in ("first", "second"))
+    first, second = (ReperioRecordManager(name, store) for name in ("first", "second"))
     index(documents(a="one two"), first, store, **options("full"))
     index(documents(b="three"), second, store, **options("full"))
     assert texts(store) == {"a says one", "a says two", "b says three"}
@@ -143,9 +143,9 @@ def test_namespaces_are_kept_apart(store: RecollectVectorStore) -> None:
     assert len(second.list_keys()) == 1
 
 
-def test_verify_indexes_again_what_was_deleted_by_other_means(store: RecollectVectorStore) -> None:
+def test_verify_indexes_again_what_was_deleted_by_other_means(store: ReperioVectorStore) -> None:
     """LangChain believes its records; verify=True also looks whether the document is stored."""
-    believing, verifying = (RecollectRecordManager("docs", store, verify=verify) for verify in (False, True))
+    believing, verifying = (ReperioRecordManager("docs", store, verify=verify) for verify in (False, True))
     index(RUNS[0], believing, store, **options("incremental"))
     store.delete(filter={"source": "b"})
     assert index(RUNS[0], believing, store, **options("incremental"))["num_added"] == 0
@@ -153,12 +153,12 @@ def test_verify_indexes_again_what_was_deleted_by_other_means(store: RecollectVe
     assert store.collection.count() == 5
 
 
-def _managers(store: RecollectVectorStore) -> list[Callable[[], Any]]:
-    return [lambda: RecollectRecordManager("contract", store), lambda: InMemoryRecordManager("contract")]
+def _managers(store: ReperioVectorStore) -> list[Callable[[], Any]]:
+    return [lambda: ReperioRecordManager("contract", store), lambda: InMemoryRecordManager("contract")]
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["recollect", "langchain"])
-def test_the_contract_of_a_record_manager(which: int, store: RecollectVectorStore) -> None:
+@pytest.mark.parametrize("which", [0, 1], ids=["reperio", "langchain"])
+def test_the_contract_of_a_record_manager(which: int, store: ReperioVectorStore) -> None:
     """Update, exists, list and delete mean what they mean in langchain-core's own, which passes the same test."""
     manager = _managers(store)[which]()
     manager.create_schema()
@@ -189,9 +189,9 @@ def test_the_contract_of_a_record_manager(which: int, store: RecollectVectorStor
     assert sorted(manager.list_keys()) == ["k2", "k3"]
 
 
-async def test_the_contract_asynchronously(store: RecollectVectorStore) -> None:
+async def test_the_contract_asynchronously(store: ReperioVectorStore) -> None:
     """Each asynchronous method does what its twin does."""
-    manager = RecollectRecordManager("contract", store.collection)
+    manager = ReperioRecordManager("contract", store.collection)
     before = await manager.aget_time()
     await manager.aupdate(["k1", "k2"], group_ids=["g1", "g2"], time_at_least=before)
     assert await manager.aexists(["k2", "no"]) == [True, False]
@@ -200,20 +200,20 @@ async def test_the_contract_asynchronously(store: RecollectVectorStore) -> None:
     assert manager.list_keys() == ["k2"]
 
 
-def test_records_are_no_documents(store: RecollectVectorStore) -> None:
+def test_records_are_no_documents(store: ReperioVectorStore) -> None:
     """No search, count or listing of documents shows them."""
-    RecollectRecordManager("docs", store).update(["k1"])
+    ReperioRecordManager("docs", store).update(["k1"])
     assert store.collection.count() == 0
     store.collection.add([Chunk("k1", "a text")])
     store.delete(["k1"])
-    assert RecollectRecordManager("docs", store).exists(["k1"]) == [True]
+    assert ReperioRecordManager("docs", store).exists(["k1"]) == [True]
 
 
 def test_a_reader_may_look_and_not_write(path: Path, embeddings: TrigramEmbeddings) -> None:
     """Through a read-only store records can be listed; updating is refused."""
-    with RecollectVectorStore(embeddings, path) as store:
-        RecollectRecordManager("docs", store).update(["k1"])
-    with RecollectVectorStore(embeddings, path, read_only=True) as store:
-        assert RecollectRecordManager("docs", store).list_keys() == ["k1"]
-        with pytest.raises(recollect.CollectionReadOnly):
-            RecollectRecordManager("docs", store).update(["k2"])
+    with ReperioVectorStore(embeddings, path) as store:
+        ReperioRecordManager("docs", store).update(["k1"])
+    with ReperioVectorStore(embeddings, path, read_only=True) as store:
+        assert ReperioRecordManager("docs", store).list_keys() == ["k1"]
+        with pytest.raises(reperio.CollectionReadOnly):
+            ReperioRecordManager("docs", store).update(["k2"])

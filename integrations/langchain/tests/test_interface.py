@@ -7,7 +7,7 @@ import inspect
 from langchain_core.indexing import RecordManager
 from langchain_core.vectorstores import VectorStore
 
-from langchain_recollect import RecollectRecordManager, RecollectVectorStore
+from langchain_reperio import ReperioRecordManager, ReperioVectorStore
 
 
 def unimplemented(kind: type) -> set[str]:
@@ -25,16 +25,16 @@ def test_every_method_left_to_be_written_is_written() -> None:
     left = unimplemented(VectorStore)
     assert {"add_texts", "delete", "get_by_ids", "similarity_search_by_vector", "_select_relevance_score_fn"} <= left
     for name in left - {"add_documents"}:
-        assert name in vars(RecollectVectorStore), name
-    assert unimplemented(RecordManager) <= set(vars(RecollectRecordManager))
+        assert name in vars(ReperioVectorStore), name
+    assert unimplemented(RecordManager) <= set(vars(ReperioRecordManager))
 
 
 def test_positions_and_defaults_are_the_frameworks() -> None:
     """What can be called on a VectorStore can be called in the same way on ours."""
     for name, theirs in inspect.getmembers(VectorStore, inspect.isfunction):
-        if name.startswith("_") or name not in vars(RecollectVectorStore):
+        if name.startswith("_") or name not in vars(ReperioVectorStore):
             continue
-        ours = inspect.signature(getattr(RecollectVectorStore, name)).parameters
+        ours = inspect.signature(getattr(ReperioVectorStore, name)).parameters
         for parameter in inspect.signature(theirs).parameters.values():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 continue
@@ -45,5 +45,5 @@ def test_positions_and_defaults_are_the_frameworks() -> None:
 def test_each_asynchronous_method_has_the_name_of_its_twin() -> None:
     """Every public method of the framework's that has an asynchronous twin has one here."""
     for name, method in inspect.getmembers(VectorStore, inspect.iscoroutinefunction):
-        assert inspect.iscoroutinefunction(getattr(RecollectVectorStore, name)), name
-        assert name.startswith("_") or callable(getattr(RecollectVectorStore, name[1:])), (name, method)
+        assert inspect.iscoroutinefunction(getattr(ReperioVectorStore, name)), name
+        assert name.startswith("_") or callable(getattr(ReperioVectorStore, name[1:])), (name, method)

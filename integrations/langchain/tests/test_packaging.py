@@ -19,14 +19,14 @@ from tests.running import PACKAGE, ROOT
 USED = """
 import sys
 from importlib.metadata import requires, version
-import langchain_recollect, recollect
+import langchain_reperio, reperio
 from langchain_core.embeddings import DeterministicFakeEmbedding
-from langchain_recollect import RecollectVectorStore
-with RecollectVectorStore(DeterministicFakeEmbedding(size=8), sys.argv[1]) as store:
+from langchain_reperio import ReperioVectorStore
+with ReperioVectorStore(DeterministicFakeEmbedding(size=8), sys.argv[1]) as store:
     store.add_texts(["one", "two"], [{"n": 1}, {"n": 2}])
     assert store.similarity_search("two", k=1)[0].metadata == {"n": 2}
-needed = sorted(line.split(">")[0] for line in requires("langchain-recollect") if "extra" not in line)
-print(langchain_recollect.__file__, recollect.__file__, version("langchain-recollect"), needed, sep="\\n")
+needed = sorted(line.split(">")[0] for line in requires("langchain-reperio") if "extra" not in line)
+print(langchain_reperio.__file__, reperio.__file__, version("langchain-reperio"), needed, sep="\\n")
 print([name for name in sys.modules if name.split(".")[0] in ("langchain_community", "langchain_classic", "langchain")])
 """
 
@@ -60,16 +60,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_sdist_and_wheel_hold_what_they_should(built: Path) -> None:
     """Types marker, licence, readme and changelog are inside; tests are not."""
-    (wheel,) = built.glob("langchain_recollect-*.whl")
-    (sdist,) = built.glob("langchain_recollect-*.tar.gz")
+    (wheel,) = built.glob("langchain_reperio-*.whl")
+    (sdist,) = built.glob("langchain_reperio-*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert {"langchain_recollect/py.typed", "langchain_recollect/store.py"} <= set(names)
+    assert {"langchain_reperio/py.typed", "langchain_reperio/store.py"} <= set(names)
     assert any(name.endswith("/licenses/LICENSE") for name in names)
-    assert all(name.startswith("langchain_recollect") for name in names)
+    assert all(name.startswith("langchain_reperio") for name in names)
     with tarfile.open(sdist) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "src/langchain_recollect/py.typed"} <= inside
+    assert {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "src/langchain_reperio/py.typed"} <= inside
     assert not any(name.startswith("tests") for name in inside)
 
 
@@ -78,7 +78,7 @@ def test_the_wheels_work_in_an_empty_environment(built: Path, tmp_path: Path) ->
     home = tmp_path / "venv"
     venv.create(home, with_pip=True, system_site_packages=False)
     python = str(home / "bin" / "python")
-    wheels = [str(next(built.glob(pattern))) for pattern in ("recollect-*.whl", "langchain_recollect-*.whl")]
+    wheels = [str(next(built.glob(pattern))) for pattern in ("reperio-*.whl", "langchain_reperio-*.whl")]
     run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", *wheels], tmp_path)
     inside = Path(run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], tmp_path).strip())
     # After the environment's own packages, so that the wheels are found first; a .pth there is not followed further.
@@ -87,4 +87,4 @@ def test_the_wheels_work_in_an_empty_environment(built: Path, tmp_path: Path) ->
     lines = run([python, "-c", USED, str(tmp_path / "kb")], tmp_path).splitlines()
     assert Path(lines[0]).is_relative_to(home)
     assert Path(lines[1]).is_relative_to(home)
-    assert lines[2:] == ["0.1.0", "['langchain-core', 'recollect']", "[]"]
+    assert lines[2:] == ["0.1.0", "['langchain-core', 'reperio']", "[]"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import langchain_recollect
-from langchain_recollect import RecollectVectorStore
+import langchain_reperio
+from langchain_reperio import ReperioVectorStore
 from tests.running import PACKAGE, ROOT
 
 README = (PACKAGE / "README.md").read_text(encoding="utf-8")
@@ -22,8 +22,8 @@ def test_every_block_is_of_a_known_kind() -> None:
     commands = [content.strip() for language, content in BLOCKS if language == "console"]
     assert len(commands) + len(PYTHON) == len(BLOCKS)
     assert commands == [
-        "pip install 'langchain-recollect[cpu,minilm]'",
-        "recollect import langchain-faiss faiss_index --into kb",
+        "pip install 'langchain-reperio[cpu,minilm]'",
+        "reperio import langchain-faiss faiss_index --into kb",
     ]
 
 
@@ -46,9 +46,9 @@ def test_linked_files_exist() -> None:
 
 def test_every_public_name_is_explained_and_sorted() -> None:
     """__all__ is sorted, importable, and its classes have docstrings; extras in the README are in pyproject.toml."""
-    assert langchain_recollect.__all__ == sorted(langchain_recollect.__all__)
-    for name in langchain_recollect.__all__:
-        assert getattr(langchain_recollect, name).__doc__
+    assert langchain_reperio.__all__ == sorted(langchain_reperio.__all__)
+    for name in langchain_reperio.__all__:
+        assert getattr(langchain_reperio, name).__doc__
     project = (PACKAGE / "pyproject.toml").read_text()
     for extra in ("cpu", "gpu", "minilm"):
         assert f"{extra} = [" in project
@@ -57,7 +57,7 @@ def test_every_public_name_is_explained_and_sorted() -> None:
 def test_methods_named_in_the_table_exist() -> None:
     """What the migration table says is the same, is there."""
     for name in re.findall(r"^\| `(\w+)(?:\([^|]*)?` \| the same \|$", README, flags=re.M):
-        assert callable(getattr(RecollectVectorStore, name)), name
+        assert callable(getattr(ReperioVectorStore, name)), name
 
 
 def test_the_licence_is_the_repositorys() -> None:

@@ -1,4 +1,4 @@
-"""RecollectRetriever and RecollectRerank."""
+"""ReperioRetriever and ReperioRerank."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda
 from langchain_core.vectorstores import InMemoryVectorStore
 from pydantic import ValidationError
-from recollect import CallableReranker
-from recollect.errors import InvalidInput, RerankerFailed, UnknownOption
+from reperio import CallableReranker
+from reperio.errors import InvalidInput, RerankerFailed, UnknownOption
 
-from langchain_recollect import RecollectRerank, RecollectRetriever, RecollectVectorStore
+from langchain_reperio import ReperioRerank, ReperioRetriever, ReperioVectorStore
 from tests.conftest import METADATA, TEXTS, TrigramEmbeddings
 
 LONGEST = CallableReranker(lambda _, texts: [float(len(text)) for text in texts])
@@ -22,61 +22,58 @@ def ids(documents: list[Document]) -> list[str]:
     return [str(document.id) for document in documents]
 
 
-def test_the_fields_are_the_options_of_a_search(filled: RecollectVectorStore) -> None:
+def test_the_fields_are_the_options_of_a_search(filled: ReperioVectorStore) -> None:
     """Fields and invoke's arguments lead to the same search; an argument wins over its field."""
-    retriever = RecollectRetriever(vectorstore=filled, k=2, filter={"topic": "travel"}, mode="hybrid", weight=0.4)
+    retriever = ReperioRetriever(vectorstore=filled, k=2, filter={"topic": "travel"}, mode="hybrid", weight=0.4)
     expected = filled.similarity_search("nine", k=2, filter={"topic": "travel"}, mode="hybrid", weight=0.4)
     assert retriever.invoke("nine") == expected
     assert (
-        RecollectRetriever(vectorstore=filled).invoke(
-            "nine", k=2, filter={"topic": "travel"}, mode="hybrid", weight=0.4
-        )
+        ReperioRetriever(vectorstore=filled).invoke("nine", k=2, filter={"topic": "travel"}, mode="hybrid", weight=0.4)
         == expected
     )
     assert len(retriever.invoke("nine", k=1, filter=lambda document: document.id == "fever")) == 1
 
 
-def test_a_reranker_orders_the_candidates(filled: RecollectVectorStore) -> None:
+def test_a_reranker_orders_the_candidates(filled: ReperioVectorStore) -> None:
     """reranker= reads the texts of all candidates, and the best k by its scores come back."""
-    retriever = RecollectRetriever(vectorstore=filled, k=2, candidates=6, reranker=LONGEST)
+    retriever = ReperioRetriever(vectorstore=filled, k=2, candidates=6, reranker=LONGEST)
     assert ids(retriever.invoke("fruit")) == sorted(TEXTS, key=lambda name: -len(TEXTS[name]))[:2]
 
 
-def test_scores_are_put_into_the_metadata_only_when_asked(filled: RecollectVectorStore) -> None:
+def test_scores_are_put_into_the_metadata_only_when_asked(filled: ReperioVectorStore) -> None:
     """score_key names the place; a document's own entry there is not hidden, and what is stored stays."""
     plain, scored = (
-        RecollectRetriever(vectorstore=filled, k=6, **options).invoke("fruit")
-        for options in ({}, {"score_key": "score"})
+        ReperioRetriever(vectorstore=filled, k=6, **options).invoke("fruit") for options in ({}, {"score_key": "score"})
     )
     expected = filled.similarity_search_with_score("fruit", k=6)
     assert [document.metadata for document in plain] == [METADATA[str(document.id)] for document in plain]
     assert [document.metadata["score"] for document in scored] == [score for _, score in expected]
     assert filled.get_by_ids(["apple"])[0].metadata == METADATA["apple"]
     with pytest.raises(InvalidInput, match="another score_key"):
-        RecollectRetriever(vectorstore=filled, score_key="topic").invoke("fruit")
+        ReperioRetriever(vectorstore=filled, score_key="topic").invoke("fruit")
 
 
-def test_a_threshold_is_of_relevance(filled: RecollectVectorStore) -> None:
+def test_a_threshold_is_of_relevance(filled: ReperioVectorStore) -> None:
     """score_threshold keeps what is relevant enough, and score_key then holds the relevance."""
-    retriever = RecollectRetriever(vectorstore=filled, k=6, score_threshold=0.99, score_key="relevance")
+    retriever = ReperioRetriever(vectorstore=filled, k=6, score_threshold=0.99, score_key="relevance")
     (found,) = retriever.invoke(TEXTS["train"])
     assert found.id == "train"
     assert found.metadata["relevance"] == pytest.approx(1.0)
 
 
-def test_what_does_not_exist_is_refused(filled: RecollectVectorStore, embeddings: TrigramEmbeddings) -> None:
+def test_what_does_not_exist_is_refused(filled: ReperioVectorStore, embeddings: TrigramEmbeddings) -> None:
     """Misspelt fields and arguments, and another store."""
     with pytest.raises(ValidationError, match="Extra inputs"):
-        RecollectRetriever(vectorstore=filled, top_k=3)
+        ReperioRetriever(vectorstore=filled, top_k=3)
     with pytest.raises(UnknownOption, match="did you mean 'filter'"):
-        RecollectRetriever(vectorstore=filled).invoke("fruit", filters={})
-    with pytest.raises(ValidationError, match="RecollectVectorStore"):
-        RecollectRetriever(vectorstore=InMemoryVectorStore(embeddings))
+        ReperioRetriever(vectorstore=filled).invoke("fruit", filters={})
+    with pytest.raises(ValidationError, match="ReperioVectorStore"):
+        ReperioRetriever(vectorstore=InMemoryVectorStore(embeddings))
 
 
-async def test_it_is_a_runnable(filled: RecollectVectorStore) -> None:
+async def test_it_is_a_runnable(filled: ReperioVectorStore) -> None:
     """It chains, batches and runs asynchronously like any retriever."""
-    retriever = RecollectRetriever(vectorstore=filled, k=1)
+    retriever = ReperioRetriever(vectorstore=filled, k=1)
     chain = retriever | RunnableLambda(ids)
     questions = list(TEXTS.values())
     assert chain.batch(questions) == [[name] for name in TEXTS]
@@ -95,7 +92,7 @@ DOCUMENTS = [
 def test_documents_are_reranked_with_their_scores() -> None:
     """Best first, equal ones as they came, each with its own score, ids and metadata; the inputs are not changed."""
     before = copy.deepcopy(DOCUMENTS)
-    found = RecollectRerank(reranker=LONGEST).compress_documents(DOCUMENTS, "any")
+    found = ReperioRerank(reranker=LONGEST).compress_documents(DOCUMENTS, "any")
     assert [document.metadata["n"] for document in found] == [2, 3, 4, 1]
     assert [document.metadata["relevance_score"] for document in found] == [24.0, 8.0, 8.0, 5.0]
     assert [document.id for document in found] == [None, None, "a", "a"]
@@ -104,19 +101,19 @@ def test_documents_are_reranked_with_their_scores() -> None:
 
 async def test_top_n_and_score_key() -> None:
     """top_n cuts, score_key names the place or leaves the metadata alone; the asynchronous method does the same."""
-    kept = RecollectRerank(reranker=LONGEST, top_n=2, score_key=None).compress_documents(DOCUMENTS, "any")
+    kept = ReperioRerank(reranker=LONGEST, top_n=2, score_key=None).compress_documents(DOCUMENTS, "any")
     assert [document.metadata for document in kept] == [{"n": 2}, {"n": 3}]
-    named = await RecollectRerank(reranker=LONGEST, top_n=1, score_key="s").acompress_documents(DOCUMENTS, "any")
+    named = await ReperioRerank(reranker=LONGEST, top_n=1, score_key="s").acompress_documents(DOCUMENTS, "any")
     assert [document.metadata for document in named] == [{"n": 2, "s": 24.0}]
-    assert RecollectRerank(reranker=LONGEST).compress_documents([], "any") == []
+    assert ReperioRerank(reranker=LONGEST).compress_documents([], "any") == []
 
 
 def test_a_reranker_that_fails_loses_no_document() -> None:
     """Its failure is an error, not a shorter list; no reranker, and an impossible top_n, are refused at once."""
     broken = CallableReranker(lambda _, texts: {0: 1.0} if len(texts) > 1 else [1.0])
     with pytest.raises(RerankerFailed, match="position"):
-        RecollectRerank(reranker=broken).compress_documents(DOCUMENTS, "any")
+        ReperioRerank(reranker=broken).compress_documents(DOCUMENTS, "any")
     with pytest.raises(ValidationError, match="CallableReranker"):
-        RecollectRerank(reranker=len)
+        ReperioRerank(reranker=len)
     with pytest.raises(ValidationError, match="top_n"):
-        RecollectRerank(reranker=LONGEST, top_n=0)
+        ReperioRerank(reranker=LONGEST, top_n=0)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from langchain_core.embeddings import Embeddings
-from recollect import CallableReranker, Metric
-from recollect.errors import InvalidInput
+from reperio import CallableReranker, Metric
+from reperio.errors import InvalidInput
 
-from langchain_recollect import RecollectVectorStore
-from langchain_recollect.scores import to_relevance
+from langchain_reperio import ReperioVectorStore
+from langchain_reperio.scores import to_relevance
 from tests.conftest import TEXTS, TrigramEmbeddings
 
 METRICS = ("cosine", "inner_product", "l2")
@@ -46,7 +46,7 @@ def scores(metric: str, query: Any, vectors: Any) -> Any:
 @pytest.fixture(params=METRICS)
 def measured(request: pytest.FixtureRequest, path: Path) -> Any:
     given = Given()
-    with RecollectVectorStore(given, path, metric=request.param) as store:
+    with ReperioVectorStore(given, path, metric=request.param) as store:
         store.add_texts([str(number) for number in range(100)])
         yield request.param, given.vectors, store
 
@@ -98,14 +98,14 @@ async def test_score_threshold_works_on_relevance(measured: Any) -> None:
 def test_the_metric_is_persistent(path: Path, metric: str) -> None:
     """Reopened without saying so, a store scores as before; another metric is refused."""
     given = Given()
-    with RecollectVectorStore(given, path, metric=metric) as store:
+    with ReperioVectorStore(given, path, metric=metric) as store:
         store.add_texts([str(number) for number in range(100)])
         before = store.similarity_search_with_relevance_scores("3", k=100)
-    with RecollectVectorStore(given, path) as store:
+    with ReperioVectorStore(given, path) as store:
         assert store.similarity_search_with_relevance_scores("3", k=100) == before
     other = next(each for each in METRICS if each != metric)
     with pytest.raises(InvalidInput, match=metric):
-        RecollectVectorStore(given, path, metric=other)
+        ReperioVectorStore(given, path, metric=other)
 
 
 OTHERS: dict[str, dict[str, Any]] = {
@@ -118,7 +118,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_relevance_of_other_searches(filled: RecollectVectorStore, name: str) -> None:
+def test_relevance_of_other_searches(filled: ReperioVectorStore, name: str) -> None:
     """Fused, lexical and reranked scores become relevance in their own order, by call and by default."""
     options = OTHERS[name]
     found = filled.similarity_search_with_relevance_scores("fruit of the orchard platform", k=6, **options)
@@ -126,7 +126,7 @@ def test_relevance_of_other_searches(filled: RecollectVectorStore, name: str) ->
     assert len(set(relevance)) > 1
     assert all(0.0 <= each <= 1.0 for each in relevance)
     assert relevance == sorted(relevance, reverse=True)
-    by_default = RecollectVectorStore(collection=filled.collection, **options)
+    by_default = ReperioVectorStore(collection=filled.collection, **options)
     assert by_default.similarity_search_with_relevance_scores("fruit of the orchard platform", k=6) == found
 
 
@@ -156,7 +156,7 @@ def test_best_and_first_have_the_relevance_one() -> None:
     assert to_relevance(Metric.COSINE, mode="hybrid", fusion="rrf")(2 / 61) == 1.0
 
 
-def test_reciprocal_ranks_are_what_the_map_expects(filled: RecollectVectorStore) -> None:
+def test_reciprocal_ranks_are_what_the_map_expects(filled: ReperioVectorStore) -> None:
     """A document that is first of both lists has relevance 1 with fusion="rrf"."""
     (best, relevance), *_ = filled.similarity_search_with_relevance_scores(TEXTS["error"], mode="hybrid", fusion="rrf")
     assert best.id == "error"
@@ -165,10 +165,10 @@ def test_reciprocal_ranks_are_what_the_map_expects(filled: RecollectVectorStore)
 
 def test_a_relevance_function_of_ones_own(path: Path, embeddings: TrigramEmbeddings) -> None:
     """relevance_score_fn takes scores, not distances; what leaves [0, 1] is refused."""
-    with RecollectVectorStore(embeddings, path, relevance_score_fn=lambda score: max(0.0, score)) as store:
+    with ReperioVectorStore(embeddings, path, relevance_score_fn=lambda score: max(0.0, score)) as store:
         store.add_texts(["one"])
         ((_, relevance),) = store.similarity_search_with_relevance_scores("one")
         assert relevance == pytest.approx(1.0)
-        other = RecollectVectorStore(collection=store.collection, relevance_score_fn=lambda score: score - 3)
+        other = ReperioVectorStore(collection=store.collection, relevance_score_fn=lambda score: score - 3)
         with pytest.raises(InvalidInput, match=r"within \[0, 1\]"):
             other.similarity_search_with_relevance_scores("one")

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import recollect
+import reperio
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.vectorstores import InMemoryVectorStore
-from recollect import CallableReranker
-from recollect.errors import InvalidInput
+from reperio import CallableReranker
+from reperio.errors import InvalidInput
 
-from langchain_recollect import LangChainEmbedder, RecollectVectorStore
+from langchain_reperio import LangChainEmbedder, ReperioVectorStore
 from tests.conftest import TEXTS, TrigramEmbeddings
 
 
@@ -26,14 +26,14 @@ def ids(documents: list[Document]) -> list[str]:
 def many(path: Path) -> Any:
     """Four hundred documents of random vectors, of which every hundredth is of tenant "b"."""
     embeddings = DeterministicFakeEmbedding(size=16)
-    with RecollectVectorStore(embeddings, path) as store:
+    with ReperioVectorStore(embeddings, path) as store:
         metadatas = [{"tenant": "b" if number % 100 == 0 else "a", "n": number} for number in range(400)]
         store.add_texts([f"text {number}" for number in range(400)], metadatas, ids=[f"{n}" for n in range(400)])
         yield store
 
 
 @pytest.mark.parametrize("fetch_k", [1, 20])
-def test_a_filter_with_k_larger_than_fetch_k_is_not_short(many: RecollectVectorStore, fetch_k: int) -> None:
+def test_a_filter_with_k_larger_than_fetch_k_is_not_short(many: ReperioVectorStore, fetch_k: int) -> None:
     """Exactly min(k, matching), whether few or many match, and however few candidates were asked for."""
     for asked, expected in (({"tenant": "b"}, 4), ({"tenant": "a"}, 30), (None, 30)):
         options = {"k": 30, "fetch_k": fetch_k, "filter": asked}
@@ -43,7 +43,7 @@ def test_a_filter_with_k_larger_than_fetch_k_is_not_short(many: RecollectVectorS
         assert len(many.similarity_search("text", k=30, filter=asked)) == expected
 
 
-def test_mmr_scores_belong_to_their_documents(many: RecollectVectorStore) -> None:
+def test_mmr_scores_belong_to_their_documents(many: ReperioVectorStore) -> None:
     """Each document chosen comes with its own score, not with that of the one found at its place."""
     vector = many.embeddings.embed_query("question") if many.embeddings else []
     of_all = {document.id: score for document, score in many.similarity_search_with_score_by_vector(vector, k=400)}
@@ -55,7 +55,7 @@ def test_mmr_scores_belong_to_their_documents(many: RecollectVectorStore) -> Non
 
 
 @pytest.mark.parametrize("lambda_mult", [0.0, 0.25, 0.5, 1.0])
-def test_mmr_chooses_as_langchain_does(many: RecollectVectorStore, lambda_mult: float) -> None:
+def test_mmr_chooses_as_langchain_does(many: ReperioVectorStore, lambda_mult: float) -> None:
     """The documents and their order are those of langchain-core's own store on the same vectors."""
     theirs = InMemoryVectorStore(DeterministicFakeEmbedding(size=16))
     theirs.add_texts([f"text {number}" for number in range(400)], ids=[f"{number}" for number in range(400)])
@@ -67,7 +67,7 @@ def test_mmr_chooses_as_langchain_does(many: RecollectVectorStore, lambda_mult: 
         assert ids(many.max_marginal_relevance_search_by_vector(vector, **options)) == expected
 
 
-def test_similarity_search_finds_what_langchain_finds(many: RecollectVectorStore) -> None:
+def test_similarity_search_finds_what_langchain_finds(many: ReperioVectorStore) -> None:
     """The same documents in the same order with the same scores as langchain-core's own store."""
     theirs = InMemoryVectorStore(DeterministicFakeEmbedding(size=16))
     theirs.add_texts([f"text {number}" for number in range(400)], ids=[f"{number}" for number in range(400)])
@@ -78,7 +78,7 @@ def test_similarity_search_finds_what_langchain_finds(many: RecollectVectorStore
 
 
 @pytest.mark.parametrize("lambda_mult", [-0.1, 1.1, float("nan")])
-def test_mmr_refuses_an_impossible_lambda(many: RecollectVectorStore, lambda_mult: float) -> None:
+def test_mmr_refuses_an_impossible_lambda(many: ReperioVectorStore, lambda_mult: float) -> None:
     """The message names LangChain's parameter."""
     with pytest.raises(InvalidInput, match="lambda_mult"):
         many.max_marginal_relevance_search("text", lambda_mult=lambda_mult)
@@ -88,12 +88,12 @@ def test_mmr_refuses_an_impossible_lambda(many: RecollectVectorStore, lambda_mul
 def test_after_a_delete_every_document_finds_itself(path: Path, factory: str) -> None:
     """An index does not renumber: after deleting one of four hundred, the other 399 find themselves."""
     embeddings = DeterministicFakeEmbedding(size=16)
-    with RecollectVectorStore(embeddings, path) as store:
+    with ReperioVectorStore(embeddings, path) as store:
         texts = [f"text {number}" for number in range(400)]
         store.add_texts(texts, ids=[str(number) for number in range(400)])
         store.collection.optimize(index=factory)
         store.delete(["7"])
-    with RecollectVectorStore(embeddings, path) as store:
+    with ReperioVectorStore(embeddings, path) as store:
         info = store.collection.info()
         assert info.index is not None
         assert info.index.factory == factory
@@ -103,7 +103,7 @@ def test_after_a_delete_every_document_finds_itself(path: Path, factory: str) ->
             assert (score == pytest.approx(1.0)) == (number != 7)
 
 
-def test_hybrid_search_in_every_way_langchain_users_would_try(filled: RecollectVectorStore) -> None:
+def test_hybrid_search_in_every_way_langchain_users_would_try(filled: ReperioVectorStore) -> None:
     """A code that vectors blur is found by its word: search_type, as_retriever and mode= are the same search."""
     options = {"k": 3, "weight": 0.3}
     found = filled.similarity_search("E4711", mode="hybrid", **options)
@@ -116,14 +116,14 @@ def test_hybrid_search_in_every_way_langchain_users_would_try(filled: RecollectV
     assert ids(lexical) == ["error"] == ids(filled.search("E4711", "lexical"))
 
 
-async def test_hybrid_search_asynchronously(filled: RecollectVectorStore) -> None:
+async def test_hybrid_search_asynchronously(filled: ReperioVectorStore) -> None:
     """The same by the asynchronous methods."""
     found = filled.search("E4711", "hybrid", k=3)
     assert await filled.asearch("E4711", "hybrid", k=3) == found
     assert await filled.as_retriever(search_type="hybrid", search_kwargs={"k": 3}).ainvoke("E4711") == found
 
 
-def test_unknown_search_types_are_refused(filled: RecollectVectorStore) -> None:
+def test_unknown_search_types_are_refused(filled: ReperioVectorStore) -> None:
     """With those that there are."""
     with pytest.raises(InvalidInput, match="'hybrid'"):
         filled.search("a", "semantic")
@@ -131,7 +131,7 @@ def test_unknown_search_types_are_refused(filled: RecollectVectorStore) -> None:
         filled.as_retriever(search_type="semantic")
 
 
-def test_every_search_type_agrees_with_its_method(filled: RecollectVectorStore) -> None:
+def test_every_search_type_agrees_with_its_method(filled: ReperioVectorStore) -> None:
     """search() and as_retriever() lead to the methods that their types name."""
     assert filled.search("fruit", "similarity", k=2) == filled.similarity_search("fruit", k=2)
     assert filled.search("fruit", "mmr", k=2) == filled.max_marginal_relevance_search("fruit", k=2)
@@ -140,10 +140,10 @@ def test_every_search_type_agrees_with_its_method(filled: RecollectVectorStore) 
     assert filled.as_retriever(search_kwargs={"k": 1}).invoke("fruit", k=3) == filled.similarity_search("fruit", k=3)
 
 
-def test_defaults_of_a_store_and_options_of_a_call(filled: RecollectVectorStore) -> None:
+def test_defaults_of_a_store_and_options_of_a_call(filled: ReperioVectorStore) -> None:
     """A store's defaults hold where they make sense; a call's own options win, and are refused where they make none."""
     longest = CallableReranker(lambda _, texts: [float(len(text)) for text in texts])
-    store = RecollectVectorStore(collection=filled.collection, mode="hybrid", weight=0.2, reranker=longest)
+    store = ReperioVectorStore(collection=filled.collection, mode="hybrid", weight=0.2, reranker=longest)
     by_length = sorted(TEXTS, key=lambda name: -len(TEXTS[name]))
     assert ids(store.similarity_search("fruit nine water E4711 means", k=2, candidates=6)) == by_length[:2]
     plain = filled.similarity_search("E4711", k=3)
@@ -157,8 +157,8 @@ def test_defaults_of_a_store_and_options_of_a_call(filled: RecollectVectorStore)
         filled.similarity_search_by_vector(vector, mode="hybrid")
 
 
-def test_recall_candidates_distinct_and_min_score_reach_the_search(filled: RecollectVectorStore) -> None:
-    """Recollect's own options are LangChain's keyword arguments."""
+def test_recall_candidates_distinct_and_min_score_reach_the_search(filled: ReperioVectorStore) -> None:
+    """Reperio's own options are LangChain's keyword arguments."""
     filled.add_texts(["AN APPLE is a fruit of the orchard"], ids=["again"])
     assert len(filled.similarity_search("an apple is a fruit of the orchard", k=2, distinct=True, recall=1.0)) == 2
     found = filled.similarity_search_with_score(TEXTS["apple"], k=9, distinct=True)
@@ -171,8 +171,8 @@ def test_recall_candidates_distinct_and_min_score_reach_the_search(filled: Recol
 
 def test_a_collection_that_is_open_already(path: Path, embeddings: TrigramEmbeddings) -> None:
     """collection= shares the handle, which stays open when the store is closed; its settings are not given again."""
-    with recollect.open(path, embedder=LangChainEmbedder(embeddings), metric="l2") as kb:
-        with RecollectVectorStore(collection=kb) as store:
+    with reperio.open(path, embedder=LangChainEmbedder(embeddings), metric="l2") as kb:
+        with ReperioVectorStore(collection=kb) as store:
             store.add_texts(["one"], ids=["a"])
             assert store.embeddings is embeddings
         assert kb.search("one", k=1)[0].chunk.id == "a"
@@ -184,28 +184,28 @@ def test_a_collection_that_is_open_already(path: Path, embeddings: TrigramEmbedd
             {"read_only": True},
         ):
             with pytest.raises(InvalidInput, match="open already"):
-                RecollectVectorStore(collection=kb, **given)
+                ReperioVectorStore(collection=kb, **given)
 
 
 def test_a_closed_store_says_so(path: Path, embeddings: TrigramEmbeddings) -> None:
     """Closing twice is no error; searching afterwards is one."""
-    store = RecollectVectorStore(embeddings, path)
+    store = ReperioVectorStore(embeddings, path)
     store.close()
     store.close()
-    with pytest.raises(recollect.CollectionClosed):
+    with pytest.raises(reperio.CollectionClosed):
         store.similarity_search("a")
 
 
 def test_a_read_only_store_reads_beside_its_writer(path: Path, embeddings: TrigramEmbeddings) -> None:
     """What the writer adds, the reader finds at its next search; it cannot write itself."""
     with (
-        RecollectVectorStore(embeddings, path) as writer,
-        RecollectVectorStore(embeddings, path, read_only=True) as reader,
+        ReperioVectorStore(embeddings, path) as writer,
+        ReperioVectorStore(embeddings, path, read_only=True) as reader,
     ):
         assert reader.similarity_search("one") == []
         writer.add_texts(["one"], ids=["a"])
         assert ids(reader.similarity_search("one")) == ["a"]
         writer.delete(["a"])
         assert reader.similarity_search("one") == []
-        with pytest.raises(recollect.CollectionReadOnly):
+        with pytest.raises(reperio.CollectionReadOnly):
             reader.add_texts(["two"])

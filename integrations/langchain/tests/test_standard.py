@@ -11,7 +11,7 @@ import pytest
 from langchain_core.retrievers import BaseRetriever
 from langchain_tests.integration_tests import RetrieversIntegrationTests, VectorStoreIntegrationTests
 
-from langchain_recollect import RecollectRetriever, RecollectVectorStore
+from langchain_reperio import ReperioRetriever, ReperioVectorStore
 from tests.conftest import TEXTS
 from tests.standing import STATES, fresh, indexed, reopened
 
@@ -20,7 +20,7 @@ class OfVectorStores(VectorStoreIntegrationTests):
     state = staticmethod(fresh)
 
     @pytest.fixture
-    def vectorstore(self, path: Path) -> Iterator[RecollectVectorStore]:  # type: ignore[override]
+    def vectorstore(self, path: Path) -> Iterator[ReperioVectorStore]:  # type: ignore[override]
         with self.state(self.get_embeddings(), path) as store:
             yield store
 
@@ -49,7 +49,7 @@ class OfRetrievers(RetrieversIntegrationTests):
 
     @property
     def retriever_constructor(self) -> type[BaseRetriever]:
-        return RecollectRetriever
+        return ReperioRetriever
 
     @property
     def retriever_constructor_params(self) -> dict[str, Any]:

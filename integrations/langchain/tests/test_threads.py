@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from langchain_core.embeddings import Embeddings
 
-from langchain_recollect import RecollectVectorStore
+from langchain_reperio import ReperioVectorStore
 
 DIMENSION, BATCH, WRITERS, TURNS = 256, 500, 4, 6
 
@@ -29,7 +29,7 @@ class Numbered(Embeddings):
 def test_four_threads_add_while_others_search(path: Path) -> None:
     """Four threads adding batches of 500 vectors of 256 dimensions, two searching: no crash, no loss, no wrong text."""
     stop = threading.Event()
-    with RecollectVectorStore(Numbered(), path) as store:
+    with ReperioVectorStore(Numbered(), path) as store:
 
         def write(writer: int) -> None:
             for turn in range(TURNS):
@@ -61,7 +61,7 @@ def test_four_threads_add_while_others_search(path: Path) -> None:
         everything = WRITERS * TURNS * BATCH
         assert store.collection.count() == everything
         assert store.collection.check().ok
-    with RecollectVectorStore(Numbered(), path, read_only=True) as store:
+    with ReperioVectorStore(Numbered(), path, read_only=True) as store:
         assert store.collection.count() == everything
         for number in range(0, everything, 601):
             ((found, score),) = store.similarity_search_with_score(f"text {number}", k=1)

@@ -14,7 +14,7 @@ import pytest
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
-from llama_index.vector_stores.recollect import RecollectEmbedding, RecollectVectorStore
+from llama_index.vector_stores.reperio import ReperioEmbedding, ReperioVectorStore
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -23,7 +23,7 @@ DIMENSION = 64
 
 
 class TrigramEmbedder:
-    """Counts character trigrams into buckets: a `recollect.Embedder`, deterministic, without a model."""
+    """Counts character trigrams into buckets: a `reperio.Embedder`, deterministic, without a model."""
 
     name = "trigrams"
     dimension = DIMENSION
@@ -54,13 +54,13 @@ def embedder() -> TrigramEmbedder:
 
 
 @pytest.fixture
-def embed_model(embedder: TrigramEmbedder) -> RecollectEmbedding:
-    return RecollectEmbedding(embedder)
+def embed_model(embedder: TrigramEmbedder) -> ReperioEmbedding:
+    return ReperioEmbedding(embedder)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[RecollectVectorStore]:
-    made = RecollectVectorStore(tmp_path / "kb")
+def store(tmp_path: Path) -> Iterator[ReperioVectorStore]:
+    made = ReperioVectorStore(tmp_path / "kb")
     yield made
     made.close()
 
@@ -88,7 +88,7 @@ def node(
 
 
 def ask(
-    store: RecollectVectorStore,
+    store: ReperioVectorStore,
     embedding: Sequence[float] | None = (1.0,),
     *,
     mode: str = "default",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llama_index.vector_stores.recollect import RecollectVectorStore
+from llama_index.vector_stores.reperio import ReperioVectorStore
 from tests.conftest import node, to_query
 
 
@@ -32,7 +32,7 @@ class Waiting:
 async def test_ten_queries_at_once_do_not_stall_the_loop(tmp_path: Path) -> None:
     """A gather of ten aquery waits inside the search while another coroutine ticks a hundred times."""
     reranker = Waiting()
-    store = RecollectVectorStore(tmp_path / "kb", reranker=reranker)
+    store = ReperioVectorStore(tmp_path / "kb", reranker=reranker)
     store.add([node(f"n{i}", (1.0, i / 10), text=f"word {i}") for i in range(10)])
     ticks = 0
 
@@ -65,18 +65,18 @@ async def test_ten_queries_at_once_do_not_stall_the_loop(tmp_path: Path) -> None
     ],
 )
 async def test_every_method_runs_in_a_thread_and_does_the_same(
-    store: RecollectVectorStore, monkeypatch: pytest.MonkeyPatch, name: str, arguments: tuple[Any, ...]
+    store: ReperioVectorStore, monkeypatch: pytest.MonkeyPatch, name: str, arguments: tuple[Any, ...]
 ) -> None:
     """The synchronous one, elsewhere than in the loop's thread."""
     store.add([node("a", document="d")])
     threads: list[int] = []
-    real = getattr(RecollectVectorStore, name)
+    real = getattr(ReperioVectorStore, name)
 
     def watched(*given: Any, **kwargs: Any) -> Any:
         threads.append(threading.get_ident())
         return real(*given, **kwargs)
 
-    monkeypatch.setattr(RecollectVectorStore, name, watched)
+    monkeypatch.setattr(ReperioVectorStore, name, watched)
     asynchronous = {"add": "async_add"}.get(name, f"a{name}")
     found = await getattr(store, asynchronous)(*arguments)
     assert threads
@@ -89,7 +89,7 @@ async def test_every_method_runs_in_a_thread_and_does_the_same(
         assert [each.node_id for each in store.get_nodes()] == (["a", "b"] if name == "add" else [])
 
 
-async def test_filters_and_options_reach_the_asynchronous_query(store: RecollectVectorStore) -> None:
+async def test_filters_and_options_reach_the_asynchronous_query(store: ReperioVectorStore) -> None:
     """With aquery as with query: restrictions, options, errors."""
     await store.async_add([node("a", (1.0, 0.1)), node("b", (1.0, 0.2)), node("c", (0.0, 1.0))])
     query = to_query(k=2, mode="mmr", node_ids=["a", "b", "c"])
@@ -101,7 +101,7 @@ async def test_filters_and_options_reach_the_asynchronous_query(store: Recollect
     assert found[0].embedding == pytest.approx([0.0, 1.0, 0.0, 0.0])
 
 
-async def test_writers_and_readers_side_by_side(store: RecollectVectorStore) -> None:
+async def test_writers_and_readers_side_by_side(store: ReperioVectorStore) -> None:
     """Adds, deletes and queries in one gather: afterwards exactly what was not deleted is there."""
     await store.async_add([node("start")])
     await asyncio.gather(

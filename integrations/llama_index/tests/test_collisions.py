@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores.types import VectorStoreQuery
 
-from llama_index.vector_stores.recollect import RecollectVectorStore
+from llama_index.vector_stores.reperio import ReperioVectorStore
 
 NAMES = [f"node {at}" for at in range(24)]
 
@@ -30,7 +30,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
-        self.store = RecollectVectorStore(self.folder / "kb")
+        self.store = ReperioVectorStore(self.folder / "kb")
         self.expected: dict[str, str] = {}
 
     @rule(names=st.lists(st.sampled_from(NAMES), unique=True, max_size=6), version=st.integers(0, 3))
@@ -63,7 +63,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.store.close()
-        self.store = RecollectVectorStore(self.folder / "kb")
+        self.store = ReperioVectorStore(self.folder / "kb")
 
     @invariant()
     def every_node_is_found_as_itself_and_nothing_else_is(self) -> None:

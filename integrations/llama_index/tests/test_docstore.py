@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import recollect
+import reperio
 from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import Document, NodeRelationship, RelatedNodeInfo, TextNode
 
-from llama_index.vector_stores.recollect import RecollectDocumentStore, RecollectEmbedding, RecollectVectorStore
+from llama_index.vector_stores.reperio import ReperioDocumentStore, ReperioEmbedding, ReperioVectorStore
 from tests.conftest import TrigramEmbedder, node
 
 
-def test_nodes_of_the_collection_can_be_had_from_it(store: RecollectVectorStore) -> None:
+def test_nodes_of_the_collection_can_be_had_from_it(store: ReperioVectorStore) -> None:
     """Without being stored twice; those beside the collection too, and no search finds these."""
     store.add([node("a", document="d")])
     docstore = store.docstore
@@ -37,7 +37,7 @@ def test_nodes_of_the_collection_can_be_had_from_it(store: RecollectVectorStore)
     assert docstore.get_ref_doc_info("unknown") is None
 
 
-def test_what_is_added_last_is_what_is_read(store: RecollectVectorStore) -> None:
+def test_what_is_added_last_is_what_is_read(store: ReperioVectorStore) -> None:
     """A node kept beside the collection with another content wins until the collection's is added again."""
     store.add([node("a")])
     docstore = store.docstore
@@ -47,7 +47,7 @@ def test_what_is_added_last_is_what_is_read(store: RecollectVectorStore) -> None
     assert docstore.get_node("a").get_content() == "a"
 
 
-def test_what_is_not_there(store: RecollectVectorStore) -> None:
+def test_what_is_not_there(store: ReperioVectorStore) -> None:
     """An error by default, None where it is not wanted; before there is a collection, too."""
     docstore = store.docstore
     for _ in range(2):
@@ -64,7 +64,7 @@ def test_what_is_not_there(store: RecollectVectorStore) -> None:
 
 def test_hashes_told_before_there_is_a_collection_are_kept(tmp_path: Path) -> None:
     """from_documents tells them before the first nodes; they count as soon as there are nodes."""
-    store = RecollectVectorStore(tmp_path / "kb")
+    store = ReperioVectorStore(tmp_path / "kb")
     docstore = store.docstore
     docstore.set_document_hash("d", "early")
     assert docstore.get_all_document_hashes() == {}
@@ -78,11 +78,11 @@ def test_hashes_told_before_there_is_a_collection_are_kept(tmp_path: Path) -> No
     assert docstore.get_all_document_hashes() == {"told": "d"}
     assert store.docstore.get_document_hash("d") == "told"
     with pytest.raises(ValueError, match=r"no collection at .* yet"):
-        RecollectVectorStore(tmp_path / "kb2").docstore.add_documents([node("a")])
+        ReperioVectorStore(tmp_path / "kb2").docstore.add_documents([node("a")])
     store.close()
 
 
-async def test_the_asynchronous_methods_are_the_same(store: RecollectVectorStore) -> None:
+async def test_the_asynchronous_methods_are_the_same(store: ReperioVectorStore) -> None:
     """Every one of them, side by side."""
     store.add([node("a", document="d")])
     docstore = store.docstore
@@ -109,7 +109,7 @@ def texts(**bodies: str) -> list[Document]:
 
 
 def pipeline(
-    store: RecollectVectorStore, model: RecollectEmbedding, strategy: DocstoreStrategy, *, split: bool = True
+    store: ReperioVectorStore, model: ReperioEmbedding, strategy: DocstoreStrategy, *, split: bool = True
 ) -> IngestionPipeline:
     steps: list[Any] = [SentenceSplitter(chunk_size=40, chunk_overlap=0)] if split else []
     return IngestionPipeline(
@@ -118,7 +118,7 @@ def pipeline(
     )  # fmt: skip
 
 
-def contents(store: RecollectVectorStore) -> list[str]:
+def contents(store: ReperioVectorStore) -> list[str]:
     return sorted(each.get_content() for each in store.get_nodes())
 
 
@@ -126,14 +126,14 @@ def contents(store: RecollectVectorStore) -> list[str]:
 @pytest.mark.parametrize("asynchronous", [True, False])
 @pytest.mark.parametrize("strategy", list(DocstoreStrategy))
 def test_every_strategy_of_the_pipeline(
-    tmp_path: Path, embed_model: RecollectEmbedding, embedder: TrigramEmbedder, strategy: DocstoreStrategy,
+    tmp_path: Path, embed_model: ReperioEmbedding, embedder: TrigramEmbedder, strategy: DocstoreStrategy,
     asynchronous: bool, split: bool,
 ) -> None:  # fmt: skip
     """With a new store each time: nothing is embedded twice, changes replace, and upserts_and_delete mirrors."""
 
     def run(documents: list[Document]) -> list[str]:
         embedder.embedded.clear()
-        store = RecollectVectorStore(tmp_path / "kb")
+        store = ReperioVectorStore(tmp_path / "kb")
         made = pipeline(store, embed_model, strategy, split=split)
         asyncio.run(made.arun(documents=documents)) if asynchronous else made.run(documents=documents)
         found = contents(store)
@@ -161,10 +161,10 @@ def test_every_strategy_of_the_pipeline(
 
 @pytest.mark.parametrize("strategy", list(DocstoreStrategy))
 def test_what_was_deleted_is_ingested_again(
-    tmp_path: Path, embed_model: RecollectEmbedding, strategy: DocstoreStrategy
+    tmp_path: Path, embed_model: ReperioEmbedding, strategy: DocstoreStrategy
 ) -> None:
     """A document whose nodes were deleted from the store is new to the pipeline."""
-    store = RecollectVectorStore(tmp_path / "kb")
+    store = ReperioVectorStore(tmp_path / "kb")
     pipeline(store, embed_model, strategy).run(documents=texts(a="alpha", b="beta"))
     store.delete("a")
     pipeline(store, embed_model, strategy).run(documents=texts(a="alpha", b="beta"))
@@ -172,9 +172,9 @@ def test_what_was_deleted_is_ingested_again(
     store.close()
 
 
-def test_upserts_and_delete_without_stored_texts(tmp_path: Path, embed_model: RecollectEmbedding) -> None:
+def test_upserts_and_delete_without_stored_texts(tmp_path: Path, embed_model: ReperioEmbedding) -> None:
     """store_doc_text=False keeps the hashes alone; deleting what is gone works all the same."""
-    store = RecollectVectorStore(tmp_path / "kb")
+    store = ReperioVectorStore(tmp_path / "kb")
     made = pipeline(store, embed_model, DocstoreStrategy.UPSERTS_AND_DELETE)
     made.run(documents=texts(a="alpha", b="beta"), store_doc_text=False)
     assert store.client is not None
@@ -185,10 +185,10 @@ def test_upserts_and_delete_without_stored_texts(tmp_path: Path, embed_model: Re
 
 
 def test_duplicates_only_knows_nodes_that_were_given(
-    tmp_path: Path, embed_model: RecollectEmbedding, embedder: TrigramEmbedder
+    tmp_path: Path, embed_model: ReperioEmbedding, embedder: TrigramEmbedder
 ) -> None:
     """Nodes that have a source document already, ingested twice, are embedded once."""
-    store = RecollectVectorStore(tmp_path / "kb")
+    store = ReperioVectorStore(tmp_path / "kb")
     for _ in range(2):
         nodes = [node(f"n{i}", document="d", text=f"text {i}") for i in range(3)]
         for each in nodes:
@@ -199,7 +199,7 @@ def test_duplicates_only_knows_nodes_that_were_given(
     store.close()
 
 
-def test_deletes_and_adds_are_idempotent(store: RecollectVectorStore) -> None:
+def test_deletes_and_adds_are_idempotent(store: ReperioVectorStore) -> None:
     """Twice is once."""
     for _ in range(2):
         store.add([node("a", document="d"), node("b", document="e")])
@@ -211,7 +211,7 @@ def test_deletes_and_adds_are_idempotent(store: RecollectVectorStore) -> None:
 
 def test_records_survive_compaction_and_backup(tmp_path: Path) -> None:
     """They are in the collection, whatever is done with it."""
-    store = RecollectVectorStore(tmp_path / "kb")
+    store = ReperioVectorStore(tmp_path / "kb")
     store.add([node("a", document="d"), node("b", document="d2")])
     store.docstore.add_documents([Document(id_="d", text="whole")])
     store.docstore.set_document_hash("d", "h")
@@ -219,8 +219,8 @@ def test_records_survive_compaction_and_backup(tmp_path: Path) -> None:
     assert store.client is not None
     store.client.compact()
     store.client.backup(tmp_path / "copy")
-    for each in (store, RecollectVectorStore(tmp_path / "copy")):
-        docstore = RecollectDocumentStore(each)
+    for each in (store, ReperioVectorStore(tmp_path / "copy")):
+        docstore = ReperioDocumentStore(each)
         assert docstore.get_document_hash("d") == "h"
         assert docstore.get_node("d").get_content() == "whole"
         each.close()
@@ -228,10 +228,10 @@ def test_records_survive_compaction_and_backup(tmp_path: Path) -> None:
 
 def test_a_read_only_store_reads_its_documents(tmp_path: Path) -> None:
     """And refuses to write, by name."""
-    store = RecollectVectorStore(tmp_path / "kb")
+    store = ReperioVectorStore(tmp_path / "kb")
     store.add([node("a", document="d")])
     store.close()
-    docstore = RecollectVectorStore(tmp_path / "kb", read_only=True).docstore
+    docstore = ReperioVectorStore(tmp_path / "kb", read_only=True).docstore
     assert docstore.get_document_hash("d") == "hash of d"
-    with pytest.raises(recollect.CollectionReadOnly):
+    with pytest.raises(reperio.CollectionReadOnly):
         docstore.set_document_hash("d", "h")

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-import recollect
+import reperio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_index.core.schema import (
@@ -27,8 +27,8 @@ from llama_index.core.schema import (
     TextNode,
 )
 
-from llama_index.vector_stores.recollect import RecollectVectorStore
-from llama_index.vector_stores.recollect.documents import RESERVED, from_chunk, to_chunk
+from llama_index.vector_stores.reperio import ReperioVectorStore
+from llama_index.vector_stores.reperio.documents import RESERVED, from_chunk, to_chunk
 from tests.conftest import node, to_query, vector
 
 PNG = b"iVBORw0KGgo="
@@ -80,7 +80,7 @@ NODES: dict[str, BaseNode] = {
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_every_kind_of_node_comes_back_whole(store: RecollectVectorStore, name: str) -> None:
+def test_every_kind_of_node_comes_back_whole(store: ReperioVectorStore, name: str) -> None:
     """Class, every field, hash and content: by query, by get_nodes, and with the embedding on request."""
     original = NODES[name].model_copy()
     given_in = original.model_copy(deep=True)
@@ -121,7 +121,7 @@ VALUES: dict[str, Any] = {
 }
 
 
-def test_values_that_json_cannot_keep_come_back_as_they_were(store: RecollectVectorStore) -> None:
+def test_values_that_json_cannot_keep_come_back_as_they_were(store: ReperioVectorStore) -> None:
     """Datetimes, decimals, tuples, sets, keys that are no strings, long integers: equal, and of their type."""
     store.add([node("a", **VALUES)])
     (found,) = store.get_nodes(["a"])
@@ -131,21 +131,21 @@ def test_values_that_json_cannot_keep_come_back_as_they_were(store: RecollectVec
     assert found.hash == node("a", **VALUES).hash
 
 
-def test_nan_comes_back_as_nan(store: RecollectVectorStore) -> None:
+def test_nan_comes_back_as_nan(store: ReperioVectorStore) -> None:
     """Tables read with pandas have them; to filters it is a missing value."""
     store.add([node("a", price=float("nan")), node("b", price=1.0)])
     assert str(store.get_nodes(["a"])[0].metadata["price"]) == "nan"
 
 
-def test_members_of_string_enumerations_become_their_values(store: RecollectVectorStore) -> None:
+def test_members_of_string_enumerations_become_their_values(store: ReperioVectorStore) -> None:
     """They are equal to them."""
     store.add([node("a", colour=Colour.RED)])
     assert store.get_nodes(["a"])[0].metadata == {"colour": "red"}
 
 
-def test_a_value_of_unknown_type_is_refused_by_name(store: RecollectVectorStore) -> None:
+def test_a_value_of_unknown_type_is_refused_by_name(store: ReperioVectorStore) -> None:
     """With node, key and type; nothing is stored."""
-    with pytest.raises(recollect.InvalidChunk, match=r"'a': metadata\['deep'\]\['x'\] is .*\(object\)"):
+    with pytest.raises(reperio.InvalidChunk, match=r"'a': metadata\['deep'\]\['x'\] is .*\(object\)"):
         store.add([node("b"), node("a", deep={"x": object()})])
     assert store.get_nodes() == []
 
@@ -154,7 +154,7 @@ COLLIDING = ["_llama_index", "_node_content", "_node_type", "doc_id", "ref_doc_i
              "metadata", "embedding", "relationships", "hash", "class_name", "node", "own", "notes"]  # fmt: skip
 
 
-def test_user_keys_that_collide_with_the_frameworks_names(store: RecollectVectorStore) -> None:
+def test_user_keys_that_collide_with_the_frameworks_names(store: ReperioVectorStore) -> None:
     """They are the user's, and the framework's own are what they should be."""
     metadata = {key: f"mine {at}" for at, key in enumerate(COLLIDING)}
     metadata |= {"_llama_index": {"type": "TextNode", "on": date(2024, 1, 1), "doc_id": "not mine"}}
@@ -168,7 +168,7 @@ def test_user_keys_that_collide_with_the_frameworks_names(store: RecollectVector
     assert len(store.get_nodes()) == 1
 
 
-def test_a_subclass_comes_back_as_what_it_extends_or_is_refused(store: RecollectVectorStore) -> None:
+def test_a_subclass_comes_back_as_what_it_extends_or_is_refused(store: ReperioVectorStore) -> None:
     """Without fields of its own nothing is lost; with them it is refused, the fields named."""
 
     class Paragraph(TextNode):
@@ -179,18 +179,18 @@ def test_a_subclass_comes_back_as_what_it_extends_or_is_refused(store: Recollect
 
     store.add([Paragraph(id_="p", text="x", embedding=vector(1.0))])
     assert type(store.get_nodes(["p"])[0]) is TextNode
-    with pytest.raises(recollect.InvalidInput, match=r"'q' is a Page.*without number: put that into its metadata"):
+    with pytest.raises(reperio.InvalidInput, match=r"'q' is a Page.*without number: put that into its metadata"):
         store.add([Page(id_="q", text="x", embedding=vector(1.0), number=3)])
 
 
-def test_an_index_node_whose_object_cannot_be_written_is_refused(store: RecollectVectorStore) -> None:
+def test_an_index_node_whose_object_cannot_be_written_is_refused(store: ReperioVectorStore) -> None:
     """By name; `VectorStoreIndex.insert_nodes` takes such objects out by itself."""
     odd = IndexNode(id_="odd", text="x", index_id="i", obj=object(), embedding=vector(1.0))
-    with pytest.raises(recollect.InvalidInput, match="'odd' cannot be stored"):
+    with pytest.raises(reperio.InvalidInput, match="'odd' cannot be stored"):
         store.add([odd])
 
 
-def test_what_is_found_shares_nothing_with_the_store(store: RecollectVectorStore) -> None:
+def test_what_is_found_shares_nothing_with_the_store(store: ReperioVectorStore) -> None:
     """Changing a node that was found, or one that was added, changes no later result."""
     added = node("a", list=[1], deep={"x": 1})
     store.add([added])
@@ -202,7 +202,7 @@ def test_what_is_found_shares_nothing_with_the_store(store: RecollectVectorStore
         found.metadata["deep"]["x"] = 2
 
 
-def test_a_reserved_field_that_others_wrote_is_reported(store: RecollectVectorStore) -> None:
+def test_a_reserved_field_that_others_wrote_is_reported(store: ReperioVectorStore) -> None:
     """Not a KeyError: what it is, and what to do."""
     store.add([node("a")])
     assert store.client is not None
@@ -212,8 +212,8 @@ def test_a_reserved_field_that_others_wrote_is_reported(store: RecollectVectorSt
         3,
         {"type": "TextNode", "node": {}, "notes": [[[["x"], "uuid"]], []]},
     ):
-        store.client.add([recollect.Chunk("b", "x", {RESERVED: own})], vectors=[vector(1.0)])
-        with pytest.raises(recollect.CollectionDamaged, match="'b': the metadata field '_llama_index' is not what"):
+        store.client.add([reperio.Chunk("b", "x", {RESERVED: own})], vectors=[vector(1.0)])
+        with pytest.raises(reperio.CollectionDamaged, match="'b': the metadata field '_llama_index' is not what"):
             store.get_nodes(["b"])
 
 

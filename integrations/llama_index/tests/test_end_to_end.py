@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import recollect
+import reperio
 from llama_index.core import VectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import Document
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
-from recollect import LateInteractionReranker, SentenceTransformerEmbedder
+from reperio import LateInteractionReranker, SentenceTransformerEmbedder
 
-from llama_index.vector_stores.recollect import RecollectEmbedding, RecollectRerank, RecollectVectorStore
+from llama_index.vector_stores.reperio import ReperioEmbedding, ReperioRerank, ReperioVectorStore
 from tests.running import run_python
 
 pytestmark = pytest.mark.model
@@ -32,8 +32,8 @@ SECOND_PROCESS = """
 import json, sys
 from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import Document
-from llama_index.vector_stores.recollect import RecollectEmbedding, RecollectVectorStore
-from recollect import SentenceTransformerEmbedder, DEFAULT_EMBEDDER
+from llama_index.vector_stores.reperio import ReperioEmbedding, ReperioVectorStore
+from reperio import SentenceTransformerEmbedder, DEFAULT_EMBEDDER
 
 class Counting(SentenceTransformerEmbedder):
     embedded = []
@@ -41,8 +41,8 @@ class Counting(SentenceTransformerEmbedder):
         self.embedded += texts
         return super().embed_passages(texts)
 
-model = RecollectEmbedding(Counting(DEFAULT_EMBEDDER))
-with RecollectVectorStore(sys.argv[1], embed_model=model) as store:
+model = ReperioEmbedding(Counting(DEFAULT_EMBEDDER))
+with ReperioVectorStore(sys.argv[1], embed_model=model) as store:
     Counting.embedded.clear()  # the canaries, by which the collection recognises its model
     index = VectorStoreIndex(nodes=[], storage_context=store.storage_context(), embed_model=model)
     before = [each.node.ref_doc_id for each in index.as_retriever(similarity_top_k=1).retrieve("I forgot my password")]
@@ -67,11 +67,11 @@ def retrieved(index: VectorStoreIndex, question: str, **options: Any) -> list[st
 
 def test_the_whole_way(tmp_path: Path) -> None:
     """Everything that a user does, in order; in the second process exactly the changed document is embedded."""
-    embedder = SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER)
-    model = RecollectEmbedding(embedder)
+    embedder = SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER)
+    model = ReperioEmbedding(embedder)
     reranker = LateInteractionReranker(embedder)
     path = tmp_path / "kb"
-    with RecollectVectorStore(path, embed_model=model, reranker=reranker) as store:
+    with ReperioVectorStore(path, embed_model=model, reranker=reranker) as store:
         index = VectorStoreIndex.from_documents(
             documents(), storage_context=store.storage_context(), embed_model=model,
             transformations=[SentenceSplitter()],
@@ -91,7 +91,7 @@ def test_the_whole_way(tmp_path: Path) -> None:
             assert found[0] == "error", mode
         assert len(set(retrieved(index, "password", vector_store_query_mode="mmr", similarity_top_k=3))) == 3
         engine = index.as_query_engine(
-            llm=MockLLM(), similarity_top_k=4, node_postprocessors=[RecollectRerank(reranker=reranker, top_n=1)]
+            llm=MockLLM(), similarity_top_k=4, node_postprocessors=[ReperioRerank(reranker=reranker, top_n=1)]
         )
         answer = engine.query("How many days of vacation do I have?")
         assert [each.node.ref_doc_id for each in answer.source_nodes] == ["leave"]
@@ -111,12 +111,12 @@ def test_the_whole_way(tmp_path: Path) -> None:
 
 async def test_embeddings_are_the_embedders_and_leave_the_loop_free() -> None:
     """One by one, in batches, as queries, and asynchronously: the same vectors, to bfloat16."""
-    embedder = SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER)
-    model = RecollectEmbedding(embedder, embed_batch_size=2)
+    embedder = SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER)
+    model = ReperioEmbedding(embedder, embed_batch_size=2)
     texts = [text for _, _, text in TEXTS.values()]
     batch = model.get_text_embedding_batch(texts)
     assert await model.aget_text_embedding_batch(texts) == batch
     assert model.get_text_embedding(texts[0]) == pytest.approx(batch[0], abs=0.02)
     assert await model.aget_text_embedding(texts[0]) == model.get_text_embedding(texts[0])
     assert await model.aget_query_embedding(texts[0]) == model.get_query_embedding(texts[0])
-    assert (model.model_name, model.class_name()) == (embedder.name, "RecollectEmbedding")
+    assert (model.model_name, model.class_name()) == (embedder.name, "ReperioEmbedding")

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import recollect
+import reperio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
-from recollect.filters import matches
+from reperio.filters import matches
 
-from llama_index.vector_stores.recollect import RecollectVectorStore
-from llama_index.vector_stores.recollect.filters import to_filter
+from llama_index.vector_stores.reperio import ReperioVectorStore
+from llama_index.vector_stores.reperio.filters import to_filter
 from tests.conftest import ask, node
 
 MISSING = object()
@@ -72,7 +72,7 @@ def test_each_operator_is_llamaindexs_own(operator: FilterOperator) -> None:
         theirs = [reference(filters, metadata_of(stored)) for stored in STORED]
         try:
             tree = to_filter(filters)
-        except recollect.InvalidInput:
+        except reperio.InvalidInput:
             present = [said for said, stored in zip(theirs, STORED, strict=True) if stored not in (MISSING, None)]
             assert all(said is RAISES for said in present) or (operator in ORDERED and isinstance(asked, list))
             continue
@@ -87,7 +87,7 @@ def test_each_operator_is_llamaindexs_own(operator: FilterOperator) -> None:
 
 def test_a_collection_says_the_same_as_the_plain_evaluation(tmp_path: Path) -> None:
     """The same through the store: nodes with every stored value, asked with every operator and value."""
-    store = RecollectVectorStore(tmp_path / "kb")
+    store = ReperioVectorStore(tmp_path / "kb")
     nodes = [node(f"n{at}", (1.0, at / 50)) for at in range(len(STORED))]
     for each, stored in zip(nodes, STORED, strict=True):
         each.metadata = metadata_of(stored)
@@ -97,7 +97,7 @@ def test_a_collection_says_the_same_as_the_plain_evaluation(tmp_path: Path) -> N
             filters = one(operator, asked)
             try:
                 tree = to_filter(filters)
-            except recollect.InvalidInput:
+            except reperio.InvalidInput:
                 continue
             expected = {each.node_id for each in nodes if matches(tree, each.metadata)}
             assert set(ask(store, k=100, filters=filters)) == expected, (operator, asked)
@@ -126,7 +126,7 @@ def test_any_operator_and_values(operator: FilterOperator, asked: Any, stored: A
     said = reference(filters, metadata)
     try:
         tree = to_filter(filters)
-    except recollect.InvalidInput:
+    except reperio.InvalidInput:
         absent = stored is MISSING or stored is None
         assert said is RAISES or absent or (operator in ORDERED and isinstance(asked, list))
         return
@@ -187,7 +187,7 @@ def test_no_condition_is_and() -> None:
     assert not matches(tree, {"a": 1})
 
 
-def test_ranges_on_iso_dates(store: RecollectVectorStore) -> None:
+def test_ranges_on_iso_dates(store: ReperioVectorStore) -> None:
     """Dates as strings and as datetimes are compared in the order of time."""
     from datetime import datetime
 
@@ -203,7 +203,7 @@ def test_ranges_on_iso_dates(store: RecollectVectorStore) -> None:
 
 
 @pytest.mark.parametrize("key", ["doc_id", "ref_doc_id", "document_id"])
-def test_the_document_can_be_asked_for_by_any_of_its_names(store: RecollectVectorStore, key: str) -> None:
+def test_the_document_can_be_asked_for_by_any_of_its_names(store: ReperioVectorStore, key: str) -> None:
     """A node's own field of that name wins; where it has none, the document that it belongs to is meant."""
     store.add([node("a", document="d1"), node("b", document="d2"), node("c", document="d2", **{key: "mine"})])
     assert ask(store, filters=one(FilterOperator.EQ, "d2", key)) == ["b"]
@@ -212,7 +212,7 @@ def test_the_document_can_be_asked_for_by_any_of_its_names(store: RecollectVecto
     assert ask(store, filters=one(FilterOperator.IN, ["d1", "mine"], key)) == ["a", "c"]
 
 
-def test_keys_are_taken_literally(store: RecollectVectorStore) -> None:
+def test_keys_are_taken_literally(store: ReperioVectorStore) -> None:
     """Dots, dollars, backslashes, spaces, the reserved name: a key is a key."""
     keys = ["a.b", "$eq", "a\\b", "with space", "", "_llama_index", "text", "ünï"]
     nodes = [node(f"n{at}") for at in range(len(keys))]
@@ -256,7 +256,7 @@ def test_booleans_inside_a_list_are_no_numbers() -> None:
     assert matches(to_filter(one(FilterOperator.EQ, 1)), {"key": True})
 
 
-def test_too_much_for_one_filter_is_refused_not_cut(store: RecollectVectorStore) -> None:
+def test_too_much_for_one_filter_is_refused_not_cut(store: ReperioVectorStore) -> None:
     """Depth, number of conditions, number of values: the core's limits, by their message."""
     store.add([node("a")])
     deep = one(FilterOperator.EQ, 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import recollect
+import reperio
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.evaluation import RetrieverEvaluator
 from llama_index.core.indices.vector_store.retrievers import VectorIndexRetriever
@@ -15,7 +15,7 @@ from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import Document, IndexNode, TextNode
 from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters
 
-from llama_index.vector_stores.recollect import RecollectEmbedding, RecollectVectorStore
+from llama_index.vector_stores.reperio import ReperioEmbedding, ReperioVectorStore
 from tests.conftest import TrigramEmbedder
 
 SPLIT = [SentenceSplitter(chunk_size=40, chunk_overlap=0)]
@@ -34,14 +34,14 @@ def documents() -> list[Document]:
     ]
 
 
-def opened(path: Path, model: RecollectEmbedding, **options: Any) -> VectorStoreIndex:
+def opened(path: Path, model: ReperioEmbedding, **options: Any) -> VectorStoreIndex:
     """Return the index over a collection, as the recipe has it: its storage context, and no nodes."""
-    store = RecollectVectorStore(path, **options)
+    store = ReperioVectorStore(path, **options)
     return VectorStoreIndex(nodes=[], storage_context=store.storage_context(), embed_model=model, transformations=SPLIT)
 
 
-def store_of(index: VectorStoreIndex) -> RecollectVectorStore:
-    assert isinstance(index.vector_store, RecollectVectorStore)
+def store_of(index: VectorStoreIndex) -> ReperioVectorStore:
+    assert isinstance(index.vector_store, ReperioVectorStore)
     return index.vector_store
 
 
@@ -54,9 +54,9 @@ def stored(index: VectorStoreIndex) -> dict[str, int]:
 
 
 @pytest.fixture
-def built(tmp_path: Path, embed_model: RecollectEmbedding) -> VectorStoreIndex:
+def built(tmp_path: Path, embed_model: ReperioEmbedding) -> VectorStoreIndex:
     """Return an index of the three documents, built with from_documents and a plain StorageContext."""
-    store = RecollectVectorStore(tmp_path / "kb")
+    store = ReperioVectorStore(tmp_path / "kb")
     return VectorStoreIndex.from_documents(
         documents(),
         storage_context=StorageContext.from_defaults(vector_store=store),
@@ -77,11 +77,11 @@ def test_from_documents_with_a_storage_context(built: VectorStoreIndex) -> None:
 
 
 def test_from_vector_store_finds_what_another_index_stored(
-    built: VectorStoreIndex, tmp_path: Path, embed_model: RecollectEmbedding
+    built: VectorStoreIndex, tmp_path: Path, embed_model: ReperioEmbedding
 ) -> None:
     """After closing and opening again, with every retriever mode."""
     store_of(built).close()
-    store = RecollectVectorStore(tmp_path / "kb")
+    store = ReperioVectorStore(tmp_path / "kb")
     index = VectorStoreIndex.from_vector_store(store, embed_model=embed_model)
     for mode in ("default", "hybrid", "text_search", "sparse", "mmr"):
         found = index.as_retriever(similarity_top_k=2, vector_store_query_mode=mode).retrieve("reset password")
@@ -110,7 +110,7 @@ def test_options_reach_the_query_through_the_retriever(built: VectorStoreIndex) 
     )
     assert len({each.node_id for each in retriever.retrieve("parcels")}) == 3
     wrong = built.as_retriever(vector_store_query_mode="mmr", vector_store_kwargs={"mmr_thresold": 0.1})
-    with pytest.raises(recollect.UnknownOption, match="mmr_threshold"):
+    with pytest.raises(reperio.UnknownOption, match="mmr_threshold"):
         wrong.retrieve("parcels")
 
 
@@ -126,10 +126,10 @@ def test_insert_and_delete_ref_doc(built: VectorStoreIndex) -> None:
 
 
 def test_refresh_after_building_embeds_only_what_changed(
-    tmp_path: Path, embed_model: RecollectEmbedding, embedder: TrigramEmbedder
+    tmp_path: Path, embed_model: ReperioEmbedding, embedder: TrigramEmbedder
 ) -> None:
     """Built with the store's storage context; opened again; one changed document: exactly that one is embedded."""
-    first = RecollectVectorStore(tmp_path / "kb")
+    first = ReperioVectorStore(tmp_path / "kb")
     VectorStoreIndex.from_documents(
         documents(), storage_context=first.storage_context(), embed_model=embed_model, transformations=SPLIT
     )
@@ -150,7 +150,7 @@ def test_refresh_after_building_embeds_only_what_changed(
 
 
 def test_refresh_knows_documents_that_were_stored_without_its_docstore(
-    built: VectorStoreIndex, tmp_path: Path, embed_model: RecollectEmbedding, embedder: TrigramEmbedder
+    built: VectorStoreIndex, tmp_path: Path, embed_model: ReperioEmbedding, embedder: TrigramEmbedder
 ) -> None:
     """Built with a plain StorageContext, whose docstore is lost: the nodes themselves tell the documents' hashes."""
     store_of(built).close()
@@ -163,7 +163,7 @@ def test_refresh_knows_documents_that_were_stored_without_its_docstore(
 
 
 async def test_asynchronous_refresh_and_update(
-    tmp_path: Path, embed_model: RecollectEmbedding, embedder: TrigramEmbedder
+    tmp_path: Path, embed_model: ReperioEmbedding, embedder: TrigramEmbedder
 ) -> None:
     """arefresh_ref_docs and aupdate_ref_doc do what the others do."""
     index = opened(tmp_path / "kb", embed_model)
@@ -179,7 +179,7 @@ async def test_asynchronous_refresh_and_update(
     store_of(index).close()
 
 
-def test_update_ref_doc_replaces_all_nodes(tmp_path: Path, embed_model: RecollectEmbedding) -> None:
+def test_update_ref_doc_replaces_all_nodes(tmp_path: Path, embed_model: ReperioEmbedding) -> None:
     """Also after opening again: a document that shrank leaves no node of its older version."""
     index = opened(tmp_path / "kb", embed_model)
     index.refresh_ref_docs(documents())
@@ -190,7 +190,7 @@ def test_update_ref_doc_replaces_all_nodes(tmp_path: Path, embed_model: Recollec
     store_of(index).close()
 
 
-def test_a_deleted_document_is_inserted_again_by_refresh(tmp_path: Path, embed_model: RecollectEmbedding) -> None:
+def test_a_deleted_document_is_inserted_again_by_refresh(tmp_path: Path, embed_model: ReperioEmbedding) -> None:
     """Whoever deleted it, by whatever way: the index, the store, the collection itself.
 
     LlamaIndex's own document stores keep the hash of a document whose nodes are gone, and it never comes back.
@@ -212,20 +212,20 @@ def test_a_deleted_document_is_inserted_again_by_refresh(tmp_path: Path, embed_m
 
 
 def test_an_insertion_that_broke_off_is_completed_by_refresh(
-    tmp_path: Path, embed_model: RecollectEmbedding, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, embed_model: ReperioEmbedding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between two batches of one document: half of it is stored, and refresh replaces it, without repetition."""
-    store = RecollectVectorStore(tmp_path / "kb")
-    real, calls = RecollectVectorStore.add, 0
+    store = ReperioVectorStore(tmp_path / "kb")
+    real, calls = ReperioVectorStore.add, 0
 
-    def breaking(self: RecollectVectorStore, nodes: Any, **kwargs: Any) -> list[str]:
+    def breaking(self: ReperioVectorStore, nodes: Any, **kwargs: Any) -> list[str]:
         nonlocal calls
         calls += 1
         if calls == 2:
             raise KeyboardInterrupt
         return real(self, nodes, **kwargs)
 
-    monkeypatch.setattr(RecollectVectorStore, "add", breaking)
+    monkeypatch.setattr(ReperioVectorStore, "add", breaking)
     with pytest.raises(KeyboardInterrupt):
         VectorStoreIndex.from_documents(
             documents(), storage_context=store.storage_context(), embed_model=embed_model, transformations=SPLIT,
@@ -243,7 +243,7 @@ def test_an_insertion_that_broke_off_is_completed_by_refresh(
 
 
 def test_an_older_record_does_not_hide_a_newer_version(
-    tmp_path: Path, embed_model: RecollectEmbedding, embedder: TrigramEmbedder
+    tmp_path: Path, embed_model: ReperioEmbedding, embedder: TrigramEmbedder
 ) -> None:
     """Updated by an index that does not know the docstore; the old version, offered again, is seen as a change."""
     index = opened(tmp_path / "kb", embed_model)
@@ -257,18 +257,16 @@ def test_an_older_record_does_not_hide_a_newer_version(
     store_of(index).close()
 
 
-def test_inserting_a_document_twice_warns_with_the_cure(
-    built: VectorStoreIndex, embed_model: RecollectEmbedding
-) -> None:
+def test_inserting_a_document_twice_warns_with_the_cure(built: VectorStoreIndex, embed_model: ReperioEmbedding) -> None:
     """from_vector_store has an empty docstore, so refresh inserts everything again; the warning says what to do."""
     index = VectorStoreIndex.from_vector_store(store_of(built), embed_model=embed_model, transformations=SPLIT)
-    with pytest.warns(recollect.RecollectWarning, match=r"'password'.*storage_context=store.storage_context\(\)"):
+    with pytest.warns(reperio.ReperioWarning, match=r"'password'.*storage_context=store.storage_context\(\)"):
         index.refresh_ref_docs(documents()[:1])
 
 
-def test_parts_of_one_document_in_several_batches_do_not_warn(tmp_path: Path, embed_model: RecollectEmbedding) -> None:
+def test_parts_of_one_document_in_several_batches_do_not_warn(tmp_path: Path, embed_model: ReperioEmbedding) -> None:
     """Nor do headings that occur twice, nor nodes added again under their own ids; warnings are errors here."""
-    store = RecollectVectorStore(tmp_path / "kb")
+    store = ReperioVectorStore(tmp_path / "kb")
     text = " ".join(["The same sentence again and again, word for word."] * 12)
     index = VectorStoreIndex.from_documents(
         [Document(id_="d", text=text)], storage_context=store.storage_context(), embed_model=embed_model,
@@ -278,7 +276,7 @@ def test_parts_of_one_document_in_several_batches_do_not_warn(tmp_path: Path, em
     store.close()
 
 
-def test_a_deleted_node_stays_deleted(tmp_path: Path, embed_model: RecollectEmbedding) -> None:
+def test_a_deleted_node_stays_deleted(tmp_path: Path, embed_model: ReperioEmbedding) -> None:
     """Whoever takes one node out of a document does not find it back after a refresh of the unchanged document."""
     index = opened(tmp_path / "kb", embed_model)
     index.refresh_ref_docs(documents())
@@ -290,7 +288,7 @@ def test_a_deleted_node_stays_deleted(tmp_path: Path, embed_model: RecollectEmbe
     store_of(index).close()
 
 
-def test_index_nodes_among_others(tmp_path: Path, embed_model: RecollectEmbedding) -> None:
+def test_index_nodes_among_others(tmp_path: Path, embed_model: ReperioEmbedding) -> None:
     """They come back whole through the retriever, which fetches them from the docstore, in a new process too.
 
     In the process that inserted them, `as_retriever` restricts itself to them: LlamaIndex passes the ids of its own

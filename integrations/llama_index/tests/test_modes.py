@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import recollect
+import reperio
 
-from llama_index.vector_stores.recollect import RecollectVectorStore
+from llama_index.vector_stores.reperio import ReperioVectorStore
 from tests.conftest import ask, node
 
 TEXTS = {
@@ -33,20 +33,20 @@ class Longest:
 
 
 @pytest.fixture
-def filled(store: RecollectVectorStore) -> RecollectVectorStore:
+def filled(store: ReperioVectorStore) -> ReperioVectorStore:
     """By vector (1, 0) the order is reset, login, invoice, refund; by the word "invoice" the last two."""
     store.add([node(name, (1.0 - i / 4, i / 4), text=text) for i, (name, text) in enumerate(TEXTS.items())])
     return store
 
 
-def test_default_goes_by_vector(filled: RecollectVectorStore) -> None:
+def test_default_goes_by_vector(filled: ReperioVectorStore) -> None:
     """And takes no notice of a query text, which retrievers pass always."""
     assert ask(filled, query_str="invoice") == list(TEXTS)
     assert ask(filled, k=2) == ["reset", "login"]
 
 
 @pytest.mark.parametrize("mode", ["text_search", "sparse"])
-def test_lexical_modes_go_by_words_without_an_embedding(filled: RecollectVectorStore, mode: str) -> None:
+def test_lexical_modes_go_by_words_without_an_embedding(filled: ReperioVectorStore, mode: str) -> None:
     """query_str only; sparse_top_k, where given, says how many."""
     assert set(ask(filled, None, mode=mode, query_str="invoice")) == {"invoice", "refund"}
     assert ask(filled, None, mode=mode, query_str="password") == ["reset"]
@@ -54,7 +54,7 @@ def test_lexical_modes_go_by_words_without_an_embedding(filled: RecollectVectorS
     assert ask(filled, (1.0,), mode=mode, query_str="password") == ["reset"]
 
 
-def test_hybrid_from_words_to_vectors(filled: RecollectVectorStore) -> None:
+def test_hybrid_from_words_to_vectors(filled: ReperioVectorStore) -> None:
     """Alpha 0 is the order of the words, 1 that of the vectors, 0.5 the default."""
     words = "invoice twice transfer password"
     by_words = ask(filled, None, mode="text_search", query_str=words)
@@ -64,14 +64,14 @@ def test_hybrid_from_words_to_vectors(filled: RecollectVectorStore) -> None:
     assert ask(filled, mode="hybrid", query_str=words) == ask(filled, mode="hybrid", query_str=words, alpha=0.5)
 
 
-def test_hybrid_top_k_is_how_many_come_back(filled: RecollectVectorStore) -> None:
+def test_hybrid_top_k_is_how_many_come_back(filled: ReperioVectorStore) -> None:
     """Without it similarity_top_k is."""
     assert len(ask(filled, mode="hybrid", query_str="invoice", k=2)) == 2
     assert len(ask(filled, mode="hybrid", query_str="invoice", k=2, hybrid_top_k=3)) == 3
     assert len(ask(filled, mode="hybrid", query_str="invoice", k=4, hybrid_top_k=1)) == 1
 
 
-def test_sparse_top_k_is_how_many_of_the_words_list_are_fused(filled: RecollectVectorStore) -> None:
+def test_sparse_top_k_is_how_many_of_the_words_list_are_fused(filled: ReperioVectorStore) -> None:
     """With alpha 0 only what is in that list has a score; of two that the words find, one is fused."""
     query: dict[str, Any] = {"mode": "hybrid", "query_str": "invoice", "alpha": 0.0}
     from tests.conftest import to_query
@@ -84,7 +84,7 @@ def test_sparse_top_k_is_how_many_of_the_words_list_are_fused(filled: RecollectV
 def test_semantic_hybrid_reranks_the_candidates(tmp_path: Path) -> None:
     """Where a reranker is configured; it chooses among more than are wanted, and its scores come back."""
     reranker = Longest()
-    store = RecollectVectorStore(tmp_path / "kb", reranker=reranker)
+    store = ReperioVectorStore(tmp_path / "kb", reranker=reranker)
     store.add([node(name, (1.0 - i / 4, i / 4), text=text) for i, (name, text) in enumerate(TEXTS.items())])
     assert ask(store, mode="semantic_hybrid", query_str="password", k=1) == ["refund"]
     assert ask(store, mode="semantic_hybrid", query_str="password", k=3, hybrid_top_k=2) == ["invoice", "reset"]
@@ -94,27 +94,27 @@ def test_semantic_hybrid_reranks_the_candidates(tmp_path: Path) -> None:
     store.close()
 
 
-def test_semantic_hybrid_without_a_reranker_says_so(filled: RecollectVectorStore) -> None:
+def test_semantic_hybrid_without_a_reranker_says_so(filled: ReperioVectorStore) -> None:
     """An error with the cure, not hybrid search under another name."""
     with pytest.raises(ValueError, match="no reranker; pass reranker="):
         ask(filled, mode="semantic_hybrid", query_str="invoice")
 
 
 @pytest.fixture
-def twins(store: RecollectVectorStore) -> RecollectVectorStore:
+def twins(store: ReperioVectorStore) -> ReperioVectorStore:
     """Two near twins close to the query, and one node that is different."""
     store.add([node("a", (1.0, 0.1)), node("twin", (1.0, 0.11)), node("different", (0.6, -0.8))])
     return store
 
 
-def test_mmr_trades_relevance_for_variety(twins: RecollectVectorStore) -> None:
+def test_mmr_trades_relevance_for_variety(twins: ReperioVectorStore) -> None:
     """A threshold of 1 is the order by vector; towards 0 the twin gives way to what is different."""
     assert ask(twins, mode="mmr", k=2, mmr_threshold=1.0) == ["a", "twin"]
     assert ask(twins, mode="mmr", k=2, mmr_threshold=0.3) == ["a", "different"]
     assert ask(twins, mode="mmr", k=2) == ["a", "different"]
 
 
-def test_mmr_threshold_zero_is_a_threshold(twins: RecollectVectorStore) -> None:
+def test_mmr_threshold_zero_is_a_threshold(twins: ReperioVectorStore) -> None:
     """0 is not taken for "not given": it is all for variety, from the query as from kwargs."""
     many = [node(f"m{i}", (1.0, 0.2 + i / 10)) for i in range(5)]
     twins.add(many)
@@ -122,13 +122,13 @@ def test_mmr_threshold_zero_is_a_threshold(twins: RecollectVectorStore) -> None:
     assert ask(twins, mode="mmr", k=2, options={"mmr_threshold": 0.0, "mmr_prefetch_k": 8}) == ["a", "different"]
 
 
-def test_mmr_threshold_of_kwargs_wins(twins: RecollectVectorStore) -> None:
+def test_mmr_threshold_of_kwargs_wins(twins: ReperioVectorStore) -> None:
     """Over the query's, 0 among them."""
     assert ask(twins, mode="mmr", k=2, mmr_threshold=0.0, options={"mmr_threshold": 1.0}) == ["a", "twin"]
     assert ask(twins, mode="mmr", k=2, mmr_threshold=1.0, options={"mmr_threshold": 0}) == ["a", "different"]
 
 
-def test_mmr_prefetch(twins: RecollectVectorStore) -> None:
+def test_mmr_prefetch(twins: ReperioVectorStore) -> None:
     """Only what was prefetched can be chosen, by number or by factor; both are an error, and so is too few."""
     assert ask(twins, mode="mmr", k=2, mmr_threshold=0.0, options={"mmr_prefetch_k": 2}) == ["a", "twin"]
     assert ask(twins, mode="mmr", k=2, mmr_threshold=0.0, options={"mmr_prefetch_factor": 1}) == ["a", "twin"]
@@ -144,14 +144,14 @@ def test_mmr_prefetch(twins: RecollectVectorStore) -> None:
 
 
 @pytest.mark.parametrize("mode", ["default", "hybrid", "mmr"])
-def test_a_missing_embedding_is_named(filled: RecollectVectorStore, mode: str) -> None:
+def test_a_missing_embedding_is_named(filled: ReperioVectorStore, mode: str) -> None:
     """Modes that go by vector say that they need query_embedding."""
     with pytest.raises(ValueError, match=f"'{mode}' needs query_embedding"):
         ask(filled, None, mode=mode, query_str="invoice")
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "text_search", "sparse"])
-def test_a_missing_text_is_named(filled: RecollectVectorStore, mode: str) -> None:
+def test_a_missing_text_is_named(filled: ReperioVectorStore, mode: str) -> None:
     """Modes that go by words say that they need query_str."""
     with pytest.raises(ValueError, match=f"'{mode}' needs query_str"):
         ask(filled, mode=mode)
@@ -173,16 +173,16 @@ def test_a_missing_text_is_named(filled: RecollectVectorStore, mode: str) -> Non
     ],
 )
 def test_what_a_mode_would_ignore_is_refused_by_name(
-    filled: RecollectVectorStore, mode: str, query: dict[str, Any], options: dict[str, Any], name: str
+    filled: ReperioVectorStore, mode: str, query: dict[str, Any], options: dict[str, Any], name: str
 ) -> None:
     """Nothing is silently ignored."""
     with pytest.raises(ValueError, match=f"^{name} has no effect in query mode '{mode}'"):
         ask(filled, mode=mode, options=options, **query)
 
 
-def test_a_misspelt_option_names_the_nearest(filled: RecollectVectorStore) -> None:
+def test_a_misspelt_option_names_the_nearest(filled: ReperioVectorStore) -> None:
     """mmr_treshold is not an option; mmr_threshold is."""
-    with pytest.raises(recollect.UnknownOption, match="did you mean 'mmr_threshold'"):
+    with pytest.raises(reperio.UnknownOption, match="did you mean 'mmr_threshold'"):
         ask(filled, mode="mmr", options={"mmr_treshold": 0.1})
 
 
@@ -190,7 +190,7 @@ def test_a_misspelt_option_names_the_nearest(filled: RecollectVectorStore) -> No
     ("query", "message"),
     [({"k": 0}, "k is 0"), ({"k": 10_001}, "10,000"), ({"mode": "hybrid", "query_str": "a", "alpha": 1.5}, "1.5")],
 )
-def test_impossible_numbers_are_refused(filled: RecollectVectorStore, query: dict[str, Any], message: str) -> None:
+def test_impossible_numbers_are_refused(filled: ReperioVectorStore, query: dict[str, Any], message: str) -> None:
     """Not clamped: the message says what is possible."""
     with pytest.raises(ValueError, match=message):
         ask(filled, **query)
@@ -198,7 +198,7 @@ def test_impossible_numbers_are_refused(filled: RecollectVectorStore, query: dic
 
 def test_recall_is_the_stores_or_the_querys(tmp_path: Path) -> None:
     """A recall of 1 is exact search whatever the index; an impossible one is refused, at either place."""
-    store = RecollectVectorStore(tmp_path / "kb", recall=1.5)
+    store = ReperioVectorStore(tmp_path / "kb", recall=1.5)
     store.add([node("a")])
     with pytest.raises(ValueError, match="recall"):
         ask(store)

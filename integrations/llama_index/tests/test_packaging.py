@@ -20,21 +20,21 @@ if sys.version_info >= (3, 11):
 else:  # pragma: no cover
     import tomli as tomllib
 
-INSIDE = "llama_index/vector_stores/recollect"
+INSIDE = "llama_index/vector_stores/reperio"
 
 USED = """
 import sys
 from importlib.metadata import requires, version
-import llama_index.core, llama_index.vector_stores.recollect as package, recollect
+import llama_index.core, llama_index.vector_stores.reperio as package, reperio
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores.types import VectorStoreQuery
-with package.RecollectVectorStore(sys.argv[1]) as store:
+with package.ReperioVectorStore(sys.argv[1]) as store:
     store.add([TextNode(id_=n, text=n, embedding=e) for n, e in (("one", [1.0, 0.0]), ("two", [0.0, 1.0]))])
     assert store.query(VectorStoreQuery(query_embedding=[0.1, 1.0], similarity_top_k=1)).ids == ["two"]
-name = "llama-index-vector-stores-recollect"
+name = "llama-index-vector-stores-reperio"
 needed = sorted(line.replace(">", "<").split("<")[0] for line in requires(name) if "extra" not in line)
-print(package.__file__, recollect.__file__, version(name), needed, sep="\\n")
+print(package.__file__, reperio.__file__, version(name), needed, sep="\\n")
 """
 
 
@@ -67,8 +67,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_sdist_and_wheel_hold_what_they_should(built: Path) -> None:
     """Types marker, licence, readme and changelog are inside; tests are not, nor an __init__.py of a namespace."""
-    (wheel,) = built.glob("llama_index_vector_stores_recollect-*.whl")
-    (sdist,) = built.glob("llama_index_vector_stores_recollect-*.tar.gz")
+    (wheel,) = built.glob("llama_index_vector_stores_reperio-*.whl")
+    (sdist,) = built.glob("llama_index_vector_stores_reperio-*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     modules = {f"{INSIDE}/{path.name}" for path in (PACKAGE / "src" / INSIDE).iterdir() if path.is_file()}
@@ -86,7 +86,7 @@ def test_the_wheels_work_in_an_empty_environment(built: Path, tmp_path: Path) ->
     home = tmp_path / "venv"
     venv.create(home, with_pip=True, system_site_packages=False)
     python = str(home / "bin" / "python")
-    patterns = ("recollect-*.whl", "llama_index_vector_stores_recollect-*.whl")
+    patterns = ("reperio-*.whl", "llama_index_vector_stores_reperio-*.whl")
     wheels = [str(next(built.glob(pattern))) for pattern in patterns]
     run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", *wheels], tmp_path)
     inside = Path(run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], tmp_path).strip())
@@ -95,7 +95,7 @@ def test_the_wheels_work_in_an_empty_environment(built: Path, tmp_path: Path) ->
     lines = run([python, "-c", USED, str(tmp_path / "kb")], tmp_path).splitlines()
     assert Path(lines[0]).is_relative_to(home)
     assert Path(lines[1]).is_relative_to(home)
-    assert lines[2:] == ["0.1.0", "['llama-index-core', 'recollect']"]
+    assert lines[2:] == ["0.1.0", "['llama-index-core', 'reperio']"]
 
 
 def test_the_llamahub_table_names_what_is_there() -> None:
@@ -109,7 +109,7 @@ def test_the_llamahub_table_names_what_is_there() -> None:
 
 
 def test_only_public_names_of_the_core_are_imported() -> None:
-    """From `recollect` and from rooms with an __all__, and only what is in it."""
+    """From `reperio` and from rooms with an __all__, and only what is in it."""
     import ast
     from importlib import import_module
 
@@ -117,7 +117,7 @@ def test_only_public_names_of_the_core_are_imported() -> None:
     for path in (PACKAGE / "src" / INSIDE).glob("*.py"):
         for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             module = statement.module if isinstance(statement, ast.ImportFrom) else None
-            if module is not None and module.split(".")[0] == "recollect":
+            if module is not None and module.split(".")[0] == "reperio":
                 public = set(import_module(module).__all__)
                 assert {name.name for name in statement.names} <= public, path.name  # type: ignore[union-attr]
                 imported += 1

@@ -11,19 +11,19 @@ from pathlib import Path
 
 import fsspec
 import pytest
-import recollect
+import reperio
 from llama_index.core import StorageContext, VectorStoreIndex, load_index_from_storage
 from llama_index.core.schema import Document
 from llama_index.core.vector_stores import SimpleVectorStore
 
-from llama_index.vector_stores.recollect import RecollectEmbedding, RecollectVectorStore
+from llama_index.vector_stores.reperio import ReperioEmbedding, ReperioVectorStore
 from tests.conftest import ask, node
 
 
 @pytest.fixture
-def persisted(tmp_path: Path, embed_model: RecollectEmbedding) -> Path:
+def persisted(tmp_path: Path, embed_model: ReperioEmbedding) -> Path:
     """Give the folder that a storage context was persisted to, beside the collection; the store is closed."""
-    store = RecollectVectorStore(tmp_path / "kb")
+    store = ReperioVectorStore(tmp_path / "kb")
     context = store.storage_context()
     index = VectorStoreIndex.from_documents(
         [Document(id_="d", text="To reset your password, follow the link.")], storage_context=context,
@@ -34,9 +34,9 @@ def persisted(tmp_path: Path, embed_model: RecollectEmbedding) -> Path:
     return tmp_path / "storage"
 
 
-def test_load_index_from_storage_with_the_store(persisted: Path, embed_model: RecollectEmbedding) -> None:
+def test_load_index_from_storage_with_the_store(persisted: Path, embed_model: ReperioEmbedding) -> None:
     """The way that works: the vector store opened from where it was persisted."""
-    store = RecollectVectorStore.from_persist_dir(str(persisted))
+    store = ReperioVectorStore.from_persist_dir(str(persisted))
     context = StorageContext.from_defaults(persist_dir=str(persisted), vector_store=store)
     index = load_index_from_storage(context, embed_model=embed_model)
     assert index.as_retriever().retrieve("password")[0].node.ref_doc_id == "d"
@@ -45,20 +45,20 @@ def test_load_index_from_storage_with_the_store(persisted: Path, embed_model: Re
 
 def test_a_naive_load_gives_a_clear_error(persisted: Path) -> None:
     """A ValueError with the path and the cure; not a KeyError, not a UnicodeDecodeError, not an empty store."""
-    with pytest.raises(ValueError, match=r"is the Recollect collection .*/kb; load it with .*from_persist_dir"):
+    with pytest.raises(ValueError, match=r"is the Reperio collection .*/kb; load it with .*from_persist_dir"):
         StorageContext.from_defaults(persist_dir=str(persisted))
-    with pytest.raises(ValueError, match="is the Recollect collection"):
+    with pytest.raises(ValueError, match="is the Reperio collection"):
         SimpleVectorStore.from_persist_dir(str(persisted))
 
 
-def test_a_naive_load_after_a_plain_storage_context(tmp_path: Path, embed_model: RecollectEmbedding) -> None:
+def test_a_naive_load_after_a_plain_storage_context(tmp_path: Path, embed_model: ReperioEmbedding) -> None:
     """The same with LlamaIndex's own docstore."""
-    store = RecollectVectorStore(tmp_path / "kb")
+    store = ReperioVectorStore(tmp_path / "kb")
     index = VectorStoreIndex.from_documents(
         [Document(text="a")], storage_context=StorageContext.from_defaults(vector_store=store), embed_model=embed_model
     )
     index.storage_context.persist(str(tmp_path / "storage"))
-    with pytest.raises(ValueError, match="is the Recollect collection"):
+    with pytest.raises(ValueError, match="is the Reperio collection"):
         load_index_from_storage(StorageContext.from_defaults(persist_dir=str(tmp_path / "storage")))
     store.close()
 
@@ -66,7 +66,7 @@ def test_a_naive_load_after_a_plain_storage_context(tmp_path: Path, embed_model:
 def test_from_persist_path_of_pointer_and_of_collection(persisted: Path, tmp_path: Path) -> None:
     """Options of the constructor pass through."""
     for path in (persisted / "default__vector_store.json", tmp_path / "kb"):
-        store = RecollectVectorStore.from_persist_path(str(path), read_only=True, recall=0.9)
+        store = ReperioVectorStore.from_persist_path(str(path), read_only=True, recall=0.9)
         assert len(store.get_nodes()) == 1
         assert store.recall == 0.9
         store.close()
@@ -77,7 +77,7 @@ def test_folders_that_move_together_stay_together(persisted: Path, tmp_path: Pat
     (tmp_path / "elsewhere").mkdir()
     shutil.move(persisted, tmp_path / "elsewhere/storage")
     shutil.move(tmp_path / "kb", tmp_path / "elsewhere/kb")
-    store = RecollectVectorStore.from_persist_dir(str(tmp_path / "elsewhere/storage"))
+    store = ReperioVectorStore.from_persist_dir(str(tmp_path / "elsewhere/storage"))
     assert store.path == str(tmp_path / "elsewhere/storage/../kb")
     assert len(store.get_nodes()) == 1
     store.close()
@@ -85,62 +85,62 @@ def test_folders_that_move_together_stay_together(persisted: Path, tmp_path: Pat
 
 def test_namespaces_and_other_file_systems(tmp_path: Path) -> None:
     """A store under another name; a pointer in any fsspec file system."""
-    store = RecollectVectorStore(tmp_path / "kb")
+    store = ReperioVectorStore(tmp_path / "kb")
     store.add([node("a")])
     store.persist(str(tmp_path / "s/pictures__vector_store.json"))
     memory = fsspec.filesystem("memory")
     store.persist("/deep/folder/default__vector_store.json", fs=memory)
     store.close()
     for folder, options in ((str(tmp_path / "s"), {"namespace": "pictures"}), ("/deep/folder", {"fs": memory})):
-        again = RecollectVectorStore.from_persist_dir(folder, **options)
+        again = ReperioVectorStore.from_persist_dir(folder, **options)
         assert ask(again) == ["a"]
         again.close()
 
 
 def test_what_others_persisted_is_refused(tmp_path: Path) -> None:
     """Nothing there, another store's JSON, a FAISS file: each says what it is not."""
-    with pytest.raises(recollect.NotACollection, match=r"there is no .*default__vector_store\.json"):
-        RecollectVectorStore.from_persist_dir(str(tmp_path))
+    with pytest.raises(reperio.NotACollection, match=r"there is no .*default__vector_store\.json"):
+        ReperioVectorStore.from_persist_dir(str(tmp_path))
     SimpleVectorStore().persist(str(tmp_path / "default__vector_store.json"))
-    with pytest.raises(recollect.NotACollection, match="was not written by RecollectVectorStore"):
-        RecollectVectorStore.from_persist_dir(str(tmp_path))
-    for content in (b"IxF2\x00\xff\xfe", b'{"recollect": 3}', b"[1]", b""):
+    with pytest.raises(reperio.NotACollection, match="was not written by ReperioVectorStore"):
+        ReperioVectorStore.from_persist_dir(str(tmp_path))
+    for content in (b"IxF2\x00\xff\xfe", b'{"reperio": 3}', b"[1]", b""):
         (tmp_path / "default__vector_store.json").write_bytes(content)
-        with pytest.raises(recollect.NotACollection, match="was not written by"):
-            RecollectVectorStore.from_persist_dir(str(tmp_path))
+        with pytest.raises(reperio.NotACollection, match="was not written by"):
+            ReperioVectorStore.from_persist_dir(str(tmp_path))
 
 
 def test_the_scope_is_persisted_with_the_store(tmp_path: Path) -> None:
     """Loaded again, a store sees no more than it did; another scope is refused, and a pointer without one takes one."""
-    with RecollectVectorStore(tmp_path / "kb") as store:
+    with ReperioVectorStore(tmp_path / "kb") as store:
         store.add([node("a", tenant="a"), node("b", tenant="b")])
         store.persist(str(tmp_path / "whole/default__vector_store.json"))
-    for number, scope in enumerate(({"tenant": "a"}, recollect.field("tenant") == "a")):
+    for number, scope in enumerate(({"tenant": "a"}, reperio.field("tenant") == "a")):
         folder = str(tmp_path / f"storage-{number}")
-        with RecollectVectorStore(tmp_path / "kb", scope=scope) as store:
+        with ReperioVectorStore(tmp_path / "kb", scope=scope) as store:
             store.persist(f"{folder}/default__vector_store.json")
-        with RecollectVectorStore.from_persist_dir(folder) as again:
+        with ReperioVectorStore.from_persist_dir(folder) as again:
             assert ask(again) == ["a"]
-        with RecollectVectorStore.from_persist_dir(folder, scope={"tenant": {"$eq": "a"}}) as again:
+        with ReperioVectorStore.from_persist_dir(folder, scope={"tenant": {"$eq": "a"}}) as again:
             assert ask(again) == ["a"]
-        with pytest.raises(recollect.InvalidInput, match=r"was persisted with the scope .* leave scope out, or open"):
-            RecollectVectorStore.from_persist_dir(folder, scope={"tenant": "b"})
-    with RecollectVectorStore.from_persist_dir(str(tmp_path / "whole"), scope={"tenant": "b"}) as again:
+        with pytest.raises(reperio.InvalidInput, match=r"was persisted with the scope .* leave scope out, or open"):
+            ReperioVectorStore.from_persist_dir(folder, scope={"tenant": "b"})
+    with ReperioVectorStore.from_persist_dir(str(tmp_path / "whole"), scope={"tenant": "b"}) as again:
         assert ask(again) == ["b"]
 
 
 def test_the_scope_of_an_open_collection_and_of_none_yet_are_persisted(tmp_path: Path) -> None:
     """A store on a handle that is open already has that handle's scope, and one without nodes the one it was given."""
     pointer = tmp_path / "storage/default__vector_store.json"
-    with RecollectVectorStore(tmp_path / "kb", scope={"tenant": "a"}) as store:
+    with ReperioVectorStore(tmp_path / "kb", scope={"tenant": "a"}) as store:
         store.persist(str(pointer))
-    with RecollectVectorStore(tmp_path / "kb") as store:
+    with ReperioVectorStore(tmp_path / "kb") as store:
         store.add([node("a", tenant="a"), node("b", tenant="b")])
-    with RecollectVectorStore.from_persist_path(str(pointer)) as again:
+    with ReperioVectorStore.from_persist_path(str(pointer)) as again:
         assert ask(again) == ["a"]
-    with recollect.open(tmp_path / "kb", scope={"tenant": "b"}) as kb:
-        RecollectVectorStore(collection=kb).persist(str(pointer))
-    with RecollectVectorStore.from_persist_path(str(pointer)) as again:
+    with reperio.open(tmp_path / "kb", scope={"tenant": "b"}) as kb:
+        ReperioVectorStore(collection=kb).persist(str(pointer))
+    with ReperioVectorStore.from_persist_path(str(pointer)) as again:
         assert ask(again) == ["b"]
 
 
@@ -148,22 +148,22 @@ def test_a_pointer_of_before_has_no_scope(persisted: Path) -> None:
     """A pointer without that entry is read as before; one whose scope is no filter is refused."""
     pointer = persisted / "default__vector_store.json"
     content = json.loads(pointer.read_text())
-    for scope, error in ((..., None), ("a", recollect.NotACollection), ({"x": {"$y": 1}}, recollect.InvalidInput)):
-        content["recollect"].pop("scope")
-        content["recollect"] |= {} if scope is ... else {"scope": scope}
+    for scope, error in ((..., None), ("a", reperio.NotACollection), ({"x": {"$y": 1}}, reperio.InvalidInput)):
+        content["reperio"].pop("scope")
+        content["reperio"] |= {} if scope is ... else {"scope": scope}
         pointer.write_text(json.dumps(content))
         if error is None:
-            RecollectVectorStore.from_persist_dir(str(persisted)).close()
-            content["recollect"]["scope"] = None
+            ReperioVectorStore.from_persist_dir(str(persisted)).close()
+            content["reperio"]["scope"] = None
         else:
             with pytest.raises(error):
-                RecollectVectorStore.from_persist_dir(str(persisted))
+                ReperioVectorStore.from_persist_dir(str(persisted))
 
 
 def test_a_store_is_not_pickled(tmp_path: Path) -> None:
     """What came back would have neither collection nor scope."""
-    with RecollectVectorStore(tmp_path / "kb", dimension=4, scope={"tenant": "a"}) as store:
-        with pytest.raises(recollect.InvalidInput, match=r"cannot be pickled: pass its path, '.*/kb', and its scope"):
+    with ReperioVectorStore(tmp_path / "kb", dimension=4, scope={"tenant": "a"}) as store:
+        with pytest.raises(reperio.InvalidInput, match=r"cannot be pickled: pass its path, '.*/kb', and its scope"):
             pickle.dumps(store)
         assert copy.copy(store).client is store.client
 
@@ -179,5 +179,5 @@ def test_a_pointer_is_a_small_file(kind: str, tmp_path: Path) -> None:
     else:
         with path.open("wb") as file:
             file.truncate(1 << 40)
-    with pytest.raises(recollect.NotACollection, match="was not written by"):
-        RecollectVectorStore.from_persist_path(str(path))
+    with pytest.raises(reperio.NotACollection, match="was not written by"):
+        ReperioVectorStore.from_persist_path(str(path))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import llama_index.vector_stores.recollect as package
+import llama_index.vector_stores.reperio as package
 from tests.running import PACKAGE, ROOT
 
 README = (PACKAGE / "README.md").read_text(encoding="utf-8")
@@ -18,7 +18,7 @@ PYTHON = [content for language, content in BLOCKS if language == "python"]
 def test_every_block_is_of_a_known_kind() -> None:
     """No block escapes: those of Python are run, the one other is a command."""
     others = [content.strip() for language, content in BLOCKS if language != "python"]
-    assert others == ["pip install 'llama-index-vector-stores-recollect[cpu,minilm]'"]
+    assert others == ["pip install 'llama-index-vector-stores-reperio[cpu,minilm]'"]
     assert len(PYTHON) == 4
 
 
@@ -52,7 +52,7 @@ def test_every_public_name_is_explained_and_sorted() -> None:
 
 def test_the_table_of_options_is_that_of_the_code() -> None:
     """Every option of a query is in the README."""
-    from llama_index.vector_stores.recollect.modes import OPTIONS
+    from llama_index.vector_stores.reperio.modes import OPTIONS
 
     assert all(f"`{name}`" in README for name in OPTIONS)
 

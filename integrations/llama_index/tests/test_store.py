@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import recollect
+import reperio
 from llama_index.core.postprocessor import SimilarityPostprocessor
 from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.core.vector_stores.types import (
@@ -18,7 +18,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryMode,
 )
 
-from llama_index.vector_stores.recollect import RecollectVectorStore
+from llama_index.vector_stores.reperio import ReperioVectorStore
 from tests.conftest import ask, node, to_query, vector
 
 
@@ -27,7 +27,7 @@ def only(key: str, value: object, operator: FilterOperator = FilterOperator.EQ) 
 
 
 @pytest.fixture
-def filled(store: RecollectVectorStore) -> RecollectVectorStore:
+def filled(store: ReperioVectorStore) -> ReperioVectorStore:
     """Three documents of two nodes each, along a quarter of a circle: n0 is nearest to (1, 0), n5 farthest."""
     store.add(
         [
@@ -40,8 +40,8 @@ def filled(store: RecollectVectorStore) -> RecollectVectorStore:
 
 def test_it_says_what_it_is(tmp_path: Path) -> None:
     """Class name, text kept, embedding queries; nothing on disk before the first nodes."""
-    store = RecollectVectorStore(tmp_path / "kb")
-    assert (store.class_name(), store.stores_text, store.is_embedding_query) == ("RecollectVectorStore", True, True)
+    store = ReperioVectorStore(tmp_path / "kb")
+    assert (store.class_name(), store.stores_text, store.is_embedding_query) == ("ReperioVectorStore", True, True)
     assert store.client is None
     assert not (tmp_path / "kb").exists()
     store.add([node("a")])
@@ -53,14 +53,14 @@ def test_it_says_what_it_is(tmp_path: Path) -> None:
 def test_a_relative_path_is_that_of_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The collection is created where the store was made, wherever the process has gone meanwhile."""
     monkeypatch.chdir(tmp_path)
-    with RecollectVectorStore("kb") as store:
+    with ReperioVectorStore("kb") as store:
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
         store.add([node("a")])
     assert (tmp_path / "kb").is_dir()
 
 
-def test_before_the_first_nodes_everything_is_empty(store: RecollectVectorStore) -> None:
+def test_before_the_first_nodes_everything_is_empty(store: ReperioVectorStore) -> None:
     """Reading finds nothing, deleting does nothing, and neither creates a collection."""
     assert ask(store) == []
     assert store.get_nodes() == store.get_nodes(["a"]) == store.add([]) == []
@@ -70,7 +70,7 @@ def test_before_the_first_nodes_everything_is_empty(store: RecollectVectorStore)
     assert store.client is None
 
 
-def test_the_first_add_from_many_threads_creates_one_collection(store: RecollectVectorStore) -> None:
+def test_the_first_add_from_many_threads_creates_one_collection(store: ReperioVectorStore) -> None:
     """Sixteen threads add the first nodes at once; all of them are there."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -81,63 +81,63 @@ def test_the_first_add_from_many_threads_creates_one_collection(store: Recollect
 
 def test_constructor_options_that_contradict_are_refused(tmp_path: Path) -> None:
     """Path and collection, opening options beside an open handle, a reranker that is none: each by name."""
-    with pytest.raises(recollect.InvalidInput, match="path= or collection="):
-        RecollectVectorStore()
-    with recollect.open(tmp_path / "kb", dimension=4) as kb:
-        with pytest.raises(recollect.InvalidInput, match="path= or collection="):
-            RecollectVectorStore("x", collection=kb)
-        with pytest.raises(recollect.InvalidInput, match="dimension is for opening"):
-            RecollectVectorStore(collection=kb, dimension=4)
-    with pytest.raises(recollect.InvalidInput, match="reranker is a str"):
-        RecollectVectorStore("x", reranker="best")  # type: ignore[arg-type]
+    with pytest.raises(reperio.InvalidInput, match="path= or collection="):
+        ReperioVectorStore()
+    with reperio.open(tmp_path / "kb", dimension=4) as kb:
+        with pytest.raises(reperio.InvalidInput, match="path= or collection="):
+            ReperioVectorStore("x", collection=kb)
+        with pytest.raises(reperio.InvalidInput, match="dimension is for opening"):
+            ReperioVectorStore(collection=kb, dimension=4)
+    with pytest.raises(reperio.InvalidInput, match="reranker is a str"):
+        ReperioVectorStore("x", reranker="best")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="metrik"):
-        RecollectVectorStore("x", metrik="l2")  # type: ignore[call-arg]
-    with pytest.raises(recollect.CollectionNotFound):
-        RecollectVectorStore(tmp_path / "none", read_only=True)
+        ReperioVectorStore("x", metrik="l2")  # type: ignore[call-arg]
+    with pytest.raises(reperio.CollectionNotFound):
+        ReperioVectorStore(tmp_path / "none", read_only=True)
 
 
 def test_a_collection_handed_in_stays_open(tmp_path: Path) -> None:
     """close() closes what the store opened, not what it was given."""
-    with recollect.open(tmp_path / "kb", dimension=4) as kb:
-        store = RecollectVectorStore(collection=kb)
+    with reperio.open(tmp_path / "kb", dimension=4) as kb:
+        store = ReperioVectorStore(collection=kb)
         store.add([node("a")])
         store.close()
         assert kb.count() == 1
 
 
-def test_adding_again_replaces(filled: RecollectVectorStore) -> None:
+def test_adding_again_replaces(filled: ReperioVectorStore) -> None:
     """The same id twice is an upsert, within one call too when both are the same; two that differ are refused."""
     filled.add([node("n0", (0.0, 0.0, 1.0), text="new")])
     assert len(filled.get_nodes()) == 6
     (found,) = filled.get_nodes(["n0"])
     assert found.get_content() == "new"
     assert filled.add([node("x"), node("x")]) == ["x", "x"]
-    with pytest.raises(recollect.InvalidChunk, match="same id 'y'"):
+    with pytest.raises(reperio.InvalidChunk, match="same id 'y'"):
         filled.add([node("y"), node("y", text="other")])
     assert filled.get_nodes(["y"]) == []
 
 
-def test_adding_is_one_commit_whatever_the_number(store: RecollectVectorStore) -> None:
+def test_adding_is_one_commit_whatever_the_number(store: ReperioVectorStore) -> None:
     """A node that cannot be stored among 1,500 leaves none of them."""
     nodes = [node(f"n{i}", (1.0, i)) for i in range(1500)]
     nodes[1400].metadata["what"] = object()
-    with pytest.raises(recollect.InvalidChunk, match=r"'n1400'.*\['what'\]"):
+    with pytest.raises(reperio.InvalidChunk, match=r"'n1400'.*\['what'\]"):
         store.add(nodes)
     assert store.get_nodes() == []
 
 
-def test_a_node_without_embedding_is_refused_by_name(filled: RecollectVectorStore) -> None:
+def test_a_node_without_embedding_is_refused_by_name(filled: ReperioVectorStore) -> None:
     """And so are embeddings of another length, and options that do not exist."""
     with pytest.raises(ValueError, match="'bare' has no embedding"):
         filled.add([node("a"), TextNode(id_="bare", text="x")])
-    with pytest.raises(recollect.InvalidVectors):
+    with pytest.raises(reperio.InvalidVectors):
         filled.add([TextNode(id_="long", text="x", embedding=[1.0] * 5)])
-    with pytest.raises(recollect.UnknownOption, match="batch_size"):
+    with pytest.raises(reperio.UnknownOption, match="batch_size"):
         filled.add([node("a")], batch_size=3)
     assert filled.get_nodes(["a", "long"]) == []
 
 
-def test_delete_by_document(filled: RecollectVectorStore) -> None:
+def test_delete_by_document(filled: ReperioVectorStore) -> None:
     """The nodes of that document go, and no other; an unknown document is no error, twice neither."""
     filled.delete("d1")
     filled.delete("d1")
@@ -146,7 +146,7 @@ def test_delete_by_document(filled: RecollectVectorStore) -> None:
     assert "n2" not in ask(filled)
 
 
-def test_a_node_without_source_is_its_own_document(store: RecollectVectorStore) -> None:
+def test_a_node_without_source_is_its_own_document(store: ReperioVectorStore) -> None:
     """As the ingestion pipeline has it: what it deletes by the id of an unsplit document is gone."""
     store.add([node("whole"), node("part", document="whole"), node("other")])
     assert ask(store, doc_ids=["whole"]) == ["whole", "part"]
@@ -154,7 +154,7 @@ def test_a_node_without_source_is_its_own_document(store: RecollectVectorStore) 
     assert [each.node_id for each in store.get_nodes()] == ["other"]
 
 
-def test_delete_nodes_by_ids_filters_and_both(filled: RecollectVectorStore) -> None:
+def test_delete_nodes_by_ids_filters_and_both(filled: ReperioVectorStore) -> None:
     """By id, by filter, the intersection of both; with neither, and with no ids, nothing."""
     filled.delete_nodes()
     filled.delete_nodes([])
@@ -167,9 +167,9 @@ def test_delete_nodes_by_ids_filters_and_both(filled: RecollectVectorStore) -> N
     assert [each.node_id for each in filled.get_nodes()] == ["n2", "n3"]
 
 
-def test_filters_that_match_everything_do_not_delete_everything(filled: RecollectVectorStore) -> None:
+def test_filters_that_match_everything_do_not_delete_everything(filled: ReperioVectorStore) -> None:
     """An empty filter is refused where it would delete all; `clear` says what it does."""
-    with pytest.raises(recollect.InvalidInput, match="matches everything"):
+    with pytest.raises(reperio.InvalidInput, match="matches everything"):
         filled.delete_nodes(filters=MetadataFilters(filters=[]))
     assert len(filled.get_nodes()) == 6
     filled.clear()
@@ -178,7 +178,7 @@ def test_filters_that_match_everything_do_not_delete_everything(filled: Recollec
     assert ask(filled) == ["again"]
 
 
-def test_get_nodes_by_ids_filters_and_both(filled: RecollectVectorStore) -> None:
+def test_get_nodes_by_ids_filters_and_both(filled: ReperioVectorStore) -> None:
     """In the order asked for; those that exist and match; all without either."""
     assert [each.node_id for each in filled.get_nodes(["n4", "gone", "n1"])] == ["n4", "n1"]
     assert [each.node_id for each in filled.get_nodes(filters=only("number", 3, FilterOperator.GTE))] == [
@@ -191,7 +191,7 @@ def test_get_nodes_by_ids_filters_and_both(filled: RecollectVectorStore) -> None
     assert filled.get_nodes([]) == []
 
 
-def test_embeddings_come_on_request(filled: RecollectVectorStore) -> None:
+def test_embeddings_come_on_request(filled: ReperioVectorStore) -> None:
     """None by default; on request each node has its own, whatever the order asked for."""
     assert all(each.embedding is None for each in filled.get_nodes())
     found = filled.get_nodes(["n5", "n0"], include_embeddings=True)
@@ -200,7 +200,7 @@ def test_embeddings_come_on_request(filled: RecollectVectorStore) -> None:
     assert filled.get_nodes(["gone"], include_embeddings=True) == []
 
 
-def test_doc_ids_node_ids_and_filters_intersect(filled: RecollectVectorStore) -> None:
+def test_doc_ids_node_ids_and_filters_intersect(filled: ReperioVectorStore) -> None:
     """Each restricts by itself, and together they leave what all of them allow, in every mode."""
     assert ask(filled, doc_ids=["d2", "d0"]) == ["n0", "n1", "n4", "n5"]
     assert ask(filled, node_ids=["n5", "n3"]) == ["n3", "n5"]
@@ -212,13 +212,13 @@ def test_doc_ids_node_ids_and_filters_intersect(filled: RecollectVectorStore) ->
     assert ask(filled, None, mode="text_search", query_str="n5 n0 n3", **together) == ["n5"]
 
 
-def test_empty_node_ids_restrict_nothing_and_empty_doc_ids_everything(filled: RecollectVectorStore) -> None:
+def test_empty_node_ids_restrict_nothing_and_empty_doc_ids_everything(filled: ReperioVectorStore) -> None:
     """A retriever passes node_ids=[] always; doc_ids=[] is a list of allowed documents with nothing on it."""
     assert len(ask(filled, node_ids=[])) == 6
     assert ask(filled, doc_ids=[]) == []
 
 
-def test_exactly_k_under_any_filter(store: RecollectVectorStore) -> None:
+def test_exactly_k_under_any_filter(store: ReperioVectorStore) -> None:
     """A filter that 1% matches still gives k results, all of them matching."""
     generator = np.random.default_rng(1)
     store.add([node(f"n{i}", generator.normal(size=4), tenant="rare" if i % 100 == 0 else "many") for i in range(2000)])
@@ -231,7 +231,7 @@ def test_exactly_k_under_any_filter(store: RecollectVectorStore) -> None:
 @pytest.mark.parametrize("mode", ["default", "mmr", "hybrid", "text_search", "sparse"])
 def test_similarities_are_python_floats_and_higher_is_better(tmp_path: Path, metric: str, mode: str) -> None:
     """So that SimilarityPostprocessor keeps the right ones: the nearest, whatever the metric and mode."""
-    store = RecollectVectorStore(tmp_path / "kb", metric=metric)
+    store = ReperioVectorStore(tmp_path / "kb", metric=metric)
     texts = ["apple apple", "apple pear", "apple pear plum cherry", "apple quince medlar sloe damson"]
     store.add([node(f"n{i}", (1.0 - i / 4, i / 4), text=text) for i, text in enumerate(texts)])
     words = None if mode in ("default", "mmr") else "apple"
@@ -252,14 +252,14 @@ def test_similarities_are_python_floats_and_higher_is_better(tmp_path: Path, met
 
 def test_similarity_under_l2_is_between_0_and_1(tmp_path: Path) -> None:
     """1 / (1 + distance²): 1 for the same vector, 1/2 at distance 1, so that a usual cutoff works."""
-    store = RecollectVectorStore(tmp_path / "kb", metric="l2")
+    store = ReperioVectorStore(tmp_path / "kb", metric="l2")
     store.add([node("same", (1.0,)), node("one away", (2.0,)), node("three away", (4.0,))])
     found = store.query(to_query((1.0,)))
     assert found.similarities == pytest.approx([1.0, 0.5, 0.1])
     store.close()
 
 
-def test_negative_cosines_stay_negative(store: RecollectVectorStore) -> None:
+def test_negative_cosines_stay_negative(store: ReperioVectorStore) -> None:
     """A cosine is the cosine."""
     store.add([node("there", (1.0,)), node("opposite", (-1.0,))])
     assert store.query(to_query((1.0,))).similarities == pytest.approx([1.0, -1.0])
@@ -269,62 +269,62 @@ def test_another_models_vectors_are_refused(tmp_path: Path) -> None:
     """With embed_model= the collection records it, and refuses another one when it is opened again."""
     from llama_index.core.embeddings import MockEmbedding
 
-    from llama_index.vector_stores.recollect import RecollectEmbedding
+    from llama_index.vector_stores.reperio import ReperioEmbedding
     from tests.conftest import DIMENSION, TrigramEmbedder
 
-    model = RecollectEmbedding(TrigramEmbedder())
-    store = RecollectVectorStore(tmp_path / "kb", embed_model=model)
+    model = ReperioEmbedding(TrigramEmbedder())
+    store = ReperioVectorStore(tmp_path / "kb", embed_model=model)
     assert store.client is not None
     assert (store.client.info().dimension, store.client.info().embedder) == (DIMENSION, "trigrams")
     store.close()
-    RecollectVectorStore(tmp_path / "kb", embed_model=model).close()
-    with pytest.raises(recollect.EmbeddingContractError, match="'trigrams'; 'MockEmbedding' differs"):
-        RecollectVectorStore(tmp_path / "kb", embed_model=MockEmbedding(embed_dim=DIMENSION))
+    ReperioVectorStore(tmp_path / "kb", embed_model=model).close()
+    with pytest.raises(reperio.EmbeddingContractError, match="'trigrams'; 'MockEmbedding' differs"):
+        ReperioVectorStore(tmp_path / "kb", embed_model=MockEmbedding(embed_dim=DIMENSION))
 
 
 def test_a_scope_confines_everything(tmp_path: Path) -> None:
     """A store with a scope neither finds, deletes nor clears what lies outside, and cannot add there."""
-    with recollect.open(tmp_path / "kb", dimension=4) as kb:
-        everything = RecollectVectorStore(collection=kb)
+    with reperio.open(tmp_path / "kb", dimension=4) as kb:
+        everything = ReperioVectorStore(collection=kb)
         everything.add([node("a", tenant="a"), node("b", tenant="b")])
-    store = RecollectVectorStore(tmp_path / "kb", scope={"tenant": "a"})
+    store = ReperioVectorStore(tmp_path / "kb", scope={"tenant": "a"})
     assert ask(store) == ["a"]
     assert store.get_nodes(["b"]) == []
     store.delete_nodes(["b"])
-    with pytest.raises(recollect.InvalidInput, match="outside the scope"):
+    with pytest.raises(reperio.InvalidInput, match="outside the scope"):
         store.add([node("c", tenant="b")])
     store.clear()
     store.close()
-    with recollect.open(tmp_path / "kb") as kb:
+    with reperio.open(tmp_path / "kb") as kb:
         assert kb.ids() == ["b"]
 
 
 def test_a_read_only_store_beside_the_writer(tmp_path: Path) -> None:
     """It sees every commit at its next query, and refuses to write."""
-    writer = RecollectVectorStore(tmp_path / "kb", dimension=4)
-    reader = RecollectVectorStore(tmp_path / "kb", read_only=True)
+    writer = ReperioVectorStore(tmp_path / "kb", dimension=4)
+    reader = ReperioVectorStore(tmp_path / "kb", read_only=True)
     writer.add([node("a")])
     assert ask(reader) == ["a"]
-    with pytest.raises(recollect.CollectionReadOnly):
+    with pytest.raises(reperio.CollectionReadOnly):
         reader.add([node("b")])
-    with pytest.raises(recollect.CollectionLocked):
-        RecollectVectorStore(tmp_path / "kb")
+    with pytest.raises(reperio.CollectionLocked):
+        ReperioVectorStore(tmp_path / "kb")
     reader.close()
     writer.close()
 
 
-def test_chunks_of_other_origin_are_text_nodes(store: RecollectVectorStore) -> None:
+def test_chunks_of_other_origin_are_text_nodes(store: ReperioVectorStore) -> None:
     """What the command line or another framework stored is found, filtered and returned with its metadata."""
     store.add([node("ours", (1.0,), lang="en")])
     assert store.client is not None
-    store.client.add([recollect.Chunk("theirs", "text", {"lang": "de", "tags": ["a"]})], vectors=[vector(1.0)])
+    store.client.add([reperio.Chunk("theirs", "text", {"lang": "de", "tags": ["a"]})], vectors=[vector(1.0)])
     (found,) = store.query(to_query(filters=only("lang", "de"))).nodes or []
     assert isinstance(found, TextNode)
     assert (found.node_id, found.text, found.metadata) == ("theirs", "text", {"lang": "de", "tags": ["a"]})
     assert ask(store, doc_ids=["theirs"]) == []
 
 
-def test_filters_of_every_condition_in_a_query(filled: RecollectVectorStore) -> None:
+def test_filters_of_every_condition_in_a_query(filled: ReperioVectorStore) -> None:
     """AND, OR, NOT and a nested tree select what they say."""
     filters = [MetadataFilter(key="number", value=2, operator=FilterOperator.GTE), *only("even", "True").filters]
     for condition, expected in (
@@ -340,7 +340,7 @@ def test_filters_of_every_condition_in_a_query(filled: RecollectVectorStore) -> 
     assert ask(filled, filters=nested) == ["n1", "n4"]
 
 
-def test_learner_modes_are_refused_by_name(filled: RecollectVectorStore) -> None:
+def test_learner_modes_are_refused_by_name(filled: ReperioVectorStore) -> None:
     """svm, logistic_regression and linear_regression raise ValueError naming the mode, and so does what is none."""
     with pytest.raises(ValueError, match="'nonsense'"):
         filled.query(VectorStoreQuery(query_embedding=vector(1.0), mode="nonsense"))  # type: ignore[arg-type]

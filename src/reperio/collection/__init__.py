@@ -1,13 +1,13 @@
 """The facade, and what it is made of: the only room that knows both index and store."""
 
-from recollect.collection.advising import advise
-from recollect.collection.doctor import Diagnosis, Finding, diagnose
-from recollect.collection.facade import Collection
-from recollect.collection.incrementing import BackupInfo
-from recollect.collection.opening import open
-from recollect.collection.recording import QueryLog
-from recollect.collection.records import Records
-from recollect.collection.restoring import backups, restore
+from reperio.collection.advising import advise
+from reperio.collection.doctor import Diagnosis, Finding, diagnose
+from reperio.collection.facade import Collection
+from reperio.collection.incrementing import BackupInfo
+from reperio.collection.opening import open
+from reperio.collection.recording import QueryLog
+from reperio.collection.records import Records
+from reperio.collection.restoring import backups, restore
 
 __all__ = [
     "BackupInfo",

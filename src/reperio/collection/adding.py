@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sized
 from typing import Any
 
-from recollect.collection.arguments import is_iterable
-from recollect.collection.batches import batches
-from recollect.collection.embedding import LazyEmbedder
-from recollect.collection.generation import OpenGeneration
-from recollect.collection.handle import Handle
-from recollect.collection.preparing import Ahead, Prepared, check_chunks, embed_ahead, prepare, require_sizes
-from recollect.collection.selecting import require_replaceable
-from recollect.errors import EmbedderFailed, RecollectError
-from recollect.store import NewChunk
-from recollect.types import AddResult, Chunk, Embedder, FloatMatrix, Progress
-from recollect.vectors import to_matrix
+from reperio.collection.arguments import is_iterable
+from reperio.collection.batches import batches
+from reperio.collection.embedding import LazyEmbedder
+from reperio.collection.generation import OpenGeneration
+from reperio.collection.handle import Handle
+from reperio.collection.preparing import Ahead, Prepared, check_chunks, embed_ahead, prepare, require_sizes
+from reperio.collection.selecting import require_replaceable
+from reperio.errors import EmbedderFailed, ReperioError
+from reperio.store import NewChunk
+from reperio.types import AddResult, Chunk, Embedder, FloatMatrix, Progress
+from reperio.vectors import to_matrix
 
 
 def add(
@@ -33,7 +33,7 @@ def add(
         for batch, part in batches(chunks, vectors, batch_size):
             try:
                 result += _add_batch(handle, lazy, batch, part, done)
-            except RecollectError as error:
+            except ReperioError as error:
                 error.args = (f"{error}{_stored(error, batch, done)}",)
                 raise
             done += len(batch)
@@ -44,7 +44,7 @@ def add(
     return result
 
 
-def _stored(error: RecollectError, batch: list[Chunk], done: int) -> str:
+def _stored(error: ReperioError, batch: list[Chunk], done: int) -> str:
     """Say which chunks are stored, where a batch was refused."""
     if done:
         first = getattr(batch[0], "id", None)

@@ -6,9 +6,9 @@ from typing import Any
 
 from typing_extensions import Never
 
-from recollect import index
-from recollect.collection.arguments import refuse_unknown, require_count, require_recall, to_goal, to_metric
-from recollect.types import Metric
+from reperio import index
+from reperio.collection.arguments import refuse_unknown, require_count, require_recall, to_goal, to_metric
+from reperio.types import Metric
 
 
 def advise(

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recollect import index
-from recollect.errors import InvalidInput, UnknownOption
-from recollect.types import Limits, Metric
+from reperio import index
+from reperio.errors import InvalidInput, UnknownOption
+from reperio.types import Limits, Metric
 
 MAX_K = 10_000
 
@@ -45,7 +45,7 @@ def require_limits(limits: Any) -> Limits:
     if limits is None:
         return Limits()
     if not isinstance(limits, Limits):
-        raise InvalidInput(f"limits is a {type(limits).__name__}; pass recollect.Limits(k=…)")
+        raise InvalidInput(f"limits is a {type(limits).__name__}; pass reperio.Limits(k=…)")
     for name in ("k", "queries", "hits", "question", "batch", "text", "metadata", "idle", "heavy"):
         if name != "heavy" or limits.heavy is not None:
             require_count(f"limits.{name}", getattr(limits, name))

@@ -10,19 +10,19 @@ from typing import Any, TypeVar
 
 import numpy.typing as npt
 
-from recollect import index
-from recollect.collection.arguments import is_iterable, require_unicode, require_within
-from recollect.collection.embedding import LazyEmbedder
-from recollect.collection.generation import OpenGeneration
-from recollect.collection.handle import Handle
-from recollect.collection.recording import QueryRecorder
-from recollect.collection.retrieving import Asked, retrieve_many, retrieve_one
-from recollect.collection.wanted import OPTIONS, Wanted, require_question, to_wanted
-from recollect.contract import Settings, embed
-from recollect.errors import InvalidInput
-from recollect.filters import Filter
-from recollect.types import FloatMatrix, Hit
-from recollect.vectors import to_matrix, to_query
+from reperio import index
+from reperio.collection.arguments import is_iterable, require_unicode, require_within
+from reperio.collection.embedding import LazyEmbedder
+from reperio.collection.generation import OpenGeneration
+from reperio.collection.handle import Handle
+from reperio.collection.recording import QueryRecorder
+from reperio.collection.retrieving import Asked, retrieve_many, retrieve_one
+from reperio.collection.wanted import OPTIONS, Wanted, require_question, to_wanted
+from reperio.contract import Settings, embed
+from reperio.errors import InvalidInput
+from reperio.filters import Filter
+from reperio.types import FloatMatrix, Hit
+from reperio.vectors import to_matrix, to_query
 
 _Answer = TypeVar("_Answer")
 

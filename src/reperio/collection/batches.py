@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from recollect.collection.arguments import is_iterable
-from recollect.errors import InvalidChunk, InvalidVectors
-from recollect.types import Chunk
+from reperio.collection.arguments import is_iterable
+from reperio.errors import InvalidChunk, InvalidVectors
+from reperio.types import Chunk
 
 MOST_CHARACTERS = 1 << 25
 """Characters of the texts of one batch from which on it is full: it is held in memory, and copied there."""

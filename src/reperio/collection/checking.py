@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from recollect import index, layout, store
-from recollect.collection.generation import OpenGeneration
-from recollect.contract import Settings
-from recollect.errors import CollectionDamaged, RecollectError
-from recollect.index import Record, SnapshotUnusable
-from recollect.store import Session
-from recollect.types import CheckReport, Metric
-from recollect.vectors import StoredMatrix, to_float32
+from reperio import index, layout, store
+from reperio.collection.generation import OpenGeneration
+from reperio.contract import Settings
+from reperio.errors import CollectionDamaged, ReperioError
+from reperio.index import Record, SnapshotUnusable
+from reperio.store import Session
+from reperio.types import CheckReport, Metric
+from reperio.vectors import StoredMatrix, to_float32
 
 _NORM_TOLERANCE = 1e-3  # rounding to float16 changes a norm by less than half of this
 _BLOCK = 16_384
@@ -48,7 +48,7 @@ def _settings(generation: OpenGeneration) -> list[str]:
     path = generation.paths.settings
     try:
         Settings.from_json(layout.read_settings(path), str(path))
-    except RecollectError as error:
+    except ReperioError as error:
         return [str(error)]
     return []
 

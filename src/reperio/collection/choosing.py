@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from recollect import index, ranking
-from recollect.collection.wanted import FUSED_DEPTH, Wanted
-from recollect.errors import CollectionDamaged, InvalidInput
-from recollect.index import Target
-from recollect.ranking import Fused, Ranked
-from recollect.store import Session
-from recollect.types import Chunk, FloatMatrix, Hit
-from recollect.vectors import StoredMatrix, to_float32
+from reperio import index, ranking
+from reperio.collection.wanted import FUSED_DEPTH, Wanted
+from reperio.errors import CollectionDamaged, InvalidInput
+from reperio.index import Target
+from reperio.ranking import Fused, Ranked
+from reperio.store import Session
+from reperio.types import Chunk, FloatMatrix, Hit
+from reperio.vectors import StoredMatrix, to_float32
 
 LOOKED_AT = 10
 """Rows that a search for distinct texts looks at, at most, per row that the limit on k allows to be retrieved."""

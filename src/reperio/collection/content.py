@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from recollect import layout
-from recollect.collection.generation import OpenGeneration
-from recollect.collection.preparing import check_chunks, require_sizes
-from recollect.collection.records import require_storable
-from recollect.collection.transfer import lay_out, name_current
-from recollect.contract import Settings
-from recollect.errors import InvalidInput, InvalidVectors
-from recollect.store import Entry, Session, Store, require_intact
-from recollect.types import Chunk, Limits, Metric
-from recollect.vectors import StoredMatrix, to_matrix
+from reperio import layout
+from reperio.collection.generation import OpenGeneration
+from reperio.collection.preparing import check_chunks, require_sizes
+from reperio.collection.records import require_storable
+from reperio.collection.transfer import lay_out, name_current
+from reperio.contract import Settings
+from reperio.errors import InvalidInput, InvalidVectors
+from reperio.store import Entry, Session, Store, require_intact
+from reperio.types import Chunk, Limits, Metric
+from reperio.vectors import StoredMatrix, to_matrix
 
 if TYPE_CHECKING:
-    from recollect.collection.facade import Collection
+    from reperio.collection.facade import Collection
 
 BLOCK_BYTES = 64 << 20
 """Vectors of a block, at most: what an export holds in memory at a time, beside the texts."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from recollect import layout
-from recollect.collection import selecting
-from recollect.collection.handle import Handle
-from recollect.types import CollectionInfo
+from reperio import layout
+from reperio.collection import selecting
+from reperio.collection.handle import Handle
+from reperio.types import CollectionInfo
 
 
 def describe(handle: Handle) -> CollectionInfo:

@@ -10,22 +10,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from recollect import layout
-from recollect.collection.arguments import to_path
-from recollect.collection.describing import sizes
-from recollect.collection.mending import put_aside, salvage, tell
-from recollect.collection.opening import open as open_collection
-from recollect.contract import Settings
-from recollect.errors import CollectionDamaged, CollectionNotFound, RecollectError
-from recollect.index import to_size
-from recollect.printable import logger
-from recollect.store import Wreck, supersede
-from recollect.types import CollectionInfo, Progress
+from reperio import layout
+from reperio.collection.arguments import to_path
+from reperio.collection.describing import sizes
+from reperio.collection.mending import put_aside, salvage, tell
+from reperio.collection.opening import open as open_collection
+from reperio.contract import Settings
+from reperio.errors import CollectionDamaged, CollectionNotFound, ReperioError
+from reperio.index import to_size
+from reperio.printable import logger
+from reperio.store import Wreck, supersede
+from reperio.types import CollectionInfo, Progress
 
 Kind: TypeAlias = Literal["damage", "waste", "note"]
 """damage: answers or chunks are in danger; waste: space or time; note: to be known, nothing to be done."""
 
-_log = logger("recollect.collection")
+_log = logger("reperio.collection")
 _WASTE = 0.5  # of all rows deleted: half of the files is for nothing
 _TAIL = 100_000  # rows: beyond it exact search takes tens of milliseconds
 
@@ -101,7 +101,7 @@ def diagnose(
     with layout.storage_errors(root.root, "open"):
         there = root.root.is_dir()
     if not there:
-        raise CollectionNotFound(f"there is no collection at {root.root}; recollect.open(path) creates one")
+        raise CollectionNotFound(f"there is no collection at {root.root}; reperio.open(path) creates one")
     before = _examined(root, trust_index)
     broken = [finding for finding in before if finding.kind == "damage"]
     if not mend or not any(finding.mends for finding in broken):
@@ -195,7 +195,7 @@ def _losses(paths: layout.Generation, settings: Settings, problems: list[str]) -
     """Say what is damaged, and, without writing anything, what mending would keep."""
     try:
         wreck = Wreck(paths, settings.dimension)
-    except RecollectError as error:
+    except ReperioError as error:
         yield Finding("damage", str(error), "all that is here", "restore from a backup", False)
         return
     try:
@@ -222,7 +222,7 @@ def _wasted(info: CollectionInfo) -> Iterator[Finding]:
             "waste",
             f"{deleted:,} of {rows:,} rows hold no chunk any more",
             "the live ones are written anew beside the old",
-            "compact() (recollect compact)",
+            "compact() (reperio compact)",
             False,
         )
     if info.index is None and tail > _TAIL:
@@ -230,7 +230,7 @@ def _wasted(info: CollectionInfo) -> Iterator[Finding]:
             "waste",
             f"{tail:,} chunks are searched without an index",
             "time to build one; searches and adds go on meanwhile",
-            "optimize() (recollect optimize)",
+            "optimize() (reperio optimize)",
             False,
         )
 

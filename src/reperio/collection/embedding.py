@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 
-from recollect.collection.arguments import to_path
-from recollect.contract import Contract, Settings
-from recollect.embedders import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
-from recollect.errors import EmbedderFailed, InvalidInput, warn_caller
-from recollect.types import Embedder
+from reperio.collection.arguments import to_path
+from reperio.contract import Contract, Settings
+from reperio.embedders import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from reperio.errors import EmbedderFailed, InvalidInput, warn_caller
+from reperio.types import Embedder
 
 
 def resolve(embedder: Embedder | str) -> Embedder:
@@ -38,7 +38,7 @@ def warn_cut(embedder: Embedder, number: int) -> None:
     warn_caller(
         f"{number:,} {'text was' if number == 1 else 'texts were'} cut: {embedder.name} takes "
         f"{getattr(embedder, 'max_tokens', 'fewer')} tokens, and what is beyond is stored and not searched by vector. "
-        "Split them first, as recollect ingest does, or choose a model that takes more. Later ones are not reported"
+        "Split them first, as reperio ingest does, or choose a model that takes more. Later ones are not reported"
     )
 
 

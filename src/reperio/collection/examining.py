@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from recollect import index
-from recollect.collection.handle import Handle
-from recollect.contract import Contract
-from recollect.errors import InvalidInput
-from recollect.types import FloatMatrix
+from reperio import index
+from reperio.collection.handle import Handle
+from reperio.contract import Contract
+from reperio.errors import InvalidInput
+from reperio.types import FloatMatrix
 
 _SEED = 11
 _DIGITS = 4

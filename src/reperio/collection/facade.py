@@ -10,10 +10,10 @@ from typing import Any, TypeAlias, overload
 import numpy.typing as npt
 from typing_extensions import Never, Self
 
-from recollect import index
-from recollect.collection import examining, incrementing, mending, selecting, transfer
-from recollect.collection.adding import add
-from recollect.collection.arguments import (
+from reperio import index
+from reperio.collection import examining, incrementing, mending, selecting, transfer
+from reperio.collection.adding import add
+from reperio.collection.arguments import (
     id_list,
     refuse_unknown,
     require_count,
@@ -24,18 +24,18 @@ from recollect.collection.arguments import (
     to_goal,
     to_path,
 )
-from recollect.collection.asking import Asker, ask, ask_many, held_out, wanted_of
-from recollect.collection.describing import describe
-from recollect.collection.embedding import LazyEmbedder, resolve, texts_cut
-from recollect.collection.handle import Handle
-from recollect.collection.maintenance import Order, build_index, cores, tune_index
-from recollect.collection.recording import QueryRecorder
-from recollect.collection.records import Records
-from recollect.collection.scope import to_filter
-from recollect.collection.wanted import Fusion, Mode
-from recollect.errors import EmbedderFailed, IndexBuildFailed, InvalidInput, UnknownOption
-from recollect.filters import Filter, to_dict
-from recollect.types import (
+from reperio.collection.asking import Asker, ask, ask_many, held_out, wanted_of
+from reperio.collection.describing import describe
+from reperio.collection.embedding import LazyEmbedder, resolve, texts_cut
+from reperio.collection.handle import Handle
+from reperio.collection.maintenance import Order, build_index, cores, tune_index
+from reperio.collection.recording import QueryRecorder
+from reperio.collection.records import Records
+from reperio.collection.scope import to_filter
+from reperio.collection.wanted import Fusion, Mode
+from reperio.errors import EmbedderFailed, IndexBuildFailed, InvalidInput, UnknownOption
+from reperio.filters import Filter, to_dict
+from reperio.types import (
     AddResult,
     CheckReport,
     Chunk,
@@ -55,7 +55,7 @@ DEFAULT_BATCH = 1000
 
 
 class Collection:
-    """Chunks, their vectors and an index, in one directory. Made by `recollect.open`, not directly.
+    """Chunks, their vectors and an index, in one directory. Made by `reperio.open`, not directly.
 
     Any number of threads may use one handle; searches run side by side, writes one after the other. A handle does not
     survive a fork: open the collection again in the child.
@@ -96,7 +96,7 @@ class Collection:
             StorageFailed, EmbedderFailed: likewise; what the embedder raised is the cause.
             CollectionReadOnly, CollectionClosed, EmbeddingContractError, MissingDependency.
 
-        Where texts are longer than the model takes, a `RecollectWarning` says how many were cut, once per handle.
+        Where texts are longer than the model takes, a `ReperioWarning` says how many were cut, once per handle.
 
         """
         refuse_unknown(Collection.add, unknown)
@@ -145,7 +145,7 @@ class Collection:
     ) -> IndexInfo | None:
         """Choose, build and measure an index over all chunks and put it in use; searches and adds go on meanwhile.
 
-        Rules rank the recipes (`recollect.advise` shows them); each is measured on held-out queries against exact
+        Rules rank the recipes (`reperio.advise` shows them); each is measured on held-out queries against exact
         answers, and the first that reaches the recall, and sooner than exact search, is kept. A build that is
         killed goes on where it was when `optimize` is called again.
 
@@ -288,7 +288,7 @@ class Collection:
             k: hits wanted, 1 to 10,000.
             recall: knn recall@k to aim at, in (0, 1]; above 0.999 the search is exact. Scores are exact always.
             where: only chunks whose metadata matches: a dictionary such as ``{"lang": "en", "year": {"$gte": 2023}}``,
-                or a filter made with `recollect.field` (docs/filters.md).
+                or a filter made with `reperio.field` (docs/filters.md).
             mode: "dense" (by vector), "lexical" (by words: BM25), or "hybrid": both, fused.
             fusion: how hybrid search fuses: "convex", the weighted sum of min-max scores, or "rrf", reciprocal ranks.
             weight: of the dense list in "convex", 0 to 1.
@@ -533,7 +533,7 @@ class Collection:
         keep: int | None = None,
         **unknown: Never,
     ) -> None:
-        """Write a copy as of one commit; adds may go on meanwhile. `recollect.restore` brings it back, verified.
+        """Write a copy as of one commit; adds may go on meanwhile. `reperio.restore` brings it back, verified.
 
         Args:
             destination: a new directory, which then opens like any collection; with *incremental* a folder of backups,
@@ -601,12 +601,12 @@ class Collection:
     def __reduce__(self) -> Never:
         raise InvalidInput(
             f"a Collection cannot be pickled, as for another process: pass its path, {self._path!r}, and open it there "
-            "with recollect.open(path), with read_only=True beside a writer"
+            "with reperio.open(path), with read_only=True beside a writer"
         )
 
     def __repr__(self) -> str:
         mode = "closed" if self._handle.closed else "read-only" if self._handle.read_only else "read-write"
-        return f"<recollect.Collection {self._path!r} ({mode})>"
+        return f"<reperio.Collection {self._path!r} ({mode})>"
 
     @property
     def scope(self) -> dict[str, Any] | None:

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from recollect import index, layout
-from recollect.collection.masks import Masks
-from recollect.contract import Contract, Settings
-from recollect.errors import CollectionDamaged, CollectionError, RecollectWarning
-from recollect.filters import Filter
-from recollect.index import Norms, Record, Searcher, SnapshotUnusable, Target
-from recollect.printable import one_line
-from recollect.store import Columns, Session, SnapshotRecord, State, Store, mapping_of
-from recollect.types import Rows
-from recollect.vectors import StoredMatrix
+from reperio import index, layout
+from reperio.collection.masks import Masks
+from reperio.contract import Contract, Settings
+from reperio.errors import CollectionDamaged, CollectionError, ReperioWarning
+from reperio.filters import Filter
+from reperio.index import Norms, Record, Searcher, SnapshotUnusable, Target
+from reperio.printable import one_line
+from reperio.store import Columns, Session, SnapshotRecord, State, Store, mapping_of
+from reperio.types import Rows
+from reperio.vectors import StoredMatrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ class OpenGeneration:
         if old is None:
             return self._load(found)
         # The index before still answers rightly, with a longer tail: nobody waits for the new one.
-        threading.Thread(target=self._swap, args=(found,), name="recollect-load", daemon=True).start()
+        threading.Thread(target=self._swap, args=(found,), name="reperio-load", daemon=True).start()
         return old
 
     def _swap(self, found: SnapshotRecord) -> None:
@@ -268,7 +268,7 @@ class OpenGeneration:
                         f"the index of {self.paths.root.parent} cannot be used: {error}. Searches are exact (slower, "
                         "right) until a writer has rebuilt it; optimize() does so at once"
                     ),
-                    RecollectWarning,
+                    ReperioWarning,
                     stacklevel=2,
                 )
                 self._on_unusable()

@@ -12,22 +12,22 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from recollect import layout
-from recollect.collection import transfer
-from recollect.collection.clock import Clock
-from recollect.collection.generation import OpenGeneration, View
-from recollect.collection.maintenance import Maintainer, cores
-from recollect.collection.scope import Scope
-from recollect.collection.telemetry import Telemetry
-from recollect.contract import Settings
-from recollect.errors import CollectionClosed, CollectionDamaged, CollectionError, CollectionReadOnly, StorageFailed
-from recollect.printable import logger
-from recollect.store import Outdated, Session, supersede
-from recollect.types import HEAVY, Embedder, Limits, Progress
-from recollect.vectors import StoredMatrix
+from reperio import layout
+from reperio.collection import transfer
+from reperio.collection.clock import Clock
+from reperio.collection.generation import OpenGeneration, View
+from reperio.collection.maintenance import Maintainer, cores
+from reperio.collection.scope import Scope
+from reperio.collection.telemetry import Telemetry
+from reperio.contract import Settings
+from reperio.errors import CollectionClosed, CollectionDamaged, CollectionError, CollectionReadOnly, StorageFailed
+from reperio.printable import logger
+from reperio.store import Outdated, Session, supersede
+from reperio.types import HEAVY, Embedder, Limits, Progress
+from reperio.vectors import StoredMatrix
 
 Begun = TypeVar("Begun")
-_log = logger("recollect.collection")
+_log = logger("reperio.collection")
 _GLANCE_SECONDS = 1.0
 _LAST_SECONDS = 10.0  # that the end of Python waits for builds under way
 _AT_ONCE = nullcontext()

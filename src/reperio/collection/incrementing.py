@@ -11,16 +11,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from recollect import index
-from recollect.collection.arguments import require_count
-from recollect.collection.generation import OpenGeneration
-from recollect.collection.repository import Repository, State
-from recollect.collection.transfer import require_whole
-from recollect.layout import QUERIES, copy_regular, is_directory, storage_errors
-from recollect.printable import logger
-from recollect.store import Session, forget_snapshot
+from reperio import index
+from reperio.collection.arguments import require_count
+from reperio.collection.generation import OpenGeneration
+from reperio.collection.repository import Repository, State
+from reperio.collection.transfer import require_whole
+from reperio.layout import QUERIES, copy_regular, is_directory, storage_errors
+from reperio.printable import logger
+from reperio.store import Session, forget_snapshot
 
-_log = logger("recollect.collection")
+_log = logger("reperio.collection")
 _DATABASE, _SETTINGS = "chunks.db", "collection.json"
 _SCRATCH = ".database-"
 _LEFT = re.compile(re.escape(_SCRATCH) + "[a-z0-9_]{8}")  # as tempfile names it

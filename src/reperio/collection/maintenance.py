@@ -9,17 +9,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from recollect import index
-from recollect.collection.generation import OpenGeneration
-from recollect.errors import CollectionClosed, CollectionError, RecollectError, StorageFailed
-from recollect.index import Goal, Recipe, Record, Searcher, SnapshotUnusable, Target
-from recollect.layout import BUILDING
-from recollect.printable import logger
-from recollect.store import SnapshotRecord
-from recollect.types import FloatMatrix, Progress
+from reperio import index
+from reperio.collection.generation import OpenGeneration
+from reperio.errors import CollectionClosed, CollectionError, ReperioError, StorageFailed
+from reperio.index import Goal, Recipe, Record, Searcher, SnapshotUnusable, Target
+from reperio.layout import BUILDING
+from reperio.printable import logger
+from reperio.store import SnapshotRecord
+from reperio.types import FloatMatrix, Progress
 
 _NOTHING, _EVERYTHING = -(1 << 62), 1 << 62  # rows covered by an index that is unusable, and by exact search
-_log = logger("recollect.collection")
+_log = logger("reperio.collection")
 _REST = 4.0
 """A background build is followed by a rest of this many times its duration: at most a fifth of the time is spent."""
 
@@ -313,7 +313,7 @@ class Maintainer:
         if self._enabled and self._is_due() and not self._closing.is_set():
             with self._starting:
                 if self._thread is None or not self._thread.is_alive():
-                    self._thread = threading.Thread(target=self._work, name="recollect-build", daemon=True)
+                    self._thread = threading.Thread(target=self._work, name="reperio-build", daemon=True)
                     self._thread.start()
 
     def stop(self) -> None:
@@ -383,7 +383,7 @@ class Maintainer:
                 _log.warning("no index is built through this handle: %s", error)
             self._covered = self._generation.store.state.rows
             return None
-        except RecollectError as error:
+        except ReperioError as error:
             _log.warning("the index could not be built, searches stay exact beyond the one before: %s", error)
             self._covered = self._generation.store.state.rows  # try again when the tail has grown as much again
             return None

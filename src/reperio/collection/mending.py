@@ -10,21 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recollect import index, layout
-from recollect.collection import checking
-from recollect.collection.generation import OpenGeneration
-from recollect.collection.maintenance import BACKGROUND, Order, build_index, cores, like
-from recollect.collection.transfer import unnamed
-from recollect.contract import Settings
-from recollect.errors import CollectionDamaged, RecollectError
-from recollect.printable import logger
-from recollect.store import Lost, NewChunk, Store, Wreck
-from recollect.types import CheckReport, Progress
+from reperio import index, layout
+from reperio.collection import checking
+from reperio.collection.generation import OpenGeneration
+from reperio.collection.maintenance import BACKGROUND, Order, build_index, cores, like
+from reperio.collection.transfer import unnamed
+from reperio.contract import Settings
+from reperio.errors import CollectionDamaged, ReperioError
+from reperio.printable import logger
+from reperio.store import Lost, NewChunk, Store, Wreck
+from reperio.types import CheckReport, Progress
 
 if TYPE_CHECKING:
-    from recollect.collection.handle import Handle
+    from reperio.collection.handle import Handle
 
-_log = logger("recollect.collection")
+_log = logger("reperio.collection")
 _INDEX = "index: "
 
 
@@ -72,7 +72,7 @@ def _order(generation: OpenGeneration) -> Order:
     """Return the order for an index like the one recorded, if that can be read."""
     try:
         return like(generation.record())
-    except RecollectError:
+    except ReperioError:
         return BACKGROUND
 
 
@@ -80,7 +80,7 @@ def _had_index(generation: OpenGeneration) -> bool:
     """Say whether an index is recorded, or that searches are to be exact; where neither was, none is asked for."""
     try:
         return generation.record() is not None
-    except RecollectError:
+    except ReperioError:
         return False
 
 
@@ -102,7 +102,7 @@ def _replace(handle: Handle, progress: Progress | None) -> list[str]:
     lost = handle.replace(old, write)
     tell(handle.root, old.paths, handle.generation.paths, lost)
     if order is not None:
-        with contextlib.suppress(RecollectError):  # an index is disposable: without one, searches are exact
+        with contextlib.suppress(ReperioError):  # an index is disposable: without one, searches are exact
             build_index(handle.owned(), order, writing=handle.writing, workers=cores())
     handle.maintainer.forget()
     return lost

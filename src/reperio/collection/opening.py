@@ -9,9 +9,9 @@ from typing import Any
 
 from typing_extensions import Never
 
-from recollect import layout
-from recollect.collection import transfer
-from recollect.collection.arguments import (
+from reperio import layout
+from reperio.collection import transfer
+from reperio.collection.arguments import (
     refuse_unknown,
     require_count,
     require_flag,
@@ -19,20 +19,20 @@ from recollect.collection.arguments import (
     to_metric,
     to_path,
 )
-from recollect.collection.embedding import DEFAULT_EMBEDDER, LazyEmbedder, resolve
-from recollect.collection.facade import Collection
-from recollect.collection.handle import Handle
-from recollect.collection.recording import QueryLog, QueryRecorder
-from recollect.collection.scope import Scope
-from recollect.collection.telemetry import Telemetry
-from recollect.contract import MAX_DIMENSION, Contract, Settings
-from recollect.errors import CollectionExists, InvalidInput
-from recollect.filters import Filter
-from recollect.printable import logger
-from recollect.store import supersede
-from recollect.types import Embedder, Limits, Metric
+from reperio.collection.embedding import DEFAULT_EMBEDDER, LazyEmbedder, resolve
+from reperio.collection.facade import Collection
+from reperio.collection.handle import Handle
+from reperio.collection.recording import QueryLog, QueryRecorder
+from reperio.collection.scope import Scope
+from reperio.collection.telemetry import Telemetry
+from reperio.contract import MAX_DIMENSION, Contract, Settings
+from reperio.errors import CollectionExists, InvalidInput
+from reperio.filters import Filter
+from reperio.printable import logger
+from reperio.store import supersede
+from reperio.types import Embedder, Limits, Metric
 
-_log = logger("recollect.collection")
+_log = logger("reperio.collection")
 
 
 def open(

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from typing_extensions import Self
 
-from recollect.errors import CollectionDamaged, CollectionNotFound, StorageFailed
-from recollect.layout import (
+from reperio.errors import CollectionDamaged, CollectionNotFound, StorageFailed
+from reperio.layout import (
     create_file,
     is_directory,
     is_there,
@@ -29,10 +29,10 @@ from recollect.layout import (
     sync_directory,
     write_atomically,
 )
-from recollect.printable import logger
+from reperio.printable import logger
 
 _BLOCK_BYTES = 32_768  # four pages of the database; a state takes 20 bytes for each
-_log = logger("recollect.collection")
+_log = logger("reperio.collection")
 _LAST_OFFSET = 1 << 62  # beyond it no file system goes, nor what a system call takes
 _DIGEST = 20
 _ENTRY = np.dtype([("digest", f"V{_DIGEST}"), ("offset", "<u8"), ("length", "<u4")])

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import orjson
 
-from recollect.collection.strict_json import NotKept, encode_object
-from recollect.contract import embed
-from recollect.errors import InvalidChunk, InvalidInput
-from recollect.layout import Dtype
-from recollect.store import NewChunk, Store, StoredChunk, is_intact
-from recollect.types import AddResult, Chunk, Embedder, FloatMatrix, Limits, Metric
-from recollect.vectors import StoredMatrix, to_stored
+from reperio.collection.strict_json import NotKept, encode_object
+from reperio.contract import embed
+from reperio.errors import InvalidChunk, InvalidInput
+from reperio.layout import Dtype
+from reperio.store import NewChunk, Store, StoredChunk, is_intact
+from reperio.types import AddResult, Chunk, Embedder, FloatMatrix, Limits, Metric
+from reperio.vectors import StoredMatrix, to_stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from recollect.collection.arguments import require_count, to_path
-from recollect.errors import InvalidInput, RecollectWarning, StorageFailed
-from recollect.filters import Filter, to_dict
-from recollect.layout import open_regular, storage_errors
-from recollect.printable import one_line
-from recollect.types import Hit
+from reperio.collection.arguments import require_count, to_path
+from reperio.errors import InvalidInput, ReperioWarning, StorageFailed
+from reperio.filters import Filter, to_dict
+from reperio.layout import open_regular, storage_errors
+from reperio.printable import one_line
+from reperio.types import Hit
 
 _MODE = 0o600  # questions are personal: nobody else reads them
 
@@ -31,7 +31,7 @@ class QueryLog:
     """Where the questions that a collection is asked are kept, and how much of them.
 
     One JSON object per line: ``time`` (UTC), ``query`` or ``query_sha256``, ``k``, ``mode``, ``where``, ``ms`` and
-    ``ids``. `recollect.query_log.read_queries` reads the texts back, for `optimize` and for ``recollect gate``.
+    ``ids``. `reperio.query_log.read_queries` reads the texts back, for `optimize` and for ``reperio gate``.
 
     Args:
         path: the file, ``.jsonl``; older ones beside it are ``name.1.jsonl`` and so on, 1 the newest of them.
@@ -88,7 +88,7 @@ class QueryRecorder:
             except StorageFailed as error:
                 if not self._warned:
                     self._warned = True
-                    warnings.warn(one_line(f"questions are not logged: {error}"), RecollectWarning, stacklevel=3)
+                    warnings.warn(one_line(f"questions are not logged: {error}"), ReperioWarning, stacklevel=3)
 
     def record_all(
         self,

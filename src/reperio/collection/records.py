@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from recollect.collection.arguments import is_iterable, require_count
-from recollect.collection.strict_json import NotKept, encode
-from recollect.errors import InvalidInput
-from recollect.store import Entry, Ledger, NewRecord
-from recollect.types import Record
+from reperio.collection.arguments import is_iterable, require_count
+from reperio.collection.strict_json import NotKept, encode
+from reperio.errors import InvalidInput
+from reperio.store import Entry, Ledger, NewRecord
+from reperio.types import Record
 
 if TYPE_CHECKING:
-    from recollect.collection.handle import Handle
+    from reperio.collection.handle import Handle
 
 MAX_NAME = 1024
 """Characters of a space, a key or a group."""
@@ -117,7 +117,7 @@ class Records:
         return self._handle.clock.now(self._read(lambda ledger: ledger.time))
 
     def __repr__(self) -> str:
-        return f"<recollect.Records {self._space!r} of {str(self._handle.root.root)!r}>"
+        return f"<reperio.Records {self._space!r} of {str(self._handle.root.root)!r}>"
 
     @property
     def _scope(self) -> str:

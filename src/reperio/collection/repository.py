@@ -3,7 +3,7 @@
 ::
 
     backups/
-      recollect-backups         what this is
+      reperio-backups         what this is
       LOCK                      of the one who writes
       packs/000007.pack         the blocks that one backup was the first to need, one after the other
       packs/000007.index        which they are, and where
@@ -26,8 +26,8 @@ from typing import Any
 
 import orjson
 
-from recollect.collection.packs import Packs, numbers, read_sealed, remove_file, split, write_sealed
-from recollect.errors import (
+from reperio.collection.packs import Packs, numbers, read_sealed, remove_file, split, write_sealed
+from reperio.errors import (
     CollectionDamaged,
     CollectionLocked,
     CollectionNotFound,
@@ -36,7 +36,7 @@ from recollect.errors import (
     StorageFailed,
     UnsupportedFormat,
 )
-from recollect.layout import (
+from reperio.layout import (
     WriterLock,
     is_regular,
     is_stored,
@@ -48,11 +48,11 @@ from recollect.layout import (
     sync_directory,
     write_atomically,
 )
-from recollect.printable import logger
+from reperio.printable import logger
 
-_log = logger("recollect.collection")
-_MARKER, _MARK = "recollect-backups", b"recollect backups, version 1\n"
-_MARKED = re.compile(rb"recollect backups, version (\d{1,9})\s*")
+_log = logger("reperio.collection")
+_MARKER, _MARK = "reperio-backups", b"reperio backups, version 1\n"
+_MARKED = re.compile(rb"reperio backups, version (\d{1,9})\s*")
 _LONGEST_TIME, _BEYOND = 40, 1 << 62
 
 
@@ -97,7 +97,7 @@ class Repository:
         NotACollection: the folder holds something else.
         InvalidInput: it is inside a collection.
         CollectionLocked: another backup is being written there.
-        UnsupportedFormat: a newer Recollect has written them.
+        UnsupportedFormat: a newer Reperio has written them.
         StorageFailed: it cannot be read, or written.
 
     """
@@ -115,7 +115,7 @@ class Repository:
         elif not is_repository(root) or not (root / "states").is_dir():  # of a first backup that was killed
             raise CollectionNotFound(
                 f"there are no incremental backups at {root}; what backup() has written without incremental=True is a "
-                "collection, which recollect check verifies"
+                "collection, which reperio check verifies"
             )
         try:
             self._require_version()
@@ -265,8 +265,8 @@ class Repository:
         marked = _MARKED.fullmatch(content)
         if marked is not None and int(marked[1]) > 1:
             raise UnsupportedFormat(
-                f"{self.root} holds backups of version {int(marked[1])}, and this Recollect reads up to 1; upgrade "
-                "with: pip install --upgrade recollect"
+                f"{self.root} holds backups of version {int(marked[1])}, and this Reperio reads up to 1; upgrade "
+                "with: pip install --upgrade reperio"
             )
         if content != _MARK:
             _log.warning("%s is not what was written; it is taken for %r", path, _MARK.decode().strip())

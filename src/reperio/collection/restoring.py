@@ -11,26 +11,26 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from recollect import index, layout
-from recollect.collection.arguments import require_count, to_path
-from recollect.collection.generation import OpenGeneration
-from recollect.collection.incrementing import BackupInfo, opened, to_info
-from recollect.collection.mending import salvage
-from recollect.collection.opening import open as open_collection
-from recollect.collection.repository import Repository, State, is_repository
-from recollect.collection.transfer import name_current, write_copy
-from recollect.contract import Settings
-from recollect.errors import (
+from reperio import index, layout
+from reperio.collection.arguments import require_count, to_path
+from reperio.collection.generation import OpenGeneration
+from reperio.collection.incrementing import BackupInfo, opened, to_info
+from reperio.collection.mending import salvage
+from reperio.collection.opening import open as open_collection
+from reperio.collection.repository import Repository, State, is_repository
+from reperio.collection.transfer import name_current, write_copy
+from reperio.contract import Settings
+from reperio.errors import (
     CollectionDamaged,
     CollectionError,
     CollectionNotFound,
     InvalidInput,
-    RecollectWarning,
+    ReperioWarning,
 )
-from recollect.printable import logger, one_line
-from recollect.store import Session
+from reperio.printable import logger, one_line
+from reperio.store import Session
 
-_log = logger("recollect.collection")
+_log = logger("reperio.collection")
 _INDEX = "index: "  # how `check` begins what concerns the index alone
 _WRITTEN = ("chunks.db", "chunks.db-wal", *(f"vectors.{suffix}" for suffix in layout.DTYPES.values()))
 _WANTED = ("collection.json", *_WRITTEN, f"index/{layout.QUERIES}")  # to mend a generation
@@ -86,7 +86,7 @@ def restore(
         CollectionNotFound: there is no backup at *source*.
         CollectionExists: something is at the destination.
         InvalidInput: there is no backup of that number; or the destination is inside a collection.
-        UnsupportedFormat: a newer Recollect has written it.
+        UnsupportedFormat: a newer Reperio has written it.
         StorageFailed: no room; nothing is left there.
 
     """
@@ -156,7 +156,7 @@ def _drop_index(origin: Path, fresh: Path) -> None:
             f"the index in {origin} is damaged or missing, and left out. Searches are exact (slower, right) until a "
             "writer has rebuilt it; optimize() does so at once"
         ),
-        RecollectWarning,
+        ReperioWarning,
         stacklevel=4,
     )
 

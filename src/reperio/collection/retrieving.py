@@ -8,15 +8,15 @@ from itertools import count
 
 from orjson import loads
 
-from recollect import index
-from recollect.collection.choosing import candidates, choose
-from recollect.collection.generation import OpenGeneration
-from recollect.collection.handle import Handle
-from recollect.collection.masks import among
-from recollect.collection.telemetry import Seen
-from recollect.collection.wanted import Wanted
-from recollect.errors import CollectionError, EmbeddingContractError, InvalidVectors
-from recollect.types import Chunk, FloatMatrix, Hit
+from reperio import index
+from reperio.collection.choosing import candidates, choose
+from reperio.collection.generation import OpenGeneration
+from reperio.collection.handle import Handle
+from reperio.collection.masks import among
+from reperio.collection.telemetry import Seen
+from reperio.collection.wanted import Wanted
+from reperio.errors import CollectionError, EmbeddingContractError, InvalidVectors
+from reperio.types import Chunk, FloatMatrix, Hit
 
 Prepare = Callable[[OpenGeneration], FloatMatrix]
 """Makes checked query vectors for a generation: the next one may be of another dimension and model."""

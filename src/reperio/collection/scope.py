@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from recollect.errors import CollectionDamaged, InvalidInput
-from recollect.filters import (
+from reperio.errors import CollectionDamaged, InvalidInput
+from reperio.filters import (
     EVERYTHING,
     And,
     Condition,
@@ -24,9 +24,9 @@ from recollect.filters import (
     parse,
     to_dict,
 )
-from recollect.filters.operands import LargeNumber
-from recollect.store import NewChunk
-from recollect.types import Chunk
+from reperio.filters.operands import LargeNumber
+from reperio.store import NewChunk
+from reperio.types import Chunk
 
 _PLAIN = 2  # version of the format: every value written out, however often it occurs
 _LONGEST_KEY, _MOST_KNOWN = 4096, 256

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from recollect.collection.generation import OpenGeneration
-from recollect.collection.handle import Handle
-from recollect.collection.scope import Scope
-from recollect.errors import CollectionDamaged, InvalidInput
-from recollect.filters import Filter, matches
-from recollect.store import Session, StoredChunk
-from recollect.types import Chunk, FloatMatrix
-from recollect.vectors import StoredMatrix, to_float32
+from reperio.collection.generation import OpenGeneration
+from reperio.collection.handle import Handle
+from reperio.collection.scope import Scope
+from reperio.errors import CollectionDamaged, InvalidInput
+from reperio.filters import Filter, matches
+from reperio.store import Session, StoredChunk
+from reperio.types import Chunk, FloatMatrix
+from reperio.vectors import StoredMatrix, to_float32
 
 _BLOCK = 1000  # chunks read at once where only their metadata is looked at
 

@@ -1,6 +1,6 @@
 """What a handle does, as OpenTelemetry sees it: a span per call, and metrics. Imported only where it is asked for.
 
-Whoever embeds Recollect configures OpenTelemetry, through its SDK, and passes ``telemetry=True`` to `recollect.open`.
+Whoever embeds Reperio configures OpenTelemetry, through its SDK, and passes ``telemetry=True`` to `reperio.open`.
 No text, id, metadata or vector is ever in a span. What there is to be seen: docs/telemetry.md.
 """
 
@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from recollect.collection.wanted import FUSED_DEPTH, Wanted
-from recollect.errors import MissingDependency
-from recollect.index import Target
+from reperio.collection.wanted import FUSED_DEPTH, Wanted
+from reperio.errors import MissingDependency
+from reperio.index import Target
 
 _SECONDS = (*(step * 10.0**power for power in range(-5, 1) for step in (1, 2, 5)), 10.0, 100.0, 1000.0)
 _ROWS = (0, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 100_000, 1_000_000)
@@ -49,22 +49,22 @@ class Telemetry:
             from opentelemetry import metrics, trace
         except ImportError as error:
             raise MissingDependency(
-                "telemetry=True needs OpenTelemetry, which is not installed; run: pip install 'recollect[telemetry]' "
+                "telemetry=True needs OpenTelemetry, which is not installed; run: pip install 'reperio[telemetry]' "
                 f"[{error}]"
             ) from error
-        self._trace, self._tracer = trace, trace.get_tracer("recollect")
-        meter = metrics.get_meter("recollect")
-        self._name = {"recollect.collection": collection}
+        self._trace, self._tracer = trace, trace.get_tracer("reperio")
+        meter = metrics.get_meter("reperio")
+        self._name = {"reperio.collection": collection}
         self._duration = meter.create_histogram(
-            "recollect.operation.duration", "s", "Time that a call took", explicit_bucket_boundaries_advisory=_SECONDS
+            "reperio.operation.duration", "s", "Time that a call took", explicit_bucket_boundaries_advisory=_SECONDS
         )
         self._candidates = meter.create_histogram(
-            "recollect.search.candidates", "{row}", "Rows asked for", explicit_bucket_boundaries_advisory=_ROWS
+            "reperio.search.candidates", "{row}", "Rows asked for", explicit_bucket_boundaries_advisory=_ROWS
         )
-        self._chunks = meter.create_counter("recollect.chunks", "{chunk}", "Chunks read by searches")
-        self._tail = meter.create_gauge("recollect.tail", "{row}", "Rows newer than the index, at the last search")
-        self._memory = {**self._name, "recollect.from": "memory"}
-        self._database = {**self._name, "recollect.from": "database"}
+        self._chunks = meter.create_counter("reperio.chunks", "{chunk}", "Chunks read by searches")
+        self._tail = meter.create_gauge("reperio.tail", "{row}", "Rows newer than the index, at the last search")
+        self._memory = {**self._name, "reperio.from": "memory"}
+        self._database = {**self._name, "reperio.from": "database"}
 
     @contextmanager
     def operation(self, name: str) -> Iterator[None]:
@@ -77,11 +77,11 @@ class Telemetry:
         """Make the block the span of a search, which tells what it finds out by what is yielded."""
         seen = Seen()
         about: dict[str, Any] = {
-            "recollect.k": wanted.k,
-            "recollect.questions": questions,
-            "recollect.filtered": wanted.tree is not None,
+            "reperio.k": wanted.k,
+            "reperio.questions": questions,
+            "reperio.filtered": wanted.tree is not None,
         }
-        with self._timed(name, about, **{"recollect.mode": wanted.mode}) as labels:
+        with self._timed(name, about, **{"reperio.mode": wanted.mode}) as labels:
             yield seen
             if seen.target is not None:
                 self._tell(seen.target, wanted, about, labels)
@@ -95,24 +95,24 @@ class Telemetry:
 
     def _tell(self, target: Target, wanted: Wanted, about: dict[str, Any], labels: dict[str, Any]) -> None:
         tail = len(target.matrix) - (target.searcher.rows if target.searcher is not None else 0)
-        about |= {"recollect.rows": target.count, "recollect.tail": tail}
+        about |= {"reperio.rows": target.count, "reperio.tail": tail}
         self._tail.set(tail, self._name)
         if wanted.mode == "lexical":
-            labels["recollect.plan"] = "lexical"
+            labels["reperio.plan"] = "lexical"
             return
         depth = wanted.depth if wanted.mode == "dense" else max(wanted.depth, FUSED_DEPTH)
-        labels["recollect.plan"], candidates = target.told(wanted.recall, depth)
-        about["recollect.candidates"] = candidates
-        self._candidates.record(candidates, {**self._name, "recollect.plan": labels["recollect.plan"]})
+        labels["reperio.plan"], candidates = target.told(wanted.recall, depth)
+        about["reperio.candidates"] = candidates
+        self._candidates.record(candidates, {**self._name, "reperio.plan": labels["reperio.plan"]})
 
     @contextmanager
     def _timed(self, name: str, about: dict[str, Any], **more: Any) -> Iterator[dict[str, Any]]:
         """Make the block a span and a duration; *about* is for the span alone, what is yielded for both."""
-        labels: dict[str, Any] = {**self._name, "recollect.operation": name, **more}
+        labels: dict[str, Any] = {**self._name, "reperio.operation": name, **more}
         started = time.perf_counter()
         # Not by OpenTelemetry's own doing: an error's message may hold an id, or what was asked.
         with self._tracer.start_as_current_span(
-            f"recollect.{name}", record_exception=False, set_status_on_exception=False
+            f"reperio.{name}", record_exception=False, set_status_on_exception=False
         ) as span:
             try:
                 yield labels

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from recollect import index, layout, store
-from recollect.collection import checking
-from recollect.collection.generation import OpenGeneration
-from recollect.collection.maintenance import build_index, cores, like
-from recollect.contract import Contract, Settings, embed
-from recollect.errors import CollectionDamaged, IndexBuildFailed, InvalidInput, StorageFailed
-from recollect.printable import logger
-from recollect.store import NewChunk, Session, Store, StoredChunk, require_intact
-from recollect.types import Embedder, Progress
-from recollect.vectors import StoredMatrix, to_stored
+from reperio import index, layout, store
+from reperio.collection import checking
+from reperio.collection.generation import OpenGeneration
+from reperio.collection.maintenance import build_index, cores, like
+from reperio.contract import Contract, Settings, embed
+from reperio.errors import CollectionDamaged, IndexBuildFailed, InvalidInput, StorageFailed
+from reperio.printable import logger
+from reperio.store import NewChunk, Session, Store, StoredChunk, require_intact
+from reperio.types import Embedder, Progress
+from reperio.vectors import StoredMatrix, to_stored
 
-_log = logger("recollect.collection")
+_log = logger("reperio.collection")
 
 
 def create(root: Path, settings: Settings) -> None:
@@ -69,7 +69,7 @@ def require_whole(generation: OpenGeneration, session: Session) -> None:
         more = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
         raise CollectionDamaged(
             f"{generation.paths.root} is not backed up, as it would not restore: {problems[0]}{more}. What is whole is "
-            "kept by check(fix=True) or recollect doctor --mend; backups from before are as they were"
+            "kept by check(fix=True) or reperio doctor --mend; backups from before are as they were"
         )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from recollect.collection.arguments import MAX_K, require_count, require_k, require_recall
-from recollect.errors import InvalidInput
-from recollect.filters import Filter
-from recollect.types import Reranker
+from reperio.collection.arguments import MAX_K, require_count, require_k, require_recall
+from reperio.errors import InvalidInput
+from reperio.filters import Filter
+from reperio.types import Reranker
 
 Mode = Literal["dense", "lexical", "hybrid"]
 Fusion = Literal["convex", "rrf"]

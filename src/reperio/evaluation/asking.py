@@ -11,12 +11,12 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from recollect.collection import Collection
-from recollect.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, RecollectError
-from recollect.evaluation.golden import GoldenQuery, GoldenSet
-from recollect.filters import parse_path
-from recollect.query_log import LoggedQuestion
-from recollect.types import Chunk, Hit, Progress
+from reperio.collection import Collection
+from reperio.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, ReperioError
+from reperio.evaluation.golden import GoldenQuery, GoldenSet
+from reperio.filters import parse_path
+from reperio.query_log import LoggedQuestion
+from reperio.types import Chunk, Hit, Progress
 
 Search: TypeAlias = Callable[..., Any]
 """What is deployed: called with a text, and with ``k=``, ``where=`` and ``mode=`` where it takes them."""
@@ -119,7 +119,7 @@ def ask(search: Search, query: GoldenQuery, k: int) -> Answer:
         return Answer(query, [to_found(each) for each in _listed(given)][:k], ms)
     except (CollectionDamaged, EmbeddingContractError):
         raise  # which are of the collection, whatever it is asked
-    except RecollectError as error:
+    except ReperioError as error:
         raise type(error)(f"{asked}: {error}") from error
     except Exception as error:  # what is judged may be any function
         raise InvalidInput(f"{asked}: search raised {type(error).__name__}: {error}") from error
@@ -186,7 +186,7 @@ def to_found(given: Any) -> Found:
     identifier = getattr(node, "node_id", None) or getattr(node, "id", None)
     if not isinstance(identifier, str) or not identifier:
         raise InvalidInput(
-            f"the search gave a {type(given).__name__} without an id; the gate reads ids, (id, score), recollect.Hit, "
+            f"the search gave a {type(given).__name__} without an id; the gate reads ids, (id, score), reperio.Hit, "
             "LangChain documents with an id, and LlamaIndex nodes"
         )
     score = getattr(given, "score", None)

@@ -12,16 +12,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from recollect.collection.arguments import to_path
-from recollect.errors import InvalidInput
-from recollect.evaluation.survey import Profile
-from recollect.layout import read_regular, reason, storage_errors, write_atomically
+from reperio.collection.arguments import to_path
+from reperio.errors import InvalidInput
+from reperio.evaluation.survey import Profile
+from reperio.layout import read_regular, reason, storage_errors, write_atomically
 
 FORMAT = 1
 MAX_BYTES = 1 << 30
 """A longer baseline is not read."""
 
-_LIBRARIES = ("recollect", "faiss-cpu", "faiss-gpu", "numpy", "apsw", "sentence-transformers", "torch", "ir-measures")
+_LIBRARIES = ("reperio", "faiss-cpu", "faiss-gpu", "numpy", "apsw", "sentence-transformers", "torch", "ir-measures")
 
 _Test: TypeAlias = Callable[[Any], bool]
 _Kind: TypeAlias = tuple[str, _Test]
@@ -74,10 +74,10 @@ def read_baseline(path: str | os.PathLike[str]) -> Baseline:
     """Read a baseline.
 
     Raises:
-        InvalidInput: it is missing, damaged, or of another version; `recollect gate --accept` writes it anew.
+        InvalidInput: it is missing, damaged, or of another version; `reperio gate --accept` writes it anew.
 
     """
-    cure = "recollect gate --accept writes it anew"
+    cure = "reperio gate --accept writes it anew"
     try:
         content = json.loads(read_regular(to_path("path", path), MAX_BYTES, follow=True))
     except OSError as error:

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from recollect.collection import Collection
-from recollect.collection.arguments import to_path
-from recollect.errors import InvalidInput
-from recollect.evaluation.golden import DRAFT, GoldenQuery, GoldenSet, read_golden, to_query
-from recollect.evaluation.marked import SUFFIXES, Marked, Place
-from recollect.layout import create_file, storage_errors, write_atomically
-from recollect.query_log import LoggedQuestion
-from recollect.types import Chunk, FloatMatrix
+from reperio.collection import Collection
+from reperio.collection.arguments import to_path
+from reperio.errors import InvalidInput
+from reperio.evaluation.golden import DRAFT, GoldenQuery, GoldenSet, read_golden, to_query
+from reperio.evaluation.marked import SUFFIXES, Marked, Place
+from reperio.layout import create_file, storage_errors, write_atomically
+from reperio.query_log import LoggedQuestion
+from reperio.types import Chunk, FloatMatrix
 
 _SEED = 20_261_121
 _SAMPLED, _ITERATIONS = 4000, 10
@@ -31,13 +31,13 @@ _TEXT_OR_SMALL = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\d.])(-?\d+)(e[-+]\d+)')
 _SHOWN = 3  # of what is found for a question
 _SOURCE = "source"  # the field in which ingestion names a chunk's file
 _HEADER = """\
-# Drafted by `recollect golden init`. Correct every question and its expected ids, and take the tag `draft` off:
+# Drafted by `reperio golden init`. Correct every question and its expected ids, and take the tag `draft` off:
 # a draft expects the chunk that it was taken from, or what is found for it today; what should be found, a person says.
 defaults: {k: 10}
 # thresholds: {nDCG@10: 0.75, R@10: 0.9}
 """
 _STARTED = """\
-# A golden set: questions and what should come; `recollect gate` judges a collection by it.
+# A golden set: questions and what should come; `reperio gate` judges a collection by it.
 defaults: {k: 10}
 # thresholds: {nDCG@10: 0.75, R@10: 0.9}
 """
@@ -116,7 +116,7 @@ def require_new(path: Path) -> None:
     """
     path = to_path("path", path)
     if path.exists():
-        raise InvalidInput(f"{path} exists; choose another name, or add to it: recollect golden add")
+        raise InvalidInput(f"{path} exists; choose another name, or add to it: reperio golden add")
     if path.suffix.lower() not in SUFFIXES:
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; a golden set is {', '.join(SUFFIXES)}")
 

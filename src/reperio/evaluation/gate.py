@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from recollect.collection import Collection
-from recollect.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, RecollectError, RecollectWarning
-from recollect.evaluation import checks
-from recollect.evaluation.asking import Search, name_of
-from recollect.evaluation.baseline import Baseline, machine, versions
-from recollect.evaluation.golden import GoldenSet
-from recollect.evaluation.limits import GateLimits
-from recollect.evaluation.subject import Subject
-from recollect.evaluation.survey import fingerprint
-from recollect.evaluation.verdicts import CheckResult, GateReport, Verdict
-from recollect.query_log import LoggedQuestion
-from recollect.types import Progress
+from reperio.collection import Collection
+from reperio.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, ReperioError, ReperioWarning
+from reperio.evaluation import checks
+from reperio.evaluation.asking import Search, name_of
+from reperio.evaluation.baseline import Baseline, machine, versions
+from reperio.evaluation.golden import GoldenSet
+from reperio.evaluation.limits import GateLimits
+from reperio.evaluation.subject import Subject
+from reperio.evaluation.survey import fingerprint
+from reperio.evaluation.verdicts import CheckResult, GateReport, Verdict
+from reperio.query_log import LoggedQuestion
+from reperio.types import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def gate(
         limits: from where on something is wrong; None for the golden set's, or the defaults.
         only: names of checks to run, of `NAMES`; empty for all.
         skip: names of checks not to run.
-        log: real questions, as texts or as `recollect.query_log.read_log` reads them: for knn recall, latency and
+        log: real questions, as texts or as `reperio.query_log.read_log` reads them: for knn recall, latency and
             replay.
         progress: called with the stages "gate" (checks done), "ask" and "neighbours".
 
@@ -182,7 +182,7 @@ def _run(check: Check, subject: Subject) -> CheckResult:
         except (CollectionDamaged, EmbeddingContractError) as error:
             # These are what the gate is there to find, and no failure to look.
             found = CheckResult(check.name, Verdict.FAIL, (str(error),), "see integrity and contract")
-        except RecollectError as error:
+        except ReperioError as error:
             found = CheckResult(check.name, Verdict.ERROR, (str(error),))
         except Exception as error:  # what is judged may be any function
             found = CheckResult(check.name, Verdict.ERROR, (f"{type(error).__name__}: {error}",))
@@ -203,11 +203,11 @@ def _told() -> Iterator[list[str]]:
     """Collect the package's warnings; others go where they went."""
     told: list[str] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("always", RecollectWarning)
+        warnings.simplefilter("always", ReperioWarning)
         before = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
-            if issubclass(category, RecollectWarning):
+            if issubclass(category, ReperioWarning):
                 told.append(str(message))
             else:
                 before(message, category, *place)

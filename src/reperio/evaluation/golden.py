@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from recollect.collection.arguments import to_path
-from recollect.errors import InvalidInput
-from recollect.evaluation import measures
-from recollect.evaluation.limits import GateLimits
-from recollect.evaluation.marked import Marked, read_marked
-from recollect.filters import Filter, parse_path
-from recollect.filters import parse as parse_filter
+from reperio.collection.arguments import to_path
+from reperio.errors import InvalidInput
+from reperio.evaluation import measures
+from reperio.evaluation.limits import GateLimits
+from reperio.evaluation.marked import Marked, read_marked
+from reperio.filters import Filter, parse_path
+from reperio.filters import parse as parse_filter
 
 MODES = ("dense", "lexical", "hybrid")
 DRAFT = "draft"
@@ -119,7 +119,7 @@ def read_golden(path: str | os.PathLike[str]) -> GoldenSet:
     document_field = _document_field(settings)
     queries = [to_query(entry, defaults, document_field) for entry in entries]
     if not queries:
-        raise InvalidInput(f"{path} holds no questions; recollect golden init drafts some")
+        raise InvalidInput(f"{path} holds no questions; reperio golden init drafts some")
     _refuse_doubles(path, queries)
     tags, least = _tags(settings, queries), _thresholds(settings, "thresholds")
     if least and not any(query.grades for query in queries):

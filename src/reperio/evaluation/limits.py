@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
-from recollect.errors import InvalidInput
+from reperio.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True)

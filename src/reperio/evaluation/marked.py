@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recollect.errors import InvalidInput, MissingDependency
-from recollect.layout import read_regular, reason
+from reperio.errors import InvalidInput, MissingDependency
+from reperio.layout import read_regular, reason
 
 SUFFIXES = (".yaml", ".yml", ".jsonl")
 MAX_BYTES = 64 << 20
@@ -273,6 +273,6 @@ def _library() -> Any:
         import yaml
     except ImportError as error:
         raise MissingDependency(
-            f"a golden set in YAML needs PyYAML, which is not installed; run: pip install 'recollect[gate]' [{error}]"
+            f"a golden set in YAML needs PyYAML, which is not installed; run: pip install 'reperio[gate]' [{error}]"
         ) from error
     return yaml

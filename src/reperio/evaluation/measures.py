@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from recollect.errors import InvalidInput, MissingDependency
+from reperio.errors import InvalidInput, MissingDependency
 
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 """Grades by question and id; 0 is irrelevant."""
@@ -108,6 +108,6 @@ def _library() -> Any:
         import ir_measures
     except ImportError as error:
         raise MissingDependency(
-            f"labelled measures need ir_measures, which is not installed; run: pip install 'recollect[gate]' [{error}]"
+            f"labelled measures need ir_measures, which is not installed; run: pip install 'reperio[gate]' [{error}]"
         ) from error
     return ir_measures

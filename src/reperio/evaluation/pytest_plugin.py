@@ -1,6 +1,6 @@
-"""One pytest test per check of the gate: ``pytest --recollect-kb kb --recollect-golden golden.yaml``.
+"""One pytest test per check of the gate: ``pytest --reperio-kb kb --reperio-golden golden.yaml``.
 
-The plugin does nothing unless ``--recollect-kb`` is passed. A check that is skipped is a skipped test; one that could
+The plugin does nothing unless ``--reperio-kb`` is passed. A check that is skipped is a skipped test; one that could
 not run fails, as does a gate that checked nothing.
 """
 
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from recollect.printable import one_line
+from reperio.printable import one_line
 
 if TYPE_CHECKING:
-    from recollect.evaluation import CheckResult, Subject
+    from reperio.evaluation import CheckResult, Subject
 
-# Every run of pytest where Recollect is installed imports what is imported here: the rest waits until it is used.
+# Every run of pytest where Reperio is installed imports what is imported here: the rest waits until it is used.
 
 _GATE = pytest.StashKey["Gate"]()
 _NEEDING = ("golden", "baseline", "from_log", "recall")
@@ -26,29 +26,29 @@ _NEEDING = ("golden", "baseline", "from_log", "recall")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
-    group = parser.getgroup("recollect", "the gate of a Recollect collection")
-    group.addoption("--recollect-kb", metavar="KB", help="the collection to be judged, a directory")
-    group.addoption("--recollect-golden", metavar="FILE", help="its golden set, .yaml or .jsonl")
-    group.addoption("--recollect-baseline", metavar="FILE", help="what was accepted; beside the golden set by default")
-    group.addoption("--recollect-from-log", metavar="FILE", help="real questions, .jsonl or .txt")
-    group.addoption("--recollect-recall", metavar="R", type=float, help="knn recall@10 to be reached, 0.95 by default")
+    group = parser.getgroup("reperio", "the gate of a Reperio collection")
+    group.addoption("--reperio-kb", metavar="KB", help="the collection to be judged, a directory")
+    group.addoption("--reperio-golden", metavar="FILE", help="its golden set, .yaml or .jsonl")
+    group.addoption("--reperio-baseline", metavar="FILE", help="what was accepted; beside the golden set by default")
+    group.addoption("--reperio-from-log", metavar="FILE", help="real questions, .jsonl or .txt")
+    group.addoption("--reperio-recall", metavar="R", type=float, help="knn recall@10 to be reached, 0.95 by default")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse options that lack the collection, which would otherwise be ignored."""
-    given = [name for name in _NEEDING if config.getoption(f"recollect_{name}") is not None]
-    if given and not config.getoption("recollect_kb"):
-        raise pytest.UsageError(f"--recollect-{given[0].replace('_', '-')} needs --recollect-kb")
-    if config.getoption("recollect_kb") and config.getoption("numprocesses", None):
+    given = [name for name in _NEEDING if config.getoption(f"reperio_{name}") is not None]
+    if given and not config.getoption("reperio_kb"):
+        raise pytest.UsageError(f"--reperio-{given[0].replace('_', '-')} needs --reperio-kb")
+    if config.getoption("reperio_kb") and config.getoption("numprocesses", None):
         # Checks share what they have asked, time it, and together tell whether anything was checked at all.
-        raise pytest.UsageError("--recollect-kb runs in one process; pass -n 0")
+        raise pytest.UsageError("--reperio-kb runs in one process; pass -n 0")
 
 
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Add one test per check."""
-    if config.getoption("recollect_kb"):
+    if config.getoption("reperio_kb"):
         config.stash[_GATE] = Gate(config)
-        group = GateGroup.from_parent(session, name="recollect-gate", nodeid="recollect-gate")
+        group = GateGroup.from_parent(session, name="reperio-gate", nodeid="reperio-gate")
         items.extend(group.collect())
 
 
@@ -69,9 +69,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if gate is None:
         return
     for text in gate.warned:
-        terminalreporter.write_line(f"recollect gate, {text}", yellow=True)
+        terminalreporter.write_line(f"reperio gate, {text}", yellow=True)
     if gate.checked_nothing:
-        terminalreporter.write_line("recollect gate: nothing was checked; every check was skipped", red=True)
+        terminalreporter.write_line("reperio gate: nothing was checked; every check was skipped", red=True)
 
 
 class Gate:
@@ -90,7 +90,7 @@ class Gate:
 
     def run(self, check: str) -> CheckResult:
         """Run one check; what several look at is seen, asked and measured once."""
-        from recollect import evaluation
+        from reperio import evaluation
 
         if self._subject is None:
             self._subject = self._opened()
@@ -110,16 +110,16 @@ class Gate:
     @property
     def warned(self) -> list[str]:
         """What the checks warn of."""
-        from recollect.evaluation.reports import as_text
+        from reperio.evaluation.reports import as_text
 
         return [f"{each.name}: {as_text(each)}" for each in self._results if each.verdict.value == "warn"]
 
     def _opened(self) -> Subject:
-        import recollect
-        from recollect import evaluation, query_log
+        import reperio
+        from reperio import evaluation, query_log
 
         def option(name: str) -> Any:
-            return self._config.getoption(f"recollect_{name}")
+            return self._config.getoption(f"reperio_{name}")
 
         golden = evaluation.read_golden(option("golden")) if option("golden") else None
         named = option("baseline")
@@ -127,7 +127,7 @@ class Gate:
         baseline = evaluation.read_baseline(path) if path is not None and (named or path.exists()) else None
         log = query_log.read_log(Path(option("from_log"))) if option("from_log") else ()
         limits = evaluation.to_limits(golden, recall=option("recall"))
-        collection = self._open.enter_context(recollect.open(option("kb"), read_only=True))
+        collection = self._open.enter_context(reperio.open(option("kb"), read_only=True))
         return evaluation.Subject(collection, golden, baseline=baseline, limits=limits, log=log)
 
 
@@ -136,7 +136,7 @@ class GateGroup(pytest.Collector):
 
     def collect(self) -> Iterator[pytest.Item]:
         """Make one test per check."""
-        from recollect.evaluation import NAMES
+        from reperio.evaluation import NAMES
 
         for name in NAMES:
             yield GateItem.from_parent(self, name=name.replace(" ", "_"), check=name)
@@ -159,9 +159,9 @@ class GateItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show the evidence, or the package's own error, instead of a traceback."""
-        from recollect.errors import RecollectError
+        from reperio.errors import ReperioError
 
-        if isinstance(excinfo.value, RecollectError):
+        if isinstance(excinfo.value, ReperioError):
             return one_line(str(excinfo.value))
         if isinstance(excinfo.value, GateFailed):
             return str(excinfo.value)
@@ -169,13 +169,13 @@ class GateItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """Say where the test comes from: the collection."""
-        return Path(self.config.getoption("recollect_kb")), 0, f"recollect gate: {self.check}"
+        return Path(self.config.getoption("reperio_kb")), 0, f"reperio gate: {self.check}"
 
 
 class GateFailed(Exception):
     """A check is red."""
 
     def __init__(self, found: CheckResult) -> None:
-        from recollect.evaluation.reports import as_text
+        from reperio.evaluation.reports import as_text
 
         super().__init__(f"{found.name}: {found.verdict.value}\n{as_text(found)}")

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from recollect.collection import Collection
-from recollect.errors import InvalidInput
-from recollect.evaluation import asking, measures
-from recollect.evaluation.asking import Answer, Search
-from recollect.evaluation.baseline import Baseline
-from recollect.evaluation.golden import GoldenQuery, GoldenSet
-from recollect.evaluation.limits import GateLimits
-from recollect.evaluation.survey import Survey, fingerprint, survey
-from recollect.query_log import LoggedQuestion
-from recollect.types import CheckReport, Chunk, Progress
+from reperio.collection import Collection
+from reperio.errors import InvalidInput
+from reperio.evaluation import asking, measures
+from reperio.evaluation.asking import Answer, Search
+from reperio.evaluation.baseline import Baseline
+from reperio.evaluation.golden import GoldenQuery, GoldenSet
+from reperio.evaluation.limits import GateLimits
+from reperio.evaluation.survey import Survey, fingerprint, survey
+from reperio.query_log import LoggedQuestion
+from reperio.types import CheckReport, Chunk, Progress
 
 DISTINCT = "distinct@10"
 _DIGITS = 6

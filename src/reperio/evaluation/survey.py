@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from recollect.collection import Collection
-from recollect.filters import join_path
-from recollect.types import Chunk
+from reperio.collection import Collection
+from reperio.filters import join_path
+from reperio.types import Chunk
 
 SKETCH = 1024
 """Chunks whose hashed ids are kept: those with the smallest hashes, the same in every collection that holds them."""

@@ -3,12 +3,12 @@
 Pure: the tree knows neither SQL nor FAISS. `matches` is the plain evaluation; `store.columns` does it for all rows.
 """
 
-from recollect.filters.building import Field, field
-from recollect.filters.matching import matches
-from recollect.filters.operands import Operator
-from recollect.filters.parsing import join_path, parse, parse_path, to_dict
-from recollect.filters.readings import MAX_ELEMENTS, MAX_READINGS, holds_wholly, listed_fields
-from recollect.filters.tree import EVERYTHING, And, Condition, Filter, Not, Or, all_of, any_of, none_of
+from reperio.filters.building import Field, field
+from reperio.filters.matching import matches
+from reperio.filters.operands import Operator
+from reperio.filters.parsing import join_path, parse, parse_path, to_dict
+from reperio.filters.readings import MAX_ELEMENTS, MAX_READINGS, holds_wholly, listed_fields
+from reperio.filters.tree import EVERYTHING, And, Condition, Filter, Not, Or, all_of, any_of, none_of
 
 __all__ = [
     "EVERYTHING",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from recollect.filters.operands import Operator, plain_string
-from recollect.filters.parsing import parse_path
-from recollect.filters.tree import MAX_KEY, MAX_STEPS, Condition
+from reperio.filters.operands import Operator, plain_string
+from reperio.filters.parsing import parse_path
+from reperio.filters.tree import MAX_KEY, MAX_STEPS, Condition
 
 
 def field(name: str) -> Field:

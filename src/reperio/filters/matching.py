@@ -6,9 +6,9 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from recollect.filters.operands import Operator, to_key
-from recollect.filters.patterns import fold, like
-from recollect.filters.tree import And, Condition, Filter, Not, Or
+from reperio.filters.operands import Operator, to_key
+from reperio.filters.patterns import fold, like
+from reperio.filters.tree import And, Condition, Filter, Not, Or
 
 MISSING: Final = object()
 """What `lookup` finds where there is no such field; null is a value."""

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from recollect.errors import InvalidInput
-from recollect.filters.patterns import wild
+from reperio.errors import InvalidInput
+from reperio.filters.patterns import wild
 
 MAX_VALUES = 10_000
 """Values in all lists of one filter together."""

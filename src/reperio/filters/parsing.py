@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from recollect.errors import InvalidInput
-from recollect.filters.operands import Operator, is_several, plain_string
-from recollect.filters.tree import (
+from reperio.errors import InvalidInput
+from reperio.filters.operands import Operator, is_several, plain_string
+from reperio.filters.tree import (
     LOGICAL,
     MAX_DEPTH,
     MAX_KEY,

@@ -7,10 +7,10 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from recollect.errors import InvalidInput
-from recollect.filters.matching import lookup, matches
-from recollect.filters.parsing import join_path
-from recollect.filters.tree import And, Condition, Filter, Not, Or
+from reperio.errors import InvalidInput
+from reperio.filters.matching import lookup, matches
+from reperio.filters.parsing import join_path
+from reperio.filters.tree import And, Condition, Filter, Not, Or
 
 MAX_ELEMENTS = 10_000
 """Elements of one list that are looked at."""

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from recollect.errors import InvalidInput
-from recollect.filters.operands import MAX_CHARACTERS, MAX_VALUES, MAX_WILD, Operator, plain_string, to_operand
+from reperio.errors import InvalidInput
+from reperio.filters.operands import MAX_CHARACTERS, MAX_VALUES, MAX_WILD, Operator, plain_string, to_operand
 
 MAX_DEPTH = 8
 """Levels of a tree; a single condition has one."""
@@ -189,7 +189,7 @@ def _checked_children(children: Any) -> tuple[Filter, ...]:
     found = tuple(children)
     for child in found:
         if type(child) not in (Condition, And, Or, Not):  # a subclass could answer differently each time
-            raise InvalidInput(f"where: {type(child).__name__} is no filter; make it with recollect.field or parse")
+            raise InvalidInput(f"where: {type(child).__name__} is no filter; make it with reperio.field or parse")
     return found
 
 

@@ -1,11 +1,11 @@
 """Vectors to rows: the only room that knows FAISS. Its currency is int64 rows and float32 matrices."""
 
-from recollect.index.foreign import ForeignIndex, VectorsLost, read_foreign
-from recollect.index.judging import distortion, drifted, spectrum
-from recollect.index.norms import Norms
-from recollect.index.planning import MEASURED_K, cheapest
-from recollect.index.questions import FEWEST_QUERIES, Questions, copy_kept, drawn, keep, kept, questions
-from recollect.index.recipe import (
+from reperio.index.foreign import ForeignIndex, VectorsLost, read_foreign
+from reperio.index.judging import distortion, drifted, spectrum
+from reperio.index.norms import Norms
+from reperio.index.planning import MEASURED_K, cheapest
+from reperio.index.questions import FEWEST_QUERIES, Questions, copy_kept, drawn, keep, kept, questions
+from reperio.index.recipe import (
     MOST_RECALL,
     Goal,
     Recipe,
@@ -18,12 +18,12 @@ from recollect.index.recipe import (
     to_size,
     training_is_due,
 )
-from recollect.index.resuming import Saving, discard
-from recollect.index.search import Target, run_one, search, search_one
-from recollect.index.searcher import Searcher
-from recollect.index.snapshot import Provenance, Record, SnapshotUnusable, file_of, read, remove_others, verify, write
-from recollect.index.training import build, extend
-from recollect.index.tuning import Tuned, measure
+from reperio.index.resuming import Saving, discard
+from reperio.index.search import Target, run_one, search, search_one
+from reperio.index.searcher import Searcher
+from reperio.index.snapshot import Provenance, Record, SnapshotUnusable, file_of, read, remove_others, verify, write
+from reperio.index.training import build, extend
+from reperio.index.tuning import Tuned, measure
 
 __all__ = [
     "FEWEST_QUERIES",

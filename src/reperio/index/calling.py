@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recollect.index.faiss_library import load_faiss, threads
-from recollect.types import FloatMatrix, Rows
+from reperio.index.faiss_library import load_faiss, threads
+from reperio.types import FloatMatrix, Rows
 
 _BUFFERS = 16  # per thread: as many numbers of candidates as are asked for in turn, whatever k users pass
 

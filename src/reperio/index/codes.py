@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from recollect.index.calling import Caller
-from recollect.index.faiss_library import innermost, load_faiss, threads, transforms
-from recollect.types import FloatMatrix, Rows
+from reperio.index.calling import Caller
+from reperio.index.faiss_library import innermost, load_faiss, threads, transforms
+from reperio.types import FloatMatrix, Rows
 
 _BLOCK = 32  # codes compared at once
 _REMEMBERED = 1024  # masks whose use is counted, or whose codes, however few, are kept

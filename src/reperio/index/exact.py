@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recollect.index.faiss_library import load_faiss, threads
-from recollect.index.norms import Norms
-from recollect.index.scanning import scan
-from recollect.index.scoring import best_rows, slack, underflow
-from recollect.types import FloatMatrix, Metric, Rows
-from recollect.vectors import StoredMatrix, to_float32
+from reperio.index.faiss_library import load_faiss, threads
+from reperio.index.norms import Norms
+from reperio.index.scanning import scan
+from reperio.index.scoring import best_rows, slack, underflow
+from reperio.types import FloatMatrix, Metric, Rows
+from reperio.vectors import StoredMatrix, to_float32
 
 Closeness = npt.NDArray[np.float32]
 

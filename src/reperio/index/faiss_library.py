@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from recollect import forks
-from recollect.errors import MissingDependency
-from recollect.types import Metric
+from reperio import forks
+from reperio.errors import MissingDependency
+from reperio.types import Metric
 
 # Before 1.14 there are no limits to what a file makes FAISS allocate; 1.14.2 crashes on hostile files.
 _LEAST_VERSION = 1, 14, 3
@@ -43,8 +43,8 @@ def load_faiss() -> Any:
             import faiss
     except ImportError as error:
         raise MissingDependency(
-            "an index needs FAISS, which is not installed; run: pip install 'recollect[cpu]' "
-            f"(or 'recollect[gpu]') [{error}]"
+            "an index needs FAISS, which is not installed; run: pip install 'reperio[cpu]' "
+            f"(or 'reperio[gpu]') [{error}]"
         ) from error
     _require_recent(faiss.__version__)
     return faiss
@@ -84,7 +84,7 @@ def threads(count: int) -> Iterator[None]:
     """Let FAISS use *count* threads in this thread's calls (`omp_set_num_threads` is per thread).
 
     In a forked child it is one: the thread that outlived the fork would wait for others that are gone (see
-    `recollect.forks`).
+    `reperio.forks`).
 
     """
     faiss = load_faiss()

@@ -12,8 +12,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recollect.index.goal import Recipe
-from recollect.types import Metric
+from reperio.index.goal import Recipe
+from reperio.types import Metric
 
 POINTS_PER_CENTROID = 256
 """Training sample per centroid of a product quantizer, FAISS's own upper bound: more change nothing but the time."""

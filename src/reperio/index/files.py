@@ -11,9 +11,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from recollect.errors import StorageFailed
-from recollect.index.faiss_library import ALLOWED_TYPES, innermost, load_faiss, type_names
-from recollect.layout import create_file, open_regular, reason, storage_errors, sync_directory
+from reperio.errors import StorageFailed
+from reperio.index.faiss_library import ALLOWED_TYPES, innermost, load_faiss, type_names
+from reperio.layout import create_file, open_regular, reason, storage_errors, sync_directory
 
 _BLOCK = 1 << 20
 _ON_DISK = b"ilod"  # how FAISS marks inverted lists that are kept in another file

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from recollect.errors import InvalidInput
-from recollect.index.faiss_library import load_faiss
-from recollect.index.files import blocks_of, names_a_file
-from recollect.layout import open_regular, storage_errors
-from recollect.types import FloatMatrix, Metric, Rows
+from reperio.errors import InvalidInput
+from reperio.index.faiss_library import load_faiss
+from reperio.index.files import blocks_of, names_a_file
+from reperio.layout import open_regular, storage_errors
+from reperio.types import FloatMatrix, Metric, Rows
 
 _LEAST_LIMIT = 1 << 20
 _LONGEST = 65_536

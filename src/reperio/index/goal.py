@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from recollect.errors import InvalidInput
+from reperio.errors import InvalidInput
 
 Preference: TypeAlias = Literal["latency", "throughput", "memory"]
 PREFERENCES: tuple[Preference, ...] = get_args(Preference)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recollect.index.faiss_library import innermost, load_faiss, threads, transforms
-from recollect.index.sampling import choose_rows, gather
-from recollect.types import FloatMatrix, Metric
-from recollect.vectors import StoredMatrix
+from reperio.index.faiss_library import innermost, load_faiss, threads, transforms
+from reperio.index.sampling import choose_rows, gather
+from reperio.types import FloatMatrix, Metric
+from reperio.vectors import StoredMatrix
 
 SPECTRUM_ROWS, NARROWEST, WIDEST = 20_000, 128, 2048
 """The sample whose variance is analysed, and the dimensions for which it is: eigenvectors of 2,048 take 3 s."""

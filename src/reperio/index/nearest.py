@@ -8,12 +8,12 @@ import os
 import numpy as np
 import numpy.typing as npt
 
-from recollect.index.exact import candidates, considered
-from recollect.index.faiss_library import load_faiss, metric_type, threads
-from recollect.index.norms import greatest_of
-from recollect.index.scoring import Scores, best, scores_of, slack, underflow
-from recollect.types import FloatMatrix, Metric, Rows
-from recollect.vectors import StoredMatrix, to_float32
+from reperio.index.exact import candidates, considered
+from reperio.index.faiss_library import load_faiss, metric_type, threads
+from reperio.index.norms import greatest_of
+from reperio.index.scoring import Scores, best, scores_of, slack, underflow
+from reperio.types import FloatMatrix, Metric, Rows
+from reperio.vectors import StoredMatrix, to_float32
 
 _BLOCK_BYTES = 1 << 25  # of float32 vectors: the memory it takes, whatever the number of rows
 _SPARES = 16, 1024  # candidates beyond k; more for the queries for which the first were not surely enough

@@ -7,9 +7,9 @@ import threading
 
 import numpy as np
 
-from recollect.index.scoring import underflow
-from recollect.types import FloatMatrix, Rows
-from recollect.vectors import StoredMatrix, to_float32
+from reperio.index.scoring import underflow
+from reperio.types import FloatMatrix, Rows
+from reperio.vectors import StoredMatrix, to_float32
 
 _BLOCK = 4096  # rows whose greatest length is kept together
 

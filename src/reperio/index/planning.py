@@ -15,8 +15,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from recollect.index.searcher import Searcher
-from recollect.types import OperatingPoint
+from reperio.index.searcher import Searcher
+from reperio.types import OperatingPoint
 
 MEASURED_K = 10, 100
 """The k for which operating points are measured; a smaller k is searched as carefully as the first."""

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recollect.index.nearest import nearest
-from recollect.layout import QUERIES, copy_regular, create_file, is_there, open_regular, storage_errors
-from recollect.types import FloatMatrix, Metric
-from recollect.vectors import StoredMatrix, load_array
+from reperio.index.nearest import nearest
+from reperio.layout import QUERIES, copy_regular, create_file, is_there, open_regular, storage_errors
+from reperio.types import FloatMatrix, Metric
+from reperio.vectors import StoredMatrix, load_array
 
 FEWEST_QUERIES = 30
 """Fewer held-out queries than these say too little; the interval assumes that their mean is about normal."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 
-from recollect.errors import InvalidInput
-from recollect.index import families
-from recollect.index.families import GRAPH_ROWS, SINGLE_LIST_ROWS, Data, Spectrum, nlist_for
-from recollect.index.goal import PREFERENCES, Goal, Preference, Recipe, check_goal, parse_memory, to_size
-from recollect.types import Metric
+from reperio.errors import InvalidInput
+from reperio.index import families
+from reperio.index.families import GRAPH_ROWS, SINGLE_LIST_ROWS, Data, Spectrum, nlist_for
+from reperio.index.goal import PREFERENCES, Goal, Preference, Recipe, check_goal, parse_memory, to_size
+from reperio.types import Metric
 
 __all__ = [
     "EXACT_ROWS",

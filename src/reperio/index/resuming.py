@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from recollect.errors import StorageFailed
-from recollect.index.faiss_library import metric_type, type_names
-from recollect.index.files import FileUnusable, Written, read_file, write_file
-from recollect.index.recipe import Recipe
-from recollect.layout import (
+from reperio.errors import StorageFailed
+from reperio.index.faiss_library import metric_type, type_names
+from reperio.index.files import FileUnusable, Written, read_file, write_file
+from reperio.index.recipe import Recipe
+from reperio.layout import (
     is_build,
     is_directory,
     read_regular,
@@ -32,10 +32,10 @@ from recollect.layout import (
     sync_directory,
     write_atomically,
 )
-from recollect.printable import logger
-from recollect.types import Metric
+from reperio.printable import logger
+from reperio.types import Metric
 
-_log = logger("recollect.index")
+_log = logger("reperio.index")
 _FORMAT = 1
 _RECORD, _RECORD_BYTES = "build.json", 1 << 20
 _MOST_GROWTH = 2

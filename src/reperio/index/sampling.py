@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from recollect.types import FloatMatrix, Rows
-from recollect.vectors import StoredMatrix, to_float32
+from reperio.types import FloatMatrix, Rows
+from reperio.vectors import StoredMatrix, to_float32
 
 BLOCK_ROWS = 16_384
 SEED = 20_240

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recollect.index.faiss_library import load_faiss, metric_type
-from recollect.types import FloatMatrix, Metric, Rows
-from recollect.vectors import StoredMatrix
+from reperio.index.faiss_library import load_faiss, metric_type
+from reperio.types import FloatMatrix, Metric, Rows
+from reperio.vectors import StoredMatrix
 
 # FAISS's Python wrapper never frees a scanner, and handing it over with `thisown` breaks the whole wrapper (1.15.1: "no
 # destructor found", then a crash). So scanners are kept: as many as there have been searches at one time.

@@ -12,8 +12,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recollect.types import FloatMatrix, Metric, Rows
-from recollect.vectors import StoredMatrix, to_float32
+from reperio.types import FloatMatrix, Metric, Rows
+from reperio.vectors import StoredMatrix, to_float32
 
 Scores = npt.NDArray[np.float64]
 _Doubles = npt.NDArray[np.float64]

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recollect.index import exact
-from recollect.index.codes import Packed
-from recollect.index.faiss_library import load_faiss
-from recollect.index.norms import Norms, greatest_of
-from recollect.index.planning import MOSTLY, Knobs, plan, plan_codes
-from recollect.index.scoring import Ranked, best, scores_of
-from recollect.index.searcher import Searcher
-from recollect.types import FloatMatrix, Metric, Rows
-from recollect.vectors import StoredMatrix
+from reperio.index import exact
+from reperio.index.codes import Packed
+from reperio.index.faiss_library import load_faiss
+from reperio.index.norms import Norms, greatest_of
+from reperio.index.planning import MOSTLY, Knobs, plan, plan_codes
+from reperio.index.scoring import Ranked, best, scores_of
+from reperio.index.searcher import Searcher
+from reperio.types import FloatMatrix, Metric, Rows
+from reperio.vectors import StoredMatrix
 
 _KEPT_ROWS = 1 << 14
 """Allowed rows up to which they are kept beside their bits, at 8 bytes each: comparing more takes a millisecond, of

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recollect.index.calling import Caller
-from recollect.index.codes import Codes
-from recollect.index.faiss_library import innermost, load_faiss
-from recollect.index.huge_pages import settle
-from recollect.types import FloatMatrix, OperatingPoint, Rows
+from reperio.index.calling import Caller
+from reperio.index.codes import Codes
+from reperio.index.faiss_library import innermost, load_faiss
+from reperio.index.huge_pages import settle
+from reperio.types import FloatMatrix, OperatingPoint, Rows
 
 _FAIR = 2.5  # lists are of uneven length, and those that hold few allowed rows are near the query as often as others
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import orjson
 
-from recollect.index.faiss_library import ALLOWED_TYPES, metric_type, type_names
-from recollect.index.files import FileUnusable, Written, read_file, verify_file, write_file
-from recollect.index.goal import check_goal
-from recollect.index.recipe import Goal, Recipe
-from recollect.index.resuming import take
-from recollect.index.searcher import Searcher
-from recollect.index.tuning import Tuned
-from recollect.layout import is_directory, is_snapshot, snapshot_file
-from recollect.types import IndexInfo, Metric, OperatingPoint
+from reperio.index.faiss_library import ALLOWED_TYPES, metric_type, type_names
+from reperio.index.files import FileUnusable, Written, read_file, verify_file, write_file
+from reperio.index.goal import check_goal
+from reperio.index.recipe import Goal, Recipe
+from reperio.index.resuming import take
+from reperio.index.searcher import Searcher
+from reperio.index.tuning import Tuned
+from reperio.layout import is_directory, is_snapshot, snapshot_file
+from reperio.types import IndexInfo, Metric, OperatingPoint
 
 SnapshotUnusable = FileUnusable
 """A snapshot is missing or not what was recorded. Internal: an index is disposable, the caller rebuilds."""
@@ -91,7 +91,7 @@ class Record:
         """Read a record.
 
         Raises:
-            SnapshotUnusable: it was written by another version of Recollect, or is not what was written, or names a
+            SnapshotUnusable: it was written by another version of Reperio, or is not what was written, or names a
                 file that is no index's.
 
         """

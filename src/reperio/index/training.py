@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recollect.errors import IndexBuildFailed
-from recollect.index.faiss_library import (
+from reperio.errors import IndexBuildFailed
+from reperio.index.faiss_library import (
     ALLOWED_TYPES,
     innermost,
     load_faiss,
@@ -22,15 +22,15 @@ from recollect.index.faiss_library import (
     transforms,
     type_names,
 )
-from recollect.index.judging import moments
-from recollect.index.recipe import Recipe
-from recollect.index.resuming import Saving, Scratch
-from recollect.index.sampling import BLOCK_ROWS, SEED, choose_rows, gather
-from recollect.printable import logger
-from recollect.types import FloatMatrix, Metric, Progress
-from recollect.vectors import StoredMatrix, to_float32
+from reperio.index.judging import moments
+from reperio.index.recipe import Recipe
+from reperio.index.resuming import Saving, Scratch
+from reperio.index.sampling import BLOCK_ROWS, SEED, choose_rows, gather
+from reperio.printable import logger
+from reperio.types import FloatMatrix, Metric, Progress
+from reperio.vectors import StoredMatrix, to_float32
 
-_log = logger("recollect.index")
+_log = logger("reperio.index")
 _DIGITS = 18  # of a number in a factory string: nothing is that large
 _FEW_CENTROIDS = 256  # FAISS refuses these by itself, in its own words, where there are fewer rows
 _LARGE = 65_536  # the same for what is not a number of centroids: bits, links, dimensions

@@ -18,13 +18,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recollect.index.nearest import nearest
-from recollect.index.planning import EXACTLY, MEASURED_K, Knobs
-from recollect.index.questions import Questions
-from recollect.index.scoring import Scores, scores_of
-from recollect.index.search import Plan, Target, run, run_one
-from recollect.index.searcher import Searcher
-from recollect.types import FloatMatrix, OperatingPoint, Progress, Rows
+from reperio.index.nearest import nearest
+from reperio.index.planning import EXACTLY, MEASURED_K, Knobs
+from reperio.index.questions import Questions
+from reperio.index.scoring import Scores, scores_of
+from reperio.index.search import Plan, Target, run, run_one
+from reperio.index.searcher import Searcher
+from reperio.types import FloatMatrix, OperatingPoint, Progress, Rows
 
 _CONFIDENCE = 3.0
 """Standard errors on each side. 2.576 would do for 99% of points picked blindly; the cheapest of those that reach a

@@ -3,12 +3,12 @@
 And what other stores have written is imported; a collection is exported, and an export imported again.
 """
 
-from recollect.ingestion.conversion import Changed
-from recollect.ingestion.exporting import ExportReport, export_collection
-from recollect.ingestion.finding import Skipped, find_files
-from recollect.ingestion.importing import ImportedExport, import_collection
-from recollect.ingestion.ingesting import IngestResult, ingest
-from recollect.ingestion.langchain_faiss import ImportReport, import_langchain_faiss
+from reperio.ingestion.conversion import Changed
+from reperio.ingestion.exporting import ExportReport, export_collection
+from reperio.ingestion.finding import Skipped, find_files
+from reperio.ingestion.importing import ImportedExport, import_collection
+from reperio.ingestion.ingesting import IngestResult, ingest
+from reperio.ingestion.langchain_faiss import ImportReport, import_langchain_faiss
 
 __all__ = [
     "Changed",

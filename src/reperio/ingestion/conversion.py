@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from recollect.errors import InvalidInput
-from recollect.ingestion.pickles import Instance, Name
-from recollect.ingestion.stand_ins import STANDS_FOR, StandIn
+from reperio.errors import InvalidInput
+from reperio.ingestion.pickles import Instance, Name
+from reperio.ingestion.stand_ins import STANDS_FOR, StandIn
 
 MAX_DEPTH = 64
 """Levels of lists and objects inside metadata."""

@@ -7,7 +7,7 @@
       chunks.parquet    id, text, metadata (JSON), vector (d floats); or chunks.jsonl, one object a line
       records.jsonl     the ledger: scope, space, key, value, group, time
 
-Nothing in it needs Recollect to be read: that is what it is for.
+Nothing in it needs Reperio to be read: that is what it is for.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from recollect.contract import Settings
-from recollect.errors import CollectionDamaged, InvalidInput, StorageFailed
-from recollect.layout import is_there, open_regular, read_regular, require_path, storage_errors, write_atomically
+from reperio.contract import Settings
+from reperio.errors import CollectionDamaged, InvalidInput, StorageFailed
+from reperio.layout import is_there, open_regular, read_regular, require_path, storage_errors, write_atomically
 
 Format: TypeAlias = Literal["parquet", "jsonl"]
 """How the chunks of an export are written."""
@@ -36,7 +36,7 @@ FORMATS: dict[Format, str] = {"parquet": "chunks.parquet", "jsonl": "chunks.json
 MANIFEST, RECORDS = "manifest.json", "records.jsonl"
 VERSION = 1
 
-_NAME = "recollect export"
+_NAME = "reperio export"
 _BLOCK = 1 << 20
 _MANIFEST_BYTES = 1 << 24  # its settings hold the canaries, as collection.json does
 _NO_EXPORT = {errno.ENOENT, errno.ENOTDIR}
@@ -93,15 +93,15 @@ def read_manifest(folder: Path) -> Manifest:
         if error.errno not in _NO_EXPORT:
             raise
         why = f"{folder} is a file" if error.errno == errno.ENOTDIR else f"{folder} has no {MANIFEST}: it is no export"
-        raise InvalidInput(f"{why}; name the folder that recollect export has written") from None
+        raise InvalidInput(f"{why}; name the folder that reperio export has written") from None
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"{path} is no JSON ({error}); export the collection again") from None
     if not isinstance(content, dict) or content.get("format") != _NAME:
-        raise InvalidInput(f"{path} does not begin an export of Recollect; name the folder that it has written")
+        raise InvalidInput(f"{path} does not begin an export of Reperio; name the folder that it has written")
     if content.get("version") != VERSION:
         raise InvalidInput(
-            f"{path} has version {content.get('version')!r}, and this Recollect reads {VERSION}; upgrade with: "
-            "pip install --upgrade recollect"
+            f"{path} has version {content.get('version')!r}, and this Reperio reads {VERSION}; upgrade with: "
+            "pip install --upgrade reperio"
         )
     try:
         return _to_manifest(content)

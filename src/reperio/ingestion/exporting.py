@@ -12,18 +12,18 @@ from typing import IO, Any
 import numpy as np
 import orjson
 
-from recollect import layout
-from recollect.collection import Collection
-from recollect.collection import open as open_collection
-from recollect.collection.arguments import to_path
-from recollect.collection.content import Block, Content, content_of
-from recollect.errors import InvalidInput, MissingDependency
-from recollect.ingestion.export_folder import FORMATS, RECORDS, Format, Manifest, sealed
-from recollect.printable import logger
-from recollect.store import Entry
-from recollect.types import Progress
+from reperio import layout
+from reperio.collection import Collection
+from reperio.collection import open as open_collection
+from reperio.collection.arguments import to_path
+from reperio.collection.content import Block, Content, content_of
+from reperio.errors import InvalidInput, MissingDependency
+from reperio.ingestion.export_folder import FORMATS, RECORDS, Format, Manifest, sealed
+from reperio.printable import logger
+from reperio.store import Entry
+from reperio.types import Progress
 
-_log = logger("recollect.ingestion")
+_log = logger("reperio.ingestion")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def _write_parquet(file: IO[bytes], blocks: Iterator[Block], dimension: int, dty
         from pyarrow.parquet import ParquetWriter
     except ImportError as error:
         raise MissingDependency(
-            f"an export to Parquet needs pyarrow; run: pip install 'recollect[ingest]', or export with "
+            f"an export to Parquet needs pyarrow; run: pip install 'reperio[ingest]', or export with "
             f"format='jsonl' (--format jsonl) [{error}]"
         ) from error
     kind = pyarrow.float16() if dtype == "float16" else pyarrow.float32()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from recollect.collection.arguments import is_iterable, to_path
-from recollect.errors import InvalidInput
+from reperio.collection.arguments import is_iterable, to_path
+from reperio.errors import InvalidInput
 
 SUFFIXES = (".txt", ".md", ".jsonl", ".csv", ".parquet")
 

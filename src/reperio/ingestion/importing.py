@@ -12,13 +12,13 @@ from typing import IO, Any
 import numpy as np
 import orjson
 
-from recollect import layout
-from recollect.collection.arguments import require_limits, to_path
-from recollect.collection.content import Block, receive
-from recollect.collection.strict_json import encode
-from recollect.contract import Settings
-from recollect.errors import InvalidInput, MissingDependency
-from recollect.ingestion.export_folder import (
+from reperio import layout
+from reperio.collection.arguments import require_limits, to_path
+from reperio.collection.content import Block, receive
+from reperio.collection.strict_json import encode
+from reperio.contract import Settings
+from reperio.errors import InvalidInput, MissingDependency
+from reperio.ingestion.export_folder import (
     FORMATS,
     MANIFEST,
     RECORDS,
@@ -27,14 +27,14 @@ from recollect.ingestion.export_folder import (
     require_sealed,
     to_settings,
 )
-from recollect.ingestion.parquet_limits import rows_at_once
-from recollect.layout import open_regular
-from recollect.printable import logger
-from recollect.store import Entry
-from recollect.types import Chunk, Limits, Metric, Progress
-from recollect.vectors import StoredMatrix
+from reperio.ingestion.parquet_limits import rows_at_once
+from reperio.layout import open_regular
+from reperio.printable import logger
+from reperio.store import Entry
+from reperio.types import Chunk, Limits, Metric, Progress
+from reperio.vectors import StoredMatrix
 
-_log = logger("recollect.ingestion")
+_log = logger("reperio.ingestion")
 _BATCH = 1000
 _LONGEST_LINE = 256 << 20  # bytes: more than any chunk comes to within the default limits
 _LINE = {"id", "text", "metadata", "vector"}
@@ -78,7 +78,7 @@ def import_collection(
     Args:
         folder: the export.
         kb: the new collection's directory, absent or empty. It is made whole or not at all.
-        limits: how long a text and its metadata may be, as in `recollect.open`; None for the defaults.
+        limits: how long a text and its metadata may be, as in `reperio.open`; None for the defaults.
         progress: called as ``progress("import", chunks stored, total)``.
 
     Raises:
@@ -198,7 +198,7 @@ def _parquet(path: Path, settings: Settings) -> Iterator[Block]:
         import pyarrow
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise MissingDependency(f"{path} needs pyarrow; run: pip install 'recollect[ingest]' [{error}]") from error
+        raise MissingDependency(f"{path} needs pyarrow; run: pip install 'reperio[ingest]' [{error}]") from error
     try:
         with ParquetFile(path) as file:
             names = sorted(file.schema_arrow.names)

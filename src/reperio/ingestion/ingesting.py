@@ -9,16 +9,16 @@ from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 
-from recollect.collection import Collection
-from recollect.errors import InvalidInput
-from recollect.ingestion.finding import Found, Paths, Skipped, SourceFile, find_files
-from recollect.ingestion.reading import read
-from recollect.ingestion.records import DEFAULT_ID_FIELD, Fields, Record
-from recollect.ingestion.splitting import Splitter
-from recollect.printable import logger
-from recollect.types import Chunk, Progress
+from reperio.collection import Collection
+from reperio.errors import InvalidInput
+from reperio.ingestion.finding import Found, Paths, Skipped, SourceFile, find_files
+from reperio.ingestion.reading import read
+from reperio.ingestion.records import DEFAULT_ID_FIELD, Fields, Record
+from reperio.ingestion.splitting import Splitter
+from reperio.printable import logger
+from reperio.types import Chunk, Progress
 
-_log = logger("recollect.ingestion")
+_log = logger("reperio.ingestion")
 _DELETED_AT_ONCE = 1000
 
 
@@ -77,7 +77,7 @@ def ingest(
     Raises:
         InvalidInput: before anything is stored for what can be told by the paths; for the contents of a file, chunks
             of the batches before are stored, and nothing is deleted.
-        MissingDependency: run ``pip install 'recollect[ingest]'``.
+        MissingDependency: run ``pip install 'reperio[ingest]'``.
         CollectionReadOnly, CollectionClosed, StorageFailed, EmbedderFailed, EmbeddingContractError.
 
     """

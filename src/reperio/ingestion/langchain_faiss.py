@@ -8,18 +8,18 @@ from typing import TypeAlias
 
 import numpy as np
 
-from recollect import layout
-from recollect.collection import Collection
-from recollect.collection import open as open_collection
-from recollect.collection.arguments import to_metric, to_path
-from recollect.collection.embedding import resolve
-from recollect.contract import embed
-from recollect.errors import EmbeddingContractError, InvalidInput
-from recollect.index import ForeignIndex, VectorsLost
-from recollect.ingestion.conversion import Changed
-from recollect.ingestion.langchain_folder import Folder, read_folder
-from recollect.types import Embedder, Metric, Progress
-from recollect.vectors import to_matrix
+from reperio import layout
+from reperio.collection import Collection
+from reperio.collection import open as open_collection
+from reperio.collection.arguments import to_metric, to_path
+from reperio.collection.embedding import resolve
+from reperio.contract import embed
+from reperio.errors import EmbeddingContractError, InvalidInput
+from reperio.index import ForeignIndex, VectorsLost
+from reperio.ingestion.conversion import Changed
+from reperio.ingestion.langchain_folder import Folder, read_folder
+from reperio.types import Embedder, Metric, Progress
+from reperio.vectors import to_matrix
 
 Target: TypeAlias = "Collection | str | os.PathLike[str]"
 

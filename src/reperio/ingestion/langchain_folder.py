@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from recollect import index, layout
-from recollect.errors import InvalidInput, StorageFailed
-from recollect.index import ForeignIndex
-from recollect.ingestion.conversion import DROPPED, Changed, Conversion
-from recollect.ingestion.pickles import MAX_BYTES, Instance, Name, read_pickle, shown
-from recollect.ingestion.stand_ins import PLAIN_NAMES
-from recollect.types import Chunk, FloatMatrix, Rows
+from reperio import index, layout
+from reperio.errors import InvalidInput, StorageFailed
+from reperio.index import ForeignIndex
+from reperio.ingestion.conversion import DROPPED, Changed, Conversion
+from reperio.ingestion.pickles import MAX_BYTES, Instance, Name, read_pickle, shown
+from reperio.ingestion.stand_ins import PLAIN_NAMES
+from reperio.types import Chunk, FloatMatrix, Rows
 
 # Wherever they have been defined: the name in a pickle is that of the defining module, in the version that wrote it.
 DOCUMENTS = frozenset(

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recollect.errors import InvalidInput, MissingDependency
-from recollect.ingestion.parquet_limits import rows_at_once
-from recollect.ingestion.records import Fields, Record, require_fields, to_record
+from reperio.errors import InvalidInput, MissingDependency
+from reperio.ingestion.parquet_limits import rows_at_once
+from reperio.ingestion.records import Fields, Record, require_fields, to_record
 
 _ROWS = 1024  # held in memory at a time
 
@@ -32,7 +32,7 @@ def read_parquet(path: Path, fields: Fields) -> Iterator[Record]:
         import pyarrow
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise MissingDependency(f"{path} needs pyarrow; run: pip install 'recollect[ingest]' [{error}]") from error
+        raise MissingDependency(f"{path} needs pyarrow; run: pip install 'reperio[ingest]' [{error}]") from error
     number = 0
     try:
         with ParquetFile(path) as file:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recollect.errors import InvalidInput
+from reperio.errors import InvalidInput
 
 _EXPANSION = 64  # bytes that one of a compressed column may come to, beside...
 _EXPANSION_LEAST = 256 << 20  # ...this many

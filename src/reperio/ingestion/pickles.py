@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
-from recollect.errors import InvalidInput, UnsafePickle
+from reperio.errors import InvalidInput, UnsafePickle
 
 MAX_BYTES = 4 << 30
 """A longer pickle is not read: it must fit into memory, several times over."""

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recollect.errors import InvalidInput
-from recollect.ingestion.finding import SourceFile
-from recollect.ingestion.parquet import read_parquet
-from recollect.ingestion.records import Fields, Record, require_fields, to_record
-from recollect.layout import open_regular, reason
+from reperio.errors import InvalidInput
+from reperio.ingestion.finding import SourceFile
+from reperio.ingestion.parquet import read_parquet
+from reperio.ingestion.records import Fields, Record, require_fields, to_record
+from reperio.layout import open_regular, reason
 
 
 def read(file: SourceFile, fields: Fields) -> Iterator[Record]:

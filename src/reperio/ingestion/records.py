@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recollect.errors import InvalidInput
+from reperio.errors import InvalidInput
 
 DEFAULT_ID_FIELD = "id"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from recollect.errors import InvalidInput, MissingDependency
-from recollect.types import Embedder
+from reperio.errors import InvalidInput, MissingDependency
+from reperio.types import Embedder
 
 DEFAULT_TOKENS = 512
 """Longest piece by default, where the embedder takes more: one vector for pages of text finds none of them well."""
@@ -73,7 +73,7 @@ def _engines() -> tuple[Any, Any]:
         from semantic_text_splitter import MarkdownSplitter, TextSplitter
     except ImportError as error:
         raise MissingDependency(
-            f"ingestion needs semantic-text-splitter; run: pip install 'recollect[ingest]' [{error}]"
+            f"ingestion needs semantic-text-splitter; run: pip install 'reperio[ingest]' [{error}]"
         ) from error
     return TextSplitter, MarkdownSplitter
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recollect.ingestion.pickles import Instance, Name, to_keys
+from reperio.ingestion.pickles import Instance, Name, to_keys
 
 
 class StandIn(NamedTuple):

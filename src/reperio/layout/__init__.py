@@ -13,9 +13,9 @@
         index/snapshot-….faiss  derived, immutable
 """
 
-from recollect.layout.identity import Opened
-from recollect.layout.lock import WriterLock
-from recollect.layout.names import (
+from reperio.layout.identity import Opened
+from reperio.layout.lock import WriterLock
+from reperio.layout.names import (
     BUILDING,
     QUERIES,
     is_build,
@@ -24,7 +24,7 @@ from recollect.layout.names import (
     is_stored,
     snapshot_file,
 )
-from recollect.layout.paths import (
+from reperio.layout.paths import (
     DTYPES,
     FIRST_GENERATION,
     FORMAT_VERSION,
@@ -37,7 +37,7 @@ from recollect.layout.paths import (
     require_plain_database,
     write_settings,
 )
-from recollect.layout.regular import (
+from reperio.layout.regular import (
     copy_regular,
     is_directory,
     is_regular,
@@ -48,7 +48,7 @@ from recollect.layout.regular import (
     require_absent_or_directory,
     require_regular,
 )
-from recollect.layout.writing import (
+from reperio.layout.writing import (
     create_file,
     new_directory,
     require_outside,

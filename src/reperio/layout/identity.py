@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from recollect.errors import CollectionClosed
+from reperio.errors import CollectionClosed
 
 Identity: TypeAlias = "tuple[int, int] | None"
 """Device and inode; None where nothing is there, or nobody may look."""

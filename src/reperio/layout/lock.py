@@ -12,10 +12,10 @@ from pathlib import Path
 
 import orjson
 
-from recollect.errors import CollectionClosed, CollectionLocked
-from recollect.layout.identity import identity
-from recollect.layout.regular import open_regular
-from recollect.layout.writing import storage_errors
+from reperio.errors import CollectionClosed, CollectionLocked
+from reperio.layout.identity import identity
+from reperio.layout.regular import open_regular
+from reperio.layout.writing import storage_errors
 
 _ATTEMPTS = 10  # to lock a file that others remove or replace at that very moment
 

@@ -1,4 +1,4 @@
-"""The names of the files that Recollect writes. Nothing else is read, copied or removed as one of them.
+"""The names of the files that Reperio writes. Nothing else is read, copied or removed as one of them.
 
 A name that a database, a state of a backup or a directory tells is compared here before it becomes part of a path.
 """

@@ -10,16 +10,16 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from recollect.errors import CollectionDamaged, CollectionNotFound, NotACollection, StorageFailed, UnsupportedFormat
-from recollect.layout.names import BUILDING, generation_number, is_generation, is_leftover, is_unfinished_in_index
-from recollect.layout.regular import (
+from reperio.errors import CollectionDamaged, CollectionNotFound, NotACollection, StorageFailed, UnsupportedFormat
+from reperio.layout.names import BUILDING, generation_number, is_generation, is_leftover, is_unfinished_in_index
+from reperio.layout.regular import (
     is_directory,
     is_there,
     read_regular,
     require_absent_or_directory,
     require_absent_or_regular,
 )
-from recollect.layout.writing import remove_tree, require_path, storage_errors, write_atomically
+from reperio.layout.writing import remove_tree, require_path, storage_errors, write_atomically
 
 FORMAT_VERSION = 3
 """2: the database has a lexical index; 3: a ledger. What an older version has written is read as having none."""
@@ -152,8 +152,8 @@ class Layout:
         """Raise `CollectionNotFound` or `NotACollection` unless a collection is here."""
         if not self.is_collection():
             raise CollectionNotFound(
-                f"there is no collection at {self.root}; create it with recollect.open(path), or "
-                "recollect ingest … --into path"
+                f"there is no collection at {self.root}; create it with reperio.open(path), or "
+                "reperio ingest … --into path"
             )
 
     def read_current(self) -> Generation:
@@ -231,7 +231,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Read collection.json.
 
     Raises:
-        UnsupportedFormat: written by a newer Recollect.
+        UnsupportedFormat: written by a newer Reperio.
         CollectionDamaged: missing, or not what was written.
         StorageFailed: it cannot be read, or is no regular file.
 
@@ -249,7 +249,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise CollectionDamaged(f"{path} has no format version but {version!r}; restore from a backup")
     if version > FORMAT_VERSION:
         raise UnsupportedFormat(
-            f"{path.parent.parent} has format version {version}, and this Recollect reads up to "
-            f"{FORMAT_VERSION}; upgrade with: pip install --upgrade recollect"
+            f"{path.parent.parent} has format version {version}, and this Reperio reads up to "
+            f"{FORMAT_VERSION}; upgrade with: pip install --upgrade reperio"
         )
     return dict(content)

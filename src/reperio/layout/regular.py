@@ -13,8 +13,8 @@ import shutil
 import stat
 from pathlib import Path
 
-from recollect.errors import StorageFailed
-from recollect.layout.writing import create_file, require_path, storage_errors, storage_failure
+from reperio.errors import StorageFailed
+from reperio.layout.writing import create_file, require_path, storage_errors, storage_failure
 
 _BLOCK = 1 << 20
 _KINDS = {

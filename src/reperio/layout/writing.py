@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from recollect.errors import CollectionExists, InvalidInput, RecollectError, StorageFailed
+from reperio.errors import CollectionExists, InvalidInput, ReperioError, StorageFailed
 
 _LONG_PATH = 1000  # characters of a path in a message
 _CURES = {
@@ -166,7 +166,7 @@ def new_directory(destination: Path) -> Iterator[Path]:
             sync_directory(fresh)
             _take_name(fresh, destination)
             sync_directory(destination.parent)
-    except RecollectError as error:  # nobody finds the temporary directory any more
+    except ReperioError as error:  # nobody finds the temporary directory any more
         error.args = (str(error).replace(str(fresh), str(destination)),)
         raise
     finally:

@@ -9,8 +9,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
-from recollect import forks
-from recollect.errors import InvalidInput, MissingDependency, RerankerFailed
+from reperio import forks
+from reperio.errors import InvalidInput, MissingDependency, RerankerFailed
 
 
 class CrossEncoderReranker:
@@ -92,7 +92,7 @@ def _load(name: str, revision: str | None, device: str | None, max_length: int |
         from sentence_transformers import CrossEncoder
     except ImportError as error:
         raise MissingDependency(
-            f"the reranker {name!r} needs sentence-transformers; run: pip install 'recollect[sentence-transformers]' "
+            f"the reranker {name!r} needs sentence-transformers; run: pip install 'reperio[sentence-transformers]' "
             f"— or bring your own: CallableReranker(function) [{error}]"
         ) from error
     forks.spare_torch()

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recollect.errors import InvalidInput
+from reperio.errors import InvalidInput
 
 _Exact: TypeAlias = npt.NDArray[np.float64]
 

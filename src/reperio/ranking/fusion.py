@@ -12,8 +12,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recollect.errors import InvalidInput
-from recollect.types import Rows
+from reperio.errors import InvalidInput
+from reperio.types import Rows
 
 Scores: TypeAlias = npt.NDArray[np.float64]
 """One score per row, higher is better, float64 (n,)."""

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from recollect.errors import InvalidInput
-from recollect.types import FloatMatrix
+from reperio.errors import InvalidInput
+from reperio.types import FloatMatrix
 
 _BLOCK = 256  # texts whose token vectors are held at once: 100 MB at 256 tokens of 384 dimensions
 

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from recollect import forks
-from recollect.errors import InvalidInput, RecollectError, RerankerFailed
-from recollect.types import Hit, Reranker
+from reperio import forks
+from reperio.errors import InvalidInput, ReperioError, RerankerFailed
+from reperio.types import Hit, Reranker
 
 _SHOWN = 60  # characters of a text in an error
 
@@ -107,7 +107,7 @@ def _scores(reranker: Reranker, queries: list[str], texts: list[list[str]]) -> l
     forks.spare_torch()
     try:
         answers = list(reranker.score(queries, texts))
-    except RecollectError:
+    except ReperioError:
         raise
     except Exception as error:  # a model, a network: whatever it was, the caller learns that the order is not to be had
         raise RerankerFailed(

@@ -1,13 +1,13 @@
 """Durable chunks: the only room that knows SQL, and the only minter of rows."""
 
-from recollect.store.checksums import is_intact, require_intact
-from recollect.store.chunks import NewChunk, Store, copy, forget_snapshot, supersede, verify
-from recollect.store.columns import Columns
-from recollect.store.committed import Outdated, SnapshotRecord, State, StoredChunk
-from recollect.store.ledger import Entry, Ledger, NewRecord
-from recollect.store.salvage import Lost, Wreck
-from recollect.store.session import Session
-from recollect.store.vector_file import mapping_of
+from reperio.store.checksums import is_intact, require_intact
+from reperio.store.chunks import NewChunk, Store, copy, forget_snapshot, supersede, verify
+from reperio.store.columns import Columns
+from reperio.store.committed import Outdated, SnapshotRecord, State, StoredChunk
+from reperio.store.ledger import Entry, Ledger, NewRecord
+from reperio.store.salvage import Lost, Wreck
+from reperio.store.session import Session
+from reperio.store.vector_file import mapping_of
 
 __all__ = [
     "Columns",

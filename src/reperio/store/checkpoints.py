@@ -14,11 +14,11 @@ from pathlib import Path
 
 import apsw
 
-from recollect.errors import CollectionError
-from recollect.printable import logger
-from recollect.store.schema import connect, open_log
+from reperio.errors import CollectionError
+from reperio.printable import logger
+from reperio.store.schema import connect, open_log
 
-_log = logger("recollect.store")
+_log = logger("reperio.store")
 _BEGIN_PAGES = 4000  # 32 MiB of log: another thread begins to move it
 _FINISH_PAGES = 8000  # 64 MiB: the writer moves what is left
 
@@ -57,7 +57,7 @@ class Checkpoints:
         elif pages >= _BEGIN_PAGES and not self._begun:
             self._begun = True
             self._beside = Beside(self._checkpoint)
-            self._beside.begin("recollect-checkpoint")
+            self._beside.begin("reperio-checkpoint")
         elif pages < _BEGIN_PAGES:
             self._begun = False
         return apsw.SQLITE_OK

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from zlib import crc32
 
-from recollect.errors import CollectionDamaged
-from recollect.store.committed import StoredChunk
-from recollect.vectors import StoredMatrix
+from reperio.errors import CollectionDamaged
+from reperio.store.committed import StoredChunk
+from reperio.vectors import StoredMatrix
 
 
 def checksum(vector: StoredMatrix | memoryview, chunk_id: str, text: str, metadata: str) -> int:

@@ -17,18 +17,18 @@ from typing import NamedTuple
 
 import apsw
 
-from recollect.errors import CollectionError
-from recollect.layout import Dtype, Generation, Lexical, Opened, create_file, is_regular, storage_errors
-from recollect.store import ledger, lexical, schema, vector_file
-from recollect.store.checkpoints import Beside, Checkpoints
-from recollect.store.checksums import checksum, is_intact
-from recollect.store.commits import Commits
-from recollect.store.committed import MAX_PARAMETERS, SnapshotRecord, State, StoredChunk, lookup
-from recollect.store.ledger import Entry, Ledger
-from recollect.store.pool import SessionPool
-from recollect.store.recent import Payload
-from recollect.store.session import Session
-from recollect.vectors import StoredMatrix
+from reperio.errors import CollectionError
+from reperio.layout import Dtype, Generation, Lexical, Opened, create_file, is_regular, storage_errors
+from reperio.store import ledger, lexical, schema, vector_file
+from reperio.store.checkpoints import Beside, Checkpoints
+from reperio.store.checksums import checksum, is_intact
+from reperio.store.commits import Commits
+from reperio.store.committed import MAX_PARAMETERS, SnapshotRecord, State, StoredChunk, lookup
+from reperio.store.ledger import Entry, Ledger
+from reperio.store.pool import SessionPool
+from reperio.store.recent import Payload
+from reperio.store.session import Session
+from reperio.vectors import StoredMatrix
 
 
 class NewChunk(NamedTuple):
@@ -283,7 +283,7 @@ class Store:
         )
         try:
             if len(matrix) >= _SHARED_ROWS:
-                beside.begin("recollect-append")
+                beside.begin("reperio-append")
             else:
                 beside.wait()
             yield beside.wait

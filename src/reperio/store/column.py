@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from recollect.filters import Condition
-from recollect.filters.matching import MISSING, lookup
-from recollect.store.dictionary import NONE, Bools, Codes, Dictionary, Growing
-from recollect.store.session import Session
+from reperio.filters import Condition
+from reperio.filters.matching import MISSING, lookup
+from reperio.store.dictionary import NONE, Bools, Codes, Dictionary, Growing
+from reperio.store.session import Session
 
 Path: TypeAlias = "tuple[str, ...]"
 _Text = TypeVar("_Text", bytes, "str | None")

@@ -14,9 +14,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recollect.filters import And, Condition, Filter, Not, Or
-from recollect.store.column import Column, Path, cover_together
-from recollect.store.session import Session
+from reperio.filters import And, Condition, Filter, Not, Or
+from reperio.store.column import Column, Path, cover_together
+from reperio.store.session import Session
 
 Bits: TypeAlias = npt.NDArray[np.uint8]
 """One bit per row, the lowest of a byte first, as `numpy.packbits` makes them with bitorder "little"."""

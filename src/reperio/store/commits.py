@@ -12,12 +12,12 @@ from pathlib import Path
 
 import apsw
 
-from recollect.errors import CollectionLocked
-from recollect.printable import logger
-from recollect.store import schema
-from recollect.store.committed import Outdated, State, read_state
+from reperio.errors import CollectionLocked
+from reperio.printable import logger
+from reperio.store import schema
+from reperio.store.committed import Outdated, State, read_state
 
-_log = logger("recollect.store")
+_log = logger("reperio.store")
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
 
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 import orjson
 
-from recollect.errors import CollectionError
-from recollect.types import Chunk
+from reperio.errors import CollectionError
+from reperio.types import Chunk
 
 Value = TypeVar("Value", int, str)
 

@@ -13,10 +13,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recollect.filters import Condition, Operator
-from recollect.filters.matching import CASELESS, NEGATIONS, ORDER, equal_keys, folded_test, is_empty, order_test
-from recollect.filters.operands import Key, number_of, to_key
-from recollect.filters.patterns import fold
+from reperio.filters import Condition, Operator
+from reperio.filters.matching import CASELESS, NEGATIONS, ORDER, equal_keys, folded_test, is_empty, order_test
+from reperio.filters.operands import Key, number_of, to_key
+from reperio.filters.patterns import fold
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Codes: TypeAlias = npt.NDArray[np.int32]

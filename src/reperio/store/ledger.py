@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 import apsw
 import orjson
 
-from recollect.types import Record
+from reperio.types import Record
 
 # spaces: a scope, as text, and the name within it; numbered, so that a record need not repeat what may be long.
 # records: the newest of each key alone. clock: the time of the last put, which outlives the record itself.

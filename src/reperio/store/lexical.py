@@ -31,10 +31,10 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from recollect.errors import InvalidInput
-from recollect.layout import LEXICAL, Lexical
-from recollect.store.postings import Postings, Rows, Word
-from recollect.store.word_counts import FEW, Bits, Corpus, Counts, Scope, Source, Statistics, Texts, Whole
+from reperio.errors import InvalidInput
+from reperio.layout import LEXICAL, Lexical
+from reperio.store.postings import Postings, Rows, Word
+from reperio.store.word_counts import FEW, Bits, Corpus, Counts, Scope, Source, Statistics, Texts, Whole
 
 Found: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 """Rows, best first, and their scores."""

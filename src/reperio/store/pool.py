@@ -8,14 +8,14 @@ from typing import Any
 
 import apsw
 
-from recollect.errors import CollectionClosed
-from recollect.store import postings
-from recollect.store.checksums import Verified
-from recollect.store.committed import UNREADABLE
-from recollect.store.recent import Payload, RecentChunks, Watched
-from recollect.store.schema import Frozen, connect, open_log, require_tables, translate
-from recollect.store.word_counts import Counts
-from recollect.vectors import StoredMatrix
+from reperio.errors import CollectionClosed
+from reperio.store import postings
+from reperio.store.checksums import Verified
+from reperio.store.committed import UNREADABLE
+from reperio.store.recent import Payload, RecentChunks, Watched
+from reperio.store.schema import Frozen, connect, open_log, require_tables, translate
+from reperio.store.word_counts import Counts
+from reperio.vectors import StoredMatrix
 
 _FETCH_AT: dict[int, str] = {}  # statement by number of rows; there are at most MAX_PARAMETERS
 

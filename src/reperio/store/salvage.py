@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from recollect.errors import CollectionDamaged
-from recollect.layout import Generation, storage_errors
-from recollect.printable import logger
-from recollect.store import schema, vector_file
-from recollect.store.checksums import is_intact
-from recollect.store.committed import UNREADABLE, StoredChunk, read_state
-from recollect.store.ledger import Entry, is_entry
+from reperio.errors import CollectionDamaged
+from reperio.layout import Generation, storage_errors
+from reperio.printable import logger
+from reperio.store import schema, vector_file
+from reperio.store.checksums import is_intact
+from reperio.store.committed import UNREADABLE, StoredChunk, read_state
+from reperio.store.ledger import Entry, is_entry
 
-_log = logger("recollect.store")
+_log = logger("reperio.store")
 _BLOCK = 1024
 _CHUNKS = "SELECT row, id, text, metadata, crc FROM chunks WHERE row >= ? AND row < ? ORDER BY row"
 _BY_ID = "chunks INDEXED BY sqlite_autoindex_chunks_1"  # in other pages than the chunks

@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 import apsw
 
-from recollect.errors import CollectionClosed, CollectionDamaged, CollectionError, StorageFailed
-from recollect.layout import LEXICAL, Lexical, create_file, require_plain_database, storage_errors
-from recollect.store import ledger
-from recollect.store import lexical as words
+from reperio.errors import CollectionClosed, CollectionDamaged, CollectionError, StorageFailed
+from reperio.layout import LEXICAL, Lexical, create_file, require_plain_database, storage_errors
+from reperio.store import ledger
+from reperio.store import lexical as words
 
 PAGE_SIZE = 8192
 BUSY_TIMEOUT_MS = 10_000
@@ -109,7 +109,7 @@ def require_tables(reading: apsw.Connection | apsw.Cursor) -> None:
     known = _created()
     for entry in reading.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema"):
         if entry not in known:
-            raise apsw.CorruptError(f"its {entry[0]!s:.20} {entry[1]!r:.40} is not one that Recollect creates")
+            raise apsw.CorruptError(f"its {entry[0]!s:.20} {entry[1]!r:.40} is not one that Reperio creates")
     encoding = reading.execute("PRAGMA encoding").get
     if encoding != "UTF-8":  # bytes of a text would be those of another
         raise apsw.CorruptError(f"its texts are in {encoding!s:.20}")
@@ -185,7 +185,7 @@ def translate(error: apsw.Error | ValueError, database: Path) -> CollectionError
         said = str(codes.get(getattr(error, "extendedresult", 0), type(error).__name__))
     if isinstance(error, _DAMAGE):
         return CollectionDamaged(
-            f"{database} is damaged ({said}); keep what is whole with check(fix=True) or recollect doctor --mend, or "
+            f"{database} is damaged ({said}); keep what is whole with check(fix=True) or reperio doctor --mend, or "
             "restore from a backup"
         )
     if isinstance(error, apsw.SQLError):

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import orjson
 from typing_extensions import Self
 
-from recollect.filters.matching import MISSING
-from recollect.filters.matching import lookup as lookup_path
-from recollect.layout import create_file, storage_errors, sync_file
-from recollect.store import ledger, lexical
-from recollect.store.committed import (
+from reperio.filters.matching import MISSING
+from reperio.filters.matching import lookup as lookup_path
+from reperio.layout import create_file, storage_errors, sync_file
+from reperio.store import ledger, lexical
+from reperio.store.committed import (
     UNREADABLE,
     SnapshotRecord,
     State,
@@ -31,12 +31,12 @@ from recollect.store.committed import (
     require_ends,
     require_held,
 )
-from recollect.store.ledger import Entry
-from recollect.store.pool import SessionPool
-from recollect.store.schema import translate
-from recollect.store.word_counts import Corpus
-from recollect.types import Chunk
-from recollect.vectors import StoredMatrix
+from reperio.store.ledger import Entry
+from reperio.store.pool import SessionPool
+from reperio.store.schema import translate
+from reperio.store.word_counts import Corpus
+from reperio.types import Chunk
+from reperio.vectors import StoredMatrix
 
 _SELECT = "SELECT row, id, text, metadata, crc FROM chunks"
 _LOCATED = "SELECT row, id FROM chunks WHERE id IN (SELECT value FROM json_each(?))"

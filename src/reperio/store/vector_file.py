@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recollect.errors import CollectionDamaged, StorageFailed
-from recollect.layout import Dtype, Generation, open_regular, storage_errors, storage_failure
-from recollect.vectors import StoredMatrix
+from reperio.errors import CollectionDamaged, StorageFailed
+from reperio.layout import Dtype, Generation, open_regular, storage_errors, storage_failure
+from reperio.vectors import StoredMatrix
 
 _LITTLE_ENDIAN: dict[Dtype, str] = {"float32": "<f4", "float16": "<f2"}
 

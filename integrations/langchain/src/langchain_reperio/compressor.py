@@ -1,4 +1,4 @@
-"""Recollect's rerankers where LangChain reranks: on documents that were retrieved already."""
+"""Reperio's rerankers where LangChain reranks: on documents that were retrieved already."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 from langchain_core.callbacks import Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, field_validator
-from recollect import Chunk, Hit, Reranker
-from recollect.errors import InvalidInput
-from recollect.ranking import rerank
+from reperio import Chunk, Hit, Reranker
+from reperio.errors import InvalidInput
+from reperio.ranking import rerank
 
 
-class RecollectRerank(BaseDocumentCompressor):
+class ReperioRerank(BaseDocumentCompressor):
     """A document compressor that puts documents into a reranker's order and keeps its scores.
 
-    On the documents of a `RecollectVectorStore`, ``reranker=`` of the search itself does the same in one step, with
+    On the documents of a `ReperioVectorStore`, ``reranker=`` of the search itself does the same in one step, with
     candidates enough to choose from; this one is for documents of any origin, such as several retrievers'.
 
     Attributes:
-        reranker: any `recollect.Reranker`.
+        reranker: any `reperio.Reranker`.
         top_n: how many to keep; None for all of them.
         score_key: where the score goes in the metadata of the documents returned; an older entry of that name, such as
             an earlier reranker's, is replaced. None leaves the metadata alone. The documents passed in never change.
@@ -39,7 +39,7 @@ class RecollectRerank(BaseDocumentCompressor):
         if not isinstance(given, Reranker):
             raise InvalidInput(
                 f"reranker is a {type(given).__name__} without a score method; wrap a function in "
-                "recollect.CallableReranker, or pass a recollect.CrossEncoderReranker"
+                "reperio.CallableReranker, or pass a reperio.CrossEncoderReranker"
             )
         return given
 

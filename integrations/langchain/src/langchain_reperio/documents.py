@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.documents import Document
-from recollect import Chunk, Hit
-from recollect.errors import InvalidInput
+from reperio import Chunk, Hit
+from reperio.errors import InvalidInput
 
 
 def to_chunks(

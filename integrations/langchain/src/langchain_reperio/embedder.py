@@ -1,4 +1,4 @@
-"""LangChain's embeddings as a Recollect embedder, and the other way round."""
+"""LangChain's embeddings as a Reperio embedder, and the other way round."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from langchain_core.embeddings import Embeddings
-from recollect import Embedder
-from recollect.errors import EmbedderFailed, InvalidInput
-from recollect.forks import spare_torch
+from reperio import Embedder
+from reperio.errors import EmbedderFailed, InvalidInput
+from reperio.forks import spare_torch
 
 _NAMED_BY = ("model_name", "model", "model_id", "repo_id")
 """Attributes by which LangChain's embeddings say which model they use; the first that is a text counts."""
 
 
 class LangChainEmbedder:
-    """A Recollect `Embedder` on any LangChain ``Embeddings``.
+    """A Reperio `Embedder` on any LangChain ``Embeddings``.
 
     With it a collection draws up its embedding contract: eight canary texts, embedded as documents and as queries, are
     recorded at creation and compared each time the collection is opened with embeddings. That is one call of
@@ -41,7 +41,7 @@ class LangChainEmbedder:
         if not isinstance(embedding, Embeddings):
             raise InvalidInput(
                 f"embedding is a {type(embedding).__name__}; pass LangChain embeddings (langchain_core.embeddings."
-                "Embeddings), or wrap an embedder of Recollect in RecollectEmbeddings"
+                "Embeddings), or wrap an embedder of Reperio in ReperioEmbeddings"
             )
         self.embedding = embedding
         self.name = _name(embedding)
@@ -60,14 +60,14 @@ class LangChainEmbedder:
         return np.asarray([self.embedding.embed_query(text) for text in texts], dtype=np.float32)
 
 
-class RecollectEmbeddings(Embeddings):
-    """A Recollect `Embedder` as LangChain embeddings.
+class ReperioEmbeddings(Embeddings):
+    """A Reperio `Embedder` as LangChain embeddings.
 
     For example the small model that travels in a package, without a model hub:
-    ``RecollectEmbeddings(recollect.SentenceTransformerEmbedder(recollect.DEFAULT_EMBEDDER))``.
+    ``ReperioEmbeddings(reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER))``.
 
     Args:
-        embedder: any embedder of Recollect.
+        embedder: any embedder of Reperio.
 
     Raises:
         InvalidInput: it is none.
@@ -77,7 +77,7 @@ class RecollectEmbeddings(Embeddings):
     def __init__(self, embedder: Embedder) -> None:
         if not isinstance(embedder, Embedder):
             raise InvalidInput(
-                f"embedder is a {type(embedder).__name__}; pass e.g. recollect.SentenceTransformerEmbedder(name), an "
+                f"embedder is a {type(embedder).__name__}; pass e.g. reperio.SentenceTransformerEmbedder(name), an "
                 "object with name, dimension, embed_passages(texts) and embed_queries(texts)"
             )
         self.embedder = embedder
@@ -91,17 +91,17 @@ class RecollectEmbeddings(Embeddings):
         return _lists(self.embedder.embed_queries([text]))[0]
 
     def __repr__(self) -> str:
-        return f"RecollectEmbeddings({self.embedder.name!r})"
+        return f"ReperioEmbeddings({self.embedder.name!r})"
 
 
 def to_embedder(embedding: Embeddings) -> Embedder:
     """Return what a collection is opened with: the embedder inside, or one around."""
-    return embedding.embedder if isinstance(embedding, RecollectEmbeddings) else LangChainEmbedder(embedding)
+    return embedding.embedder if isinstance(embedding, ReperioEmbeddings) else LangChainEmbedder(embedding)
 
 
 def from_embedder(embedder: Embedder) -> Embeddings:
     """Return the embeddings inside an embedder, or some around it."""
-    return embedder.embedding if isinstance(embedder, LangChainEmbedder) else RecollectEmbeddings(embedder)
+    return embedder.embedding if isinstance(embedder, LangChainEmbedder) else ReperioEmbeddings(embedder)
 
 
 def _lists(vectors: npt.NDArray[np.floating[Any]]) -> list[list[float]]:

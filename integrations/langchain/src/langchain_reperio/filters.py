@@ -1,4 +1,4 @@
-"""What ``filter=`` takes, and what a self-query asks: both become a filter of Recollect."""
+"""What ``filter=`` takes, and what a self-query asks: both become a filter of Reperio."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from langchain_core.structured_query import (
     StructuredQuery,
     Visitor,
 )
-from recollect import Collection, Filter
-from recollect.errors import InvalidInput
+from reperio import Collection, Filter
+from reperio.errors import InvalidInput
 
-from langchain_recollect.documents import from_chunk
+from langchain_reperio.documents import from_chunk
 
 DocumentFilter: TypeAlias = "Mapping[str, Any] | Filter | Callable[[Document], bool] | None"
-"""A dictionary in MongoDB's manner, a filter made with `recollect.field`, or a function of a document."""
+"""A dictionary in MongoDB's manner, a filter made with `reperio.field`, or a function of a document."""
 
 
 class Narrowed(TypedDict, total=False):
-    """A filter as `recollect.Collection.search` takes it."""
+    """A filter as `reperio.Collection.search` takes it."""
 
     where: Mapping[str, Any] | Filter
     ids: list[str]
@@ -33,7 +33,7 @@ class Narrowed(TypedDict, total=False):
 def to_narrowed(collection: Collection, asked: DocumentFilter) -> Narrowed:
     """Return a filter as options of a search, which then gives exactly min(k, matching documents) hits.
 
-    A dictionary or `recollect.Filter` goes to the collection as it is. A function is the slow path: every document of
+    A dictionary or `reperio.Filter` goes to the collection as it is. A function is the slow path: every document of
     the collection (that its scope allows) is read and shown to it, at each search, before anything is searched. So it
     is as exact as a dictionary, and costs some 10 µs per document stored.
 
@@ -48,7 +48,7 @@ def to_narrowed(collection: Collection, asked: DocumentFilter) -> Narrowed:
     if not callable(asked):
         raise InvalidInput(
             f"filter is a {type(asked).__name__}; pass a dict such as {{'lang': 'en'}}, a filter made with "
-            "recollect.field, or a function of a Document"
+            "reperio.field, or a function of a Document"
         )
     return {"ids": matching_ids(collection, asked)}
 
@@ -74,13 +74,13 @@ _DATED = ("date", "datetime", "time")
 """Kinds of value that LangChain's query parser gives as ``{"type": kind, kind: text}``."""
 
 
-class RecollectTranslator(Visitor):
+class ReperioTranslator(Visitor):
     """Turns a structured query into ``filter=``; for ``SelfQueryRetriever`` as ``structured_query_translator=``.
 
     Every comparator and operator of langchain-core is understood. Dates and times become their ISO 8601 text, which is
     how they are best stored. LIKE takes SQL's pattern; without ``%`` and ``_`` it asks for the text anywhere in the
     field, which is what a language model means by it. What the model makes up is data: an impossible filter is refused
-    when it is searched with, by `recollect.errors.InvalidInput`.
+    when it is searched with, by `reperio.errors.InvalidInput`.
     """
 
     allowed_comparators = tuple(Comparator)

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from recollect import Reranker
-from recollect.errors import InvalidInput, UnknownOption
+from reperio import Reranker
+from reperio.errors import InvalidInput, UnknownOption
 
 Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
 Fusion: TypeAlias = Literal["convex", "rrf"]
 
 SEARCH = ("recall", "mode", "fusion", "weight", "candidates", "reranker", "distinct", "min_score")
-"""What a search takes beside its question, ``k`` and ``filter``; `recollect.Collection.search` says what each means."""
+"""What a search takes beside its question, ``k`` and ``filter``; `reperio.Collection.search` says what each means."""
 
 MMR = ("recall", "mode", "fusion", "weight", "distinct", "min_score")
 """The same where maximal marginal relevance chooses: its candidates are ``fetch_k``, and it makes the order."""
@@ -34,7 +34,7 @@ _MOVED = {
 
 @dataclass(frozen=True, slots=True)
 class SearchDefaults:
-    """What a store's searches do unless a call says otherwise; None for what Recollect does by default."""
+    """What a store's searches do unless a call says otherwise; None for what Reperio does by default."""
 
     recall: float | None = None
     mode: Mode | None = None
@@ -47,7 +47,7 @@ class SearchDefaults:
         """Return the options of one search.
 
         A default that the search has no use for is left out: a weight where nothing is fused, a reranker where there
-        is no text. What the call itself asks for is never left out: Recollect refuses what it cannot do.
+        is no text. What the call itself asks for is never left out: Reperio refuses what it cannot do.
 
         Args:
             asked: with the call.
@@ -79,7 +79,7 @@ def refuse_unknown(method: str, asked: Mapping[str, Any], known: Sequence[str]) 
 
 
 def marginal(k: int, fetch_k: int, lambda_mult: float) -> dict[str, Any]:
-    """Return LangChain's options of maximal marginal relevance as Recollect's.
+    """Return LangChain's options of maximal marginal relevance as Reperio's.
 
     Fewer candidates than hits, as LangChain's FAISS store allows, would cut the result short: k of them are fetched
     then.

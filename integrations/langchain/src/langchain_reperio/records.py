@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from langchain_core.indexing import RecordManager
 from langchain_core.runnables.config import run_in_executor
-from recollect import Collection
-from recollect.errors import InvalidInput
+from reperio import Collection
+from reperio.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from langchain_recollect.store import RecollectVectorStore
+    from langchain_reperio.store import ReperioVectorStore
 
 
-class RecollectRecordManager(RecordManager):
+class ReperioRecordManager(RecordManager):
     """A ``RecordManager`` in the database of a collection: no second database can be lost, or go astray.
 
     Its records are durable when a call returns, and are carried along by backups, compaction and re-embedding. Its
@@ -22,13 +22,13 @@ class RecollectRecordManager(RecordManager):
 
     Args:
         namespace: keeps several sources apart in one collection; at most 1,024 characters.
-        store: a `RecollectVectorStore`, or a `recollect.Collection`.
+        store: a `ReperioVectorStore`, or a `reperio.Collection`.
         verify: hold a document for indexed only if it is also stored. Without it, as LangChain has it, what was deleted
             from the store by other means than `index` is never indexed again, since its record remains.
 
     """
 
-    def __init__(self, namespace: str, store: RecollectVectorStore | Collection, *, verify: bool = False) -> None:
+    def __init__(self, namespace: str, store: ReperioVectorStore | Collection, *, verify: bool = False) -> None:
         super().__init__(namespace)
         self._collection = store if isinstance(store, Collection) else store.collection
         self._records = self._collection.records(f"langchain:{namespace}")

@@ -1,4 +1,4 @@
-"""A retriever with Recollect's own options as its fields."""
+"""A retriever with Reperio's own options as its fields."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict
-from recollect.errors import InvalidInput
+from reperio.errors import InvalidInput
 
-from langchain_recollect.options import SEARCH, refuse_unknown
-from langchain_recollect.store import RecollectVectorStore
+from langchain_reperio.options import SEARCH, refuse_unknown
+from langchain_reperio.store import ReperioVectorStore
 
 _SEARCH = ("k", "filter", *SEARCH)
 _FIELDS = (*_SEARCH, "score_threshold", "score_key")
 
 
-class RecollectRetriever(BaseRetriever):
+class ReperioRetriever(BaseRetriever):
     """A retriever with the options of a search as its fields, each of which ``invoke`` takes as well.
 
-    ``RecollectRetriever(vectorstore=store, k=5, mode="hybrid", reranker=reranker).invoke("…", filter={"lang": "en"})``
+    ``ReperioRetriever(vectorstore=store, k=5, mode="hybrid", reranker=reranker).invoke("…", filter={"lang": "en"})``
 
     Attributes:
-        vectorstore: a `RecollectVectorStore`.
+        vectorstore: a `ReperioVectorStore`.
         k: documents to return.
         filter, recall, mode, fusion, weight, candidates, reranker, distinct, min_score: as in
-            `RecollectVectorStore.similarity_search`; None for the store's default.
+            `ReperioVectorStore.similarity_search`; None for the store's default.
         score_threshold: least relevance, 0 to 1; None for none.
         score_key: where the score goes in the metadata of the documents returned, e.g. "score"; None, the default,
             leaves the metadata as it was stored.
@@ -36,7 +36,7 @@ class RecollectRetriever(BaseRetriever):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    vectorstore: RecollectVectorStore
+    vectorstore: ReperioVectorStore
     k: int = 4
     filter: Any = None
     recall: float | None = None

@@ -1,7 +1,7 @@
 """Scores as relevance: from 0 to 1, higher is better, never in another order.
 
 LangChain's own functions take distances; fed with similarities they gave negative or inverted relevance. These take
-Recollect's scores, of which the higher is always the better one.
+Reperio's scores, of which the higher is always the better one.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from recollect import Metric
-from recollect.errors import InvalidInput
-from recollect.ranking import RANK_CONSTANT
+from reperio import Metric
+from reperio.errors import InvalidInput
+from reperio.ranking import RANK_CONSTANT
 
 Relevance: TypeAlias = Callable[[float], float]
 

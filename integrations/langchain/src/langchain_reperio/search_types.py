@@ -13,7 +13,7 @@ BY_WORDS = ("hybrid", "lexical")
 """Search types beyond LangChain's: words and vectors, or words alone."""
 
 
-class RecollectVectorStoreRetriever(VectorStoreRetriever):
+class ReperioVectorStoreRetriever(VectorStoreRetriever):
     """LangChain's ``VectorStoreRetriever`` with two more search types: "hybrid" and "lexical".
 
     Both take the ``search_kwargs`` of a similarity search.

@@ -7,52 +7,52 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-import recollect
+import reperio
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 from langchain_core.vectorstores import VectorStore
-from recollect import Collection, Filter, Hit, Metric, Reranker
-from recollect.errors import InvalidInput
+from reperio import Collection, Filter, Hit, Metric, Reranker
+from reperio.errors import InvalidInput
 from typing_extensions import Never, Self
 
-from langchain_recollect import options
-from langchain_recollect.documents import from_chunk, from_hit, to_chunks
-from langchain_recollect.embedder import from_embedder, to_embedder
-from langchain_recollect.filters import DocumentFilter, matching_ids, to_narrowed
-from langchain_recollect.options import Fusion, Mode, SearchDefaults, by_vector_alone, marginal, refuse_unknown
-from langchain_recollect.scores import Relevance, checked, to_relevance
-from langchain_recollect.search_types import BY_WORDS, RecollectVectorStoreRetriever
+from langchain_reperio import options
+from langchain_reperio.documents import from_chunk, from_hit, to_chunks
+from langchain_reperio.embedder import from_embedder, to_embedder
+from langchain_reperio.filters import DocumentFilter, matching_ids, to_narrowed
+from langchain_reperio.options import Fusion, Mode, SearchDefaults, by_vector_alone, marginal, refuse_unknown
+from langchain_reperio.scores import Relevance, checked, to_relevance
+from langchain_reperio.search_types import BY_WORDS, ReperioVectorStoreRetriever
 
 _CONSTRUCTOR = ("embedding", "path", "collection", "metric", "scope", "read_only", "recall", "mode", "fusion", "weight")
-_SEARCH_TYPES = tuple(RecollectVectorStoreRetriever.allowed_search_types)
+_SEARCH_TYPES = tuple(ReperioVectorStoreRetriever.allowed_search_types)
 
 
-class RecollectVectorStore(VectorStore):
-    """A LangChain vector store in a Recollect collection: one directory, durable when a call returns.
+class ReperioVectorStore(VectorStore):
+    """A LangChain vector store in a Reperio collection: one directory, durable when a call returns.
 
     **Scores are similarities: the higher, the better**, for every metric (LangChain's FAISS store returns distances).
     Cosine: the cosine, in [-1, 1]; inner product: as it is; L2: minus the squared distance. Relevance is in [0, 1] and
-    in the same order; `langchain_recollect.scores` has the formulas.
+    in the same order; `langchain_reperio.scores` has the formulas.
 
-    ``filter=`` takes a dictionary in MongoDB's manner, a filter made with `recollect.field`, or a function of a
+    ``filter=`` takes a dictionary in MongoDB's manner, a filter made with `reperio.field`, or a function of a
     `Document` (slow: it is asked about every document). A search gives exactly min(k, matching documents) results.
 
     Any number of threads may use one store. The async methods run in the event loop's executor, never in the loop.
 
     Args:
         embedding: LangChain embeddings. On an existing collection they must make the vectors it was built with (eight
-            canary texts are compared). None takes the recorded model, or for a new collection Recollect's own.
+            canary texts are compared). None takes the recorded model, or for a new collection Reperio's own.
         path: directory of the collection; a new one is created.
-        collection: or one that is open already, with its own embedder (``recollect.open("kb",
+        collection: or one that is open already, with its own embedder (``reperio.open("kb",
             embedder=LangChainEmbedder(embeddings))``), which then stays open when the store is closed.
         metric: "cosine" (default), "inner_product" or "l2"; fixed at creation, and persisted.
         scope: a filter that everything done through this store is confined to, e.g. ``{"tenant": "a"}``.
         read_only: search only, beside a writer.
         recall, mode, fusion, weight, candidates, reranker: what searches do unless a call says otherwise; see
-            `recollect.Collection.search`. A search by vector is dense, and, like one by maximal marginal relevance, not
+            `reperio.Collection.search`. A search by vector is dense, and, like one by maximal marginal relevance, not
             reranked, whatever these say.
-        relevance_score_fn: from a score to a relevance in [0, 1], in place of Recollect's own.
+        relevance_score_fn: from a score to a relevance in [0, 1], in place of Reperio's own.
 
     Raises:
         InvalidInput: options that contradict each other or what is recorded.
@@ -79,7 +79,7 @@ class RecollectVectorStore(VectorStore):
         relevance_score_fn: Callable[[float], float] | None = None,
         **unknown: Never,
     ) -> None:
-        refuse_unknown("RecollectVectorStore", unknown, (*_CONSTRUCTOR, "candidates", "reranker", "relevance_score_fn"))
+        refuse_unknown("ReperioVectorStore", unknown, (*_CONSTRUCTOR, "candidates", "reranker", "relevance_score_fn"))
         self._embeddings = embedding
         self._own = collection is None
         if collection is None:
@@ -87,7 +87,7 @@ class RecollectVectorStore(VectorStore):
         elif (embedding, path, metric, scope) != (None, None, None, None) or read_only:
             raise InvalidInput(
                 "collection= is open already, so embedding, path, metric, scope and read_only are settled; pass them "
-                "to recollect.open, the embedding as embedder=LangChainEmbedder(embedding)"
+                "to reperio.open, the embedding as embedder=LangChainEmbedder(embedding)"
             )
         self._collection = collection
         self._metric = collection.info().metric
@@ -245,7 +245,7 @@ class RecollectVectorStore(VectorStore):
             query: a text.
             k: how many, 1 to 10,000.
             **kwargs: ``filter`` (see the class), ``recall``, ``mode``, ``fusion``, ``weight``, ``candidates``,
-                ``reranker``, ``distinct``, ``min_score`` as in `recollect.Collection.search`. No others.
+                ``reranker``, ``distinct``, ``min_score`` as in `reperio.Collection.search`. No others.
 
         """
         return [document for document, _ in self.similarity_search_with_score(query, k, **kwargs)]
@@ -328,7 +328,7 @@ class RecollectVectorStore(VectorStore):
     ) -> list[tuple[Document, float]]:
         return await run_in_executor(None, self._similarity_search_with_relevance_scores, query, k, **kwargs)
 
-    def as_retriever(self, **kwargs: Any) -> RecollectVectorStoreRetriever:
+    def as_retriever(self, **kwargs: Any) -> ReperioVectorStoreRetriever:
         """Return a retriever on this store.
 
         Args:
@@ -336,7 +336,7 @@ class RecollectVectorStore(VectorStore):
 
         """
         tags = kwargs.pop("tags", None) or self._get_retriever_tags()
-        return RecollectVectorStoreRetriever(vectorstore=self, tags=tags, **kwargs)
+        return ReperioVectorStoreRetriever(vectorstore=self, tags=tags, **kwargs)
 
     # ── the handle ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -354,7 +354,7 @@ class RecollectVectorStore(VectorStore):
         self.close()
 
     def __repr__(self) -> str:
-        return f"RecollectVectorStore({self._collection!r})"
+        return f"ReperioVectorStore({self._collection!r})"
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -362,7 +362,7 @@ class RecollectVectorStore(VectorStore):
         narrowed = to_narrowed(self._collection, asked.pop("filter", None))
         embeddings = self.embeddings if isinstance(query, str) and not query.strip() else None
         if embeddings is not None and by_vector_alone(asked):
-            # A self-query that is all filter asks for " ", which Recollect takes for a mistake, and a model can embed.
+            # A self-query that is all filter asks for " ", which Reperio takes for a mistake, and a model can embed.
             return self._collection.search(vector=embeddings.embed_query(query), k=k, **narrowed, **asked)
         return self._collection.search(query, k=k, **narrowed, **asked)
 
@@ -389,7 +389,7 @@ def _opened(
     if path is None:
         raise InvalidInput('where is the collection? pass path="kb", a directory, or collection=, an open one')
     embedder = None if embedding is None else to_embedder(embedding)
-    return recollect.open(path, embedder=embedder, metric=metric, scope=scope, read_only=read_only)
+    return reperio.open(path, embedder=embedder, metric=metric, scope=scope, read_only=read_only)
 
 
 def _require_type(search_type: str) -> None:

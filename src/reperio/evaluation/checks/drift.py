@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recollect.evaluation.baseline import versions
-from recollect.evaluation.subject import Subject
-from recollect.evaluation.survey import Profile, reach
-from recollect.evaluation.verdicts import CheckResult, Verdict
+from reperio.evaluation.baseline import versions
+from reperio.evaluation.subject import Subject
+from reperio.evaluation.survey import Profile, reach
+from reperio.evaluation.verdicts import CheckResult, Verdict
 
 _FIXED = ("metric", "dimension", "dtype", "lexical", "embedder", "query_prompt", "passage_prompt")
 _CANARIES = 0.02  # two precisions of one model differ by less than a hundredth of this; two models by far more
@@ -21,7 +21,7 @@ def drift(subject: Subject) -> CheckResult:
     """List what differs; red are other settings, chunks that went missing, and metadata fields that vanished."""
     baseline = subject.baseline
     if baseline is None or baseline.profile is None:
-        return CheckResult("drift", Verdict.SKIP, ("there is no baseline; recollect gate --accept writes it",))
+        return CheckResult("drift", Verdict.SKIP, ("there is no baseline; reperio gate --accept writes it",))
     collection = subject.require_collection()
     settings = collection.fingerprint()
     wrong = _settings(baseline.settings, settings)
@@ -42,7 +42,7 @@ def drift(subject: Subject) -> CheckResult:
     if baseline.index.get("factory") != factory:
         noted.append(f"index {baseline.index.get('factory') or 'exact'} → {factory or 'exact'}")
     if wrong:
-        cause = "if this is meant, accept it: recollect gate --accept"
+        cause = "if this is meant, accept it: reperio gate --accept"
         return CheckResult("drift", Verdict.FAIL, tuple(wrong + noted), cause)
     line = f"{now.count:,} chunks, {baseline.profile.count:,} in the baseline of {baseline.made[:10]}"
     return CheckResult("drift", Verdict.PASS, (line, *noted))

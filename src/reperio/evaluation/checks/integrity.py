@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recollect.collection import Collection
-from recollect.evaluation.asking import drawn
-from recollect.evaluation.comparing import mean_bounds
-from recollect.evaluation.subject import Subject
-from recollect.evaluation.verdicts import CheckResult, Verdict
-from recollect.filters import matches, parse
-from recollect.types import Chunk, Hit, Metric
+from reperio.collection import Collection
+from reperio.evaluation.asking import drawn
+from reperio.evaluation.comparing import mean_bounds
+from reperio.evaluation.subject import Subject
+from reperio.evaluation.verdicts import CheckResult, Verdict
+from reperio.filters import matches, parse
+from reperio.types import Chunk, Hit, Metric
 
 INDEX = "index: "
 """How `Collection.check` begins what is wrong with the index alone."""
@@ -40,7 +40,7 @@ def integrity(subject: Subject) -> CheckResult:
     if not report.problems:
         cause = "nothing was ingested; ingest, or restore from a backup"
     elif all(problem.startswith(INDEX) for problem in problems):
-        cause = "the index cannot be used, the chunks are sound: recollect optimize builds it anew"
+        cause = "the index cannot be used, the chunks are sound: reperio optimize builds it anew"
     else:
         cause = "files were damaged or changed after they were written; restore from a backup, or build it again"
     return CheckResult("integrity", Verdict.FAIL, problems, cause)
@@ -56,7 +56,7 @@ def reachable(subject: Subject) -> CheckResult:
         share = float(deployed[exact].mean()) if exact.any() else 1.0
         line = f"{name}: {share:.1%} of {int(exact.sum())} found by their own vectors"
         if exact.any() and mean_bounds(deployed[exact].astype(float))[1] < subject.limits.recall:
-            wrong.append("the index does not hold all rows: rebuild it with recollect optimize")
+            wrong.append("the index does not hold all rows: rebuild it with reperio optimize")
         if not exact.all() and collection.info().metric is not Metric.INNER_PRODUCT:
             line += f"; {int((~exact).sum())} not even by exact search"
             wrong.append("rows and vectors are out of step: restore from a backup, or embed again")
@@ -132,7 +132,7 @@ def _lexical(collection: Collection, chunks: list[Chunk]) -> tuple[str, str]:
     if not lost:
         return line, ""
     line += f"; {lost[0][1]!r} of {lost[0][0]!r} is not"
-    return line, "the lexical index is out of step with the texts: recollect compact rebuilds it"
+    return line, "the lexical index is out of step with the texts: reperio compact rebuilds it"
 
 
 def _is_lost(collection: Collection, chunk_id: str, word: str) -> bool:

@@ -7,14 +7,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from recollect.errors import InvalidInput
-from recollect.evaluation.asking import Answer
-from recollect.evaluation.golden import DRAFT, tags_of
-from recollect.evaluation.measures import mean
-from recollect.evaluation.subject import Subject
-from recollect.evaluation.survey import fingerprint
-from recollect.evaluation.verdicts import CheckResult, FailedQuery, Verdict
-from recollect.filters import matches, parse
+from reperio.errors import InvalidInput
+from reperio.evaluation.asking import Answer
+from reperio.evaluation.golden import DRAFT, tags_of
+from reperio.evaluation.measures import mean
+from reperio.evaluation.subject import Subject
+from reperio.evaluation.survey import fingerprint
+from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
+from reperio.filters import matches, parse
 
 SHOWN = 10
 _CAME = 5

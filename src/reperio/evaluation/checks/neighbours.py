@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from recollect.collection import Collection
-from recollect.contract import embed
-from recollect.evaluation.asking import drawn
-from recollect.evaluation.comparing import mean_bounds
-from recollect.evaluation.subject import Subject
-from recollect.evaluation.verdicts import CheckResult, Verdict
-from recollect.types import FloatMatrix, Hit, Metric
+from reperio.collection import Collection
+from reperio.contract import embed
+from reperio.evaluation.asking import drawn
+from reperio.evaluation.comparing import mean_bounds
+from reperio.evaluation.subject import Subject
+from reperio.evaluation.verdicts import CheckResult, Verdict
+from reperio.types import FloatMatrix, Hit, Metric
 
 _EXACT = 1.0
 _BLOCK = 100
@@ -65,7 +65,7 @@ def _judged(shares: npt.NDArray[np.float64], target: float, k: int, origin: str)
     if high < target:
         cause = (
             "the index searches too little for what is stored now, was trained on other vectors, or leaves rows out; "
-            "recollect optimize builds and measures it anew, best with --queries"
+            "reperio optimize builds and measures it anew, best with --queries"
         )
         return CheckResult("neighbours", Verdict.FAIL, (line, f"{target} is required"), cause, (), figures)
     verdict = Verdict.PASS if mean >= target else Verdict.WARN

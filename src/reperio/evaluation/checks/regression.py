@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recollect.evaluation import measures
-from recollect.evaluation.baseline import Baseline
-from recollect.evaluation.checks.labelled import SHOWN, failed
-from recollect.evaluation.comparing import Comparison, compare, holm
-from recollect.evaluation.golden import tags_of
-from recollect.evaluation.measures import PerQuery
-from recollect.evaluation.subject import DISTINCT, Subject
-from recollect.evaluation.survey import likeness
-from recollect.evaluation.verdicts import CheckResult, FailedQuery, Verdict
+from reperio.evaluation import measures
+from reperio.evaluation.baseline import Baseline
+from reperio.evaluation.checks.labelled import SHOWN, failed
+from reperio.evaluation.comparing import Comparison, compare, holm
+from reperio.evaluation.golden import tags_of
+from reperio.evaluation.measures import PerQuery
+from reperio.evaluation.subject import DISTINCT, Subject
+from reperio.evaluation.survey import likeness
+from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 
 _ALL = ""  # no tag has this name
 _MAIN = (_ALL, measures.MAIN)
@@ -47,7 +47,7 @@ def regression(subject: Subject) -> CheckResult:
     """Compare every measure with the baseline's, paired per question, over all questions and by tag."""
     baseline = subject.baseline
     if baseline is None:
-        return CheckResult("regression", Verdict.SKIP, ("there is no baseline; recollect gate --accept writes it",))
+        return CheckResult("regression", Verdict.SKIP, ("there is no baseline; reperio gate --accept writes it",))
     why = _incomparable(baseline)
     if why:
         return CheckResult("regression", Verdict.ERROR, (f"{why}; accept a new baseline",))

@@ -6,12 +6,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from recollect.collection import Collection
-from recollect.collection import open as open_collection
-from recollect.errors import CollectionDamaged, StorageFailed
-from recollect.evaluation.subject import Subject
-from recollect.evaluation.verdicts import CheckResult, Verdict
-from recollect.types import Chunk
+from reperio.collection import Collection
+from reperio.collection import open as open_collection
+from reperio.errors import CollectionDamaged, StorageFailed
+from reperio.evaluation.subject import Subject
+from reperio.evaluation.verdicts import CheckResult, Verdict
+from reperio.types import Chunk
 
 _COMPARED = 20
 _WORDS = 30  # of a text, as a lexical question
@@ -22,7 +22,7 @@ def restoring(subject: Subject) -> CheckResult:
     """Take a backup, open it, and compare: count, checksums, and answers."""
     collection = subject.require_collection()
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="recollect-gate-") as folder:
+    with tempfile.TemporaryDirectory(prefix="reperio-gate-") as folder:
         copy = Path(folder) / "backup"
         try:
             collection.backup(copy)

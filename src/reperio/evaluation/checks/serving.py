@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from recollect.evaluation.asking import ask, drawn, to_query
-from recollect.evaluation.baseline import machine
-from recollect.evaluation.limits import GateLimits
-from recollect.evaluation.subject import Subject
-from recollect.evaluation.verdicts import CheckResult, FailedQuery, Verdict
+from reperio.evaluation.asking import ask, drawn, to_query
+from reperio.evaluation.baseline import machine
+from reperio.evaluation.limits import GateLimits
+from reperio.evaluation.subject import Subject
+from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 
 _WARM_UP = 20
 _MOST = _REPLAYED = 200

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree
 
-from recollect.evaluation.verdicts import CheckResult, FailedQuery, GateReport, Verdict
-from recollect.printable import one_line
+from reperio.evaluation.verdicts import CheckResult, FailedQuery, GateReport, Verdict
+from reperio.printable import one_line
 
 _MARKS = {Verdict.PASS: "✅", Verdict.WARN: "⚠️", Verdict.FAIL: "❌", Verdict.SKIP: "➖", Verdict.ERROR: "💥"}
 _LIVE = re.compile(r"[@#]|:(?=/)|(?<=\b[wW]{3})(?=\.)|(?<=\b[gG][hH])(?=-\d)|[!$%&~^](?=[\w{\"'])")
@@ -25,13 +25,13 @@ def to_junit(report: GateReport) -> str:
     """Return a report as JUnit XML: one test case per check, as CI systems show them."""
     count = {verdict: sum(check.verdict is verdict for check in report.checks) for verdict in Verdict}
     suite = ElementTree.Element(
-        "testsuite", name="recollect gate", tests=str(len(report.checks)), failures=str(count[Verdict.FAIL]),
+        "testsuite", name="reperio gate", tests=str(len(report.checks)), failures=str(count[Verdict.FAIL]),
         errors=str(count[Verdict.ERROR]), skipped=str(count[Verdict.SKIP]), time=f"{report.seconds:.3f}",
         timestamp=report.made,
     )  # fmt: skip
     for check in report.checks:
         case = ElementTree.SubElement(
-            suite, "testcase", classname="recollect.gate", name=check.name, time=f"{check.seconds:.3f}"
+            suite, "testcase", classname="reperio.gate", name=check.name, time=f"{check.seconds:.3f}"
         )
         text = as_text(check)
         tag = {Verdict.FAIL: "failure", Verdict.ERROR: "error", Verdict.SKIP: "skipped"}.get(check.verdict)
@@ -49,7 +49,7 @@ def to_junit(report: GateReport) -> str:
 def to_markdown(report: GateReport) -> str:
     """Return a report for the summary of a pull request."""
     mark = _MARKS[{0: Verdict.PASS, 1: Verdict.FAIL}.get(report.exit_code, Verdict.ERROR)]
-    lines = [f"### {mark} recollect gate: {_escaped(report.summary)}", ""]
+    lines = [f"### {mark} reperio gate: {_escaped(report.summary)}", ""]
     lines += ["| check | | evidence |", "|---|---|---|"]
     lines += [
         f"| {check.name} | {_MARKS[check.verdict]} {check.verdict.value} | {_evidence(check)} |"

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from html import escape
 
-from recollect.evaluation.reports import charts
-from recollect.evaluation.verdicts import CheckResult, FailedQuery, GateReport, Verdict
-from recollect.printable import one_line
+from reperio.evaluation.reports import charts
+from reperio.evaluation.verdicts import CheckResult, FailedQuery, GateReport, Verdict
+from reperio.printable import one_line
 
 _QUANTILES = ("p50", "p95", "p99")
 _STYLE = """
@@ -47,8 +47,8 @@ def to_html(report: GateReport) -> str:
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>recollect gate: {_text(report.summary)}</title><style>{_STYLE}</style></head><body>",
-            f'<h1>recollect gate: <span class="{outcome}">{_text(report.summary)}</span></h1>',
+            f"<title>reperio gate: {_text(report.summary)}</title><style>{_STYLE}</style></head><body>",
+            f'<h1>reperio gate: <span class="{outcome}">{_text(report.summary)}</span></h1>',
             f'<p class="small">{_text(report.collection)} · {_time(report.made)} · {report.seconds:.1f} s</p>',
             f'<p class="small">{_facts(report)}</p>',
             *(_section(check) for check in wrong),

@@ -9,8 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from recollect.evaluation.verdicts import FailedQuery, GateReport, Verdict
-from recollect.printable import one_line
+from reperio.evaluation.verdicts import FailedQuery, GateReport, Verdict
+from reperio.printable import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console

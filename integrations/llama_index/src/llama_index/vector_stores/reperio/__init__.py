@@ -1,23 +1,23 @@
-"""LlamaIndex on Recollect: a vector store, a document store and a reranker, in one directory.
+"""LlamaIndex on Reperio: a vector store, a document store and a reranker, in one directory.
 
-from llama_index.vector_stores.recollect import RecollectVectorStore
+from llama_index.vector_stores.reperio import ReperioVectorStore
 
-store = RecollectVectorStore(path="kb")
+store = ReperioVectorStore(path="kb")
 index = VectorStoreIndex.from_documents(documents, storage_context=store.storage_context(), embed_model=…)
 index.as_retriever(vector_store_query_mode="hybrid").retrieve("I forgot my password")
 """
 
-from llama_index.vector_stores.recollect.docstore import RecollectDocumentStore
-from llama_index.vector_stores.recollect.embedder import LlamaIndexEmbedder, RecollectEmbedding
-from llama_index.vector_stores.recollect.reranking import RecollectRerank
-from llama_index.vector_stores.recollect.store import RecollectVectorStore
+from llama_index.vector_stores.reperio.docstore import ReperioDocumentStore
+from llama_index.vector_stores.reperio.embedder import LlamaIndexEmbedder, ReperioEmbedding
+from llama_index.vector_stores.reperio.reranking import ReperioRerank
+from llama_index.vector_stores.reperio.store import ReperioVectorStore
 
 __version__ = "0.1.0"
 
 __all__ = [
     "LlamaIndexEmbedder",
-    "RecollectDocumentStore",
-    "RecollectEmbedding",
-    "RecollectRerank",
-    "RecollectVectorStore",
+    "ReperioDocumentStore",
+    "ReperioEmbedding",
+    "ReperioRerank",
+    "ReperioVectorStore",
 ]

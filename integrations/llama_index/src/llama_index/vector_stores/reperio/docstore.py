@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 from llama_index.core.schema import BaseNode
 from llama_index.core.storage.docstore.types import DEFAULT_PERSIST_PATH, BaseDocumentStore, RefDocInfo
-from recollect import Chunk, Collection, InvalidInput, Record, Records
+from reperio import Chunk, Collection, InvalidInput, Record, Records
 
-from llama_index.vector_stores.recollect.documents import RESERVED, from_chunk, to_chunk
-from llama_index.vector_stores.recollect.filters import of_documents
-from llama_index.vector_stores.recollect.ledger import Ledger
-from llama_index.vector_stores.recollect.persisting import write_json
+from llama_index.vector_stores.reperio.documents import RESERVED, from_chunk, to_chunk
+from llama_index.vector_stores.reperio.filters import of_documents
+from llama_index.vector_stores.reperio.ledger import Ledger
+from llama_index.vector_stores.reperio.persisting import write_json
 
 if TYPE_CHECKING:
-    from llama_index.vector_stores.recollect.store import RecollectVectorStore
+    from llama_index.vector_stores.reperio.store import ReperioVectorStore
 
 
-class RecollectDocumentStore(BaseDocumentStore):
-    """Documents, nodes and hashes, in the collection of a `RecollectVectorStore`.
+class ReperioDocumentStore(BaseDocumentStore):
+    """Documents, nodes and hashes, in the collection of a `ReperioVectorStore`.
 
     Every node that the collection holds can be had here too. Others that are added (whole documents of a pipeline,
     parent nodes) are kept beside them, where no search finds them.
@@ -35,7 +35,7 @@ class RecollectDocumentStore(BaseDocumentStore):
 
     """
 
-    def __init__(self, vector_store: RecollectVectorStore) -> None:
+    def __init__(self, vector_store: ReperioVectorStore) -> None:
         self._store = vector_store
         self._early: dict[str, str] = {}  # `from_documents` tells hashes before there are nodes, and so a collection
 

@@ -24,9 +24,9 @@ from llama_index.core.schema import (
     Node,
     TextNode,
 )
-from recollect import Chunk, CollectionDamaged, InvalidInput
+from reperio import Chunk, CollectionDamaged, InvalidInput
 
-from llama_index.vector_stores.recollect.values import from_json, to_json
+from llama_index.vector_stores.reperio.values import from_json, to_json
 
 RESERVED = "_llama_index"
 """The metadata field that holds what LlamaIndex knows of a node beside text and metadata."""

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import recollect
+import reperio
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
-from recollect import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
-from recollect.forks import spare_torch
+from reperio import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from reperio.forks import spare_torch
 
 
-class RecollectEmbedding(BaseEmbedding):
+class ReperioEmbedding(BaseEmbedding):
     """An embedder of the core as an embedding model of LlamaIndex.
 
     Args:
-        embedder: a sentence-transformers name or local path, or a `recollect.Embedder`.
+        embedder: a sentence-transformers name or local path, or a `reperio.Embedder`.
         options: of `BaseEmbedding`, such as embed_batch_size.
 
     Raises:
@@ -27,9 +27,9 @@ class RecollectEmbedding(BaseEmbedding):
 
     """
 
-    _embedder: recollect.Embedder = PrivateAttr()
+    _embedder: reperio.Embedder = PrivateAttr()
 
-    def __init__(self, embedder: recollect.Embedder | str = DEFAULT_EMBEDDER, **options: Any) -> None:
+    def __init__(self, embedder: reperio.Embedder | str = DEFAULT_EMBEDDER, **options: Any) -> None:
         loaded = SentenceTransformerEmbedder(embedder) if isinstance(embedder, str) else embedder
         super().__init__(model_name=loaded.name, **options)
         self._embedder = loaded
@@ -37,7 +37,7 @@ class RecollectEmbedding(BaseEmbedding):
     @classmethod
     def class_name(cls) -> str:
         """Name it in serialised form."""
-        return "RecollectEmbedding"
+        return "ReperioEmbedding"
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]
@@ -63,7 +63,7 @@ class RecollectEmbedding(BaseEmbedding):
 
 
 class LlamaIndexEmbedder:
-    """An embedding model of LlamaIndex as a `recollect.Embedder`, so that a collection can record and check it.
+    """An embedding model of LlamaIndex as a `reperio.Embedder`, so that a collection can record and check it.
 
     Args:
         model: embeds one text at once, to learn the dimension.

@@ -20,10 +20,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
-from recollect import InvalidInput
-from recollect.filters import EVERYTHING, Condition, Filter, Operator, all_of, any_of, none_of
+from reperio import InvalidInput
+from reperio.filters import EVERYTHING, Condition, Filter, Operator, all_of, any_of, none_of
 
-from llama_index.vector_stores.recollect.documents import RESERVED
+from llama_index.vector_stores.reperio.documents import RESERVED
 
 DOCUMENT = (RESERVED, "doc_id")
 """Path of the document that a node belongs to."""

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llama_index.core.schema import NodeRelationship
-from recollect import Chunk, Collection, Records
+from reperio import Chunk, Collection, Records
 
-from llama_index.vector_stores.recollect.documents import RESERVED
-from llama_index.vector_stores.recollect.filters import of_documents
+from llama_index.vector_stores.reperio.documents import RESERVED
+from llama_index.vector_stores.reperio.filters import of_documents
 
 _NEXT = NodeRelationship.NEXT.value
 _BLOCK = 1000  # documents asked for at once

@@ -9,10 +9,10 @@ from math import ceil
 from typing import Any
 
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
-from recollect import InvalidInput, Reranker, UnknownOption
+from reperio import InvalidInput, Reranker, UnknownOption
 
 OPTIONS = ("recall", "candidates", "mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
-"""What `RecollectVectorStore.query` takes beside the query: a retriever's vector_store_kwargs."""
+"""What `ReperioVectorStore.query` takes beside the query: a retriever's vector_store_kwargs."""
 
 _MMR = OPTIONS[2:]
 _DEFAULT_THRESHOLD = 0.5  # LlamaIndex's own
@@ -24,7 +24,7 @@ class Plan:
     """One search.
 
     Attributes:
-        options: of `recollect.Collection.search`, but for where= and ids=.
+        options: of `reperio.Collection.search`, but for where= and ids=.
         dense: whether the scores are those of the vectors.
 
     """
@@ -84,7 +84,7 @@ def _reranked(query: VectorStoreQuery, options: Mapping[str, Any], reranker: Rer
     if reranker is None:
         raise InvalidInput(
             "query mode 'semantic_hybrid' reranks, and the store has no reranker; pass reranker= to "
-            "RecollectVectorStore, e.g. recollect.CrossEncoderReranker(…), or choose 'hybrid'"
+            "ReperioVectorStore, e.g. reperio.CrossEncoderReranker(…), or choose 'hybrid'"
         )
     plan = _hybrid(query, options, None)
     plan.options["reranker"] = reranker

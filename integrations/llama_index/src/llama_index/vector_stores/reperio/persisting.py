@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
-from recollect import Filter, InvalidInput, NotACollection
-from recollect.filters import parse
+from reperio import Filter, InvalidInput, NotACollection
+from reperio.filters import parse
 
-_KEY = "recollect"
+_KEY = "reperio"
 _MOST_BYTES = 1 << 20  # a pointer has two paths and a sentence
 
 
@@ -44,9 +44,9 @@ def write_pointer(
     """
     absolute = str(Path(collection).absolute())
     sentence = (
-        f"this vector store is the Recollect collection {absolute}; load it with StorageContext.from_defaults("
-        "persist_dir=..., vector_store=RecollectVectorStore.from_persist_dir(persist_dir)), or without any persist_dir "
-        "as VectorStoreIndex(nodes=[], storage_context=RecollectVectorStore(path).storage_context())"
+        f"this vector store is the Reperio collection {absolute}; load it with StorageContext.from_defaults("
+        "persist_dir=..., vector_store=ReperioVectorStore.from_persist_dir(persist_dir)), or without any persist_dir "
+        "as VectorStoreIndex(nodes=[], storage_context=ReperioVectorStore(path).storage_context())"
     )
     pointer = {"path": absolute, "relative": _relative(absolute, persist_path), "scope": scope}
     write_json(persist_path, {"embedding_dict": {_KEY: [sentence]}, _KEY: pointer}, fs)
@@ -73,7 +73,7 @@ def read_pointer(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> Poi
     if not fs.exists(persist_path):
         raise NotACollection(
             f"there is no {persist_path}; pass what index.storage_context.persist() was given, or open the collection "
-            "itself: RecollectVectorStore(path)"
+            "itself: ReperioVectorStore(path)"
         )
     pointer = None
     if fs.isfile(persist_path):  # a named pipe would be waited for, a device read without end
@@ -81,7 +81,7 @@ def read_pointer(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> Poi
             pointer = _parsed(file.read(_MOST_BYTES))
     if pointer is None:
         raise NotACollection(
-            f"{persist_path} was not written by RecollectVectorStore.persist; load it with the store that wrote it"
+            f"{persist_path} was not written by ReperioVectorStore.persist; load it with the store that wrote it"
         )
     moved = Path(persist_path).parent / pointer["relative"]
     there = str(moved) if not Path(pointer["path"]).is_dir() and moved.is_dir() else pointer["path"]
@@ -102,7 +102,7 @@ def agreed_scope(
     if parse(given) != parse(persisted):
         raise InvalidInput(
             f"{persist_path} was persisted with the scope {persisted}, and is loaded with another; leave scope out, or "
-            "open the collection itself: RecollectVectorStore(path, scope=...)"
+            "open the collection itself: ReperioVectorStore(path, scope=...)"
         )
     return persisted
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from recollect import Chunk, Collection
+from reperio import Chunk, Collection
 
-from llama_index.vector_stores.recollect.documents import RESERVED
-from llama_index.vector_stores.recollect.filters import of_documents
+from llama_index.vector_stores.reperio.documents import RESERVED
+from llama_index.vector_stores.reperio.filters import of_documents
 
 _BLOCK = 1000  # documents asked for at once
 

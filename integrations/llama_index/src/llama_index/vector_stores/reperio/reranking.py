@@ -1,4 +1,4 @@
-"""Recollect's rerankers where LlamaIndex reranks: on nodes that were retrieved already."""
+"""Reperio's rerankers where LlamaIndex reranks: on nodes that were retrieved already."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from llama_index.core.bridge.pydantic import Field, field_validator
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
-from recollect import Chunk, Hit, InvalidInput, Reranker
-from recollect.ranking import rerank
+from reperio import Chunk, Hit, InvalidInput, Reranker
+from reperio.ranking import rerank
 
 
-class RecollectRerank(BaseNodePostprocessor):
+class ReperioRerank(BaseNodePostprocessor):
     """A node postprocessor that puts nodes into a reranker's order and keeps its scores.
 
-    Works on nodes of any origin; on those of a `RecollectVectorStore`, query mode SEMANTIC_HYBRID does the same in one
+    Works on nodes of any origin; on those of a `ReperioVectorStore`, query mode SEMANTIC_HYBRID does the same in one
     step, with candidates enough to choose from. Asynchronously it runs in a thread.
 
     Attributes:
-        reranker: any `recollect.Reranker`. It reads what the embedding model reads: text and metadata, without the
+        reranker: any `reperio.Reranker`. It reads what the embedding model reads: text and metadata, without the
             node's excluded_embed_metadata_keys.
         top_n: how many to keep.
         keep_retrieval_score: put the score that a node came with into its metadata, as "retrieval_score".
@@ -36,14 +36,14 @@ class RecollectRerank(BaseNodePostprocessor):
         if not isinstance(given, Reranker):
             raise InvalidInput(
                 f"reranker is a {type(given).__name__} without a score method; wrap a function in "
-                "recollect.CallableReranker, or pass a recollect.CrossEncoderReranker"
+                "reperio.CallableReranker, or pass a reperio.CrossEncoderReranker"
             )
         return given
 
     @classmethod
     def class_name(cls) -> str:
         """Name it in serialised form."""
-        return "RecollectRerank"
+        return "ReperioRerank"
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None

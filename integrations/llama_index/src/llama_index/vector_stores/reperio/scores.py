@@ -14,14 +14,14 @@ The core's own score under L2 is −distance²: of those, a `SimilarityPostproce
 
 from __future__ import annotations
 
-from recollect import Metric
+from reperio import Metric
 
 
 def to_similarity(score: float, metric: Metric | str, *, dense: bool) -> float:
     """Return the similarity of one hit.
 
     Args:
-        score: `recollect.Hit.score`.
+        score: `reperio.Hit.score`.
         metric: of the collection.
         dense: whether the score is that of the vectors; others stay as they are.
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import fsspec
-import recollect
+import reperio
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
@@ -25,35 +25,35 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQuery,
     VectorStoreQueryResult,
 )
-from recollect import (
+from reperio import (
     Chunk,
     Collection,
     CollectionNotFound,
     Filter,
     InvalidInput,
     Metric,
-    RecollectWarning,
+    ReperioWarning,
     Reranker,
     UnknownOption,
 )
-from recollect.filters import all_of, parse, to_dict
+from reperio.filters import all_of, parse, to_dict
 from typing_extensions import Never, Self
 
-from llama_index.vector_stores.recollect.docstore import RecollectDocumentStore
-from llama_index.vector_stores.recollect.documents import from_chunk, to_chunks
-from llama_index.vector_stores.recollect.embedder import LlamaIndexEmbedder
-from llama_index.vector_stores.recollect.filters import of_documents, to_filter
-from llama_index.vector_stores.recollect.ledger import Ledger
-from llama_index.vector_stores.recollect.modes import to_plan
-from llama_index.vector_stores.recollect.persisting import agreed_scope, read_pointer, write_pointer
-from llama_index.vector_stores.recollect.repetition import repeated
-from llama_index.vector_stores.recollect.scores import to_similarity
+from llama_index.vector_stores.reperio.docstore import ReperioDocumentStore
+from llama_index.vector_stores.reperio.documents import from_chunk, to_chunks
+from llama_index.vector_stores.reperio.embedder import LlamaIndexEmbedder
+from llama_index.vector_stores.reperio.filters import of_documents, to_filter
+from llama_index.vector_stores.reperio.ledger import Ledger
+from llama_index.vector_stores.reperio.modes import to_plan
+from llama_index.vector_stores.reperio.persisting import agreed_scope, read_pointer, write_pointer
+from llama_index.vector_stores.reperio.repetition import repeated
+from llama_index.vector_stores.reperio.scores import to_similarity
 
 _SEPARATOR = "__"  # between namespace and file name, as StorageContext.persist writes it
 
 
-class RecollectVectorStore(BasePydanticVectorStore):
-    """Nodes, their vectors and an index, in one directory: a Recollect collection.
+class ReperioVectorStore(BasePydanticVectorStore):
+    """Nodes, their vectors and an index, in one directory: a Reperio collection.
 
     A collection that does not exist is created when the first nodes are added, with the dimension of their embeddings
     (or at once, where *dimension* or *embed_model* tells it). Every add and delete is durable when it returns. Any
@@ -64,13 +64,13 @@ class RecollectVectorStore(BasePydanticVectorStore):
         collection: an open handle instead, which stays the caller's to close.
         embed_model: what makes the embeddings. It is not used to embed, but recorded in the collection, and checked
             whenever it is opened with it, so that another model's vectors are never mixed in.
-        dimension, metric, dtype, lexical, scope, read_only: as in `recollect.open`; the metric is cosine by default.
+        dimension, metric, dtype, lexical, scope, read_only: as in `reperio.open`; the metric is cosine by default.
         recall: knn recall to aim at, in (0, 1]; a query's option ``recall`` overrides it.
         reranker: for query mode SEMANTIC_HYBRID.
 
     Raises:
         InvalidInput: neither or both of *path* and *collection*, or options of opening beside *collection*.
-        RecollectError: whatever `recollect.open` raises.
+        ReperioError: whatever `reperio.open` raises.
 
     """
 
@@ -102,9 +102,9 @@ class RecollectVectorStore(BasePydanticVectorStore):
         reranker: Reranker | None = None,
     ) -> None:
         if (path is None) == (collection is None):
-            raise InvalidInput("RecollectVectorStore takes path= or collection=, one of the two")
+            raise InvalidInput("ReperioVectorStore takes path= or collection=, one of the two")
         if reranker is not None and not isinstance(reranker, Reranker):
-            raise InvalidInput(f"reranker is a {type(reranker).__name__}; pass a recollect.Reranker")
+            raise InvalidInput(f"reranker is a {type(reranker).__name__}; pass a reperio.Reranker")
         options = {"dimension": dimension, "metric": metric, "dtype": dtype, "lexical": lexical, "scope": scope}
         given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         if read_only:
@@ -119,16 +119,16 @@ class RecollectVectorStore(BasePydanticVectorStore):
         if collection is not None:
             self._use(collection)
         elif embed_model is not None:
-            self._use(recollect.open(self.path, embedder=LlamaIndexEmbedder(embed_model), **given))
+            self._use(reperio.open(self.path, embedder=LlamaIndexEmbedder(embed_model), **given))
         elif dimension is not None or read_only or self._exists():
-            self._use(recollect.open(self.path, **given))
+            self._use(reperio.open(self.path, **given))
 
     # ── what it is ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     @classmethod
     def class_name(cls) -> str:
         """Name it in serialised form."""
-        return "RecollectVectorStore"
+        return "ReperioVectorStore"
 
     @property
     def client(self) -> Collection | None:
@@ -136,9 +136,9 @@ class RecollectVectorStore(BasePydanticVectorStore):
         return self._collection
 
     @property
-    def docstore(self) -> RecollectDocumentStore:
+    def docstore(self) -> ReperioDocumentStore:
         """The document store of this collection; see `storage_context`."""
-        return RecollectDocumentStore(self)
+        return ReperioDocumentStore(self)
 
     def storage_context(self) -> StorageContext:
         """Return a storage context whose document store knows what is stored here, in every process.
@@ -157,7 +157,7 @@ class RecollectVectorStore(BasePydanticVectorStore):
     def __getstate__(self) -> Never:
         # LlamaIndex would leave out what cannot be pickled, the collection with its scope.
         raise InvalidInput(
-            f"a RecollectVectorStore cannot be pickled: pass its path, {self.path!r}, and its scope, and open it there,"
+            f"a ReperioVectorStore cannot be pickled: pass its path, {self.path!r}, and its scope, and open it there,"
             " with read_only=True beside a writer"
         )
 
@@ -181,7 +181,7 @@ class RecollectVectorStore(BasePydanticVectorStore):
             InvalidInput: a node without embedding, or one that cannot be stored; none was. UnknownOption for options.
 
         Warns:
-            RecollectWarning: the same text of the same document is stored under another id: the document is being
+            ReperioWarning: the same text of the same document is stored under another id: the document is being
                 inserted a second time, by an index that does not know this collection (see `storage_context`).
 
         """
@@ -323,7 +323,7 @@ class RecollectVectorStore(BasePydanticVectorStore):
     # ── persisting ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def persist(self, persist_path: str, fs: fsspec.AbstractFileSystem | None = None) -> None:
-        """Write a pointer to the collection, which is on disk already; `recollect.Collection.backup` makes copies.
+        """Write a pointer to the collection, which is on disk already; `reperio.Collection.backup` makes copies.
 
         The scope is written with it, and holds again when the store is loaded.
         """
@@ -332,7 +332,7 @@ class RecollectVectorStore(BasePydanticVectorStore):
     @classmethod
     def from_persist_path(
         cls, persist_path: str, fs: fsspec.AbstractFileSystem | None = None, **options: Any
-    ) -> RecollectVectorStore:
+    ) -> ReperioVectorStore:
         """Open what `persist` wrote a pointer to, with the scope it had; *options* are those of the constructor.
 
         Raises:
@@ -351,7 +351,7 @@ class RecollectVectorStore(BasePydanticVectorStore):
         namespace: str = "default",
         fs: fsspec.AbstractFileSystem | None = None,
         **options: Any,
-    ) -> RecollectVectorStore:
+    ) -> ReperioVectorStore:
         """Open the store that was in a storage context persisted to *persist_dir*, under *namespace* there."""
         name = f"{namespace}{_SEPARATOR}{DEFAULT_PERSIST_FNAME}"
         return cls.from_persist_path(f"{str(persist_dir).rstrip('/')}/{name}", fs, **options)
@@ -366,7 +366,7 @@ class RecollectVectorStore(BasePydanticVectorStore):
 
     def _exists(self) -> bool:
         try:
-            recollect.open(self.path, read_only=True).close()
+            reperio.open(self.path, read_only=True).close()
         except CollectionNotFound:
             return False
         return True
@@ -378,7 +378,7 @@ class RecollectVectorStore(BasePydanticVectorStore):
     def _opened(self, dimension: int) -> Collection:
         with self._opening:  # of several threads that add the first nodes, one creates the collection
             if self._collection is None:
-                self._use(recollect.open(self.path, dimension=dimension, **self._options))
+                self._use(reperio.open(self.path, dimension=dimension, **self._options))
             assert self._collection is not None
             return self._collection
 
@@ -395,7 +395,7 @@ class RecollectVectorStore(BasePydanticVectorStore):
                 f"{len(twice)} nodes, of document {twice[0]!r} among others, are stored already under other ids, and "
                 "now a second time: this index does not know the collection. Delete the document first, or make the "
                 "index with storage_context=store.storage_context(), whose refresh_ref_docs and update_ref_doc do so",
-                RecollectWarning,
+                ReperioWarning,
                 stacklevel=3,
             )
 
