@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 import reperio
 from reperio import Chunk, ReperioError, SentenceTransformerEmbedder
-from reperio.cli import app
+from reperio.cli.main import app
 
 COMMANDS = [
     "ingest", "search", "info", "check", "advise", "optimize", "tune", "backup", "backups", "restore", "doctor",
@@ -127,7 +127,7 @@ def test_the_version_is_told() -> None:
 def test_help_loads_no_heavy_library() -> None:
     """FAISS, torch and the tokenizers are imported by what needs them, not by `--help`."""
     script = (
-        "import sys\nfrom reperio.cli import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
+        "import sys\nfrom reperio.cli.main import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
         "heavy = {'faiss', 'torch', 'sentence_transformers', 'tokenizers', 'pyarrow', 'semantic_text_splitter'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )

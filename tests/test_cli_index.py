@@ -20,7 +20,7 @@ import pytest
 import reperio
 from reperio import Chunk, InvalidInput, SentenceTransformerEmbedder
 from reperio.index import cheapest
-from reperio.query_log import read_queries
+from reperio.query_log.reading import read_queries
 from reperio.types import OperatingPoint
 from tests.test_cli import own_lines, process, refused, run, run_json
 
@@ -106,7 +106,7 @@ def test_advise_refuses_the_impossible(args: list[str], said: str) -> None:
 def test_advise_needs_no_faiss() -> None:
     """A rule is no reason to load a library."""
     script = (
-        "import sys\nfrom reperio.cli import app\n"
+        "import sys\nfrom reperio.cli.main import app\n"
         "try: app(['advise', '--n', '1000000', '--dim', '384'])\nexcept SystemExit: pass\n"
         "print('faiss' in sys.modules, file=sys.stderr)"
     )

@@ -111,7 +111,7 @@ def test_the_doctor(filled: Path) -> None:
 
 def test_each_room_logs_what_it_does(filled: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """At INFO, under reperio.ROOM: what was opened, indexed, backed up, restored, rewritten, imported; no texts."""
-    from reperio.ingestion import export_collection, import_collection
+    from reperio.exchange import export_collection, import_collection
 
     with caplog.at_level(logging.INFO, logger="reperio"), reperio.open(filled, auto_optimize=False) as kb:
         kb.optimize(index="SQ8")

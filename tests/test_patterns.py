@@ -11,8 +11,8 @@ import pytest
 
 from reperio import InvalidInput
 from reperio.filters import Condition, Operator, matches, parse, patterns
+from reperio.filters.columns.dictionary import Dictionary
 from reperio.filters.patterns import fold, like
-from reperio.store.dictionary import Dictionary
 
 CHARACTERS = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
 
@@ -102,7 +102,7 @@ def test_characters_around_a_wildcard_are_limited() -> None:
 def test_texts_are_folded_once_for_all_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
     """A column folds a text once, however many conditions ignore case, and again only texts that came later."""
     folded: list[str] = []
-    monkeypatch.setattr("reperio.store.dictionary.fold", lambda text: folded.append(text) or fold(text))
+    monkeypatch.setattr("reperio.filters.columns.dictionary.fold", lambda text: folded.append(text) or fold(text))
     values = Dictionary()
     values.encode(["Straße", "STRASSE", "x"])
     before = values.nbytes

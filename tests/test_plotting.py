@@ -8,7 +8,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from reperio import InvalidInput, MissingDependency, StorageFailed, plotting
+from reperio import InvalidInput, MissingDependency, StorageFailed
+from reperio.cli import plotting
 from reperio.types import OperatingPoint
 
 EXACT = OperatingPoint(10, 0, 0, 1.0, 1.0, 1.0, 11_400.0, 11_900.0, 88.0)

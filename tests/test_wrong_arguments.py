@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 import reperio
-from reperio import Chunk, Collection, QueryLog, ReperioError, ingestion, query_log
-from reperio.evaluation import golden
+from reperio import Chunk, Collection, QueryLog, ReperioError, exchange, ingestion
+from reperio.evaluation.golden.questions import questions as golden
+from reperio.importers import langchain_faiss
+from reperio.query_log import reading as query_log
 
 VECTOR = np.ones(4, dtype=np.float32)
 WRONG: dict[str, Callable[[], Any]] = {
@@ -131,12 +133,12 @@ PATHS: dict[str, Callable[[Any, Path], Any]] = {
     "restore to": lambda wrong, here: reperio.restore(here / "kb", wrong),
     "backups": lambda wrong, _: reperio.backups(wrong),
     "diagnose": lambda wrong, _: reperio.diagnose(wrong),
-    "export from": lambda wrong, here: ingestion.export_collection(wrong, here / "export"),
-    "export to": lambda wrong, here: ingestion.export_collection(here / "kb", wrong),
-    "import from": lambda wrong, here: ingestion.import_collection(wrong, here / "imported"),
-    "import to": lambda wrong, here: ingestion.import_collection(here / "kb", wrong),
-    "import LangChain from": lambda wrong, here: ingestion.import_langchain_faiss(wrong, here / "imported"),
-    "import LangChain to": lambda wrong, here: ingestion.import_langchain_faiss(here, wrong),
+    "export from": lambda wrong, here: exchange.export_collection(wrong, here / "export"),
+    "export to": lambda wrong, here: exchange.export_collection(here / "kb", wrong),
+    "import from": lambda wrong, here: exchange.import_collection(wrong, here / "imported"),
+    "import to": lambda wrong, here: exchange.import_collection(here / "kb", wrong),
+    "import LangChain from": lambda wrong, here: langchain_faiss.import_langchain_faiss(wrong, here / "imported"),
+    "import LangChain to": lambda wrong, here: langchain_faiss.import_langchain_faiss(here, wrong),
     "ingest": lambda wrong, _: ingestion.find_files(wrong),
     "query log": lambda wrong, here: reperio.open(here / "kb", query_log=QueryLog(wrong)),
     "golden set": lambda wrong, _: golden.read_golden(wrong),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from measuring import Floats
 
-from reperio.index.faiss_library import innermost, load_faiss, threads
+from reperio.index.library.loading import innermost, load_faiss, threads
 
 CANDIDATES = (10, 15, 20, 30, 40, 60, 100)
 PROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)

@@ -23,7 +23,7 @@ import orjson
 
 import reperio
 from reperio import Chunk, index
-from reperio.index.recipe import EXACT_ROWS
+from reperio.index.recipes.ranking import EXACT_ROWS
 
 Figures: TypeAlias = dict[str, Any]
 """What a part hands back: it goes into the results file as it is."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import reperio
-from reperio.index.faiss_library import load_faiss
+from reperio.index.library.loading import load_faiss
 
 
 def memory() -> dict[str, float]:

@@ -16,13 +16,13 @@ import reperio
 from reperio import Chunk, Collection, Hit, Metric
 from reperio.collection.facade import DEFAULT_RECALL
 from reperio.index import Searcher, Target
-from reperio.index.faiss_library import threads
-from reperio.index.planning import Knobs
-from reperio.index.scoring import best as best_of
-from reperio.index.scoring import scores_of
-from reperio.index.search import Plan
+from reperio.index.library.loading import threads
+from reperio.index.searching.planning import Knobs
+from reperio.index.searching.scoring import best as best_of
+from reperio.index.searching.scoring import scores_of
+from reperio.index.searching.search import Plan
 from reperio.store.checksums import Verified
-from reperio.store.recent import RecentChunks
+from reperio.store.reading.recent import RecentChunks
 from reperio.vectors import to_query
 
 TARGET_US = 100

@@ -35,7 +35,7 @@ from measuring import Data, DataMissing, Figures, Floats, K, interleave, knn_rec
 import reperio
 from reperio import Chunk
 from reperio.index import Target, cheapest, search_one
-from reperio.index.faiss_library import load_faiss, threads
+from reperio.index.library.loading import load_faiss, threads
 from reperio.types import IndexInfo, OperatingPoint
 
 Goal: TypeAlias = tuple[float, str | None]

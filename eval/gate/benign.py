@@ -15,7 +15,7 @@ from healthy import PLAIN, Recorded, TextSet, chunks, opened, stored
 from models import Kept, minilm
 
 import reperio
-from reperio.index import training
+from reperio.index.building import training
 
 
 @dataclass(frozen=True)

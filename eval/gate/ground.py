@@ -23,9 +23,9 @@ from reperio.evaluation import (
     Verdict,
     acceptable,
     judged,
-    measures,
     to_baseline,
 )
+from reperio.evaluation.statistics import measures
 
 RED = (Verdict.FAIL, Verdict.ERROR)
 _TOLD = 400  # characters: the results are a file to commit

@@ -15,7 +15,7 @@ import reperio
 from reperio import Collection
 from reperio.evaluation import Search
 from reperio.evaluation.survey import fingerprint
-from reperio.store import Columns
+from reperio.filters.columns.columns import Columns
 
 
 def lost_prompt(case: Case) -> Deployed:

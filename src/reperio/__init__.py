@@ -12,20 +12,8 @@ A collection is a directory that keeps chunk text, metadata, vectors and a train
 The names below are the public ones, in the order in which they are met.
 """
 
-from reperio.collection import (
-    BackupInfo,
-    Collection,
-    Diagnosis,
-    Finding,
-    QueryLog,
-    Records,
-    advise,
-    backups,
-    diagnose,
-    open,
-    restore,
-)
-from reperio.embedders import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from reperio.collection import BackupInfo, Collection, Records, advise, open
+from reperio.embedding import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
 from reperio.errors import (
     CollectionClosed,
     CollectionDamaged,
@@ -53,7 +41,9 @@ from reperio.errors import (
 from reperio.filters import Filter, field
 from reperio.index import Goal, Recipe
 from reperio.progress import progress_bar
+from reperio.query_log import QueryLog
 from reperio.ranking import CallableReranker, CrossEncoderReranker, LateInteractionReranker
+from reperio.recovery import Diagnosis, Finding, backups, diagnose, restore
 from reperio.types import (
     AddResult,
     CheckReport,

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reperio import index
 from reperio.errors import InvalidInput, UnknownOption
 from reperio.types import Limits, Metric
 
@@ -127,22 +126,6 @@ def to_metric(metric: Any) -> Metric:
     except ValueError:
         choices = ", ".join(repr(member.value) for member in Metric)
         raise InvalidInput(f"metric is {metric!r}; choose {choices}") from None
-
-
-def to_factory(factory: Any, recall: float) -> str | None:
-    """Return the index that the user names, or None for the best; a recall beyond proof asks for exact search."""
-    if factory is None:
-        return "exact" if recall > index.MOST_RECALL else None
-    if not isinstance(factory, str) or not factory.strip():
-        raise InvalidInput(f'index is {factory!r}; pass "hnsw", "exact", or a FAISS factory string')
-    return factory
-
-
-def to_goal(recall: float, prefer: Any, memory: Any) -> index.Goal:
-    """Return what an index is to be chosen for; what is impossible, `index.advise` refuses."""
-    goal = index.Goal(recall, prefer, None if memory is None else index.parse_memory(memory))
-    index.check_goal(goal)
-    return goal
 
 
 def id_list(ids: Any) -> list[str]:

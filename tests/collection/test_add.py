@@ -280,7 +280,7 @@ def test_other_kinds_of_numpy_in_metadata_are_refused_by_name(value: Any, kb: Co
 
 def test_a_batch_is_full_by_its_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long texts make smaller commits, each with its vectors, and never one with more than a text too many."""
-    monkeypatch.setattr("reperio.collection.batches.MOST_CHARACTERS", 1000)
+    monkeypatch.setattr("reperio.collection.write.batches.MOST_CHARACTERS", 1000)
     done: list[int] = []
     with reperio.open(tmp_path / "kb", dimension=2, auto_optimize=False) as kb:
         chunks = [Chunk(str(i), "x" * (400 if i < 7 else 1)) for i in range(20)]

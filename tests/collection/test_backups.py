@@ -25,8 +25,8 @@ from reperio import (
     StorageFailed,
     UnsupportedFormat,
 )
-from reperio.collection.repository import Repository
-from reperio.ingestion import export_collection
+from reperio.collection.backup.repository import Repository
+from reperio.exchange import export_collection
 from reperio.layout import WriterLock
 
 from .grown import D, content, content_at, flip, grow

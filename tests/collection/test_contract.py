@@ -16,8 +16,8 @@ import pytest
 
 import reperio
 from reperio import Chunk, Collection, EmbeddingContractError
-from reperio.collection import adding
-from reperio.ingestion import export_collection, import_collection
+from reperio.collection.write import adding
+from reperio.exchange import export_collection, import_collection
 from tests.conftest import TrigramEmbedder
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ import pytest
 
 import reperio
 from reperio import Chunk, Collection, IndexBuildFailed, ReperioWarning
-from reperio.index.recipe import EXACT_ROWS, TAIL_ROWS
+from reperio.index.recipes.ranking import EXACT_ROWS, TAIL_ROWS
 from tests.brute_force import assert_top_k, scores
 
 D = 32

@@ -13,7 +13,7 @@ import pytest
 
 import reperio
 from reperio import Chunk, InvalidChunk, InvalidInput, Limits
-from reperio.collection import retrieving
+from reperio.collection.search import retrieving
 from reperio.types import HEAVY
 
 SMALL = Limits(k=5, queries=3, hits=14, question=12, batch=10, text=20, metadata=30)

@@ -16,7 +16,7 @@ import pytest
 
 import reperio
 from reperio import Chunk, Collection, CollectionClosed
-from reperio.store.recent import RECENT_BYTES, RecentChunks
+from reperio.store.reading.recent import RECENT_BYTES, RecentChunks
 from tests.conftest import TrigramEmbedder
 
 Record = tuple[str, str, bytes]
@@ -194,7 +194,7 @@ def test_a_commit_cut_short_is_not_overlooked(filled: Collection) -> None:
     search(filled, "text number 7")
 
     def interrupt(frame: FrameType, event: str, _argument: object) -> Any:
-        if frame.f_code.co_name != "transaction" or not frame.f_code.co_filename.endswith("store/commits.py"):
+        if frame.f_code.co_name != "transaction" or not frame.f_code.co_filename.endswith("store/writing/commits.py"):
             return None
         names = frame.f_locals
         if event == "line" and names.get("committing") and not names["connection"].in_transaction:

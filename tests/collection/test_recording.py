@@ -11,10 +11,10 @@ import pytest
 
 import reperio
 from reperio import Chunk
-from reperio.collection.recording import QueryLog, QueryRecorder
 from reperio.errors import InvalidInput, ReperioWarning, StorageFailed
 from reperio.filters import field
-from reperio.query_log import LoggedQuestion, read_log, read_queries
+from reperio.query_log.reading import LoggedQuestion, read_log, read_queries
+from reperio.query_log.recording import QueryLog, QueryRecorder
 from tests.conftest import TrigramEmbedder
 
 

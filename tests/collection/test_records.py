@@ -13,7 +13,7 @@ import pytest
 
 import reperio
 from reperio import Chunk, Collection, CollectionClosed, CollectionReadOnly, InvalidInput, Record, Records
-from reperio.collection.clock import Clock
+from reperio.collection.handle.clock import Clock
 from reperio.filters import parse
 from tests.conftest import TrigramEmbedder
 

@@ -12,8 +12,8 @@ import pytest
 
 import reperio
 from reperio import CallableReranker, Chunk, Collection, CollectionDamaged, InvalidInput, field
-from reperio.collection.scope import Scope
-from reperio.store import Columns
+from reperio.collection.handle.scope import Scope
+from reperio.filters.columns.columns import Columns
 from tests.conftest import TrigramEmbedder, named
 
 TENANT_A = {"tenant": "a"}

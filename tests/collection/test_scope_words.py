@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import reperio
 from reperio import Chunk, Collection, CollectionDamaged, Hit, InvalidInput, field
 from reperio.layout import Lexical
-from reperio.store import word_counts
+from reperio.store.words import counts as word_counts
 
 D = 8
 WORDS = ["ash", "birch", "cedar", "fir", "oak", "pine", "the"]
@@ -75,7 +75,7 @@ def test_a_scope_answers_as_if_there_were_no_others(
 ) -> None:
     """Scores, their parts, order and hits are those of a collection of the scope's chunks alone, after every commit."""
     with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("reperio.store.lexical.FEW", few)
+        patch.setattr("reperio.store.words.lexical.FEW", few)
         whole, only = Path(directory, "whole"), Path(directory, "only")
         reperio.open(whole, dimension=D, lexical=words, auto_optimize=False).close()
         with (

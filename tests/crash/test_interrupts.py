@@ -10,7 +10,7 @@ import pytest
 
 import reperio
 from reperio import Chunk, Collection
-from reperio.store import chunks
+from reperio.store.writing import chunks
 
 from .plan import DIMENSION, Operation, State, item, scripted_operations
 from .verification import check_answers, verify
@@ -18,16 +18,16 @@ from .verification import check_answers, verify
 pytestmark = pytest.mark.crash
 # Whose lines are interrupted: those that decide what is stored and which files are in use.
 WRITING = (
-    "reperio/store/chunks.py",
-    "reperio/store/commits.py",
-    "reperio/store/checkpoints.py",
+    "reperio/store/writing/chunks.py",
+    "reperio/store/writing/commits.py",
+    "reperio/store/writing/checkpoints.py",
     "reperio/store/vector_file.py",
     "collection/facade.py",
-    "collection/adding.py",
-    "collection/batches.py",
-    "collection/selecting.py",
+    "collection/write/adding.py",
+    "collection/write/batches.py",
+    "collection/reading.py",
 )
-REWRITING = ("collection/handle.py", "collection/transfer.py", "layout/paths.py", "layout/writing.py")
+REWRITING = ("collection/handle/handle.py", "collection/transfer.py", "layout/paths.py", "layout/writing.py")
 
 
 class InterruptAt:

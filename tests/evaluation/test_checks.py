@@ -30,8 +30,8 @@ from reperio.evaluation import (
     to_baseline,
 )
 from reperio.evaluation.baseline import machine
-from reperio.evaluation.golden import DRAFT
-from reperio.query_log import LoggedQuestion
+from reperio.evaluation.golden.questions import DRAFT
+from reperio.query_log.reading import LoggedQuestion
 from tests.conftest import TrigramEmbedder
 from tests.evaluation.conftest import LIMITS, chunks
 

@@ -15,10 +15,10 @@ import yaml
 from typer.testing import CliRunner
 
 import reperio
-from reperio.cli import app
+from reperio.cli.main import app
 from reperio.errors import InvalidInput
 from reperio.evaluation import read_golden
-from reperio.query_log import read_log
+from reperio.query_log.reading import read_log
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "gate"
 

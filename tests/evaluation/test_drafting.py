@@ -11,9 +11,9 @@ import reperio
 from reperio import Chunk, Collection
 from reperio.errors import InvalidInput
 from reperio.evaluation import GoldenQuery, read_golden
-from reperio.evaluation.drafting import add_query, document_field, draft, write_draft
-from reperio.evaluation.golden import DRAFT
-from reperio.query_log import LoggedQuestion
+from reperio.evaluation.golden.drafting import add_query, document_field, draft, write_draft
+from reperio.evaluation.golden.questions import DRAFT
+from reperio.query_log.reading import LoggedQuestion
 from tests.conftest import TrigramEmbedder
 
 

@@ -9,7 +9,7 @@ import pytest
 from reperio.errors import InvalidInput
 from reperio.evaluation import GateLimits, GoldenQuery, read_golden, to_limits
 from reperio.evaluation.asking import to_found
-from reperio.evaluation.measures import per_query
+from reperio.evaluation.statistics.measures import per_query
 from reperio.types import Chunk, Hit
 
 

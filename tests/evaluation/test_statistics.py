@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 
 from reperio.errors import InvalidInput
-from reperio.evaluation import measures
-from reperio.evaluation.comparing import bootstrap_interval, compare, effect_size, holm, mean_bounds, randomisation_p
+from reperio.evaluation.statistics import measures
+from reperio.evaluation.statistics.comparing import (
+    bootstrap_interval,
+    compare,
+    effect_size,
+    holm,
+    mean_bounds,
+    randomisation_p,
+)
 
 
 def test_measures_equal_their_definitions() -> None:

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 import reperio
 from reperio import Chunk, Collection, ReperioError
-from reperio.contract import Settings
-from reperio.evaluation.golden import read_golden
+from reperio.embedding.contract import Settings
+from reperio.evaluation.golden.questions import read_golden
 from reperio.filters import Operator, parse
+from reperio.importers.langchain_faiss.pickles import read_pickle
 from reperio.index import Record, SnapshotUnusable
-from reperio.ingestion.pickles import read_pickle
 from reperio.layout import Layout, read_settings
 from tests.crash.plan import DIMENSION
 

@@ -13,9 +13,9 @@ import pytest
 
 import reperio
 from reperio import Chunk, Collection, CollectionDamaged
-from reperio.ingestion import export_collection
-from reperio.store import lexical
+from reperio.exchange import export_collection
 from reperio.store.checksums import checksum
+from reperio.store.words import lexical
 
 D, ROWS, ROW = 4, 30, 7
 VECTORS = np.random.default_rng(3).standard_normal((ROWS, D)).astype(np.float32)

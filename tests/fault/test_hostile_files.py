@@ -19,10 +19,11 @@ import pytest
 
 import reperio
 from reperio import Chunk, CollectionDamaged, InvalidInput, ReperioError, ReperioWarning, StorageFailed
-from reperio.collection.packs import read_sealed, write_sealed
+from reperio.collection.backup.packs import read_sealed, write_sealed
 from reperio.evaluation import read_baseline, read_golden
-from reperio.ingestion import export_collection, import_collection, import_langchain_faiss
-from reperio.query_log import read_log, read_queries
+from reperio.exchange import export_collection, import_collection
+from reperio.importers.langchain_faiss import import_langchain_faiss
+from reperio.query_log.reading import read_log, read_queries
 
 QUERY = [1.0, 0.0, 0.0, 0.0]
 SECRET = "-----BEGIN PRIVATE KEY-----"
@@ -503,7 +504,7 @@ def test_what_only_looks_like_a_creation_is_left_alone(tmp_path: Path) -> None:
 
 _KILLED = """
 import os, signal, sys, reperio
-from reperio.collection import incrementing
+from reperio.collection.backup import incremental as incrementing
 incrementing._files = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # once the database has been copied
 with reperio.open(sys.argv[1], read_only=True) as kb:
     kb.backup(sys.argv[2], incremental=True)

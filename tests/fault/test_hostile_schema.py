@@ -53,7 +53,7 @@ SCRIPT = """
 import sys
 import reperio
 from reperio import Chunk
-from reperio.collection.doctor import diagnose
+from reperio.recovery.doctor import diagnose
 path = sys.argv[1]
 try:
     print("done", {door})

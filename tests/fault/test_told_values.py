@@ -12,10 +12,10 @@ import pytest
 
 import reperio
 from reperio import Chunk, CollectionDamaged, InvalidInput, ReperioError
-from reperio.collection.packs import read_sealed, write_sealed
+from reperio.collection.backup.packs import read_sealed, write_sealed
 from reperio.evaluation import read_baseline
-from reperio.ingestion import export_collection, import_collection
-from reperio.query_log import read_log
+from reperio.exchange import export_collection, import_collection
+from reperio.query_log.reading import read_log
 
 D = 4
 

@@ -18,7 +18,7 @@ import pytest
 
 import reperio
 from reperio import Chunk, CollectionDamaged, ReperioError, ReperioWarning
-from reperio.ingestion import export_collection
+from reperio.exchange import export_collection
 from reperio.store import schema
 
 D = 4

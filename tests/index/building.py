@@ -15,9 +15,9 @@ import faiss
 import numpy as np
 
 from reperio import Metric
-from reperio.index import training
-from reperio.index.recipe import Recipe
-from reperio.index.resuming import Saving
+from reperio.index.building import training
+from reperio.index.building.resuming import Saving
+from reperio.index.recipes.ranking import Recipe
 
 
 def main(asked: dict[str, str | int | None]) -> None:

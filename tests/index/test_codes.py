@@ -10,9 +10,9 @@ import pytest
 
 from reperio import Metric, OperatingPoint, index
 from reperio.index import Searcher, Target
-from reperio.index.codes import Codes
-from reperio.index.planning import EXACTLY, Knobs, plan, plan_codes
-from reperio.index.search import run
+from reperio.index.searching.codes import Codes
+from reperio.index.searching.planning import EXACTLY, Knobs, plan, plan_codes
+from reperio.index.searching.search import run
 from tests.brute_force import scores
 from tests.index.test_tuning import data
 

@@ -7,9 +7,9 @@ import threading
 import numpy as np
 import pytest
 
-from reperio.index import exact, nearest
-from reperio.index.nearest import nearest as nearest_of
-from reperio.index.scoring import best, scores_of
+from reperio.index.searching import exact, nearest
+from reperio.index.searching.nearest import nearest as nearest_of
+from reperio.index.searching.scoring import best, scores_of
 from reperio.layout import DTYPES, Dtype
 from reperio.types import Metric
 from reperio.vectors import to_float32, to_matrix, to_stored

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reperio.index import Searcher, Target, run_one, search, search_one
-from reperio.index.nearest import nearest
-from reperio.index.planning import Knobs
-from reperio.index.search import run
+from reperio.index.searching.nearest import nearest
+from reperio.index.searching.planning import Knobs
+from reperio.index.searching.search import run
 from reperio.layout import DTYPES, Dtype
 from reperio.types import Metric
 from reperio.vectors import to_float32, to_matrix, to_stored

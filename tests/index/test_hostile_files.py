@@ -20,7 +20,7 @@ import pytest
 import reperio
 from reperio import Chunk, InvalidInput, ReperioWarning
 from reperio.index import read_foreign
-from reperio.index.files import FileUnusable, Written, names_a_file, read_file, verify_file, write_file
+from reperio.index.library.files import FileUnusable, Written, names_a_file, read_file, verify_file, write_file
 
 D = 16
 FACTORIES = {

@@ -9,8 +9,8 @@ import faiss
 import pytest
 
 from reperio import MissingDependency
-from reperio.index import faiss_library
-from reperio.index.faiss_library import load_faiss
+from reperio.index.library import loading as faiss_library
+from reperio.index.library.loading import load_faiss
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 

@@ -9,7 +9,7 @@ import pytest
 
 from reperio import Metric, OperatingPoint, index
 from reperio.index import Questions, Searcher, Target
-from reperio.index.planning import EXACTLY, Knobs, plan
+from reperio.index.searching.planning import EXACTLY, Knobs, plan
 from tests.brute_force import scores
 from tests.index.test_tuning import data, settled
 

@@ -10,7 +10,7 @@ import pytest
 
 from reperio import Metric, index
 from reperio.errors import InvalidInput
-from reperio.index.recipe import (
+from reperio.index.recipes.ranking import (
     EXACT_ROWS,
     GRAPH_BYTES,
     GRAPH_ROWS,

@@ -9,7 +9,7 @@ import pytest
 
 from reperio import IndexBuildFailed, Metric, index
 from reperio.index import Searcher, Target
-from reperio.index.planning import Knobs, plan
+from reperio.index.searching.planning import Knobs, plan
 from reperio.vectors import to_matrix
 from tests.brute_force import assert_top_k, scores
 

@@ -9,7 +9,7 @@ import pytest
 
 from reperio import Metric, OperatingPoint, index
 from reperio.index import Searcher, Target
-from reperio.index.codes import Packed
+from reperio.index.searching.codes import Packed
 
 N, D = 3000, 16
 MATRIX = np.random.default_rng(2).standard_normal((N, D)).astype(np.float32)

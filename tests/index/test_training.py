@@ -22,12 +22,12 @@ import numpy as np
 import pytest
 
 from reperio import IndexBuildFailed, Metric
-from reperio.index import training
-from reperio.index.files import FileUnusable, read_file, verify_file, write_file
-from reperio.index.judging import distortion, drifted, spectrum
-from reperio.index.recipe import Recipe
-from reperio.index.resuming import Saving, discard
-from reperio.index.training import build, extend
+from reperio.index.building import training
+from reperio.index.building.judging import distortion, drifted, spectrum
+from reperio.index.building.resuming import Saving, discard
+from reperio.index.building.training import build, extend
+from reperio.index.library.files import FileUnusable, read_file, verify_file, write_file
+from reperio.index.recipes.ranking import Recipe
 from reperio.vectors import to_matrix
 from tests.data import REALQ, require_data
 

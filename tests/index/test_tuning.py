@@ -10,9 +10,9 @@ import pytest
 
 from reperio import Metric, OperatingPoint, index
 from reperio.index import Questions, Searcher, Target
-from reperio.index.nearest import nearest
-from reperio.index.planning import Knobs
-from reperio.index.tuning import front, interval, recalls
+from reperio.index.searching.nearest import nearest
+from reperio.index.searching.planning import Knobs
+from reperio.index.tuning.measuring import front, interval, recalls
 from reperio.vectors import to_matrix
 from tests.brute_force import scores
 

@@ -20,7 +20,7 @@ from reperio import (
     InvalidInput,
     InvalidVectors,
 )
-from reperio.ingestion import export_collection, import_collection
+from reperio.exchange import export_collection, import_collection
 from tests.conftest import TrigramEmbedder
 
 FORMATS = ("parquet", "jsonl")

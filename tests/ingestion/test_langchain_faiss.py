@@ -20,9 +20,9 @@ import pytest
 
 import reperio
 from reperio import Chunk, EmbeddingContractError, InvalidInput, InvalidVectors, UnsafePickle
+from reperio.importers.langchain_faiss import Changed, import_langchain_faiss
+from reperio.importers.langchain_faiss.pickles import Name
 from reperio.index import VectorsLost
-from reperio.ingestion import Changed, import_langchain_faiss
-from reperio.ingestion.pickles import Name
 from tests.conftest import TrigramEmbedder
 
 DATA = Path(__file__).parent / "data"

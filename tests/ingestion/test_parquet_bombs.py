@@ -16,10 +16,10 @@ from pyarrow import parquet
 
 import reperio
 from reperio import Chunk, InvalidInput
-from reperio.ingestion import export_collection, import_collection
+from reperio.exchange import export_collection, import_collection
 from reperio.ingestion.parquet import read_parquet
-from reperio.ingestion.parquet_limits import rows_at_once
 from reperio.ingestion.records import Fields
+from reperio.parquet_limits import rows_at_once
 
 _WORDS = pa.large_string()
 _NAMES = ["id", "text", "metadata", "vector"]
@@ -52,7 +52,7 @@ _CHILD = """
 import sys, tracemalloc
 from pathlib import Path
 import pyarrow
-from reperio.ingestion import import_collection
+from reperio.exchange import import_collection
 from reperio.ingestion.parquet import read_parquet
 from reperio.ingestion.records import Fields
 tracemalloc.start()
@@ -108,7 +108,7 @@ def test_what_an_export_writes_is_read_in_whole_batches(export: Path) -> None:
 
 def test_a_line_without_end_is_refused(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line of JSON that is longer than any chunk is read no further than that."""
-    monkeypatch.setattr("reperio.ingestion.importing._LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr("reperio.exchange.importing._LONGEST_LINE", 1 << 20)
     (export / "records.jsonl").write_bytes(b'{"scope":"' + b"x" * (64 << 20))
     tracemalloc.start()
     try:

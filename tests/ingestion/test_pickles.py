@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reperio import InvalidInput, UnsafePickle
-from reperio.ingestion.langchain_folder import ALLOWED, read_folder
-from reperio.ingestion.pickles import Instance, Name, read_pickle
+from reperio.importers.langchain_faiss.folder import ALLOWED, read_folder
+from reperio.importers.langchain_faiss.pickles import Instance, Name, read_pickle
 
 SCALARS = (
     st.none()
@@ -209,8 +209,8 @@ def test_a_large_memo_slot_takes_no_memory() -> None:
 READER = """
 import json, resource, sys
 from reperio import InvalidInput
-from reperio.ingestion.langchain_folder import ALLOWED, read_folder
-from reperio.ingestion.pickles import read_pickle
+from reperio.importers.langchain_faiss.folder import ALLOWED, read_folder
+from reperio.importers.langchain_faiss.pickles import read_pickle
 "".encode("raw-unicode-escape")  # the codec of protocol 0 is imported when it is first used
 seen = []
 sys.addaudithook(lambda event, _: seen.append(event) if event in ("exec", "open", "import", "os.system",

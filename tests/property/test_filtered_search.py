@@ -224,7 +224,7 @@ def test_an_older_commit_keeps_its_rows_whatever_was_read_since(tmp_path: Path) 
             vectors = np.random.default_rng(0).standard_normal((last - first, 4), dtype=np.float32)
             kb.add([Chunk(f"c{n}", "", {"t": "x"}) for n in range(first, last)], vectors=vectors)
 
-        def begun() -> tuple[reperio.collection.generation.OpenGeneration, Any]:
+        def begun() -> tuple[reperio.collection.generation.opened.OpenGeneration, Any]:
             return kb._handle.session()
 
         add(0, 3)

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reperio.filters import And, Condition, Filter, Not, Operator, Or, matches, parse, to_dict
+from reperio.filters.columns.columns import Columns
 from reperio.layout import Generation
 from reperio.store import NewChunk, Store
-from reperio.store.columns import Columns
 from tests.naive_filters import expected
 
 # Few letters, so that values meet: cases, a folding of two to one, the wildcards, what JSON and SQL quote.

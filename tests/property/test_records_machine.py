@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import reperio
 from reperio import Chunk, Record
-from reperio.collection.clock import Clock
+from reperio.collection.handle.clock import Clock
 
 ENDED = itertools.count()
 SCOPES: list[Any] = [None, {"t": "a"}, {"t": {"$in": ["a", "b"]}}]

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from reperio.store.checkpoints import Beside
+from reperio.store.writing.checkpoints import Beside
 
 
 def test_a_call_is_made_once_and_raises_what_it_raised() -> None:

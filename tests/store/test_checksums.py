@@ -14,8 +14,9 @@ import pytest
 
 from reperio.errors import CollectionDamaged
 from reperio.layout import DTYPES, Dtype, Generation
-from reperio.store import NewChunk, Store, checkpoints
-from reperio.store.checkpoints import Checkpoints
+from reperio.store import NewChunk, Store
+from reperio.store.writing import checkpoints
+from reperio.store.writing.checkpoints import Checkpoints
 
 D = 6
 

@@ -15,10 +15,10 @@ import pytest
 
 from reperio.errors import CollectionDamaged
 from reperio.filters import Condition, Operator, field, join_path, matches, parse
+from reperio.filters.columns.columns import MOST_COLUMNS, Columns
+from reperio.filters.columns.dictionary import REMEMBERED_NUMBERS
 from reperio.layout import Generation
 from reperio.store import NewChunk, Session, Store
-from reperio.store.columns import MOST_COLUMNS, Columns
-from reperio.store.dictionary import REMEMBERED_NUMBERS
 from tests.test_filters import INJECTIONS
 
 

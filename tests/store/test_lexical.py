@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 import reperio
 from reperio import CheckReport, Chunk, Collection
-from reperio.contract import Settings
+from reperio.embedding.contract import Settings
 from reperio.errors import CollectionDamaged, InvalidInput, StorageFailed
 from reperio.layout import Generation, Lexical
-from reperio.store import NewChunk, Store, copy, lexical
-from reperio.store.postings import Postings, Word
+from reperio.store import NewChunk, Store, copy
+from reperio.store.words import lexical
+from reperio.store.words.postings import Postings, Word
 
 D = 4
 WORDS = ["ash", "birch", "cedar", "fir", "oak", "pine", "yew"]

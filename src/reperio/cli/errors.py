@@ -12,7 +12,7 @@ from typing import Any, cast
 import typer
 from typer.core import TyperGroup
 
-from reperio import cli_output as output
+from reperio.cli import output
 from reperio.errors import ReperioError, ReperioWarning
 
 # Named through a public subclass: typer brings click along or depends on it, according to its version.

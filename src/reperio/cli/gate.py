@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from reperio import cli_output as output
-from reperio.cli_arguments import KB, Json, to_filter
+from reperio.cli import output
+from reperio.cli.arguments import KB, Json, to_filter
 from reperio.errors import InvalidInput, ReperioError
-from reperio.query_log import read_log
+from reperio.query_log.reading import read_log
 
 if TYPE_CHECKING:
     from reperio.evaluation import Baseline, GateReport
@@ -236,7 +236,7 @@ def golden_init(
 ) -> None:
     """Draft a golden set for a person to correct: questions of a log, or of chunks far from each other."""
     import reperio
-    from reperio.evaluation import drafting
+    from reperio.evaluation.golden import drafting
 
     drafting.require_new(golden)
     log = read_log(from_log) if from_log else None
@@ -278,7 +278,8 @@ def golden_add(
     ] = None,
 ) -> None:
     """Append a question to a golden set, whose comments and order stay as they are; a new file is begun."""
-    from reperio.evaluation import GoldenQuery, drafting
+    from reperio.evaluation import GoldenQuery
+    from reperio.evaluation.golden import drafting
 
     is_new, before = not golden.exists(), drafting.begun(golden)
     added = GoldenQuery(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reperio import cli_output as output
+from reperio.cli import output
 
 app = typer.Typer(help="Bring in what other stores have written.", no_args_is_help=True)
 
@@ -46,10 +46,10 @@ def langchain_faiss(
 ) -> None:
     """Bring a folder of LangChain's FAISS store into a collection; its pickle is read, and not executed."""
     import reperio
-    from reperio import ingestion
+    from reperio.importers import langchain_faiss
 
     with reperio.progress_bar(disable=json) as progress:
-        report = ingestion.import_langchain_faiss(
+        report = langchain_faiss.import_langchain_faiss(
             folder, into, index_name=index_name, metric=metric, embedder=embedder, progress=progress
         )
     if json:
@@ -70,10 +70,10 @@ def export(
 ) -> None:
     """Make a new collection of an export, equal to the exported one in all but its index."""
     import reperio
-    from reperio import ingestion
+    from reperio import exchange
 
     with reperio.progress_bar(disable=json) as progress:
-        made = ingestion.import_collection(folder, into, progress=progress)
+        made = exchange.import_collection(folder, into, progress=progress)
     if json:
         output.print_json(made)
     else:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reperio import cli_output as output
-from reperio.cli_arguments import KB, Json
+from reperio.cli import output
+from reperio.cli.arguments import KB, Json
 
 if TYPE_CHECKING:
-    from reperio.collection import Diagnosis
+    from reperio.recovery import Diagnosis
 
 
 def export(
@@ -25,10 +25,10 @@ def export(
 ) -> None:
     """Write ids, texts, metadata, vectors and records to files that any program reads."""
     import reperio
-    from reperio import ingestion
+    from reperio import exchange
 
     with reperio.progress_bar(disable=json) as progress:
-        done = ingestion.export_collection(kb, dest, format=written_as, progress=progress)  # type: ignore[arg-type]  # checked there
+        done = exchange.export_collection(kb, dest, format=written_as, progress=progress)  # type: ignore[arg-type]  # checked there
     if json:
         output.print_json(done)
     else:

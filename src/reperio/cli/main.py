@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reperio import cli_gate, cli_import, cli_keeping
-from reperio import cli_output as output
-from reperio.cli_arguments import KB, Json, to_filter
-from reperio.cli_errors import Commands
+from reperio.cli import gate as cli_gate
+from reperio.cli import importing as cli_import
+from reperio.cli import keeping as cli_keeping
+from reperio.cli import output
+from reperio.cli.arguments import KB, Json, to_filter
+from reperio.cli.errors import Commands
 from reperio.errors import InvalidInput
 
 if TYPE_CHECKING:
     from reperio.collection import Collection
-    from reperio.query_log import Queries
+    from reperio.query_log.reading import Queries
 
 Recall = Annotated[float, typer.Option(help="Share of the true nearest chunks to aim at, above 0 and at most 1.")]
 Embedder = Annotated[
@@ -241,7 +243,7 @@ def tune(
 ) -> None:
     """Measure the index in use again, with other queries or on another machine, and search by what is found."""
     import reperio
-    from reperio import plotting
+    from reperio.cli import plotting
 
     asked = _read_queries(queries)
     if plot is not None:
@@ -368,7 +370,7 @@ def _existing(kb: Path, *, auto_optimize: bool = True) -> Iterator[Collection]:
 def _read_queries(path: Path | None) -> Queries | None:
     if path is None:
         return None
-    from reperio.query_log import read_queries
+    from reperio.query_log.reading import read_queries
 
     return read_queries(path)
 

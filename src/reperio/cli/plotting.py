@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reperio.collection.arguments import to_path
+from reperio.arguments import to_path
 from reperio.errors import InvalidInput, MissingDependency
 from reperio.index import cheapest
 from reperio.layout import storage_errors

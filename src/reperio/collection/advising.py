@@ -7,7 +7,8 @@ from typing import Any
 from typing_extensions import Never
 
 from reperio import index
-from reperio.collection.arguments import refuse_unknown, require_count, require_recall, to_goal, to_metric
+from reperio.arguments import refuse_unknown, require_count, require_recall, to_metric
+from reperio.errors import InvalidInput
 from reperio.types import Metric
 
 
@@ -46,3 +47,19 @@ def advise(
     require_recall(recall)
     goal: Any = to_goal(recall, prefer, memory)
     return index.advise(rows, dimension, to_metric(metric), goal)
+
+
+def to_factory(factory: Any, recall: float) -> str | None:
+    """Return the index that the user names, or None for the best; a recall beyond proof asks for exact search."""
+    if factory is None:
+        return "exact" if recall > index.MOST_RECALL else None
+    if not isinstance(factory, str) or not factory.strip():
+        raise InvalidInput(f'index is {factory!r}; pass "hnsw", "exact", or a FAISS factory string')
+    return factory
+
+
+def to_goal(recall: float, prefer: Any, memory: Any) -> index.Goal:
+    """Return what an index is to be chosen for; what is impossible, `index.advise` refuses."""
+    goal = index.Goal(recall, prefer, None if memory is None else index.parse_memory(memory))
+    index.check_goal(goal)
+    return goal

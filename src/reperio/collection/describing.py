@@ -6,8 +6,8 @@ import stat
 from pathlib import Path
 
 from reperio import layout
-from reperio.collection import selecting
-from reperio.collection.handle import Handle
+from reperio.collection import reading
+from reperio.collection.handle.handle import Handle
 from reperio.types import CollectionInfo
 
 
@@ -22,7 +22,7 @@ def describe(handle: Handle) -> CollectionInfo:
     settings = generation.settled()
     return CollectionInfo(
         path=str(handle.root.root),
-        count=selecting.count(handle, handle.scope.tree),
+        count=reading.count(handle, handle.scope.tree),
         deleted=state.rows - state.live if whole else None,
         tail=state.rows - covered if whole else None,
         dimension=settings.dimension,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from reperio import index
-from reperio.collection.handle import Handle
-from reperio.contract import Contract
+from reperio.collection.handle.handle import Handle
+from reperio.embedding.contract import Contract
 from reperio.errors import InvalidInput
 from reperio.types import FloatMatrix
 

@@ -11,30 +11,31 @@ import numpy.typing as npt
 from typing_extensions import Never, Self
 
 from reperio import index
-from reperio.collection import examining, incrementing, mending, selecting, transfer
-from reperio.collection.adding import add
-from reperio.collection.arguments import (
+from reperio.arguments import (
     id_list,
     refuse_unknown,
     require_count,
     require_page,
     require_recall,
     require_within,
-    to_factory,
-    to_goal,
     to_path,
 )
-from reperio.collection.asking import Asker, ask, ask_many, held_out, wanted_of
+from reperio.collection import examining, reading, transfer
+from reperio.collection.advising import to_factory, to_goal
+from reperio.collection.backup import incremental as incrementing
 from reperio.collection.describing import describe
-from reperio.collection.embedding import LazyEmbedder, resolve, texts_cut
-from reperio.collection.handle import Handle
-from reperio.collection.maintenance import Order, build_index, cores, tune_index
-from reperio.collection.recording import QueryRecorder
-from reperio.collection.records import Records
-from reperio.collection.scope import to_filter
-from reperio.collection.wanted import Fusion, Mode
+from reperio.collection.handle.embedder import LazyEmbedder, resolve, texts_cut
+from reperio.collection.handle.handle import Handle
+from reperio.collection.handle.scope import to_filter
+from reperio.collection.ledger import Records
+from reperio.collection.search.answering import Asker, ask, ask_many, held_out, wanted_of
+from reperio.collection.search.request import Fusion, Mode
+from reperio.collection.upkeep import salvaging as mending
+from reperio.collection.upkeep.maintainer import Order, build_index, cores, tune_index
+from reperio.collection.write.adding import add
 from reperio.errors import EmbedderFailed, IndexBuildFailed, InvalidInput, UnknownOption
 from reperio.filters import Filter, to_dict
+from reperio.query_log.recording import QueryRecorder
 from reperio.types import (
     AddResult,
     CheckReport,
@@ -123,14 +124,14 @@ class Collection:
         self._handle.require_writable()
         with self._handle.watched("delete"):
             if ids is not None:
-                return selecting.delete_among(self._handle, id_list(ids), self._handle.scope.narrowed(where))
+                return reading.delete_among(self._handle, id_list(ids), self._handle.scope.narrowed(where))
             if where is None:
                 raise InvalidInput("delete takes ids=, where=, or both")
             if to_filter(where) is None:
                 raise InvalidInput("where matches everything; to delete all chunks pass ids=collection.ids()")
             tree = self._handle.scope.narrowed(where)
             assert tree is not None  # not empty
-            return selecting.delete(self._handle, tree)
+            return reading.delete(self._handle, tree)
 
     def optimize(
         self,
@@ -413,11 +414,11 @@ class Collection:
         if ids is None:
             self._handle.require_open()
             require_page(limit, offset)
-            return selecting.selected(self._handle, self._handle.scope.narrowed(where), limit=limit, offset=offset)
+            return reading.selected(self._handle, self._handle.scope.narrowed(where), limit=limit, offset=offset)
         if limit is not None or offset:
             raise InvalidInput("limit= and offset= are for get without ids; leave them out")
         wanted = id_list(ids)
-        found = selecting.among(self._handle, wanted, self._handle.scope.narrowed(where))
+        found = reading.among(self._handle, wanted, self._handle.scope.narrowed(where))
         if isinstance(ids, str):
             return found.get(ids)
         return [found[key] for key in wanted if key in found]
@@ -433,13 +434,13 @@ class Collection:
         """
         refuse_unknown(Collection.vectors, unknown)
         self._handle.require_open()
-        return selecting.vectors(self._handle, id_list(ids))
+        return reading.vectors(self._handle, id_list(ids))
 
     def ids(self, *, where: Where = None, **unknown: Never) -> list[str]:
         """Return the ids of the chunks that match a filter, or of all, in the order of adding."""
         refuse_unknown(Collection.ids, unknown)
         self._handle.require_open()
-        return selecting.selected_ids(self._handle, self._handle.scope.narrowed(where))
+        return reading.selected_ids(self._handle, self._handle.scope.narrowed(where))
 
     def __iter__(self) -> Iterator[Chunk]:
         """Go through all chunks of one committed state, in the order of adding.
@@ -447,7 +448,7 @@ class Collection:
         The iteration holds a read transaction, so that neither commits nor a compaction disturb it; meanwhile SQLite
         cannot shorten its write-ahead log.
         """
-        return selecting.everything(self._handle)
+        return reading.everything(self._handle)
 
     def __contains__(self, chunk_id: object) -> bool:
         """Say whether a chunk with this id is there (within the scope); none is read.
@@ -461,7 +462,7 @@ class Collection:
                 f"`in` asks for an id, a string, not for a {type(chunk_id).__name__}: write chunk.id in kb"
             )
         self._handle.require_open()
-        return selecting.holds(self._handle, id_list(chunk_id)[0])
+        return reading.holds(self._handle, id_list(chunk_id)[0])
 
     def __len__(self) -> int:
         """Return the number of chunks, as `count` does."""
@@ -475,7 +476,7 @@ class Collection:
         """Return the number of chunks, or of those that match a filter."""
         refuse_unknown(Collection.count, unknown)
         self._handle.require_open()
-        return selecting.count(self._handle, self._handle.scope.narrowed(where))
+        return reading.count(self._handle, self._handle.scope.narrowed(where))
 
     def info(self) -> CollectionInfo:
         """Describe the collection; through a scope without what tells how much others store."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from reperio.collection.arguments import is_iterable, require_count
-from reperio.collection.strict_json import NotKept, encode
+from reperio.arguments import is_iterable, require_count
 from reperio.errors import InvalidInput
 from reperio.store import Entry, Ledger, NewRecord
+from reperio.strict_json import NotKept, encode
 from reperio.types import Record
 
 if TYPE_CHECKING:
-    from reperio.collection.handle import Handle
+    from reperio.collection.handle.handle import Handle
 
 MAX_NAME = 1024
 """Characters of a space, a key or a group."""

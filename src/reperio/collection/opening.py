@@ -10,8 +10,7 @@ from typing import Any
 from typing_extensions import Never
 
 from reperio import layout
-from reperio.collection import transfer
-from reperio.collection.arguments import (
+from reperio.arguments import (
     refuse_unknown,
     require_count,
     require_flag,
@@ -19,16 +18,17 @@ from reperio.collection.arguments import (
     to_metric,
     to_path,
 )
-from reperio.collection.embedding import DEFAULT_EMBEDDER, LazyEmbedder, resolve
+from reperio.collection import transfer
 from reperio.collection.facade import Collection
-from reperio.collection.handle import Handle
-from reperio.collection.recording import QueryLog, QueryRecorder
-from reperio.collection.scope import Scope
-from reperio.collection.telemetry import Telemetry
-from reperio.contract import MAX_DIMENSION, Contract, Settings
+from reperio.collection.handle.embedder import DEFAULT_EMBEDDER, LazyEmbedder, resolve
+from reperio.collection.handle.handle import Handle
+from reperio.collection.handle.scope import Scope
+from reperio.collection.handle.telemetry import Telemetry
+from reperio.embedding.contract import MAX_DIMENSION, Contract, Settings
 from reperio.errors import CollectionExists, InvalidInput
 from reperio.filters import Filter
 from reperio.printable import logger
+from reperio.query_log.recording import QueryLog, QueryRecorder
 from reperio.store import supersede
 from reperio.types import Embedder, Limits, Metric
 

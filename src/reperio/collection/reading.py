@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from reperio.collection.generation import OpenGeneration
-from reperio.collection.handle import Handle
-from reperio.collection.scope import Scope
+from reperio.collection.generation.opened import OpenGeneration
+from reperio.collection.handle.handle import Handle
+from reperio.collection.handle.scope import Scope
 from reperio.errors import CollectionDamaged, InvalidInput
 from reperio.filters import Filter, matches
 from reperio.store import Session, StoredChunk

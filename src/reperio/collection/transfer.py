@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from reperio import index, layout, store
-from reperio.collection import checking
-from reperio.collection.generation import OpenGeneration
-from reperio.collection.maintenance import build_index, cores, like
-from reperio.contract import Contract, Settings, embed
+from reperio.collection.generation.opened import OpenGeneration
+from reperio.collection.upkeep import checking
+from reperio.collection.upkeep.maintainer import build_index, cores, like
+from reperio.embedding.contract import Contract, Settings, embed
 from reperio.errors import CollectionDamaged, IndexBuildFailed, InvalidInput, StorageFailed
 from reperio.printable import logger
 from reperio.store import NewChunk, Session, Store, StoredChunk, require_intact

@@ -1,6 +1,6 @@
 """Engines that make vectors of texts: one file each. An engine's library is imported when it is first used."""
 
-from reperio.embedders.sentence_transformers import SentenceTransformerEmbedder
+from reperio.embedding.sentence_transformers import SentenceTransformerEmbedder
 
 DEFAULT_EMBEDDER = "sentence-transformers/all-MiniLM-L6-v2"
 """Used when a collection is created without an embedder or a dimension."""

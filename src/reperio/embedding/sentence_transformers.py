@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 
 from reperio import forks
-from reperio.contract import AGREEMENT, CANARIES
-from reperio.embedders.readable import PER_TOKEN, readable, splits_at_spaces
+from reperio.embedding.contract import AGREEMENT, CANARIES
+from reperio.embedding.readable import PER_TOKEN, readable, splits_at_spaces
 from reperio.errors import EmbedderFailed, InvalidInput, MissingDependency
 from reperio.printable import logger
 from reperio.types import FloatMatrix
 
-_log = logger("reperio.embedders")
+_log = logger("reperio.embedding")
 
 Precision = Literal["auto", "float32", "bfloat16"]
 

@@ -8,10 +8,10 @@ assert report.passed, report.summary
 
 from reperio.evaluation.asking import Search
 from reperio.evaluation.baseline import Baseline, baseline_path, read_baseline, write_baseline
-from reperio.evaluation.comparing import Comparison, compare
 from reperio.evaluation.gate import NAMES, acceptable, gate, judged, to_baseline
-from reperio.evaluation.golden import GoldenQuery, GoldenSet, read_golden, to_limits
+from reperio.evaluation.golden.questions import GoldenQuery, GoldenSet, read_golden, to_limits
 from reperio.evaluation.limits import GateLimits
+from reperio.evaluation.statistics.comparing import Comparison, compare
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, GateReport, Verdict
 

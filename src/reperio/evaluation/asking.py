@@ -13,9 +13,9 @@ import numpy as np
 
 from reperio.collection import Collection
 from reperio.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, ReperioError
-from reperio.evaluation.golden import GoldenQuery, GoldenSet
+from reperio.evaluation.golden.questions import GoldenQuery, GoldenSet
 from reperio.filters import parse_path
-from reperio.query_log import LoggedQuestion
+from reperio.query_log.reading import LoggedQuestion
 from reperio.types import Chunk, Hit, Progress
 
 Search: TypeAlias = Callable[..., Any]

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from reperio.collection.arguments import to_path
+from reperio.arguments import to_path
 from reperio.errors import InvalidInput
 from reperio.evaluation.survey import Profile
 from reperio.layout import read_regular, reason, storage_errors, write_atomically

@@ -15,12 +15,12 @@ from reperio.errors import CollectionDamaged, EmbeddingContractError, InvalidInp
 from reperio.evaluation import checks
 from reperio.evaluation.asking import Search, name_of
 from reperio.evaluation.baseline import Baseline, machine, versions
-from reperio.evaluation.golden import GoldenSet
+from reperio.evaluation.golden.questions import GoldenSet
 from reperio.evaluation.limits import GateLimits
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.survey import fingerprint
 from reperio.evaluation.verdicts import CheckResult, GateReport, Verdict
-from reperio.query_log import LoggedQuestion
+from reperio.query_log.reading import LoggedQuestion
 from reperio.types import Progress
 
 
@@ -86,7 +86,7 @@ def gate(
         limits: from where on something is wrong; None for the golden set's, or the defaults.
         only: names of checks to run, of `NAMES`; empty for all.
         skip: names of checks not to run.
-        log: real questions, as texts or as `reperio.query_log.read_log` reads them: for knn recall, latency and
+        log: real questions, as texts or as `reperio.query_log.reading.read_log` reads them: for knn recall, latency and
             replay.
         progress: called with the stages "gate" (checks done), "ask" and "neighbours".
 

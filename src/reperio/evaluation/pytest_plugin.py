@@ -116,7 +116,8 @@ class Gate:
 
     def _opened(self) -> Subject:
         import reperio
-        from reperio import evaluation, query_log
+        from reperio import evaluation
+        from reperio.query_log import reading as query_log
 
         def option(name: str) -> Any:
             return self._config.getoption(f"reperio_{name}")

@@ -9,13 +9,14 @@ from typing import Any
 
 from reperio.collection import Collection
 from reperio.errors import InvalidInput
-from reperio.evaluation import asking, measures
+from reperio.evaluation import asking
 from reperio.evaluation.asking import Answer, Search
 from reperio.evaluation.baseline import Baseline
-from reperio.evaluation.golden import GoldenQuery, GoldenSet
+from reperio.evaluation.golden.questions import GoldenQuery, GoldenSet
 from reperio.evaluation.limits import GateLimits
+from reperio.evaluation.statistics import measures
 from reperio.evaluation.survey import Survey, fingerprint, survey
-from reperio.query_log import LoggedQuestion
+from reperio.query_log.reading import LoggedQuestion
 from reperio.types import CheckReport, Chunk, Progress
 
 DISTINCT = "distinct@10"

@@ -13,12 +13,12 @@ import numpy as np
 import orjson
 
 from reperio import layout
+from reperio.arguments import to_path
 from reperio.collection import Collection
 from reperio.collection import open as open_collection
-from reperio.collection.arguments import to_path
-from reperio.collection.content import Block, Content, content_of
 from reperio.errors import InvalidInput, MissingDependency
-from reperio.ingestion.export_folder import FORMATS, RECORDS, Format, Manifest, sealed
+from reperio.exchange.content import Block, Content, content_of
+from reperio.exchange.folder import FORMATS, RECORDS, Format, Manifest, sealed
 from reperio.printable import logger
 from reperio.store import Entry
 from reperio.types import Progress

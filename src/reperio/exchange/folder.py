@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from reperio.contract import Settings
+from reperio.embedding.contract import Settings
 from reperio.errors import CollectionDamaged, InvalidInput, StorageFailed
 from reperio.layout import is_there, open_regular, read_regular, require_path, storage_errors, write_atomically
 

@@ -13,12 +13,11 @@ import numpy as np
 import orjson
 
 from reperio import layout
-from reperio.collection.arguments import require_limits, to_path
-from reperio.collection.content import Block, receive
-from reperio.collection.strict_json import encode
-from reperio.contract import Settings
+from reperio.arguments import require_limits, to_path
+from reperio.embedding.contract import Settings
 from reperio.errors import InvalidInput, MissingDependency
-from reperio.ingestion.export_folder import (
+from reperio.exchange.content import Block, receive
+from reperio.exchange.folder import (
     FORMATS,
     MANIFEST,
     RECORDS,
@@ -27,10 +26,11 @@ from reperio.ingestion.export_folder import (
     require_sealed,
     to_settings,
 )
-from reperio.ingestion.parquet_limits import rows_at_once
 from reperio.layout import open_regular
+from reperio.parquet_limits import rows_at_once
 from reperio.printable import logger
 from reperio.store import Entry
+from reperio.strict_json import encode
 from reperio.types import Chunk, Limits, Metric, Progress
 from reperio.vectors import StoredMatrix
 

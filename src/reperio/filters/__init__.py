@@ -1,6 +1,6 @@
 """Filters on metadata: one typed tree, whatever dialect it came from; docs/filters.md says what each operator means.
 
-Pure: the tree knows neither SQL nor FAISS. `matches` is the plain evaluation; `store.columns` does it for all rows.
+Pure: the tree knows neither SQL nor FAISS. `matches` is the plain evaluation; `columns` does it for all rows.
 """
 
 from reperio.filters.building import Field, field

@@ -1,11 +1,10 @@
 """Vectors to rows: the only room that knows FAISS. Its currency is int64 rows and float32 matrices."""
 
-from reperio.index.foreign import ForeignIndex, VectorsLost, read_foreign
-from reperio.index.judging import distortion, drifted, spectrum
-from reperio.index.norms import Norms
-from reperio.index.planning import MEASURED_K, cheapest
-from reperio.index.questions import FEWEST_QUERIES, Questions, copy_kept, drawn, keep, kept, questions
-from reperio.index.recipe import (
+from reperio.index.building.judging import distortion, drifted, spectrum
+from reperio.index.building.resuming import Saving, discard
+from reperio.index.building.training import build, extend
+from reperio.index.library.foreign import ForeignIndex, VectorsLost, read_foreign
+from reperio.index.recipes.ranking import (
     MOST_RECALL,
     Goal,
     Recipe,
@@ -18,12 +17,13 @@ from reperio.index.recipe import (
     to_size,
     training_is_due,
 )
-from reperio.index.resuming import Saving, discard
-from reperio.index.search import Target, run_one, search, search_one
-from reperio.index.searcher import Searcher
+from reperio.index.searching.norms import Norms
+from reperio.index.searching.planning import MEASURED_K, cheapest
+from reperio.index.searching.search import Target, run_one, search, search_one
+from reperio.index.searching.searcher import Searcher
 from reperio.index.snapshot import Provenance, Record, SnapshotUnusable, file_of, read, remove_others, verify, write
-from reperio.index.training import build, extend
-from reperio.index.tuning import Tuned, measure
+from reperio.index.tuning.measuring import Tuned, measure
+from reperio.index.tuning.questions import FEWEST_QUERIES, Questions, copy_kept, drawn, keep, kept, questions
 
 __all__ = [
     "FEWEST_QUERIES",

@@ -10,13 +10,13 @@ from typing import Any
 
 import orjson
 
-from reperio.index.faiss_library import ALLOWED_TYPES, metric_type, type_names
-from reperio.index.files import FileUnusable, Written, read_file, verify_file, write_file
-from reperio.index.goal import check_goal
-from reperio.index.recipe import Goal, Recipe
-from reperio.index.resuming import take
-from reperio.index.searcher import Searcher
-from reperio.index.tuning import Tuned
+from reperio.index.building.resuming import take
+from reperio.index.library.files import FileUnusable, Written, read_file, verify_file, write_file
+from reperio.index.library.loading import ALLOWED_TYPES, metric_type, type_names
+from reperio.index.recipes.goal import check_goal
+from reperio.index.recipes.ranking import Goal, Recipe
+from reperio.index.searching.searcher import Searcher
+from reperio.index.tuning.measuring import Tuned
 from reperio.layout import is_directory, is_snapshot, snapshot_file
 from reperio.types import IndexInfo, Metric, OperatingPoint
 

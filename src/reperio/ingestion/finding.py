@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from reperio.collection.arguments import is_iterable, to_path
+from reperio.arguments import is_iterable, to_path
 from reperio.errors import InvalidInput
 
 SUFFIXES = (".txt", ".md", ".jsonl", ".csv", ".parquet")

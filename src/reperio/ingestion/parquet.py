@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from reperio.errors import InvalidInput, MissingDependency
-from reperio.ingestion.parquet_limits import rows_at_once
 from reperio.ingestion.records import Fields, Record, require_fields, to_record
+from reperio.parquet_limits import rows_at_once
 
 _ROWS = 1024  # held in memory at a time
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from reperio.collection.arguments import to_path
+from reperio.arguments import to_path
 from reperio.errors import InvalidInput
 from reperio.filters import parse
 from reperio.layout import open_regular, reason

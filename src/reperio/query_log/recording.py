@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from reperio.collection.arguments import require_count, to_path
+from reperio.arguments import require_count, to_path
 from reperio.errors import InvalidInput, ReperioWarning, StorageFailed
 from reperio.filters import Filter, to_dict
 from reperio.layout import open_regular, storage_errors
@@ -31,7 +31,7 @@ class QueryLog:
     """Where the questions that a collection is asked are kept, and how much of them.
 
     One JSON object per line: ``time`` (UTC), ``query`` or ``query_sha256``, ``k``, ``mode``, ``where``, ``ms`` and
-    ``ids``. `reperio.query_log.read_queries` reads the texts back, for `optimize` and for ``reperio gate``.
+    ``ids``. `reperio.query_log.reading.read_queries` reads the texts back, for `optimize` and for ``reperio gate``.
 
     Args:
         path: the file, ``.jsonl``; older ones beside it are ``name.1.jsonl`` and so on, 1 the newest of them.

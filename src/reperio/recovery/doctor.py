@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from reperio import layout
-from reperio.collection.arguments import to_path
+from reperio.arguments import to_path
 from reperio.collection.describing import sizes
-from reperio.collection.mending import put_aside, salvage, tell
 from reperio.collection.opening import open as open_collection
-from reperio.contract import Settings
+from reperio.collection.upkeep.salvaging import put_aside, salvage, tell
+from reperio.embedding.contract import Settings
 from reperio.errors import CollectionDamaged, CollectionNotFound, ReperioError
 from reperio.index import to_size
 from reperio.printable import logger

@@ -12,14 +12,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from reperio import index, layout
-from reperio.collection.arguments import require_count, to_path
-from reperio.collection.generation import OpenGeneration
-from reperio.collection.incrementing import BackupInfo, opened, to_info
-from reperio.collection.mending import salvage
+from reperio.arguments import require_count, to_path
+from reperio.collection.backup.incremental import BackupInfo, opened, to_info
+from reperio.collection.backup.repository import Repository, State, is_repository
+from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.opening import open as open_collection
-from reperio.collection.repository import Repository, State, is_repository
 from reperio.collection.transfer import name_current, write_copy
-from reperio.contract import Settings
+from reperio.collection.upkeep.salvaging import salvage
+from reperio.embedding.contract import Settings
 from reperio.errors import (
     CollectionDamaged,
     CollectionError,

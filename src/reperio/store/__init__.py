@@ -1,16 +1,14 @@
 """Durable chunks: the only room that knows SQL, and the only minter of rows."""
 
 from reperio.store.checksums import is_intact, require_intact
-from reperio.store.chunks import NewChunk, Store, copy, forget_snapshot, supersede, verify
-from reperio.store.columns import Columns
 from reperio.store.committed import Outdated, SnapshotRecord, State, StoredChunk
 from reperio.store.ledger import Entry, Ledger, NewRecord
+from reperio.store.reading.session import Session
 from reperio.store.salvage import Lost, Wreck
-from reperio.store.session import Session
 from reperio.store.vector_file import mapping_of
+from reperio.store.writing.chunks import NewChunk, Store, copy, forget_snapshot, supersede, verify
 
 __all__ = [
-    "Columns",
     "Entry",
     "Ledger",
     "Lost",

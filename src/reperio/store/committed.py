@@ -11,6 +11,7 @@ import apsw
 import orjson
 
 from reperio.errors import CollectionError
+from reperio.filters.columns.fields import UnreadableField
 from reperio.types import Chunk
 
 Value = TypeVar("Value", int, str)
@@ -18,7 +19,7 @@ Value = TypeVar("Value", int, str)
 MAX_PARAMETERS = 1000
 """Values bound to one statement; SQLite's own limit is 32,766, beyond a thousand nothing is gained."""
 
-UNREADABLE = (apsw.Error, UnicodeDecodeError, orjson.JSONDecodeError)
+UNREADABLE = (apsw.Error, UnicodeDecodeError, orjson.JSONDecodeError, UnreadableField)
 """What reading a damaged database raises: text that is no UTF-8, metadata that is no JSON."""
 
 _FEW_IDS = 20

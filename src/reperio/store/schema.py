@@ -18,7 +18,7 @@ import apsw
 from reperio.errors import CollectionClosed, CollectionDamaged, CollectionError, StorageFailed
 from reperio.layout import LEXICAL, Lexical, create_file, require_plain_database, storage_errors
 from reperio.store import ledger
-from reperio.store import lexical as words
+from reperio.store.words import lexical as words
 
 PAGE_SIZE = 8192
 BUSY_TIMEOUT_MS = 10_000

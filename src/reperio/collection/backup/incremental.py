@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from reperio import index
-from reperio.collection.arguments import require_count
-from reperio.collection.generation import OpenGeneration
-from reperio.collection.repository import Repository, State
+from reperio.arguments import require_count
+from reperio.collection.backup.repository import Repository, State
+from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.transfer import require_whole
 from reperio.layout import QUERIES, copy_regular, is_directory, storage_errors
 from reperio.printable import logger

@@ -26,7 +26,7 @@ from typing import Any
 
 import orjson
 
-from reperio.collection.packs import Packs, numbers, read_sealed, remove_file, split, write_sealed
+from reperio.collection.backup.packs import Packs, numbers, read_sealed, remove_file, split, write_sealed
 from reperio.errors import (
     CollectionDamaged,
     CollectionLocked,

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from reperio.filters import Filter
+from reperio.filters.columns.columns import Columns
 from reperio.index import Target
-from reperio.store import Columns, Session
+from reperio.store import Session
 
 _MOST = 64  # filters remembered per view; what they select is kept beyond that by the columns
 _MOST_BYTES = 16 << 20  # of those filters: one may be of a million characters

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from reperio import index, layout
-from reperio.collection.masks import Masks
-from reperio.contract import Contract, Settings
+from reperio.collection.generation.masks import Masks
+from reperio.embedding.contract import Contract, Settings
 from reperio.errors import CollectionDamaged, CollectionError, ReperioWarning
 from reperio.filters import Filter
+from reperio.filters.columns.columns import Columns
 from reperio.index import Norms, Record, Searcher, SnapshotUnusable, Target
 from reperio.printable import one_line
-from reperio.store import Columns, Session, SnapshotRecord, State, Store, mapping_of
+from reperio.store import Session, SnapshotRecord, State, Store, mapping_of
 from reperio.types import Rows
 from reperio.vectors import StoredMatrix
 

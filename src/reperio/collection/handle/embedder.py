@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from reperio.collection.arguments import to_path
-from reperio.contract import Contract, Settings
-from reperio.embedders import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from reperio.arguments import to_path
+from reperio.embedding import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from reperio.embedding.contract import Contract, Settings
 from reperio.errors import EmbedderFailed, InvalidInput, warn_caller
 from reperio.types import Embedder
 

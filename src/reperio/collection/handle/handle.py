@@ -14,12 +14,12 @@ from typing import TypeAlias, TypeVar
 
 from reperio import layout
 from reperio.collection import transfer
-from reperio.collection.clock import Clock
-from reperio.collection.generation import OpenGeneration, View
-from reperio.collection.maintenance import Maintainer, cores
-from reperio.collection.scope import Scope
-from reperio.collection.telemetry import Telemetry
-from reperio.contract import Settings
+from reperio.collection.generation.opened import OpenGeneration, View
+from reperio.collection.handle.clock import Clock
+from reperio.collection.handle.scope import Scope
+from reperio.collection.handle.telemetry import Telemetry
+from reperio.collection.upkeep.maintainer import Maintainer, cores
+from reperio.embedding.contract import Settings
 from reperio.errors import CollectionClosed, CollectionDamaged, CollectionError, CollectionReadOnly, StorageFailed
 from reperio.printable import logger
 from reperio.store import Outdated, Session, supersede

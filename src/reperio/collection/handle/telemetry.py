@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from reperio.collection.wanted import FUSED_DEPTH, Wanted
+from reperio.collection.search.request import FUSED_DEPTH, Wanted
 from reperio.errors import MissingDependency
 from reperio.index import Target
 

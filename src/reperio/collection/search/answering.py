@@ -11,16 +11,16 @@ from typing import Any, TypeVar
 import numpy.typing as npt
 
 from reperio import index
-from reperio.collection.arguments import is_iterable, require_unicode, require_within
-from reperio.collection.embedding import LazyEmbedder
-from reperio.collection.generation import OpenGeneration
-from reperio.collection.handle import Handle
-from reperio.collection.recording import QueryRecorder
-from reperio.collection.retrieving import Asked, retrieve_many, retrieve_one
-from reperio.collection.wanted import OPTIONS, Wanted, require_question, to_wanted
-from reperio.contract import Settings, embed
+from reperio.arguments import is_iterable, require_unicode, require_within
+from reperio.collection.generation.opened import OpenGeneration
+from reperio.collection.handle.embedder import LazyEmbedder
+from reperio.collection.handle.handle import Handle
+from reperio.collection.search.request import OPTIONS, Wanted, require_question, to_wanted
+from reperio.collection.search.retrieving import Asked, retrieve_many, retrieve_one
+from reperio.embedding.contract import Settings, embed
 from reperio.errors import InvalidInput
 from reperio.filters import Filter
+from reperio.query_log.recording import QueryRecorder
 from reperio.types import FloatMatrix, Hit
 from reperio.vectors import to_matrix, to_query
 

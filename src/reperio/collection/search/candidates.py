@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isnan
 
 from reperio import index, ranking
-from reperio.collection.wanted import FUSED_DEPTH, Wanted
+from reperio.collection.search.request import FUSED_DEPTH, Wanted
 from reperio.errors import CollectionDamaged, InvalidInput
 from reperio.index import Target
 from reperio.ranking import Fused, Ranked

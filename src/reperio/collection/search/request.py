@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reperio.collection.arguments import MAX_K, require_count, require_k, require_recall
+from reperio.arguments import MAX_K, require_count, require_k, require_recall
 from reperio.errors import InvalidInput
 from reperio.filters import Filter
 from reperio.types import Reranker

@@ -9,12 +9,12 @@ from itertools import count
 from orjson import loads
 
 from reperio import index
-from reperio.collection.choosing import candidates, choose
-from reperio.collection.generation import OpenGeneration
-from reperio.collection.handle import Handle
-from reperio.collection.masks import among
-from reperio.collection.telemetry import Seen
-from reperio.collection.wanted import Wanted
+from reperio.collection.generation.masks import among
+from reperio.collection.generation.opened import OpenGeneration
+from reperio.collection.handle.handle import Handle
+from reperio.collection.handle.telemetry import Seen
+from reperio.collection.search.candidates import candidates, choose
+from reperio.collection.search.request import Wanted
 from reperio.errors import CollectionError, EmbeddingContractError, InvalidVectors
 from reperio.types import Chunk, FloatMatrix, Hit
 

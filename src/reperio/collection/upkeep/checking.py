@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from reperio import index, layout, store
-from reperio.collection.generation import OpenGeneration
-from reperio.contract import Settings
+from reperio.collection.generation.opened import OpenGeneration
+from reperio.embedding.contract import Settings
 from reperio.errors import CollectionDamaged, ReperioError
 from reperio.index import Record, SnapshotUnusable
 from reperio.store import Session

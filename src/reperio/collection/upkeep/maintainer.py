@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reperio import index
-from reperio.collection.generation import OpenGeneration
+from reperio.collection.generation.opened import OpenGeneration
 from reperio.errors import CollectionClosed, CollectionError, ReperioError, StorageFailed
 from reperio.index import Goal, Recipe, Record, Searcher, SnapshotUnusable, Target
 from reperio.layout import BUILDING

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reperio import index, layout
-from reperio.collection import checking
-from reperio.collection.generation import OpenGeneration
-from reperio.collection.maintenance import BACKGROUND, Order, build_index, cores, like
+from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.transfer import unnamed
-from reperio.contract import Settings
+from reperio.collection.upkeep import checking
+from reperio.collection.upkeep.maintainer import BACKGROUND, Order, build_index, cores, like
+from reperio.embedding.contract import Settings
 from reperio.errors import CollectionDamaged, ReperioError
 from reperio.printable import logger
 from reperio.store import Lost, NewChunk, Store, Wreck
 from reperio.types import CheckReport, Progress
 
 if TYPE_CHECKING:
-    from reperio.collection.handle import Handle
+    from reperio.collection.handle.handle import Handle
 
 _log = logger("reperio.collection")
 _INDEX = "index: "

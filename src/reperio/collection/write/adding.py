@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sized
 from typing import Any
 
-from reperio.collection.arguments import is_iterable
-from reperio.collection.batches import batches
-from reperio.collection.embedding import LazyEmbedder
-from reperio.collection.generation import OpenGeneration
-from reperio.collection.handle import Handle
-from reperio.collection.preparing import Ahead, Prepared, check_chunks, embed_ahead, prepare, require_sizes
-from reperio.collection.selecting import require_replaceable
+from reperio.arguments import is_iterable
+from reperio.collection.generation.opened import OpenGeneration
+from reperio.collection.handle.embedder import LazyEmbedder
+from reperio.collection.handle.handle import Handle
+from reperio.collection.reading import require_replaceable
+from reperio.collection.write.batches import batches
+from reperio.collection.write.preparing import Ahead, Prepared, check_chunks, embed_ahead, prepare, require_sizes
 from reperio.errors import EmbedderFailed, ReperioError
 from reperio.store import NewChunk
 from reperio.types import AddResult, Chunk, Embedder, FloatMatrix, Progress

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reperio.collection.arguments import is_iterable
+from reperio.arguments import is_iterable
 from reperio.errors import InvalidChunk, InvalidVectors
 from reperio.types import Chunk
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from reperio.collection.strict_json import NotKept, encode_object
-from reperio.contract import embed
+from reperio.embedding.contract import embed
 from reperio.errors import InvalidChunk, InvalidInput
 from reperio.layout import Dtype
 from reperio.store import NewChunk, Store, StoredChunk, is_intact
+from reperio.strict_json import NotKept, encode_object
 from reperio.types import AddResult, Chunk, Embedder, FloatMatrix, Limits, Metric
 from reperio.vectors import StoredMatrix, to_stored
 

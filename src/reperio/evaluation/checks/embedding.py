@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from reperio.contract import embed
+from reperio.embedding.contract import embed
 from reperio.errors import EmbeddingContractError
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, Verdict

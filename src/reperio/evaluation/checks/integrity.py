@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from reperio.collection import Collection
 from reperio.evaluation.asking import drawn
-from reperio.evaluation.comparing import mean_bounds
+from reperio.evaluation.statistics.comparing import mean_bounds
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, Verdict
 from reperio.filters import matches, parse

@@ -9,8 +9,8 @@ from typing import Any
 
 from reperio.errors import InvalidInput
 from reperio.evaluation.asking import Answer
-from reperio.evaluation.golden import DRAFT, tags_of
-from reperio.evaluation.measures import mean
+from reperio.evaluation.golden.questions import DRAFT, tags_of
+from reperio.evaluation.statistics.measures import mean
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.survey import fingerprint
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict

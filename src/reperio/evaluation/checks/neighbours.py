@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from reperio.collection import Collection
-from reperio.contract import embed
+from reperio.embedding.contract import embed
 from reperio.evaluation.asking import drawn
-from reperio.evaluation.comparing import mean_bounds
+from reperio.evaluation.statistics.comparing import mean_bounds
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, Verdict
 from reperio.types import FloatMatrix, Hit, Metric

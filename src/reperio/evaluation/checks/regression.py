@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reperio.evaluation import measures
 from reperio.evaluation.baseline import Baseline
 from reperio.evaluation.checks.labelled import SHOWN, failed
-from reperio.evaluation.comparing import Comparison, compare, holm
-from reperio.evaluation.golden import tags_of
-from reperio.evaluation.measures import PerQuery
+from reperio.evaluation.golden.questions import tags_of
+from reperio.evaluation.statistics import measures
+from reperio.evaluation.statistics.comparing import Comparison, compare, holm
+from reperio.evaluation.statistics.measures import PerQuery
 from reperio.evaluation.subject import DISTINCT, Subject
 from reperio.evaluation.survey import likeness
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict

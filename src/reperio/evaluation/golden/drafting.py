@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from reperio.arguments import to_path
 from reperio.collection import Collection
-from reperio.collection.arguments import to_path
 from reperio.errors import InvalidInput
-from reperio.evaluation.golden import DRAFT, GoldenQuery, GoldenSet, read_golden, to_query
-from reperio.evaluation.marked import SUFFIXES, Marked, Place
+from reperio.evaluation.golden.marked import SUFFIXES, Marked, Place
+from reperio.evaluation.golden.questions import DRAFT, GoldenQuery, GoldenSet, read_golden, to_query
 from reperio.layout import create_file, storage_errors, write_atomically
-from reperio.query_log import LoggedQuestion
+from reperio.query_log.reading import LoggedQuestion
 from reperio.types import Chunk, FloatMatrix
 
 _SEED = 20_261_121

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from reperio.collection.arguments import to_path
+from reperio.arguments import to_path
 from reperio.errors import InvalidInput
-from reperio.evaluation import measures
+from reperio.evaluation.golden.marked import Marked, read_marked
 from reperio.evaluation.limits import GateLimits
-from reperio.evaluation.marked import Marked, read_marked
+from reperio.evaluation.statistics import measures
 from reperio.filters import Filter, parse_path
 from reperio.filters import parse as parse_filter
 

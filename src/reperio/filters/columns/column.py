@@ -8,15 +8,14 @@ from contextlib import ExitStack
 from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
-import apsw
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from reperio.filters import Condition
+from reperio.filters.columns.dictionary import NONE, Bools, Codes, Dictionary, Growing
+from reperio.filters.columns.fields import FieldReader, UnreadableField
 from reperio.filters.matching import MISSING, lookup
-from reperio.store.dictionary import NONE, Bools, Codes, Dictionary, Growing
-from reperio.store.session import Session
+from reperio.filters.tree import Condition
 
 Path: TypeAlias = "tuple[str, ...]"
 _Text = TypeVar("_Text", bytes, "str | None")
@@ -60,7 +59,7 @@ class Column:
         """Say whether no row has the field."""
         return not len(self._codes)
 
-    def select(self, condition: Condition, session: Session, first: int, last: int) -> tuple[Bools, int]:
+    def select(self, condition: Condition, session: FieldReader, first: int, last: int) -> tuple[Bools, int]:
         """Say which of rows [first, last) satisfy *condition*, and since which commit that holds."""
         with self.lock:
             self._cover(session, last)
@@ -71,7 +70,7 @@ class Column:
             table, since = self._values.table(condition, among), self._since(last)
         return _spread(table, codes), since
 
-    def _cover(self, session: Session, rows: int) -> None:
+    def _cover(self, session: FieldReader, rows: int) -> None:
         """Read what is missing of rows [0, rows) as the session's commit has them."""
         if self.rows < rows:
             self.append(rows, *self._read(session, self.rows, rows), session.state.seq)
@@ -117,7 +116,7 @@ class Column:
         """Return from which commit on the codes of rows [0, rows) hold."""
         return int(self._read_in[: np.searchsorted(self._absent, rows)].max(initial=0))
 
-    def _fill(self, session: Session, rows: int) -> None:
+    def _fill(self, session: FieldReader, rows: int) -> None:
         """Read again the rows that were gone: the session is of an earlier commit, in which they may live."""
         known = int(np.searchsorted(self._absent, rows))
         gone, codes, still = self._absent[:known], self._between(0, self.rows).copy(), [np.empty(0, dtype=np.int32)]
@@ -132,7 +131,7 @@ class Column:
         self._absent = np.concatenate((absent, self._absent[known:]))
         self._read_in = np.concatenate((np.full(len(absent), session.state.seq), self._read_in[known:]))
 
-    def _read(self, session: Session, first: int, last: int) -> tuple[Codes, Codes]:
+    def _read(self, session: FieldReader, first: int, last: int) -> tuple[Codes, Codes]:
         """Return the codes of rows [first, last), and which of them hold no chunk."""
         codes = np.full(last - first, NONE, dtype=np.int32)
         absent = np.ones(last - first, dtype=np.bool_)
@@ -155,7 +154,7 @@ class Column:
         return [known[text] for text in texts]
 
 
-def cover_together(columns: Sequence[Column], session: Session, rows: int, memory: int) -> list[Column]:
+def cover_together(columns: Sequence[Column], session: FieldReader, rows: int, memory: int) -> list[Column]:
     """Read rows up to *rows* of several columns in one scan, and return those that were read.
 
     Asked one by one, 255 fields took 255 scans. Of no scan more is kept than *memory* bytes of codes, beyond the first
@@ -190,7 +189,7 @@ class _Scan:
         self._columns = columns
         self._taken = 0
 
-    def read(self, session: Session) -> list[Column]:
+    def read(self, session: FieldReader) -> list[Column]:
         absent, before = np.ones(self._last - self._first, dtype=np.bool_), self._first - 1
         for rows, texts in _blocks(session.metadata(self._first, self._last)):
             places = _places(rows, self._first, before)
@@ -232,7 +231,7 @@ def _parsed(row: int, text: bytes) -> dict[str, Any]:
     try:
         metadata = orjson.loads(text)
     except (orjson.JSONDecodeError, TypeError) as error:
-        raise apsw.CorruptError(f"the metadata of row {row} cannot be read: {error}") from error
+        raise UnreadableField(f"the metadata of row {row} cannot be read: {error}") from error
     return metadata if isinstance(metadata, dict) else {}
 
 
@@ -240,7 +239,7 @@ def _places(rows: Sequence[int], first: int, before: int) -> npt.NDArray[np.int6
     """Return the places of rows that come after row *before*, counted from row *first*."""
     places = np.array(rows, dtype=np.int64) - first
     if rows[0] <= before or (np.diff(places) < 1).any():  # a damaged tree may lead in a circle
-        raise apsw.CorruptError(f"the rows from {rows[0]} on are out of order")
+        raise UnreadableField(f"the rows from {rows[0]} on are out of order")
     return places
 
 

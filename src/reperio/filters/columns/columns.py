@@ -14,9 +14,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from reperio.filters import And, Condition, Filter, Not, Or
-from reperio.store.column import Column, Path, cover_together
-from reperio.store.session import Session
+from reperio.filters.columns.column import Column, Path, cover_together
+from reperio.filters.columns.fields import FieldReader
+from reperio.filters.tree import And, Condition, Filter, Not, Or
 
 Bits: TypeAlias = npt.NDArray[np.uint8]
 """One bit per row, the lowest of a byte first, as `numpy.packbits` makes them with bitorder "little"."""
@@ -71,7 +71,7 @@ class Columns:
             return None
         return _cut(answer, rows)
 
-    def evaluate(self, tree: Filter, session: Session, rows: int) -> Bits:
+    def evaluate(self, tree: Filter, session: FieldReader, rows: int) -> Bits:
         """Say which of rows [0, rows) *tree* matches.
 
         Args:
@@ -108,7 +108,7 @@ class Columns:
         """Bytes that the columns take, about; the answers come on top."""
         return sum(column.nbytes for column in self._columns.values())
 
-    def _select(self, tree: Filter, session: Session, first: int, last: int) -> _Selected:
+    def _select(self, tree: Filter, session: FieldReader, first: int, last: int) -> _Selected:
         """Return what each condition selects of rows [first, last), reading the fields that are new in one scan."""
         wanted: dict[Path, list[Condition]] = {}
         for condition in _conditions(tree):
@@ -122,7 +122,7 @@ class Columns:
             self._drop()
         return selected
 
-    def _covering(self, wanted: dict[Path, list[Condition]], session: Session, rows: int) -> list[Column]:
+    def _covering(self, wanted: dict[Path, list[Condition]], session: FieldReader, rows: int) -> list[Column]:
         """Return some of the columns that are wanted, one at least: those that are read, else as many as fit."""
         with self._lock:
             columns = [self._columns.setdefault(path, Column(path)) for path in wanted]

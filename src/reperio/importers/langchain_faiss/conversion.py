@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reperio.errors import InvalidInput
-from reperio.ingestion.pickles import Instance, Name
-from reperio.ingestion.stand_ins import STANDS_FOR, StandIn
+from reperio.importers.langchain_faiss.pickles import Instance, Name
+from reperio.importers.langchain_faiss.stand_ins import STANDS_FOR, StandIn
 
 MAX_DEPTH = 64
 """Levels of lists and objects inside metadata."""

@@ -12,10 +12,10 @@ import numpy as np
 
 from reperio import index, layout
 from reperio.errors import InvalidInput, StorageFailed
+from reperio.importers.langchain_faiss.conversion import DROPPED, Changed, Conversion
+from reperio.importers.langchain_faiss.pickles import MAX_BYTES, Instance, Name, read_pickle, shown
+from reperio.importers.langchain_faiss.stand_ins import PLAIN_NAMES
 from reperio.index import ForeignIndex
-from reperio.ingestion.conversion import DROPPED, Changed, Conversion
-from reperio.ingestion.pickles import MAX_BYTES, Instance, Name, read_pickle, shown
-from reperio.ingestion.stand_ins import PLAIN_NAMES
 from reperio.types import Chunk, FloatMatrix, Rows
 
 # Wherever they have been defined: the name in a pickle is that of the defining module, in the version that wrote it.

@@ -9,15 +9,15 @@ from typing import TypeAlias
 import numpy as np
 
 from reperio import layout
+from reperio.arguments import to_metric, to_path
 from reperio.collection import Collection
 from reperio.collection import open as open_collection
-from reperio.collection.arguments import to_metric, to_path
-from reperio.collection.embedding import resolve
-from reperio.contract import embed
+from reperio.collection.handle.embedder import resolve
+from reperio.embedding.contract import embed
 from reperio.errors import EmbeddingContractError, InvalidInput
+from reperio.importers.langchain_faiss.conversion import Changed
+from reperio.importers.langchain_faiss.folder import Folder, read_folder
 from reperio.index import ForeignIndex, VectorsLost
-from reperio.ingestion.conversion import Changed
-from reperio.ingestion.langchain_folder import Folder, read_folder
 from reperio.types import Embedder, Metric, Progress
 from reperio.vectors import to_matrix
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reperio.index.faiss_library import innermost, load_faiss, threads, transforms
-from reperio.index.sampling import choose_rows, gather
+from reperio.index.building.sampling import choose_rows, gather
+from reperio.index.library.loading import innermost, load_faiss, threads, transforms
 from reperio.types import FloatMatrix, Metric
 from reperio.vectors import StoredMatrix
 

@@ -20,9 +20,9 @@ import numpy.typing as npt
 import orjson
 
 from reperio.errors import StorageFailed
-from reperio.index.faiss_library import metric_type, type_names
-from reperio.index.files import FileUnusable, Written, read_file, write_file
-from reperio.index.recipe import Recipe
+from reperio.index.library.files import FileUnusable, Written, read_file, write_file
+from reperio.index.library.loading import metric_type, type_names
+from reperio.index.recipes.ranking import Recipe
 from reperio.layout import (
     is_build,
     is_directory,

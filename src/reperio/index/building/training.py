@@ -13,7 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from reperio.errors import IndexBuildFailed
-from reperio.index.faiss_library import (
+from reperio.index.building.judging import moments
+from reperio.index.building.resuming import Saving, Scratch
+from reperio.index.building.sampling import BLOCK_ROWS, SEED, choose_rows, gather
+from reperio.index.library.loading import (
     ALLOWED_TYPES,
     innermost,
     load_faiss,
@@ -22,10 +25,7 @@ from reperio.index.faiss_library import (
     transforms,
     type_names,
 )
-from reperio.index.judging import moments
-from reperio.index.recipe import Recipe
-from reperio.index.resuming import Saving, Scratch
-from reperio.index.sampling import BLOCK_ROWS, SEED, choose_rows, gather
+from reperio.index.recipes.ranking import Recipe
 from reperio.printable import logger
 from reperio.types import FloatMatrix, Metric, Progress
 from reperio.vectors import StoredMatrix, to_float32

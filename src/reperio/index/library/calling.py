@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reperio.index.faiss_library import load_faiss, threads
+from reperio.index.library.loading import load_faiss, threads
 from reperio.types import FloatMatrix, Rows
 
 _BUFFERS = 16  # per thread: as many numbers of candidates as are asked for in turn, whatever k users pass

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from reperio.errors import StorageFailed
-from reperio.index.faiss_library import ALLOWED_TYPES, innermost, load_faiss, type_names
+from reperio.index.library.loading import ALLOWED_TYPES, innermost, load_faiss, type_names
 from reperio.layout import create_file, open_regular, reason, storage_errors, sync_directory
 
 _BLOCK = 1 << 20

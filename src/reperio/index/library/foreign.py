@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from reperio.errors import InvalidInput
-from reperio.index.faiss_library import load_faiss
-from reperio.index.files import blocks_of, names_a_file
+from reperio.index.library.files import blocks_of, names_a_file
+from reperio.index.library.loading import load_faiss
 from reperio.layout import open_regular, storage_errors
 from reperio.types import FloatMatrix, Metric, Rows
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from reperio.index.faiss_library import innermost, load_faiss
+from reperio.index.library.loading import innermost, load_faiss
 
 _HUGE = 1 << 21
 _MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25  # <asm-generic/mman-common.h>; the second since Linux 6.1, else refused

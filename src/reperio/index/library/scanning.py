@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reperio.index.faiss_library import load_faiss, metric_type
+from reperio.index.library.loading import load_faiss, metric_type
 from reperio.types import FloatMatrix, Metric, Rows
 from reperio.vectors import StoredMatrix
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from reperio.index.goal import Recipe
+from reperio.index.recipes.goal import Recipe
 from reperio.types import Metric
 
 POINTS_PER_CENTROID = 256

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 from reperio.errors import InvalidInput
-from reperio.index import families
-from reperio.index.families import GRAPH_ROWS, SINGLE_LIST_ROWS, Data, Spectrum, nlist_for
-from reperio.index.goal import PREFERENCES, Goal, Preference, Recipe, check_goal, parse_memory, to_size
+from reperio.index.recipes import families
+from reperio.index.recipes.families import GRAPH_ROWS, SINGLE_LIST_ROWS, Data, Spectrum, nlist_for
+from reperio.index.recipes.goal import PREFERENCES, Goal, Preference, Recipe, check_goal, parse_memory, to_size
 from reperio.types import Metric
 
 __all__ = [

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from reperio.index.calling import Caller
-from reperio.index.faiss_library import innermost, load_faiss, threads, transforms
+from reperio.index.library.calling import Caller
+from reperio.index.library.loading import innermost, load_faiss, threads, transforms
 from reperio.types import FloatMatrix, Rows
 
 _BLOCK = 32  # codes compared at once

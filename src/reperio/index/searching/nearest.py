@@ -8,10 +8,10 @@ import os
 import numpy as np
 import numpy.typing as npt
 
-from reperio.index.exact import candidates, considered
-from reperio.index.faiss_library import load_faiss, metric_type, threads
-from reperio.index.norms import greatest_of
-from reperio.index.scoring import Scores, best, scores_of, slack, underflow
+from reperio.index.library.loading import load_faiss, metric_type, threads
+from reperio.index.searching.exact import candidates, considered
+from reperio.index.searching.norms import greatest_of
+from reperio.index.searching.scoring import Scores, best, scores_of, slack, underflow
 from reperio.types import FloatMatrix, Metric, Rows
 from reperio.vectors import StoredMatrix, to_float32
 

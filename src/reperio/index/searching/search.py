@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reperio.index import exact
-from reperio.index.codes import Packed
-from reperio.index.faiss_library import load_faiss
-from reperio.index.norms import Norms, greatest_of
-from reperio.index.planning import MOSTLY, Knobs, plan, plan_codes
-from reperio.index.scoring import Ranked, best, scores_of
-from reperio.index.searcher import Searcher
+from reperio.index.library.loading import load_faiss
+from reperio.index.searching import exact
+from reperio.index.searching.codes import Packed
+from reperio.index.searching.norms import Norms, greatest_of
+from reperio.index.searching.planning import MOSTLY, Knobs, plan, plan_codes
+from reperio.index.searching.scoring import Ranked, best, scores_of
+from reperio.index.searching.searcher import Searcher
 from reperio.types import FloatMatrix, Metric, Rows
 from reperio.vectors import StoredMatrix
 

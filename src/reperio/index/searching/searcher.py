@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reperio.index.calling import Caller
-from reperio.index.codes import Codes
-from reperio.index.faiss_library import innermost, load_faiss
-from reperio.index.huge_pages import settle
+from reperio.index.library.calling import Caller
+from reperio.index.library.huge_pages import settle
+from reperio.index.library.loading import innermost, load_faiss
+from reperio.index.searching.codes import Codes
 from reperio.types import FloatMatrix, OperatingPoint, Rows
 
 _FAIR = 2.5  # lists are of uneven length, and those that hold few allowed rows are near the query as often as others

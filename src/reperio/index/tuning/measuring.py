@@ -18,12 +18,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reperio.index.nearest import nearest
-from reperio.index.planning import EXACTLY, MEASURED_K, Knobs
-from reperio.index.questions import Questions
-from reperio.index.scoring import Scores, scores_of
-from reperio.index.search import Plan, Target, run, run_one
-from reperio.index.searcher import Searcher
+from reperio.index.searching.nearest import nearest
+from reperio.index.searching.planning import EXACTLY, MEASURED_K, Knobs
+from reperio.index.searching.scoring import Scores, scores_of
+from reperio.index.searching.search import Plan, Target, run, run_one
+from reperio.index.searching.searcher import Searcher
+from reperio.index.tuning.questions import Questions
 from reperio.types import FloatMatrix, OperatingPoint, Progress, Rows
 
 _CONFIDENCE = 3.0

@@ -9,12 +9,12 @@ from typing import Any
 import apsw
 
 from reperio.errors import CollectionClosed
-from reperio.store import postings
 from reperio.store.checksums import Verified
 from reperio.store.committed import UNREADABLE
-from reperio.store.recent import Payload, RecentChunks, Watched
+from reperio.store.reading.recent import Payload, RecentChunks, Watched
 from reperio.store.schema import Frozen, connect, open_log, require_tables, translate
-from reperio.store.word_counts import Counts
+from reperio.store.words import postings
+from reperio.store.words.counts import Counts
 from reperio.vectors import StoredMatrix
 
 _FETCH_AT: dict[int, str] = {}  # statement by number of rows; there are at most MAX_PARAMETERS

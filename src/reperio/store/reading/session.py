@@ -18,7 +18,7 @@ from typing_extensions import Self
 from reperio.filters.matching import MISSING
 from reperio.filters.matching import lookup as lookup_path
 from reperio.layout import create_file, storage_errors, sync_file
-from reperio.store import ledger, lexical
+from reperio.store import ledger
 from reperio.store.committed import (
     UNREADABLE,
     SnapshotRecord,
@@ -32,9 +32,10 @@ from reperio.store.committed import (
     require_held,
 )
 from reperio.store.ledger import Entry
-from reperio.store.pool import SessionPool
+from reperio.store.reading.pool import SessionPool
 from reperio.store.schema import translate
-from reperio.store.word_counts import Corpus
+from reperio.store.words import lexical
+from reperio.store.words.counts import Corpus
 from reperio.types import Chunk
 from reperio.vectors import StoredMatrix
 

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from reperio.store.postings import Occurrences, Postings, Rows, Word
+from reperio.store.words.postings import Occurrences, Postings, Rows, Word
 
 Bits: TypeAlias = npt.NDArray[np.uint8]
 Tokens: TypeAlias = Mapping[int, Counter[str]]

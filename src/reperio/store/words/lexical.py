@@ -33,8 +33,8 @@ import orjson
 
 from reperio.errors import InvalidInput
 from reperio.layout import LEXICAL, Lexical
-from reperio.store.postings import Postings, Rows, Word
-from reperio.store.word_counts import FEW, Bits, Corpus, Counts, Scope, Source, Statistics, Texts, Whole
+from reperio.store.words.counts import FEW, Bits, Corpus, Counts, Scope, Source, Statistics, Texts, Whole
+from reperio.store.words.postings import Postings, Rows, Word
 
 Found: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 """Rows, best first, and their scores."""

@@ -19,15 +19,16 @@ import apsw
 
 from reperio.errors import CollectionError
 from reperio.layout import Dtype, Generation, Lexical, Opened, create_file, is_regular, storage_errors
-from reperio.store import ledger, lexical, schema, vector_file
-from reperio.store.checkpoints import Beside, Checkpoints
+from reperio.store import ledger, schema, vector_file
 from reperio.store.checksums import checksum, is_intact
-from reperio.store.commits import Commits
 from reperio.store.committed import MAX_PARAMETERS, SnapshotRecord, State, StoredChunk, lookup
 from reperio.store.ledger import Entry, Ledger
-from reperio.store.pool import SessionPool
-from reperio.store.recent import Payload
-from reperio.store.session import Session
+from reperio.store.reading.pool import SessionPool
+from reperio.store.reading.recent import Payload
+from reperio.store.reading.session import Session
+from reperio.store.words import lexical
+from reperio.store.writing.checkpoints import Beside, Checkpoints
+from reperio.store.writing.commits import Commits
 from reperio.vectors import StoredMatrix
 
 

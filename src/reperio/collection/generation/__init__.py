@@ -1,0 +1,1 @@
+"""One generation of files, opened, and the views that searches run over."""

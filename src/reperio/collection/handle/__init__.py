@@ -1,0 +1,1 @@
+"""What every call to an open collection shares."""

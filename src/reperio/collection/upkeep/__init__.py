@@ -1,0 +1,1 @@
+"""Build, check and mend what a collection consists of."""

@@ -1,0 +1,1 @@
+"""The golden set: questions that people wrote, and what should come."""

@@ -1,0 +1,1 @@
+"""Evaluate filters for all rows at once."""

@@ -1,0 +1,1 @@
+"""Train an index on a sample, and fill it."""

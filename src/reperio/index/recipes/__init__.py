@@ -1,0 +1,1 @@
+"""Choose an index by rule. Pure: FAISS is not needed to ask."""

@@ -1,0 +1,1 @@
+"""Find the nearest rows of a query, by an index or exactly."""

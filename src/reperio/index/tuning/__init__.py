@@ -1,0 +1,1 @@
+"""Measure which effort gives which recall."""

@@ -1,0 +1,1 @@
+"""Find chunks by their words."""

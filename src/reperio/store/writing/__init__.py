@@ -1,0 +1,1 @@
+"""Make chunks and their vectors durable together."""
