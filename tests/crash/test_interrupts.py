@@ -27,7 +27,13 @@ WRITING = (
     "collection/write/batches.py",
     "collection/reading.py",
 )
-REWRITING = ("collection/handle/handle.py", "collection/transfer.py", "layout/paths.py", "layout/writing.py")
+REWRITING = (
+    "collection/generation/creating.py",
+    "collection/handle/handle.py",
+    "collection/upkeep/rewriting.py",
+    "layout/paths.py",
+    "layout/writing.py",
+)
 
 
 class InterruptAt:

@@ -20,9 +20,10 @@ from reperio.arguments import (
     require_within,
     to_path,
 )
-from reperio.collection import examining, reading, transfer
+from reperio.collection import examining, mending, reading
 from reperio.collection.advising import to_factory, to_goal
-from reperio.collection.backup import incremental as incrementing
+from reperio.collection.backup import full
+from reperio.collection.backup.incremental import backup_increment
 from reperio.collection.describing import describe
 from reperio.collection.handle.embedder import LazyEmbedder, resolve, texts_cut
 from reperio.collection.handle.handle import Handle
@@ -30,8 +31,8 @@ from reperio.collection.handle.scope import to_filter
 from reperio.collection.ledger import Records
 from reperio.collection.search.answering import Asker, ask, ask_many, held_out, wanted_of
 from reperio.collection.search.request import Fusion, Mode
-from reperio.collection.upkeep import salvaging as mending
 from reperio.collection.upkeep.maintainer import Order, build_index, cores, tune_index
+from reperio.collection.write import deleting
 from reperio.collection.write.adding import add
 from reperio.errors import EmbedderFailed, IndexBuildFailed, InvalidInput, UnknownOption
 from reperio.filters import Filter, to_dict
@@ -124,14 +125,14 @@ class Collection:
         self._handle.require_writable()
         with self._handle.watched("delete"):
             if ids is not None:
-                return reading.delete_among(self._handle, id_list(ids), self._handle.scope.narrowed(where))
+                return deleting.delete_among(self._handle, id_list(ids), self._handle.scope.narrowed(where))
             if where is None:
                 raise InvalidInput("delete takes ids=, where=, or both")
             if to_filter(where) is None:
                 raise InvalidInput("where matches everything; to delete all chunks pass ids=collection.ids()")
             tree = self._handle.scope.narrowed(where)
             assert tree is not None  # not empty
-            return reading.delete(self._handle, tree)
+            return deleting.delete(self._handle, tree)
 
     def optimize(
         self,
@@ -560,11 +561,9 @@ class Collection:
         target = to_path("destination", destination).absolute()
         with self._handle.watched("backup"):
             if incremental:
-                self._handle.copying(
-                    lambda generation, session: incrementing.backup_increment(generation, session, target, keep)
-                )
+                self._handle.copying(lambda generation, session: backup_increment(generation, session, target, keep))
             else:
-                self._handle.copying(lambda generation, session: transfer.backup(generation, session, target))
+                self._handle.copying(lambda generation, session: full.backup(generation, session, target))
 
     def records(self, space: str) -> Records:
         """Return a small ledger that is kept with the collection: keys with a JSON value, a group, and a time.

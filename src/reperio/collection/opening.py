@@ -18,8 +18,8 @@ from reperio.arguments import (
     to_metric,
     to_path,
 )
-from reperio.collection import transfer
 from reperio.collection.facade import Collection
+from reperio.collection.generation import creating
 from reperio.collection.handle.embedder import DEFAULT_EMBEDDER, LazyEmbedder, resolve
 from reperio.collection.handle.handle import Handle
 from reperio.collection.handle.scope import Scope
@@ -207,7 +207,7 @@ def _create(
     size = loaded.dimension if loaded is not None else dimension
     assert size is not None  # one of the two was given
     try:
-        transfer.create(root.root, replace(settings, dimension=int(size), contract=contract))
+        creating.create(root.root, replace(settings, dimension=int(size), contract=contract))
     except CollectionExists:
         root.require()  # another process was faster: its collection is opened, if it is one
     return loaded

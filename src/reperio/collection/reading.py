@@ -8,10 +8,10 @@ import numpy as np
 
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.handle.handle import Handle
-from reperio.collection.handle.scope import Scope
+from reperio.collection.handle.inside import require_inside, stored
 from reperio.errors import CollectionDamaged, InvalidInput
 from reperio.filters import Filter, matches
-from reperio.store import Session, StoredChunk
+from reperio.store import Session
 from reperio.types import Chunk, FloatMatrix
 from reperio.vectors import StoredMatrix, to_float32
 
@@ -59,7 +59,7 @@ def selected_ids(handle: Handle, tree: Filter | None) -> list[str]:
         rows = generation.matching(tree, session).tolist()
         if tree is not None:  # else no metadata has told which
             session.require_rows(rows, matrix)
-        _require_inside(handle, session, matrix, rows)
+        require_inside(handle, session, matrix, rows)
         ids = session.ids_of(rows)
     _require_whole(handle, len(rows), len(ids))
     return ids
@@ -72,21 +72,6 @@ def count(handle: Handle, tree: Filter | None) -> int:
         return session.state.live if tree is None else len(generation.matching(tree, session))
 
 
-def delete(handle: Handle, tree: Filter) -> int:
-    """Delete what matches as of now, in one commit; return how many there were."""
-
-    def attempt(generation: OpenGeneration) -> int:
-        with generation.store.session() as session:
-            matrix = generation.matrix_of(session)
-            rows = generation.matching(tree, session).tolist()
-            session.require_rows(rows, matrix)  # damage to its metadata alone would have chosen a chunk, for good
-            _require_inside(handle, session, matrix, rows, own=True)
-        generation.store.delete(rows, seen=session.state.seq)
-        return len(rows)
-
-    return handle.commit(attempt)
-
-
 def among(handle: Handle, ids: Sequence[str], tree: Filter | None) -> dict[str, Chunk]:
     """Return the chunks with these ids that match, by id."""
     generation, session, matrix = handle.reading()
@@ -95,23 +80,6 @@ def among(handle: Handle, ids: Sequence[str], tree: Filter | None) -> dict[str, 
         matching = [(one, chunk) for one, chunk in found if tree is None or matches(tree, chunk.metadata)]
         session.require([one for one, _ in matching], matrix)
     return {chunk.id: chunk for _, chunk in matching}
-
-
-def delete_among(handle: Handle, ids: Sequence[str], tree: Filter | None) -> int:
-    """Delete those of these ids that match as of now, in one commit; return how many there were."""
-
-    def attempt(generation: OpenGeneration) -> int:
-        with generation.store.session() as session:
-            found = list(stored(handle.scope, generation, session, ids).values())
-            if tree is not None:
-                matching = [(one, chunk) for one in found if matches(tree, (chunk := one.to_chunk()).metadata)]
-                found = [one for one, _ in matching]
-                session.require(found, generation.matrix_of(session))  # without a filter, deleting is a cure of damage
-                handle.scope.require_own(chunk for _, chunk in matching)
-        generation.store.delete([one.row for one in found], seen=session.state.seq)
-        return len(found)
-
-    return handle.commit(attempt)
 
 
 def vectors(handle: Handle, ids: Sequence[str]) -> FloatMatrix:
@@ -133,59 +101,6 @@ def holds(handle: Handle, chunk_id: str) -> bool:
     with session:
         rows = list(session.located([chunk_id]).values())
         return bool(rows if handle.scope.tree is None else generation.among(handle.scope.tree, session, rows))
-
-
-def stored(scope: Scope, generation: OpenGeneration, session: Session, ids: Sequence[str]) -> dict[str, StoredChunk]:
-    """Return what is stored under these ids within the scope, as it is: `Session.require` says whether it is whole.
-
-    What lies outside is told by the columns, and never read: SQLite finds the metadata of a chunk behind its text, so
-    that reading them would take the longer, the longer the text is.
-
-    Raises:
-        CollectionDamaged: the columns say otherwise than the metadata.
-
-    """
-    if scope.tree is None:
-        return session.get(ids)
-    found = session.stored(generation.among(scope.tree, session, list(session.located(ids).values())))
-    scope.require_found((one.to_chunk() for one in found), generation.paths.root.parent)
-    return {one.id: one for one in found}
-
-
-def require_replaceable(scope: Scope, generation: OpenGeneration, session: Session, ids: Sequence[str]) -> None:
-    """Raise `InvalidInput` for an id of a chunk that a handle with this scope may not replace.
-
-    That an id is taken must be told, as ids are unique in the collection; of the chunk that has it, nothing is.
-    """
-    if scope.tree is None:
-        return
-    there = session.located(ids)
-    if not there:  # as nearly always: the columns are not read for each batch that is new
-        return
-    inside = set(generation.among(scope.tree, session, list(there.values())))
-    for chunk_id, row in there.items():
-        if row not in inside:
-            raise InvalidInput(
-                f"the id {chunk_id!r} is taken by a chunk outside the scope of this handle; ids are unique in the "
-                "whole collection: prefix them, say with the tenant's name"
-            )
-    scope.require_own(one.to_chunk() for one in session.stored(sorted(inside)))
-
-
-def _require_inside(
-    handle: Handle, session: Session, matrix: StoredMatrix, rows: Sequence[int], *, own: bool = False
-) -> None:
-    """Check once more that the chunks of *rows* are within the handle's scope, as a search does with what it found.
-
-    With *own* they are to be deleted: none may be shared with other scopes.
-    """
-    if handle.scope.tree is None:
-        return
-    for first in range(0, len(rows), _BLOCK):
-        chunks = session.read(rows[first : first + _BLOCK], matrix)
-        handle.scope.require_found(chunks, handle.root.root)
-        if own:
-            handle.scope.require_own(chunks)
 
 
 def _require_whole(handle: Handle, live: int, found: int) -> None:

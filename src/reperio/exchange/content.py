@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from reperio import layout
+from reperio.collection.generation.creating import lay_out, name_current
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.ledger import require_storable
-from reperio.collection.transfer import lay_out, name_current
 from reperio.collection.write.preparing import check_chunks, require_sizes
 from reperio.embedding.contract import Settings
 from reperio.errors import InvalidInput, InvalidVectors

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from reperio import index, layout
 from reperio.arguments import require_count, to_path
+from reperio.collection.backup.full import write_copy
 from reperio.collection.backup.incremental import BackupInfo, opened, to_info
 from reperio.collection.backup.repository import Repository, State, is_repository
+from reperio.collection.generation.creating import name_current
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.opening import open as open_collection
-from reperio.collection.transfer import name_current, write_copy
 from reperio.collection.upkeep.salvaging import salvage
 from reperio.embedding.contract import Settings
 from reperio.errors import (

@@ -13,9 +13,9 @@ from typing import Any
 
 from reperio import index
 from reperio.arguments import require_count
+from reperio.collection.backup.full import require_whole
 from reperio.collection.backup.repository import Repository, State
 from reperio.collection.generation.opened import OpenGeneration
-from reperio.collection.transfer import require_whole
 from reperio.layout import QUERIES, copy_regular, is_directory, storage_errors
 from reperio.printable import logger
 from reperio.store import Session, forget_snapshot

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from reperio import layout
-from reperio.collection import transfer
 from reperio.collection.generation.opened import OpenGeneration, View
 from reperio.collection.handle.clock import Clock
 from reperio.collection.handle.scope import Scope
 from reperio.collection.handle.telemetry import Telemetry
+from reperio.collection.upkeep import rewriting
 from reperio.collection.upkeep.maintainer import Maintainer, cores
 from reperio.embedding.contract import Settings
 from reperio.errors import CollectionClosed, CollectionDamaged, CollectionError, CollectionReadOnly, StorageFailed
@@ -246,7 +246,7 @@ class Handle:
         with self.building, self.writing:
             self.require_buildable()
             old = self.owned()
-            self.replace(old, lambda target: transfer.rewrite(old, target, embedder=embedder, progress=progress))
+            self.replace(old, lambda target: rewriting.rewrite(old, target, embedder=embedder, progress=progress))
             return old.store.state.rows - old.store.state.live
 
     def replace(self, old: OpenGeneration, write: Callable[[layout.Generation], Begun]) -> Begun:

@@ -11,26 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from reperio.collection.search.request import FUSED_DEPTH, Wanted
 from reperio.errors import MissingDependency
-from reperio.index import Target
 
 _SECONDS = (*(step * 10.0**power for power in range(-5, 1) for step in (1, 2, 5)), 10.0, 100.0, 1000.0)
 _ROWS = (0, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 100_000, 1_000_000)
-
-
-class Seen:
-    """What became known of one search on its way.
-
-    Attributes:
-        target: what was searched at last; None until then.
-
-    """
-
-    __slots__ = ("target",)
-
-    def __init__(self) -> None:
-        self.target: Target | None = None
 
 
 class Telemetry:
@@ -69,22 +53,16 @@ class Telemetry:
     @contextmanager
     def operation(self, name: str) -> Iterator[None]:
         """Make the block a span with a duration."""
-        with self._timed(name, {}):
+        with self.timed(name, {}):
             yield
 
-    @contextmanager
-    def searching(self, name: str, wanted: Wanted, questions: int) -> Iterator[Seen]:
-        """Make the block the span of a search, which tells what it finds out by what is yielded."""
-        seen = Seen()
-        about: dict[str, Any] = {
-            "reperio.k": wanted.k,
-            "reperio.questions": questions,
-            "reperio.filtered": wanted.tree is not None,
-        }
-        with self._timed(name, about, **{"reperio.mode": wanted.mode}) as labels:
-            yield seen
-            if seen.target is not None:
-                self._tell(seen.target, wanted, about, labels)
+    def searched(self, plan: str, candidates: int) -> None:
+        """Record how many rows a search asked for, and by which plan."""
+        self._candidates.record(candidates, {**self._name, "reperio.plan": plan})
+
+    def tail(self, rows: int) -> None:
+        """Record how many rows are newer than the index."""
+        self._tail.set(rows, self._name)
 
     def read(self, memory: int, database: int) -> None:
         """Count chunks that a search has read."""
@@ -93,21 +71,9 @@ class Telemetry:
         if database:
             self._chunks.add(database, self._database)
 
-    def _tell(self, target: Target, wanted: Wanted, about: dict[str, Any], labels: dict[str, Any]) -> None:
-        tail = len(target.matrix) - (target.searcher.rows if target.searcher is not None else 0)
-        about |= {"reperio.rows": target.count, "reperio.tail": tail}
-        self._tail.set(tail, self._name)
-        if wanted.mode == "lexical":
-            labels["reperio.plan"] = "lexical"
-            return
-        depth = wanted.depth if wanted.mode == "dense" else max(wanted.depth, FUSED_DEPTH)
-        labels["reperio.plan"], candidates = target.told(wanted.recall, depth)
-        about["reperio.candidates"] = candidates
-        self._candidates.record(candidates, {**self._name, "reperio.plan": labels["reperio.plan"]})
-
     @contextmanager
-    def _timed(self, name: str, about: dict[str, Any], **more: Any) -> Iterator[dict[str, Any]]:
-        """Make the block a span and a duration; *about* is for the span alone, what is yielded for both."""
+    def timed(self, name: str, about: dict[str, Any], **more: Any) -> Iterator[dict[str, Any]]:
+        """Make the block a span with a duration: *about* is for the span alone, what is yielded for both."""
         labels: dict[str, Any] = {**self._name, "reperio.operation": name, **more}
         started = time.perf_counter()
         # Not by OpenTelemetry's own doing: an error's message may hold an id, or what was asked.

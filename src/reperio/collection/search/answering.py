@@ -17,6 +17,7 @@ from reperio.collection.handle.embedder import LazyEmbedder
 from reperio.collection.handle.handle import Handle
 from reperio.collection.search.request import OPTIONS, Wanted, require_question, to_wanted
 from reperio.collection.search.retrieving import Asked, retrieve_many, retrieve_one
+from reperio.collection.search.tracing import traced
 from reperio.embedding.contract import Settings, embed
 from reperio.errors import InvalidInput
 from reperio.filters import Filter
@@ -159,8 +160,8 @@ def _watched(
     telemetry = asker.handle.telemetry
     if telemetry is None:
         return retrieve(asker.handle, asked, wanted)
-    with telemetry.searching(name, wanted, asked.number) as seen:
-        return retrieve(asker.handle, replace(asked, seen=seen), wanted)
+    with traced(telemetry, name, wanted, asked.number) as trace:
+        return retrieve(asker.handle, replace(asked, trace=trace), wanted)
 
 
 def _by_text(asker: Asker, texts: list[str]) -> Asked:

@@ -12,9 +12,9 @@ from reperio import index
 from reperio.collection.generation.masks import among
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.handle.handle import Handle
-from reperio.collection.handle.telemetry import Seen
 from reperio.collection.search.candidates import candidates, choose
 from reperio.collection.search.request import Wanted
+from reperio.collection.search.tracing import SearchTrace
 from reperio.errors import CollectionError, EmbeddingContractError, InvalidVectors
 from reperio.types import Chunk, FloatMatrix, Hit
 
@@ -30,14 +30,14 @@ class Asked:
         texts: None where only vectors were given.
         prepare: makes their vectors.
         number: how many.
-        seen: where to tell what is searched; None where nobody asks.
+        trace: where to tell what is searched; None where nobody asks.
 
     """
 
     texts: Sequence[str] | None
     prepare: Prepare
     number: int
-    seen: Seen | None = None
+    trace: SearchTrace | None = None
 
 
 def retrieve_one(handle: Handle, asked: Asked, wanted: Wanted) -> list[Hit]:
@@ -50,8 +50,8 @@ def retrieve_one(handle: Handle, asked: Asked, wanted: Wanted) -> list[Hit]:
         return retrieve_many(handle, asked, wanted)[0]
     prepared_for, queries = _prepared(handle, generation, asked.prepare)
     if prepared_for is generation:
-        if asked.seen is not None:
-            asked.seen.target = target
+        if asked.trace is not None:
+            asked.trace.target = target
         rows, scores = index.search_one(target, queries[0], wanted.k, wanted.recall)
         try:
             found = generation.store.fetch_at(view.seq, rows, view.target.matrix)
@@ -106,8 +106,8 @@ def _retrieve(
                     session.confine(view.masks.bits(handle.scope.tree, session))
                 if wanted.ids is not None:
                     target = among(target, session.rows_of(wanted.ids))
-                if asked.seen is not None:
-                    asked.seen.target = target
+                if asked.trace is not None:
+                    asked.trace.target = target
                 with handle.admitted(asked.number * wanted.depth):
                     found = candidates(session, target, asked.texts, queries, wanted)
                 break

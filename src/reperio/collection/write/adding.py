@@ -9,7 +9,7 @@ from reperio.arguments import is_iterable
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.handle.embedder import LazyEmbedder
 from reperio.collection.handle.handle import Handle
-from reperio.collection.reading import require_replaceable
+from reperio.collection.handle.inside import require_replaceable
 from reperio.collection.write.batches import batches
 from reperio.collection.write.preparing import Ahead, Prepared, check_chunks, embed_ahead, prepare, require_sizes
 from reperio.errors import EmbedderFailed, ReperioError
