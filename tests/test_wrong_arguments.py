@@ -14,7 +14,7 @@ import pytest
 
 import reperio
 from reperio import Chunk, Collection, QueryLog, ReperioError, exchange, ingestion
-from reperio.evaluation.golden.questions import questions as golden
+from reperio.evaluation.golden import questions as golden
 from reperio.importers import langchain_faiss
 from reperio.query_log import reading as query_log
 
