@@ -22,7 +22,6 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the model comes from a package; before anything imports the hub
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import embedding
 import engines
 import ingest
 import opening
@@ -31,6 +30,8 @@ import overhead
 import recall
 from measuring import FULL, QUICK, Bench, Data, DataMissing, Figures, Scale, machine
 from report import to_markdown
+
+import embedding
 
 _ROOT = Path(__file__).resolve().parents[2]
 _RESULTS = _ROOT / "eval" / "results"

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 import reperio
-from tests.ingestion.test_langchain_faiss import NEWEST, document, write
-from tests.test_cli import own_lines, refused, run, run_json
+from tests.cli.test_main import own_lines, refused, run, run_json
+from tests.importers.test_langchain_faiss import NEWEST, document, write
 
 COMMAND = ("import", "langchain-faiss")
-PAGE = Path(__file__).parent.parent / "docs" / "moving-from-langchain-faiss.md"
+PAGE = Path(__file__).parents[2] / "docs" / "moving-from-langchain-faiss.md"
 
 
 def test_the_group_and_its_command_have_help() -> None:

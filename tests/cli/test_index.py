@@ -22,7 +22,7 @@ from reperio import Chunk, InvalidInput, SentenceTransformerEmbedder
 from reperio.index import cheapest
 from reperio.query_log.reading import read_queries
 from reperio.types import OperatingPoint
-from tests.test_cli import own_lines, process, refused, run, run_json
+from tests.cli.test_main import own_lines, process, refused, run, run_json
 
 ROWS, DIMENSION = 3000, 16
 SHOWN = (0.80, 0.90, 0.95, 0.97, 0.98, 0.99, 0.999)

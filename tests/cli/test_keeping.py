@@ -11,7 +11,7 @@ import pytest
 
 import reperio
 from reperio import Chunk
-from tests.test_cli import own_lines, refused, run, run_json
+from tests.cli.test_main import own_lines, refused, run, run_json
 
 
 @pytest.fixture

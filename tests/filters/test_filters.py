@@ -36,7 +36,7 @@ from reperio.filters import (
 from reperio.filters.operands import number_of, to_key
 from tests.naive_filters import expected
 
-DOCS = Path(__file__).parents[1] / "docs" / "filters.md"
+DOCS = Path(__file__).parents[2] / "docs" / "filters.md"
 
 # What the columns of the documented table stand for. "wrong type" is an object, which no operator but equality knows.
 PRESENT: dict[str, tuple[Any, Any]] = {  # operator: (operand, a value that matches)

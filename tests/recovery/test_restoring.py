@@ -13,8 +13,7 @@ import pytest
 
 import reperio
 from reperio import Collection, CollectionDamaged, ReperioWarning
-
-from .grown import D, content, content_at, flip, grow
+from tests.collection.grown import D, content, content_at, flip, grow
 
 
 @pytest.fixture(params=["float32", "float16"])

@@ -28,8 +28,7 @@ from reperio import (
 from reperio.collection.backup.repository import Repository
 from reperio.exchange import export_collection
 from reperio.layout import WriterLock
-
-from .grown import D, content, content_at, flip, grow
+from tests.collection.grown import D, content, content_at, flip, grow
 
 
 def size(folder: Path) -> int:

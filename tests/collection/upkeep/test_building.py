@@ -12,7 +12,7 @@ import reperio
 from reperio import Chunk, Collection, InvalidInput
 from tests.brute_force import scores
 from tests.conftest import TrigramEmbedder
-from tests.index.test_tuning import D, data
+from tests.index.tuning.test_measuring import D, data
 
 N = 12_000
 MATRIX, QUERIES = data(reperio.Metric.COSINE, N, 400)

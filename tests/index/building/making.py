@@ -1,7 +1,7 @@
 """The process that builds an index and may be killed at it.
 
-Run as ``python -m tests.index.building`` with one argument, JSON: what to build from which ``.npy`` file, which is
-mapped. It prints a line of JSON per report of progress; *out* receives the index.
+Run as ``python -m tests.index.building.making`` with one argument, JSON: what to build from which ``.npy`` file,
+which is mapped. It prints a line of JSON per report of progress; *out* receives the index.
 """
 
 from __future__ import annotations

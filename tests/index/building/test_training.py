@@ -31,7 +31,7 @@ from reperio.index.recipes.ranking import Recipe
 from reperio.vectors import to_matrix
 from tests.data import REALQ, require_data
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 AT_EVERY_BLOCK = Saving(seconds=0, share=math.inf)
 DETERMINISTIC_GRAPHS = hasattr(faiss.HNSW, "compute_forward_links_deterministic")
 
@@ -331,7 +331,7 @@ class Life:
     def __init__(self, directory: Path, **asked: Any) -> None:
         environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "PYTHONDONTWRITEBYTECODE": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.index.building", json.dumps(asked)],
+            [sys.executable, "-m", "tests.index.building.making", json.dumps(asked)],
             env=environment, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.reports: list[tuple[str, int]] = []

@@ -12,7 +12,7 @@ from reperio import MissingDependency
 from reperio.index.library import loading as faiss_library
 from reperio.index.library.loading import load_faiss
 
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PYPROJECT = Path(__file__).parents[3] / "pyproject.toml"
 
 
 @pytest.fixture

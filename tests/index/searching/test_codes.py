@@ -14,7 +14,7 @@ from reperio.index.searching.codes import Codes
 from reperio.index.searching.planning import EXACTLY, Knobs, plan, plan_codes
 from reperio.index.searching.search import run
 from tests.brute_force import scores
-from tests.index.test_tuning import data
+from tests.index.tuning.test_measuring import data
 
 N = 20_000
 METRICS = list(Metric)

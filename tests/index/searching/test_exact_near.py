@@ -203,7 +203,7 @@ for dtype, metric in ((np.float32, Metric.COSINE), (np.float16, Metric.L2)):
 
 def test_a_hundred_thousand_identical_vectors_are_searched_in_little_memory() -> None:
     """All rows are in doubt: the earliest come back, in blocks, far from a float64 copy of them all (300 MB)."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-c", _SAME], cwd=root, env=os.environ | {"PYTHONPATH": str(root / "src")},
         capture_output=True, text=True, timeout=200,

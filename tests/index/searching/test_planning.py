@@ -11,7 +11,7 @@ from reperio import Metric, OperatingPoint, index
 from reperio.index import Questions, Searcher, Target
 from reperio.index.searching.planning import EXACTLY, Knobs, plan
 from tests.brute_force import scores
-from tests.index.test_tuning import data, settled
+from tests.index.tuning.test_measuring import data, settled
 
 N = 20_000
 POINTS = (
