@@ -389,7 +389,7 @@ def test_a_class_of_the_users_own_is_refused_by_name(tmp_path: Path) -> None:
     documents: dict[Any, Any] = {str(number): document() for number in range(1000)}
     documents["last"] = document("x", {"mine": Stranger()})
     write(tmp_path / "lc", documents)
-    with pytest.raises(UnsafePickle, match=r"it holds tests\.ingestion\.test_langchain_faiss\.Stranger, which is none"):
+    with pytest.raises(UnsafePickle, match=r"it holds tests\.importers\.test_langchain_faiss\.Stranger, which is none"):
         import_langchain_faiss(tmp_path / "lc", tmp_path / "kb")
     assert not (tmp_path / "kb").exists()
 

@@ -140,7 +140,7 @@ def test_a_collection_with_such_an_index_is_searched_exactly(victim: Path, tmp_p
         kb.optimize(index="IVF8,Flat")
     (path,) = (tmp_path / "kb").glob("gen-*/index/snapshot-*.faiss")
     record = written(lists_elsewhere("IVF8,Flat", victim), path)
-    database = apsw.Connection(str(path.parents[2] / "chunks.db"))
+    database = apsw.Connection(str(path.parents[1] / "chunks.db"))
     table, key, text = _record(database)
     forged = orjson.dumps(orjson.loads(text) | record._asdict()).decode()
     database.execute(f"UPDATE {table} SET {key} = ?", (forged,))
