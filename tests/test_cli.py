@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import reperio
 from reperio import Chunk, ReperioError, SentenceTransformerEmbedder
 from reperio.cli import app
+from tests.command_line import cli_runner
 
 COMMANDS = [
     "ingest", "search", "info", "check", "advise", "optimize", "tune", "backup", "backups", "restore", "doctor",
@@ -26,7 +27,7 @@ STRANGE = "Ships [bold]sail[/bold] [/] on the [link=x]sea[/link] :smile: \x1b[31
 
 
 def run(*args: str | Path, columns: int = 100, env: dict[str, str] | None = None) -> Result:
-    return CliRunner(env={"COLUMNS": str(columns), **(env or {})}).invoke(app, [str(arg) for arg in args])
+    return cli_runner(env={"COLUMNS": str(columns), **(env or {})}).invoke(app, [str(arg) for arg in args])
 
 
 def run_json(*args: str | Path) -> Any:
@@ -340,6 +341,7 @@ def test_reembed_keeps_every_chunk(copied: Path) -> None:
     assert "cannot be loaded" in refused("reembed", copied / "kb", "--embedder", "no/such-model")
 
 
+@pytest.mark.model
 def test_an_empty_collection_has_nothing_to_find(tmp_path: Path, minilm: SentenceTransformerEmbedder) -> None:
     """No hits are no error."""
     reperio.open(tmp_path / "kb", embedder=minilm).close()
