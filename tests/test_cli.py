@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import Result
+from typer.testing import CliRunner, Result
 
 import reperio
 from reperio import Chunk, ReperioError, SentenceTransformerEmbedder
 from reperio.cli import app
-from tests.command_line import cli_runner
 
 COMMANDS = [
     "ingest", "search", "info", "check", "advise", "optimize", "tune", "backup", "backups", "restore", "doctor",
@@ -27,7 +26,7 @@ STRANGE = "Ships [bold]sail[/bold] [/] on the [link=x]sea[/link] :smile: \x1b[31
 
 
 def run(*args: str | Path, columns: int = 100, env: dict[str, str] | None = None) -> Result:
-    return cli_runner(env={"COLUMNS": str(columns), **(env or {})}).invoke(app, [str(arg) for arg in args])
+    return CliRunner(env={"COLUMNS": str(columns), **(env or {})}).invoke(app, [str(arg) for arg in args])
 
 
 def run_json(*args: str | Path) -> Any:

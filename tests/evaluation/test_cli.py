@@ -12,13 +12,13 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 import reperio
 from reperio.cli import app
 from reperio.errors import InvalidInput
 from reperio.evaluation import read_golden
 from reperio.query_log import read_log
-from tests.command_line import cli_runner
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "gate"
 
@@ -33,7 +33,7 @@ def run(*arguments: object) -> tuple[int, str, str]:
 
 def told(*arguments: object) -> tuple[int, str, str]:
     """Run a command in this process: most of the time of the others goes into starting Python."""
-    done = cli_runner().invoke(app, [*map(str, arguments)])
+    done = CliRunner().invoke(app, [*map(str, arguments)])
     return done.exit_code, done.stdout, done.stderr
 
 
@@ -185,5 +185,5 @@ def test_the_examples_say_what_the_command_line_understands() -> None:
     assert len(commands) == 8
     for command in commands:
         # Options are parsed before the help is printed, and one that is unknown is an error.
-        done = cli_runner().invoke(app, [*command, "--help"])
+        done = CliRunner().invoke(app, [*command, "--help"])
         assert done.exit_code == 0, done.output
