@@ -50,7 +50,7 @@ def progress_bar(*, disable: bool = False) -> Iterator[Progress]:
     from rich.progress import Progress as Bars
 
     console = Console(stderr=True)
-    if disable or not console.is_terminal:  # a disabled bar of rich before 13.9 ends with an empty line
+    if disable or not console.is_terminal:  # a disabled bar of older richs ends with an empty line
         yield _draw_nothing
         return
     columns = (
