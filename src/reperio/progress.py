@@ -50,16 +50,23 @@ def progress_bar(*, disable: bool = False) -> Iterator[Progress]:
     from rich.progress import Progress as Bars
 
     console = Console(stderr=True)
+    if disable or not console.is_terminal:  # a disabled bar of older richs ends with an empty line
+        yield _draw_nothing
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[amount]}", justify="right"),
         TextColumn("{task.fields[pace]}", style="dim"),
     )
-    with Bars(*columns, console=console, disable=disable or not console.is_terminal) as bars:
+    with Bars(*columns, console=console) as bars:
         stages = _Stages(bars)
         yield stages.report
         stages.finish()
+
+
+def _draw_nothing(stage: str, done: int, total: int | None) -> None:
+    """Take a report where no bar is on display."""
 
 
 class _Stages:

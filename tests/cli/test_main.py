@@ -340,6 +340,7 @@ def test_reembed_keeps_every_chunk(copied: Path) -> None:
     assert "cannot be loaded" in refused("reembed", copied / "kb", "--embedder", "no/such-model")
 
 
+@pytest.mark.model
 def test_an_empty_collection_has_nothing_to_find(tmp_path: Path, minilm: SentenceTransformerEmbedder) -> None:
     """No hits are no error."""
     reperio.open(tmp_path / "kb", embedder=minilm).close()

@@ -343,6 +343,13 @@ CASES = {
         a_child_builds_every_kind_of_index,
     )
 }
+WITH_A_MODEL = {
+    "a_child_embeds_after_its_parent_has",
+    "a_child_uses_the_embedder_of_its_parent",
+    "a_thread_forks_after_it_has_embedded",
+    "pools_of_forked_workers_search_by_text",
+    "a_parent_that_never_imported_reperio",
+}
 
 if __name__ == "__main__":
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

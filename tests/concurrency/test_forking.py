@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .forking import CASES
+from .forking import CASES, WITH_A_MODEL
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +27,13 @@ def _run(case: str, directory: Path) -> None:
     assert done.returncode == 0, f"{done.returncode}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("case", sorted(CASES.keys() - {"another_user_reads"}))
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.model if case in WITH_A_MODEL else ())
+        for case in sorted(CASES.keys() - {"another_user_reads"})
+    ],
+)
 def test_forked_children(case: str, tmp_path: Path) -> None:
     """A fork leaves the parent's handle and lock to the parent, and a child that opens anew can do everything."""
     _run(case, tmp_path)

@@ -145,3 +145,10 @@ def test_a_tokenizer_is_given_what_the_model_may_read(
         assert alone @ vector / np.linalg.norm(alone) / np.linalg.norm(vector) > 0.999
     tokens = minilm.embed_tokens([words], query=False)[0]
     assert len(tokens) == minilm.max_tokens - 2
+
+
+@pytest.mark.model
+def test_many_texts_are_embedded_by_token(minilm: SentenceTransformerEmbedder) -> None:
+    """As many matrices as texts come back, each as long as its text."""
+    texts = [" ".join(["word"] * number) for number in range(1, 10)]
+    assert [len(tokens) for tokens in minilm.embed_tokens(texts, query=False)] == list(range(1, 10))

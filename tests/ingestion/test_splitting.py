@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from reperio import InvalidInput, SentenceTransformerEmbedder
 from reperio.ingestion.splitting import Splitter
 from tests.conftest import TrigramEmbedder
+
+pytest.importorskip("tokenizers", reason="it comes with sentence-transformers")
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 SENTENCES = [f"Sentence {i} tells what is known about number {i * i}." for i in range(200)]
 PROSE = "\n\n".join(" ".join(SENTENCES[i : i + 5]) for i in range(0, 200, 5))

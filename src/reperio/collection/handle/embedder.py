@@ -7,7 +7,7 @@ import threading
 from reperio.arguments import to_path
 from reperio.embedding import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
 from reperio.embedding.contract import Contract, Settings
-from reperio.errors import EmbedderFailed, InvalidInput, warn_caller
+from reperio.errors import EmbedderFailed, InvalidInput, MissingDependency, warn_caller
 from reperio.types import Embedder
 
 
@@ -125,6 +125,11 @@ class LazyEmbedder:
             raise EmbedderFailed(
                 f"{self._path} was embedded with {contract.name!r}, which cannot be loaded by that name; pass "
                 f"the same model with embedder= [{error}]"
+            ) from error
+        except MissingDependency as error:  # of any embedder: its name does not tell which library made it
+            raise MissingDependency(
+                f"{self._path} was embedded with {contract.name!r}; pass the same model with embedder=, or, if it is "
+                "one of sentence-transformers, run: pip install 'reperio[sentence-transformers]'"
             ) from error
 
     def replace(self, embedder: Embedder, contract: Contract | None) -> None:
