@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import reperio
-from reperio import Chunk, SentenceTransformerEmbedder
+from reperio import Chunk
 from reperio.cli.main import app
 from reperio.evaluation import read_golden
 
@@ -44,7 +44,7 @@ def blocks(page: str) -> list[Block]:
     ]
 
 
-def with_documents(folder: Path, embedder: SentenceTransformerEmbedder) -> None:
+def with_documents(folder: Path) -> None:
     """Give the commands a folder of documents to ingest: of two pages so much as is embedded quickly."""
     (folder / "docs").mkdir()
     commit = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("\n## A chunk")[2]
@@ -53,7 +53,7 @@ def with_documents(folder: Path, embedder: SentenceTransformerEmbedder) -> None:
         (folder / "docs" / name).write_text(text[:2500], encoding="utf-8")
 
 
-def with_collection(folder: Path, embedder: SentenceTransformerEmbedder) -> None:
+def with_collection(folder: Path) -> None:
     """Make the collection that the page of the gate asks, large enough for every check."""
     answers = {
         "faq-17": "To reset your password, follow the link on the sign-in page.",
@@ -63,18 +63,18 @@ def with_collection(folder: Path, embedder: SentenceTransformerEmbedder) -> None
     verbs = ("change", "cancel", "print", "send", "find", "delay")
     for number, (subject, verb) in enumerate((subject, verb) for subject in subjects for verb in verbs):
         answers[f"faq-{number + 100}"] = f"To {verb} your {subject}, write to the {subject} department, room {number}."
-    with reperio.open(folder / "kb", embedder=embedder) as kb:
+    with reperio.open(folder / "kb") as kb:
         kb.add(Chunk(key, text, {"lang": "en", "year": 2024, "source": f"{key}.md"}) for key, text in answers.items())
 
 
-def with_langchain_folder(folder: Path, embedder: SentenceTransformerEmbedder) -> None:
+def with_langchain_folder(folder: Path) -> None:
     """Put a folder in place that LangChain's FAISS store has written."""
     (folder / "faiss_index").mkdir()
     for name in ("index.faiss", "index.pkl"):
         shutil.copy(FOLDER / name, folder / "faiss_index")
 
 
-PREPARED: dict[str, Callable[[Path, SentenceTransformerEmbedder], None]] = {
+PREPARED: dict[str, Callable[[Path], None]] = {
     "docs/start.md": with_documents,
     "docs/search.md": with_documents,
     "docs/keep-and-mend.md": with_documents,
@@ -90,11 +90,11 @@ def test_every_block_of_a_page_runs(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    minilm: SentenceTransformerEmbedder,
 ) -> None:
     """In the order of the page and in one folder: Python by itself, commands as typed, golden sets as files."""
     monkeypatch.chdir(tmp_path)
-    PREPARED.get(page, lambda folder, embedder: None)(tmp_path, minilm)
+    if page in PREPARED:
+        PREPARED[page](tmp_path)
     found = blocks(page)
     assert found
     for block in found:
@@ -127,7 +127,7 @@ def run_command(command: str, named: str) -> None:
 
 
 def require_extras(requirement: str) -> None:
-    """A package that a page installs is one of ours, and has the extras that are named."""
+    """Require that a package which a page installs is one of ours, and has the extras that are named."""
     name, _, extras = requirement.rstrip("]").partition("[")
     projects = [ROOT / "pyproject.toml", *ROOT.glob("integrations/*/pyproject.toml")]
     (project,) = [text for text in (path.read_text() for path in projects) if f'\nname = "{name}"\n' in text]
