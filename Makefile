@@ -51,6 +51,15 @@ test: lint  ## Everything that must pass
 	for adapter in $(ADAPTERS); do printf '\n── all tests of %s\n' $$adapter; (cd $$adapter && ../../$(BIN)/$(PYTEST)) || failed="$$failed $$adapter"; done; \
 	test -z "$$failed" || { echo "tests failed in:$$failed" >&2; exit 1; }
 
+# By path: what is quick and covers every room's rules; tests that load the model, kill processes or train indexes are left out.
+QUICK := tests/ranking tests/store tests/test_filters.py tests/test_layout.py tests/test_pages.py tests/test_fault_page.py \
+	tests/test_patterns.py tests/test_printable.py tests/test_regular_files.py tests/test_vectors.py tests/test_wrong_arguments.py \
+	$(addprefix tests/collection/test_,add.py filters.py modes.py opening.py scope.py) \
+	$(addprefix tests/evaluation/test_,golden.py statistics.py) $(addprefix tests/ingestion/test_,reading.py splitting.py)
+check: lint  ## What is quick: lint, types, import rules, and a third of the tests (two minutes)
+	$(SAY) 'the quick tests: no model, no kills, no training (a minute)'
+	@$(BIN)/$(PYTEST) -m 'not model and not crash' $(QUICK)
+
 # The campaigns of kills, full disks and benchmarks do not depend on the versions of Python and of the packages.
 CAMPAIGNS := crash eval fault gate
 BROAD := $(CAMPAIGNS:%=--ignore=tests/%)

@@ -58,6 +58,18 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_targets_of_make_exist() -> None:
+    """Each `make …` that a page names is in the Makefile, and each test that CONTRIBUTING.md runs is a file."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"(?:`|^)make (?:[A-Z]\S+ )?([a-z][a-z-]*)", text, flags=re.M):
+            assert re.search(rf"^{target}:", makefile, flags=re.M), f"{named(page)}: make {target}"
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for folder, path in re.findall(r"^(?:cd (\S+) && \S+|\.venv/bin/)pytest (tests/\S+)", contributing, flags=re.M):
+        assert (ROOT / folder / path).exists(), path
+
+
 def test_every_figure_of_the_readme_stands_on_the_page_it_names() -> None:
     """A figure that was measured again is changed in both places."""
     rows = [line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if "(eval/results/" in line]
