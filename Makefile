@@ -6,35 +6,59 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo test test-lowest test-python lint format gate torture bench bench-index bench-peers bench-retrieval bench-gate bench-reranking clean
+.PHONY: help demo check test hooks stale test-lowest test-python lint format gate torture bench bench-index bench-peers bench-retrieval bench-gate bench-reranking clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 ADAPTERS := integrations/langchain integrations/llama_index
-$(READY): pyproject.toml constraints-dev.txt $(ADAPTERS:%=%/pyproject.toml)
+SAY := @printf '\n── %s\n'
+
+# A .venv that does not run, has no pip, or is of another version of Python than $(PYTHON) is made again.
+VERSION := import sys; print(*sys.version_info[:2], sep=".")
+SOUND = [ "$$($(BIN)/python -c 'import pip; $(VERSION)' 2>/dev/null)" = "$$($(PYTHON) -c '$(VERSION)')" ]
+STALE := $(if $(wildcard $(READY)),$(shell $(SOUND) || echo stale))
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+stale:
+$(READY): pyproject.toml constraints-dev.txt $(ADAPTERS:%=%/pyproject.toml) $(STALE)
 	@$(PYTHON) -c 'import sys; sys.exit("Reperio needs Python 3.10 or newer, not %d.%d; run: make PYTHON=python3.12 ..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-dev.txt -e '.[dev]' $(ADAPTERS:%=-e '%[test]')
+	@if $(SOUND); then :; else \
+		test ! -e $(VENV) || echo "$(VENV) is half made, or of another Python: it is made again"; \
+		rm -rf $(VENV); $(PYTHON) -m venv $(VENV); fi
+	$(SAY) 'packages into $(VENV), PyTorch among them: some minutes'
+	$(INSTALL) --upgrade pip
+	$(INSTALL) -c constraints-dev.txt -e '.[dev]' $(ADAPTERS:%=-e '%[test]')
 	@touch $@
 
 demo: $(READY)  ## Index the documentation of this Python and ask it questions
 	@$(BIN)/python examples/python_docs.py
 
 lint: $(READY)  ## Formatting, lint, types, import rules
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	printf '%s\n' . $(ADAPTERS) | xargs -P 2 -I {} sh -c 'cd {} && $(CURDIR)/$(BIN)/mypy'
-	$(BIN)/lint-imports --no-cache
+	$(SAY) 'format and lint (seconds)'
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	$(SAY) 'types of the core and both adapters (half a minute)'
+	@printf '%s\n' . $(ADAPTERS) | xargs -P 2 -I {} sh -c 'cd {} && $(CURDIR)/$(BIN)/mypy'
+	$(SAY) 'import rules (seconds)'
+	@$(BIN)/lint-imports --no-cache
 
 # Neighbouring tests share what a module or a folder has made for them: each worker takes a run of them, not every other one.
 PYTEST := pytest -n 2 --dist worksteal
 test: lint  ## Everything that must pass
+	$(SAY) 'all tests of the core (ten minutes), then those of the adapters'
 	@failed=; \
 	$(BIN)/$(PYTEST) || failed="$$failed core"; \
-	for adapter in $(ADAPTERS); do (cd $$adapter && ../../$(BIN)/$(PYTEST)) || failed="$$failed $$adapter"; done; \
+	for adapter in $(ADAPTERS); do printf '\n── all tests of %s\n' $$adapter; (cd $$adapter && ../../$(BIN)/$(PYTEST)) || failed="$$failed $$adapter"; done; \
 	test -z "$$failed" || { echo "tests failed in:$$failed" >&2; exit 1; }
+
+# By path: what is quick and covers every room's rules; tests that load the model, kill processes or train indexes are left out.
+QUICK := tests/ranking tests/store tests/filters/test_filters.py tests/layout/test_paths.py tests/test_pages.py tests/test_fault_page.py \
+	tests/filters/test_patterns.py tests/test_printable.py tests/layout/test_regular.py tests/test_vectors.py tests/test_wrong_arguments.py \
+	$(addprefix tests/collection/test_,add.py filters.py modes.py opening.py scope.py) \
+	$(addprefix tests/evaluation/test_,golden.py statistics.py) $(addprefix tests/ingestion/test_,reading.py splitting.py)
+check: lint  ## What is quick: lint, types, import rules, and a third of the tests (two minutes)
+	$(SAY) 'the quick tests: no model, no kills, no training (a minute)'
+	@$(BIN)/$(PYTEST) -m 'not model and not crash' $(QUICK)
 
 # The campaigns of kills, full disks and benchmarks do not depend on the versions of Python and of the packages.
 CAMPAIGNS := crash eval fault gate
@@ -67,6 +91,10 @@ test-python:  ## The tests that need no model, on another Python: make test-pyth
 	$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	$(OTHER)/$(BROAD_TESTS) -m 'not model'
 
+hooks: $(READY)  ## Let git run format, lint and types before each commit
+	$(INSTALL) pre-commit
+	$(BIN)/pre-commit install
+
 format: $(READY)  ## Let ruff rewrite what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -94,7 +122,7 @@ $(PEERS)/.ready: eval/bench/peers/requirements.txt pyproject.toml
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r eval/bench/peers/requirements.txt -e .
 	@touch $@
 
-bench-peers: $(PEERS)/.ready  ## Measure beside the peers; 40 GB in PEERS_WORK (hours)
+bench-peers: $(PEERS)/.ready  ## Measure next to the peers; 40 GB in PEERS_WORK (hours)
 	$(PEERS)/bin/python eval/bench/peers/run.py --work $(PEERS_WORK)
 	$(PEERS)/bin/python eval/bench/peers/run.py --work $(PEERS_WORK) --rows 1000000
 
