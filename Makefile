@@ -52,10 +52,10 @@ test: lint  ## Everything that must pass
 	test -z "$$failed" || { echo "tests failed in:$$failed" >&2; exit 1; }
 
 # By path: what is quick and covers every room's rules; tests that load the model, kill processes or train indexes are left out.
-QUICK := tests/ranking tests/store tests/filters/test_filters.py tests/layout/test_paths.py tests/test_pages.py tests/test_fault_page.py \
-	tests/filters/test_patterns.py tests/test_printable.py tests/layout/test_regular.py tests/test_vectors.py tests/test_wrong_arguments.py \
-	$(addprefix tests/collection/test_,add.py filters.py modes.py opening.py scope.py) \
-	$(addprefix tests/evaluation/test_,golden.py statistics.py) $(addprefix tests/ingestion/test_,reading.py splitting.py)
+QUICK := tests/ranking tests/store tests/layout tests/filters/test_filters.py tests/filters/test_patterns.py \
+	$(addprefix tests/test_,pages.py fault_page.py printable.py vectors.py wrong_arguments.py) \
+	$(addprefix tests/collection/,test_opening.py write/test_adding.py search/test_filtered.py search/test_modes.py handle/test_scope.py) \
+	tests/evaluation/golden/test_questions.py tests/evaluation/statistics $(addprefix tests/ingestion/test_,reading.py splitting.py)
 check: lint  ## What is quick: lint, types, import rules, and a third of the tests (two minutes)
 	$(SAY) 'the quick tests: no model, no kills, no training (a minute)'
 	@$(BIN)/$(PYTEST) -m 'not model and not crash' $(QUICK)

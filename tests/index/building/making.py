@@ -1,6 +1,6 @@
 """The process that builds an index and may be killed at it.
 
-Run as ``python -m tests.index.building.making.making`` with one argument, JSON: what to build from which ``.npy`` file,
+Run as ``python -m tests.index.building.making`` with one argument, JSON: what to build from which ``.npy`` file,
 which is mapped. It prints a line of JSON per report of progress; *out* receives the index.
 """
 

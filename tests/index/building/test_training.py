@@ -331,7 +331,7 @@ class Life:
     def __init__(self, directory: Path, **asked: Any) -> None:
         environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "PYTHONDONTWRITEBYTECODE": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.index.building.making.making", json.dumps(asked)],
+            [sys.executable, "-m", "tests.index.building.making", json.dumps(asked)],
             env=environment, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.reports: list[tuple[str, int]] = []
