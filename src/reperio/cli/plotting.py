@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from reperio.arguments import to_path
-from reperio.errors import InvalidInput, MissingDependency
+from reperio.errors import InvalidInput
 from reperio.index import cheapest
 from reperio.layout import storage_errors
+from reperio.optional import OptionalImport
 from reperio.types import OperatingPoint
 
 ENDINGS = (".svg", ".png")
@@ -113,13 +114,9 @@ def front(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
 
 
 def _figure_type() -> Any:
-    try:
+    with OptionalImport("a plot", "matplotlib", extra="plot"):
         # Not pyplot: it would look for a display, and keep the figure.
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependency(
-            f"a plot needs matplotlib, which is not installed; run: pip install 'reperio[plot]' [{error}]"
-        ) from error
     return Figure
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from reperio.errors import InvalidInput, MissingDependency
+from reperio.errors import InvalidInput
+from reperio.optional import OptionalImport
 from reperio.types import Embedder
 
 DEFAULT_TOKENS = 512
@@ -69,12 +70,8 @@ class Splitter:
 
 
 def _engines() -> tuple[Any, Any]:
-    try:
+    with OptionalImport("ingestion", "semantic-text-splitter", extra="ingest"):
         from semantic_text_splitter import MarkdownSplitter, TextSplitter
-    except ImportError as error:
-        raise MissingDependency(
-            f"ingestion needs semantic-text-splitter; run: pip install 'reperio[ingest]' [{error}]"
-        ) from error
     return TextSplitter, MarkdownSplitter
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reperio import forks
-from reperio.errors import InvalidInput, MissingDependency, RerankerFailed
+from reperio.errors import InvalidInput, RerankerFailed
+from reperio.optional import OptionalImport
 
 
 class CrossEncoderReranker:
@@ -88,13 +89,9 @@ class CrossEncoderReranker:
 
 
 def _load(name: str, revision: str | None, device: str | None, max_length: int | None) -> Any:
-    try:
+    own = "bring your own: CallableReranker(function)"
+    with OptionalImport(f"the reranker {name!r}", "sentence-transformers", extra="sentence-transformers", instead=own):
         from sentence_transformers import CrossEncoder
-    except ImportError as error:
-        raise MissingDependency(
-            f"the reranker {name!r} needs sentence-transformers; run: pip install 'reperio[sentence-transformers]' "
-            f"— or bring your own: CallableReranker(function) [{error}]"
-        ) from error
     forks.spare_torch()
     try:
         with warnings.catch_warnings(), _quietly():

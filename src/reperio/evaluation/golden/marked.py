@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reperio.errors import InvalidInput, MissingDependency
+from reperio.errors import InvalidInput
 from reperio.layout import read_regular, reason
+from reperio.optional import OptionalImport
 
 SUFFIXES = (".yaml", ".yml", ".jsonl")
 MAX_BYTES = 64 << 20
@@ -269,10 +270,6 @@ def _refuse_doubles(yaml: Any, path: Path, node: Any) -> None:
 
 
 def _library() -> Any:
-    try:
+    with OptionalImport("a golden set in YAML", "PyYAML", extra="gate"):
         import yaml
-    except ImportError as error:
-        raise MissingDependency(
-            f"a golden set in YAML needs PyYAML, which is not installed; run: pip install 'reperio[gate]' [{error}]"
-        ) from error
     return yaml

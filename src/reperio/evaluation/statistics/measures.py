@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from reperio.errors import InvalidInput, MissingDependency
+from reperio.errors import InvalidInput
+from reperio.optional import OptionalImport
 
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 """Grades by question and id; 0 is irrelevant."""
@@ -104,10 +105,6 @@ def mean(values: Mapping[str, float]) -> float:
 
 
 def _library() -> Any:
-    try:
+    with OptionalImport("a labelled measure", "ir_measures", extra="gate"):
         import ir_measures
-    except ImportError as error:
-        raise MissingDependency(
-            f"labelled measures need ir_measures, which is not installed; run: pip install 'reperio[gate]' [{error}]"
-        ) from error
     return ir_measures
