@@ -5,11 +5,11 @@ Two filters that say the same in another order are equal, so that what is rememb
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from reperio.arguments import did_you_mean
 from reperio.errors import InvalidInput
 from reperio.filters.operands import MAX_CHARACTERS, MAX_VALUES, MAX_WILD, Operator, plain_string, to_operand
 
@@ -171,8 +171,7 @@ def _nearest(name: Any) -> str:
     text = str.__str__(name)[:MAX_KEY] if isinstance(name, str) else ""
     if text in LOGICAL:
         return "it combines filters, and stands beside the fields instead of inside one; "
-    near = difflib.get_close_matches(f"${text.lstrip('$').lower()}", [*OPERATORS, *LOGICAL], n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}? " if near else ""
+    return did_you_mean(f"${text.lstrip('$').lower()}", [*OPERATORS, *LOGICAL])
 
 
 def _shown(name: Any) -> str:

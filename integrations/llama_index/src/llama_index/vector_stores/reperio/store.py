@@ -34,8 +34,8 @@ from reperio import (
     Metric,
     ReperioWarning,
     Reranker,
-    UnknownOption,
 )
+from reperio.arguments import unknown_option
 from reperio.filters import all_of, parse, to_dict
 from typing_extensions import Never, Self
 
@@ -402,4 +402,4 @@ class ReperioVectorStore(BasePydanticVectorStore):
 
 def _refuse(unknown: Mapping[str, Any], method: str) -> None:
     if unknown:
-        raise UnknownOption(f"{method} has no option {next(iter(unknown))!r}; it takes none")
+        raise unknown_option(method, next(iter(unknown)), ())
