@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pytest
 
 import reperio
-from reperio import Chunk, EmbeddingContractError, InvalidInput, InvalidVectors, UnsafePickle
+from reperio import Chunk, EmbeddingContractError, InvalidInput, InvalidVectors
+from reperio.errors import UnsafePickle
 from reperio.importers.langchain_faiss import Changed, import_langchain_faiss
 from reperio.importers.langchain_faiss.pickles import Name
 from reperio.index import VectorsLost
