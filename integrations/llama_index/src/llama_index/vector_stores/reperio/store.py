@@ -44,7 +44,7 @@ from llama_index.vector_stores.reperio.documents import from_chunk, to_chunks
 from llama_index.vector_stores.reperio.embedder import LlamaIndexEmbedder
 from llama_index.vector_stores.reperio.filters import of_documents, to_filter
 from llama_index.vector_stores.reperio.ledger import Ledger
-from llama_index.vector_stores.reperio.modes import to_plan
+from llama_index.vector_stores.reperio.options import to_plan
 from llama_index.vector_stores.reperio.persisting import agreed_scope, read_pointer, write_pointer
 from llama_index.vector_stores.reperio.repetition import repeated
 from llama_index.vector_stores.reperio.scores import to_similarity
