@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import fsspec
 from llama_index.core.schema import BaseNode
@@ -20,8 +20,21 @@ from llama_index.vector_stores.reperio.filters import of_documents
 from llama_index.vector_stores.reperio.ledger import Ledger
 from llama_index.vector_stores.reperio.persisting import write_json
 
-if TYPE_CHECKING:
-    from llama_index.vector_stores.reperio.store import ReperioVectorStore
+
+class CollectionHolder(Protocol):
+    """What has a collection, or will have one: a `ReperioVectorStore`, which this module cannot import.
+
+    Attributes:
+        path: directory of the collection.
+        client: open collection; None as long as there is none.
+
+    """
+
+    path: str
+
+    @property
+    def client(self) -> Collection | None:
+        """Return the open collection."""
 
 
 class ReperioDocumentStore(BaseDocumentStore):
@@ -35,7 +48,7 @@ class ReperioDocumentStore(BaseDocumentStore):
 
     """
 
-    def __init__(self, vector_store: ReperioVectorStore) -> None:
+    def __init__(self, vector_store: CollectionHolder) -> None:
         self._store = vector_store
         self._early: dict[str, str] = {}  # `from_documents` tells hashes before there are nodes, and so a collection
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -26,13 +25,11 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 from reperio import (
-    Chunk,
     Collection,
     CollectionNotFound,
     Filter,
     InvalidInput,
     Metric,
-    ReperioWarning,
     Reranker,
 )
 from reperio.arguments import unknown_option
@@ -46,7 +43,7 @@ from llama_index.vector_stores.reperio.filters import of_documents, to_filter
 from llama_index.vector_stores.reperio.ledger import Ledger
 from llama_index.vector_stores.reperio.options import to_plan
 from llama_index.vector_stores.reperio.persisting import agreed_scope, read_pointer, write_pointer
-from llama_index.vector_stores.reperio.repetition import repeated
+from llama_index.vector_stores.reperio.repetition import warn_of_repetition
 from llama_index.vector_stores.reperio.scores import to_similarity
 
 _SEPARATOR = "__"  # between namespace and file name, as StorageContext.persist writes it
@@ -161,6 +158,14 @@ class ReperioVectorStore(BasePydanticVectorStore):
             " with read_only=True beside a writer"
         )
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **_: Any) -> Self:
+        """Refuse: what `to_dict` tells lacks the scope, and a store without it would see more than before."""
+        raise InvalidInput(
+            f"a ReperioVectorStore is not made from a dictionary: open ReperioVectorStore({data.get('path', 'path')!r})"
+            " with the scope it had, or use persist() and from_persist_path(), which keep it"
+        )
+
     def __enter__(self) -> Self:
         return self
 
@@ -190,7 +195,7 @@ class ReperioVectorStore(BasePydanticVectorStore):
             return []
         chunks, vectors = to_chunks(nodes)
         collection = self._opened(len(vectors[0]))
-        self._warn_of_repetition(collection, chunks)
+        warn_of_repetition(collection, chunks)
         collection.add(chunks, vectors=vectors, batch_size=len(chunks))
         return [node.node_id for node in nodes]
 
@@ -387,17 +392,6 @@ class ReperioVectorStore(BasePydanticVectorStore):
         if query.doc_ids is not None:
             wanted.append(of_documents(query.doc_ids))
         return all_of(wanted) if wanted else None
-
-    def _warn_of_repetition(self, collection: Collection, chunks: list[Chunk]) -> None:
-        twice = repeated(collection, chunks)
-        if twice:
-            warnings.warn(
-                f"{len(twice)} nodes, of document {twice[0]!r} among others, are stored already under other ids, and "
-                "now a second time: this index does not know the collection. Delete the document first, or make the "
-                "index with storage_context=store.storage_context(), whose refresh_ref_docs and update_ref_doc do so",
-                ReperioWarning,
-                stacklevel=3,
-            )
 
 
 def _refuse(unknown: Mapping[str, Any], method: str) -> None:
