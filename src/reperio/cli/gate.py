@@ -27,7 +27,7 @@ golden_app = typer.Typer(help="Draft a golden set, and add questions to it.", no
 def gate(
     kb: KB,
     golden: Annotated[Path | None, option("FILE", "The golden set: .yaml or .jsonl.")] = None,
-    baseline: Annotated[Path | None, option("FILE", "What was accepted; beside the golden set by default.")] = None,
+    baseline: Annotated[Path | None, option("FILE", "What was accepted; next to the golden set by default.")] = None,
     accept: Annotated[bool, typer.Option("--accept", help="Write the baseline, unless something is unsound.")] = False,
     from_log: Annotated[
         Path | None, option("FILE", "Real questions: replayed, timed, and used for knn recall.")
@@ -63,7 +63,7 @@ def gate(
     )  # fmt: skip
     where = baseline or (evaluation.baseline_path(golden) if golden else None)
     if accept and where is None:
-        raise InvalidInput("--accept needs --golden or --baseline, to know where the baseline is to be written")
+        raise InvalidInput("--accept needs --golden or --baseline, to know where to write the baseline")
     if accept and (only or skip):
         raise InvalidInput("--accept takes what all checks have seen, to compare with it; leave --only and --skip out")
     accepted = _accepted(where, named=baseline is not None and not accept, replaced=accept)
@@ -120,7 +120,7 @@ def _accepted(where: Path | None, *, named: bool, replaced: bool) -> Baseline | 
     try:
         return evaluation.read_baseline(where)
     except InvalidInput:
-        if replaced:  # it is about to be written anew, which is the cure that the error names
+        if replaced:  # it will be written again, which is the cure that the error names
             return None
         raise
 

@@ -281,7 +281,7 @@ app.command()(cli_gate.gate)
 
 @app.command()
 def compact(kb: KB, json: Json = False) -> None:
-    """Write a collection anew without deleted and replaced chunks, to free their space."""
+    """Write a collection again without deleted and replaced chunks, to free their space."""
     import reperio
 
     with _existing(kb) as collection, reperio.progress_bar(disable=json) as progress:

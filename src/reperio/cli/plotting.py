@@ -39,7 +39,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def require_plottable(path: Path) -> None:
-    """Raise what `plot_points` would raise for this path or for want of matplotlib, before anything is measured.
+    """Raise what `plot_points` would raise for this path or because matplotlib is missing, before anything is measured.
 
     Raises:
         InvalidInput: the ending is not one of `ENDINGS`, or there is no such directory.
@@ -187,7 +187,7 @@ def _draw_points(axes: Any, points: Sequence[OperatingPoint]) -> None:
                 ha="right", va="center", fontsize=9,
             )  # fmt: skip
     if found:
-        # Below the axes, beside their label: inside, every corner may hold points.
+        # Below the axes, next to their label: inside, every corner may hold points.
         axes.legend(
             loc="upper right", bbox_to_anchor=(1.0, -0.072), ncols=2, frameon=False, fontsize=9, borderpad=0,
             borderaxespad=0, handlelength=1.6, columnspacing=1.2, reverse=True,

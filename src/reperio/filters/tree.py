@@ -68,7 +68,7 @@ class Condition(Filter):
     Args:
         path: the field's key; more than one for a field of a nested object.
         operator: an `Operator` or its string.
-        value: what it compares with. Kept as it is but for its type: lists become tuples.
+        value: what it compares with. Kept as it is except for its type: lists become tuples.
 
     Raises:
         InvalidInput: unknown operator, a value that it cannot use, or beyond a limit.
@@ -170,7 +170,7 @@ OPERATORS = {operator.value: operator for operator in Operator}
 def _nearest(name: Any) -> str:
     text = str.__str__(name)[:MAX_KEY] if isinstance(name, str) else ""
     if text in LOGICAL:
-        return "it combines filters, and stands beside the fields instead of inside one; "
+        return "it combines filters, and stands next to the fields instead of inside one; "
     return did_you_mean(f"${text.lstrip('$').lower()}", [*OPERATORS, *LOGICAL])
 
 

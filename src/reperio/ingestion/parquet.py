@@ -51,7 +51,7 @@ def read_parquet(path: Path, fields: Fields) -> Iterator[Record]:
         # ValueError: nanoseconds, for which Python has no type; with pandas installed there is one.
         after = f" after row {number}" if number else ""
         raise InvalidInput(
-            f"{path} cannot be read{after}: {error}. Write the file anew, with times in microseconds if that is it"
+            f"{path} cannot be read{after}: {error}. Write the file again, with times in microseconds if that is it"
         ) from error
 
 

@@ -76,7 +76,7 @@ def _engines() -> tuple[Any, Any]:
 
 
 def _tokens_left(embedder: Embedder, tokenizer: Any, wanted: int | None) -> int:
-    """Return the tokens a piece may have beside the special tokens and the passage prompt."""
+    """Return the tokens a piece may have besides the special tokens and the passage prompt."""
     if not (hasattr(tokenizer, "encode") and hasattr(tokenizer, "to_str")):
         raise InvalidInput(
             f"the tokenizer of {embedder.name!r} is a {type(tokenizer).__name__}; ingestion needs a "

@@ -18,7 +18,7 @@ class CrossEncoderReranker:
     """A `Reranker` on sentence-transformers' ``CrossEncoder``.
 
     Scores are the model's logits, without limits. The sigmoid that sentence-transformers puts on top by default keeps
-    the order but for its ends, where float32 has it make 1.0 of everything above 17, and equals of what was not.
+    the order except at its ends, where float32 has it make 1.0 of everything above 17, and equals of what was not.
 
     Args:
         name: a cross-encoder's name on the hub, or a local path, for which no hub is asked.

@@ -14,7 +14,7 @@ Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
 Fusion: TypeAlias = Literal["convex", "rrf"]
 
 SEARCH = ("recall", "mode", "fusion", "weight", "candidates", "reranker", "distinct", "min_score")
-"""What a search takes beside its question, ``k`` and ``filter``; `reperio.Collection.search` says what each means."""
+"""What a search takes besides its question, ``k`` and ``filter``; `reperio.Collection.search` says what each means."""
 
 MMR = ("recall", "mode", "fusion", "weight", "distinct", "min_score")
 """The same where maximal marginal relevance chooses: its candidates are ``fetch_k``, and it makes the order."""

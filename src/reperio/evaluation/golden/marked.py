@@ -17,9 +17,9 @@ SUFFIXES = (".yaml", ".yml", ".jsonl")
 MAX_BYTES = 64 << 20
 """A longer golden set is not read."""
 
-_EXPANSION = 32  # characters that one of the file may come to, on average, with its aliases written out, beside...
+_EXPANSION = 32  # characters that one of the file may come to on average, with its aliases written out, and...
 _EXPANSION_LEAST = 4 << 20  # ...this many for all of it
-_NODE = 16  # characters that a value is counted for, beside its own
+_NODE = 16  # characters that a value is counted for, in addition to its own
 _FEW_NUMBERS = 1000  # keys that are no texts: they hash to what their writer likes
 _LONGEST_NUMBER = 1000  # characters; "1:1:1…", a number to the base 60, takes their square
 

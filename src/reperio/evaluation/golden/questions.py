@@ -160,7 +160,7 @@ def _document_field(settings: Marked) -> str:
     except InvalidInput as error:
         raise settings.wrong("document_field", f"is no path of a metadata field: {error}") from None
     if found and not all(steps):
-        raise settings.wrong("document_field", "is no path of a metadata field: something is missing beside a dot")
+        raise settings.wrong("document_field", "is no path of a metadata field: something is missing next to a dot")
     return found
 
 

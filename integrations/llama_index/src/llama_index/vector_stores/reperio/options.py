@@ -12,7 +12,7 @@ from reperio import InvalidInput, Reranker
 from reperio.arguments import unknown_option
 
 OPTIONS = ("recall", "candidates", "mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
-"""What `ReperioVectorStore.query` takes beside the query: a retriever's vector_store_kwargs."""
+"""What `ReperioVectorStore.query` takes besides the query: a retriever's vector_store_kwargs."""
 
 _MMR = OPTIONS[2:]
 _DEFAULT_THRESHOLD = 0.5  # LlamaIndex's own

@@ -66,7 +66,7 @@ class ReperioVectorStore(BasePydanticVectorStore):
         reranker: for query mode SEMANTIC_HYBRID.
 
     Raises:
-        InvalidInput: neither or both of *path* and *collection*, or options of opening beside *collection*.
+        InvalidInput: neither or both of *path* and *collection*, or options of opening next to *collection*.
         ReperioError: whatever `reperio.open` raises.
 
     """
@@ -155,7 +155,7 @@ class ReperioVectorStore(BasePydanticVectorStore):
         # LlamaIndex would leave out what cannot be pickled, the collection with its scope.
         raise InvalidInput(
             f"a ReperioVectorStore cannot be pickled: pass its path, {self.path!r}, and its scope, and open it there,"
-            " with read_only=True beside a writer"
+            " with read_only=True next to a writer"
         )
 
     @classmethod
