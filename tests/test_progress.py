@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from reperio import progress_bar
-from reperio.progress import _Pace
+from reperio.progress import _STAGES, _Pace
 
 
 def drawn(capsys: pytest.CaptureFixture[str]) -> str:
@@ -75,3 +76,11 @@ def test_the_bar_of_a_resumed_build_shows_no_impossible_rate(
     with progress_bar() as progress:
         progress("index", 900_000, 1_000_000)
     assert re.search(r"indexing +\S+ +900,000 / 1,000,000 rows +\n", drawn(capsys) + "\n")
+
+
+def test_every_stage_that_is_reported_has_its_words() -> None:
+    """Or a bar would show the name of a stage, and no unit."""
+    sources = (Path(__file__).parents[1] / "src" / "reperio").rglob("*.py")
+    calls = re.findall(r'progress\("(\w+)", [^.]', "".join(source.read_text() for source in sources))
+    assert set(calls) <= _STAGES.keys()
+    assert len(set(calls)) > 5

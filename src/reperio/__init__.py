@@ -9,10 +9,14 @@ A collection is a directory that keeps chunk text, metadata, vectors and a train
         kb.add([Chunk(id="faq-17", text="…", metadata={"lang": "en"})])
         hits = kb.search("how do I reset my password", k=5)
 
-The names below are the public ones, in the order in which they are met.
+The names below are the public ones. `open` is one of them and is not in ``__all__``: after ``from reperio import *``
+a program that opens a file would open a collection instead.
 """
 
-from reperio.collection import BackupInfo, Collection, Records, advise, open
+from typing import TYPE_CHECKING, Any
+
+from reperio.collection import BackupInfo, Collection, Records, advise
+from reperio.collection import open as open
 from reperio.embedding import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
 from reperio.errors import (
     CollectionClosed,
@@ -35,7 +39,6 @@ from reperio.errors import (
     RerankerFailed,
     StorageFailed,
     UnknownOption,
-    UnsafePickle,
     UnsupportedFormat,
 )
 from reperio.filters import Filter, field
@@ -59,6 +62,10 @@ from reperio.types import (
     Record,
     Reranker,
 )
+
+if TYPE_CHECKING:
+    from reperio.evaluation.gate import gate
+    from reperio.ingestion import ingest
 
 __version__ = "0.1.0"
 
@@ -110,13 +117,29 @@ __all__ = [
     "SentenceTransformerEmbedder",
     "StorageFailed",
     "UnknownOption",
-    "UnsafePickle",
     "UnsupportedFormat",
     "advise",
     "backups",
     "diagnose",
     "field",
-    "open",
+    "gate",
+    "ingest",
     "progress_bar",
     "restore",
 ]
+
+_LAZY = {"gate": "reperio.evaluation", "ingest": "reperio.ingestion"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what few programs need only when it is asked for, so that ``import reperio`` stays light."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'reperio' has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -6,7 +6,7 @@ import difflib
 import inspect
 import operator
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,79 @@ from reperio.types import Limits, Metric
 MAX_K = 10_000
 
 
+# Names that other libraries use, by the names that Reperio or one of its adapters has for the same thing. A method
+# has one or two of the latter at most, so their order decides nothing.
+_OTHERS = {
+    ("k",): "top_k n_results num_results limit top_n n size count similarity_top_k",
+    ("where", "filter"): "where filter filters expr metadata_filter where_document query_filter",
+    ("query", "queries"): "query_text query_texts question text texts search_query",
+    ("vector", "vectors"): "embedding embeddings query_embedding query_embeddings query_vector query_vectors",
+    ("chunks",): "documents docs texts nodes items points data metadatas",
+    ("embedder", "embedding", "embed_model"): "embedding_function embeddings embed_model encoder model vectorizer",
+    ("ids", "node_ids"): "ids id doc_ids document_ids",
+    ("min_score",): "score_threshold threshold similarity_cutoff similarity_threshold",
+    ("candidates",): "fetch_k num_candidates n_candidates oversampling prefetch",
+    ("recall",): "ef ef_search efSearch nprobe hnsw_ef search_params",
+    ("weight",): "alpha dense_weight vector_weight",
+    ("diversity", "mmr_threshold"): "lambda_mult mmr mmr_lambda diversity_bias",
+    ("reranker",): "rerank rerank_model cross_encoder",
+    ("mode",): "search_type query_type vector_store_query_mode hybrid",
+    ("path",): "persist_directory persist_dir persist_path directory uri db_path collection_name",
+    ("dimension",): "dim dims dimensions vector_size embedding_dimension",
+    ("metric",): "distance distance_metric distance_strategy space similarity similarity_function",
+    ("index",): "index_type index_factory index_params factory",
+}
+_LONGEST_NAME, _MOST_NAMES = 200, 1000  # that are compared: the time is that of the square of their lengths
+
+
+def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str | None:
+    """Return the known name that *name* most likely stands for; None when no name is near.
+
+    Args:
+        name: name that is not known.
+        known: names to choose from.
+        cutoff: least similarity of two spellings, 0 to 1.
+
+    """
+    if len(name) > _LONGEST_NAME:
+        return None
+    names = [each for each in known if len(each) <= _LONGEST_NAME][:_MOST_NAMES]
+    for ours, others in _OTHERS.items():
+        if name in others.split() and (found := next((each for each in ours if each in names), None)):
+            return found
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=cutoff)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question that names the nearest known name, with a space after it; empty when no name is near."""
+    near = nearest(name, known)
+    return "" if near is None else f"did you mean {near!r}? "
+
+
+def unknown_option(method: str, name: str, known: Sequence[str], *, cure: str = "") -> UnknownOption:
+    """Return the error for an option that a method does not have.
+
+    Args:
+        method: name of the method.
+        name: name of the option.
+        known: options that the method has.
+        cure: what to do instead; empty to name the nearest option.
+
+    """
+    hint = f"{cure}; " if cure else did_you_mean(name, known)
+    has = f"its options are {', '.join(known)}" if known else "it takes none"
+    return UnknownOption(f"{method}() has no option {name!r}; {hint}{has}")
+
+
 def refuse_unknown(function: Callable[..., Any], unknown: Mapping[str, object]) -> None:
     """Raise `UnknownOption` for keyword arguments that *function* does not have, naming the nearest it has."""
-    if not unknown:
-        return
-    name = next(iter(unknown))
-    known = [
-        parameter.name
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.kind is not parameter.VAR_KEYWORD and parameter.name != "self"
-    ]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UnknownOption(f"{function.__name__}() has no option {name!r}; {hint}its options are {', '.join(known)}")
+    if unknown:
+        known = [
+            parameter.name
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and parameter.name != "self"
+        ]
+        raise unknown_option(function.__name__, next(iter(unknown)), known)
 
 
 def require_k(k: Any, most: int = MAX_K) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _STAGES = {
     "add": ("storing", "chunks"),
+    "import": ("importing", "chunks"),
+    "export": ("exporting", "chunks"),
     "train": ("training", "rows"),
     "index": ("indexing", "rows"),
     "copy": ("copying", "rows"),

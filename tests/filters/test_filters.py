@@ -270,7 +270,7 @@ def test_none_and_nothing() -> None:
         ({"a": {"$containz": 1}}, "did you mean '$contains'"),
         ({"$nor": [{"a": 1}]}, "did you mean '$or'"),
         ({"$gt": 1}, "$gt belongs inside a field"),
-        ({"a": {"$or": [{"$gt": 1}]}}, "stands beside the fields"),
+        ({"a": {"$or": [{"$gt": 1}]}}, "the fields instead of inside one"),
         ({"a": {"b": 1}}, "write 'a.b'"),
         ({"a": {}}, "without operators"),
         ({"a": {"$gt": 1, "b": 2}}, "without operators"),

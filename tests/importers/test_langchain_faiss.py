@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pytest
 
 import reperio
-from reperio import Chunk, EmbeddingContractError, InvalidInput, InvalidVectors, UnsafePickle
+from reperio import Chunk, EmbeddingContractError, InvalidInput, InvalidVectors
+from reperio.errors import UnsafePickle
 from reperio.importers.langchain_faiss import Changed, import_langchain_faiss
 from reperio.importers.langchain_faiss.pickles import Name
 from reperio.index import VectorsLost
@@ -348,7 +349,7 @@ def test_strange_ids_and_documents(tmp_path: Path) -> None:
     write(tmp_path / "lc", documents)
     report = import_langchain_faiss(tmp_path / "lc", tmp_path / "kb")
     assert report.changed == (
-        Changed("(document)", "an id of its own, beside that in the store", "left out", 1),
+        Changed("(document)", "an id of its own, next to that in the store", "left out", 1),
         Changed("(document)", "the field color", "left out", 1),
         Changed("(id)", "int", "string", 2),
         Changed("(text)", "a lone surrogate", "U+FFFD", 1),

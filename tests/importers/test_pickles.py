@@ -19,7 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reperio import InvalidInput, UnsafePickle
+from reperio import InvalidInput
+from reperio.errors import UnsafePickle
 from reperio.importers.langchain_faiss.folder import ALLOWED, read_folder
 from reperio.importers.langchain_faiss.pickles import Instance, Name, read_pickle
 

@@ -15,6 +15,7 @@ import reperio
 from llama_index.core import StorageContext, VectorStoreIndex, load_index_from_storage
 from llama_index.core.schema import Document
 from llama_index.core.vector_stores import SimpleVectorStore
+from reperio import InvalidInput
 
 from llama_index.vector_stores.reperio import ReperioEmbedding, ReperioVectorStore
 from tests.conftest import ask, node
@@ -181,3 +182,14 @@ def test_a_pointer_is_a_small_file(kind: str, tmp_path: Path) -> None:
             file.truncate(1 << 40)
     with pytest.raises(reperio.NotACollection, match="was not written by"):
         ReperioVectorStore.from_persist_path(str(path))
+
+
+def test_a_store_made_from_a_dictionary_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    """A dictionary lacks the scope, and a store without it would see more."""
+    store = ReperioVectorStore(tmp_path / "kb", dimension=3, scope={"tenant": "a"})
+    told = store.to_dict()
+    assert told["path"] == str(tmp_path / "kb")
+    for load in (lambda: ReperioVectorStore.from_dict(told), lambda: ReperioVectorStore.from_json(store.to_json())):
+        with pytest.raises(InvalidInput, match=r"ReperioVectorStore\('.*kb'\) .*from_persist_path"):
+            load()
+    store.close()

@@ -52,7 +52,7 @@ def test_every_public_name_is_explained_and_sorted() -> None:
 
 def test_the_table_of_options_is_that_of_the_code() -> None:
     """Every option of a query is in the README."""
-    from llama_index.vector_stores.reperio.modes import OPTIONS
+    from llama_index.vector_stores.reperio.options import OPTIONS
 
     assert all(f"`{name}`" in README for name in OPTIONS)
 

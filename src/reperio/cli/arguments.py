@@ -10,7 +10,18 @@ import typer
 
 from reperio.errors import InvalidInput
 
-KB = Annotated[Path, typer.Argument(metavar="KB", help="The collection's directory.", show_default=False)]
+
+def option(metavar: str, text: str) -> Any:
+    """Return an option without a default of its own; *text* says what holds without it."""
+    return typer.Option(metavar=metavar, help=text, show_default=False)
+
+
+def argument(metavar: str, text: str) -> Any:
+    """Return an argument that must be given."""
+    return typer.Argument(metavar=metavar, help=text, show_default=False)
+
+
+KB = Annotated[Path, argument("KB", "The collection's directory.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")]
 
 

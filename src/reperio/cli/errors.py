@@ -12,6 +12,7 @@ from typing import Any, cast
 import typer
 from typer.core import TyperGroup
 
+from reperio.arguments import nearest
 from reperio.cli import output
 from reperio.errors import ReperioError, ReperioWarning
 
@@ -48,7 +49,7 @@ class Commands(TyperGroup):
             if not standalone_mode:
                 raise
             command = error.ctx.command_path if error.ctx else "reperio"
-            message = error.format_message()
+            message = _told(error)
             output.print_error(f"{message}{'' if message.endswith(('.', '?')) else '.'} See: {command} --help")
             code = 2
         except (OSError, SystemExit) as error:
@@ -73,6 +74,16 @@ class Commands(TyperGroup):
             kept = _KEPT.get(ctx.invoked_subcommand, "what was stored before is kept")
             output.print_error(f"interrupted; {kept}", label="stopped")
             raise typer.Exit(130) from None
+
+
+def _told(error: Any) -> str:
+    """Return the message of a usage error; an option that other programs have is answered with ours."""
+    name = getattr(error, "option_name", None)
+    if name is not None and error.ctx is not None:
+        known = {text.lstrip("-"): text for each in error.ctx.command.params for text in each.opts if text[0] == "-"}
+        near = nearest(name.lstrip("-").replace("-", "_"), known)
+        error.possibilities = [known[near]] if near else error.possibilities
+    return str(error.format_message())
 
 
 def _unwritten(error: OSError | SystemExit) -> int:

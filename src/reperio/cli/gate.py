@@ -12,74 +12,42 @@ import typer
 from rich.console import Console
 
 from reperio.cli import output
-from reperio.cli.arguments import KB, Json, to_filter
+from reperio.cli.arguments import KB, Json, argument, option, to_filter
 from reperio.errors import InvalidInput, ReperioError
 from reperio.query_log.reading import read_log
 
 if TYPE_CHECKING:
     from reperio.evaluation import Baseline, GateReport
 
-Golden = Annotated[Path, typer.Argument(metavar="GOLDEN", help="A golden set: .yaml or .jsonl.", show_default=False)]
+Golden = Annotated[Path, argument("GOLDEN", "A golden set: .yaml or .jsonl.")]
 
 golden_app = typer.Typer(help="Draft a golden set, and add questions to it.", no_args_is_help=True)
 
 
 def gate(
     kb: KB,
-    golden: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The golden set: .yaml or .jsonl.", show_default=False)
-    ] = None,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="What was accepted; beside the golden set by default.", show_default=False),
-    ] = None,
+    golden: Annotated[Path | None, option("FILE", "The golden set: .yaml or .jsonl.")] = None,
+    baseline: Annotated[Path | None, option("FILE", "What was accepted; next to the golden set by default.")] = None,
     accept: Annotated[bool, typer.Option("--accept", help="Write the baseline, unless something is unsound.")] = False,
     from_log: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Real questions: replayed, timed, and used for knn recall.", show_default=False
-        ),
+        Path | None, option("FILE", "Real questions: replayed, timed, and used for knn recall.")
     ] = None,
-    recall: Annotated[
-        float | None, typer.Option(metavar="R", help="knn recall@10 to be reached: 0.95.", show_default=False)
-    ] = None,
-    effect: Annotated[
-        float | None, typer.Option(metavar="X", help="Drop of a measure that matters: 0.02.", show_default=False)
-    ] = None,
-    alpha: Annotated[
-        float | None, typer.Option(metavar="P", help="Chance of a false alarm: 0.05.", show_default=False)
-    ] = None,
-    shrink: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Share of chunks that may be missing: 0.005.", show_default=False),
-    ] = None,
-    latency_ratio: Annotated[
-        float | None, typer.Option(metavar="X", help="Most times the baseline's latency: 2.", show_default=False)
-    ] = None,
-    p50: Annotated[
-        float | None,
-        typer.Option(metavar="MS", help="Median latency allowed, whatever the baseline.", show_default=False),
-    ] = None,
-    p95: Annotated[float | None, typer.Option(metavar="MS", help="Likewise, 95% quantile.", show_default=False)] = None,
-    p99: Annotated[float | None, typer.Option(metavar="MS", help="Likewise, 99% quantile.", show_default=False)] = None,
-    rate: Annotated[
-        float | None, typer.Option(metavar="N", help="Least queries per second.", show_default=False)
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="That ask at the same time: 1.", show_default=False)
-    ] = None,
+    recall: Annotated[float | None, option("R", "knn recall@10 to be reached: 0.95.")] = None,
+    effect: Annotated[float | None, option("X", "Drop of a measure that matters: 0.02.")] = None,
+    alpha: Annotated[float | None, option("P", "Chance of a false alarm: 0.05.")] = None,
+    shrink: Annotated[float | None, option("X", "Share of chunks that may be missing: 0.005.")] = None,
+    latency_ratio: Annotated[float | None, option("X", "Most times the baseline's latency: 2.")] = None,
+    p50: Annotated[float | None, option("MS", "Median latency allowed, whatever the baseline.")] = None,
+    p95: Annotated[float | None, option("MS", "Likewise, 95% quantile.")] = None,
+    p99: Annotated[float | None, option("MS", "Likewise, 99% quantile.")] = None,
+    rate: Annotated[float | None, option("N", "Least queries per second.")] = None,
+    threads: Annotated[int | None, option("N", "That ask at the same time: 1.")] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="CHECK", help="Run this; may be repeated.")] = None,
     skip: Annotated[list[str] | None, typer.Option(metavar="CHECK", help="Leave this out; may be repeated.")] = None,
     json: Json = False,
-    junit: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write JUnit XML, one test case per check.", show_default=False)
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write Markdown, for a pull request.", show_default=False)
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write one self-contained page with plots.", show_default=False)
-    ] = None,
+    junit: Annotated[Path | None, option("FILE", "Write JUnit XML, one test case per check.")] = None,
+    markdown: Annotated[Path | None, option("FILE", "Write Markdown, for a pull request.")] = None,
+    html: Annotated[Path | None, option("FILE", "Write one self-contained page with plots.")] = None,
 ) -> None:
     """Say whether a collection may go to production: exit 0 pass, 1 fail, 2 could not run.
 
@@ -95,7 +63,7 @@ def gate(
     )  # fmt: skip
     where = baseline or (evaluation.baseline_path(golden) if golden else None)
     if accept and where is None:
-        raise InvalidInput("--accept needs --golden or --baseline, to know where the baseline is to be written")
+        raise InvalidInput("--accept needs --golden or --baseline, to know where to write the baseline")
     if accept and (only or skip):
         raise InvalidInput("--accept takes what all checks have seen, to compare with it; leave --only and --skip out")
     accepted = _accepted(where, named=baseline is not None and not accept, replaced=accept)
@@ -152,7 +120,7 @@ def _accepted(where: Path | None, *, named: bool, replaced: bool) -> Baseline | 
     try:
         return evaluation.read_baseline(where)
     except InvalidInput:
-        if replaced:  # it is about to be written anew, which is the cure that the error names
+        if replaced:  # it will be written again, which is the cure that the error names
             return None
         raise
 
@@ -229,9 +197,7 @@ def _group() -> None:
 def golden_init(
     kb: KB,
     golden: Golden,
-    from_log: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw questions from these.", show_default=False)
-    ] = None,
+    from_log: Annotated[Path | None, option("FILE", "Draw questions from these.")] = None,
     number: Annotated[int, typer.Option("--number", "-n", help="Questions.", min=1)] = 20,
 ) -> None:
     """Draft a golden set for a person to correct: questions of a log, or of chunks far from each other."""
@@ -252,7 +218,7 @@ def golden_init(
 @golden_app.command("add")
 def golden_add(
     golden: Golden,
-    query: Annotated[str, typer.Argument(metavar="QUESTION", help="As users ask it.", show_default=False)],
+    query: Annotated[str, argument("QUESTION", "As users ask it.")],
     expect: Annotated[list[str] | None, typer.Option(metavar="ID", help="An expected chunk; may be repeated.")] = None,
     expect_document: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="An expected document, by its name; may be repeated.")
@@ -261,9 +227,7 @@ def golden_add(
         list[int] | None,
         typer.Option(metavar="N", help="One per expected chunk or document, in their order; else every grade is 1."),
     ] = None,
-    nothing_above: Annotated[
-        float | None, typer.Option(metavar="SCORE", help="No hit may score more.", show_default=False)
-    ] = None,
+    nothing_above: Annotated[float | None, option("SCORE", "No hit may score more.")] = None,
     where: Annotated[
         str | None,
         typer.Option(metavar="JSON", help="The question's filter; {} for none, whatever the set's default."),

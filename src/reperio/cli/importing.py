@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from reperio.cli import output
+from reperio.cli.arguments import Json, argument, option
 
 app = typer.Typer(help="Bring in what other stores have written.", no_args_is_help=True)
 
@@ -19,30 +20,17 @@ def _group() -> None:
 
 @app.command("langchain-faiss")
 def langchain_faiss(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="What FAISS.save_local has written.", show_default=False)
-    ],
-    into: Annotated[
-        Path, typer.Option(metavar="KB", help="The collection's directory; created if absent.", show_default=False)
-    ],
+    folder: Annotated[Path, argument("FOLDER", "What FAISS.save_local has written.")],
+    into: Annotated[Path, option("KB", "The collection's directory; created if absent.")],
     index_name: Annotated[str, typer.Option(metavar="NAME", help="As passed to save_local.")] = "index",
     metric: Annotated[
-        str | None,
-        typer.Option(
-            metavar="METRIC", help="cosine, inner_product or l2; by default what the index says.", show_default=False
-        ),
+        str | None, option("METRIC", "cosine, inner_product or l2; by default what the index says.")
     ] = None,
     embedder: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The model that made the vectors, to ask with texts: a sentence-transformers name or path.",
-            show_default=False,
-        ),
+        option("NAME", "The model that made the vectors, to ask with texts: a sentence-transformers name or path."),
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")
-    ] = False,
+    json: Json = False,
 ) -> None:
     """Bring a folder of LangChain's FAISS store into a collection; its pickle is read, and not executed."""
     import reperio
@@ -52,21 +40,14 @@ def langchain_faiss(
         report = langchain_faiss.import_langchain_faiss(
             folder, into, index_name=index_name, metric=metric, embedder=embedder, progress=progress
         )
-    if json:
-        output.print_json(output.to_json_import(report))
-    else:
-        output.print_imported(report)
+    output.print_json(output.to_json_import(report)) if json else output.print_imported(report)
 
 
 @app.command("export")
 def export(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="What reperio export has written.", show_default=False)
-    ],
-    into: Annotated[Path, typer.Option(metavar="KB", help="The new collection's directory.", show_default=False)],
-    json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")
-    ] = False,
+    folder: Annotated[Path, argument("FOLDER", "What reperio export has written.")],
+    into: Annotated[Path, option("KB", "The new collection's directory.")],
+    json: Json = False,
 ) -> None:
     """Make a new collection of an export, equal to the exported one in all but its index."""
     import reperio

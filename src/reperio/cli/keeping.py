@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reperio.cli import output
-from reperio.cli.arguments import KB, Json
+from reperio.cli.arguments import KB, Json, argument
 
 if TYPE_CHECKING:
     from reperio.recovery import Diagnosis
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def export(
     kb: KB,
-    dest: Annotated[Path, typer.Argument(metavar="DEST", help="A new directory.", show_default=False)],
+    dest: Annotated[Path, argument("DEST", "A new directory.")],
     written_as: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="parquet, or jsonl: larger, and needs no pyarrow.")
     ] = "parquet",
@@ -36,11 +36,8 @@ def export(
 
 
 def restore(
-    backup: Annotated[
-        Path,
-        typer.Argument(metavar="BACKUP", help="A backup, or a folder of incremental ones.", show_default=False),
-    ],
-    kb: Annotated[Path, typer.Argument(metavar="KB", help="A new directory.", show_default=False)],
+    backup: Annotated[Path, argument("BACKUP", "A backup, or a folder of incremental ones.")],
+    kb: Annotated[Path, argument("KB", "A new directory.")],
     number: Annotated[
         int | None, typer.Option(help="Which of the incremental backups; the newest by default.", show_default=False)
     ] = None,
@@ -65,7 +62,7 @@ def restore(
 
 
 def backups(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of incremental backups.", show_default=False)],
+    folder: Annotated[Path, argument("FOLDER", "Of incremental backups.")],
     verify: Annotated[
         bool, typer.Option("--verify", help="Read all that they need and compare it with its checksums.")
     ] = False,

@@ -19,7 +19,7 @@ from reperio.cli import gate as cli_gate
 from reperio.cli import importing as cli_import
 from reperio.cli import keeping as cli_keeping
 from reperio.cli import output
-from reperio.cli.arguments import KB, Json, to_filter
+from reperio.cli.arguments import KB, Json, argument, option, to_filter
 from reperio.cli.errors import Commands
 from reperio.errors import InvalidInput
 
@@ -34,9 +34,7 @@ Embedder = Annotated[
 ]
 Memory = Annotated[
     str | None,
-    typer.Option(
-        metavar="SIZE", help="Most memory for the index, e.g. 800MiB or 8GiB; no limit by default.", show_default=False
-    ),
+    option("SIZE", "Most memory for the index, e.g. 800MiB or 8GiB; no limit by default."),
 ]
 Prefer = Annotated[
     str, typer.Option(metavar="WHAT", help="latency of single queries, throughput of many at once, or least memory.")
@@ -98,13 +96,8 @@ def _start(
 
 @app.command()
 def ingest(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(metavar="PATH", help="Files and folders: .txt .md .jsonl .csv .parquet.", show_default=False),
-    ],
-    into: Annotated[
-        Path, typer.Option(metavar="KB", help="The collection's directory; created if absent.", show_default=False)
-    ],
+    paths: Annotated[list[Path], argument("PATH", "Files and folders: .txt .md .jsonl .csv .parquet.")],
+    into: Annotated[Path, option("KB", "The collection's directory; created if absent.")],
     embedder: Embedder = None,
     text_field: Annotated[str, typer.Option(help="Field with the text, in .jsonl, .csv and .parquet.")] = "text",
     id_field: Annotated[str, typer.Option(help="Field with the record's own id; may be missing.")] = "id",
@@ -206,12 +199,7 @@ def optimize(
     kb: KB,
     recall: Recall = 0.95,
     index: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FACTORY",
-            help="hnsw, exact, or a FAISS factory string; by default the best one.",
-            show_default=False,
-        ),
+        str | None, option("FACTORY", "hnsw, exact, or a FAISS factory string; by default the best one.")
     ] = None,
     memory: Memory = None,
     prefer: Prefer = "latency",
@@ -235,10 +223,7 @@ def optimize(
 def tune(
     kb: KB,
     queries: QueryLog = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(metavar="OUT", help="Draw recall against latency: a new .svg or .png.", show_default=False),
-    ] = None,
+    plot: Annotated[Path | None, option("OUT", "Draw recall against latency: a new .svg or .png.")] = None,
     json: Json = False,
 ) -> None:
     """Measure the index in use again, with other queries or on another machine, and search by what is found."""
@@ -269,7 +254,7 @@ def tune(
 @app.command()
 def backup(
     kb: KB,
-    dest: Annotated[Path, typer.Argument(metavar="DEST", help="A new directory.", show_default=False)],
+    dest: Annotated[Path, argument("DEST", "A new directory.")],
     incremental: Annotated[
         bool, typer.Option("--incremental", help="DEST is a folder of backups; write only what is new since them.")
     ] = False,
@@ -296,7 +281,7 @@ app.command()(cli_gate.gate)
 
 @app.command()
 def compact(kb: KB, json: Json = False) -> None:
-    """Write a collection anew without deleted and replaced chunks, to free their space."""
+    """Write a collection again without deleted and replaced chunks, to free their space."""
     import reperio
 
     with _existing(kb) as collection, reperio.progress_bar(disable=json) as progress:
@@ -307,9 +292,7 @@ def compact(kb: KB, json: Json = False) -> None:
 @app.command()
 def reembed(
     kb: KB,
-    embedder: Annotated[
-        str, typer.Option(metavar="NAME", help="A sentence-transformers name or local path.", show_default=False)
-    ],
+    embedder: Annotated[str, option("NAME", "A sentence-transformers name or local path.")],
     json: Json = False,
 ) -> None:
     """Embed every text again with another model; searches go on with the old one until all are done."""
@@ -330,7 +313,7 @@ def reembed(
 @app.command()
 def delete(
     kb: KB,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of chunks.", show_default=False)] = None,
+    ids: Annotated[list[str] | None, argument("ID", "Ids of chunks.")] = None,
     where: Where = None,
     json: Json = False,
 ) -> None:
@@ -351,10 +334,7 @@ def version(json: Json = False) -> None:
     """Print the version."""
     import reperio
 
-    if json:
-        output.print_json({"version": reperio.__version__})
-    else:
-        output.print_line(f"reperio {reperio.__version__}")
+    output.print_json({"version": reperio.__version__}) if json else output.print_line(f"reperio {reperio.__version__}")
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def print_error(message: str, *, label: str = "error") -> None:
     try:
         with console.capture() as captured:
             console.print(line.append(one_line(message), style="default not bold"), soft_wrap=True)
-        # A progress bar on display puts a proxy in the place of sys.stderr, so that lines come out above it; the
+        # A progress bar on display replaces sys.stderr by a proxy, so that lines come out above it; the
         # console would look behind the proxy, and write into the bar.
         sys.stderr.write(captured.get())
         sys.stderr.flush()

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from reperio.arguments import to_path
-from reperio.errors import InvalidInput, MissingDependency
+from reperio.errors import InvalidInput
 from reperio.index import cheapest
 from reperio.layout import storage_errors
+from reperio.optional import OptionalImport
 from reperio.types import OperatingPoint
 
 ENDINGS = (".svg", ".png")
@@ -38,7 +39,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def require_plottable(path: Path) -> None:
-    """Raise what `plot_points` would raise for this path or for want of matplotlib, before anything is measured.
+    """Raise what `plot_points` would raise for this path or because matplotlib is missing, before anything is measured.
 
     Raises:
         InvalidInput: the ending is not one of `ENDINGS`, or there is no such directory.
@@ -113,13 +114,9 @@ def front(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
 
 
 def _figure_type() -> Any:
-    try:
+    with OptionalImport("a plot", "matplotlib", extra="plot"):
         # Not pyplot: it would look for a display, and keep the figure.
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependency(
-            f"a plot needs matplotlib, which is not installed; run: pip install 'reperio[plot]' [{error}]"
-        ) from error
     return Figure
 
 
@@ -190,7 +187,7 @@ def _draw_points(axes: Any, points: Sequence[OperatingPoint]) -> None:
                 ha="right", va="center", fontsize=9,
             )  # fmt: skip
     if found:
-        # Below the axes, beside their label: inside, every corner may hold points.
+        # Below the axes, next to their label: inside, every corner may hold points.
         axes.legend(
             loc="upper right", bbox_to_anchor=(1.0, -0.072), ncols=2, frameon=False, fontsize=9, borderpad=0,
             borderaxespad=0, handlelength=1.6, columnspacing=1.2, reverse=True,

@@ -15,7 +15,8 @@ import numpy as np
 from reperio import forks
 from reperio.embedding.contract import AGREEMENT, CANARIES
 from reperio.embedding.readable import PER_TOKEN, readable, splits_at_spaces
-from reperio.errors import EmbedderFailed, InvalidInput, MissingDependency
+from reperio.errors import EmbedderFailed, InvalidInput
+from reperio.optional import OptionalImport
 from reperio.printable import logger
 from reperio.types import FloatMatrix
 
@@ -203,13 +204,9 @@ class _Tally(threading.local):
 
 
 def _load(name: str, revision: str | None, device: str | None) -> Any:
-    try:
+    own = "bring your own vectors: reperio.open(path, dimension=…)"
+    with OptionalImport(f"the embedder {name!r}", "sentence-transformers", extra="sentence-transformers", instead=own):
         from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise MissingDependency(
-            f"the embedder {name!r} needs sentence-transformers; run: pip install 'reperio[sentence-transformers]' "
-            f"— or bring your own vectors: reperio.open(path, dimension=…) [{error}]"
-        ) from error
     forks.spare_torch()
     try:
         with warnings.catch_warnings(), _quietly():

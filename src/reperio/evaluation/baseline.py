@@ -66,7 +66,7 @@ class Baseline:
 
 
 def baseline_path(golden: str | os.PathLike[str]) -> Path:
-    """Return where the baseline of a golden set lies: beside it."""
+    """Return where the baseline of a golden set is: next to it."""
     return to_path("golden", golden).with_suffix(".baseline.json")
 
 
@@ -74,10 +74,10 @@ def read_baseline(path: str | os.PathLike[str]) -> Baseline:
     """Read a baseline.
 
     Raises:
-        InvalidInput: it is missing, damaged, or of another version; `reperio gate --accept` writes it anew.
+        InvalidInput: it is missing, damaged, or of another version; `reperio gate --accept` writes it again.
 
     """
-    cure = "reperio gate --accept writes it anew"
+    cure = "reperio gate --accept writes it again"
     try:
         content = json.loads(read_regular(to_path("path", path), MAX_BYTES, follow=True))
     except OSError as error:

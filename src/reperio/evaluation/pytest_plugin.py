@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("reperio", "the gate of a Reperio collection")
     group.addoption("--reperio-kb", metavar="KB", help="the collection to be judged, a directory")
     group.addoption("--reperio-golden", metavar="FILE", help="its golden set, .yaml or .jsonl")
-    group.addoption("--reperio-baseline", metavar="FILE", help="what was accepted; beside the golden set by default")
+    group.addoption("--reperio-baseline", metavar="FILE", help="what was accepted; next to the golden set by default")
     group.addoption("--reperio-from-log", metavar="FILE", help="real questions, .jsonl or .txt")
     group.addoption("--reperio-recall", metavar="R", type=float, help="knn recall@10 to be reached, 0.95 by default")
 

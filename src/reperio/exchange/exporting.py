@@ -16,9 +16,10 @@ from reperio import layout
 from reperio.arguments import to_path
 from reperio.collection import Collection
 from reperio.collection import open as open_collection
-from reperio.errors import InvalidInput, MissingDependency
+from reperio.errors import InvalidInput
 from reperio.exchange.content import Block, Content, content_of
 from reperio.exchange.folder import FORMATS, RECORDS, Format, Manifest, sealed
+from reperio.optional import OptionalImport
 from reperio.printable import logger
 from reperio.store import Entry
 from reperio.types import Progress
@@ -135,14 +136,10 @@ def _record_line(entry: Entry) -> bytes:
 
 
 def _write_parquet(file: IO[bytes], blocks: Iterator[Block], dimension: int, dtype: str) -> None:
-    try:
+    plain = "export with format='jsonl' (--format jsonl)"
+    with OptionalImport("an export to Parquet", "pyarrow", extra="ingest", instead=plain):
         import pyarrow
         from pyarrow.parquet import ParquetWriter
-    except ImportError as error:
-        raise MissingDependency(
-            f"an export to Parquet needs pyarrow; run: pip install 'reperio[ingest]', or export with "
-            f"format='jsonl' (--format jsonl) [{error}]"
-        ) from error
     kind = pyarrow.float16() if dtype == "float16" else pyarrow.float32()
     words = pyarrow.large_string()  # a string column ends at 2 GiB
     schema = pyarrow.schema(

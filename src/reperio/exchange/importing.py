@@ -15,7 +15,7 @@ import orjson
 from reperio import layout
 from reperio.arguments import require_limits, to_path
 from reperio.embedding.contract import Settings
-from reperio.errors import InvalidInput, MissingDependency
+from reperio.errors import InvalidInput
 from reperio.exchange.content import Block, receive
 from reperio.exchange.folder import (
     FORMATS,
@@ -27,6 +27,7 @@ from reperio.exchange.folder import (
     to_settings,
 )
 from reperio.layout import open_regular
+from reperio.optional import OptionalImport
 from reperio.parquet_limits import rows_at_once
 from reperio.printable import logger
 from reperio.store import Entry
@@ -194,11 +195,9 @@ def _records(path: Path, manifest: Manifest) -> Iterator[Entry]:
 
 
 def _parquet(path: Path, settings: Settings) -> Iterator[Block]:
-    try:
+    with OptionalImport(str(path), "pyarrow", extra="ingest"):
         import pyarrow
         from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise MissingDependency(f"{path} needs pyarrow; run: pip install 'reperio[ingest]' [{error}]") from error
     try:
         with ParquetFile(path) as file:
             names = sorted(file.schema_arrow.names)

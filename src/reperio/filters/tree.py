@@ -5,11 +5,11 @@ Two filters that say the same in another order are equal, so that what is rememb
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from reperio.arguments import did_you_mean
 from reperio.errors import InvalidInput
 from reperio.filters.operands import MAX_CHARACTERS, MAX_VALUES, MAX_WILD, Operator, plain_string, to_operand
 
@@ -68,7 +68,7 @@ class Condition(Filter):
     Args:
         path: the field's key; more than one for a field of a nested object.
         operator: an `Operator` or its string.
-        value: what it compares with. Kept as it is but for its type: lists become tuples.
+        value: what it compares with. Kept as it is except for its type: lists become tuples.
 
     Raises:
         InvalidInput: unknown operator, a value that it cannot use, or beyond a limit.
@@ -170,9 +170,8 @@ OPERATORS = {operator.value: operator for operator in Operator}
 def _nearest(name: Any) -> str:
     text = str.__str__(name)[:MAX_KEY] if isinstance(name, str) else ""
     if text in LOGICAL:
-        return "it combines filters, and stands beside the fields instead of inside one; "
-    near = difflib.get_close_matches(f"${text.lstrip('$').lower()}", [*OPERATORS, *LOGICAL], n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}? " if near else ""
+        return "it combines filters, and stands next to the fields instead of inside one; "
+    return did_you_mean(f"${text.lstrip('$').lower()}", [*OPERATORS, *LOGICAL])
 
 
 def _shown(name: Any) -> str:

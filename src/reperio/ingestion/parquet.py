@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reperio.errors import InvalidInput, MissingDependency
+from reperio.errors import InvalidInput
 from reperio.ingestion.records import Fields, Record, require_fields, to_record
+from reperio.optional import OptionalImport
 from reperio.parquet_limits import rows_at_once
 
 _ROWS = 1024  # held in memory at a time
@@ -28,11 +29,9 @@ def read_parquet(path: Path, fields: Fields) -> Iterator[Record]:
         MissingDependency: pyarrow is not installed.
 
     """
-    try:
+    with OptionalImport(str(path), "pyarrow", extra="ingest"):
         import pyarrow
         from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise MissingDependency(f"{path} needs pyarrow; run: pip install 'reperio[ingest]' [{error}]") from error
     number = 0
     try:
         with ParquetFile(path) as file:
@@ -52,7 +51,7 @@ def read_parquet(path: Path, fields: Fields) -> Iterator[Record]:
         # ValueError: nanoseconds, for which Python has no type; with pandas installed there is one.
         after = f" after row {number}" if number else ""
         raise InvalidInput(
-            f"{path} cannot be read{after}: {error}. Write the file anew, with times in microseconds if that is it"
+            f"{path} cannot be read{after}: {error}. Write the file again, with times in microseconds if that is it"
         ) from error
 
 

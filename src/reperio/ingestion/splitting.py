@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from reperio.errors import InvalidInput, MissingDependency
+from reperio.errors import InvalidInput
+from reperio.optional import OptionalImport
 from reperio.types import Embedder
 
 DEFAULT_TOKENS = 512
@@ -69,17 +70,13 @@ class Splitter:
 
 
 def _engines() -> tuple[Any, Any]:
-    try:
+    with OptionalImport("ingestion", "semantic-text-splitter", extra="ingest"):
         from semantic_text_splitter import MarkdownSplitter, TextSplitter
-    except ImportError as error:
-        raise MissingDependency(
-            f"ingestion needs semantic-text-splitter; run: pip install 'reperio[ingest]' [{error}]"
-        ) from error
     return TextSplitter, MarkdownSplitter
 
 
 def _tokens_left(embedder: Embedder, tokenizer: Any, wanted: int | None) -> int:
-    """Return the tokens a piece may have beside the special tokens and the passage prompt."""
+    """Return the tokens a piece may have besides the special tokens and the passage prompt."""
     if not (hasattr(tokenizer, "encode") and hasattr(tokenizer, "to_str")):
         raise InvalidInput(
             f"the tokenizer of {embedder.name!r} is a {type(tokenizer).__name__}; ingestion needs a "

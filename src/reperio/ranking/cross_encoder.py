@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reperio import forks
-from reperio.errors import InvalidInput, MissingDependency, RerankerFailed
+from reperio.errors import InvalidInput, RerankerFailed
+from reperio.optional import OptionalImport
 
 
 class CrossEncoderReranker:
     """A `Reranker` on sentence-transformers' ``CrossEncoder``.
 
     Scores are the model's logits, without limits. The sigmoid that sentence-transformers puts on top by default keeps
-    the order but for its ends, where float32 has it make 1.0 of everything above 17, and equals of what was not.
+    the order except at its ends, where float32 has it make 1.0 of everything above 17, and equals of what was not.
 
     Args:
         name: a cross-encoder's name on the hub, or a local path, for which no hub is asked.
@@ -88,13 +89,9 @@ class CrossEncoderReranker:
 
 
 def _load(name: str, revision: str | None, device: str | None, max_length: int | None) -> Any:
-    try:
+    own = "bring your own: CallableReranker(function)"
+    with OptionalImport(f"the reranker {name!r}", "sentence-transformers", extra="sentence-transformers", instead=own):
         from sentence_transformers import CrossEncoder
-    except ImportError as error:
-        raise MissingDependency(
-            f"the reranker {name!r} needs sentence-transformers; run: pip install 'reperio[sentence-transformers]' "
-            f"— or bring your own: CallableReranker(function) [{error}]"
-        ) from error
     forks.spare_torch()
     try:
         with warnings.catch_warnings(), _quietly():

@@ -1,7 +1,7 @@
 """Two ranked lists of the same rows, by meaning and by words, made one.
 
 Both ways keep every row of either list and give it one score, higher is better; equal scores are ordered by row. The
-scores a row came with stay beside the fused one, NaN in the list that did not find it.
+scores a row came with stay next to the fused one, NaN in the list that did not find it.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ store.add_texts(["To reset your password, follow the link."], [{"lang": "en"}])
 store.similarity_search("I forgot my password", k=3, filter={"lang": "en"})
 """
 
-from langchain_reperio.compressor import ReperioRerank
 from langchain_reperio.embedder import LangChainEmbedder, ReperioEmbeddings
 from langchain_reperio.filters import ReperioTranslator
-from langchain_reperio.records import ReperioRecordManager
+from langchain_reperio.ledger import ReperioRecordManager
+from langchain_reperio.reranking import ReperioRerank
 from langchain_reperio.retriever import ReperioRetriever
 from langchain_reperio.search_types import ReperioVectorStoreRetriever
 from langchain_reperio.store import ReperioVectorStore

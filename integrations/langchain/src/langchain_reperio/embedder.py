@@ -21,7 +21,7 @@ class LangChainEmbedder:
 
     With it a collection draws up its embedding contract: eight canary texts, embedded as documents and as queries, are
     recorded at creation and compared each time the collection is opened with embeddings. That is one call of
-    ``embed_documents`` and eight of ``embed_query``, beside one of ``embed_query`` for the dimension.
+    ``embed_documents`` and eight of ``embed_query``, and one of ``embed_query`` for the dimension.
 
     Args:
         embedding: embeds documents and queries.

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from reperio import Reranker
-from reperio.errors import InvalidInput, UnknownOption
+from reperio.arguments import unknown_option
+from reperio.errors import InvalidInput
 
 Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
 Fusion: TypeAlias = Literal["convex", "rrf"]
 
 SEARCH = ("recall", "mode", "fusion", "weight", "candidates", "reranker", "distinct", "min_score")
-"""What a search takes beside its question, ``k`` and ``filter``; `reperio.Collection.search` says what each means."""
+"""What a search takes besides its question, ``k`` and ``filter``; `reperio.Collection.search` says what each means."""
 
 MMR = ("recall", "mode", "fusion", "weight", "distinct", "min_score")
 """The same where maximal marginal relevance chooses: its candidates are ``fetch_k``, and it makes the order."""
@@ -28,7 +28,6 @@ MMR_BY_VECTOR = ("recall", "distinct", "min_score")
 _MOVED = {
     "fetch_k": "filters are applied before the search, so that it never comes up short; leave it out",
     "score_threshold": "min_score= takes a score, and similarity_search_with_relevance_scores a score_threshold=",
-    "where": "its name here is filter=",
 }
 
 
@@ -71,11 +70,8 @@ class SearchDefaults:
 def refuse_unknown(method: str, asked: Mapping[str, Any], known: Sequence[str]) -> None:
     """Raise `UnknownOption` for an option that *method* does not have, with what to use instead."""
     for name in asked:
-        if name in known:
-            continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"{_MOVED[name]}; " if name in _MOVED else f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownOption(f"{method}() has no option {name!r}; {hint}its options are {', '.join(known)}")
+        if name not in known:
+            raise unknown_option(method, name, known, cure=_MOVED.get(name, ""))
 
 
 def marginal(k: int, fetch_k: int, lambda_mult: float) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class ReperioVectorStore(VectorStore):
             embedder=LangChainEmbedder(embeddings))``), which then stays open when the store is closed.
         metric: "cosine" (default), "inner_product" or "l2"; fixed at creation, and persisted.
         scope: a filter that everything done through this store is confined to, e.g. ``{"tenant": "a"}``.
-        read_only: search only, beside a writer.
+        read_only: search only, next to a writer.
         recall, mode, fusion, weight, candidates, reranker: what searches do unless a call says otherwise; see
             `reperio.Collection.search`. A search by vector is dense, and, like one by maximal marginal relevance, not
             reranked, whatever these say.

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from reperio.errors import MissingDependency
+from reperio.optional import OptionalImport
 
 _SECONDS = (*(step * 10.0**power for power in range(-5, 1) for step in (1, 2, 5)), 10.0, 100.0, 1000.0)
 _ROWS = (0, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 100_000, 1_000_000)
@@ -29,13 +29,8 @@ class Telemetry:
     """
 
     def __init__(self, collection: str) -> None:
-        try:
+        with OptionalImport("telemetry=True", "OpenTelemetry", extra="telemetry"):
             from opentelemetry import metrics, trace
-        except ImportError as error:
-            raise MissingDependency(
-                "telemetry=True needs OpenTelemetry, which is not installed; run: pip install 'reperio[telemetry]' "
-                f"[{error}]"
-            ) from error
         self._trace, self._tracer = trace, trace.get_tracer("reperio")
         meter = metrics.get_meter("reperio")
         self._name = {"reperio.collection": collection}

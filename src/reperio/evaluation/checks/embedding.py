@@ -50,7 +50,7 @@ def _lengths(chunks: list[Chunk], made: FloatMatrix, stored: FloatMatrix, found:
     worst = sorted(off, key=lambda at: -abs(np.log(max(ratios[at], 1e-30))))[:_SHOWN]
     evidence = [f"{chunks[at].id}: {ratios[at]:.3g} times as long as made now" for at in worst]
     share = f"{len(off)} of {len(chunks)} stored vectors have another length than those of their texts"
-    cause = "vectors were normalised once and not the other time; reperio reembed makes all anew"
+    cause = "vectors were normalised once and not the other time; reperio reembed makes all again"
     return replace(found, verdict=Verdict.FAIL, evidence=(*found.evidence, share, *evidence), cause=cause)
 
 
@@ -76,7 +76,7 @@ def _cause(chunks: list[Chunk], cosines: FloatMatrix, agreement: float) -> str:
         )
     if off.sum() >= _SHOWN and np.median(lengths[off]) > 1.5 * np.median(lengths[~off]):
         return "the long texts are off: they were cut before they were embedded"
-    return "texts were changed or swapped without being embedded again; reperio reembed makes all vectors anew"
+    return "texts were changed or swapped without being embedded again; reperio reembed makes all vectors again"
 
 
 def _cosines(left: FloatMatrix, right: FloatMatrix) -> FloatMatrix:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from reperio.arguments import nearest
 from reperio.errors import InvalidInput
 from reperio.evaluation.asking import Answer
 from reperio.evaluation.golden.questions import DRAFT, tags_of
@@ -162,8 +162,8 @@ def _unknown_field(subject: Subject) -> str:
     if not asked or subject.require_collection().count(where={field: {"$exists": True}}):
         return ""
     known = list(subject.survey.profile.fields)
-    near = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}" if near else f"there are {', '.join(known[:SHOWN]) or 'none'}"
+    near = nearest(field, known)
+    hint = f"did you mean {near!r}" if near else f"there are {', '.join(known[:SHOWN]) or 'none'}"
     return f"no chunk has the metadata field {field!r}, the golden set's document_field: correct it ({hint})"
 
 

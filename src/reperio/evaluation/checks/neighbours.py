@@ -65,7 +65,7 @@ def _judged(shares: npt.NDArray[np.float64], target: float, k: int, origin: str)
     if high < target:
         cause = (
             "the index searches too little for what is stored now, was trained on other vectors, or leaves rows out; "
-            "reperio optimize builds and measures it anew, best with --queries"
+            "reperio optimize builds and measures it again, best with --queries"
         )
         return CheckResult("neighbours", Verdict.FAIL, (line, f"{target} is required"), cause, (), figures)
     verdict = Verdict.PASS if mean >= target else Verdict.WARN

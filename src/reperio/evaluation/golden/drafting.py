@@ -89,7 +89,7 @@ def draft(collection: Collection, number: int, *, log: Sequence[LoggedQuestion] 
 
 
 def write_draft(path: Path, drafts: Sequence[Draft], *, document_field: str = "") -> None:
-    """Write a new golden set; in YAML, what was found for a question stands beside it as a comment.
+    """Write a new golden set; in YAML, what was found for a question is next to it as a comment.
 
     Args:
         path: of the new file, .yaml or .jsonl.

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reperio.errors import InvalidInput, MissingDependency
+from reperio.errors import InvalidInput
 from reperio.layout import read_regular, reason
+from reperio.optional import OptionalImport
 
 SUFFIXES = (".yaml", ".yml", ".jsonl")
 MAX_BYTES = 64 << 20
 """A longer golden set is not read."""
 
-_EXPANSION = 32  # characters that one of the file may come to, on average, with its aliases written out, beside...
+_EXPANSION = 32  # characters that one of the file may come to on average, with its aliases written out, and...
 _EXPANSION_LEAST = 4 << 20  # ...this many for all of it
-_NODE = 16  # characters that a value is counted for, beside its own
+_NODE = 16  # characters that a value is counted for, in addition to its own
 _FEW_NUMBERS = 1000  # keys that are no texts: they hash to what their writer likes
 _LONGEST_NUMBER = 1000  # characters; "1:1:1…", a number to the base 60, takes their square
 
@@ -269,10 +270,6 @@ def _refuse_doubles(yaml: Any, path: Path, node: Any) -> None:
 
 
 def _library() -> Any:
-    try:
+    with OptionalImport("a golden set in YAML", "PyYAML", extra="gate"):
         import yaml
-    except ImportError as error:
-        raise MissingDependency(
-            f"a golden set in YAML needs PyYAML, which is not installed; run: pip install 'reperio[gate]' [{error}]"
-        ) from error
     return yaml

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from reperio.arguments import to_path
+from reperio.arguments import nearest, to_path
 from reperio.errors import InvalidInput
 from reperio.evaluation.golden.marked import Marked, read_marked
 from reperio.evaluation.limits import GateLimits
@@ -22,7 +21,7 @@ MODES = ("dense", "lexical", "hybrid")
 DRAFT = "draft"
 """Tag of every drafted question, taken off by the person who has looked at it."""
 
-_LONGEST_NAME, _MOST_NAMES = 200, 1000
+_SHOWN = 20  # known names in a complaint
 _SETTINGS = ("defaults", "thresholds", "tags", "limits", "document_field", "queries")
 _DEFAULTS = ("k", "mode", "where")
 _QUERY = ("id", "query", "expect", "expect_documents", "nothing_above", "where", "mode", "tags")
@@ -161,7 +160,7 @@ def _document_field(settings: Marked) -> str:
     except InvalidInput as error:
         raise settings.wrong("document_field", f"is no path of a metadata field: {error}") from None
     if found and not all(steps):
-        raise settings.wrong("document_field", "is no path of a metadata field: something is missing beside a dot")
+        raise settings.wrong("document_field", "is no path of a metadata field: something is missing next to a dot")
     return found
 
 
@@ -319,11 +318,8 @@ def _refuse_unknown(entry: Marked, known: Sequence[str]) -> None:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    if len(name) > _LONGEST_NAME:  # comparing takes the square of their lengths
-        return "; such a long name is none"
-    known = [each for each in known if len(each) <= _LONGEST_NAME][:_MOST_NAMES]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known) or 'none'}"
+    near = nearest(name, known)
+    return f"; did you mean {near!r}?" if near else f"; known are {', '.join(known[:_SHOWN]) or 'none'}"
 
 
 def _refuse_doubles(path: Path, queries: Sequence[GoldenQuery]) -> None:

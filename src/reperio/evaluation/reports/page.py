@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing beside itself, and can be read on a phone."""
+"""A report as one HTML page that needs nothing besides itself, and can be read on a phone."""
 
 from __future__ import annotations
 

@@ -6,12 +6,13 @@ neighbours: that is knn recall. ``RR@k`` is what others call MRR@k before the me
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from reperio.errors import InvalidInput, MissingDependency
+from reperio.arguments import nearest
+from reperio.errors import InvalidInput
+from reperio.optional import OptionalImport
 
 Qrels: TypeAlias = Mapping[str, Mapping[str, int]]
 """Grades by question and id; 0 is irrelevant."""
@@ -47,8 +48,8 @@ def parse(name: str) -> Any:
     measure = _library().measures.registry.get(form[1]) if form else None
     if form is None or measure is None:
         known = {each.casefold(): each for each in _NEAR}
-        near = difflib.get_close_matches(name.partition("@")[0].casefold(), known, n=1, cutoff=0.3)
-        hint = f"did you mean {known[near[0]]}@{(form and form[3]) or 10}? " if near else ""
+        near = nearest(name.partition("@")[0].casefold(), known, cutoff=0.3)
+        hint = f"did you mean {known[near]}@{(form and form[3]) or 10}? " if near else ""
         raise InvalidInput(f"there is no measure {name!r}; {hint}Names are those of ir-measur.es")
     given = [*(form[2].split(",") if form[2] else []), *([f"cutoff={form[3]}"] if form[3] else [])]
     options = {read[1]: int(read[2]) for read in map(_OPTION.fullmatch, given) if read}
@@ -104,10 +105,6 @@ def mean(values: Mapping[str, float]) -> float:
 
 
 def _library() -> Any:
-    try:
+    with OptionalImport("a labelled measure", "ir_measures", extra="gate"):
         import ir_measures
-    except ImportError as error:
-        raise MissingDependency(
-            f"labelled measures need ir_measures, which is not installed; run: pip install 'reperio[gate]' [{error}]"
-        ) from error
     return ir_measures

@@ -22,7 +22,7 @@ _Text = TypeVar("_Text", bytes, "str | None")
 
 _BLOCK, _BLOCK_BYTES = 8192, 8 << 20  # rows read at once, and bytes of their texts
 _PIECE = 512  # rows after which these are counted
-_EMPTY = 2000  # bytes that a column takes beside its path, values and codes
+_EMPTY = 2000  # bytes that a column takes besides its path, values and codes
 _RECALLED_TEXTS = 65_536  # JSON texts whose code is kept while a column is read
 _FEW_CODES = 4  # up to here, comparing codes is quicker than looking each up in a table
 _FEW_AMONG = 8  # a tail with fewer distinct values than an eighth of the column's is evaluated for these alone

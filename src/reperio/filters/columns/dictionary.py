@@ -24,7 +24,7 @@ Codes: TypeAlias = npt.NDArray[np.int32]
 NONE = 0
 """The code of a row without the field."""
 REMEMBERED_NUMBERS = 65_536
-"""Distinct values beyond which a number is entered anew each time: a dictionary of floats is ten times their size."""
+"""Distinct values beyond which a number is entered again each time: a dictionary of floats is ten times their size."""
 
 _EXACT = 2**53  # up to here every integer is a float64 of its own
 _ENTRY = 120  # bytes of a dictionary entry with its code, its place in a list, and their spare room

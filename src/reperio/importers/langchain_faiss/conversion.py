@@ -18,7 +18,7 @@ MAX_DEPTH = 64
 DROPPED = "left out"
 
 _SCALARS = (int, float, bytes, bytearray)
-_VALUE = 64  # characters that a value is counted for, beside its own
+_VALUE = 64  # characters that a value is counted for, in addition to its own
 _LONGEST_NAME = 80  # characters of a field, in the report
 _MOST_BITS = 4096  # Python refuses to write longer integers as text
 

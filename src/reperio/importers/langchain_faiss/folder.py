@@ -42,7 +42,7 @@ ALLOWED = DOCUMENTS | DOCSTORES | PLAIN_NAMES
 """All that the pickle may name."""
 
 _SAYS_NOTHING = {"type": "Document", "lookup_str": "", "lookup_index": 0}
-_EXPANSION = 64  # characters that one byte of a pickle may come to, on average, beside...
+_EXPANSION = 64  # characters that one byte of a pickle may come to, on average, in addition to...
 _EXPANSION_LEAST = 64 << 20  # ...this many for all of it
 _BLOCK = 1000
 
@@ -187,7 +187,7 @@ def _chunk(chunk_id: str, document: Any, conversion: Conversion, path: Path) -> 
     if type(text) is not str or not (metadata is None or type(metadata) is dict):
         raise InvalidInput(f"{path}: document {chunk_id!r:.80} is no Document with a text and a dictionary of metadata")
     if fields.pop("id", None) not in (None, chunk_id):
-        conversion.note("(document)", "an id of its own, beside that in the store", DROPPED)
+        conversion.note("(document)", "an id of its own, next to that in the store", DROPPED)
     for name, value in fields.items():
         if _SAYS_NOTHING.get(name, _SAYS_NOTHING) != value:
             conversion.note("(document)", f"the field {name if type(name) is str else shown(name):.40}", DROPPED)

@@ -82,7 +82,7 @@ def import_langchain_faiss(
     """Bring what LangChain's ``FAISS.save_local(folder, index_name)`` has written into a collection.
 
     Ids, texts, metadata and vectors are kept; values of metadata that JSON does not know become what stands for them,
-    and the report counts them. The pickle is read without executing it, and what it holds beside documents and plain
+    and the report counts them. The pickle is read without executing it, and what it holds besides documents and plain
     data is refused. Everything is read and checked before the collection is touched. A second import changes nothing.
 
     Args:
@@ -93,7 +93,7 @@ def import_langchain_faiss(
             Whether LangChain normalised them (``normalize_L2``) is recorded nowhere: if so, "cosine" is what is meant.
         embedder: the model that made the vectors, for a directory: with it, the collection can be asked with texts, and
             a few documents are embedded again to see whether it is the one. From an index that does not hold its
-            vectors as they were added (codes, or an IVF after a delete), all texts are embedded anew.
+            vectors as they were added (codes, or an IVF after a delete), all texts are embedded again.
         progress: as by `Collection.add`.
 
     Raises:
@@ -171,7 +171,7 @@ def _require_storable(read: Folder, embedder: Embedder | None, metric: Metric) -
     if read.index.lost is not None:
         if embedder is None:
             raise VectorsLost(
-                f"{read.index.lost}; pass the model that embeds the texts anew (embedder=, --embedder), or a "
+                f"{read.index.lost}; pass the model that embeds the texts again (embedder=, --embedder), or a "
                 "collection with one"
             )
         return False

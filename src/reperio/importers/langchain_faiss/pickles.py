@@ -22,7 +22,7 @@ MAX_BYTES = 4 << 30
 """A longer pickle is not read: it must fit into memory, several times over."""
 
 _SHOWN = 100
-_EXPANSION = 32  # bytes of memory that one byte of a pickle may come to, on average, beside...
+_EXPANSION = 32  # bytes of memory that one byte of a pickle may come to, on average, in addition to...
 _EXPANSION_LEAST = 64 << 20  # ...this many for all of it
 _ITEM = 8  # bytes that a list takes per item
 _PAIR = 100  # that a dictionary or a set takes per entry, with what grows ahead

@@ -11,6 +11,7 @@ from typing import Any
 
 from reperio import forks
 from reperio.errors import MissingDependency
+from reperio.optional import OptionalImport
 from reperio.types import Metric
 
 # Before 1.14 there are no limits to what a file makes FAISS allocate; 1.14.2 crashes on hostile files.
@@ -38,14 +39,9 @@ def load_faiss() -> Any:
             module, so neither is a hard dependency, and what is installed may be anything.
 
     """
-    try:
-        with _patient_threads():
-            import faiss
-    except ImportError as error:
-        raise MissingDependency(
-            "an index needs FAISS, which is not installed; run: pip install 'reperio[cpu]' "
-            f"(or 'reperio[gpu]') [{error}]"
-        ) from error
+    gpu = "pip install 'reperio[gpu]' for a GPU"
+    with OptionalImport("an index", "FAISS", extra="cpu", instead=gpu), _patient_threads():
+        import faiss
     _require_recent(faiss.__version__)
     return faiss
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import operator
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
+from reperio.arguments import nearest
 from reperio.errors import InvalidInput
 
 Preference: TypeAlias = Literal["latency", "throughput", "memory"]
@@ -73,7 +73,7 @@ def check_goal(goal: Goal) -> None:
     """Raise `InvalidInput` for a value that means nothing, with the nearest one that does."""
     _check_recall(goal.recall)
     if goal.prefer not in PREFERENCES:
-        near = next(iter(difflib.get_close_matches(str(goal.prefer), PREFERENCES, n=1, cutoff=0.5)), PREFERENCES[0])
+        near = nearest(str(goal.prefer), PREFERENCES) or PREFERENCES[0]
         raise InvalidInput(f"prefer is {goal.prefer!r}; pass {near!r} (it is one of {', '.join(PREFERENCES)})")
     if goal.memory is not None:
         parse_memory(goal.memory)

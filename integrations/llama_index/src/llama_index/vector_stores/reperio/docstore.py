@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import fsspec
 from llama_index.core.schema import BaseNode
@@ -20,22 +20,35 @@ from llama_index.vector_stores.reperio.filters import of_documents
 from llama_index.vector_stores.reperio.ledger import Ledger
 from llama_index.vector_stores.reperio.persisting import write_json
 
-if TYPE_CHECKING:
-    from llama_index.vector_stores.reperio.store import ReperioVectorStore
+
+class CollectionHolder(Protocol):
+    """What has a collection, or will have one: a `ReperioVectorStore`, which this module cannot import.
+
+    Attributes:
+        path: directory of the collection.
+        client: open collection; None as long as there is none.
+
+    """
+
+    path: str
+
+    @property
+    def client(self) -> Collection | None:
+        """Return the open collection."""
 
 
 class ReperioDocumentStore(BaseDocumentStore):
     """Documents, nodes and hashes, in the collection of a `ReperioVectorStore`.
 
     Every node that the collection holds can be had here too. Others that are added (whole documents of a pipeline,
-    parent nodes) are kept beside them, where no search finds them.
+    parent nodes) are kept next to them, where no search finds them.
 
     Args:
         vector_store: its collection must exist before anything but a hash is stored here.
 
     """
 
-    def __init__(self, vector_store: ReperioVectorStore) -> None:
+    def __init__(self, vector_store: CollectionHolder) -> None:
         self._store = vector_store
         self._early: dict[str, str] = {}  # `from_documents` tells hashes before there are nodes, and so a collection
 
@@ -47,7 +60,7 @@ class ReperioDocumentStore(BaseDocumentStore):
 
     @property
     def docs(self) -> dict[str, BaseNode]:
-        """All nodes by id, those of the collection and those beside it."""
+        """All nodes by id, those of the collection and those next to it."""
         collection = self._store.client
         if collection is None:
             return {}
@@ -113,7 +126,7 @@ class ReperioDocumentStore(BaseDocumentStore):
         return self.get_document(doc_id, raise_error=False) is not None
 
     def delete_document(self, doc_id: str, raise_error: bool = True) -> None:
-        """Delete what is kept of a node or document beside the collection; its nodes are the vector store's to delete.
+        """Delete what is kept of a node or document next to the collection; its nodes are the vector store's to delete.
 
         Raises:
             InvalidInput: (a ValueError) nothing is known of it, unless *raise_error* is False.
@@ -153,7 +166,7 @@ class ReperioDocumentStore(BaseDocumentStore):
     # ── documents and their nodes ────────────────────────────────────────────────────────────────────────────────────
 
     def get_ref_doc_info(self, ref_doc_id: str) -> RefDocInfo | None:
-        """Return the nodes of a document, in the collection and beside it; None when there is none."""
+        """Return the nodes of a document, in the collection and next to it; None when there is none."""
         collection = self._store.client
         if collection is None:
             return None
@@ -169,7 +182,7 @@ class ReperioDocumentStore(BaseDocumentStore):
         return _infos([*collection, *map(_to_chunk, _nodes(collection).list())])
 
     def delete_ref_doc(self, ref_doc_id: str, raise_error: bool = True) -> None:
-        """Delete what is kept of a document and its nodes beside the collection; see `delete_document`."""
+        """Delete what is kept of a document and its nodes next to the collection; see `delete_document`."""
         if self._store.client is not None:
             nodes = _nodes(self._store.client)
             kept = [record.key for record in nodes.list(groups=[ref_doc_id])]

@@ -29,7 +29,7 @@ from reperio import Chunk, CollectionDamaged, InvalidInput
 from llama_index.vector_stores.reperio.values import from_json, to_json
 
 RESERVED = "_llama_index"
-"""The metadata field that holds what LlamaIndex knows of a node beside text and metadata."""
+"""The metadata field that holds what LlamaIndex knows of a node besides text and metadata."""
 
 # The nearest one counts: a subclass comes back as the class it extends, and is refused where that would lose a field.
 _KINDS: dict[str, type[BaseNode]] = {
@@ -134,7 +134,7 @@ def _document(node: BaseNode) -> dict[str, str | None]:
 
 
 def _content(node: BaseNode) -> dict[str, Any]:
-    """Return what a node is beside id, text, metadata and embedding, without what has its default value."""
+    """Return what a node is besides id, text, metadata and embedding, without what has its default value."""
     try:
         content = node.model_dump(exclude={"id_", "metadata", "embedding", "text"}, exclude_defaults=True)
     except ValueError as error:  # of an IndexNode whose object cannot be written down

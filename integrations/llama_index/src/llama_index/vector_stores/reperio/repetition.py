@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from reperio import Chunk, Collection
+from reperio.errors import warn_caller
 
 from llama_index.vector_stores.reperio.documents import RESERVED
 from llama_index.vector_stores.reperio.filters import of_documents
@@ -13,6 +14,17 @@ from llama_index.vector_stores.reperio.filters import of_documents
 _BLOCK = 1000  # documents asked for at once
 
 _Place: TypeAlias = tuple[Any, ...]
+
+
+def warn_of_repetition(collection: Collection, chunks: Sequence[Chunk]) -> None:
+    """Warn of chunks that are about to be stored, and are there already under other ids."""
+    twice = repeated(collection, chunks)
+    if twice:
+        warn_caller(
+            f"{len(twice)} nodes, of document {twice[0]!r} among others, are stored already under other ids, and now a "
+            "second time: this index does not know the collection. Delete the document first, or make the index with "
+            "storage_context=store.storage_context(), whose refresh_ref_docs and update_ref_doc do so"
+        )
 
 
 def repeated(collection: Collection, chunks: Sequence[Chunk]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -26,16 +25,14 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 from reperio import (
-    Chunk,
     Collection,
     CollectionNotFound,
     Filter,
     InvalidInput,
     Metric,
-    ReperioWarning,
     Reranker,
-    UnknownOption,
 )
+from reperio.arguments import unknown_option
 from reperio.filters import all_of, parse, to_dict
 from typing_extensions import Never, Self
 
@@ -44,9 +41,9 @@ from llama_index.vector_stores.reperio.documents import from_chunk, to_chunks
 from llama_index.vector_stores.reperio.embedder import LlamaIndexEmbedder
 from llama_index.vector_stores.reperio.filters import of_documents, to_filter
 from llama_index.vector_stores.reperio.ledger import Ledger
-from llama_index.vector_stores.reperio.modes import to_plan
+from llama_index.vector_stores.reperio.options import to_plan
 from llama_index.vector_stores.reperio.persisting import agreed_scope, read_pointer, write_pointer
-from llama_index.vector_stores.reperio.repetition import repeated
+from llama_index.vector_stores.reperio.repetition import warn_of_repetition
 from llama_index.vector_stores.reperio.scores import to_similarity
 
 _SEPARATOR = "__"  # between namespace and file name, as StorageContext.persist writes it
@@ -69,7 +66,7 @@ class ReperioVectorStore(BasePydanticVectorStore):
         reranker: for query mode SEMANTIC_HYBRID.
 
     Raises:
-        InvalidInput: neither or both of *path* and *collection*, or options of opening beside *collection*.
+        InvalidInput: neither or both of *path* and *collection*, or options of opening next to *collection*.
         ReperioError: whatever `reperio.open` raises.
 
     """
@@ -158,7 +155,15 @@ class ReperioVectorStore(BasePydanticVectorStore):
         # LlamaIndex would leave out what cannot be pickled, the collection with its scope.
         raise InvalidInput(
             f"a ReperioVectorStore cannot be pickled: pass its path, {self.path!r}, and its scope, and open it there,"
-            " with read_only=True beside a writer"
+            " with read_only=True next to a writer"
+        )
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **_: Any) -> Self:
+        """Refuse: what `to_dict` tells lacks the scope, and a store without it would see more than before."""
+        raise InvalidInput(
+            f"a ReperioVectorStore is not made from a dictionary: open ReperioVectorStore({data.get('path', 'path')!r})"
+            " with the scope it had, or use persist() and from_persist_path(), which keep it"
         )
 
     def __enter__(self) -> Self:
@@ -190,7 +195,7 @@ class ReperioVectorStore(BasePydanticVectorStore):
             return []
         chunks, vectors = to_chunks(nodes)
         collection = self._opened(len(vectors[0]))
-        self._warn_of_repetition(collection, chunks)
+        warn_of_repetition(collection, chunks)
         collection.add(chunks, vectors=vectors, batch_size=len(chunks))
         return [node.node_id for node in nodes]
 
@@ -388,18 +393,7 @@ class ReperioVectorStore(BasePydanticVectorStore):
             wanted.append(of_documents(query.doc_ids))
         return all_of(wanted) if wanted else None
 
-    def _warn_of_repetition(self, collection: Collection, chunks: list[Chunk]) -> None:
-        twice = repeated(collection, chunks)
-        if twice:
-            warnings.warn(
-                f"{len(twice)} nodes, of document {twice[0]!r} among others, are stored already under other ids, and "
-                "now a second time: this index does not know the collection. Delete the document first, or make the "
-                "index with storage_context=store.storage_context(), whose refresh_ref_docs and update_ref_doc do so",
-                ReperioWarning,
-                stacklevel=3,
-            )
-
 
 def _refuse(unknown: Mapping[str, Any], method: str) -> None:
     if unknown:
-        raise UnknownOption(f"{method} has no option {next(iter(unknown))!r}; it takes none")
+        raise unknown_option(method, next(iter(unknown)), ())

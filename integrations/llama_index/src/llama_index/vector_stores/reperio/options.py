@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
-from reperio import InvalidInput, Reranker, UnknownOption
+from reperio import InvalidInput, Reranker
+from reperio.arguments import unknown_option
 
 OPTIONS = ("recall", "candidates", "mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
-"""What `ReperioVectorStore.query` takes beside the query: a retriever's vector_store_kwargs."""
+"""What `ReperioVectorStore.query` takes besides the query: a retriever's vector_store_kwargs."""
 
 _MMR = OPTIONS[2:]
 _DEFAULT_THRESHOLD = 0.5  # LlamaIndex's own
@@ -147,11 +147,7 @@ def _name(query: VectorStoreQuery) -> str:
 def _require_known(options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in OPTIONS:
-            near = difflib.get_close_matches(name, OPTIONS, n=1)
-            raise UnknownOption(
-                f"query has no option {name!r}; {f'did you mean {near[0]!r}? ' if near else ''}there are "
-                f"{', '.join(OPTIONS)}"
-            )
+            raise unknown_option("query", name, OPTIONS)
 
 
 def _require_use(query: VectorStoreQuery, options: Mapping[str, Any], mode: VectorStoreQueryMode) -> None:
