@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reperio import forks
 from reperio.errors import CollectionDamaged, EmbedderFailed, EmbeddingContractError, ReperioError
-from reperio.layout import DTYPES, LEXICAL, Dtype, Lexical
+from reperio.layout import DTYPES, LEXICAL, Dtype, Lexical, read_settings
 from reperio.types import Embedder, FloatMatrix, Metric
 from reperio.vectors import to_matrix
 
@@ -185,6 +186,11 @@ class Settings:
             "lexical": self.lexical,
             "embedding": self.contract and self.contract.to_json(),
         }
+
+    @classmethod
+    def read(cls, path: Path) -> Settings:
+        """Read collection.json; raise what `from_json` and `layout.read_settings` raise."""
+        return cls.from_json(read_settings(path), str(path))
 
     @classmethod
     def from_json(cls, content: dict[str, Any], where: str) -> Settings:

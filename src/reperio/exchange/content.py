@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from reperio import layout
+from reperio.collection.facade import Collection, handle_of
 from reperio.collection.generation.creating import lay_out, name_current
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.ledger import require_storable
@@ -19,9 +20,6 @@ from reperio.errors import InvalidInput, InvalidVectors
 from reperio.store import Entry, Session, Store, require_intact
 from reperio.types import Chunk, Limits, Metric
 from reperio.vectors import StoredMatrix, to_matrix
-
-if TYPE_CHECKING:
-    from reperio.collection.facade import Collection
 
 BLOCK_BYTES = 64 << 20
 """Vectors of a block, at most: what an export holds in memory at a time, beside the texts."""
@@ -83,7 +81,7 @@ def content_of(collection: Collection) -> Iterator[Content]:
         InvalidInput: the handle has a scope.
 
     """
-    handle = collection._handle  # the rest of the room may look inside
+    handle = handle_of(collection)
     handle.scope.refuse("an export")
     generation, session, matrix = handle.reading()
     with session:

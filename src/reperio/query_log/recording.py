@@ -9,7 +9,6 @@ import json
 import os
 import threading
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reperio.arguments import require_count, to_path
-from reperio.errors import InvalidInput, ReperioWarning, StorageFailed
+from reperio.errors import InvalidInput, StorageFailed, warn_caller
 from reperio.filters import Filter, to_dict
 from reperio.layout import open_regular, storage_errors
 from reperio.printable import one_line
@@ -88,7 +87,7 @@ class QueryRecorder:
             except StorageFailed as error:
                 if not self._warned:
                     self._warned = True
-                    warnings.warn(one_line(f"questions are not logged: {error}"), ReperioWarning, stacklevel=3)
+                    warn_caller(one_line(f"questions are not logged: {error}"))
 
     def record_all(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -16,23 +15,24 @@ from reperio.arguments import require_count, to_path
 from reperio.collection.backup.full import write_copy
 from reperio.collection.backup.incremental import BackupInfo, opened, to_info
 from reperio.collection.backup.repository import Repository, State, is_repository
+from reperio.collection.facade import handle_of
 from reperio.collection.generation.creating import name_current
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.opening import open as open_collection
-from reperio.collection.upkeep.salvaging import salvage
-from reperio.embedding.contract import Settings
+from reperio.collection.upkeep.salvaging import replace_damaged
 from reperio.errors import (
     CollectionDamaged,
     CollectionError,
     CollectionNotFound,
     InvalidInput,
-    ReperioWarning,
+    warn_caller,
 )
 from reperio.printable import logger, one_line
+from reperio.recovery.examination import examine
 from reperio.store import Session
+from reperio.types import Problem
 
 _log = logger("reperio.collection")
-_INDEX = "index: "  # how `check` begins what concerns the index alone
 _WRITTEN = ("chunks.db", "chunks.db-wal", *(f"vectors.{suffix}" for suffix in layout.DTYPES.values()))
 _WANTED = ("collection.json", *_WRITTEN, f"index/{layout.QUERIES}")  # to mend a generation
 
@@ -54,7 +54,7 @@ def backups(path: str | os.PathLike[str], *, verify: bool = False) -> list[Backu
         if not verify:
             return [to_info(state) for state in repository.states()]
         states, damaged = repository.read_states()
-        found = [BackupInfo(number, "", 0, 0, problems=(why,)) for number, why in damaged.items()]
+        found = [BackupInfo(number, "", 0, 0, problems=(Problem.of(error),)) for number, error in damaged.items()]
         for state in states:
             with contextlib.suppress(CollectionNotFound):  # removed meanwhile
                 found.append(replace(to_info(state), problems=tuple(repository.verify(state))))
@@ -71,7 +71,7 @@ def restore(
 ) -> BackupInfo:
     """Make a collection of a backup at a new path, verified to the last chunk before it is there.
 
-    An index that is damaged is left out, with a warning: the collection's first writer builds it anew.
+    An index that is damaged is left out, with a warning: the collection's first writer rebuilds it.
 
     Args:
         source: what `Collection.backup` has written: a directory of its own, or a folder of incremental backups.
@@ -127,18 +127,15 @@ def _told_of(origin: Path, fresh: Path, *, mend: bool) -> Iterator[None]:
 
 
 def _verified(origin: Path, fresh: Path, *, trust_index: bool, mend: bool) -> tuple[str, ...]:
-    """Verify a restored collection, mend it if asked to, and do without its index where that is damaged."""
+    """Verify a restored collection, mend it if asked to, and drop its index if only that is damaged."""
     try:
         if not trust_index:
             # A writer forgets the index, and what it was chosen for.
             open_collection(fresh, trust_index=False, auto_optimize=False).close()
-        with open_collection(fresh, read_only=True) as restored:
-            problems = restored.check().problems
+        problems, _ = examine(fresh)
     except CollectionDamaged as error:
-        if not mend:
-            raise
-        problems = [str(error)]
-    damage = [problem for problem in problems if not problem.startswith(_INDEX)]
+        problems = [Problem.of(error)]
+    damage = [problem for problem in problems if problem.kind == "damage"]
     if damage and not mend:
         more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
         raise CollectionDamaged(f"{origin} cannot be restored: {damage[0]}{more}")
@@ -152,29 +149,20 @@ def _verified(origin: Path, fresh: Path, *, trust_index: bool, mend: bool) -> tu
 def _drop_index(origin: Path, fresh: Path) -> None:
     """Remove the file of an index that is damaged, or of which nobody knows: the first writer builds one like it."""
     index.remove_others(layout.Layout(fresh).read_current().index, None)
-    warnings.warn(
+    warn_caller(
         one_line(
             f"the index in {origin} is damaged or missing, and left out. Searches are exact (slower, right) until a "
             "writer has rebuilt it; optimize() does so at once"
-        ),
-        ReperioWarning,
-        stacklevel=4,
+        )
     )
 
 
 def _mended(fresh: Path) -> tuple[str, ...]:
-    """Keep what is whole, without an index, and return a line for whatever is not."""
-    root = layout.Layout(fresh)
-    damaged = root.read_current()
-    settings = Settings.from_json(layout.read_settings(damaged.settings), str(damaged.settings))
-    target = replace(root.next_generation(), dtype=settings.dtype)
-    lost = salvage(replace(damaged, dtype=settings.dtype), settings, target)
-    root.write_current(target)
-    shutil.rmtree(damaged.root)  # the backup has it
-    with open_collection(fresh, read_only=True) as mended:
-        problems = mended.check().problems
+    """Keep what is whole, without an index, and return a line for each loss."""
+    lost = replace_damaged(layout.Layout(fresh), keep=False)  # the backup still has the damaged files
+    problems, _ = examine(fresh)
     if problems:
-        raise CollectionDamaged(problems[0])
+        raise CollectionDamaged(str(problems[0]))
     return tuple(lost)
 
 
@@ -230,7 +218,7 @@ def _copied(origin: Path, fresh: Path, *, trust_index: bool, whole: bool) -> Bac
             _told_of(origin, fresh, mend=not whole),
             open_collection(origin, read_only=True, trust_index=trust_index) as kb,
         ):
-            chunks = kb._handle.copying(copy)  # origin may be a collection in use
+            chunks = handle_of(kb).copying(copy)  # origin may be a collection in use
     except CollectionDamaged:
         if whole:
             raise

@@ -4,11 +4,12 @@ from reperio.store.checksums import is_intact, require_intact
 from reperio.store.committed import Outdated, SnapshotRecord, State, StoredChunk
 from reperio.store.ledger import Entry, Ledger, NewRecord
 from reperio.store.reading.session import Session
-from reperio.store.salvage import Lost, Wreck
+from reperio.store.salvage import DamagedStore, Lost
 from reperio.store.vector_file import mapping_of
 from reperio.store.writing.chunks import NewChunk, Store, copy, forget_snapshot, supersede, verify
 
 __all__ = [
+    "DamagedStore",
     "Entry",
     "Ledger",
     "Lost",
@@ -20,7 +21,6 @@ __all__ = [
     "State",
     "Store",
     "StoredChunk",
-    "Wreck",
     "copy",
     "forget_snapshot",
     "is_intact",

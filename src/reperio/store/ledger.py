@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 import apsw
 import orjson
 
-from reperio.types import Record
+from reperio.types import Problem, Record
 
 # spaces: a scope, as text, and the name within it; numbered, so that a record need not repeat what may be long.
 # records: the newest of each key alone. clock: the time of the last put, which outlives the record itself.
@@ -190,8 +190,8 @@ def copy(source: apsw.Cursor, target: apsw.Connection) -> None:
         target.executemany(f"INSERT INTO {table} VALUES ({','.join('?' * columns)})", rows)
 
 
-def problems(reading: apsw.Cursor) -> list[str]:
-    """Check that values are JSON and that no record is newer than the clock; one line per problem."""
+def problems(reading: apsw.Cursor) -> list[Problem]:
+    """Check that values are JSON and that no record is newer than the clock."""
     if not _is_present(reading):
         return []
     checks = {
@@ -203,14 +203,16 @@ def problems(reading: apsw.Cursor) -> list[str]:
         "are newer than the clock": "time > (SELECT time FROM clock)",
         "are in no space": "space NOT IN (SELECT number FROM spaces)",
     }
-    found: list[str] = []
+    found: list[Problem] = []
     for what, condition in checks.items():
         count = reading.execute(f"SELECT count(*) FROM records WHERE {condition}").get
         if count:
-            found.append(f"chunks.db: {count} records {what}; put them again, or restore from a backup")
+            cure = "put them again, or restore from a backup"
+            found.append(Problem("damage", f"chunks.db: {count} records {what}", cure))
     times: Any = reading.execute("SELECT time FROM clock").fetchall()
     if len(times) != 1 or not _is_moment(times[0][0]):
-        found.append("chunks.db: the clock of the records shows no time; keep them with check(fix=True)")
+        what = "chunks.db: the clock of the records shows no time"
+        found.append(Problem("damage", what, "keep the records with check(fix=True)"))
     return found
 
 

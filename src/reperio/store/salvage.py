@@ -47,7 +47,7 @@ class Lost(NamedTuple):
         return f"row {self.row}: chunk {self.id!r}" if self.id is not None else f"row {self.row}: its id is lost, too"
 
 
-class Wreck:
+class DamagedStore:
     """A store that cannot be trusted, read piece by piece; to be closed.
 
     Args:

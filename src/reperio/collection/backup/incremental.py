@@ -19,6 +19,7 @@ from reperio.collection.generation.opened import OpenGeneration
 from reperio.layout import QUERIES, copy_regular, is_directory, storage_errors
 from reperio.printable import logger
 from reperio.store import Session, forget_snapshot
+from reperio.types import Problem
 
 _log = logger("reperio.collection")
 _DATABASE, _SETTINGS = "chunks.db", "collection.json"
@@ -36,7 +37,7 @@ class BackupInfo:
         chunks: in it.
         bytes: of its files when restored.
         written: bytes that it was the first to need; None where they were not counted.
-        problems: what is damaged in it, one line each, where that was looked for.
+        problems: what is damaged in it, where that was looked for.
         lost: chunks and records that were not whole in it and left out when it was restored, one line each.
 
     """
@@ -46,7 +47,7 @@ class BackupInfo:
     chunks: int
     bytes: int
     written: int | None = None
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     lost: tuple[str, ...] = ()
 
 

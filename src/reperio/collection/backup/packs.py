@@ -162,16 +162,16 @@ class Packs:
         except StorageFailed:
             return bytes(place.length)
 
-    def damaged(self, digests: Iterable[bytes], what: str, needed_by: Path) -> list[str]:
-        """Compare blocks with their digests, each once; return a line per one that is not whole. See `read`."""
-        found: list[str] = []
+    def damaged(self, digests: Iterable[bytes], what: str, needed_by: Path) -> list[CollectionDamaged]:
+        """Compare blocks with their digests, each once; return an error per block that is not whole. See `read`."""
+        found: list[CollectionDamaged] = []
         for digest in set(digests) - self._sound:
             try:
                 self.read(digest, what, needed_by)
                 self._sound.add(digest)
             except CollectionDamaged as error:
-                found.append(str(error))
-        return found
+                found.append(error)
+        return sorted(found, key=str)
 
     def forget(self, needed: set[bytes] | None) -> None:
         """Remove the blocks that are not *needed*, or none if that is unknown, and what killed backups have left."""

@@ -19,7 +19,7 @@ import errno
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ from reperio.layout import (
     write_atomically,
 )
 from reperio.printable import logger
+from reperio.types import Problem
 
 _log = logger("reperio.collection")
 _MARKER, _MARK = "reperio-backups", b"reperio backups, version 1\n"
@@ -137,15 +138,15 @@ class Repository:
             _log.warning("%s", why)
         return found
 
-    def read_states(self) -> tuple[list[State], dict[int, str]]:
+    def read_states(self) -> tuple[list[State], dict[int, CollectionDamaged]]:
         """Return the backups that can be read, oldest first, and, by number, why others cannot."""
         found: list[State] = []
-        damaged: dict[int, str] = {}
+        damaged: dict[int, CollectionDamaged] = {}
         for number in sorted(numbers(self.root / "states", ".json")):
             try:
                 found.append(self._read_state(number))
             except CollectionDamaged as error:
-                damaged[number] = str(error)
+                damaged[number] = error
             except StorageFailed as error:
                 if error.errno != errno.ENOENT:  # removed meanwhile, by a backup with keep=
                     raise
@@ -228,14 +229,15 @@ class Repository:
             file.flush()
             os.fsync(file.fileno())
 
-    def verify(self, state: State) -> list[str]:
-        """Compare all blocks that a backup needs with their digests; return a line per file that is not whole."""
-        problems: list[str] = []
+    def verify(self, state: State) -> list[Problem]:
+        """Compare all blocks that a backup needs with their digests; return a problem per file that is not whole."""
+        problems: list[Problem] = []
         for name, blocks in state.files.items():
             digests = split(blocks)
             damaged = self._packs.damaged(digests, self._named(state), self._path_of(state.number))
             if damaged:
-                problems.append(f"{name}: {len(damaged)} of {len(digests)} blocks; {min(damaged)}")
+                first = Problem.of(damaged[0])
+                problems.append(replace(first, what=f"{name}: {len(damaged)} of {len(digests)} blocks: {first.what}"))
         return problems
 
     def forget(self, keep: int) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import shutil
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from reperio import index, layout
 from reperio.collection.generation.masks import Masks
 from reperio.embedding.contract import Contract, Settings
-from reperio.errors import CollectionDamaged, CollectionError, ReperioWarning
+from reperio.errors import CollectionDamaged, CollectionError, warn_caller
 from reperio.filters import Filter
 from reperio.filters.columns.columns import Columns
 from reperio.index import Norms, Record, Searcher, SnapshotUnusable, Target
@@ -152,7 +151,7 @@ class OpenGeneration:
         if self.settings.contract is None:
             with self._lock:
                 if self.settings.contract is None:
-                    found = Settings.from_json(layout.read_settings(self.paths.settings), str(self.paths.settings))
+                    found = Settings.read(self.paths.settings)
                     self.settings = replace(self.settings, contract=found.contract)
         return self.settings
 
@@ -264,13 +263,11 @@ class OpenGeneration:
             return record.to_searcher(loaded)
         except SnapshotUnusable as error:
             if self._is_current(found.name):
-                warnings.warn(
+                warn_caller(
                     one_line(
                         f"the index of {self.paths.root.parent} cannot be used: {error}. Searches are exact (slower, "
                         "right) until a writer has rebuilt it; optimize() does so at once"
-                    ),
-                    ReperioWarning,
-                    stacklevel=2,
+                    )
                 )
                 self._on_unusable()
             return None

@@ -29,6 +29,7 @@ from reperio.store.reading.session import Session
 from reperio.store.words import lexical
 from reperio.store.writing.checkpoints import Beside, Checkpoints
 from reperio.store.writing.commits import Commits
+from reperio.types import Problem
 from reperio.vectors import StoredMatrix
 
 
@@ -340,17 +341,15 @@ def forget_snapshot(database: Path) -> None:
         connection.close(True)
 
 
-def verify(session: Session, matrix: StoredMatrix) -> tuple[int, list[str]]:
-    """Compare every chunk with its checksum; return how many were read and a line per problem."""
+def verify(session: Session, matrix: StoredMatrix) -> tuple[int, list[Problem]]:
+    """Compare every chunk with its checksum; return how many were read, and the problems."""
     count, problems = 0, []
     for block in session.scan_all():
         for chunk in block:
             count += 1
             if not is_intact(chunk, matrix):
-                problems.append(
-                    f"chunk {chunk.id!r} (row {chunk.row}): text, metadata or vector is not what was stored; "
-                    "add it again, or restore from a backup"
-                )
+                what = f"chunk {chunk.id!r} (row {chunk.row}): text, metadata or vector is not what was stored"
+                problems.append(Problem("damage", what, "add it again, or restore from a backup"))
     return count, problems
 
 
