@@ -236,11 +236,11 @@ def test_a_record_of_an_index_that_cannot_be_is_done_without(name: str, indexed:
         changed = orjson.dumps(orjson.loads(found) | RECORDS[name]).decode()
         connection.execute("UPDATE snapshots SET record = ?", (changed,))
     with reperio.open(root, read_only=True) as kb:
-        with pytest.warns(ReperioWarning, match="its record cannot be read"):
+        with pytest.warns(ReperioWarning, match="its description cannot be read"):
             hits = kb.search(vector=[1.0] * D, k=5, recall=0.9)
         assert len(hits) == 5
         assert kb.info().index is None
-        assert any("record cannot be read" in problem.what for problem in kb.check().problems)
+        assert any("description cannot be read" in problem.what for problem in kb.check().problems)
     with reperio.open(root, auto_optimize=False) as kb:
         kb.optimize(index="SQ8")
         assert kb.info().index is not None

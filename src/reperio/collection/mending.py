@@ -93,7 +93,7 @@ def _order(generation: OpenGeneration) -> Order | None:
     None where there was neither, or where what is stored about it cannot be read.
     """
     try:
-        found = generation.record()
+        found = generation.description()
     except ReperioError:
         return None
     return None if found is None else like(found)

@@ -14,7 +14,7 @@ from reperio import index, layout
 from reperio.arguments import require_count, to_path
 from reperio.collection.backup.full import write_copy
 from reperio.collection.backup.incremental import BackupInfo, opened, to_info
-from reperio.collection.backup.repository import Repository, State, is_repository
+from reperio.collection.backup.repository import Backup, Repository, is_repository
 from reperio.collection.facade import handle_of
 from reperio.collection.generation.creating import name_current
 from reperio.collection.generation.opened import OpenGeneration
@@ -52,12 +52,12 @@ def backups(path: str | os.PathLike[str], *, verify: bool = False) -> list[Backu
     """
     with opened(to_path("path", path), writable=False) as repository:
         if not verify:
-            return [to_info(state) for state in repository.states()]
-        states, damaged = repository.read_states()
+            return [to_info(backup) for backup in repository.backups()]
+        readable, damaged = repository.read_backups()
         found = [BackupInfo(number, "", 0, 0, problems=(Problem.of(error),)) for number, error in damaged.items()]
-        for state in states:
+        for backup in readable:
             with contextlib.suppress(CollectionNotFound):  # removed meanwhile
-                found.append(replace(to_info(state), problems=tuple(repository.verify(state))))
+                found.append(replace(to_info(backup), problems=tuple(repository.verify(backup))))
         return sorted(found, key=lambda info: info.number)
 
 
@@ -169,10 +169,10 @@ def _mended(fresh: Path) -> tuple[str, ...]:
 def _unpacked(origin: Path, number: int | None, fresh: Path, *, trust_index: bool, whole: bool) -> BackupInfo:
     with opened(origin, writable=False) as repository:
         while True:
-            state = repository.state(number)
+            backup = repository.backup(number)
             try:
                 with _told_of(origin, fresh, mend=not whole):
-                    return _unpack(repository, state, fresh, trust_index=trust_index, whole=whole)
+                    return _unpack(repository, backup, fresh, trust_index=trust_index, whole=whole)
             except CollectionNotFound:
                 if number is not None:
                     raise
@@ -180,25 +180,25 @@ def _unpacked(origin: Path, number: int | None, fresh: Path, *, trust_index: boo
                 shutil.rmtree(fresh / layout.FIRST_GENERATION)
 
 
-def _unpack(repository: Repository, state: State, fresh: Path, *, trust_index: bool, whole: bool) -> BackupInfo:
-    repository.require_plausible(state)
+def _unpack(repository: Repository, backup: Backup, fresh: Path, *, trust_index: bool, whole: bool) -> BackupInfo:
+    repository.require_plausible(backup)
     paths = layout.Generation(fresh / layout.FIRST_GENERATION)
     with layout.storage_errors(fresh, "write"):
         paths.root.mkdir()
         paths.index.mkdir()
-    for name in state.files:  # names that a generation has: else the state could not be read
+    for name in backup.files:  # names that a generation has: else the backup could not be read
         if not name.startswith("index/"):
-            repository.restore(state, name, paths.root / name, whole=whole)
+            repository.restore(backup, name, paths.root / name, whole=whole)
         elif trust_index or not layout.is_snapshot(name.removeprefix("index/")):
-            _restore_disposable(repository, state, name, paths.root / name)
+            _restore_disposable(repository, backup, name, paths.root / name)
     name_current(fresh, paths)
-    return to_info(state)
+    return to_info(backup)
 
 
-def _restore_disposable(repository: Repository, state: State, name: str, target: Path) -> None:
+def _restore_disposable(repository: Repository, backup: Backup, name: str, target: Path) -> None:
     """Restore a file of the index's; without it, the chunks are as whole as they were."""
     try:
-        repository.restore(state, name, target)
+        repository.restore(backup, name, target)
     except CollectionDamaged as error:
         target.unlink()
         _log.warning("%s is left out: %s", name, error)

@@ -1,7 +1,7 @@
 """Durable chunks: the only room that knows SQL, and the only minter of rows."""
 
 from reperio.store.checksums import is_intact, require_intact
-from reperio.store.committed import Outdated, SnapshotRecord, State, StoredChunk
+from reperio.store.committed import Outdated, SnapshotEntry, State, StoredChunk
 from reperio.store.ledger import Entry, Ledger, NewRecord
 from reperio.store.reading.session import Session
 from reperio.store.salvage import DamagedStore, Lost
@@ -17,7 +17,7 @@ __all__ = [
     "NewRecord",
     "Outdated",
     "Session",
-    "SnapshotRecord",
+    "SnapshotEntry",
     "State",
     "Store",
     "StoredChunk",

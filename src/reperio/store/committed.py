@@ -85,12 +85,12 @@ class Outdated(CollectionError):
     """Another writer has committed since the state that a write was prepared from: prepare it again."""
 
 
-class SnapshotRecord(NamedTuple):
-    """Which index file to trust; *record* is the index room's own JSON."""
+class SnapshotEntry(NamedTuple):
+    """Which index file to trust; *description* is the index room's own JSON."""
 
     name: str
     rows: int
-    record: str
+    description: str
 
 
 def placeholders(count: int) -> str:

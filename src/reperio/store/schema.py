@@ -178,7 +178,7 @@ def create(database: Path, lexical: Lexical) -> None:
 def translate(error: apsw.Error | ValueError, database: Path) -> CollectionError:
     """Say what a SQLite error, or content that cannot be decoded, means for the collection, and the cure."""
     if isinstance(error, (apsw.ConnectionClosedError, apsw.CursorClosedError)):
-        return closed_amid(database)
+        return closed_during(database)
     said = str(error)
     if isinstance(error, apsw.Error) and said == "not an error":  # of a copy that fails, SQLite keeps the code alone
         codes = apsw.mapping_result_codes | apsw.mapping_extended_result_codes
@@ -200,11 +200,11 @@ def translate(error: apsw.Error | ValueError, database: Path) -> CollectionError
     return failure
 
 
-def closed_amid(database: Path) -> CollectionClosed:
-    """Return the error for a call whose collection was closed amid it."""
+def closed_during(database: Path) -> CollectionClosed:
+    """Return the error for a call during which the collection was closed."""
     return CollectionClosed(
-        f"{database} was closed amid this call, by another thread or a signal handler; what the call came to shows "
-        "when the collection is opened again"
+        f"{database} was closed during this call, by another thread or a signal handler; open the collection again to "
+        "see what the call has done"
     )
 
 

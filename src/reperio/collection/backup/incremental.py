@@ -1,4 +1,4 @@
-"""Incremental backups: one more state in a folder of them."""
+"""Incremental backups: one more backup in a folder of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from reperio import index
 from reperio.arguments import require_count
 from reperio.collection.backup.full import require_whole
-from reperio.collection.backup.repository import Repository, State
+from reperio.collection.backup.repository import Backup, Repository
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.layout import QUERIES, copy_regular, is_directory, storage_errors
 from reperio.printable import logger
@@ -82,12 +82,12 @@ def backup_increment(generation: OpenGeneration, session: Session, destination: 
             facts: dict[str, Any] = {"chunks": session.state.live, "bytes": sum(length for _, length in files.values())}
             facts["dtype"] = generation.settings.dtype
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            state, written = repository.write(files, facts, now, generation.store.require_permitted)
+            backup, written = repository.write(files, facts, now, generation.store.require_permitted)
         gone = [] if keep is None else repository.forget(keep)
-    _log.info("%s: %d bytes written for backup %d in %s", generation.paths.root, written, state.number, destination)
+    _log.info("%s: %d bytes written for backup %d in %s", generation.paths.root, written, backup.number, destination)
     if gone:
         _log.info("%s: backups removed: %s", destination, ", ".join(map(str, gone)))
-    return to_info(state, written)
+    return to_info(backup, written)
 
 
 @contextlib.contextmanager
@@ -137,6 +137,6 @@ def _files(generation: OpenGeneration, session: Session, copied: Path) -> dict[s
     return files
 
 
-def to_info(state: State, written: int | None = None) -> BackupInfo:
+def to_info(backup: Backup, written: int | None = None) -> BackupInfo:
     """Return what users are shown of a backup."""
-    return BackupInfo(state.number, state.time, state.facts["chunks"], state.facts["bytes"], written)
+    return BackupInfo(backup.number, backup.time, backup.facts["chunks"], backup.facts["bytes"], written)

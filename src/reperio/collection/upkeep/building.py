@@ -15,10 +15,10 @@ from typing import NamedTuple
 from reperio import index
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.errors import StorageFailed
-from reperio.index import Goal, Recipe, Record, Searcher, SnapshotUnusable, Target
+from reperio.index import Goal, IndexDescription, Recipe, Searcher, SnapshotUnusable, Target
 from reperio.layout import BUILDING
 from reperio.printable import logger
-from reperio.store import SnapshotRecord
+from reperio.store import SnapshotEntry
 from reperio.types import FloatMatrix, IndexInfo, Progress
 
 _log = logger("reperio.collection")
@@ -57,17 +57,17 @@ _RECIPES_TRIED = 3
 class Built(NamedTuple):
     """An index that is written and not in use yet; without a searcher, the decision that searches are exact."""
 
-    record: Record | None
+    description: IndexDescription | None
     searcher: Searcher | None
 
     @property
     def covered(self) -> int:
         """How many rows are in the index."""
-        return self.record.rows if self.record is not None and self.searcher is not None else 0
+        return self.description.rows if self.description is not None and self.searcher is not None else 0
 
     def to_info(self) -> IndexInfo | None:
         """Return what users are shown; None for exact search."""
-        return self.record.to_info() if self.record is not None and self.searcher is not None else None
+        return self.description.to_info() if self.description is not None and self.searcher is not None else None
 
 
 def build_index(
@@ -98,7 +98,9 @@ def build_index(
     matrix = generation.vectors()
     recipes = _recipes(generation, order)
     if recipes[0].exact or len(matrix) == 0:
-        return Built(Record.of_exact(recipes[0], generation.settings.metric) if recipes[0].requested else None, None)
+        return Built(
+            IndexDescription.of_exact(recipes[0], generation.settings.metric) if recipes[0].requested else None, None
+        )
     if order.queries is not None:
         index.keep(order.queries, generation.paths.index)
     made: tuple[Searcher, index.Provenance] | None = None
@@ -195,18 +197,18 @@ def tune_index(
 
     """
     generation.store.require_permitted()
-    record, settings = generation.record(), generation.settings
-    if record is None or record.exact:
+    description, settings = generation.description(), generation.settings
+    if description is None or description.exact:
         return None
     if queries is not None:
         index.keep(queries, generation.paths.index)
-    loaded = index.read(record, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
+    loaded = index.read(description, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
     tuned = _tune(generation, Searcher(loaded), queries, thorough=True, progress=progress)
-    fresh = record.retuned(tuned)
+    fresh = description.retuned(tuned)
     return Built(fresh, fresh.to_searcher(loaded))
 
 
-def extend_index(generation: OpenGeneration, record: Record, *, workers: int) -> Built | None:
+def extend_index(generation: OpenGeneration, description: IndexDescription, *, workers: int) -> Built | None:
     """Add the rows that are newer than the index to a copy of it.
 
     Returns:
@@ -214,15 +216,23 @@ def extend_index(generation: OpenGeneration, record: Record, *, workers: int) ->
 
     """
     settings, matrix = generation.settings, generation.vectors()
-    grown = index.read(record, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
-    if record.distortion is not None and not record.requested and len(matrix) - record.rows >= _TELLING_ROWS:
-        fresh = index.distortion(grown, matrix, range(record.rows, len(matrix)))
-        if fresh is not None and index.drifted(record.distortion, fresh):
+    grown = index.read(description, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
+    if (
+        description.distortion is not None
+        and not description.requested
+        and len(matrix) - description.rows >= _TELLING_ROWS
+    ):
+        fresh = index.distortion(grown, matrix, range(description.rows, len(matrix)))
+        if fresh is not None and index.drifted(description.distortion, fresh):
             return None
     index.extend(grown, matrix, workers=workers)
-    searcher = record.to_searcher(grown)
+    searcher = description.to_searcher(grown)
     provenance = index.Provenance(
-        record.to_recipe(), record.to_goal(), record.trained_for, record.distortion, record.queries
+        description.to_recipe(),
+        description.to_goal(),
+        description.trained_for,
+        description.distortion,
+        description.queries,
     )
     return _write(generation, searcher, provenance)
 
@@ -237,8 +247,8 @@ def _write(
     metric = generation.settings.metric
     directory = generation.paths.index
     generation.store.require_permitted()  # again: the build took minutes, in which the lock may have been lost
-    record = index.write(searcher, directory, number, metric=metric, provenance=provenance, scratch=scratch)
-    return Built(record, searcher)
+    description = index.write(searcher, directory, number, metric=metric, provenance=provenance, scratch=scratch)
+    return Built(description, searcher)
 
 
 def publish(generation: OpenGeneration, built: Built) -> None:
@@ -246,27 +256,29 @@ def publish(generation: OpenGeneration, built: Built) -> None:
 
     The files of older indexes stay: `remove_older` needs no lock.
     """
-    record, searcher = built
-    if record and searcher:
-        generation.adopt(record.name, searcher)  # first: a reader in this process loads what the commit names
-    entry = SnapshotRecord(record.name, record.rows, record.to_json()) if record else None
+    description, searcher = built
+    if description and searcher:
+        generation.adopt(description.name, searcher)  # first: a reader in this process loads what the commit names
+    entry = SnapshotEntry(description.name, description.rows, description.to_json()) if description else None
     try:
-        generation.store.record_snapshot(entry)
+        generation.store.use_snapshot(entry)
     except StorageFailed:
-        if record and searcher and not record.revision:  # a retuned index has its file in common with the one in use
+        if (
+            description and searcher and not description.revision
+        ):  # a retuned index has its file in common with the one in use
             # The new file takes the space that a full disk lacks.
-            (generation.paths.index / record.file).unlink(missing_ok=True)
+            (generation.paths.index / description.file).unlink(missing_ok=True)
         raise
 
 
 def remove_older(generation: OpenGeneration, built: Built) -> None:
     """Log which index is in use, and remove the files of others."""
-    record = built.record
-    if record and built.searcher:
-        _log.info("%s: index in use: %s over %d rows", generation.paths.root, record.factory, record.rows)
+    description = built.description
+    if description and built.searcher:
+        _log.info("%s: index in use: %s over %d rows", generation.paths.root, description.factory, description.rows)
     else:
         _log.info("%s: no index in use: searches are exact", generation.paths.root)
-    index.remove_others(generation.paths.index, record.file if record else None)
+    index.remove_others(generation.paths.index, description.file if description else None)
 
 
 def refresh_index(generation: OpenGeneration, *, workers: int) -> Built | None:
@@ -277,24 +289,26 @@ def refresh_index(generation: OpenGeneration, *, workers: int) -> Built | None:
 
     """
     rows = generation.store.state.rows
-    record = generation.record()
-    if record is not None and record.exact:
+    description = generation.description()
+    if description is not None and description.exact:
         return None
-    if record is not None and (record.requested or not index.training_is_due(rows, record.trained_for, record.factory)):
+    if description is not None and (
+        description.requested or not index.training_is_due(rows, description.trained_for, description.factory)
+    ):
         try:
-            extended = extend_index(generation, record, workers=workers)
+            extended = extend_index(generation, description, workers=workers)
         except SnapshotUnusable as error:
             _log.warning("the index cannot be extended and is built again: %s", error)
         else:
             if extended is not None:
                 return extended
             _log.warning("the index is trained again: what was added is unlike what it was trained on")
-    return build_index(generation, like(record), workers=workers)
+    return build_index(generation, like(description), workers=workers)
 
 
-def like(record: Record | None) -> Order:
-    """Return the order for an index like the one recorded; the default where there is none."""
-    if record is None:
+def like(description: IndexDescription | None) -> Order:
+    """Return the order for an index like the one described; the default where there is none."""
+    if description is None:
         return BACKGROUND
-    factory = record.factory if record.requested else None
-    return Order(record.to_goal(), "exact" if record.exact else factory, thorough=False)
+    factory = description.factory if description.requested else None
+    return Order(description.to_goal(), "exact" if description.exact else factory, thorough=False)

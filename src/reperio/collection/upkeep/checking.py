@@ -8,7 +8,7 @@ from reperio import index, store
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.embedding.contract import Settings
 from reperio.errors import CollectionDamaged, ReperioError
-from reperio.index import Record, SnapshotUnusable
+from reperio.index import IndexDescription, SnapshotUnusable
 from reperio.store import Session
 from reperio.types import CheckReport, Metric, Problem
 from reperio.vectors import StoredMatrix, to_float32
@@ -31,7 +31,7 @@ def check(generation: OpenGeneration, session: Session, *, with_index: bool = Tr
         problems += _norms(matrix, generation.paths.vectors.name)
     problems += _settings(generation)
     if snapshot is not None and with_index and generation.trust_index:
-        problems += _index(generation, snapshot.record, len(matrix))
+        problems += _index(generation, snapshot.description, len(matrix))
     return CheckReport(problems, rows)
 
 
@@ -55,13 +55,13 @@ def _settings(generation: OpenGeneration) -> list[Problem]:
 
 def _index(generation: OpenGeneration, text: str, rows: int) -> list[Problem]:
     try:
-        record = Record.from_json(text)
-        if record.exact:
+        description = IndexDescription.from_json(text)
+        if description.exact:
             return []
         settings = generation.settings
-        index.read(record, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
-        if record.rows > rows:
-            raise SnapshotUnusable(f"{record.file} covers {record.rows} rows, {rows} are committed")
+        index.read(description, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
+        if description.rows > rows:
+            raise SnapshotUnusable(f"{description.file} covers {description.rows} rows, {rows} are committed")
     except SnapshotUnusable as error:
         return [Problem("index", str(error), "optimize() rebuilds it, no chunk is affected")]
     return []

@@ -93,7 +93,7 @@ class Maintainer:
         generation, covered = self._current(), self._covered
         if covered is None or covered[0] is not generation:
             try:
-                found = generation.record()
+                found = generation.description()
             except CollectionError as error:  # the commit succeeded; the next call reports what is wrong
                 _log.info("%s: the state of its index cannot be read: %s", generation.paths.root, error)
                 return False

@@ -78,11 +78,11 @@ def _vectors(
 
 
 def _build_alike(old: OpenGeneration, fresh: OpenGeneration, progress: Progress | None) -> None:
-    record = old.record()
-    if record is None:
+    description = old.description()
+    if description is None:
         return
     try:
-        built = build_index(fresh, like(record), workers=cores(), progress=progress)
+        built = build_index(fresh, like(description), workers=cores(), progress=progress)
     except IndexBuildFailed as error:
         # The user asked for this index when there were more rows. A compacted collection without it is worth keeping.
         _log.warning("the compacted collection is searched exactly for now: %s", error)

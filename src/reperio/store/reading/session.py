@@ -21,7 +21,7 @@ from reperio.layout import create_file, storage_errors, sync_file
 from reperio.store import ledger
 from reperio.store.committed import (
     UNREADABLE,
-    SnapshotRecord,
+    SnapshotEntry,
     State,
     StoredChunk,
     in_parts,
@@ -231,7 +231,7 @@ class Session:
         sql = "SELECT number, row FROM tombstones WHERE number > ? ORDER BY number"
         return self._cursor.execute(sql, (after,)).fetchall()  # type: ignore[return-value]  # INTEGER columns
 
-    def snapshot(self) -> SnapshotRecord | None:
+    def snapshot(self) -> SnapshotEntry | None:
         """Return the record of the index in use, if there is one."""
         # As bytes: a damaged record makes the index unusable, which is for the index room to say, and not the store.
         sql = "SELECT rows, CAST(record AS BLOB) FROM snapshots WHERE name = ?"
@@ -239,7 +239,7 @@ class Session:
         if found is None or self.state.snapshot is None:
             return None
         rows, record = found
-        return SnapshotRecord(self.state.snapshot, rows, bytes(record or b"").decode(errors="replace"))
+        return SnapshotEntry(self.state.snapshot, rows, bytes(record or b"").decode(errors="replace"))
 
     def problems(self) -> list[Problem]:
         """Check the database's own structure and counts."""
