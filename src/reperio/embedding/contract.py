@@ -165,7 +165,7 @@ class Settings:
     Attributes:
         dimension: length of the vectors.
         metric: how they are compared.
-        contract: who made them; None where they are brought ready-made.
+        contract: what made the vectors; None where they are brought ready-made.
         dtype: how they are kept; float32 where the file does not say.
         lexical: how texts are cut into words; "none" where the file does not say, as before format version 2.
 

@@ -1,4 +1,4 @@
-"""What a collection holds, as plain data: on its way out of one directory, and into another."""
+"""Read the content of a collection as plain data, and make a collection of such data."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from reperio.types import Chunk, Limits, Metric
 from reperio.vectors import StoredMatrix, to_matrix
 
 BLOCK_BYTES = 64 << 20
-"""Vectors of a block, at most: what an export holds in memory at a time, beside the texts."""
+"""Bytes of vectors in a block, at most: what an export holds in memory at a time, in addition to the texts."""
 
 _BLOCK_ROWS = 8192
-_UNIT = 1e-3  # as check() allows: float16 rounds a length by less than half of it
+_UNIT = 1e-3  # the tolerance of check(): float16 rounds a length by less than half of it
 
 
 class Block(NamedTuple):
@@ -57,7 +57,7 @@ class Content:
         """Yield all chunks, each compared with its checksum.
 
         Raises:
-            CollectionDamaged: one is not what was stored. Nothing of it is handed on.
+            CollectionDamaged: a chunk is not what was stored. Nothing of its block is yielded.
 
         """
         width = max(1, self._matrix.shape[1] * self._matrix.itemsize) if len(self._matrix) else 1
@@ -129,7 +129,7 @@ def receive(
         store = Store(paths, settings.dimension, read_only=False)
         try:
             chunks = _fill(store, settings, blocks, limits)
-            # All at once: the ledger is small beside the chunks, and its clock must be known first.
+            # All at once: the ledger is small next to the chunks, and the newest time in it must be known first.
             entries = list(_distinct(records))
             store.put_records(entries, max([clock, *(entry.time for entry in entries)]))
         finally:
@@ -139,7 +139,7 @@ def receive(
 
 
 def _distinct(records: Iterable[Entry]) -> Iterator[Entry]:
-    """Refuse records that no put would have stored, and a key that comes twice in its space."""
+    """Refuse records that no put would have stored, and a key that occurs twice in its space."""
     seen: set[tuple[str, str, str]] = set()
     for entry in records:
         require_storable(entry)

@@ -1,4 +1,4 @@
-"""An index on disk: written whole, recorded with its checksum, verified before FAISS reads a byte of it."""
+"""Write an index to disk, describe it with its checksum, and verify the file before FAISS reads a byte of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SnapshotUnusable = FileUnusable
 
 @dataclass(frozen=True, slots=True)
 class IndexDescription:
-    """What the store keeps about a snapshot; the file is trusted only when it agrees.
+    """Describe a snapshot, for the store to keep; the file is trusted only if it agrees.
 
     Attributes:
         file: name in the index directory.
@@ -42,7 +42,7 @@ class IndexDescription:
         points: how it may be searched and what that gives, as the fields of `OperatingPoint`.
         gather: µs of exact search per row picked out of the vector file.
         queries: what the points were measured with.
-        revision: counts the times that the points were measured anew for the same file.
+        revision: how often the points were measured again for the same file.
 
     """
 

@@ -1,4 +1,4 @@
-"""The query log: what was asked, of a collection that is told to keep it. Off by default, bounded, rotating."""
+"""Write the questions that a collection is asked to a log: off by default, bounded, rotating."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class QueryLog:
     ``ids``. `reperio.query_log.reading.read_queries` reads the texts back, for `optimize` and for ``reperio gate``.
 
     Args:
-        path: the file, ``.jsonl``; older ones beside it are ``name.1.jsonl`` and so on, 1 the newest of them.
+        path: the file, ``.jsonl``; older ones next to it are ``name.1.jsonl`` and so on, 1 the newest of them.
         max_bytes: of one file, at least 1,000.
         files: kept in all, at least 1; the oldest is removed.
         hash_texts: keep only the SHA-256 of the texts: equal questions are told, and none can be asked again. Short

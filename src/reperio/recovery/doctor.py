@@ -1,6 +1,7 @@
 """Say what is wrong with a collection, what mending it costs, and mend it on request.
 
-Nothing that may be the only copy of anything is ever removed: damaged files keep a second name.
+Like `reperio.restore`, this is done to a directory, whatever is wrong with it. `Collection.check` is what an open
+collection does. Both keep damaged files under a second name: they may be the only copy of what was lost.
 """
 
 from __future__ import annotations
@@ -77,16 +78,16 @@ def diagnose(
     """Examine a collection, also one that cannot be opened, and mend it if asked to.
 
     Args:
-        path: its directory; no handle may be open for writing where *mend* is True.
+        path: its directory; with *mend*, no handle may be open for writing.
         mend: do what the findings say can be done. Chunks that are not whole are left out and listed; the damaged files
             stay in the directory as ``damaged-gen-…``.
-        trust_index: as of `open`: False for a directory that others have made. Its FAISS file is not read, nor said to
-            be whole; what is mended has no index then, which the next writer builds.
+        trust_index: as in `open`: False for a directory that others have made. Its FAISS file is neither read nor
+            judged; a mended collection then has no index until the next writer builds one.
         progress: called as ``progress("mend", chunks kept, rows looked at)``.
 
     Raises:
-        CollectionNotFound, NotACollection: there is nothing to be examined.
-        CollectionLocked: a writer is at work, and *mend* is True.
+        CollectionNotFound, NotACollection: there is nothing to examine.
+        CollectionLocked: a writer has the collection open, and *mend* is True.
         StorageFailed: it cannot be read, or there is no room for mending; the collection is as it was.
 
     """

@@ -1,4 +1,8 @@
-"""The way back from a backup: verified to the last chunk before it has its name."""
+"""Restore a collection from a backup, verified to the last chunk before it has its name.
+
+Like `reperio.diagnose`, this is a function of the package and no method: it is done to a directory, which may hold
+nothing that can be opened.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +83,7 @@ def restore(
         number: which of the incremental backups; None for the newest.
         trust_index: False for a backup that others have made: its FAISS file is neither read nor restored, nor is what
             the index was chosen for.
-        mend: of a damaged backup, restore what is whole: what is not, is in `BackupInfo.lost`, and in the log.
+        mend: restore what is whole of a damaged backup; the rest is listed in `BackupInfo.lost` and in the log.
 
     Raises:
         CollectionDamaged: the backup is not what was written, and not *mend*, or no chunk of it is whole; nothing is
@@ -115,7 +119,7 @@ def restore(
 
 @contextlib.contextmanager
 def _told_of(origin: Path, fresh: Path, *, mend: bool) -> Iterator[None]:
-    """Let damage be told of the backup, as what it was found in is gone by then, and what to do."""
+    """Let errors name the backup and a cure, because the copy in which damage was found is removed."""
     try:
         yield
     except CollectionDamaged as error:
@@ -147,7 +151,7 @@ def _verified(origin: Path, fresh: Path, *, trust_index: bool, mend: bool) -> tu
 
 
 def _drop_index(origin: Path, fresh: Path) -> None:
-    """Remove the file of an index that is damaged, or of which nobody knows: the first writer builds one like it."""
+    """Remove the file of a damaged or unknown index: the first writer builds one like it."""
     index.remove_others(layout.Layout(fresh).read_current().index, None)
     warn_caller(
         one_line(
@@ -176,7 +180,7 @@ def _unpacked(origin: Path, number: int | None, fresh: Path, *, trust_index: boo
             except CollectionNotFound:
                 if number is not None:
                     raise
-                # Removed by a backup beside this, with keep=: there is a newer one.
+                # Another process has removed it, by a backup with keep=, so there is a newer one.
                 shutil.rmtree(fresh / layout.FIRST_GENERATION)
 
 
@@ -196,7 +200,7 @@ def _unpack(repository: Repository, backup: Backup, fresh: Path, *, trust_index:
 
 
 def _restore_disposable(repository: Repository, backup: Backup, name: str, target: Path) -> None:
-    """Restore a file of the index's; without it, the chunks are as whole as they were."""
+    """Restore a file of the index; no chunk depends on it."""
     try:
         repository.restore(backup, name, target)
     except CollectionDamaged as error:
@@ -230,7 +234,7 @@ def _copied(origin: Path, fresh: Path, *, trust_index: bool, whole: bool) -> Bac
 def _copy_as_it_is(origin: Path, fresh: Path) -> None:
     """Copy what a backup that cannot be opened needs, for the doctor to keep what is whole.
 
-    Only files of the generation in use, by their names: others are not ours, and a link leads to files of others.
+    Only files of the generation in use, by their names: a link may lead to files of others.
     """
     found = layout.Layout(origin).read_current()
     paths = layout.Generation(fresh / layout.FIRST_GENERATION)

@@ -1,4 +1,4 @@
-"""The ledger: records that others keep beside the chunks, in the same database and in the same commits' safety.
+"""Keep records of other programs next to the chunks, in the same database and as safe as its commits.
 
 It tells nothing about chunks, so a put moves no commit number, and no reader of chunks has anything to load again.
 """
@@ -122,7 +122,7 @@ class Ledger:
         return [_to_record(found) for found in self._connection.execute(sql, (*values, -1 if limit is None else limit))]
 
     def put(self, records: Iterable[NewRecord], time: float) -> None:
-        """Store records, each in the place of an older one with its key, and set the clock."""
+        """Store records, each instead of an older one with its key, and set the clock."""
         if self._number is None:
             self._connection.execute("INSERT INTO spaces(scope, name) VALUES (?,?)", self._name)
             self._number = _connection_of(self._connection).last_insert_rowid()

@@ -1,4 +1,4 @@
-"""The tables of chunks.db and how a connection to it is opened.
+"""Define the tables of chunks.db, and open connections to it.
 
 One engine for all: apsw, which brings its own current SQLite (docs/decisions/0001-apsw.md).
 """
@@ -104,7 +104,7 @@ def require_tables(reading: apsw.Connection | apsw.Cursor) -> None:
     """Raise `apsw.CorruptError` for whatever in the database is not what `create` makes, to the letter.
 
     A view by the name of a table of ours may have rows without end, a trigger is the maker's program, and a generated
-    column costs what its maker wanted. What is absent is told by whoever needs it: older formats had fewer tables.
+    column costs what its maker wanted. A missing table is reported when it is needed: older formats had fewer tables.
     """
     known = _created()
     for entry in reading.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema"):

@@ -1,4 +1,4 @@
-"""Incremental backups: one more backup in a folder of them."""
+"""Add a backup to a folder of incremental backups."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class BackupInfo:
     """One backup in a folder of incremental ones.
 
     Attributes:
-        number: 1 for the first; later ones are newer. 1, too, for one that has a directory of its own.
-        time: UTC, ISO 8601; of one that has a directory of its own, when its files were last written.
-        chunks: in it.
-        bytes: of its files when restored.
+        number: 1 for the first; later ones are newer. Also 1 for a backup that has a directory of its own.
+        time: UTC, ISO 8601; for a backup that has a directory of its own, when its files were last written.
+        chunks: number of chunks in it.
+        bytes: size of its files when restored.
         written: bytes that it was the first to need; None where they were not counted.
         problems: what is damaged in it, where that was looked for.
         lost: chunks and records that were not whole in it and left out when it was restored, one line each.
@@ -57,7 +57,7 @@ def backup_increment(generation: OpenGeneration, session: Session, destination: 
     Args:
         generation, session: what to back up.
         destination: the folder; made if absent.
-        keep: remove all but so many, the newest; None for none.
+        keep: number of newest backups to keep; None to remove none.
 
     Raises:
         InvalidInput: *keep* is no count, or the folder is inside a collection.
@@ -103,7 +103,7 @@ def opened(path: Path, *, writable: bool) -> Iterator[Repository]:
 def _remove_scratch(destination: Path) -> None:
     """Remove the copies of databases that killed backups have left; the lock of the backups is held.
 
-    By the names that we give, directory and files: what anybody else has put there stays.
+    Only directories and files with names that we give: everything else stays.
     """
     for entry in list(destination.iterdir()):
         if _LEFT.fullmatch(entry.name) and is_directory(entry):
@@ -119,7 +119,7 @@ def _files(generation: OpenGeneration, session: Session, copied: Path) -> dict[s
     Args:
         generation: in use.
         session: of the commit.
-        copied: where copies of the settings and the database lie.
+        copied: directory with copies of the settings and the database.
 
     """
     paths, settings = generation.paths, generation.settings

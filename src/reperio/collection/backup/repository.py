@@ -1,16 +1,16 @@
-"""A folder of incremental backups: states that name blocks, and the packs that hold these (`packs`).
+"""Keep incremental backups in a folder: each backup names blocks, and packs hold the blocks (`packs`).
 
 ::
 
     backups/
-      reperio-backups         what this is
-      LOCK                      of the one who writes
+      reperio-backups           marks the folder
+      LOCK                      the writer's lock
       packs/000007.pack         the blocks that one backup was the first to need, one after the other
       packs/000007.index        which they are, and where
       states/000005.json        the files of backup 5, as lists of blocks; it exists once all of them are durable
 
-Rejected: hard links to the last backup, which share damage; SQLite's changed pages by their log, which a checkpoint of
-anybody removes.
+Rejected: hard links to the last backup, which share its damage; the changed pages in SQLite's log, which any process's
+checkpoint removes.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Backup:
     Attributes:
         number: 1 for the first; later ones are newer.
         time: UTC, ISO 8601.
-        facts: what the caller wants to know of it later.
+        facts: what the caller wants to know about it later.
         files: by name, the digests of their blocks, in order.
 
     """
@@ -112,7 +112,7 @@ class Repository:
         for folder in (root / "packs", root / "states"):  # a link would lead what is written and removed elsewhere
             require_absent_or_directory(folder)
         if writable:
-            self._lock = WriterLock(root / "LOCK", beside="or wait until its backup is done")
+            self._lock = WriterLock(root / "LOCK", meanwhile="or wait until its backup is done")
         elif not is_repository(root) or not (root / "states").is_dir():  # of a first backup that was killed
             raise CollectionNotFound(
                 f"there are no incremental backups at {root}; what backup() has written without incremental=True is a "
@@ -183,7 +183,7 @@ class Repository:
             files: by name in the backup, the file and how many of its bytes count.
             facts: kept with it.
             time: UTC, ISO 8601.
-            require: called when all was read; raises where the files may not have been those of one collection.
+            require: called when all was read; raises if the files may not be those of one collection.
 
         """
         number = max([0, *numbers(self.root / "states", ".json")]) + 1
@@ -199,7 +199,7 @@ class Repository:
         return backup, written
 
     def require_plausible(self, backup: Backup) -> None:
-        """Raise `CollectionDamaged` for a backup that would fill the disk with what is not there."""
+        """Raise `CollectionDamaged` for a backup that claims more data than its folder can hold."""
         self._packs.require_plausible(backup.files.values(), backup.facts["bytes"], self._named(backup))
 
     def restore(self, backup: Backup, name: str, target: Path, *, whole: bool = True) -> None:
@@ -245,7 +245,7 @@ class Repository:
 
         A state goes before its blocks: killed in between, this leaves blocks for the next to remove, never a state
         without them. One that cannot be read keeps no other from staying: it does not count, and goes when all that are
-        as old as it do. Until then all blocks stay, as nobody knows which are its own.
+        as old as it do. Until then all blocks stay, because its own are unknown.
         """
         found, damaged = self.read_backups()
         stay = found[-keep:]
@@ -316,7 +316,7 @@ class Repository:
 
 
 def _require_facts(time: Any, facts: Any) -> None:
-    """Raise `ValueError` for what a backup would not have said of itself."""
+    """Raise `ValueError` for facts that no backup states."""
     if not isinstance(time, str) or len(time) > _LONGEST_TIME:
         raise ValueError(f"its time is {time!r:.40}")
     datetime.fromisoformat(time)

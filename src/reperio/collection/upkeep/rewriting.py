@@ -24,7 +24,7 @@ _log = logger("reperio.collection")
 def rewrite(
     old: OpenGeneration, target: layout.Generation, *, embedder: Embedder | None, progress: Progress | None
 ) -> None:
-    """Write the live chunks into a new generation, rows renumbered densely, with the records and a like index.
+    """Write the live chunks into a new generation, rows renumbered densely, with the records and a similar index.
 
     Args:
         old: the writer's generation; nothing may be written to it meanwhile.

@@ -63,7 +63,7 @@ class Checkpoints:
         return apsw.SQLITE_OK
 
     def _checkpoint(self) -> None:
-        # A full disk, say, is met again by the writer, who can tell the user.
+        # A full disk, say, is met again by the writer, which can tell the user.
         with (
             contextlib.suppress(apsw.Error, CollectionError),
             contextlib.closing(connect(self._database, read_only=False)) as connection,

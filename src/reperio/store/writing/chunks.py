@@ -272,12 +272,12 @@ class Store:
 
     @contextmanager
     def _appending(self, matrix: StoredMatrix, first: int) -> Iterator[Callable[[], None]]:
-        """Append vectors beside the block, for a large batch; yield what waits until they are durable.
+        """Append vectors in another thread during the block; yield a function that waits until they are durable.
 
-        A sixth of a put is waiting for the disk to take the vectors, in which the chunks' checksums can be made. Small
-        batches are not worth a thread.
+        A sixth of a put is waiting for the disk to take the vectors, in which the chunks' checksums can be made. A
+        small batch is appended at once: it is not worth a thread.
         """
-        _ = self._commits.connection  # raises where the collection was closed amid this: the lock is another's by now
+        _ = self._commits.connection  # raises if the collection was closed meanwhile: another may have the lock
         if self._appender is not None:
             self._appender.rest()  # of a put that Ctrl-C cut short it may go on, and at the same place
         self._appender = call = BackgroundCall(
