@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,9 @@ Rows: TypeAlias = npt.NDArray[np.int64]
 Progress: TypeAlias = Callable[[str, int, "int | None"], None]
 """Called as ``progress(stage, done, total)``; *total* is None while it is unknown.
 
-For ``Collection.add`` the stage is "add", and *done* counts chunks that are durable: a batch is
-reported after its commit, never before.
+The stages are "add", "train", "index", "tune", "copy", "reembed", "mend", "import", "export", "gate", "ask" and
+"neighbours". In the stage "add", *done* counts chunks that are durable: a batch is reported after its commit, never
+before.
 """
 
 
@@ -291,21 +292,54 @@ class CollectionInfo:
     format_version: int
 
 
+ProblemKind: TypeAlias = Literal["damage", "index", "waste", "note"]
+"""How bad a problem is.
+
+damage: chunks, records or settings are damaged; index: only the index is, searches are slower but right; waste: space
+or time is lost; note: good to know, nothing to do.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that a check found; printed, it is one line.
+
+    Attributes:
+        kind: how bad it is. It decides how the problem is mended.
+        what: what is wrong, and where.
+        cure: what to do about it.
+
+    """
+
+    kind: ProblemKind
+    what: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{'index: ' if self.kind == 'index' else ''}{self.what}; {self.cure}"
+
+    @classmethod
+    def of(cls, error: Exception) -> Problem:
+        """Return the damage that an error reports: the messages of this package end with their cure."""
+        what, semicolon, cure = str(error).rpartition("; ")
+        return Problem("damage", what, cure) if semicolon else Problem("damage", str(error), "restore from a backup")
+
+
 @dataclass(frozen=True, slots=True)
 class CheckReport:
     """What `Collection.check` found.
 
     Attributes:
-        problems: one line each, with the cure; empty for a sound collection.
-        rows: chunks whose checksum was verified.
-        mended: after ``check(fix=True)``: the problems that there were before.
+        problems: what is wrong; empty for a sound collection.
+        rows: number of chunks whose checksum was verified.
+        mended: after ``check(fix=True)``: the problems that were there before.
         lost: after ``check(fix=True)``: what could not be kept, one line each; empty where everything was.
 
     """
 
-    problems: Sequence[str]
+    problems: Sequence[Problem]
     rows: int
-    mended: Sequence[str] = ()
+    mended: Sequence[Problem] = ()
     lost: Sequence[str] = ()
 
     @property

@@ -198,7 +198,7 @@ def test_check_exits_with_1_for_damage(vectors: Path) -> None:
     assert result.exit_code == 1
     told = json.loads(result.stdout)
     assert not told["ok"]
-    assert "c100" in told["problems"][0]
+    assert "c100" in told["problems"][0]["what"]
 
 
 def test_reading_goes_on_beside_a_writer(vectors: Path, tmp_path: Path) -> None:

@@ -215,7 +215,8 @@ def test_check_finds_a_flipped_bit(path: Path, at: int) -> None:
     file.write_bytes(content)
     with reperio.open(path, read_only=True) as kb:
         problems = kb.check().problems
-    assert [problem for problem in problems if problem.startswith(f"chunk '{at // (2 * D)}' (row {at // (2 * D)})")]
+    name = f"chunk '{at // (2 * D)}' (row {at // (2 * D)})"
+    assert [problem for problem in problems if problem.what.startswith(name)]
 
 
 def test_check_names_the_file_whose_norms_are_wrong(path: Path) -> None:
@@ -227,7 +228,7 @@ def test_check_names_the_file_whose_norms_are_wrong(path: Path) -> None:
     stored[2] = np.inf
     stored.tofile(file)
     with reperio.open(path, read_only=True) as kb:
-        assert "vectors.f16: 1 rows are not of norm 1 under cosine; restore from a backup" in kb.check().problems
+        assert any(problem.what.startswith("vectors.f16: 1 rows") for problem in kb.check().problems)
 
 
 def test_backup_and_compaction_keep_every_bit(path: Path, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def examine(path: Path, *, read_only: bool) -> dict[str, Any]:
                 _use(kb)
     warned = any(issubclass(warning.category, reperio.ReperioWarning) for warning in caught)
     verdict = "intact" if report.ok else "reported"
-    return {"verdict": verdict, "message": "; ".join(report.problems), "warned": warned}
+    return {"verdict": verdict, "message": "; ".join(map(str, report.problems)), "warned": warned}
 
 
 def _report(kb: Collection) -> CheckReport:

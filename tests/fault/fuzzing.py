@@ -23,7 +23,7 @@ from reperio.embedding.contract import Settings
 from reperio.evaluation.golden.questions import read_golden
 from reperio.filters import Operator, parse
 from reperio.importers.langchain_faiss.pickles import read_pickle
-from reperio.index import Record, SnapshotUnusable
+from reperio.index import IndexDescription, SnapshotUnusable
 from reperio.layout import Layout, read_settings
 from tests.crash.plan import DIMENSION
 
@@ -153,14 +153,14 @@ def fuzz_records() -> Iterator[Test]:
     """Read the record of an index, as it lies in the database, with anything in it."""
     with _collection() as kb:
         kb.optimize(index="HNSW4,SQ8")
-        record = kb._handle.generation.record()  # what lies in the database is nobody's to see
+        record = kb._handle.generation.description()  # what lies in the database is nobody's to see
         assert record is not None
     made = record.to_json().encode()
 
     @given(data=st.data())
     def run(data: st.DataObject) -> None:
         with contextlib.suppress(SnapshotUnusable):
-            Record.from_json(_mutated(data, made).decode(errors="replace"))
+            IndexDescription.from_json(_mutated(data, made).decode(errors="replace"))
 
     yield run
 

@@ -58,9 +58,9 @@ def test_check_names_the_chunk_whose_checksum_fails(flip: object, tmp_path: Path
     root = _filled(tmp_path / "kb")
     flip(root)
     with reperio.open(root, read_only=True) as kb:
-        named = [problem for problem in kb.check().problems if problem.startswith("chunk ")]
+        named = [problem for problem in kb.check().problems if problem.what.startswith("chunk ")]
     assert len(named) == 1
-    assert "'c3'" in named[0]
+    assert "'c3'" in named[0].what
 
 
 @pytest.mark.parametrize("flip", [_flip_text, _flip_vector])

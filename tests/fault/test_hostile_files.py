@@ -134,7 +134,7 @@ def test_a_record_names_only_a_file_of_an_index(file: str, kb: Path) -> None:
     with reperio.open(kb, read_only=True) as opened:
         with pytest.warns(ReperioWarning, match="which no index has"):
             assert len(opened.search(vector=QUERY, k=20)) == 20
-        assert any("which no index has" in problem for problem in opened.check().problems)
+        assert any("which no index has" in problem.what for problem in opened.check().problems)
     with reperio.open(kb, auto_optimize=False) as opened:
         assert opened.optimize(index="SQ8") is not None
         assert opened.check().ok
@@ -413,7 +413,7 @@ def test_a_state_that_names_another_file_is_refused(name: str, kb: Path, tmp_pat
         with pytest.raises(CollectionDamaged, match="which no backup holds"):
             reperio.restore(folder, tmp_path / "restored", mend=mend)
     assert [info.number for info in reperio.backups(folder)] == [1]
-    assert any("which no backup holds" in line for line in reperio.backups(folder, verify=True)[1].problems)
+    assert any("which no backup holds" in one.what for one in reperio.backups(folder, verify=True)[1].problems)
     assert reperio.restore(folder, tmp_path / "restored", number=1).chunks == 20
     assert not (tmp_path / "escaped").exists()
 

@@ -236,11 +236,11 @@ def test_a_record_of_an_index_that_cannot_be_is_done_without(name: str, indexed:
         changed = orjson.dumps(orjson.loads(found) | RECORDS[name]).decode()
         connection.execute("UPDATE snapshots SET record = ?", (changed,))
     with reperio.open(root, read_only=True) as kb:
-        with pytest.warns(ReperioWarning, match="its record cannot be read"):
+        with pytest.warns(ReperioWarning, match="its description cannot be read"):
             hits = kb.search(vector=[1.0] * D, k=5, recall=0.9)
         assert len(hits) == 5
         assert kb.info().index is None
-        assert any("record cannot be read" in problem for problem in kb.check().problems)
+        assert any("description cannot be read" in problem.what for problem in kb.check().problems)
     with reperio.open(root, auto_optimize=False) as kb:
         kb.optimize(index="SQ8")
         assert kb.info().index is not None
@@ -266,7 +266,7 @@ def test_a_record_that_cannot_be_is_damage(name: str, root: Path, tmp_path: Path
                 kb.records("space").list()
         with pytest.raises(CollectionDamaged, match="record"):
             export_collection(kb, tmp_path / "export", format="jsonl")
-        assert any("another type" in problem for problem in kb.check().problems)
+        assert any("another type" in problem.what for problem in kb.check().problems)
         report = kb.check(fix=True)
         assert any("ledger" in line for line in report.lost)
         assert kb.check().ok

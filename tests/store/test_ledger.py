@@ -40,8 +40,8 @@ def test_check_finds_damage(damage: str, found: str, kb: Collection) -> None:
     assert kb.check().ok
     _change(kb, damage)
     [problem] = kb.check().problems
-    assert found in problem
-    assert "restore from a backup" in problem
+    assert found in problem.what
+    assert "restore from a backup" in problem.cure
 
 
 def test_a_damaged_value_is_no_answer(kb: Collection) -> None:

@@ -103,8 +103,8 @@ def doctor(
 
 
 def _print_diagnosis(found: Diagnosis) -> None:
-    for line in found.mended:
-        output.print_line(f"mended: {line}")
+    for finding in found.mended:
+        output.print_line(f"mended: {finding.what}")
     for line in found.lost:
         output.print_line(f"lost: {line}")
     for finding in found.findings:

@@ -249,7 +249,7 @@ def print_check(report: CheckReport) -> None:
     console = _console()
     console.print(f"{_many(len(report.problems), 'problem')}, {_many(report.rows, 'chunk')} verified", style="bold red")
     for problem in report.problems:
-        console.print(Text(f"• {one_line(problem)}"), soft_wrap=True)
+        console.print(Text(f"• {one_line(str(problem))}"), soft_wrap=True)
 
 
 def print_backups(backups: Sequence[BackupInfo], *, verified: bool) -> None:

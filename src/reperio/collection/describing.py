@@ -17,8 +17,8 @@ def describe(handle: Handle) -> CollectionInfo:
     with session:
         state = session.state
     whole = handle.scope.tree is None
-    record = generation.record() if whole else None
-    covered = min(record.rows, state.rows) if record else 0
+    description = generation.description() if whole else None
+    covered = min(description.rows, state.rows) if description else 0
     settings = generation.settled()
     return CollectionInfo(
         path=str(handle.root.root),
@@ -29,7 +29,7 @@ def describe(handle: Handle) -> CollectionInfo:
         metric=settings.metric,
         dtype=settings.dtype,
         embedder=settings.contract.name if settings.contract else None,
-        index=record.to_info() if record and not record.exact else None,
+        index=description.to_info() if description and not description.exact else None,
         disk=sizes(generation.paths.root) if whole else {},
         generation=generation.paths.name,
         format_version=layout.FORMAT_VERSION,

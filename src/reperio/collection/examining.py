@@ -40,8 +40,8 @@ def sample_queries(handle: Handle, number: int) -> FloatMatrix:
         matrix = generation.store.map(session.state.rows)
     if not len(matrix):
         raise InvalidInput(f"{handle.root.root} is empty; there are no queries to sample")
-    settings, record = generation.settings, generation.record()
-    graph = record is not None and "HNSW" in record.factory.partition(",")[0]
+    settings, description = generation.settings, generation.description()
+    graph = description is not None and "HNSW" in description.factory.partition(",")[0]
     kept = index.kept(generation.paths.index, settings.dimension)
     if kept is not None and len(kept) >= number:
         return _drawn(kept, number)

@@ -31,7 +31,7 @@ from reperio.collection.handle.scope import to_filter
 from reperio.collection.ledger import Records
 from reperio.collection.search.answering import Asker, ask, ask_many, held_out, wanted_of
 from reperio.collection.search.request import Fusion, Mode
-from reperio.collection.upkeep.maintainer import Order, build_index, cores, tune_index
+from reperio.collection.upkeep.building import Order, build_index, cores, tune_index
 from reperio.collection.write import deleting
 from reperio.collection.write.adding import add
 from reperio.errors import EmbedderFailed, IndexBuildFailed, InvalidInput, UnknownOption
@@ -180,9 +180,9 @@ class Collection:
             self._handle.require_buildable()
             generation = self._handle.owned()
             order = Order(goal, factory, held_out(self._asker, queries, generation.settled()))
-            record = build_index(generation, order, writing=self._handle.writing, workers=cores(), progress=progress)
-            self._handle.maintainer.forget()
-        return record.to_info() if record else None
+            built = build_index(generation, order, workers=cores(), progress=progress)
+            self._handle.publish(generation, built)
+        return built.to_info()
 
     def tune(
         self, *, queries: Any | None = None, progress: Progress | None = None, **unknown: Never
@@ -207,10 +207,13 @@ class Collection:
             generation = self._handle.owned()
             asked = held_out(self._asker, queries, generation.settled())
             try:
-                record = tune_index(generation, asked, writing=self._handle.writing, progress=progress)
+                built = tune_index(generation, asked, progress=progress)
             except index.SnapshotUnusable as error:
-                raise IndexBuildFailed(f"the index cannot be measured: {error}; optimize() builds it anew") from error
-        return record.to_info() if record else None
+                raise IndexBuildFailed(f"the index cannot be measured: {error}; optimize() rebuilds it") from error
+            if built is None:
+                return None
+            self._handle.publish(generation, built)
+        return built.to_info()
 
     def compact(self, *, progress: Progress | None = None, **unknown: Never) -> int:
         """Write the collection anew without deleted and replaced chunks; return how many rows were dropped.
@@ -628,6 +631,11 @@ class Collection:
     @property
     def _path(self) -> str:
         return str(self._handle.root.root)
+
+
+def handle_of(collection: Collection) -> Handle:
+    """Return what a collection stands on, for the rooms above that copy or export all of it."""
+    return collection._handle
 
 
 def _ids(ids: Any) -> tuple[str, ...] | None:

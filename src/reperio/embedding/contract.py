@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reperio import forks
 from reperio.errors import CollectionDamaged, EmbedderFailed, EmbeddingContractError, ReperioError
-from reperio.layout import DTYPES, LEXICAL, Dtype, Lexical
+from reperio.layout import DTYPES, LEXICAL, Dtype, Lexical, read_settings
 from reperio.types import Embedder, FloatMatrix, Metric
 from reperio.vectors import to_matrix
 
@@ -164,7 +165,7 @@ class Settings:
     Attributes:
         dimension: length of the vectors.
         metric: how they are compared.
-        contract: who made them; None where they are brought ready-made.
+        contract: what made the vectors; None where they are brought ready-made.
         dtype: how they are kept; float32 where the file does not say.
         lexical: how texts are cut into words; "none" where the file does not say, as before format version 2.
 
@@ -185,6 +186,11 @@ class Settings:
             "lexical": self.lexical,
             "embedding": self.contract and self.contract.to_json(),
         }
+
+    @classmethod
+    def read(cls, path: Path) -> Settings:
+        """Read collection.json; raise what `from_json` and `layout.read_settings` raise."""
+        return cls.from_json(read_settings(path), str(path))
 
     @classmethod
     def from_json(cls, content: dict[str, Any], where: str) -> Settings:

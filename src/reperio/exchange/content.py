@@ -1,15 +1,16 @@
-"""What a collection holds, as plain data: on its way out of one directory, and into another."""
+"""Read the content of a collection as plain data, and make a collection of such data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from reperio import layout
+from reperio.collection.facade import Collection, handle_of
 from reperio.collection.generation.creating import lay_out, name_current
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.ledger import require_storable
@@ -20,14 +21,11 @@ from reperio.store import Entry, Session, Store, require_intact
 from reperio.types import Chunk, Limits, Metric
 from reperio.vectors import StoredMatrix, to_matrix
 
-if TYPE_CHECKING:
-    from reperio.collection.facade import Collection
-
 BLOCK_BYTES = 64 << 20
-"""Vectors of a block, at most: what an export holds in memory at a time, beside the texts."""
+"""Bytes of vectors in a block, at most: what an export holds in memory at a time, in addition to the texts."""
 
 _BLOCK_ROWS = 8192
-_UNIT = 1e-3  # as check() allows: float16 rounds a length by less than half of it
+_UNIT = 1e-3  # the tolerance of check(): float16 rounds a length by less than half of it
 
 
 class Block(NamedTuple):
@@ -59,7 +57,7 @@ class Content:
         """Yield all chunks, each compared with its checksum.
 
         Raises:
-            CollectionDamaged: one is not what was stored. Nothing of it is handed on.
+            CollectionDamaged: a chunk is not what was stored. Nothing of its block is yielded.
 
         """
         width = max(1, self._matrix.shape[1] * self._matrix.itemsize) if len(self._matrix) else 1
@@ -83,7 +81,7 @@ def content_of(collection: Collection) -> Iterator[Content]:
         InvalidInput: the handle has a scope.
 
     """
-    handle = collection._handle  # the rest of the room may look inside
+    handle = handle_of(collection)
     handle.scope.refuse("an export")
     generation, session, matrix = handle.reading()
     with session:
@@ -131,7 +129,7 @@ def receive(
         store = Store(paths, settings.dimension, read_only=False)
         try:
             chunks = _fill(store, settings, blocks, limits)
-            # All at once: the ledger is small beside the chunks, and its clock must be known first.
+            # All at once: the ledger is small next to the chunks, and the newest time in it must be known first.
             entries = list(_distinct(records))
             store.put_records(entries, max([clock, *(entry.time for entry in entries)]))
         finally:
@@ -141,7 +139,7 @@ def receive(
 
 
 def _distinct(records: Iterable[Entry]) -> Iterator[Entry]:
-    """Refuse records that no put would have stored, and a key that comes twice in its space."""
+    """Refuse records that no put would have stored, and a key that occurs twice in its space."""
     seen: set[tuple[str, str, str]] = set()
     for entry in records:
         require_storable(entry)

@@ -1,4 +1,4 @@
-"""The way out: a collection as Parquet or JSON lines, for any other program, or to be imported again."""
+"""Export a collection as Parquet or JSON lines, for other programs or for `import_collection`."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class ExportReport:
     """What one export wrote.
 
     Attributes:
-        path: of the folder.
-        chunks, records: in it.
-        files: bytes by file name.
+        path: the folder.
+        chunks, records: how many were written.
+        files: size in bytes by file name.
 
     """
 
@@ -53,8 +53,8 @@ def export_collection(
 ) -> ExportReport:
     """Write ids, texts, metadata, vectors, settings and records to a new folder, as of one commit.
 
-    Vectors are written to the bit as they are stored: of length 1 under cosine, as float16 where that was asked for.
-    Each chunk is compared with its checksum on the way. Deleted chunks and the index are left out: `import_collection`
+    Vectors are written to the bit as they are stored: of length 1 under cosine, as float16 if the collection has that
+    dtype. Each chunk is compared with its checksum. Deleted chunks and the index are left out: `import_collection`
     makes the same collection of the folder, which builds its own.
 
     Args:

@@ -1,4 +1,4 @@
-"""An export as a folder: its manifest, and the files that it vouches for.
+"""Write and read the manifest of an export, which holds the checksums of its files.
 
 ::
 
@@ -31,7 +31,7 @@ Format: TypeAlias = Literal["parquet", "jsonl"]
 """How the chunks of an export are written."""
 
 FORMATS: dict[Format, str] = {"parquet": "chunks.parquet", "jsonl": "chunks.jsonl"}
-"""What there is to choose from, and the file."""
+"""The formats, each with the name of its file."""
 
 MANIFEST, RECORDS = "manifest.json", "records.jsonl"
 VERSION = 1
@@ -47,11 +47,11 @@ class Manifest:
     """What manifest.json says.
 
     Attributes:
-        settings: of the collection, as in its collection.json.
+        settings: settings of the collection, as in its collection.json.
         chunks, records: how many were exported.
         clock: the time of the last put of a record, in seconds since the epoch.
-        format: of the chunks.
-        files: by name, "bytes" and "sha256"; empty where somebody has taken them out, to change a file on purpose.
+        format: how the chunks are written.
+        files: by name, "bytes" and "sha256"; empty where a user removed them to change a file on purpose.
 
     """
 

@@ -1,4 +1,4 @@
-"""The way back: an export becomes the collection that it was made of."""
+"""Make a collection of an export."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class ImportedExport:
     """What one import made.
 
     Attributes:
-        path: of the collection.
-        chunks, records: in it.
-        dimension, metric, dtype: of its vectors.
-        embedder: name recorded in its embedding contract; None where vectors are brought ready-made.
+        path: directory of the collection.
+        chunks, records: how many are in it.
+        dimension, metric, dtype: those of its vectors.
+        embedder: name in its embedding contract; None where vectors are brought ready-made.
 
     """
 
@@ -71,10 +71,10 @@ def import_collection(
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> ImportedExport:
-    """Make a new collection of what `export_collection` has written: equal in all but its index, which it builds anew.
+    """Make a new collection of what `export_collection` has written, equal in all but its index, which it rebuilds.
 
-    The files are compared with the manifest's SHA-256 first. What was changed on purpose is read once "files" is taken
-    out of manifest.json; what cannot be stored is refused by name.
+    The files are compared with the manifest's SHA-256 first. To import files that were changed on purpose,
+    remove "files" from manifest.json; what cannot be stored is refused by name.
 
     Args:
         folder: the export.
@@ -129,7 +129,7 @@ def _counted(blocks: Iterator[Block], manifest: Manifest, path: Path) -> Iterato
 
 
 def _require_count(found: int, expected: int, what: str, manifest: Manifest, path: Path) -> None:
-    """Refuse another number than the manifest's; where somebody has changed the files, theirs is what counts."""
+    """Refuse another number than the manifest's, unless the files were changed on purpose."""
     if found != expected and manifest.files:
         raise InvalidInput(f"{path} holds {found} {what}, and {MANIFEST} says {expected}; export the collection again")
 

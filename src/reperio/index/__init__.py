@@ -21,7 +21,16 @@ from reperio.index.searching.norms import Norms
 from reperio.index.searching.planning import MEASURED_K, cheapest
 from reperio.index.searching.search import Target, run_one, search, search_one
 from reperio.index.searching.searcher import Searcher
-from reperio.index.snapshot import Provenance, Record, SnapshotUnusable, file_of, read, remove_others, verify, write
+from reperio.index.snapshot import (
+    IndexDescription,
+    Provenance,
+    SnapshotUnusable,
+    file_of,
+    read,
+    remove_others,
+    verify,
+    write,
+)
 from reperio.index.tuning.measuring import Tuned, measure
 from reperio.index.tuning.questions import FEWEST_QUERIES, Questions, copy_kept, drawn, keep, kept, questions
 
@@ -31,11 +40,11 @@ __all__ = [
     "MOST_RECALL",
     "ForeignIndex",
     "Goal",
+    "IndexDescription",
     "Norms",
     "Provenance",
     "Questions",
     "Recipe",
-    "Record",
     "Saving",
     "Searcher",
     "SnapshotUnusable",

@@ -1,4 +1,4 @@
-"""An index on disk: written whole, recorded with its checksum, verified before FAISS reads a byte of it."""
+"""Write an index to disk, describe it with its checksum, and verify the file before FAISS reads a byte of it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SnapshotUnusable = FileUnusable
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """What the store keeps about a snapshot; the file is trusted only when it agrees.
+class IndexDescription:
+    """Describe a snapshot, for the store to keep; the file is trusted only if it agrees.
 
     Attributes:
         file: name in the index directory.
@@ -42,7 +42,7 @@ class Record:
         points: how it may be searched and what that gives, as the fields of `OperatingPoint`.
         gather: µs of exact search per row picked out of the vector file.
         queries: what the points were measured with.
-        revision: counts the times that the points were measured anew for the same file.
+        revision: how often the points were measured again for the same file.
 
     """
 
@@ -67,8 +67,8 @@ class Record:
     revision: int = 0
 
     @classmethod
-    def of_exact(cls, recipe: Recipe, metric: Metric) -> Record:
-        """Record that exact search was asked for, so that no index is built later without being asked."""
+    def of_exact(cls, recipe: Recipe, metric: Metric) -> IndexDescription:
+        """Describe that exact search was asked for, so that no index is built later without being asked."""
         goal = [1.0, "latency", None]
         return cls("", "", 0, 0, 0, metric.value, [], "", 0, recipe.reason, True, goal, 0, None, _now(), [], 0.0, "")
 
@@ -87,8 +87,8 @@ class Record:
         return orjson.dumps(asdict(self)).decode()
 
     @classmethod
-    def from_json(cls, text: str) -> Record:
-        """Read a record.
+    def from_json(cls, text: str) -> IndexDescription:
+        """Read a description.
 
         Raises:
             SnapshotUnusable: it was written by another version of Reperio, or is not what was written, or names a
@@ -99,9 +99,9 @@ class Record:
             found = cls(**orjson.loads(text))
             _require_kinds(found)
         except (TypeError, ValueError) as error:
-            raise SnapshotUnusable(f"its record cannot be read ({error!s:.200})") from None
+            raise SnapshotUnusable(f"its description cannot be read ({error!s:.200})") from None
         if found.file and file_of(found.file) != found.file:
-            raise SnapshotUnusable(f"its record names the file {found.file!r:.80}, which no index has")
+            raise SnapshotUnusable(f"its description names the file {found.file!r:.80}, which no index has")
         return found
 
     def to_recipe(self) -> Recipe:
@@ -128,8 +128,8 @@ class Record:
             self.factory, self.rows, self.bytes, self.reason, self.created, self.goal[0], self.queries, self._points()
         )
 
-    def retuned(self, tuned: Tuned) -> Record:
-        """Return the record of the same file with other points."""
+    def retuned(self, tuned: Tuned) -> IndexDescription:
+        """Return the description of the same file with other points."""
         return replace(
             self,
             points=[list(astuple(point)) for point in tuned.points],
@@ -149,22 +149,22 @@ _TEXTS = ("file", "sha256", "metric", "factory", "reason", "created", "queries")
 _COUNTS = ("bytes", "rows", "dimension", "construction", "trained_for", "revision")
 
 
-def _require_kinds(record: Record) -> None:
+def _require_kinds(description: IndexDescription) -> None:
     """Raise `TypeError` or `ValueError` for a field that `write` would not have given such a value."""
     for name in (*_TEXTS, *_COUNTS):
-        value = getattr(record, name)
+        value = getattr(description, name)
         if not (isinstance(value, str) if name in _TEXTS else _is_count(value)):
             raise ValueError(f"{name} is {value!r:.60}")
-    if not isinstance(record.types, list) or not all(isinstance(name, str) for name in record.types):
-        raise ValueError(f"types is {record.types!r:.60}")
-    if type(record.requested) is not bool or not _is_number(record.gather):
-        raise ValueError(f"requested is {record.requested!r:.60}, gather {record.gather!r:.60}")
-    if record.distortion is not None and not _is_number(record.distortion):
-        raise ValueError(f"distortion is {record.distortion!r:.60}")
-    if not isinstance(record.goal, list) or len(record.goal) != len(fields(Goal)):
-        raise ValueError(f"goal is {record.goal!r:.60}")
-    check_goal(record.to_goal())
-    for point in record.points:
+    if not isinstance(description.types, list) or not all(isinstance(name, str) for name in description.types):
+        raise ValueError(f"types is {description.types!r:.60}")
+    if type(description.requested) is not bool or not _is_number(description.gather):
+        raise ValueError(f"requested is {description.requested!r:.60}, gather {description.gather!r:.60}")
+    if description.distortion is not None and not _is_number(description.distortion):
+        raise ValueError(f"distortion is {description.distortion!r:.60}")
+    if not isinstance(description.goal, list) or len(description.goal) != len(fields(Goal)):
+        raise ValueError(f"goal is {description.goal!r:.60}")
+    check_goal(description.to_goal())
+    for point in description.points:
         k, effort, candidates, *rest = point
         if len(rest) != 6 or not all(map(_is_count, (k, effort, candidates))) or not all(map(_is_number, rest)):
             raise ValueError(f"a point is {point!r:.60}")
@@ -202,7 +202,7 @@ def _now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where an index comes from, for its record.
+    """Where an index comes from, for its description.
 
     Attributes:
         recipe: by which it was built.
@@ -228,15 +228,15 @@ def write(
     metric: Metric,
     provenance: Provenance,
     scratch: Path | None = None,
-) -> Record:
-    """Write an index into *directory*, durably, and return its record. Not in use until the store records it.
+) -> IndexDescription:
+    """Write an index into *directory*, durably, and return its description. Not in use until the store records it.
 
     Args:
         searcher: the index, with its points.
         directory: of snapshots.
         number: no other index of the collection has had it.
         metric: of the collection.
-        provenance: for the record.
+        provenance: for the description.
         scratch: where `build` has left the finished index, if it has.
 
     Raises:
@@ -245,7 +245,7 @@ def write(
     """
     path = directory / f"snapshot-{number:06d}.faiss"
     written = (take(scratch, path, searcher.rows) if scratch else None) or write_file(searcher.index, path)
-    return Record(
+    return IndexDescription(
         file=path.name,
         sha256=written.sha256,
         bytes=written.bytes,
@@ -267,24 +267,24 @@ def write(
     )
 
 
-def verify(record: Record, directory: Path) -> None:
+def verify(description: IndexDescription, directory: Path) -> None:
     """Raise `SnapshotUnusable` unless the file is the one recorded, to the byte."""
-    verify_file(directory / record.file, Written(record.sha256, record.bytes))
+    verify_file(directory / description.file, Written(description.sha256, description.bytes))
 
 
-def read(record: Record, directory: Path, *, dimension: int, metric: Metric) -> Any:
+def read(description: IndexDescription, directory: Path, *, dimension: int, metric: Metric) -> Any:
     """Verify and load an index.
 
     Raises:
-        SnapshotUnusable: missing, damaged, or not what the record and the collection say.
+        SnapshotUnusable: missing, damaged, or not what the description and the collection say.
 
     """
-    if not record.types or any(name not in ALLOWED_TYPES for name in record.types):
-        raise SnapshotUnusable(f"{record.file} is recorded as {record.types}, which is not read here")
-    if (record.dimension, record.metric) != (dimension, metric.value):
-        raise SnapshotUnusable(f"{record.file} is of another dimension or metric than the collection")
-    index = read_file(directory / record.file, Written(record.sha256, record.bytes))
+    if not description.types or any(name not in ALLOWED_TYPES for name in description.types):
+        raise SnapshotUnusable(f"{description.file} is recorded as {description.types}, which is not read here")
+    if (description.dimension, description.metric) != (dimension, metric.value):
+        raise SnapshotUnusable(f"{description.file} is of another dimension or metric than the collection")
+    index = read_file(directory / description.file, Written(description.sha256, description.bytes))
     found = (type_names(index), index.d, index.ntotal, index.metric_type)
-    if found != (record.types, record.dimension, record.rows, metric_type(metric)):
-        raise SnapshotUnusable(f"{record.file} holds {found}, which is not what was recorded")
+    if found != (description.types, description.dimension, description.rows, metric_type(metric)):
+        raise SnapshotUnusable(f"{description.file} holds {found}, which is not what was recorded")
     return index

@@ -49,7 +49,7 @@ class Opened:
         self._name = str(path)
         self._identity: Identity = None
         self._released: Callable[[], object] = lambda: None
-        with contextlib.suppress(OSError):  # whoever reads it tells why it cannot be had
+        with contextlib.suppress(OSError):  # reading it reports why it is not there
             descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
             status = os.fstat(descriptor)
             self._identity = (status.st_dev, status.st_ino)

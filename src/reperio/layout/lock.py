@@ -27,22 +27,22 @@ class WriterLock:
     to any more is released: a collection that was opened and forgotten does not keep itself from being opened again.
 
     The kernel locks the file, not its path. Where a link is switched, a directory moved or restored, or the file
-    removed, whoever comes by the path later locks another file, and both may write. So every commit asks
+    removed, a process that comes later locks another file, and both may write. So every commit asks
     `require_in_place` first.
 
     Args:
         path: path of the file; the last part of its directory may be a link.
-        beside: what else can be done while another process has the lock, for the message.
+        meanwhile: what the user can do while another process has the lock, for the message.
 
     Attributes:
         directory: the directory that is locked, without links: what is written through it stays in it.
 
     """
 
-    def __init__(self, path: Path, *, beside: str = "or open with read_only=True to search beside it") -> None:
+    def __init__(self, path: Path, *, meanwhile: str = "or open with read_only=True to search meanwhile") -> None:
         self._path = path
         self._name = str(path)
-        self._beside = beside
+        self._meanwhile = meanwhile
         self.directory = path.parent
         with storage_errors(path, "lock"):
             self._descriptor: int | None = self._acquired()
@@ -101,10 +101,10 @@ class WriterLock:
     def _refusal(self, descriptor: int) -> CollectionLocked:
         holder = _holder(descriptor)
         os.close(descriptor)
-        # A notebook's cell run twice: nobody looks for process 4711 who is process 4711.
+        # A notebook's cell run twice: naming our own process as the holder would lead nowhere.
         held = [lock._path.resolve() for lock in list(_held) if lock._descriptor is not None]
         cure = ", which is this one; use or close that handle" if self._path.resolve() in held else "; close it there"
-        return CollectionLocked(f"{self._path.parent} is open for writing in {holder}{cure}, {self._beside}")
+        return CollectionLocked(f"{self._path.parent} is open for writing in {holder}{cure}, {self._meanwhile}")
 
     def _sign(self) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")

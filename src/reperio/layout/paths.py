@@ -1,4 +1,4 @@
-"""Where the files of a collection are, which generation is in use, and what collection.json says of the format."""
+"""Name the files of a collection, read which generation is in use, and read and write collection.json."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Generation:
 
     Attributes:
         root: its directory.
-        dtype: of its vectors, which names their file. CURRENT does not tell it, collection.json does.
+        dtype: dtype of its vectors, which names their file; it is in collection.json.
 
     """
 
@@ -79,9 +79,9 @@ class Generation:
         return self.root / "index"
 
     def require_plain(self) -> None:
-        """Raise `StorageFailed` where a link, or another kind of file, is in the place of a file or directory.
+        """Raise `StorageFailed` where a link, or another kind of file, is instead of a file or directory.
 
-        What is missing is told by whoever needs it.
+        A missing file is no error here: it is reported when it is needed.
         """
         require_absent_or_regular(self.settings)
         require_plain_database(self.database)
@@ -100,8 +100,10 @@ def require_plain_database(database: Path) -> None:
         require_absent_or_regular(database.with_name(database.name + suffix))
     journal = database.with_name(f"{database.name}-journal")
     if is_there(journal):
-        # Ours has a log instead. SQLite would write the journal's pages into the database, whoever has put it there.
-        failure = StorageFailed(f"cannot open {database}: beside it is {journal.name}, which is not ours; move it away")
+        # Our databases have a log instead. SQLite would write the pages of any journal into the database.
+        failure = StorageFailed(
+            f"cannot open {database}: next to it is {journal.name}, which is not ours; move it away"
+        )
         failure.errno = errno.EEXIST
         raise failure
 
@@ -161,7 +163,7 @@ class Layout:
 
         Raises:
             CollectionDamaged: it names none that is here.
-            StorageFailed: it cannot be read; or a link is in the place of CURRENT or of the generation.
+            StorageFailed: it cannot be read; or CURRENT or the generation is a link.
 
         """
         name = read_regular(self.current, _CURRENT_BYTES).decode("ascii", errors="replace").strip()

@@ -1,7 +1,7 @@
 """Open only regular files, and never through a link.
 
-A directory made by others may hold a named pipe, a device or a link in the place of a file: opening it would wait for
-ever, read without end, or reach a file outside. Whoever reads a file by a name that is fixed, or that another file
+A directory made by others may hold a named pipe, a device or a link instead of a file: opening it would wait for
+ever, read without end, or reach a file outside. Code that reads a file by a name that is fixed, or that another file
 tells, opens it here.
 """
 

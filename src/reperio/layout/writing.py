@@ -22,11 +22,11 @@ _CURES = {
     errno.EACCES: "no permission; open with read_only=True, or as the owner",
     errno.EPERM: "not permitted; open with read_only=True, or as the owner",
     errno.ENAMETOOLONG: "choose a shorter path",
-    errno.ELOOP: "a link is in the place of the file, or leads in a circle; remove it",
+    errno.ELOOP: "there is a link instead of the file, or links lead in a circle; remove it",
     errno.EMFILE: "this process has too many files open; close some, or raise the limit (ulimit -n)",
     errno.ENFILE: "the system has too many files open; close some, or raise its limit",
-    errno.EISDIR: "a directory is in the place of the file; move it away",
-    errno.ENOTDIR: "a file is in the place of a directory; move it away",
+    errno.EISDIR: "there is a directory instead of the file; move it away",
+    errno.ENOTDIR: "there is a file instead of the directory; move it away",
     errno.EFBIG: "the file size limit of this process or file system is reached; raise it",
 }
 
@@ -83,7 +83,7 @@ def require_vacant(path: Path, purpose: str) -> None:
     """Refuse a path that is taken, by anything but an empty directory, or that lies inside a collection.
 
     Args:
-        path: of what is to be written.
+        path: what is written.
         purpose: of a new path, for the message: "for the backup".
 
     Raises:
@@ -137,7 +137,7 @@ def sync_directory(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make a file's content durable, whoever wrote it."""
+    """Make a file's content durable, even if another process wrote it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -149,7 +149,7 @@ def sync_file(path: Path) -> None:
 def new_directory(destination: Path) -> Iterator[Path]:
     """Yield a temporary directory that takes the name *destination* when the block succeeds.
 
-    It stands beside its destination, on the same file system. A crash leaves at most a directory named
+    It stands next to its destination, on the same file system. A crash leaves at most a directory named
     ``.NAME.creating-PID-HEX``, which the next creation of the same path removes; the destination is either absent
     or complete. An empty directory at the destination is replaced.
 

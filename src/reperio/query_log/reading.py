@@ -81,7 +81,7 @@ def read_log(path: Path) -> list[LoggedQuestion]:
 
     Args:
         path: ``.jsonl`` or ``.txt``, as in `read_queries`. Of a log that has been rotated, ``name.1.jsonl`` and so on
-            beside it are read too.
+            next to it are read too.
 
     Raises:
         InvalidInput: a file is missing, of another kind, empty or malformed; with the line.

@@ -1,4 +1,4 @@
-"""The query log: what was asked, of a collection that is told to keep it. Off by default, bounded, rotating."""
+"""Write the questions that a collection is asked to a log: off by default, bounded, rotating."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import json
 import os
 import threading
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from reperio.arguments import require_count, to_path
-from reperio.errors import InvalidInput, ReperioWarning, StorageFailed
+from reperio.errors import InvalidInput, StorageFailed, warn_caller
 from reperio.filters import Filter, to_dict
 from reperio.layout import open_regular, storage_errors
 from reperio.printable import one_line
@@ -34,7 +33,7 @@ class QueryLog:
     ``ids``. `reperio.query_log.reading.read_queries` reads the texts back, for `optimize` and for ``reperio gate``.
 
     Args:
-        path: the file, ``.jsonl``; older ones beside it are ``name.1.jsonl`` and so on, 1 the newest of them.
+        path: the file, ``.jsonl``; older ones next to it are ``name.1.jsonl`` and so on, 1 the newest of them.
         max_bytes: of one file, at least 1,000.
         files: kept in all, at least 1; the oldest is removed.
         hash_texts: keep only the SHA-256 of the texts: equal questions are told, and none can be asked again. Short
@@ -88,7 +87,7 @@ class QueryRecorder:
             except StorageFailed as error:
                 if not self._warned:
                     self._warned = True
-                    warnings.warn(one_line(f"questions are not logged: {error}"), ReperioWarning, stacklevel=3)
+                    warn_caller(one_line(f"questions are not logged: {error}"))
 
     def record_all(
         self,

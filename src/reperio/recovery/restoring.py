@@ -1,11 +1,14 @@
-"""The way back from a backup: verified to the last chunk before it has its name."""
+"""Restore a collection from a backup, verified to the last chunk before it has its name.
+
+Like `reperio.diagnose`, this is a function of the package and no method: it is done to a directory, which may hold
+nothing that can be opened.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -15,24 +18,25 @@ from reperio import index, layout
 from reperio.arguments import require_count, to_path
 from reperio.collection.backup.full import write_copy
 from reperio.collection.backup.incremental import BackupInfo, opened, to_info
-from reperio.collection.backup.repository import Repository, State, is_repository
+from reperio.collection.backup.repository import Backup, Repository, is_repository
+from reperio.collection.facade import handle_of
 from reperio.collection.generation.creating import name_current
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.opening import open as open_collection
-from reperio.collection.upkeep.salvaging import salvage
-from reperio.embedding.contract import Settings
+from reperio.collection.upkeep.salvaging import replace_damaged
 from reperio.errors import (
     CollectionDamaged,
     CollectionError,
     CollectionNotFound,
     InvalidInput,
-    ReperioWarning,
+    warn_caller,
 )
 from reperio.printable import logger, one_line
+from reperio.recovery.examination import examine
 from reperio.store import Session
+from reperio.types import Problem
 
 _log = logger("reperio.collection")
-_INDEX = "index: "  # how `check` begins what concerns the index alone
 _WRITTEN = ("chunks.db", "chunks.db-wal", *(f"vectors.{suffix}" for suffix in layout.DTYPES.values()))
 _WANTED = ("collection.json", *_WRITTEN, f"index/{layout.QUERIES}")  # to mend a generation
 
@@ -52,12 +56,12 @@ def backups(path: str | os.PathLike[str], *, verify: bool = False) -> list[Backu
     """
     with opened(to_path("path", path), writable=False) as repository:
         if not verify:
-            return [to_info(state) for state in repository.states()]
-        states, damaged = repository.read_states()
-        found = [BackupInfo(number, "", 0, 0, problems=(why,)) for number, why in damaged.items()]
-        for state in states:
+            return [to_info(backup) for backup in repository.backups()]
+        readable, damaged = repository.read_backups()
+        found = [BackupInfo(number, "", 0, 0, problems=(Problem.of(error),)) for number, error in damaged.items()]
+        for backup in readable:
             with contextlib.suppress(CollectionNotFound):  # removed meanwhile
-                found.append(replace(to_info(state), problems=tuple(repository.verify(state))))
+                found.append(replace(to_info(backup), problems=tuple(repository.verify(backup))))
         return sorted(found, key=lambda info: info.number)
 
 
@@ -71,7 +75,7 @@ def restore(
 ) -> BackupInfo:
     """Make a collection of a backup at a new path, verified to the last chunk before it is there.
 
-    An index that is damaged is left out, with a warning: the collection's first writer builds it anew.
+    An index that is damaged is left out, with a warning: the collection's first writer rebuilds it.
 
     Args:
         source: what `Collection.backup` has written: a directory of its own, or a folder of incremental backups.
@@ -79,7 +83,7 @@ def restore(
         number: which of the incremental backups; None for the newest.
         trust_index: False for a backup that others have made: its FAISS file is neither read nor restored, nor is what
             the index was chosen for.
-        mend: of a damaged backup, restore what is whole: what is not, is in `BackupInfo.lost`, and in the log.
+        mend: restore what is whole of a damaged backup; the rest is listed in `BackupInfo.lost` and in the log.
 
     Raises:
         CollectionDamaged: the backup is not what was written, and not *mend*, or no chunk of it is whole; nothing is
@@ -115,7 +119,7 @@ def restore(
 
 @contextlib.contextmanager
 def _told_of(origin: Path, fresh: Path, *, mend: bool) -> Iterator[None]:
-    """Let damage be told of the backup, as what it was found in is gone by then, and what to do."""
+    """Let errors name the backup and a cure, because the copy in which damage was found is removed."""
     try:
         yield
     except CollectionDamaged as error:
@@ -127,18 +131,15 @@ def _told_of(origin: Path, fresh: Path, *, mend: bool) -> Iterator[None]:
 
 
 def _verified(origin: Path, fresh: Path, *, trust_index: bool, mend: bool) -> tuple[str, ...]:
-    """Verify a restored collection, mend it if asked to, and do without its index where that is damaged."""
+    """Verify a restored collection, mend it if asked to, and drop its index if only that is damaged."""
     try:
         if not trust_index:
             # A writer forgets the index, and what it was chosen for.
             open_collection(fresh, trust_index=False, auto_optimize=False).close()
-        with open_collection(fresh, read_only=True) as restored:
-            problems = restored.check().problems
+        problems, _ = examine(fresh)
     except CollectionDamaged as error:
-        if not mend:
-            raise
-        problems = [str(error)]
-    damage = [problem for problem in problems if not problem.startswith(_INDEX)]
+        problems = [Problem.of(error)]
+    damage = [problem for problem in problems if problem.kind == "damage"]
     if damage and not mend:
         more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
         raise CollectionDamaged(f"{origin} cannot be restored: {damage[0]}{more}")
@@ -150,67 +151,58 @@ def _verified(origin: Path, fresh: Path, *, trust_index: bool, mend: bool) -> tu
 
 
 def _drop_index(origin: Path, fresh: Path) -> None:
-    """Remove the file of an index that is damaged, or of which nobody knows: the first writer builds one like it."""
+    """Remove the file of a damaged or unknown index: the first writer builds one like it."""
     index.remove_others(layout.Layout(fresh).read_current().index, None)
-    warnings.warn(
+    warn_caller(
         one_line(
             f"the index in {origin} is damaged or missing, and left out. Searches are exact (slower, right) until a "
             "writer has rebuilt it; optimize() does so at once"
-        ),
-        ReperioWarning,
-        stacklevel=4,
+        )
     )
 
 
 def _mended(fresh: Path) -> tuple[str, ...]:
-    """Keep what is whole, without an index, and return a line for whatever is not."""
-    root = layout.Layout(fresh)
-    damaged = root.read_current()
-    settings = Settings.from_json(layout.read_settings(damaged.settings), str(damaged.settings))
-    target = replace(root.next_generation(), dtype=settings.dtype)
-    lost = salvage(replace(damaged, dtype=settings.dtype), settings, target)
-    root.write_current(target)
-    shutil.rmtree(damaged.root)  # the backup has it
-    with open_collection(fresh, read_only=True) as mended:
-        problems = mended.check().problems
+    """Keep what is whole, without an index, and return a line for each loss."""
+    lost = replace_damaged(layout.Layout(fresh), keep=False)  # the backup still has the damaged files
+    problems, _ = examine(fresh)
     if problems:
-        raise CollectionDamaged(problems[0])
+        raise CollectionDamaged(str(problems[0]))
     return tuple(lost)
 
 
 def _unpacked(origin: Path, number: int | None, fresh: Path, *, trust_index: bool, whole: bool) -> BackupInfo:
     with opened(origin, writable=False) as repository:
         while True:
-            state = repository.state(number)
+            backup = repository.backup(number)
             try:
                 with _told_of(origin, fresh, mend=not whole):
-                    return _unpack(repository, state, fresh, trust_index=trust_index, whole=whole)
+                    return _unpack(repository, backup, fresh, trust_index=trust_index, whole=whole)
             except CollectionNotFound:
                 if number is not None:
                     raise
-                # Removed by a backup beside this, with keep=: there is a newer one.
+                # Another process has removed it, by a backup with keep=, so there is a newer one.
                 shutil.rmtree(fresh / layout.FIRST_GENERATION)
 
 
-def _unpack(repository: Repository, state: State, fresh: Path, *, trust_index: bool, whole: bool) -> BackupInfo:
-    repository.require_plausible(state)
+def _unpack(repository: Repository, backup: Backup, fresh: Path, *, trust_index: bool, whole: bool) -> BackupInfo:
+    repository.require_plausible(backup)
     paths = layout.Generation(fresh / layout.FIRST_GENERATION)
     with layout.storage_errors(fresh, "write"):
         paths.root.mkdir()
         paths.index.mkdir()
-    for name in state.files:  # names that a generation has: else the state could not be read
+    for name in backup.files:  # names that a generation has: else the backup could not be read
         if not name.startswith("index/"):
-            repository.restore(state, name, paths.root / name, whole=whole)
+            repository.restore(backup, name, paths.root / name, whole=whole)
         elif trust_index or not layout.is_snapshot(name.removeprefix("index/")):
-            _restore_disposable(repository, state, name, paths.root / name)
+            _restore_disposable(repository, backup, name, paths.root / name)
     name_current(fresh, paths)
-    return to_info(state)
+    return to_info(backup)
 
 
-def _restore_disposable(repository: Repository, state: State, name: str, target: Path) -> None:
-    """Restore a file of the index's; without it, the chunks are as whole as they were."""
+def _restore_disposable(repository: Repository, backup: Backup, name: str, target: Path) -> None:
+    """Restore a file of the index; no chunk depends on it."""
     try:
-        repository.restore(state, name, target)
+        repository.restore(backup, name, target)
     except CollectionDamaged as error:
         target.unlink()
         _log.warning("%s is left out: %s", name, error)
@@ -230,7 +222,7 @@ def _copied(origin: Path, fresh: Path, *, trust_index: bool, whole: bool) -> Bac
             _told_of(origin, fresh, mend=not whole),
             open_collection(origin, read_only=True, trust_index=trust_index) as kb,
         ):
-            chunks = kb._handle.copying(copy)  # origin may be a collection in use
+            chunks = handle_of(kb).copying(copy)  # origin may be a collection in use
     except CollectionDamaged:
         if whole:
             raise
@@ -242,7 +234,7 @@ def _copied(origin: Path, fresh: Path, *, trust_index: bool, whole: bool) -> Bac
 def _copy_as_it_is(origin: Path, fresh: Path) -> None:
     """Copy what a backup that cannot be opened needs, for the doctor to keep what is whole.
 
-    Only files of the generation in use, by their names: others are not ours, and a link leads to files of others.
+    Only files of the generation in use, by their names: a link may lead to files of others.
     """
     found = layout.Layout(origin).read_current()
     paths = layout.Generation(fresh / layout.FIRST_GENERATION)

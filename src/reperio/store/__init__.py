@@ -1,14 +1,15 @@
 """Durable chunks: the only room that knows SQL, and the only minter of rows."""
 
 from reperio.store.checksums import is_intact, require_intact
-from reperio.store.committed import Outdated, SnapshotRecord, State, StoredChunk
+from reperio.store.committed import Outdated, SnapshotEntry, State, StoredChunk
 from reperio.store.ledger import Entry, Ledger, NewRecord
 from reperio.store.reading.session import Session
-from reperio.store.salvage import Lost, Wreck
+from reperio.store.salvage import DamagedStore, Lost
 from reperio.store.vector_file import mapping_of
 from reperio.store.writing.chunks import NewChunk, Store, copy, forget_snapshot, supersede, verify
 
 __all__ = [
+    "DamagedStore",
     "Entry",
     "Ledger",
     "Lost",
@@ -16,11 +17,10 @@ __all__ = [
     "NewRecord",
     "Outdated",
     "Session",
-    "SnapshotRecord",
+    "SnapshotEntry",
     "State",
     "Store",
     "StoredChunk",
-    "Wreck",
     "copy",
     "forget_snapshot",
     "is_intact",

@@ -1,4 +1,4 @@
-"""Is a chunk what was stored? A CRC-32 over its vector and payload, compared before the chunk is handed out.
+"""Verify that a chunk is what was stored: a CRC-32 over its vector and payload is compared before it is returned.
 
 See docs/decisions/0011 for when, and for what that costs.
 """
@@ -30,9 +30,9 @@ def require_intact(chunks: Iterable[StoredChunk], matrix: StoredMatrix, where: P
     """Raise `CollectionDamaged`, naming it, for the first chunk that is not what was stored.
 
     Args:
-        chunks: to be handed on, or copied: a copy has a checksum of its own, and damage would be lost sight of.
-        matrix: the vectors, over all of their rows.
-        where: of the generation, for the message.
+        chunks: chunks about to be returned or copied; a copy gets a new checksum, which would hide damage.
+        matrix: the vectors of all their rows.
+        where: directory of the generation, for the message.
 
     """
     for chunk in chunks:
@@ -43,8 +43,8 @@ def require_intact(chunks: Iterable[StoredChunk], matrix: StoredMatrix, where: P
 class Verified:
     """Compares the rows that are read with their checksums, each once while a generation is open in this process.
 
-    A row is never changed and never reused within a generation, so what was whole stays so but for damage to the files
-    of a collection in use. For any number of threads: two that compare the same row at once find the same.
+    A row is never changed and never reused within a generation, so what was whole stays so, unless the files
+    of a collection in use are damaged. For any number of threads: two that compare the same row at once find the same.
 
     Args:
         where: the generation is, for messages.
@@ -99,7 +99,7 @@ def _is_whole(record: Sequence[object], vector: StoredMatrix) -> bool:
         payload = b"\0".join((chunk_id.encode(), text.encode(), raw))  # type: ignore[attr-defined]
     except (AttributeError, TypeError):  # a damaged header of a record has made a field NULL, a number or a blob
         return False
-    # An object, which what is written always is: who can forge a checksum could hand out a list for metadata.
+    # Metadata are always written as an object. A forged checksum must not pass off a list as metadata.
     return raw[:1] == b"{" and crc32(payload, crc32(vector)) == record[-1]  # type: ignore[arg-type]  # an array is a buffer
 
 

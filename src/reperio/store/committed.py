@@ -1,4 +1,4 @@
-"""What a committed state consists of, and how it is read from the database."""
+"""Define what a committed state consists of, and read it from the database."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ class Outdated(CollectionError):
     """Another writer has committed since the state that a write was prepared from: prepare it again."""
 
 
-class SnapshotRecord(NamedTuple):
-    """Which index file to trust; *record* is the index room's own JSON."""
+class SnapshotEntry(NamedTuple):
+    """Which index file to trust; *description* is the index room's own JSON."""
 
     name: str
     rows: int
-    record: str
+    description: str
 
 
 def placeholders(count: int) -> str:
@@ -139,7 +139,7 @@ def require_held(reading: apsw.Connection | apsw.Cursor, state: State) -> None:
         return
     held = 0
     for _ in range(_PROBES):
-        with suppress(apsw.Error):  # an unreadable page is for whoever needs it, unless there are many
+        with suppress(apsw.Error):  # a single unreadable page is reported when its content is needed
             held += bool(reading.execute(_HELD, (secrets.randbelow(state.rows),)).get)
     if held < _PROBES // 2:
         raise apsw.CorruptError(f"its state has {state.rows:,} rows, and of {_PROBES} of them its tables hold {held}")

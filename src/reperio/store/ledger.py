@@ -1,4 +1,4 @@
-"""The ledger: records that others keep beside the chunks, in the same database and in the same commits' safety.
+"""Keep records of other programs next to the chunks, in the same database and as safe as its commits.
 
 It tells nothing about chunks, so a put moves no commit number, and no reader of chunks has anything to load again.
 """
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 import apsw
 import orjson
 
-from reperio.types import Record
+from reperio.types import Problem, Record
 
 # spaces: a scope, as text, and the name within it; numbered, so that a record need not repeat what may be long.
 # records: the newest of each key alone. clock: the time of the last put, which outlives the record itself.
@@ -122,7 +122,7 @@ class Ledger:
         return [_to_record(found) for found in self._connection.execute(sql, (*values, -1 if limit is None else limit))]
 
     def put(self, records: Iterable[NewRecord], time: float) -> None:
-        """Store records, each in the place of an older one with its key, and set the clock."""
+        """Store records, each instead of an older one with its key, and set the clock."""
         if self._number is None:
             self._connection.execute("INSERT INTO spaces(scope, name) VALUES (?,?)", self._name)
             self._number = _connection_of(self._connection).last_insert_rowid()
@@ -190,8 +190,8 @@ def copy(source: apsw.Cursor, target: apsw.Connection) -> None:
         target.executemany(f"INSERT INTO {table} VALUES ({','.join('?' * columns)})", rows)
 
 
-def problems(reading: apsw.Cursor) -> list[str]:
-    """Check that values are JSON and that no record is newer than the clock; one line per problem."""
+def problems(reading: apsw.Cursor) -> list[Problem]:
+    """Check that values are JSON and that no record is newer than the clock."""
     if not _is_present(reading):
         return []
     checks = {
@@ -203,14 +203,16 @@ def problems(reading: apsw.Cursor) -> list[str]:
         "are newer than the clock": "time > (SELECT time FROM clock)",
         "are in no space": "space NOT IN (SELECT number FROM spaces)",
     }
-    found: list[str] = []
+    found: list[Problem] = []
     for what, condition in checks.items():
         count = reading.execute(f"SELECT count(*) FROM records WHERE {condition}").get
         if count:
-            found.append(f"chunks.db: {count} records {what}; put them again, or restore from a backup")
+            cure = "put them again, or restore from a backup"
+            found.append(Problem("damage", f"chunks.db: {count} records {what}", cure))
     times: Any = reading.execute("SELECT time FROM clock").fetchall()
     if len(times) != 1 or not _is_moment(times[0][0]):
-        found.append("chunks.db: the clock of the records shows no time; keep them with check(fix=True)")
+        what = "chunks.db: the clock of the records shows no time"
+        found.append(Problem("damage", what, "keep the records with check(fix=True)"))
     return found
 
 

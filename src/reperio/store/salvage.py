@@ -1,4 +1,4 @@
-"""What can still be read of a damaged store: every chunk that is whole by its checksum, and the names of the rest.
+"""Read what is whole of a damaged store, by the checksum of each chunk, and the names of the rest.
 
 Nothing is written. It asks for less than `Store` does: the state may be unreadable and the vector file cut short.
 """
@@ -47,17 +47,17 @@ class Lost(NamedTuple):
         return f"row {self.row}: chunk {self.id!r}" if self.id is not None else f"row {self.row}: its id is lost, too"
 
 
-class Wreck:
-    """A store that cannot be trusted, read piece by piece; to be closed.
+class DamagedStore:
+    """Read a store that cannot be trusted, piece by piece; close it after use.
 
     Args:
-        paths: of the generation, with the dtype of its vectors.
-        dimension: of the vectors.
+        paths: paths of the generation, with the dtype of its vectors.
+        dimension: length of the vectors.
 
     Attributes:
-        path: of the generation.
+        path: directory of the generation.
         rows: rows [0, rows) may hold chunks.
-        chunks: how many there seem to be, whole or not; 1 where nothing tells.
+        chunks: how many there seem to be, whole or not; 1 where it cannot be told.
 
     Raises:
         CollectionDamaged: the database is missing, or no database any more.
@@ -112,7 +112,7 @@ class Wreck:
                 yield whole, self._matrix.take([chunk.row for chunk in whole], axis=0)
 
     def lost(self) -> list[Lost]:
-        """Return what `whole` has not yielded, and no delete explains; to be asked for after it."""
+        """Return the rows that `whole` has not yielded and that were not deleted; call it after `whole`."""
         buried: set[int] = set()
         with contextlib.suppress(*UNREADABLE):
             buried = {row for (row,) in self._cursor.execute("SELECT row FROM tombstones")}
@@ -154,7 +154,7 @@ class Wreck:
         except schema.Strange as error:
             raise CollectionDamaged(f"{database} cannot be mended: {error}; use another backup") from error
         except UNREADABLE:
-            pass  # nothing can be read then, and no more is asked for
+            pass  # nothing can be read then, so no table can do harm
 
     def _number(self, sql: str, default: int = 0) -> int:
         """Return what a statement counts or finds; the default where that cannot be read, or there is nothing."""
@@ -198,11 +198,11 @@ class Wreck:
 
 
 def _rows(committed: int, named: int, stored: int, held: int) -> int:
-    """Return below which number a row may have been, by what each tells of it, any of which may be damaged.
+    """Return the number below which all rows are, from sources any of which may be damaged.
 
-    The state or a table may tell too little, which would lose chunks unseen, or a number beyond all sense, which would
-    invent losses without end. The larger counts, up to the vectors that there are. These may have been cut short: what
-    is beyond them counts if state and tables agree, and the tables hold about as much.
+    The state or a table may say too little, which would hide lost chunks, or far too much, which would invent losses.
+    So the larger number counts, up to the vectors that are there. The file of vectors may have been cut short: rows
+    beyond it count if state and tables agree, and the tables hold about as much.
 
     Args:
         committed: what the state says.

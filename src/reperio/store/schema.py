@@ -1,4 +1,4 @@
-"""The tables of chunks.db and how a connection to it is opened.
+"""Define the tables of chunks.db, and open connections to it.
 
 One engine for all: apsw, which brings its own current SQLite (docs/decisions/0001-apsw.md).
 """
@@ -104,7 +104,7 @@ def require_tables(reading: apsw.Connection | apsw.Cursor) -> None:
     """Raise `apsw.CorruptError` for whatever in the database is not what `create` makes, to the letter.
 
     A view by the name of a table of ours may have rows without end, a trigger is the maker's program, and a generated
-    column costs what its maker wanted. What is absent is told by whoever needs it: older formats had fewer tables.
+    column costs what its maker wanted. A missing table is reported when it is needed: older formats had fewer tables.
     """
     known = _created()
     for entry in reading.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema"):
@@ -178,7 +178,7 @@ def create(database: Path, lexical: Lexical) -> None:
 def translate(error: apsw.Error | ValueError, database: Path) -> CollectionError:
     """Say what a SQLite error, or content that cannot be decoded, means for the collection, and the cure."""
     if isinstance(error, (apsw.ConnectionClosedError, apsw.CursorClosedError)):
-        return closed_amid(database)
+        return closed_during(database)
     said = str(error)
     if isinstance(error, apsw.Error) and said == "not an error":  # of a copy that fails, SQLite keeps the code alone
         codes = apsw.mapping_result_codes | apsw.mapping_extended_result_codes
@@ -200,11 +200,11 @@ def translate(error: apsw.Error | ValueError, database: Path) -> CollectionError
     return failure
 
 
-def closed_amid(database: Path) -> CollectionClosed:
-    """Return the error for a call whose collection was closed amid it."""
+def closed_during(database: Path) -> CollectionClosed:
+    """Return the error for a call during which the collection was closed."""
     return CollectionClosed(
-        f"{database} was closed amid this call, by another thread or a signal handler; what the call came to shows "
-        "when the collection is opened again"
+        f"{database} was closed during this call, by another thread or a signal handler; open the collection again to "
+        "see what the call has done"
     )
 
 

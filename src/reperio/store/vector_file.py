@@ -1,8 +1,8 @@
-"""The append-only file of vectors: row r at byte r·d·4 (float16: r·d·2), memory-mapped by everyone.
+"""Append to and map the file of vectors: row r at byte r·d·4 (float16: r·d·2), memory-mapped by everyone.
 
-The file is never truncated while it may be mapped: whoever touches what is gone dies of SIGBUS, which Python cannot
-catch. Others may cut it short all the same, so its size is asked for before it is read. Bytes beyond the committed
-mark are garbage that the next append overwrites.
+The file is never truncated while it may be mapped: a process that touches a removed part dies of SIGBUS, which Python
+cannot catch. Others may cut it short all the same, so its size is asked for before it is read. Bytes beyond the
+committed mark are garbage that the next append overwrites.
 """
 
 from __future__ import annotations

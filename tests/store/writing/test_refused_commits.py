@@ -1,8 +1,8 @@
-"""A commit that was refused and yet lies whole in the log: what a failing sync of SQLite's COMMIT leaves behind.
+"""A refused commit may lie whole in the log: a failing sync of SQLite's COMMIT leaves it there.
 
 It is made here without a failing disk: the log's index, by which processes know where the log ends, is set back to
-what it was before the commit. Whoever reads the log anew, when no process is left, finds the ghost. (With failing
-system calls: tests/fault/test_refused_calls.py.)
+what it was before the commit. The next process to read the log, when no other is left, finds the refused commit. (With
+failing system calls: tests/fault/test_refused_calls.py.)
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def told(word):
     print(word, flush=True)
     sys.stdin.readline()
 """
-_HAUNTING = """
+_REFUSED = """
 kb.add([Chunk("base", "b")], vectors=np.full((1, 16), 9.0))
 told("ready")
-kb.add([Chunk(f"ghost-{n}", "g") for n in range(5)], vectors=np.full((5, 16), 1.0))
+kb.add([Chunk(f"refused-{n}", "g") for n in range(5)], vectors=np.full((5, 16), 1.0))
 told("refused")
 """
 _NEXT = {
@@ -62,10 +62,10 @@ def worker(path: Path, code: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def haunt(path: Path) -> None:
-    """Leave a ghost in the log, by a writer that has died since; another process must have the collection open."""
+def refuse(path: Path) -> None:
+    """Leave a refused commit in the log, by a writer that then dies; another process must have the collection open."""
     shm, kept = path / "gen-000001" / "chunks.db-shm", path.with_suffix(".shm")
-    with worker(path, _HAUNTING) as writer:
+    with worker(path, _REFUSED) as writer:
         assert writer.stdout is not None
         assert writer.stdin is not None
         assert writer.stdout.readline() == "ready\n"
@@ -78,24 +78,24 @@ def haunt(path: Path) -> None:
 
 
 @pytest.fixture
-def haunted(path: Path) -> Path:
-    """Make a collection whose log holds a ghost of five chunks."""
+def collection(path: Path) -> Path:
+    """Make an empty collection, in whose log `refuse` then leaves a commit of five chunks."""
     reperio.open(path, dimension=D, metric="l2", auto_optimize=False).close()
     return path
 
 
 @pytest.mark.skipif(shutil.which("dd") is None, reason="dd is not there")
 @pytest.mark.parametrize("before", _NEXT.values(), ids=_NEXT)
-def test_a_refused_commit_never_comes_back_with_the_vectors_of_another(before: str, haunted: Path) -> None:
+def test_a_refused_commit_never_comes_back_with_the_vectors_of_another(before: str, collection: Path) -> None:
     """The writer after the one that was refused is killed with its vectors written: all chunks have their own."""
-    with reperio.open(haunted, read_only=True) as reader:  # keeps the log's index alive between the writers
+    with reperio.open(collection, read_only=True) as reader:  # keeps the log's index alive between the writers
         reader.ids()
-        haunt(haunted)
+        refuse(collection)
         assert reader.ids() == ["base"]
-        with worker(haunted, before + _KILLED) as second:
+        with worker(collection, before + _KILLED) as second:
             second.communicate("\n", timeout=60)
         assert second.returncode == -signal.SIGKILL
-    with reperio.open(haunted, auto_optimize=False) as kb:
+    with reperio.open(collection, auto_optimize=False) as kb:
         assert kb.check().ok, kb.check().problems
         assert kb.ids() == ["base"]
         kb.add([Chunk("after", "a")], vectors=[[4.0] * D])
@@ -103,13 +103,13 @@ def test_a_refused_commit_never_comes_back_with_the_vectors_of_another(before: s
 
 
 @pytest.mark.skipif(shutil.which("dd") is None, reason="dd is not there")
-def test_a_ghost_is_whole_where_nobody_has_written_since(haunted: Path) -> None:
-    """Where nobody has laid it, the next to open finds it, with its own vectors: the ghosts of this file are real."""
-    with reperio.open(haunted, read_only=True) as reader:
+def test_a_refused_commit_is_whole_where_nobody_has_written_since(collection: Path) -> None:
+    """If nothing overwrites it, the next to open finds it with its own vectors: the commits of this file are real."""
+    with reperio.open(collection, read_only=True) as reader:
         reader.ids()
-        haunt(haunted)
+        refuse(collection)
         assert reader.ids() == ["base"]
-    with reperio.open(haunted, auto_optimize=False) as kb:
+    with reperio.open(collection, auto_optimize=False) as kb:
         assert kb.check().ok
-        assert sorted(kb.ids()) == ["base", *(f"ghost-{n}" for n in range(5))]
-        assert kb.vectors(["ghost-3"])[0].tolist() == [1.0] * D
+        assert sorted(kb.ids()) == ["base", *(f"refused-{n}" for n in range(5))]
+        assert kb.vectors(["refused-3"])[0].tolist() == [1.0] * D

@@ -1,4 +1,4 @@
-"""Incremental backups: one more state in a folder of them."""
+"""Add a backup to a folder of incremental backups."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import Any
 from reperio import index
 from reperio.arguments import require_count
 from reperio.collection.backup.full import require_whole
-from reperio.collection.backup.repository import Repository, State
+from reperio.collection.backup.repository import Backup, Repository
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.layout import QUERIES, copy_regular, is_directory, storage_errors
 from reperio.printable import logger
 from reperio.store import Session, forget_snapshot
+from reperio.types import Problem
 
 _log = logger("reperio.collection")
 _DATABASE, _SETTINGS = "chunks.db", "collection.json"
@@ -31,12 +32,12 @@ class BackupInfo:
     """One backup in a folder of incremental ones.
 
     Attributes:
-        number: 1 for the first; later ones are newer. 1, too, for one that has a directory of its own.
-        time: UTC, ISO 8601; of one that has a directory of its own, when its files were last written.
-        chunks: in it.
-        bytes: of its files when restored.
+        number: 1 for the first; later ones are newer. Also 1 for a backup that has a directory of its own.
+        time: UTC, ISO 8601; for a backup that has a directory of its own, when its files were last written.
+        chunks: number of chunks in it.
+        bytes: size of its files when restored.
         written: bytes that it was the first to need; None where they were not counted.
-        problems: what is damaged in it, one line each, where that was looked for.
+        problems: what is damaged in it, where that was looked for.
         lost: chunks and records that were not whole in it and left out when it was restored, one line each.
 
     """
@@ -46,7 +47,7 @@ class BackupInfo:
     chunks: int
     bytes: int
     written: int | None = None
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
     lost: tuple[str, ...] = ()
 
 
@@ -56,7 +57,7 @@ def backup_increment(generation: OpenGeneration, session: Session, destination: 
     Args:
         generation, session: what to back up.
         destination: the folder; made if absent.
-        keep: remove all but so many, the newest; None for none.
+        keep: number of newest backups to keep; None to remove none.
 
     Raises:
         InvalidInput: *keep* is no count, or the folder is inside a collection.
@@ -81,12 +82,12 @@ def backup_increment(generation: OpenGeneration, session: Session, destination: 
             facts: dict[str, Any] = {"chunks": session.state.live, "bytes": sum(length for _, length in files.values())}
             facts["dtype"] = generation.settings.dtype
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            state, written = repository.write(files, facts, now, generation.store.require_permitted)
+            backup, written = repository.write(files, facts, now, generation.store.require_permitted)
         gone = [] if keep is None else repository.forget(keep)
-    _log.info("%s: %d bytes written for backup %d in %s", generation.paths.root, written, state.number, destination)
+    _log.info("%s: %d bytes written for backup %d in %s", generation.paths.root, written, backup.number, destination)
     if gone:
         _log.info("%s: backups removed: %s", destination, ", ".join(map(str, gone)))
-    return to_info(state, written)
+    return to_info(backup, written)
 
 
 @contextlib.contextmanager
@@ -102,7 +103,7 @@ def opened(path: Path, *, writable: bool) -> Iterator[Repository]:
 def _remove_scratch(destination: Path) -> None:
     """Remove the copies of databases that killed backups have left; the lock of the backups is held.
 
-    By the names that we give, directory and files: what anybody else has put there stays.
+    Only directories and files with names that we give: everything else stays.
     """
     for entry in list(destination.iterdir()):
         if _LEFT.fullmatch(entry.name) and is_directory(entry):
@@ -118,7 +119,7 @@ def _files(generation: OpenGeneration, session: Session, copied: Path) -> dict[s
     Args:
         generation: in use.
         session: of the commit.
-        copied: where copies of the settings and the database lie.
+        copied: directory with copies of the settings and the database.
 
     """
     paths, settings = generation.paths, generation.settings
@@ -136,6 +137,6 @@ def _files(generation: OpenGeneration, session: Session, copied: Path) -> dict[s
     return files
 
 
-def to_info(state: State, written: int | None = None) -> BackupInfo:
+def to_info(backup: Backup, written: int | None = None) -> BackupInfo:
     """Return what users are shown of a backup."""
-    return BackupInfo(state.number, state.time, state.facts["chunks"], state.facts["bytes"], written)
+    return BackupInfo(backup.number, backup.time, backup.facts["chunks"], backup.facts["bytes"], written)

@@ -1,8 +1,8 @@
-"""Blocks by their content, and the packs that hold them.
+"""Store blocks by their content, in packs.
 
 A block is known by the BLAKE2b of its content, so that what did not change is not written again, whatever changed
 around it: the pages of a database, rows that were appended, a file that a new generation has in common with the old.
-Of a pack that has no index, nothing is counted on. Whoever writes or removes packs holds the repository's lock.
+A pack without an index is ignored. A process that writes or removes packs holds the repository's lock.
 """
 
 from __future__ import annotations
@@ -31,21 +31,23 @@ from reperio.layout import (
 )
 from reperio.printable import logger
 
-_BLOCK_BYTES = 32_768  # four pages of the database; a state takes 20 bytes for each
+_BLOCK_BYTES = 32_768  # four pages of the database; a backup's file takes 20 bytes for each
 _log = logger("reperio.collection")
-_LAST_OFFSET = 1 << 62  # beyond it no file system goes, nor what a system call takes
+_LAST_OFFSET = 1 << 62  # no file system and no system call goes beyond it
 _DIGEST = 20
 _ENTRY = np.dtype([("digest", f"V{_DIGEST}"), ("offset", "<u8"), ("length", "<u4")])
 _NUMBERED = re.compile(r"([0-9]{6}|[1-9][0-9]{6,17})(\.pack|\.index|\.json)")
 _UNFINISHED = re.compile(rf"{_NUMBERED.pattern}\.new")
-_SEALED_BYTES = 1 << 31  # a state of 1.6 TB, or the index of a pack of 2 TB
+_SEALED_BYTES = 1 << 31  # the file of a backup of 1.6 TB, or the index of a pack of 2 TB
 _LITTLE = 1 << 26  # bytes that any backup may take
-_REPEATED = 200  # bytes of a row's vector for each that is its own, in the database: id, checksum, words
-_USED = 0.5  # a pack of whose bytes less is in use is written anew
+_REPEATED = (
+    200  # at most so many bytes of a row's vector come with each byte of its own in the database: id, checksum, words
+)
+_USED = 0.5  # share of a pack's bytes in use, below which it is written again
 
 
 class _Place(NamedTuple):
-    """Where a block lies."""
+    """The place of a block in a pack."""
 
     pack: int
     offset: int
@@ -106,7 +108,7 @@ class Packs:
         return digests, pack.bytes
 
     def read(self, digest: bytes, what: str, needed_by: Path) -> bytes:
-        """Read a block, wherever a backup beside this has moved it to.
+        """Read a block, even if another backup has moved it meanwhile.
 
         Args:
             digest: of the block.
@@ -135,8 +137,8 @@ class Packs:
     def require_plausible(self, files: Iterable[bytes], expected: int, what: str) -> None:
         """Raise `CollectionDamaged` where files of blocks would take more room than was declared, or than is likely.
 
-        A block may be in a file many times, as equal vectors are; beside each of these lies what differs, in the
-        database. A state of a megabyte that names one block over and over would fill the disk.
+        A block may be in a file many times, as equal vectors are; next to each of these the
+        database holds what differs. A state of a megabyte that names one block over and over would fill the disk.
 
         Args:
             files: the digests of the blocks of each.
@@ -162,16 +164,16 @@ class Packs:
         except StorageFailed:
             return bytes(place.length)
 
-    def damaged(self, digests: Iterable[bytes], what: str, needed_by: Path) -> list[str]:
-        """Compare blocks with their digests, each once; return a line per one that is not whole. See `read`."""
-        found: list[str] = []
+    def damaged(self, digests: Iterable[bytes], what: str, needed_by: Path) -> list[CollectionDamaged]:
+        """Compare blocks with their digests, each once; return an error per block that is not whole. See `read`."""
+        found: list[CollectionDamaged] = []
         for digest in set(digests) - self._sound:
             try:
                 self.read(digest, what, needed_by)
                 self._sound.add(digest)
             except CollectionDamaged as error:
-                found.append(str(error))
-        return found
+                found.append(error)
+        return sorted(found, key=str)
 
     def forget(self, needed: set[bytes] | None) -> None:
         """Remove the blocks that are not *needed*, or none if that is unknown, and what killed backups have left."""
@@ -188,7 +190,7 @@ class Packs:
                     remove_file(path)
 
     def _tidy(self, pack: int, needed: set[bytes]) -> None:
-        """Remove a pack that nothing needs; write one anew of which little is needed."""
+        """Remove a pack that nothing needs; write a pack again of which little is needed."""
         held = {digest: place for digest, place in self._places.items() if place.pack == pack}
         used = {digest: place for digest, place in held.items() if digest in needed}
         size, wanted = (sum(place.length for place in places.values()) for places in (held, used))
@@ -247,7 +249,7 @@ class Packs:
         return block
 
     def _raw(self, place: _Place) -> bytes:
-        """Read what is in the place of a block; the pack is left open for the next one."""
+        """Read the bytes at the place of a block; the pack is left open for the next one."""
         path = self._path(place.pack)
         with storage_errors(path, "read"):
             if self._pack is None or self._pack[0] != place.pack:

@@ -1,16 +1,16 @@
-"""A folder of incremental backups: states that name blocks, and the packs that hold these (`packs`).
+"""Keep incremental backups in a folder: each backup names blocks, and packs hold the blocks (`packs`).
 
 ::
 
     backups/
-      reperio-backups         what this is
-      LOCK                      of the one who writes
+      reperio-backups           marks the folder
+      LOCK                      the writer's lock
       packs/000007.pack         the blocks that one backup was the first to need, one after the other
       packs/000007.index        which they are, and where
       states/000005.json        the files of backup 5, as lists of blocks; it exists once all of them are durable
 
-Rejected: hard links to the last backup, which share damage; SQLite's changed pages by their log, which a checkpoint of
-anybody removes.
+Rejected: hard links to the last backup, which share its damage; the changed pages in SQLite's log, which any process's
+checkpoint removes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import errno
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ from reperio.layout import (
     write_atomically,
 )
 from reperio.printable import logger
+from reperio.types import Problem
 
 _log = logger("reperio.collection")
 _MARKER, _MARK = "reperio-backups", b"reperio backups, version 1\n"
@@ -57,13 +58,13 @@ _LONGEST_TIME, _BEYOND = 40, 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class Backup:
     """One backup.
 
     Attributes:
         number: 1 for the first; later ones are newer.
         time: UTC, ISO 8601.
-        facts: what the caller wants to know of it later.
+        facts: what the caller wants to know about it later.
         files: by name, the digests of their blocks, in order.
 
     """
@@ -111,7 +112,7 @@ class Repository:
         for folder in (root / "packs", root / "states"):  # a link would lead what is written and removed elsewhere
             require_absent_or_directory(folder)
         if writable:
-            self._lock = WriterLock(root / "LOCK", beside="or wait until its backup is done")
+            self._lock = WriterLock(root / "LOCK", meanwhile="or wait until its backup is done")
         elif not is_repository(root) or not (root / "states").is_dir():  # of a first backup that was killed
             raise CollectionNotFound(
                 f"there are no incremental backups at {root}; what backup() has written without incremental=True is a "
@@ -130,28 +131,28 @@ class Repository:
         if self._lock is not None:
             self._lock.release()
 
-    def states(self) -> list[State]:
+    def backups(self) -> list[Backup]:
         """Return the backups that can be read, oldest first; of others there is a warning in the log."""
-        found, damaged = self.read_states()
+        found, damaged = self.read_backups()
         for why in damaged.values():
             _log.warning("%s", why)
         return found
 
-    def read_states(self) -> tuple[list[State], dict[int, str]]:
+    def read_backups(self) -> tuple[list[Backup], dict[int, CollectionDamaged]]:
         """Return the backups that can be read, oldest first, and, by number, why others cannot."""
-        found: list[State] = []
-        damaged: dict[int, str] = {}
+        found: list[Backup] = []
+        damaged: dict[int, CollectionDamaged] = {}
         for number in sorted(numbers(self.root / "states", ".json")):
             try:
-                found.append(self._read_state(number))
+                found.append(self._read_backup(number))
             except CollectionDamaged as error:
-                damaged[number] = str(error)
+                damaged[number] = error
             except StorageFailed as error:
                 if error.errno != errno.ENOENT:  # removed meanwhile, by a backup with keep=
                     raise
         return found, damaged
 
-    def state(self, number: int | None) -> State:
+    def backup(self, number: int | None) -> Backup:
         """Return a backup; None for the newest.
 
         Raises:
@@ -159,12 +160,12 @@ class Repository:
             CollectionDamaged: it cannot be read; what others can is in the message.
 
         """
-        found, damaged = self.read_states()
-        wanted = number if number is not None else max([*damaged, *(state.number for state in found)], default=None)
-        for state in found:
-            if state.number == wanted:
-                return state
-        there = ", ".join(str(state.number) for state in found) or "none"
+        found, damaged = self.read_backups()
+        wanted = number if number is not None else max([*damaged, *(backup.number for backup in found)], default=None)
+        for backup in found:
+            if backup.number == wanted:
+                return backup
+        there = ", ".join(str(backup.number) for backup in found) or "none"
         if wanted in damaged:
             raise CollectionDamaged(f"{damaged[wanted]}, with its number: {there}")
         raise InvalidInput(f"{self.root} has no backup{'' if number is None else f' {number}'}; there are: {there}")
@@ -175,37 +176,37 @@ class Repository:
         facts: Mapping[str, Any],
         time: str,
         require: Callable[[], None] = lambda: None,
-    ) -> tuple[State, int]:
+    ) -> tuple[Backup, int]:
         """Write a backup, durably; return it and how many bytes were new.
 
         Args:
             files: by name in the backup, the file and how many of its bytes count.
             facts: kept with it.
             time: UTC, ISO 8601.
-            require: called when all was read; raises where the files may not have been those of one collection.
+            require: called when all was read; raises if the files may not be those of one collection.
 
         """
         number = max([0, *numbers(self.root / "states", ".json")]) + 1
         digests, written = self._packs.write(files)
-        state = State(number, time, facts, digests)
+        backup = Backup(number, time, facts, digests)
         require()
         if self._lock is not None and not self._lock.is_in_place():
             raise CollectionLocked(
                 f"{self.root} was moved or replaced, or its file LOCK was removed, while a backup was written: another "
                 "backup may be at work there; begin it again"
             )
-        write_sealed(self._path_of(number), _to_json(state))
-        return state, written
+        write_sealed(self._path_of(number), _to_json(backup))
+        return backup, written
 
-    def require_plausible(self, state: State) -> None:
-        """Raise `CollectionDamaged` for a backup that would fill the disk with what is not there."""
-        self._packs.require_plausible(state.files.values(), state.facts["bytes"], self._named(state))
+    def require_plausible(self, backup: Backup) -> None:
+        """Raise `CollectionDamaged` for a backup that claims more data than its folder can hold."""
+        self._packs.require_plausible(backup.files.values(), backup.facts["bytes"], self._named(backup))
 
-    def restore(self, state: State, name: str, target: Path, *, whole: bool = True) -> None:
+    def restore(self, backup: Backup, name: str, target: Path, *, whole: bool = True) -> None:
         """Write a file of a backup, durably; each block is compared with its digest.
 
         Args:
-            state: the backup.
+            backup: the backup.
             name: of the file in it.
             target: a new file.
             whole: False: a damaged block is written as it was found, and zeros where there is none.
@@ -215,11 +216,11 @@ class Repository:
             CollectionNotFound: the backup was removed meanwhile. Likewise.
 
         """
-        digests, needed_by = split(state.files[name]), self._path_of(state.number)
+        digests, needed_by = split(backup.files[name]), self._path_of(backup.number)
         with storage_errors(target, "write"), open(target, "xb") as file:
             for digest in digests:
                 try:
-                    block = self._packs.read(digest, self._named(state), needed_by)
+                    block = self._packs.read(digest, self._named(backup), needed_by)
                 except CollectionDamaged:
                     if whole:
                         raise
@@ -228,14 +229,15 @@ class Repository:
             file.flush()
             os.fsync(file.fileno())
 
-    def verify(self, state: State) -> list[str]:
-        """Compare all blocks that a backup needs with their digests; return a line per file that is not whole."""
-        problems: list[str] = []
-        for name, blocks in state.files.items():
+    def verify(self, backup: Backup) -> list[Problem]:
+        """Compare all blocks that a backup needs with their digests; return a problem per file that is not whole."""
+        problems: list[Problem] = []
+        for name, blocks in backup.files.items():
             digests = split(blocks)
-            damaged = self._packs.damaged(digests, self._named(state), self._path_of(state.number))
+            damaged = self._packs.damaged(digests, self._named(backup), self._path_of(backup.number))
             if damaged:
-                problems.append(f"{name}: {len(damaged)} of {len(digests)} blocks; {min(damaged)}")
+                first = Problem.of(damaged[0])
+                problems.append(replace(first, what=f"{name}: {len(damaged)} of {len(digests)} blocks: {first.what}"))
         return problems
 
     def forget(self, keep: int) -> list[int]:
@@ -243,11 +245,11 @@ class Repository:
 
         A state goes before its blocks: killed in between, this leaves blocks for the next to remove, never a state
         without them. One that cannot be read keeps no other from staying: it does not count, and goes when all that are
-        as old as it do. Until then all blocks stay, as nobody knows which are its own.
+        as old as it do. Until then all blocks stay, because its own are unknown.
         """
-        found, damaged = self.read_states()
+        found, damaged = self.read_backups()
         stay = found[-keep:]
-        gone = sorted(number for number in [*damaged, *(state.number for state in found)] if number < stay[0].number)
+        gone = sorted(number for number in [*damaged, *(backup.number for backup in found)] if number < stay[0].number)
         left = sorted(damaged.keys() - set(gone))
         with storage_errors(self.root / "states", "write"):
             for number in gone:
@@ -255,7 +257,7 @@ class Repository:
             sync_directory(self.root / "states")
         for number in left:
             _log.warning("%s; until it is removed, no block is", damaged[number])
-        self._packs.forget(None if left else {digest for state in stay for digest in state.digests()})
+        self._packs.forget(None if left else {digest for backup in stay for digest in backup.digests()})
         return gone
 
     def _require_version(self) -> None:
@@ -293,13 +295,13 @@ class Repository:
         """Say whether nothing is there but what a first backup leaves that was killed."""
         return self.root.is_dir() and all(entry.name == f"{_MARKER}.new" for entry in self.root.iterdir())
 
-    def _named(self, state: State) -> str:
-        return f"backup {state.number} of {self.root}"
+    def _named(self, backup: Backup) -> str:
+        return f"backup {backup.number} of {self.root}"
 
     def _path_of(self, number: int) -> Path:
         return self.root / "states" / f"{number:06d}.json"
 
-    def _read_state(self, number: int) -> State:
+    def _read_backup(self, number: int) -> Backup:
         path = self._path_of(number)
         try:
             content = orjson.loads(read_sealed(path))
@@ -308,13 +310,13 @@ class Repository:
             strange = next((name for name in files if not is_stored(name)), None)
             if strange is not None:
                 raise CollectionDamaged(f"{path} names the file {strange!r:.80}, which no backup holds; do not use it")
-            return State(number, content["time"], content["facts"], files)
+            return Backup(number, content["time"], content["facts"], files)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise CollectionDamaged(f"{path} cannot be read ({error}); restore another backup") from None
 
 
 def _require_facts(time: Any, facts: Any) -> None:
-    """Raise `ValueError` for what a backup would not have said of itself."""
+    """Raise `ValueError` for facts that no backup states."""
     if not isinstance(time, str) or len(time) > _LONGEST_TIME:
         raise ValueError(f"its time is {time!r:.40}")
     datetime.fromisoformat(time)
@@ -323,6 +325,6 @@ def _require_facts(time: Any, facts: Any) -> None:
             raise ValueError(f"{name} is {facts[name]!r:.40}")
 
 
-def _to_json(state: State) -> bytes:
-    files = {name: blocks.hex() for name, blocks in state.files.items()}
-    return orjson.dumps({"time": state.time, "facts": dict(state.facts), "files": files})
+def _to_json(backup: Backup) -> bytes:
+    files = {name: blocks.hex() for name, blocks in backup.files.items()}
+    return orjson.dumps({"time": backup.time, "facts": dict(backup.facts), "files": files})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import shutil
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,12 +14,12 @@ import numpy.typing as npt
 from reperio import index, layout
 from reperio.collection.generation.masks import Masks
 from reperio.embedding.contract import Contract, Settings
-from reperio.errors import CollectionDamaged, CollectionError, ReperioWarning
+from reperio.errors import CollectionDamaged, CollectionError, warn_caller
 from reperio.filters import Filter
 from reperio.filters.columns.columns import Columns
-from reperio.index import Norms, Record, Searcher, SnapshotUnusable, Target
+from reperio.index import IndexDescription, Norms, Searcher, SnapshotUnusable, Target
 from reperio.printable import one_line
-from reperio.store import Session, SnapshotRecord, State, Store, mapping_of
+from reperio.store import Session, SnapshotEntry, State, Store, mapping_of
 from reperio.types import Rows
 from reperio.vectors import StoredMatrix
 
@@ -152,12 +151,12 @@ class OpenGeneration:
         if self.settings.contract is None:
             with self._lock:
                 if self.settings.contract is None:
-                    found = Settings.from_json(layout.read_settings(self.paths.settings), str(self.paths.settings))
+                    found = Settings.read(self.paths.settings)
                     self.settings = replace(self.settings, contract=found.contract)
         return self.settings
 
-    def record_contract(self, contract: Contract) -> None:
-        """Record durably who makes the vectors. The writer calls it before it commits the first of them.
+    def keep_contract(self, contract: Contract) -> None:
+        """IndexDescription durably who makes the vectors. The writer calls it before it commits the first of them.
 
         A crash in between leaves a contract and no chunk made under it, never a chunk without its contract.
         """
@@ -181,7 +180,7 @@ class OpenGeneration:
 
     def forget_index(self) -> None:
         """Do without the recorded index, and remove its files unread, with what interrupted builds have left."""
-        self.store.record_snapshot(None)
+        self.store.use_snapshot(None)
         self._adopted = {}
         self._require_directory()
         with layout.storage_errors(self.paths.index, "clear"):
@@ -232,7 +231,7 @@ class OpenGeneration:
         np.bitwise_and.at(bits, rows >> 3, ~(np.uint8(1) << (rows & 7).astype(np.uint8)))
         return bits, fresh[-1][0] if fresh else (old.tombstone if old else 0)
 
-    def _searcher(self, found: SnapshotRecord | None, old: Searcher | None) -> Searcher | None:
+    def _searcher(self, found: SnapshotEntry | None, old: Searcher | None) -> Searcher | None:
         if found is None:
             return None
         if found.name in self._adopted:
@@ -243,7 +242,7 @@ class OpenGeneration:
         threading.Thread(target=self._swap, args=(found,), name="reperio-load", daemon=True).start()
         return old
 
-    def _swap(self, found: SnapshotRecord) -> None:
+    def _swap(self, found: SnapshotEntry) -> None:
         searcher = self._load(found)
         with self._lock:
             view = self._view
@@ -251,26 +250,24 @@ class OpenGeneration:
                 target = replace(view.target, searcher=searcher)
                 self._view = replace(view, target=target, masks=Masks(target, view.seq, self._columns))
 
-    def _load(self, found: SnapshotRecord) -> Searcher | None:
+    def _load(self, found: SnapshotEntry) -> Searcher | None:
         """Load a recorded index; warn, and do without, when it cannot be trusted."""
         if not self.trust_index:
             return None
         try:
-            record = Record.from_json(found.record)
-            if record.exact:
+            description = IndexDescription.from_json(found.description)
+            if description.exact:
                 return None
             settings = self.settings
-            loaded = index.read(record, self.paths.index, dimension=settings.dimension, metric=settings.metric)
-            return record.to_searcher(loaded)
+            loaded = index.read(description, self.paths.index, dimension=settings.dimension, metric=settings.metric)
+            return description.to_searcher(loaded)
         except SnapshotUnusable as error:
             if self._is_current(found.name):
-                warnings.warn(
+                warn_caller(
                     one_line(
                         f"the index of {self.paths.root.parent} cannot be used: {error}. Searches are exact (slower, "
                         "right) until a writer has rebuilt it; optimize() does so at once"
-                    ),
-                    ReperioWarning,
-                    stacklevel=2,
+                    )
                 )
                 self._on_unusable()
             return None
@@ -297,12 +294,12 @@ class OpenGeneration:
         with layout.storage_errors(self.paths.index, "clear"):
             index.remove_others(self.paths.index, recorded)
 
-    def record(self) -> Record | None:
-        """Return the record of the index in use, if there is one and it can be read."""
+    def description(self) -> IndexDescription | None:
+        """Return the description of the index in use; None where there is none, or it cannot be read."""
         with self.store.session() as session:
             found = session.snapshot()
         try:
-            return Record.from_json(found.record) if found else None
+            return IndexDescription.from_json(found.description) if found else None
         except SnapshotUnusable:
             return None
 

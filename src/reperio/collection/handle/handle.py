@@ -18,7 +18,8 @@ from reperio.collection.handle.clock import Clock
 from reperio.collection.handle.scope import Scope
 from reperio.collection.handle.telemetry import Telemetry
 from reperio.collection.upkeep import rewriting
-from reperio.collection.upkeep.maintainer import Maintainer, cores
+from reperio.collection.upkeep.building import Built, cores, publish, remove_older
+from reperio.collection.upkeep.maintainer import Maintainer
 from reperio.embedding.contract import Settings
 from reperio.errors import CollectionClosed, CollectionDamaged, CollectionError, CollectionReadOnly, StorageFailed
 from reperio.printable import logger
@@ -77,7 +78,6 @@ class Handle:
         self.read_only = lock is None
         self.closed = False
         self.writing = threading.RLock()
-        self.building = threading.RLock()
         self.clock = Clock()
         self._lock = lock
         self.files = root if lock is None else layout.Layout(lock.directory)
@@ -92,8 +92,9 @@ class Handle:
         if not trust_index and not self.read_only:
             self.generation.forget_index()  # from here on every index here is this writer's own
         self.maintainer = Maintainer(
-            self.generation, writing=self.writing, building=self.building, enabled=auto_optimize and not self.read_only
+            lambda: self.generation, self.publish, enabled=auto_optimize and not self.read_only
         )
+        self.building = self.maintainer.building
         if not self.read_only:
             _WRITERS.add(self)
 
@@ -220,7 +221,6 @@ class Handle:
                     self._signature = signature
                     if self._reading is old:
                         self._reading = self.generation
-                    self.maintainer.watch(self.generation)
                     old.close()
         return self.generation
 
@@ -269,6 +269,13 @@ class Handle:
         supersede(old.paths)
         self.files.retire(old.paths)
         return written
+
+    def publish(self, generation: OpenGeneration, built: Built) -> None:
+        """Put an index in use; *building* is held."""
+        with self.writing:
+            publish(generation, built)
+        remove_older(generation, built)
+        self.maintainer.forget()
 
     def watched(self, operation: str) -> AbstractContextManager[None]:
         """Return what a call is to run in, for who watches: see `Telemetry.operation`."""
@@ -363,10 +370,9 @@ class Handle:
             generation.close()
 
     def _open(self, paths: layout.Generation) -> OpenGeneration:
-        settings = Settings.from_json(layout.read_settings(paths.settings), str(paths.settings))
         return OpenGeneration(
             paths,
-            settings,
+            Settings.read(paths.settings),
             read_only=self.read_only,
             trust_index=self._trust_index or not self.read_only,
             idle=self.limits.idle,

@@ -1,16 +1,16 @@
-"""Is what is on disk what was stored? Everything is read; nothing is changed."""
+"""Verify that what is on disk is what was stored. Everything is read, and nothing is changed."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from reperio import index, layout, store
+from reperio import index, store
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.embedding.contract import Settings
 from reperio.errors import CollectionDamaged, ReperioError
-from reperio.index import Record, SnapshotUnusable
+from reperio.index import IndexDescription, SnapshotUnusable
 from reperio.store import Session
-from reperio.types import CheckReport, Metric
+from reperio.types import CheckReport, Metric, Problem
 from reperio.vectors import StoredMatrix, to_float32
 
 _NORM_TOLERANCE = 1e-3  # rounding to float16 changes a norm by less than half of this
@@ -26,42 +26,42 @@ def check(generation: OpenGeneration, session: Session, *, with_index: bool = Tr
         problems += damaged
         snapshot = session.snapshot()
     except CollectionDamaged as error:
-        return CheckReport([str(error)], 0)
+        return CheckReport([Problem.of(error)], 0)
     if generation.settings.metric is Metric.COSINE:
         problems += _norms(matrix, generation.paths.vectors.name)
     problems += _settings(generation)
     if snapshot is not None and with_index and generation.trust_index:
-        problems += _index(generation, snapshot.record, len(matrix))
+        problems += _index(generation, snapshot.description, len(matrix))
     return CheckReport(problems, rows)
 
 
-def _norms(matrix: StoredMatrix, file: str) -> list[str]:
+def _norms(matrix: StoredMatrix, file: str) -> list[Problem]:
     wrong = 0
     for start in range(0, len(matrix), _BLOCK):
         with np.errstate(all="ignore"):  # damaged ones may be of any length
             norms = np.linalg.norm(to_float32(matrix[start : start + _BLOCK]), axis=1)
         wrong += int((~(np.abs(norms - 1) <= _NORM_TOLERANCE)).sum())
-    return [f"{file}: {wrong} rows are not of norm 1 under cosine; restore from a backup"] if wrong else []
+    what = f"{file}: {wrong} rows are not of norm 1 under cosine"
+    return [Problem("damage", what, "restore from a backup")] if wrong else []
 
 
-def _settings(generation: OpenGeneration) -> list[str]:
-    path = generation.paths.settings
+def _settings(generation: OpenGeneration) -> list[Problem]:
     try:
-        Settings.from_json(layout.read_settings(path), str(path))
+        Settings.read(generation.paths.settings)
     except ReperioError as error:
-        return [str(error)]
+        return [Problem.of(error)]
     return []
 
 
-def _index(generation: OpenGeneration, text: str, rows: int) -> list[str]:
+def _index(generation: OpenGeneration, text: str, rows: int) -> list[Problem]:
     try:
-        record = Record.from_json(text)
-        if record.exact:
+        description = IndexDescription.from_json(text)
+        if description.exact:
             return []
         settings = generation.settings
-        index.read(record, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
-        if record.rows > rows:
-            raise SnapshotUnusable(f"{record.file} covers {record.rows} rows, {rows} are committed")
+        index.read(description, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
+        if description.rows > rows:
+            raise SnapshotUnusable(f"{description.file} covers {description.rows} rows, {rows} are committed")
     except SnapshotUnusable as error:
-        return [f"index: {error}; optimize() builds it anew, no chunk is affected"]
+        return [Problem("index", str(error), "optimize() rebuilds it, no chunk is affected")]
     return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from reperio import index, layout
 from reperio.collection.generation.creating import unnamed
 from reperio.collection.generation.opened import OpenGeneration
-from reperio.collection.upkeep.maintainer import build_index, cores, like
+from reperio.collection.upkeep.building import build_index, cores, like, publish, remove_older
 from reperio.embedding.contract import Contract, Settings, embed
 from reperio.errors import IndexBuildFailed, InvalidInput
 from reperio.printable import logger
@@ -25,7 +24,7 @@ _log = logger("reperio.collection")
 def rewrite(
     old: OpenGeneration, target: layout.Generation, *, embedder: Embedder | None, progress: Progress | None
 ) -> None:
-    """Write the live chunks into a new generation, rows renumbered densely, with the records and a like index.
+    """Write the live chunks into a new generation, rows renumbered densely, with the records and a similar index.
 
     Args:
         old: the writer's generation; nothing may be written to it meanwhile.
@@ -79,11 +78,14 @@ def _vectors(
 
 
 def _build_alike(old: OpenGeneration, fresh: OpenGeneration, progress: Progress | None) -> None:
-    record = old.record()
-    if record is None:
+    description = old.description()
+    if description is None:
         return
     try:
-        build_index(fresh, like(record), writing=threading.RLock(), workers=cores(), progress=progress)
+        built = build_index(fresh, like(description), workers=cores(), progress=progress)
     except IndexBuildFailed as error:
-        # An index asked for when there were more rows; what was compacted is worth more than how it is searched.
+        # The user asked for this index when there were more rows. A compacted collection without it is worth keeping.
         _log.warning("the compacted collection is searched exactly for now: %s", error)
+        return
+    publish(fresh, built)  # without a lock: nobody else knows of this generation yet
+    remove_older(fresh, built)

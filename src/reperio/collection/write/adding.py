@@ -89,7 +89,7 @@ def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: 
         )
         if prepared.result.embedded and embedder is not None and settings.contract is None:
             contract = lazy.contract(embedder)
-            generation.record_contract(contract)  # before the commit: no chunk is embedded by nobody knows whom
+            generation.keep_contract(contract)  # before the commit: no chunk is embedded by nobody knows whom
             lazy.replace(embedder, contract)
         if prepared.chunks:
             store.put(prepared.chunks, prepared.matrix, prepared.replaced, seen=seen)

@@ -17,9 +17,6 @@ from reperio.evaluation.verdicts import CheckResult, Verdict
 from reperio.filters import matches, parse
 from reperio.types import Chunk, Hit, Metric
 
-INDEX = "index: "
-"""How `Collection.check` begins what is wrong with the index alone."""
-
 _K = 10
 _WORDS = 2  # of a text, looked up in the lexical index
 _MATCHES = 50  # of a word, beyond which a chunk may match and not come
@@ -36,11 +33,11 @@ def integrity(subject: Subject) -> CheckResult:
     report = subject.checked
     if report.ok and report.rows:
         return CheckResult("integrity", Verdict.PASS, (f"{report.rows:,} chunks verified by their checksums",))
-    problems = tuple(report.problems) or ("the collection is empty",)
+    problems = tuple(map(str, report.problems)) or ("the collection is empty",)
     if not report.problems:
         cause = "nothing was ingested; ingest, or restore from a backup"
-    elif all(problem.startswith(INDEX) for problem in problems):
-        cause = "the index cannot be used, the chunks are sound: reperio optimize builds it again"
+    elif all(problem.kind == "index" for problem in report.problems):
+        cause = "the index cannot be used, the chunks are sound: reperio optimize rebuilds it"
     else:
         cause = "files were damaged or changed after they were written; restore from a backup, or build it again"
     return CheckResult("integrity", Verdict.FAIL, problems, cause)

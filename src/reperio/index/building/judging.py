@@ -54,7 +54,7 @@ def moments(sample: FloatMatrix, *, centred: bool) -> tuple[npt.NDArray[np.float
 def distortion(index: Any, matrix: StoredMatrix, rows: range) -> float | None:
     """Return how far what the index stores is from the vectors: squared error relative to squared size, both means.
 
-    Over at most 4,096 of *rows*, which need not be in the index: the codes are made anew, and so new rows can be
+    Over at most 4,096 of *rows*, which need not be in the index: the codes are made again, so new rows can be
     judged before they are added. The size is that of the vectors under cosine and inner product, of their deviations
     from their mean under L2. What a PCA leaves out counts as error. 0 for codes without loss, though their lists may
     have become uneven.

@@ -72,7 +72,7 @@ class Scratch:
     A disk that cannot hold it costs a warning and the ability to resume, never the build.
 
     Args:
-        directory: where; made when something is to be saved. Only files with names as they are given here are touched,
+        directory: where to save; made when needed. Only files with names as they are given here are touched,
             and none where a link is in its place.
         recipe, matrix, metric: what is built; a state of anything else is not resumed.
         saving: how often to save.

@@ -26,7 +26,7 @@ class FileUnusable(Exception):
 
 
 class Written(NamedTuple):
-    """What is to be recorded of an index file.
+    """What is stored about an index file.
 
     Attributes:
         sha256: of the file, hexadecimal.
@@ -180,5 +180,5 @@ def _precompute(index: Any) -> None:
     """Compute the table that was left out while reading, bounded by FAISS (`precomputed_table_max_bytes`, 2 GiB)."""
     inner = innermost(index)
     if type(inner).__name__ == "IndexIVFPQ":
-        inner.use_precomputed_table = 0  # decide anew
+        inner.use_precomputed_table = 0  # decide again
         inner.precompute_table()

@@ -56,7 +56,7 @@ class Recipe:
 
     @property
     def exact(self) -> bool:
-        """True when no index is to be built."""
+        """True when no index is needed."""
         return not self.factory
 
     @property

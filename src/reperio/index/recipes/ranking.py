@@ -89,7 +89,7 @@ def advise(rows: int, dimension: int, metric: Metric, goal: Goal, *, spectrum: S
     Raises:
         InvalidInput: the goal is impossible: a recall beyond 1, or less memory than the smallest index takes; the
             message says what is possible. Exact search would do without memory, and is not put in its place unasked:
-            over many rows it is a hundred times slower, no answer to who asked for an index.
+            over many rows it is a hundred times slower, no answer to a user who asked for an index.
 
     """
     check_goal(goal)
@@ -120,7 +120,7 @@ def _ranked(data: Data, goal: Goal) -> list[Recipe]:
     limit = GRAPH_BYTES if goal.memory is None else goal.memory
     near = [recipe for recipe in graphs if families.size(recipe, data.rows) <= limit]
     far = [recipe for recipe in graphs if recipe not in near]
-    # Two graphs, then another kind: whoever tries the first few has tried different things.
+    # Two graphs, then another kind: the first few recipes must differ, because only they are tried.
     return [*_scan(data, goal, data.fine), *near[:2], *codes[:1], *near[2:], *codes[1:], *far, *others]
 
 

@@ -86,7 +86,7 @@ class Target:
         return Plan(scan.knobs.candidates, instead=planned, saving=way.micros - scan.micros)
 
     def told(self, recall: float, k: int) -> tuple[str, int]:
-        """Return how a search is done, for who watches: "exact", "index", "lists" or "codes", and its candidates."""
+        """Return how a search is done, for telemetry: "exact", "index", "lists" or "codes", and its candidates."""
         planned = self.plan(recall, min(k, self.count)) if self.count else Plan(0)
         if planned.instead is not None:
             if self.packed(0.0) is not None:

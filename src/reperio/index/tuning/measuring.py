@@ -34,8 +34,8 @@ _STEPS = {10: (10, 12, 15, 20, 25, 30, 40, 60, 80, 100, 150, 200, 400), 100: (10
 _LEAST, _ENOUGH = 0.5, 0.9985  # recalls below and beyond which no setting is sought
 _LEVELS = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)  # near which settings are sought more closely
 _DENSE = 0.85, 0.992
-"""Lower bounds between which neighbouring efforts differ by a factor of `_CLOSE` at most: who asks for a recall between
-two settings pays for the next one, in time nearly in proportion to the effort."""
+"""Recalls between which neighbouring efforts differ by a factor of `_CLOSE` at most: a recall asked for between two
+settings pays for the next one, in time nearly in proportion to the effort."""
 _CLOSE = {10: 1.13, 100: 1.3}
 _GAIN = 0.9  # part of the misses that may be left for more candidates to be worth a thought
 _LONGEST_WALK = {10: 1024, 100: 2048}  # efSearch beyond which a graph is no longer worth its while
@@ -92,7 +92,7 @@ def measure(target: Target, asked: Questions, *, thorough: bool, progress: Progr
         for k in ks:
             least = scores[:, k - 1]  # ties count as found
             shares = recalls(target, asked.vectors, k, least, progress, dense=thorough)
-            for scans in (False, True):  # apart: a scan of codes beside a graph is wanted where it is no quicker, too
+            for scans in (False, True):  # apart: a scan of codes is kept even where the graph is quicker, for masks
                 part = {knobs: share for knobs, share in shares.items() if _scans_codes(searcher, knobs) == scans}
                 points += _points(target, asked.vectors, k, part)
     return Tuned(tuple(sorted(points, key=lambda point: (point.k, point.p50))), gather, asked.origin)
@@ -136,7 +136,7 @@ def recalls(
         return max((share.low for share in found[effort].values()), default=0.0)
 
     if searcher.codes is not None:
-        look(0)  # a scan of the codes beside a graph: what masks are searched with
+        look(0)  # a scan of the codes kept with a graph: masks are searched with it
     effort, reached = (k if searcher.is_graph else 1) if most else 0, 0.0
     while reached < _ENOUGH:
         reached = look(effort)

@@ -1,4 +1,4 @@
-"""The held-out queries that an index is tuned with: the user's, kept beside the index, or displaced stored vectors."""
+"""Choose held-out queries to tune an index with: the user's, kept next to the index, or displaced stored vectors."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _displaced(
 
 
 def keep(queries: FloatMatrix, directory: Path) -> None:
-    """Keep the user's queries beside the index, for when it is built again in the background.
+    """Keep the user's queries next to the index, for when it is built again in the background.
 
     Not synced: losing them costs a less honest tuning, never an answer.
     """

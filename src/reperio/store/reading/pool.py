@@ -23,7 +23,7 @@ _FETCH_AT: dict[int, str] = {}  # statement by number of rows; there are at most
 class SessionPool:
     """Connections for reading, one per concurrent session, kept open between sessions.
 
-    They are handed out as their cursor: making one anew is a fifth of what a search asks of SQLite when its chunks are
+    They are handed out as their cursor: making a new one is a fifth of what a search asks of SQLite when its chunks are
     in memory.
 
     Args:

@@ -19,9 +19,10 @@ RECENT_BYTES = 64 << 20
 """What one open generation keeps at most: some 50,000 chunks of a thousand bytes. About what a process takes that has
 imported numpy and FAISS and holds no vector yet."""
 
-_SIGHTS = 1 << 15  # rows whose first sight is remembered, in 3 MiB at most beside the limit
-# Beside the three values: the tuple and its number, the row's number, a place in a dictionary that is a third full.
-_BESIDE = getsizeof(("", "", b"", 0)) + 2 * getsizeof(1 << 20) + 100
+_SIGHTS = 1 << 15  # rows whose first sight is remembered, in 3 MiB at most, in addition to the limit
+# What a row takes in addition to its three values: the tuple and its number, the row's number, and a place in a
+# dictionary that is a third full.
+_OVERHEAD = getsizeof(("", "", b"", 0)) + 2 * getsizeof(1 << 20) + 100
 
 
 class RecentChunks:
@@ -71,7 +72,7 @@ class RecentChunks:
         with self._lock:
             for row, (chunk_id, text, metadata, *_) in zip(rows, records, strict=True):
                 if row in again and row not in self._young:  # another thread may have been quicker
-                    size = getsizeof(text) + len(metadata) + len(chunk_id) + _BESIDE
+                    size = getsizeof(text) + len(metadata) + len(chunk_id) + _OVERHEAD
                     self._admit(row, (chunk_id, text, metadata, size))
 
     def drop(self) -> None:
@@ -117,10 +118,10 @@ class RecentChunks:
 
 
 class Watched(RecentChunks):
-    """Chunks in memory, and how many of those asked for were there. Beside, so that who does not ask pays nothing.
+    """Count how many of the chunks asked for were in memory; a class of its own, so that others pay nothing for it.
 
     Args:
-        told: called with the numbers found and not found, by each look-up.
+        told: called by each look-up, with the numbers found and not found.
 
     """
 

@@ -21,7 +21,7 @@ from reperio.layout import create_file, storage_errors, sync_file
 from reperio.store import ledger
 from reperio.store.committed import (
     UNREADABLE,
-    SnapshotRecord,
+    SnapshotEntry,
     State,
     StoredChunk,
     in_parts,
@@ -36,7 +36,7 @@ from reperio.store.reading.pool import SessionPool
 from reperio.store.schema import translate
 from reperio.store.words import lexical
 from reperio.store.words.counts import Corpus
-from reperio.types import Chunk
+from reperio.types import Chunk, Problem
 from reperio.vectors import StoredMatrix
 
 _SELECT = "SELECT row, id, text, metadata, crc FROM chunks"
@@ -231,7 +231,7 @@ class Session:
         sql = "SELECT number, row FROM tombstones WHERE number > ? ORDER BY number"
         return self._cursor.execute(sql, (after,)).fetchall()  # type: ignore[return-value]  # INTEGER columns
 
-    def snapshot(self) -> SnapshotRecord | None:
+    def snapshot(self) -> SnapshotEntry | None:
         """Return the record of the index in use, if there is one."""
         # As bytes: a damaged record makes the index unusable, which is for the index room to say, and not the store.
         sql = "SELECT rows, CAST(record AS BLOB) FROM snapshots WHERE name = ?"
@@ -239,13 +239,13 @@ class Session:
         if found is None or self.state.snapshot is None:
             return None
         rows, record = found
-        return SnapshotRecord(self.state.snapshot, rows, bytes(record or b"").decode(errors="replace"))
+        return SnapshotEntry(self.state.snapshot, rows, bytes(record or b"").decode(errors="replace"))
 
-    def problems(self) -> list[str]:
-        """Check the database's own structure and counts; one line per problem."""
+    def problems(self) -> list[Problem]:
+        """Check the database's own structure and counts."""
         lexical.refresh(self._cursor)
         found = [
-            f"chunks.db: {line}; restore from a backup"
+            Problem("damage", f"chunks.db: {line}", "restore from a backup")
             for (line,) in self._cursor.execute("PRAGMA integrity_check(20)")
             if line != "ok"
         ]
@@ -253,10 +253,11 @@ class Session:
         dead = self._number("SELECT count(*) FROM tombstones")
         overlap = self._number("SELECT count(*) FROM tombstones JOIN chunks USING (row)")
         if live != self.state.live or top >= self.state.rows or live + dead != self.state.rows or overlap:
-            found.append(
+            what = (
                 f"chunks.db: {live} chunks up to row {top} and {dead} tombstones ({overlap} on live rows) "
-                f"do not make up {self.state.live} of {self.state.rows} rows; restore from a backup"
+                f"do not make up {self.state.live} of {self.state.rows} rows"
             )
+            found.append(Problem("damage", what, "restore from a backup"))
         return found + ledger.problems(self._cursor)
 
     def _number(self, sql: str, default: int = 0) -> int:

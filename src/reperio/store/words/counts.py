@@ -31,7 +31,7 @@ SCOPE_BYTES = 64 << 20
 
 _REMEMBERED = 1000  # counting a word in fewer rows than this costs less than remembering it is worth
 _DRIFT = 6  # what was counted holds until the collection has grown or shrunk by one part in 2^6
-_ENTRY_BYTES = 300  # of a word, beside its rows
+_ENTRY_BYTES = 300  # of a word, in addition to its rows
 _TEXT_POSTINGS = 25  # postings that FTS5 reads in the time in which one text is cut into words
 _MOST_TEXTS = 10_000  # read for one word: their tokens are kept until the search ends, some 6 KB each
 
@@ -49,7 +49,7 @@ class Corpus(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """All that a score depends on beside the chunk: a value that shards can add up.
+    """All that a score depends on in addition to the chunk: a value that shards can add up.
 
     Attributes:
         live: chunks.

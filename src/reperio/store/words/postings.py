@@ -105,8 +105,8 @@ class Postings:
     def occurrences(self, words: Sequence[Word]) -> Occurrences:
         """Return which rows hold which of the words, which come rarest first, and how often.
 
-        Rare ones are read in one statement, because each costs 20 µs beside what it reads; the digits that tell them
-        apart cost more where there are many rows.
+        Rare ones are read in one statement, because each statement costs 20 µs in addition to what it reads; the digits
+        that tell them apart cost more where there are many rows.
         """
         rare = sum(word.chunks <= _TOGETHER for word in words)
         parts = [self._together(words[:rare])]  # of none none
@@ -160,7 +160,7 @@ class Postings:
         return found
 
     def tokens(self, words: Sequence[Word]) -> int:
-        """Return the number of tokens in all chunks: FTS5 tells functions that stand beside a match."""
+        """Return the number of tokens in all chunks: FTS5 tells this only to functions called with a match."""
         self._cursor.connection.register_fts5_function("token_total", _token_total)
         sql = "SELECT token_total(lexical) FROM lexical WHERE lexical MATCH ? LIMIT 1"
         total = self._cursor.execute(sql, (" OR ".join(word.quoted for word in words),)).get

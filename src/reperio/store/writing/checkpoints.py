@@ -1,8 +1,8 @@
-"""Moving what the write-ahead log holds into the database, beside the writer's work.
+"""Move the content of the write-ahead log into the database, during the writer's work.
 
 A checkpoint changes nothing that anybody sees, and can be interrupted at any point. In the thread that commits it would
 take a fifth of a bulk load. So another thread, with its own connection, does most of it, and the writer finishes the
-rest, which lets SQLite begin the log anew.
+rest, which lets SQLite start the log from its beginning.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Checkpoints:
     def __init__(self, writer: apsw.Connection, database: Path, require: Callable[[], None] = lambda: None) -> None:
         self._database = database
         self._require = require
-        self._beside: Beside | None = None
+        self._background: BackgroundCall | None = None
         self._begun = False
         writer.set_wal_hook(self._committed)
 
     def close(self) -> None:
         """Wait for a checkpoint in progress; closing the writer's connection does the last one."""
-        if self._beside is not None:
-            self._beside.rest()
+        if self._background is not None:
+            self._background.rest()
 
     def _committed(self, writer: apsw.Connection, _name: str, pages: int) -> int:
         # The commit is made. An exception from here would come out of it, as if it had been refused.
@@ -56,14 +56,14 @@ class Checkpoints:
                 _log.warning("%s: the log of %d pages cannot be moved into it: %s", self._database, pages, error)
         elif pages >= _BEGIN_PAGES and not self._begun:
             self._begun = True
-            self._beside = Beside(self._checkpoint)
-            self._beside.begin("reperio-checkpoint")
+            self._background = BackgroundCall(self._checkpoint)
+            self._background.begin("reperio-checkpoint")
         elif pages < _BEGIN_PAGES:
             self._begun = False
         return apsw.SQLITE_OK
 
     def _checkpoint(self) -> None:
-        # A full disk, say, is met again by the writer, who can tell the user.
+        # A full disk, say, is met again by the writer, which can tell the user.
         with (
             contextlib.suppress(apsw.Error, CollectionError),
             contextlib.closing(connect(self._database, read_only=False)) as connection,
@@ -73,36 +73,36 @@ class Checkpoints:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 
-class Beside:
-    """A call that another thread may make in the meantime: once at most, and by nobody after `rest`.
+class BackgroundCall:
+    """Make a call in another thread: once at most, and not after `rest`.
 
-    Signals may come amid any of this: a handler may close the collection, Ctrl-C may leave a thread that goes on. An
-    executor has locks of its own, for which a handler would wait for ever, and does not tell of a call left over.
+    Signals may come at any point: a handler may close the collection, Ctrl-C may leave a thread that goes on. An
+    executor has locks of its own, for which a handler would wait for ever, and does not report a call left over.
 
     Args:
-        call: what is to be done; its exception is raised by `wait`.
+        call: what to do; `wait` raises its exception.
 
     """
 
     def __init__(self, call: Callable[[], None]) -> None:
         self._call = call
-        self._turn = threading.RLock()  # held by who makes the call; a handler's thread may hold it already
+        self._turn = threading.RLock()  # held during the call; reentrant, as a signal handler's thread may hold it
         self._over = False
         self._failed: BaseException | None = None
 
     def begin(self, name: str) -> None:
-        """Let a thread of that name make the call; where none can be started, as Python is ending, `wait` will."""
+        """Let a thread of that name make the call; if none can start, because Python is ending, `wait` makes it."""
         with contextlib.suppress(RuntimeError):
             threading.Thread(target=self._make, name=name, daemon=True).start()
 
     def wait(self) -> None:
-        """Return when the call is done, and make it where nobody has begun; raise what it raised."""
+        """Return when the call is done; make it here if no thread has begun; raise what it raised."""
         self._make()
         if self._failed is not None:
             raise self._failed
 
     def rest(self) -> None:
-        """Return when the call is over or, where nobody has begun, will not be made."""
+        """Return when the call is over; if no thread has begun, it is never made."""
         with self._turn:
             self._over = True
 

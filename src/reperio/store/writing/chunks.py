@@ -21,14 +21,15 @@ from reperio.errors import CollectionError
 from reperio.layout import Dtype, Generation, Lexical, Opened, create_file, is_regular, storage_errors
 from reperio.store import ledger, schema, vector_file
 from reperio.store.checksums import checksum, is_intact
-from reperio.store.committed import MAX_PARAMETERS, SnapshotRecord, State, StoredChunk, lookup
+from reperio.store.committed import MAX_PARAMETERS, SnapshotEntry, State, StoredChunk, lookup
 from reperio.store.ledger import Entry, Ledger
 from reperio.store.reading.pool import SessionPool
 from reperio.store.reading.recent import Payload
 from reperio.store.reading.session import Session
 from reperio.store.words import lexical
-from reperio.store.writing.checkpoints import Beside, Checkpoints
+from reperio.store.writing.checkpoints import BackgroundCall, Checkpoints
 from reperio.store.writing.commits import Commits
+from reperio.types import Problem
 from reperio.vectors import StoredMatrix
 
 
@@ -77,7 +78,7 @@ class Store:
         self._permit = permit
         self._opened = Opened(paths.database)
         self._pool = SessionPool(paths.database, idle, watch, require=self._opened.require)
-        self._appender: Beside | None = None
+        self._appender: BackgroundCall | None = None
         self._checkpoints: Checkpoints | None = None
         self._commits = commits = Commits(paths.database, permit, read_only=read_only)
         if commits.writer is not None:
@@ -184,7 +185,7 @@ class Store:
         assert matrix.dtype == self.dtype  # else each row would be written over its neighbours
         commits = self._commits
         commits.settle()
-        commits.lay_ghost()
+        commits.overwrite_refused()
         with commits.transaction(seen) as connection, self._appending(matrix, commits.state.rows) as appended:
             first = commits.state.rows
             records = [
@@ -216,7 +217,7 @@ class Store:
             self._bury(connection, rows)
             self._commits.advance(live=-len(rows))
 
-    def record_snapshot(self, snapshot: SnapshotRecord | None) -> None:
+    def use_snapshot(self, snapshot: SnapshotEntry | None) -> None:
         """Make *snapshot* the index in use (None: none), and forget the others."""
         with self._transaction() as connection:
             connection.execute("UPDATE state SET snapshot = NULL")
@@ -271,25 +272,25 @@ class Store:
 
     @contextmanager
     def _appending(self, matrix: StoredMatrix, first: int) -> Iterator[Callable[[], None]]:
-        """Append vectors beside the block, for a large batch; yield what waits until they are durable.
+        """Append vectors in another thread during the block; yield a function that waits until they are durable.
 
-        A sixth of a put is waiting for the disk to take the vectors, in which the chunks' checksums can be made. Small
-        batches are not worth a thread.
+        A sixth of a put is waiting for the disk to take the vectors, in which the chunks' checksums can be made. A
+        small batch is appended at once: it is not worth a thread.
         """
-        _ = self._commits.connection  # raises where the collection was closed amid this: the lock is another's by now
+        _ = self._commits.connection  # raises if the collection was closed meanwhile: another may have the lock
         if self._appender is not None:
             self._appender.rest()  # of a put that Ctrl-C cut short it may go on, and at the same place
-        self._appender = beside = Beside(
+        self._appender = call = BackgroundCall(
             partial(vector_file.append, self._paths.vectors, matrix, first, self._opened.require)
         )
         try:
             if len(matrix) >= _SHARED_ROWS:
-                beside.begin("reperio-append")
+                call.begin("reperio-append")
             else:
-                beside.wait()
-            yield beside.wait
+                call.wait()
+            yield call.wait
         finally:
-            beside.rest()
+            call.rest()
 
     @contextmanager
     def _transaction(self, seen: int | None = None) -> Iterator[apsw.Connection]:
@@ -340,17 +341,15 @@ def forget_snapshot(database: Path) -> None:
         connection.close(True)
 
 
-def verify(session: Session, matrix: StoredMatrix) -> tuple[int, list[str]]:
-    """Compare every chunk with its checksum; return how many were read and a line per problem."""
+def verify(session: Session, matrix: StoredMatrix) -> tuple[int, list[Problem]]:
+    """Compare every chunk with its checksum; return how many were read, and the problems."""
     count, problems = 0, []
     for block in session.scan_all():
         for chunk in block:
             count += 1
             if not is_intact(chunk, matrix):
-                problems.append(
-                    f"chunk {chunk.id!r} (row {chunk.row}): text, metadata or vector is not what was stored; "
-                    "add it again, or restore from a backup"
-                )
+                what = f"chunk {chunk.id!r} (row {chunk.row}): text, metadata or vector is not what was stored"
+                problems.append(Problem("damage", what, "add it again, or restore from a backup"))
     return count, problems
 
 

@@ -1,4 +1,4 @@
-"""A writer's transactions: each begins with a proof that it may write, and with the state as it is by then.
+"""Run a writer's transactions. Each begins with a proof that it may write, and with the state as it is by then.
 
 SQLite lets one transaction write at a time. So whatever two writers believe of their locks, a transaction sees all that
 was committed before it, and nothing is committed until it has ended.
@@ -43,16 +43,16 @@ class Commits:
         self.unsettled = False
         self._coming = self.state  # what the transaction leads to
         self._held = False
-        # The log may hold a commit that was refused: this writer's, or, where a reader has kept the log alive, that of
-        # a writer before it.
-        self._haunted = not read_only and _has_log(database)
+        # True while the log may hold a refused commit: one of this writer's or, where a reader has kept the log alive,
+        # one of an earlier writer's.
+        self._may_hold_refused = not read_only and _has_log(database)
         self.writer = None if read_only else schema.connect(database, read_only=False)
 
     @property
     def connection(self) -> apsw.Connection:
         """The connection that writes; raises where there is none."""
-        if self.writer is None:  # the facade refuses writes through read-only and closed handles, but not amid a call
-            raise schema.closed_amid(self._database)
+        if self.writer is None:  # the facade checks before a call; another thread may close the handle during it
+            raise schema.closed_during(self._database)
         return self.writer
 
     @contextmanager
@@ -76,16 +76,16 @@ class Commits:
                 if seen is not None and seen != self.state.seq:
                     raise Outdated(f"{self._database}: commit {self.state.seq} has come after {seen}; try again")
                 yield connection
-                self._haunted = committing = True
+                self._may_hold_refused = committing = True
                 connection.execute("COMMIT")
             except BaseException:
                 self._roll_back()
-                # What was refused is not to come back, not even as a whole.
+                # A refused commit must not come back, not even whole.
                 if committing and self.writer is not None:
-                    with suppress(apsw.Error):  # or else it is for the next put
+                    with suppress(apsw.Error):  # if this fails, the next put tries again
                         self._overwrite()
                 raise
-            self._haunted = False  # whatever ghost there was, this commit lies over it
+            self._may_hold_refused = False  # this commit lies over whatever was refused before
             self.state = self._coming
             self.unsettled = False
 
@@ -102,14 +102,14 @@ class Commits:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep every writer from committing during the block, this one included: it copies what is here elsewhere.
+        """Keep every writer from committing during the block, this one included; the block copies the generation.
 
-        Also one that has not noticed yet that it has lost the lock: what it stored here would be left behind. In a
-        database that is too damaged to begin a transaction in, nobody can commit.
+        This stops also a writer that has not noticed that it lost the lock: what it stored here would be left behind.
+        No transaction can begin in a database that is too damaged, so nobody can commit there.
 
         Raises:
-            CollectionClosed: this may not write any more.
-            StorageFailed: another writer is at it.
+            CollectionClosed: this handle may not write any more.
+            StorageFailed: another writer is in a transaction.
 
         """
         self.settle()
@@ -135,9 +135,9 @@ class Commits:
 
         Without this the next put would take its rows, and overwrite their vectors.
         """
-        if self._held:  # by this very thread: a callback of the user's, or their embedder, writes
+        if self._held:  # by this thread: a callback or the embedder of the user writes
             raise CollectionLocked(
-                f"{self._database.parent} is being written anew by the call that has called this; what was stored now "
+                f"{self._database.parent} is being rewritten by the call that has called this; what was stored now "
                 "would be left behind: store it when that call has returned"
             )
         if not self.unsettled:
@@ -148,31 +148,31 @@ class Commits:
             self.state = read_state(self.connection)
             self.unsettled = False
 
-    def lay_ghost(self) -> None:
-        """Make a commit that changes nothing where the log may hold one that was refused, before vectors are written.
+    def overwrite_refused(self) -> None:
+        """Make a commit that changes nothing where the log may hold a refused one; call before vectors are written.
 
-        A COMMIT whose sync fails is rolled back, and yet its frames, the commit mark included, stay in the log beyond
-        what SQLite takes for its end. Who opens the database when all others have gone, after a kill, reads the log
-        anew, and takes that ghost for a commit. By then its rows must not hold the vectors of another batch. A commit
-        begins where the ghost does, and the checksum of each frame continues that of the one before: after this one
-        nothing of the ghost can be read any more. Any commit would do; that of the batch itself comes too late.
+        A COMMIT whose sync fails is rolled back. Yet its frames, with the commit mark, stay in the log beyond what
+        SQLite takes for its end. After a kill, the next process to open the database reads the log again and takes the
+        refused commit for a real one. Its rows must not hold the vectors of another batch by then. A new commit begins
+        at the same place, and the checksum of each frame continues that of the frame before, so nothing of the refused
+        commit can be read afterwards. Any commit would do, but that of the batch itself comes too late.
 
         Raises:
-            StorageFailed: it is refused as well; nothing was written, and the next put tries again.
+            StorageFailed: this commit is refused as well; nothing was written, and the next put tries again.
 
         """
-        if self._haunted:
+        if self._may_hold_refused:
             self._permit()
             with self.errors():
                 self.unsettled = True
                 self._overwrite()
-            _log.info("%s: the log was in use: what may have been refused in it is overwritten", self._database)
+            _log.info("%s: the log was in use: a commit that may have been refused is overwritten", self._database)
 
     def close(self) -> None:
         """Close the connection; doing so twice is no error."""
         if self.writer is not None:
             writer, self.writer = self.writer, None
-            # Amid a commit, by a signal handler, it cannot be closed, and is with its last user.
+            # A signal handler cannot close it during a commit; its last user then closes it.
             with suppress(apsw.ThreadingViolationError):
                 writer.close()
 
@@ -185,12 +185,12 @@ class Commits:
             raise schema.translate(error, self._database) from error
 
     def _begin(self, connection: apsw.Connection) -> None:
-        # The proof comes second: whoever gets the lock of the collection from here on finds this transaction, and waits
-        # for its end.
+        # The proof comes second: a writer that gets the lock of the collection from here on finds this transaction, and
+        # waits for its end.
         try:
             connection.execute("BEGIN IMMEDIATE")
         except apsw.BusyError:
-            self._permit()  # tells more where the lock is with whoever is at it
+            self._permit()  # its error says more, where another process has the lock
             raise
         self._permit()
         self.state = self._coming = read_state(connection)
@@ -206,7 +206,7 @@ class Commits:
 
     def _overwrite(self) -> None:
         self.connection.execute("UPDATE state SET seq = seq + 1")  # outside a transaction: a commit of its own
-        self._haunted = False
+        self._may_hold_refused = False
         self.state = read_state(self.connection)
         self.unsettled = False
 
@@ -217,4 +217,4 @@ def _has_log(database: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        return True  # nobody knows
+        return True  # it cannot be told: assume the worse
