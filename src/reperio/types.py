@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,19 @@ Progress: TypeAlias = Callable[[str, int, "int | None"], None]
 For ``Collection.add`` the stage is "add", and *done* counts chunks that are durable: a batch is
 reported after its commit, never before.
 """
+
+
+Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
+"""How a search finds chunks: by vector, by words, or by both."""
+
+Fusion: TypeAlias = Literal["convex", "rrf"]
+"""How hybrid search makes one list of two: the weighted sum of min-max scores, or reciprocal ranks."""
+
+Dtype: TypeAlias = Literal["float32", "float16"]
+"""How the vectors of a collection are kept."""
+
+Lexical: TypeAlias = Literal["porter", "unicode61", "trigram", "none"]
+"""How texts are cut into words for lexical search; "none" keeps no lexical index."""
 
 
 class Metric(str, enum.Enum):

@@ -29,8 +29,8 @@ from reperio.collection.handle.embedder import LazyEmbedder, resolve, texts_cut
 from reperio.collection.handle.handle import Handle
 from reperio.collection.handle.scope import to_filter
 from reperio.collection.ledger import Records
-from reperio.collection.search.answering import Asker, ask, ask_many, held_out, wanted_of
-from reperio.collection.search.request import Fusion, Mode
+from reperio.collection.search.answering import Asker, held_out
+from reperio.collection.search.request import many_questions, one_question, to_request
 from reperio.collection.upkeep.maintainer import Order, build_index, cores, tune_index
 from reperio.collection.write import deleting
 from reperio.collection.write.adding import add
@@ -44,8 +44,10 @@ from reperio.types import (
     CollectionInfo,
     Embedder,
     FloatMatrix,
+    Fusion,
     Hit,
     IndexInfo,
+    Mode,
     Progress,
     Reranker,
 )
@@ -67,7 +69,7 @@ class Collection:
         self._handle = handle
         self._embedder = embedder
         self._recorder = recorder
-        self._asker = Asker(handle, embedder, recorder)
+        self._asker = Asker(handle, recorder)
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -105,7 +107,7 @@ class Collection:
         require_count("batch_size", batch_size)
         require_within("batch_size", batch_size, self._handle.limits.batch, "batch")
         self._handle.require_writable()
-        with self._handle.watched("add"):
+        with self._handle.traced("add"):
             return add(self._handle, self._embedder, chunks, vectors, batch_size, progress)
 
     def delete(
@@ -123,7 +125,7 @@ class Collection:
         if given:  # what is lost must be named
             raise UnknownOption("delete takes keywords alone: delete(ids=['a', …]), delete(where={…}), or both")
         self._handle.require_writable()
-        with self._handle.watched("delete"):
+        with self._handle.traced("delete"):
             if ids is not None:
                 return deleting.delete_among(self._handle, id_list(ids), self._handle.scope.narrowed(where))
             if where is None:
@@ -176,10 +178,10 @@ class Collection:
         goal = to_goal(recall, prefer, memory)
         factory = to_factory(index, recall)
         self._handle.require_buildable(waiting=True)
-        with self._handle.watched("optimize"), self._handle.building:
+        with self._handle.traced("optimize"), self._handle.building:
             self._handle.require_buildable()
             generation = self._handle.owned()
-            order = Order(goal, factory, held_out(self._asker, queries, generation.settled()))
+            order = Order(goal, factory, held_out(self._handle, self._embedder, queries, generation.settled()))
             record = build_index(generation, order, writing=self._handle.writing, workers=cores(), progress=progress)
             self._handle.maintainer.forget()
         return record.to_info() if record else None
@@ -202,10 +204,10 @@ class Collection:
         refuse_unknown(Collection.tune, unknown)
         self._handle.scope.refuse("tune()")
         self._handle.require_buildable(waiting=True)
-        with self._handle.watched("tune"), self._handle.building:
+        with self._handle.traced("tune"), self._handle.building:
             self._handle.require_buildable()
             generation = self._handle.owned()
-            asked = held_out(self._asker, queries, generation.settled())
+            asked = held_out(self._handle, self._embedder, queries, generation.settled())
             try:
                 record = tune_index(generation, asked, writing=self._handle.writing, progress=progress)
             except index.SnapshotUnusable as error:
@@ -224,7 +226,7 @@ class Collection:
         """
         refuse_unknown(Collection.compact, unknown)
         self._handle.scope.refuse("compact()")
-        with self._handle.watched("compact"):
+        with self._handle.traced("compact"):
             return self._handle.rewrite(None, progress)
 
     def reembed(self, embedder: Embedder | str, *, progress: Progress | None = None, **unknown: Never) -> None:
@@ -242,7 +244,7 @@ class Collection:
         fresh = resolve(embedder)
         cut = texts_cut(fresh)
         with (
-            self._handle.watched("reembed"),
+            self._handle.traced("reembed"),
             self._handle.building,
             self._handle.writing,
         ):  # or an add would meet new vectors and the old model
@@ -315,24 +317,26 @@ class Collection:
         """
         if unknown:
             refuse_unknown(Collection.search, unknown)
-        self._handle.require_open()
-        wanted = wanted_of(
-            self._handle,
+        handle = self._handle
+        handle.require_open()
+        request = to_request(
             k,
             recall,
-            where,
-            mode,
-            fusion,
-            weight,
-            candidates,
-            lexical_candidates,
-            reranker,
-            diversity,
-            distinct,
-            min_score,
-            _ids(ids),
+            handle.scope.narrowed(where),
+            most=handle.limits.k,
+            mode=mode,
+            fusion=fusion,
+            weight=weight,
+            candidates=candidates,
+            lexical_candidates=lexical_candidates,
+            reranker=reranker,
+            diversity=diversity,
+            distinct=distinct,
+            min_score=min_score,
+            ids=None if ids is None else tuple(dict.fromkeys(id_list(ids))),
         )
-        return ask(self._asker, query, vector, wanted, where)
+        batch = one_question(query, vector, request, self._embedder, handle.limits)
+        return self._asker.ask(batch, request, where)
 
     def search_many(
         self,
@@ -364,24 +368,26 @@ class Collection:
 
         """
         refuse_unknown(Collection.search_many, unknown)
-        self._handle.require_open()
-        wanted = wanted_of(
-            self._handle,
+        handle = self._handle
+        handle.require_open()
+        request = to_request(
             k,
             recall,
-            where,
-            mode,
-            fusion,
-            weight,
-            candidates,
-            lexical_candidates,
-            reranker,
-            diversity,
-            distinct,
-            min_score,
-            _ids(ids),
+            handle.scope.narrowed(where),
+            most=handle.limits.k,
+            mode=mode,
+            fusion=fusion,
+            weight=weight,
+            candidates=candidates,
+            lexical_candidates=lexical_candidates,
+            reranker=reranker,
+            diversity=diversity,
+            distinct=distinct,
+            min_score=min_score,
+            ids=None if ids is None else tuple(dict.fromkeys(id_list(ids))),
         )
-        return ask_many(self._asker, queries, vectors, wanted, where)
+        batch = many_questions(queries, vectors, request, self._embedder, handle.limits)
+        return self._asker.ask_many(batch, request, where)
 
     @overload
     def get(self, ids: str, *, where: Where = None) -> Chunk | None: ...  # type: ignore[overload-overlap]  # a str is one id, not an iterable of them
@@ -524,7 +530,7 @@ class Collection:
         """
         refuse_unknown(Collection.check, unknown)
         self._handle.scope.refuse("check()")
-        with self._handle.watched("check"):
+        with self._handle.traced("check"):
             return mending.mend(self._handle, progress) if fix else mending.check_now(self._handle)
 
     def backup(
@@ -559,7 +565,7 @@ class Collection:
         if keep is not None and not incremental:
             raise InvalidInput("keep= is for incremental=True: other backups have a directory each, to be removed")
         target = to_path("destination", destination).absolute()
-        with self._handle.watched("backup"):
+        with self._handle.traced("backup"):
             if incremental:
                 self._handle.copying(lambda generation, session: backup_increment(generation, session, target, keep))
             else:
@@ -628,7 +634,3 @@ class Collection:
     @property
     def _path(self) -> str:
         return str(self._handle.root.root)
-
-
-def _ids(ids: Any) -> tuple[str, ...] | None:
-    return None if ids is None else tuple(dict.fromkeys(id_list(ids)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from typing_extensions import Never
 
@@ -41,8 +41,8 @@ def open(
     embedder: Embedder | str | None = None,
     dimension: int | None = None,
     metric: Metric | str | None = None,
-    dtype: layout.Dtype | None = None,
-    lexical: layout.Lexical | None = None,
+    dtype: Literal["float32", "float16"] | None = None,
+    lexical: Literal["porter", "unicode61", "trigram", "none"] | None = None,
     scope: Mapping[str, Any] | Filter | None = None,
     read_only: bool = False,
     auto_optimize: bool = True,

@@ -7,6 +7,7 @@ import shutil
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -67,6 +68,10 @@ class OpenGeneration:
         permit: called before each commit; raises where this may not write any more.
         on_unusable: called when the recorded index turns out to be missing or damaged.
 
+    Attributes:
+        latest: the newest view that a session has seen, None before the first; `Store.fetch_at` tells whether it still
+            is the newest.
+
     """
 
     def __init__(
@@ -89,7 +94,7 @@ class OpenGeneration:
         self.trust_index = trust_index
         self._on_unusable = on_unusable
         self._lock = threading.Lock()
-        self._view: View | None = None
+        self.latest: View | None = None
         self._mapped: StoredMatrix | None = None
         self._adopted: dict[str, Searcher] = {}
         if not read_only:
@@ -100,29 +105,28 @@ class OpenGeneration:
                 self.store.close()
                 raise
 
-    @property
-    def latest(self) -> View | None:
-        """The newest view that a session has seen; whether it still is the newest, `Store.fetch_at` tells."""
-        return self._view
-
     def begin(self) -> tuple[Session, View]:
         """Begin a session, with the view of the very commit it reads; the caller ends it (``with session:``)."""
         while True:
-            session = self.store.session().begin()
-            try:
+            with ExitStack() as stack:
+                session = stack.enter_context(self.store.session())
                 view = self._view_at(session)
                 if view is not None:
                     self.store.require_there(view.target.matrix)
-            except BaseException as error:
-                session.__exit__(type(error), error, error.__traceback__)
-                raise
-            if view is not None:
-                return session, view
-            session.__exit__(None, None, None)
+                    stack.pop_all()  # from here on the caller ends it
+                    return session, view
+
+    def begin_reading(self) -> tuple[Session, StoredMatrix]:
+        """Begin a session, with the vectors of its commit, mapped; the caller ends it (``with session:``)."""
+        with ExitStack() as stack:
+            session = stack.enter_context(self.store.session())
+            matrix = self.matrix_of(session)
+            stack.pop_all()  # from here on the caller ends it
+            return session, matrix
 
     def matrix_of(self, session: Session) -> StoredMatrix:
         """Return the vectors of the session's commit, mapped; without loading the index."""
-        view, rows = self._view, session.state.rows
+        view, rows = self.latest, session.state.rows
         for mapped in (self._mapped, None if view is None else view.target.matrix):
             if mapped is not None and len(mapped) >= rows:
                 self.store.require_there(mapped)
@@ -133,7 +137,7 @@ class OpenGeneration:
     def matching(self, tree: Filter | None, session: Session) -> Rows:
         """Return the live rows that match a filter in the session's commit, in order; without loading the index."""
         rows = session.state.rows
-        view = self._view
+        view = self.latest
         known = view if view is not None and view.seq <= session.state.seq else None
         bits, _ = self._allowed(known, session)
         if tree is not None:
@@ -191,18 +195,18 @@ class OpenGeneration:
     def close(self) -> None:
         """Close the store; views in use stay valid until they are dropped."""
         self.store.close()
-        self._view = self._mapped = None
+        self.latest = self._mapped = None
         self._adopted = {}
         self._columns = Columns()
 
     def _view_at(self, session: Session) -> View | None:
         """Return the view of the session's commit; None when another thread has already moved beyond it."""
-        view = self._view
+        view = self.latest
         if view is None or view.seq < session.state.seq:
             with self._lock:
-                view = self._view
+                view = self.latest
                 if view is None or view.seq < session.state.seq:
-                    view = self._view = self._advanced(view, session)
+                    view = self.latest = self._advanced(view, session)
         return view if view.seq == session.state.seq else None
 
     def _advanced(self, old: View | None, session: Session) -> View:
@@ -246,10 +250,10 @@ class OpenGeneration:
     def _swap(self, found: SnapshotRecord) -> None:
         searcher = self._load(found)
         with self._lock:
-            view = self._view
+            view = self.latest
             if view is not None and view.snapshot == found.name:
                 target = replace(view.target, searcher=searcher)
-                self._view = replace(view, target=target, masks=Masks(target, view.seq, self._columns))
+                self.latest = replace(view, target=target, masks=Masks(target, view.seq, self._columns))
 
     def _load(self, found: SnapshotRecord) -> Searcher | None:
         """Load a recorded index; warn, and do without, when it cannot be trusted."""

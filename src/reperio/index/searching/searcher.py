@@ -29,6 +29,7 @@ class Searcher:
     Attributes:
         codes: of a graph that FAISS keeps together with 4-bit codes (``HNSW…,Refine(PQ…x4)``), those; else None.
             They are scanned instead of the graph, not after it: candidates are rescored exactly in any case.
+        search_one: searches for one query on one thread: see `Caller.search_one`.
 
     """
 
@@ -43,6 +44,7 @@ class Searcher:
         self._walked = load_faiss().downcast_index(index.base_index) if self.codes is not None else index
         self._outer = type(self._walked).__name__
         self._caller = Caller(self._walked)
+        self.search_one = self._caller.search_one
         self.rows = int(index.ntotal)
         settle(index)
 
@@ -169,7 +171,3 @@ class Searcher:
     def search(self, queries: FloatMatrix, count: int, params: Any | None) -> Rows:
         """Return candidate rows, int64 (n, count), on all cores; −1 where the index found fewer."""
         return self._caller.search(queries, count, params)
-
-    def search_one(self, query: FloatMatrix, count: int, params: Any | None) -> Rows:
-        """Return candidate rows for one query of shape (d,), on one thread; valid until this thread's next search."""
-        return self._caller.search_one(query, count, params)
