@@ -1,4 +1,4 @@
-"""The collection: what users hold. It checks arguments, and hands on to the rooms that do the work."""
+"""Check the arguments of a `Collection`, and hand them to the rooms that do the work."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ DEFAULT_BATCH = 1000
 
 
 class Collection:
-    """Chunks, their vectors and an index, in one directory. Made by `reperio.open`, not directly.
+    """Keep chunks, their vectors and an index in one directory. Use `reperio.open` to make one.
 
     Any number of threads may use one handle; searches run side by side, writes one after the other. A handle does not
     survive a fork: open the collection again in the child.
@@ -82,7 +82,7 @@ class Collection:
         progress: Progress | None = None,
         **unknown: Never,
     ) -> AddResult:
-        """Store chunks; those whose id is already stored are replaced.
+        """Store chunks, and replace those whose id is already stored.
 
         A batch is durable when it is acknowledged: when ``progress`` is called for it, and all of them when `add`
         returns. A chunk whose text is unchanged keeps its vector and is not embedded again; one of which nothing
@@ -113,7 +113,7 @@ class Collection:
     def delete(
         self, *given: Never, ids: Iterable[str] | str | None = None, where: Where = None, **unknown: Never
     ) -> int:
-        """Delete chunks, durably and in one commit; return how many there were.
+        """Delete chunks, durably and in one commit, and return how many there were.
 
         Args:
             ids: of the chunks; one that is absent is no error.
@@ -147,11 +147,11 @@ class Collection:
         progress: Progress | None = None,
         **unknown: Never,
     ) -> IndexInfo | None:
-        """Choose, build and measure an index over all chunks and put it in use; searches and adds go on meanwhile.
+        """Choose, build and measure an index over all chunks, and put it in use.
 
-        Rules rank the recipes (`reperio.advise` shows them); each is measured on held-out queries against exact
-        answers, and the first that reaches the recall, and sooner than exact search, is kept. A build that is
-        killed goes on where it was when `optimize` is called again.
+        Searches and adds go on meanwhile. Rules rank the recipes (`reperio.advise` shows them). Each is measured on
+        held-out queries against exact answers, and the first that reaches the recall, and sooner than exact search, is
+        kept. A build that is killed goes on where it was when `optimize` is called again.
 
         Args:
             recall: knn recall@10 to be reached by `search`; above 0.999 the collection goes without an index.
@@ -198,7 +198,7 @@ class Collection:
             The index with its operating points; None where every search is exact.
 
         Raises:
-            IndexBuildFailed: the index is missing or damaged; `optimize` builds it anew.
+            IndexBuildFailed: the index is missing or damaged; `optimize` builds it again.
 
         """
         refuse_unknown(Collection.tune, unknown)
@@ -211,14 +211,14 @@ class Collection:
             try:
                 record = tune_index(generation, asked, writing=self._handle.writing, progress=progress)
             except index.SnapshotUnusable as error:
-                raise IndexBuildFailed(f"the index cannot be measured: {error}; optimize() builds it anew") from error
+                raise IndexBuildFailed(f"the index cannot be measured: {error}; optimize() builds it again") from error
         return record.to_info() if record else None
 
     def compact(self, *, progress: Progress | None = None, **unknown: Never) -> int:
-        """Write the collection anew without deleted and replaced chunks; return how many rows were dropped.
+        """Rewrite the collection without deleted and replaced chunks, and return how many rows were dropped.
 
-        The new generation is built beside the old one and put in use in one step; it needs the space meanwhile. Writes
-        wait, searches go on, also in other processes.
+        The new generation is built next to the old one and put in use in one step; until then both take disk space.
+        Writes wait, searches go on, also in other processes.
 
         Raises:
             CollectionDamaged: a chunk is not what was stored, and is named; see `check`. The collection is as it was.
@@ -288,14 +288,14 @@ class Collection:
 
         Args:
             query: a text; the collection's embedder embeds it.
-            vector: a ready vector, shape (d,), instead; beside a text where that is needed for its words.
+            vector: a ready vector, shape (d,), instead of a text, or together with one whose words are needed.
             k: hits wanted, 1 to 10,000.
             recall: knn recall@k to aim at, in (0, 1]; above 0.999 the search is exact. Scores are exact always.
             where: only chunks whose metadata matches: a dictionary such as ``{"lang": "en", "year": {"$gte": 2023}}``,
                 or a filter made with `reperio.field` (docs/filters.md).
             mode: "dense" (by vector), "lexical" (by words: BM25), or "hybrid": both, fused.
             fusion: how hybrid search fuses: "convex", the weighted sum of min-max scores, or "rrf", reciprocal ranks.
-            weight: of the dense list in "convex", 0 to 1.
+            weight: weight of the dense list in "convex", 0 to 1.
             candidates: rows retrieved, among which reranker and diversity choose; k or more. Default 5 · k where there
                 is something to choose. Hybrid search fuses the best 100 of each list at least.
             lexical_candidates: most rows that hybrid search takes from the lexical list, 1 to 10,000; None for as many
@@ -304,7 +304,7 @@ class Collection:
             diversity: 0 to 1: trade relevance for variety among the hits (maximal marginal relevance with
                 lambda = 1 − diversity); None to leave the order alone. The score stays that of the retrieval. Not
                 together with a reranker, whose order it would undo.
-            distinct: of chunks with the same text, but for case and white space, only the best.
+            distinct: keep only the best of chunks with the same text, apart from case and white space.
             min_score: leave out hits with a lower score.
             ids: only chunks with one of these ids, which match *where* as well; an id that is absent is no error, and
                 with none at all nothing is found.
@@ -358,11 +358,11 @@ class Collection:
         ids: Iterable[str] | str | None = None,
         **unknown: Never,
     ) -> list[list[Hit]]:
-        """Answer many questions at once, on all cores and over one committed state; one list of hits each.
+        """Answer many questions at once, on all cores and over one committed state, and return one list of hits each.
 
         Args:
             queries: texts.
-            vectors: or ready vectors, shape (n, d); beside texts where these are needed for their words.
+            vectors: ready vectors, shape (n, d), instead of texts, or together with texts whose words are needed.
             k, recall, where, mode, fusion, weight, candidates, lexical_candidates, reranker, diversity, distinct,
                 min_score, ids: as in `search`. The reranker gets the candidates of all questions in one call.
 
@@ -411,6 +411,9 @@ class Collection:
     ) -> Chunk | list[Chunk] | None:
         """Return chunks by id, or those that match a filter.
 
+        The overloads tell type checkers what comes back: for one id a `Chunk`, or None where it is absent; for several
+        ids, or without ids, a list.
+
         Args:
             ids: one id: its chunk, or None; several: those that exist, in the order asked for.
             where: only chunks that match, as in `search`; without ids in the order of adding, all without a filter.
@@ -458,7 +461,7 @@ class Collection:
         return reading.everything(self._handle)
 
     def __contains__(self, chunk_id: object) -> bool:
-        """Say whether a chunk with this id is there (within the scope); none is read.
+        """Say whether a chunk with this id is there (within the scope), without reading it.
 
         Raises:
             InvalidInput: it is no id, and so could never be there.
@@ -486,7 +489,7 @@ class Collection:
         return reading.count(self._handle, self._handle.scope.narrowed(where))
 
     def info(self) -> CollectionInfo:
-        """Describe the collection; through a scope without what tells how much others store."""
+        """Describe the collection. Through a scope, leave out what tells how much others store."""
         return describe(self._handle)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -517,7 +520,7 @@ class Collection:
         Never raises for damage: the report names each problem with its cure.
 
         Args:
-            fix: mend what is wrong. A bad index is built anew. Any other damage is answered with a new generation that
+            fix: mend what is wrong. A bad index is built again. Any other damage is answered with a new generation that
                 keeps every chunk that is whole, with its vector; what is not is listed in the report's ``lost``, and
                 the damaged files stay in the directory as ``damaged-gen-…`` until you remove them. Writes wait.
             progress: called as ``progress("mend", chunks kept, rows looked at)``.
@@ -607,7 +610,7 @@ class Collection:
     def __reduce__(self) -> Never:
         raise InvalidInput(
             f"a Collection cannot be pickled, as for another process: pass its path, {self._path!r}, and open it there "
-            "with reperio.open(path), with read_only=True beside a writer"
+            "with reperio.open(path), with read_only=True next to a writer"
         )
 
     def __repr__(self) -> str:

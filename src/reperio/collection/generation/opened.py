@@ -1,4 +1,4 @@
-"""One generation, open: its store, and the view that searches run over."""
+"""Open one generation: its store, and the view that searches run over."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class OpenGeneration:
                 raise
 
     def begin(self) -> tuple[Session, View]:
-        """Begin a session, with the view of the very commit it reads; the caller ends it (``with session:``)."""
+        """Begin a session, with the view of the very commit it reads. The caller ends it (``with session:``)."""
         while True:
             with ExitStack() as stack:
                 session = stack.enter_context(self.store.session())
@@ -117,7 +117,7 @@ class OpenGeneration:
                     return session, view
 
     def begin_reading(self) -> tuple[Session, StoredMatrix]:
-        """Begin a session, with the vectors of its commit, mapped; the caller ends it (``with session:``)."""
+        """Begin a session, with the vectors of its commit, mapped. The caller ends it (``with session:``)."""
         with ExitStack() as stack:
             session = stack.enter_context(self.store.session())
             matrix = self.matrix_of(session)
@@ -151,7 +151,7 @@ class OpenGeneration:
         """Return the settings with the embedding contract, which the first `add` by text may have recorded meanwhile.
 
         A collection created by its dimension alone has none until then. The file is read again as long as there is
-        none, so this is for whoever embeds, copies or describes, not for a search by vector.
+        none, so this is for callers that embed, copy or describe, not for a search by vector.
         """
         if self.settings.contract is None:
             with self._lock:
@@ -288,7 +288,7 @@ class OpenGeneration:
             return False
 
     def _require_directory(self) -> None:
-        """Make the directory of indexes anew where it is missing: all in it is derived, and copies may leave it out."""
+        """Make the directory of indexes where it is missing: all in it is derived, and copies may leave it out."""
         with layout.storage_errors(self.paths.index, "create"):
             if not layout.is_there(self.paths.index):
                 self.paths.index.mkdir()

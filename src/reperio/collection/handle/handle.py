@@ -1,4 +1,4 @@
-"""The open files of a collection: which generation is in use, who may write, and what keeps its index."""
+"""Hold the open files of a collection: the generation in use, the lock of the writer, and the index's maintainer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Signature: TypeAlias = "tuple[int, int, int, int]"
 
 
 class Handle:
-    """What a `Collection` stands on.
+    """Hold what all calls of one `Collection` share.
 
     Args:
         root: the directory.
@@ -56,7 +56,7 @@ class Handle:
         scope: what may be seen and written through it.
         trust_index: False: a reader reads no index, a writer forgets the one it finds and builds its own.
         limits: how much one call may ask for.
-        telemetry: None where nobody watches.
+        telemetry: instruments of OpenTelemetry; None for none.
 
     Attributes:
         root: the directory, as the user named it.
@@ -109,15 +109,15 @@ class Handle:
             _WRITERS.add(self)
 
     def begin(self) -> tuple[OpenGeneration, Session, View]:
-        """Begin a session with the view of its commit; the caller ends it (``with session:``)."""
+        """Begin a session with the view of its commit, which the caller ends (``with session:``)."""
         return self.on_current(lambda generation: (generation, *generation.begin()))
 
     def session(self) -> tuple[OpenGeneration, Session]:
-        """Begin a session that searches nothing, and therefore loads no index; the caller ends it."""
+        """Begin a session that searches nothing, and therefore loads no index. The caller ends it."""
         return self.on_current(lambda generation: (generation, generation.store.session().begin()))
 
     def reading(self) -> tuple[OpenGeneration, Session, StoredMatrix]:
-        """Begin a session that searches nothing, with the vectors of its commit; the caller ends it.
+        """Begin a session that searches nothing, with the vectors of its commit. The caller ends it.
 
         Both at once: when another process replaces the generation, its files are removed a moment later, and only what
         is open by then can still be read.
@@ -129,7 +129,7 @@ class Handle:
         return self.on_current(OpenGeneration.settled)
 
     def copying(self, copy: Callable[[OpenGeneration, Session], Result]) -> Result:
-        """Return what *copy* returns, which reads files by their names; called again when these were removed."""
+        """Return what *copy* returns, which reads files by name, and call it again when these were removed."""
 
         def begin(generation: OpenGeneration) -> Result:
             with generation.store.session() as session:
@@ -138,7 +138,7 @@ class Handle:
         return self.on_current(begin)
 
     def on_current(self, read: Callable[[OpenGeneration], Result], *, first: OpenGeneration | None = None) -> Result:
-        """Return what *read* returns for the generation that CURRENT names; call it again where that was replaced.
+        """Return what *read* returns for the generation that CURRENT names, and try again where that was replaced.
 
         The writer, in this process or another, may put another generation in use at any time. Open files of the old
         one stay readable, but their names are gone.
@@ -202,7 +202,7 @@ class Handle:
         return self.updated()
 
     def commit(self, attempt: Callable[[OpenGeneration], Result]) -> Result:
-        """Return what *attempt* returns, which writes; called again where another writer has committed before it.
+        """Return what *attempt* returns, which writes, and call it again where another writer has committed before it.
 
         Args:
             attempt: reads the state of the generation it is given, prepares, and writes with ``seen=`` that state.
@@ -264,7 +264,7 @@ class Handle:
         return self._reading
 
     def rewrite(self, embedder: Embedder | None, progress: Progress | None) -> int:
-        """Put a new generation in use, without what was deleted; return how many rows were dropped."""
+        """Put a new generation in use, without what was deleted, and return how many rows were dropped."""
         self.require_buildable(waiting=True)
         with self.building, self.writing:
             self.require_buildable()
@@ -273,7 +273,7 @@ class Handle:
             return old.store.state.rows - old.store.state.live
 
     def replace(self, old: OpenGeneration, write: Callable[[layout.Generation], Result]) -> Result:
-        """Put a new generation in use instead of *old*, which is removed; return what *write* returns.
+        """Put a new generation in use instead of *old*, which is removed, and return what *write* returns.
 
         Nobody commits to the old one from before it is copied until CURRENT names the new one.
 
@@ -298,7 +298,7 @@ class Handle:
         return _AT_ONCE if self.telemetry is None else self.telemetry.operation(operation)
 
     def admitted(self, rows: int) -> AbstractContextManager[object]:
-        """Return what a search for so many rows, over all its questions, is to run in: heavy ones take turns."""
+        """Return the context manager that a search for so many rows runs in: heavy ones take turns."""
         return _AT_ONCE if rows < HEAVY else self._heavy
 
     def require_open(self) -> None:
@@ -330,7 +330,7 @@ class Handle:
         self.require_writable()
         self.require_place()
         if self._ending and threading.current_thread() is not threading.main_thread():
-            if waiting:  # without a lock. An error at once would be printed amid the end of Python, which may abort it
+            if waiting:  # without a lock. An error at once would be printed while Python ends, which may abort it
                 time.sleep(_LAST_SECONDS)
             raise CollectionClosed(
                 f"{self.root.root}: Python is ending, and a build in another thread would not be finished; join the "
@@ -338,7 +338,7 @@ class Handle:
             )
 
     def close(self, *, finish: bool = True) -> None:
-        """Finish a build that is due, and release the files and the lock; doing so twice is no error."""
+        """Finish a build that is due, and release the files and the lock. Doing so twice is no error."""
         if self.closed or self._process != os.getpid():
             return
         self.maintainer.close(finish=finish)
@@ -366,10 +366,10 @@ class Handle:
         if self.building.acquire(timeout=max(0.0, until - time.monotonic())):
             self.building.release()
         else:
-            _log.warning("%s: Python ends amid a build; close() waits for it", self.root.root)
+            _log.warning("%s: Python ends during a build; close() waits for it", self.root.root)
 
     def _open_current(self) -> tuple[Signature, OpenGeneration]:
-        """Open the generation that CURRENT names; read it again if it changed while the files were looked for.
+        """Open the generation that CURRENT names, and read CURRENT again if it changed meanwhile.
 
         Without links: a link that is switched later leads none of its paths into another collection.
         """
@@ -416,8 +416,8 @@ _WRITERS: weakref.WeakSet[Handle] = weakref.WeakSet()
 def _rest_all() -> None:
     """Let no daemon thread, the builder or a user's, build an index when Python ends without `close`.
 
-    FAISS writes files through a callback into Python: in a thread that is stopped amid it that aborts the process (1 of
-    120 ends amid builds). Nothing is lost by it, but it leaves a core dump. SQLite, in C, is stopped unharmed.
+    FAISS writes files through a callback into Python: in a thread that is stopped during it, that aborts the process (1
+    of 120 ends during builds). Nothing is lost by it, but it leaves a core dump. SQLite, in C, is stopped unharmed.
     """
     until = time.monotonic() + _LAST_SECONDS
     for handle in _writers():

@@ -1,4 +1,4 @@
-"""The request of a search and the questions it is asked with, both checked: what travels through this room."""
+"""Check the options and the questions of a search: the two objects that travel through this room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A loaded FAISS index as the rest of this room uses it: knobs in, candidate rows out."""
+"""Search a loaded FAISS index: knobs in, candidate rows out."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Searcher:
     def _codes(self) -> Codes | None:
         if type(self.index).__name__ != "IndexRefine" or not self.is_graph:
             return None
-        beside = innermost(self.index.refine_index)
-        fits = type(beside).__name__ == "IndexPQ" and beside.pq.nbits == 4
+        codes = innermost(self.index.refine_index)
+        fits = type(codes).__name__ == "IndexPQ" and codes.pq.nbits == 4
         return Codes(self.index.refine_index) if fits else None
 
     @property
