@@ -28,7 +28,7 @@ _INSERT = "INSERT INTO chunks(id, text, metadata) VALUES (?,?,?)"
 
 # Where a profiled function's own time belongs: the first entry of which a part is in "file:function".
 _SPLIT = (
-    ("JSON", ("orjson", "preparing.py:_to_json")),
+    ("JSON", ("orjson", "strict_json.py")),
     ("checksum", ("crc32", "checksums.py:checksum", "'encode' of 'str'")),
     ("SQLite", ("apsw", "sqlite3", "execute")),
     ("vector file", ("pwrite", "posix.write", "fdatasync", "posix.open", "vector_file.py")),

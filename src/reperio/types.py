@@ -25,6 +25,19 @@ before.
 """
 
 
+Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
+"""How a search finds chunks: by vector, by words, or by both."""
+
+Fusion: TypeAlias = Literal["convex", "rrf"]
+"""How hybrid search makes one list of two: the weighted sum of min-max scores, or reciprocal ranks."""
+
+Dtype: TypeAlias = Literal["float32", "float16"]
+"""How the vectors of a collection are kept."""
+
+Lexical: TypeAlias = Literal["porter", "unicode61", "trigram", "none"]
+"""How texts are cut into words for lexical search; "none" keeps no lexical index."""
+
+
 class Metric(str, enum.Enum):
     """How vectors are compared. A member equals its string: ``Metric("l2") == "l2"``.
 

@@ -105,7 +105,7 @@ def _run(script: str, path: Path, *arguments: str) -> str:
     command = [sys.executable, "-c", _OPENED + script, str(path), *arguments]
     ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert "Python ends amid" not in ended.stderr
+    assert "Python ends during" not in ended.stderr
     return ended.stdout
 
 

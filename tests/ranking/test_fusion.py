@@ -9,7 +9,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reperio import InvalidInput
 from reperio.ranking import Fused, Ranked, convex, reciprocal_rank
 
 Pairs = list[tuple[int, float]]
@@ -91,37 +90,3 @@ def test_arrays_and_lists_will_do(fuse: type[Fused]) -> None:
     fused = fuse(Ranked(np.array([2, 1], np.int32), np.array([0.5, 0.25], np.float32)), Ranked([], []))  # type: ignore[arg-type,call-arg]
     assert (fused.rows.dtype, fused.scores.dtype) == (np.int64, np.float64)
     assert fused.rows.tolist() == [2, 1]
-
-
-@pytest.mark.parametrize("fuse", [convex, reciprocal_rank])
-@pytest.mark.parametrize(
-    ("dense", "lexical", "message"),
-    [
-        (Ranked([1, 2], [0.1, 0.2]), Ranked([], []), "dense list: 0.2 follows 0.1; sort it best first"),
-        (Ranked([], []), Ranked([1, 1], [2.0, 1.0]), "lexical list: row 1 occurs twice"),
-        (Ranked([1, 2], [0.1]), Ranked([], []), "dense list: (2,) rows with (1,) scores"),
-        (Ranked([], []), Ranked([[1]], [[1.0]]), "lexical list: (1, 1) rows"),
-        (Ranked([1, 2], [0.1, math.nan]), Ranked([], []), "nan follows 0.1"),
-        (Ranked([1], [math.nan]), Ranked([], []), "they must be finite"),
-        (Ranked([1, 2], [math.inf, 0]), Ranked([], []), "dense list: scores from inf to 0.0; they must be finite"),
-    ],
-)
-def test_what_is_no_ranking_is_refused(fuse: type[Fused], dense: Ranked, lexical: Ranked, message: str) -> None:
-    """Unsorted, repeated, unequal and not finite: refused with the list named, never sorted or dropped silently."""
-    with pytest.raises(InvalidInput) as raised:
-        fuse(dense, lexical)  # type: ignore[arg-type,call-arg]
-    assert message in str(raised.value)
-
-
-@pytest.mark.parametrize("weight", [-0.1, 1.1, math.nan])
-def test_a_weight_beyond_its_range_is_refused(weight: float) -> None:
-    """The weight is a share."""
-    with pytest.raises(InvalidInput, match="between 0 and 1"):
-        convex(Ranked([1], [1.0]), Ranked([1], [1.0]), weight=weight)
-
-
-@pytest.mark.parametrize("constant", [-1, math.inf, math.nan])
-def test_an_impossible_constant_is_refused(constant: float) -> None:
-    """The constant is a finite number from 0."""
-    with pytest.raises(InvalidInput, match="usually 60"):
-        reciprocal_rank(Ranked([1], [1.0]), Ranked([1], [1.0]), constant=constant)

@@ -1,4 +1,4 @@
-"""What there is to tell about a collection."""
+"""Describe a collection: its settings, counts, sizes and index."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reperio.types import CollectionInfo
 
 
 def describe(handle: Handle) -> CollectionInfo:
-    """Collect the facts of `Collection.info`; through a scope those alone that say nothing of what lies outside."""
+    """Collect the facts of `Collection.info`. Through a scope, leave out those that tell of what lies outside."""
     generation, session = handle.session()
     with session:
         state = session.state
@@ -37,7 +37,7 @@ def describe(handle: Handle) -> CollectionInfo:
 
 
 def sizes(root: Path) -> dict[str, int]:
-    """Return the bytes of the regular files of a generation by their names in it, sorted; of links, nothing.
+    """Return the sizes in bytes of the regular files of a generation, by name, without links.
 
     Two levels down, as far as ours go: a stranger's folders may go deeper than Python's stack.
     """

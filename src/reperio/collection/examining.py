@@ -1,4 +1,4 @@
-"""What a judge of a collection is told: its fixed settings, and queries that nobody stored."""
+"""Tell an evaluation the fixed settings of a collection, and queries that nobody stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The collection: what users hold. It checks arguments, and hands on to the rooms that do the work."""
+"""Check the arguments of a `Collection`, and hand them to the rooms that do the work."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from reperio.collection.handle.embedder import LazyEmbedder, resolve, texts_cut
 from reperio.collection.handle.handle import Handle
 from reperio.collection.handle.scope import to_filter
 from reperio.collection.ledger import Records
-from reperio.collection.search.answering import Asker, ask, ask_many, held_out, wanted_of
-from reperio.collection.search.request import Fusion, Mode
+from reperio.collection.search.answering import Asker, held_out
+from reperio.collection.search.request import many_questions, one_question, to_request
 from reperio.collection.upkeep.building import Order, build_index, cores, tune_index
 from reperio.collection.write import deleting
 from reperio.collection.write.adding import add
@@ -44,8 +44,10 @@ from reperio.types import (
     CollectionInfo,
     Embedder,
     FloatMatrix,
+    Fusion,
     Hit,
     IndexInfo,
+    Mode,
     Progress,
     Reranker,
 )
@@ -57,7 +59,7 @@ DEFAULT_BATCH = 1000
 
 
 class Collection:
-    """Chunks, their vectors and an index, in one directory. Made by `reperio.open`, not directly.
+    """Keep chunks, their vectors and an index in one directory. Use `reperio.open` to make one.
 
     Any number of threads may use one handle; searches run side by side, writes one after the other. A handle does not
     survive a fork: open the collection again in the child.
@@ -67,7 +69,7 @@ class Collection:
         self._handle = handle
         self._embedder = embedder
         self._recorder = recorder
-        self._asker = Asker(handle, embedder, recorder)
+        self._asker = Asker(handle, recorder)
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -80,7 +82,7 @@ class Collection:
         progress: Progress | None = None,
         **unknown: Never,
     ) -> AddResult:
-        """Store chunks; those whose id is already stored are replaced.
+        """Store chunks, and replace those whose id is already stored.
 
         A batch is durable when it is acknowledged: when ``progress`` is called for it, and all of them when `add`
         returns. A chunk whose text is unchanged keeps its vector and is not embedded again; one of which nothing
@@ -105,13 +107,13 @@ class Collection:
         require_count("batch_size", batch_size)
         require_within("batch_size", batch_size, self._handle.limits.batch, "batch")
         self._handle.require_writable()
-        with self._handle.watched("add"):
+        with self._handle.traced("add"):
             return add(self._handle, self._embedder, chunks, vectors, batch_size, progress)
 
     def delete(
         self, *given: Never, ids: Iterable[str] | str | None = None, where: Where = None, **unknown: Never
     ) -> int:
-        """Delete chunks, durably and in one commit; return how many there were.
+        """Delete chunks, durably and in one commit, and return how many there were.
 
         Args:
             ids: of the chunks; one that is absent is no error.
@@ -123,7 +125,7 @@ class Collection:
         if given:  # what is lost must be named
             raise UnknownOption("delete takes keywords alone: delete(ids=['a', …]), delete(where={…}), or both")
         self._handle.require_writable()
-        with self._handle.watched("delete"):
+        with self._handle.traced("delete"):
             if ids is not None:
                 return deleting.delete_among(self._handle, id_list(ids), self._handle.scope.narrowed(where))
             if where is None:
@@ -145,11 +147,11 @@ class Collection:
         progress: Progress | None = None,
         **unknown: Never,
     ) -> IndexInfo | None:
-        """Choose, build and measure an index over all chunks and put it in use; searches and adds go on meanwhile.
+        """Choose, build and measure an index over all chunks, and put it in use.
 
-        Rules rank the recipes (`reperio.advise` shows them); each is measured on held-out queries against exact
-        answers, and the first that reaches the recall, and sooner than exact search, is kept. A build that is
-        killed goes on where it was when `optimize` is called again.
+        Searches and adds go on meanwhile. Rules rank the recipes (`reperio.advise` shows them). Each is measured on
+        held-out queries against exact answers, and the first that reaches the recall, and sooner than exact search, is
+        kept. A build that is killed goes on where it was when `optimize` is called again.
 
         Args:
             recall: knn recall@10 to be reached by `search`; above 0.999 the collection goes without an index.
@@ -176,10 +178,10 @@ class Collection:
         goal = to_goal(recall, prefer, memory)
         factory = to_factory(index, recall)
         self._handle.require_buildable(waiting=True)
-        with self._handle.watched("optimize"), self._handle.building:
+        with self._handle.traced("optimize"), self._handle.building:
             self._handle.require_buildable()
             generation = self._handle.owned()
-            order = Order(goal, factory, held_out(self._asker, queries, generation.settled()))
+            order = Order(goal, factory, held_out(self._handle, self._embedder, queries, generation.settled()))
             built = build_index(generation, order, workers=cores(), progress=progress)
             self._handle.publish(generation, built)
         return built.to_info()
@@ -196,16 +198,16 @@ class Collection:
             The index with its operating points; None where every search is exact.
 
         Raises:
-            IndexBuildFailed: the index is missing or damaged; `optimize` builds it anew.
+            IndexBuildFailed: the index is missing or damaged; `optimize` builds it again.
 
         """
         refuse_unknown(Collection.tune, unknown)
         self._handle.scope.refuse("tune()")
         self._handle.require_buildable(waiting=True)
-        with self._handle.watched("tune"), self._handle.building:
+        with self._handle.traced("tune"), self._handle.building:
             self._handle.require_buildable()
             generation = self._handle.owned()
-            asked = held_out(self._asker, queries, generation.settled())
+            asked = held_out(self._handle, self._embedder, queries, generation.settled())
             try:
                 built = tune_index(generation, asked, progress=progress)
             except index.SnapshotUnusable as error:
@@ -216,10 +218,10 @@ class Collection:
         return built.to_info()
 
     def compact(self, *, progress: Progress | None = None, **unknown: Never) -> int:
-        """Write the collection anew without deleted and replaced chunks; return how many rows were dropped.
+        """Rewrite the collection without deleted and replaced chunks, and return how many rows were dropped.
 
-        The new generation is built beside the old one and put in use in one step; it needs the space meanwhile. Writes
-        wait, searches go on, also in other processes.
+        The new generation is built next to the old one and put in use in one step; until then both take disk space.
+        Writes wait, searches go on, also in other processes.
 
         Raises:
             CollectionDamaged: a chunk is not what was stored, and is named; see `check`. The collection is as it was.
@@ -227,7 +229,7 @@ class Collection:
         """
         refuse_unknown(Collection.compact, unknown)
         self._handle.scope.refuse("compact()")
-        with self._handle.watched("compact"):
+        with self._handle.traced("compact"):
             return self._handle.rewrite(None, progress)
 
     def reembed(self, embedder: Embedder | str, *, progress: Progress | None = None, **unknown: Never) -> None:
@@ -245,7 +247,7 @@ class Collection:
         fresh = resolve(embedder)
         cut = texts_cut(fresh)
         with (
-            self._handle.watched("reembed"),
+            self._handle.traced("reembed"),
             self._handle.building,
             self._handle.writing,
         ):  # or an add would meet new vectors and the old model
@@ -289,14 +291,14 @@ class Collection:
 
         Args:
             query: a text; the collection's embedder embeds it.
-            vector: a ready vector, shape (d,), instead; beside a text where that is needed for its words.
+            vector: a ready vector, shape (d,), instead of a text, or together with one whose words are needed.
             k: hits wanted, 1 to 10,000.
             recall: knn recall@k to aim at, in (0, 1]; above 0.999 the search is exact. Scores are exact always.
             where: only chunks whose metadata matches: a dictionary such as ``{"lang": "en", "year": {"$gte": 2023}}``,
                 or a filter made with `reperio.field` (docs/filters.md).
             mode: "dense" (by vector), "lexical" (by words: BM25), or "hybrid": both, fused.
             fusion: how hybrid search fuses: "convex", the weighted sum of min-max scores, or "rrf", reciprocal ranks.
-            weight: of the dense list in "convex", 0 to 1.
+            weight: weight of the dense list in "convex", 0 to 1.
             candidates: rows retrieved, among which reranker and diversity choose; k or more. Default 5 · k where there
                 is something to choose. Hybrid search fuses the best 100 of each list at least.
             lexical_candidates: most rows that hybrid search takes from the lexical list, 1 to 10,000; None for as many
@@ -305,7 +307,7 @@ class Collection:
             diversity: 0 to 1: trade relevance for variety among the hits (maximal marginal relevance with
                 lambda = 1 − diversity); None to leave the order alone. The score stays that of the retrieval. Not
                 together with a reranker, whose order it would undo.
-            distinct: of chunks with the same text, but for case and white space, only the best.
+            distinct: keep only the best of chunks with the same text, apart from case and white space.
             min_score: leave out hits with a lower score.
             ids: only chunks with one of these ids, which match *where* as well; an id that is absent is no error, and
                 with none at all nothing is found.
@@ -318,24 +320,26 @@ class Collection:
         """
         if unknown:
             refuse_unknown(Collection.search, unknown)
-        self._handle.require_open()
-        wanted = wanted_of(
-            self._handle,
+        handle = self._handle
+        handle.require_open()
+        request = to_request(
             k,
             recall,
-            where,
-            mode,
-            fusion,
-            weight,
-            candidates,
-            lexical_candidates,
-            reranker,
-            diversity,
-            distinct,
-            min_score,
-            _ids(ids),
+            handle.scope.narrowed(where),
+            most=handle.limits.k,
+            mode=mode,
+            fusion=fusion,
+            weight=weight,
+            candidates=candidates,
+            lexical_candidates=lexical_candidates,
+            reranker=reranker,
+            diversity=diversity,
+            distinct=distinct,
+            min_score=min_score,
+            ids=None if ids is None else tuple(dict.fromkeys(id_list(ids))),
         )
-        return ask(self._asker, query, vector, wanted, where)
+        batch = one_question(query, vector, request, self._embedder, handle.limits)
+        return self._asker.ask(batch, request, where)
 
     def search_many(
         self,
@@ -357,34 +361,36 @@ class Collection:
         ids: Iterable[str] | str | None = None,
         **unknown: Never,
     ) -> list[list[Hit]]:
-        """Answer many questions at once, on all cores and over one committed state; one list of hits each.
+        """Answer many questions at once, on all cores and over one committed state, and return one list of hits each.
 
         Args:
             queries: texts.
-            vectors: or ready vectors, shape (n, d); beside texts where these are needed for their words.
+            vectors: ready vectors, shape (n, d), instead of texts, or together with texts whose words are needed.
             k, recall, where, mode, fusion, weight, candidates, lexical_candidates, reranker, diversity, distinct,
                 min_score, ids: as in `search`. The reranker gets the candidates of all questions in one call.
 
         """
         refuse_unknown(Collection.search_many, unknown)
-        self._handle.require_open()
-        wanted = wanted_of(
-            self._handle,
+        handle = self._handle
+        handle.require_open()
+        request = to_request(
             k,
             recall,
-            where,
-            mode,
-            fusion,
-            weight,
-            candidates,
-            lexical_candidates,
-            reranker,
-            diversity,
-            distinct,
-            min_score,
-            _ids(ids),
+            handle.scope.narrowed(where),
+            most=handle.limits.k,
+            mode=mode,
+            fusion=fusion,
+            weight=weight,
+            candidates=candidates,
+            lexical_candidates=lexical_candidates,
+            reranker=reranker,
+            diversity=diversity,
+            distinct=distinct,
+            min_score=min_score,
+            ids=None if ids is None else tuple(dict.fromkeys(id_list(ids))),
         )
-        return ask_many(self._asker, queries, vectors, wanted, where)
+        batch = many_questions(queries, vectors, request, self._embedder, handle.limits)
+        return self._asker.ask_many(batch, request, where)
 
     @overload
     def get(self, ids: str, *, where: Where = None) -> Chunk | None: ...  # type: ignore[overload-overlap]  # a str is one id, not an iterable of them
@@ -407,6 +413,9 @@ class Collection:
         **unknown: Never,
     ) -> Chunk | list[Chunk] | None:
         """Return chunks by id, or those that match a filter.
+
+        The overloads tell type checkers what comes back: for one id a `Chunk`, or None where it is absent; for several
+        ids, or without ids, a list.
 
         Args:
             ids: one id: its chunk, or None; several: those that exist, in the order asked for.
@@ -455,7 +464,7 @@ class Collection:
         return reading.everything(self._handle)
 
     def __contains__(self, chunk_id: object) -> bool:
-        """Say whether a chunk with this id is there (within the scope); none is read.
+        """Say whether a chunk with this id is there (within the scope), without reading it.
 
         Raises:
             InvalidInput: it is no id, and so could never be there.
@@ -483,7 +492,7 @@ class Collection:
         return reading.count(self._handle, self._handle.scope.narrowed(where))
 
     def info(self) -> CollectionInfo:
-        """Describe the collection; through a scope without what tells how much others store."""
+        """Describe the collection. Through a scope, leave out what tells how much others store."""
         return describe(self._handle)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -514,7 +523,7 @@ class Collection:
         Never raises for damage: the report names each problem with its cure.
 
         Args:
-            fix: mend what is wrong. A bad index is built anew. Any other damage is answered with a new generation that
+            fix: mend what is wrong. A bad index is built again. Any other damage is answered with a new generation that
                 keeps every chunk that is whole, with its vector; what is not is listed in the report's ``lost``, and
                 the damaged files stay in the directory as ``damaged-gen-…`` until you remove them. Writes wait.
             progress: called as ``progress("mend", chunks kept, rows looked at)``.
@@ -527,7 +536,7 @@ class Collection:
         """
         refuse_unknown(Collection.check, unknown)
         self._handle.scope.refuse("check()")
-        with self._handle.watched("check"):
+        with self._handle.traced("check"):
             return mending.mend(self._handle, progress) if fix else mending.check_now(self._handle)
 
     def backup(
@@ -562,7 +571,7 @@ class Collection:
         if keep is not None and not incremental:
             raise InvalidInput("keep= is for incremental=True: other backups have a directory each, to be removed")
         target = to_path("destination", destination).absolute()
-        with self._handle.watched("backup"):
+        with self._handle.traced("backup"):
             if incremental:
                 self._handle.copying(lambda generation, session: backup_increment(generation, session, target, keep))
             else:
@@ -604,7 +613,7 @@ class Collection:
     def __reduce__(self) -> Never:
         raise InvalidInput(
             f"a Collection cannot be pickled, as for another process: pass its path, {self._path!r}, and open it there "
-            "with reperio.open(path), with read_only=True beside a writer"
+            "with reperio.open(path), with read_only=True next to a writer"
         )
 
     def __repr__(self) -> str:
@@ -636,7 +645,3 @@ class Collection:
 def handle_of(collection: Collection) -> Handle:
     """Return what a collection stands on, for the rooms above that copy or export all of it."""
     return collection._handle
-
-
-def _ids(ids: Any) -> tuple[str, ...] | None:
-    return None if ids is None else tuple(dict.fromkeys(id_list(ids)))

@@ -1,4 +1,4 @@
-"""A small ledger beside the chunks: what a program must remember about them, kept where they are kept."""
+"""Keep a small ledger next to the chunks, for what a program must remember about them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Records:
         return self._read(lambda ledger: ledger.list(before=before, after=after, groups=wanted, limit=limit))
 
     def delete(self, keys: Sequence[str]) -> int:
-        """Delete records, durably and in one commit; return how many there were. An absent key is no error."""
+        """Delete records, durably and in one commit, and return how many there were. An absent key is no error."""
         self._handle.require_writable()
         wanted = _keys(keys)
         if not wanted:

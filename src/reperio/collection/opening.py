@@ -1,11 +1,11 @@
-"""Opening: find or create the directory, take the lock, check the contract."""
+"""Open a collection: find or create the directory, take the lock, check the contract."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from typing_extensions import Never
 
@@ -41,8 +41,8 @@ def open(
     embedder: Embedder | str | None = None,
     dimension: int | None = None,
     metric: Metric | str | None = None,
-    dtype: layout.Dtype | None = None,
-    lexical: layout.Lexical | None = None,
+    dtype: Literal["float32", "float16"] | None = None,
+    lexical: Literal["porter", "unicode61", "trigram", "none"] | None = None,
     scope: Mapping[str, Any] | Filter | None = None,
     read_only: bool = False,
     auto_optimize: bool = True,
@@ -52,14 +52,14 @@ def open(
     telemetry: bool = False,
     **unknown: Never,
 ) -> Collection:
-    """Open the collection in a directory; create it if there is none.
+    """Open the collection in a directory, or create it if there is none.
 
     Args:
         path: the directory. A new one is created complete or not at all. A leading ``~`` is the home directory, here
             as in every path that is passed.
         embedder: a sentence-transformers name or local path, or an `Embedder`. On an existing collection it must make
             the vectors it was built with (eight canary texts are compared); by default the recorded one is loaded when
-            a text is first to be embedded. A new collection without *embedder* and *dimension* takes
+            a text must first be embedded. A new collection without *embedder* and *dimension* takes
             ``sentence-transformers/all-MiniLM-L6-v2``.
         dimension: length of the vectors, for a new collection to which you bring your own. The first embedder that adds
             chunks to it is recorded as if it had been passed at creation. Vectors brought ready-made, and questions,
@@ -76,7 +76,7 @@ def open(
             be stored there. A list in one of the filter's fields must lie inside by each element to be written, deleted
             or replaced, and by one to be read (docs/filters.md). What concerns the whole collection (optimize, compact,
             backup, check) is refused.
-        read_only: search only, beside a writer in this or another process; each commit is seen at the next search.
+        read_only: search only, next to a writer in this or another process; each commit is seen at the next search.
         auto_optimize: let a writer build and extend the index in the background as the collection grows; without it
             only `optimize` does.
         trust_index: False for a directory that others have made: its FAISS file is never read. A reader searches
@@ -84,16 +84,16 @@ def open(
             (docs/security.md says what else to mind).
         limits: how much one call may ask for; None for the defaults of `Limits`.
         query_log: keep what `search` and `search_many` are asked by text, with time, filter, latency and ids found: a
-            ``.jsonl`` of 10 MB and four older ones beside it, or a `QueryLog` that says otherwise. None for no log.
-        telemetry: tell OpenTelemetry of each call, in spans and metrics (docs/telemetry.md); where these go, its SDK is
-            told by the program. Texts, ids, metadata and vectors are never in them.
+            ``.jsonl`` of 10 MB and four older ones next to it, or a `QueryLog` that says otherwise. None for no log.
+        telemetry: report each call to OpenTelemetry, in spans and metrics (docs/telemetry.md). Your program configures
+            its SDK, and so decides where these go. Texts, ids, metadata and vectors are never in them.
 
     Raises:
         CollectionLocked: another writer has it open.
         CollectionNotFound: nothing there, and *read_only*.
         NotACollection, CollectionDamaged, UnsupportedFormat, StorageFailed: what is at the path cannot be used.
         EmbeddingContractError: the embedder is not the one the vectors were made with.
-        InvalidInput: options that contradict each other, or what is recorded.
+        InvalidInput: options contradict each other, or what is recorded.
         MissingDependency: *telemetry*, and OpenTelemetry is not installed.
 
     """

@@ -1,4 +1,4 @@
-"""Chunks by filter, without a question: which there are, how many, and their ids. No index is loaded for it."""
+"""Read chunks by filter or id, without a question. No index is loaded for it."""
 
 from __future__ import annotations
 

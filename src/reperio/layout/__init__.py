@@ -29,10 +29,8 @@ from reperio.layout.paths import (
     FIRST_GENERATION,
     FORMAT_VERSION,
     LEXICAL,
-    Dtype,
     Generation,
     Layout,
-    Lexical,
     read_settings,
     require_plain_database,
     write_settings,
@@ -60,6 +58,7 @@ from reperio.layout.writing import (
     sync_file,
     write_atomically,
 )
+from reperio.types import Dtype, Lexical
 
 __all__ = [
     "BUILDING",

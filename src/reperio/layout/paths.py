@@ -6,7 +6,7 @@ import contextlib
 import errno
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import orjson
 
@@ -20,18 +20,13 @@ from reperio.layout.regular import (
     require_absent_or_regular,
 )
 from reperio.layout.writing import remove_tree, require_path, storage_errors, write_atomically
+from reperio.types import Dtype, Lexical
 
 FORMAT_VERSION = 3
 """2: the database has a lexical index; 3: a ledger. What an older version has written is read as having none."""
 
-Dtype: TypeAlias = Literal["float32", "float16"]
-"""How a collection keeps its vectors; fixed when it is created."""
-
 DTYPES: dict[Dtype, str] = {"float32": "f32", "float16": "f16"}
 """What there is to choose from, and the suffix of the file."""
-
-Lexical: TypeAlias = Literal["porter", "unicode61", "trigram", "none"]
-"""How texts are cut into words for lexical search; fixed when a collection is created."""
 
 LEXICAL: tuple[Lexical, ...] = ("porter", "unicode61", "trigram", "none")
 """What there is to choose from."""

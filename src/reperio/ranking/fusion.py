@@ -1,4 +1,4 @@
-"""Two ranked lists of the same rows, by meaning and by words, made one.
+"""Fuse two ranked lists of the same rows, by meaning and by words, into one.
 
 Both ways keep every row of either list and give it one score, higher is better; equal scores are ordered by row. The
 scores a row came with stay next to the fused one, NaN in the list that did not find it.
@@ -7,12 +7,11 @@ scores a row came with stay next to the fused one, NaN in the list that did not 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from reperio.errors import InvalidInput
 from reperio.types import Rows
 
 Scores: TypeAlias = npt.NDArray[np.float64]
@@ -22,11 +21,10 @@ RANK_CONSTANT = 60
 """k of reciprocal rank fusion, as its authors fixed it before they measured (Cormack et al. 2009, section 2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
+class Ranked(NamedTuple):
     """One ranked list, best first.
 
-    Args:
+    Attributes:
         rows: int64 (n,), each row once.
         scores: (n,), finite, never rising.
 
@@ -69,17 +67,12 @@ def convex(dense: Ranked, lexical: Ranked, *, weight: float = 0.5) -> Fused:
 
     Args:
         dense, lexical: the lists.
-        weight: of the dense list, in [0, 1]. 1 keeps that list's order, and 0 the other's: what only the list of no
-            weight holds gets the score 0, which the last row of the list that counts has as well.
-
-    Raises:
-        InvalidInput: a weight beyond [0, 1], or a list that is no ranking; see `Ranked`.
+        weight: weight of the dense list, in [0, 1]. 1 keeps that list's order, and 0 the other's: what only the list
+            of no weight holds gets the score 0, which the last row of the list that counts has as well.
 
     """
-    if not 0.0 <= weight <= 1.0:
-        raise InvalidInput(f"weight {weight!r}: the dense list's share of the fused score is between 0 and 1")
-    left, right = _Checked(dense, "dense"), _Checked(lexical, "lexical")
-    return _sum(left, weight * _stretched(left.scores), right, (1.0 - weight) * _stretched(right.scores))
+    parts = weight * _stretched(dense.scores), (1.0 - weight) * _stretched(lexical.scores)
+    return _sum(dense, parts[0], lexical, parts[1])
 
 
 def reciprocal_rank(dense: Ranked, lexical: Ranked, *, constant: float = RANK_CONSTANT) -> Fused:
@@ -95,35 +88,12 @@ def reciprocal_rank(dense: Ranked, lexical: Ranked, *, constant: float = RANK_CO
         dense, lexical: the lists.
         constant: their k; the larger, the less the first ranks stand out.
 
-    Raises:
-        InvalidInput: a constant that is negative or not finite, or a list that is no ranking; see `Ranked`.
-
     """
-    if not 0.0 <= constant < np.inf:
-        raise InvalidInput(f"constant {constant!r}: reciprocal rank fusion takes a number from 0 up, usually 60")
-    left, right = _Checked(dense, "dense"), _Checked(lexical, "lexical")
-    return _sum(left, _reciprocals(left, constant), right, _reciprocals(right, constant))
+    return _sum(dense, _reciprocals(dense, constant), lexical, _reciprocals(lexical, constant))
 
 
-class _Checked:
-    """A list as arrays, once it is known to be a ranking."""
-
-    def __init__(self, ranked: Ranked, name: str) -> None:
-        self.rows: Rows = np.asarray(ranked.rows, dtype=np.int64)
-        self.scores: Scores = np.asarray(ranked.scores, dtype=np.float64)
-        if self.rows.ndim != 1 or self.rows.shape != self.scores.shape:
-            raise InvalidInput(
-                f"{name} list: {self.rows.shape} rows with {self.scores.shape} scores; pass two arrays of one length"
-            )
-        # Unsorted lists are refused, not sorted: whoever hands them over is wrong about more than their order.
-        if not (self.scores[1:] <= self.scores[:-1]).all():
-            at = int(np.argmin(self.scores[1:] <= self.scores[:-1]))
-            raise InvalidInput(f"{name} list: {self.scores[at + 1]} follows {self.scores[at]}; sort it best first")
-        if len(self.scores) and not (np.isfinite(self.scores[0]) and np.isfinite(self.scores[-1])):
-            raise InvalidInput(f"{name} list: scores from {self.scores[0]} to {self.scores[-1]}; they must be finite")
-
-
-def _stretched(scores: Scores) -> Scores:
+def _stretched(given: npt.ArrayLike) -> Scores:
+    scores: Scores = np.asarray(given, dtype=np.float64)
     if not len(scores):
         return scores
     best, worst = scores[0], scores[-1]
@@ -131,23 +101,18 @@ def _stretched(scores: Scores) -> Scores:
     return (scores / 2 - worst / 2) / (best / 2 - worst / 2) if best > worst else np.ones_like(scores)
 
 
-def _reciprocals(ranked: _Checked, constant: float) -> Scores:
-    return 1.0 / (constant + np.arange(1, len(ranked.rows) + 1, dtype=np.float64))
+def _reciprocals(ranked: Ranked, constant: float) -> Scores:
+    return 1.0 / (constant + np.arange(1, np.size(ranked.rows) + 1, dtype=np.float64))
 
 
-def _sum(dense: _Checked, dense_parts: Scores, lexical: _Checked, lexical_parts: Scores) -> Fused:
-    rows, places = np.unique(np.concatenate([dense.rows, lexical.rows]), return_inverse=True)
-    at_dense, at_lexical = places[: len(dense.rows)], places[len(dense.rows) :]
+def _sum(dense: Ranked, dense_parts: Scores, lexical: Ranked, lexical_parts: Scores) -> Fused:
+    lists = [np.asarray(each.rows, dtype=np.int64) for each in (dense, lexical)]
+    rows, places = np.unique(np.concatenate(lists), return_inverse=True)
+    at_dense, at_lexical = places[: len(lists[0])], places[len(lists[0]) :]
     total, own = np.zeros(len(rows)), np.full((2, len(rows)), np.nan)
-    for name, at, parts, scores, column in (
-        ("dense", at_dense, dense_parts, dense.scores, own[0]),
-        ("lexical", at_lexical, lexical_parts, lexical.scores, own[1]),
-    ):
-        column[at] = scores
-        if np.count_nonzero(~np.isnan(column)) < len(at):
-            twice = rows[np.argmax(np.bincount(at))]
-            raise InvalidInput(f"{name} list: row {twice} occurs twice; a ranking holds each row once")
-        total[at] += parts
+    own[0, at_dense], own[1, at_lexical] = dense.scores, lexical.scores
+    total[at_dense] += dense_parts
+    total[at_lexical] += lexical_parts
     # `np.unique` has sorted the rows, so that a stable sort by score leaves equal scores in the order of rows.
     order = np.argsort(-total, kind="stable")
     return Fused(rows[order], total[order], own[0, order], own[1, order])

@@ -354,14 +354,17 @@ def test_a_question_that_is_no_unicode_is_refused(mode: Any, filled: Collection)
         ),
         ({"vector": VECTOR}, "search takes a text or vector=, one of the two"),
         ({"query": None}, "search takes a text or vector=, one of the two"),
-        ({"query": None, "vector": VECTOR, "mode": "hybrid"}, "mode='hybrid' needs a text; pass it beside vector="),
+        (
+            {"query": None, "vector": VECTOR, "mode": "hybrid"},
+            "mode='hybrid' needs a text; pass it together with vector=",
+        ),
         (
             {"query": None, "vector": VECTOR, "mode": "lexical"},
             "mode='lexical' needs a text; pass it instead of vector=",
         ),
         (
             {"query": None, "vector": VECTOR, "reranker": CallableReranker(overlap)},
-            "a reranker needs a text; pass it beside vector=",
+            "a reranker needs a text; pass it together with vector=",
         ),
         ({"vector": VECTOR, "mode": "lexical"}, 'mode="lexical" searches by words alone; leave vector= out'),
         ({"query": " "}, "the query is ' '; pass a text that is not empty, or vector="),

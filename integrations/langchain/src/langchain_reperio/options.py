@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-from reperio import Reranker
+from reperio import Fusion, Mode, Reranker
 from reperio.arguments import unknown_option
 from reperio.errors import InvalidInput
-
-Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
-Fusion: TypeAlias = Literal["convex", "rrf"]
 
 SEARCH = ("recall", "mode", "fusion", "weight", "candidates", "reranker", "distinct", "min_score")
 """What a search takes besides its question, ``k`` and ``filter``; `reperio.Collection.search` says what each means."""

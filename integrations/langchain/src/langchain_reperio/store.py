@@ -12,7 +12,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 from langchain_core.vectorstores import VectorStore
-from reperio import Collection, Filter, Hit, Metric, Reranker
+from reperio import Collection, Filter, Fusion, Hit, Metric, Mode, Reranker
 from reperio.errors import InvalidInput
 from typing_extensions import Never, Self
 
@@ -20,7 +20,7 @@ from langchain_reperio import options
 from langchain_reperio.documents import from_chunk, from_hit, to_chunks
 from langchain_reperio.embedder import from_embedder, to_embedder
 from langchain_reperio.filters import DocumentFilter, matching_ids, to_narrowed
-from langchain_reperio.options import Fusion, Mode, SearchDefaults, by_vector_alone, marginal, refuse_unknown
+from langchain_reperio.options import SearchDefaults, by_vector_alone, marginal, refuse_unknown
 from langchain_reperio.scores import Relevance, checked, to_relevance
 from langchain_reperio.search_types import BY_WORDS, ReperioVectorStoreRetriever
 

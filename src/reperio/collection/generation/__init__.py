@@ -1,1 +1,1 @@
-"""One generation of files, opened, and the views that searches run over."""
+"""Open one generation of files, and make the views that searches run over."""

@@ -1,4 +1,4 @@
-"""What a view's search is narrowed to by a filter: made once per filter and commit."""
+"""Narrow the target of a view by filters, once per filter and commit."""
 
 from __future__ import annotations
 

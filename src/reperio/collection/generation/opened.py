@@ -1,4 +1,4 @@
-"""One generation, open: its store, and the view that searches run over."""
+"""Open one generation: its store, and the view that searches run over."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import mmap
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -66,6 +67,10 @@ class OpenGeneration:
         permit: called before each commit; raises where this may not write any more.
         on_unusable: called when the recorded index turns out to be missing or damaged.
 
+    Attributes:
+        latest: the newest view that a session has seen, None before the first; `Store.fetch_at` tells whether it still
+            is the newest.
+
     """
 
     def __init__(
@@ -88,7 +93,7 @@ class OpenGeneration:
         self.trust_index = trust_index
         self._on_unusable = on_unusable
         self._lock = threading.Lock()
-        self._view: View | None = None
+        self.latest: View | None = None
         self._mapped: StoredMatrix | None = None
         self._adopted: dict[str, Searcher] = {}
         if not read_only:
@@ -99,29 +104,28 @@ class OpenGeneration:
                 self.store.close()
                 raise
 
-    @property
-    def latest(self) -> View | None:
-        """The newest view that a session has seen; whether it still is the newest, `Store.fetch_at` tells."""
-        return self._view
-
     def begin(self) -> tuple[Session, View]:
-        """Begin a session, with the view of the very commit it reads; the caller ends it (``with session:``)."""
+        """Begin a session, with the view of the very commit it reads. The caller ends it (``with session:``)."""
         while True:
-            session = self.store.session().begin()
-            try:
+            with ExitStack() as stack:
+                session = stack.enter_context(self.store.session())
                 view = self._view_at(session)
                 if view is not None:
                     self.store.require_there(view.target.matrix)
-            except BaseException as error:
-                session.__exit__(type(error), error, error.__traceback__)
-                raise
-            if view is not None:
-                return session, view
-            session.__exit__(None, None, None)
+                    stack.pop_all()  # from here on the caller ends it
+                    return session, view
+
+    def begin_reading(self) -> tuple[Session, StoredMatrix]:
+        """Begin a session, with the vectors of its commit, mapped. The caller ends it (``with session:``)."""
+        with ExitStack() as stack:
+            session = stack.enter_context(self.store.session())
+            matrix = self.matrix_of(session)
+            stack.pop_all()  # from here on the caller ends it
+            return session, matrix
 
     def matrix_of(self, session: Session) -> StoredMatrix:
         """Return the vectors of the session's commit, mapped; without loading the index."""
-        view, rows = self._view, session.state.rows
+        view, rows = self.latest, session.state.rows
         for mapped in (self._mapped, None if view is None else view.target.matrix):
             if mapped is not None and len(mapped) >= rows:
                 self.store.require_there(mapped)
@@ -132,7 +136,7 @@ class OpenGeneration:
     def matching(self, tree: Filter | None, session: Session) -> Rows:
         """Return the live rows that match a filter in the session's commit, in order; without loading the index."""
         rows = session.state.rows
-        view = self._view
+        view = self.latest
         known = view if view is not None and view.seq <= session.state.seq else None
         bits, _ = self._allowed(known, session)
         if tree is not None:
@@ -146,7 +150,7 @@ class OpenGeneration:
         """Return the settings with the embedding contract, which the first `add` by text may have recorded meanwhile.
 
         A collection created by its dimension alone has none until then. The file is read again as long as there is
-        none, so this is for whoever embeds, copies or describes, not for a search by vector.
+        none, so this is for callers that embed, copy or describe, not for a search by vector.
         """
         if self.settings.contract is None:
             with self._lock:
@@ -190,18 +194,18 @@ class OpenGeneration:
     def close(self) -> None:
         """Close the store; views in use stay valid until they are dropped."""
         self.store.close()
-        self._view = self._mapped = None
+        self.latest = self._mapped = None
         self._adopted = {}
         self._columns = Columns()
 
     def _view_at(self, session: Session) -> View | None:
         """Return the view of the session's commit; None when another thread has already moved beyond it."""
-        view = self._view
+        view = self.latest
         if view is None or view.seq < session.state.seq:
             with self._lock:
-                view = self._view
+                view = self.latest
                 if view is None or view.seq < session.state.seq:
-                    view = self._view = self._advanced(view, session)
+                    view = self.latest = self._advanced(view, session)
         return view if view.seq == session.state.seq else None
 
     def _advanced(self, old: View | None, session: Session) -> View:
@@ -245,10 +249,10 @@ class OpenGeneration:
     def _swap(self, found: SnapshotEntry) -> None:
         searcher = self._load(found)
         with self._lock:
-            view = self._view
+            view = self.latest
             if view is not None and view.snapshot == found.name:
                 target = replace(view.target, searcher=searcher)
-                self._view = replace(view, target=target, masks=Masks(target, view.seq, self._columns))
+                self.latest = replace(view, target=target, masks=Masks(target, view.seq, self._columns))
 
     def _load(self, found: SnapshotEntry) -> Searcher | None:
         """Load a recorded index; warn, and do without, when it cannot be trusted."""
@@ -281,7 +285,7 @@ class OpenGeneration:
             return False
 
     def _require_directory(self) -> None:
-        """Make the directory of indexes anew where it is missing: all in it is derived, and copies may leave it out."""
+        """Make the directory of indexes where it is missing: all in it is derived, and copies may leave it out."""
         with layout.storage_errors(self.paths.index, "create"):
             if not layout.is_there(self.paths.index):
                 self.paths.index.mkdir()

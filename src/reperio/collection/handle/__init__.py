@@ -1,1 +1,1 @@
-"""What every call to an open collection shares."""
+"""Share the open files of a collection among all calls."""

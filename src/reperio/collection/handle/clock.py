@@ -1,4 +1,4 @@
-"""A clock that never runs backwards, whatever the system's does."""
+"""Tell a time that never runs backwards, whatever the system's clock does."""
 
 from __future__ import annotations
 

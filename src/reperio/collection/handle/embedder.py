@@ -1,4 +1,4 @@
-"""The embedder of an open collection: loaded when it is first needed, held to the contract."""
+"""Load the embedder of an open collection when it is first needed, and hold it to the contract."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def warn_cut(embedder: Embedder, number: int) -> None:
 
 
 class LazyEmbedder:
-    """What embeds for one handle.
+    """Provide the embedder of one handle.
 
     Args:
         given: what the user passed to `open`; None takes the one named in the contract, when it is first needed.

@@ -1,8 +1,9 @@
-"""The open files of a collection: which generation is in use, who may write, and what keeps its index."""
+"""Hold the open files of a collection: the generation in use, the lock of the writer, and the index's maintainer."""
 
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
 import time
@@ -21,23 +22,33 @@ from reperio.collection.upkeep import rewriting
 from reperio.collection.upkeep.building import Built, cores, publish, remove_older
 from reperio.collection.upkeep.maintainer import Maintainer
 from reperio.embedding.contract import Settings
-from reperio.errors import CollectionClosed, CollectionDamaged, CollectionError, CollectionReadOnly, StorageFailed
+from reperio.errors import (
+    CollectionClosed,
+    CollectionDamaged,
+    CollectionError,
+    CollectionReadOnly,
+    EmbeddingContractError,
+    InvalidVectors,
+    StorageFailed,
+)
 from reperio.printable import logger
 from reperio.store import Outdated, Session, supersede
 from reperio.types import HEAVY, Embedder, Limits, Progress
 from reperio.vectors import StoredMatrix
 
-Begun = TypeVar("Begun")
+Result = TypeVar("Result")
 _log = logger("reperio.collection")
-_GLANCE_SECONDS = 1.0
 _LAST_SECONDS = 10.0  # that the end of Python waits for builds under way
 _AT_ONCE = nullcontext()
+REPLACED = (CollectionError, FileNotFoundError, InvalidVectors, EmbeddingContractError)
+"""What reading from a generation raises that another one may have replaced, of another model or dimension."""
+
 Signature: TypeAlias = "tuple[int, int, int, int]"
 """What tells one CURRENT from another: device, inode, and when it was written and moved."""
 
 
 class Handle:
-    """What a `Collection` stands on.
+    """Hold what all calls of one `Collection` share.
 
     Args:
         root: the directory.
@@ -46,12 +57,12 @@ class Handle:
         scope: what may be seen and written through it.
         trust_index: False: a reader reads no index, a writer forgets the one it finds and builds its own.
         limits: how much one call may ask for.
-        telemetry: None where nobody watches.
+        telemetry: instruments of OpenTelemetry; None for none.
 
     Attributes:
         root: the directory, as the user named it.
         files: the same, without links where it is written to: what is locked.
-        generation: the one in use, as far as this handle has looked; `followed` looks again.
+        generation: the one in use, as far as this handle has looked; `current` looks again.
         writing: held while the store is written.
         building: held while an index is built or the collection rewritten; taken before *writing*.
         clock: times what goes into the ledger.
@@ -86,7 +97,7 @@ class Handle:
         self._process = os.getpid()
         self._ending = False  # Python is
         self._following = threading.RLock()  # as the others: Ctrl-C at the end of a `with` may leave it held
-        self._glanced = 0.0
+        self._looked = -math.inf
         self._signature, self.generation = self._open_current()
         self._reading = self.generation
         if not trust_index and not self.read_only:
@@ -99,61 +110,84 @@ class Handle:
             _WRITERS.add(self)
 
     def begin(self) -> tuple[OpenGeneration, Session, View]:
-        """Begin a session with the view of its commit; the caller ends it (``with session:``)."""
-        return self._on_current(lambda generation: (generation, *generation.begin()))
+        """Begin a session with the view of its commit, which the caller ends (``with session:``)."""
+        return self.on_current(lambda generation: (generation, *generation.begin()))
 
     def session(self) -> tuple[OpenGeneration, Session]:
-        """Begin a session that searches nothing, and therefore loads no index."""
-        return self._on_current(lambda generation: (generation, generation.store.session().begin()))
+        """Begin a session that searches nothing, and therefore loads no index. The caller ends it."""
+        return self.on_current(lambda generation: (generation, generation.store.session().begin()))
 
     def reading(self) -> tuple[OpenGeneration, Session, StoredMatrix]:
-        """Begin a session that searches nothing, with the vectors of its commit.
+        """Begin a session that searches nothing, with the vectors of its commit. The caller ends it.
 
-        Both at once: a generation that another process puts another one in the place of is gone a moment later, but for
-        what is open.
+        Both at once: when another process replaces the generation, its files are removed a moment later, and only what
+        is open by then can still be read.
         """
-        return self._on_current(_read)
+        return self.on_current(lambda generation: (generation, *generation.begin_reading()))
 
     def settings(self) -> Settings:
         """Return the settings of the generation in use as they are on disk: see `OpenGeneration.settled`."""
-        return self._on_current(OpenGeneration.settled)
+        return self.on_current(OpenGeneration.settled)
 
-    def copying(self, copy: Callable[[OpenGeneration, Session], Begun]) -> Begun:
-        """Return what *copy* returns, which reads files by their names; done anew when these were removed under it.
+    def copying(self, copy: Callable[[OpenGeneration, Session], Result]) -> Result:
+        """Return what *copy* returns, which reads files by name, and call it again when these were removed."""
 
-        What is open of a generation outlives it, its names do not: the writer, in this process or another, may put
-        another generation in its place at any time.
+        def begin(generation: OpenGeneration) -> Result:
+            with generation.store.session() as session:
+                return copy(generation, session)
+
+        return self.on_current(begin)
+
+    def on_current(self, read: Callable[[OpenGeneration], Result], *, first: OpenGeneration | None = None) -> Result:
+        """Return what *read* returns for the generation that CURRENT names, and try again where that was replaced.
+
+        The writer, in this process or another, may put another generation in use at any time. Open files of the old
+        one stay readable, but their names are gone.
+
+        Args:
+            read: reads from the generation that it is given.
+            first: generation to try first, without looking at CURRENT; None to look.
+
+        Raises:
+            CollectionClosed: this handle was closed.
+
         """
-        while True:
-            generation, session = self.session()
-            try:
-                with session:
-                    return copy(generation, session)
-            except (CollectionDamaged, CollectionClosed, StorageFailed, FileNotFoundError):
-                if self.closed or self.followed() is generation:
-                    raise
-
-    def _on_current(self, begin: Callable[[OpenGeneration], Begun]) -> Begun:
         self.require_open()
+        generation = first or self.current()
         while True:
-            generation = self.followed()
             try:
-                return begin(generation)
-            except (CollectionDamaged, CollectionClosed, StorageFailed):
-                # The writer, in this process or another, may have put a new generation in its place meanwhile.
-                if self.closed or self.followed() is generation:
+                return read(generation)
+            except REPLACED:
+                newest = self.newer_than(generation)
+                if newest is None:
                     raise
+                generation = newest
 
-    def followed(self) -> OpenGeneration:
+    def newer_than(self, generation: OpenGeneration) -> OpenGeneration | None:
+        """Return the generation that has replaced *generation*; None where it is in use, or this handle is closed."""
+        newest = generation if self.closed else self.current()
+        return None if newest is generation else newest
+
+    def current(self, *, max_age: float = 0.0) -> OpenGeneration:
         """Return the generation to read from: the one that CURRENT names, at the path, from now on.
 
         A reader learns here that the writer has put another one in use, or somebody another collection. A writer that
         has lost its place to another collection goes on as a reader of that one.
+
+        Args:
+            max_age: seconds for which what was found last may be returned, at the price of reading a clock; 0 to look
+                in any case.
+
         """
+        if max_age:
+            now = time.monotonic()
+            if now - self._looked <= max_age:
+                return self._reading
+            self._looked = now
         if self._lock is None or self._lock.is_in_place():
             self._reading = self.updated()
         else:
-            self._reading = self._outside().followed()
+            self._reading = self._outside().current()
         return self._reading
 
     def owned(self) -> OpenGeneration:
@@ -168,8 +202,8 @@ class Handle:
         self.require_writable()
         return self.updated()
 
-    def commit(self, attempt: Callable[[OpenGeneration], Begun]) -> Begun:
-        """Return what *attempt* returns, which writes; called again where another writer has committed before it.
+    def commit(self, attempt: Callable[[OpenGeneration], Result]) -> Result:
+        """Return what *attempt* returns, which writes, and call it again where another writer has committed before it.
 
         Args:
             attempt: reads the state of the generation it is given, prepares, and writes with ``seen=`` that state.
@@ -224,24 +258,13 @@ class Handle:
                     old.close()
         return self.generation
 
-    def glanced(self) -> OpenGeneration:
-        """Return the generation in use as of a second ago at most, at the price of reading a clock.
-
-        A commit in a superseded generation tells its readers at once; this is for the case that it could not be made.
-        """
-        now = time.monotonic()
-        if now - self._glanced > _GLANCE_SECONDS:
-            self._glanced = now
-            return self.followed()
-        return self._reading
-
     @property
     def last_read(self) -> OpenGeneration:
         """The generation that was read from last."""
         return self._reading
 
     def rewrite(self, embedder: Embedder | None, progress: Progress | None) -> int:
-        """Put a new generation in use, without what was deleted; return how many rows were dropped."""
+        """Put a new generation in use, without what was deleted, and return how many rows were dropped."""
         self.require_buildable(waiting=True)
         with self.building, self.writing:
             self.require_buildable()
@@ -249,8 +272,8 @@ class Handle:
             self.replace(old, lambda target: rewriting.rewrite(old, target, embedder=embedder, progress=progress))
             return old.store.state.rows - old.store.state.live
 
-    def replace(self, old: OpenGeneration, write: Callable[[layout.Generation], Begun]) -> Begun:
-        """Put a new generation in use instead of *old*, which is removed; return what *write* returns.
+    def replace(self, old: OpenGeneration, write: Callable[[layout.Generation], Result]) -> Result:
+        """Put a new generation in use instead of *old*, which is removed, and return what *write* returns.
 
         Nobody commits to the old one from before it is copied until CURRENT names the new one.
 
@@ -277,12 +300,12 @@ class Handle:
         remove_older(generation, built)
         self.maintainer.forget()
 
-    def watched(self, operation: str) -> AbstractContextManager[None]:
-        """Return what a call is to run in, for who watches: see `Telemetry.operation`."""
+    def traced(self, operation: str) -> AbstractContextManager[None]:
+        """Return the context manager that a call runs in, for telemetry: see `Telemetry.operation`."""
         return _AT_ONCE if self.telemetry is None else self.telemetry.operation(operation)
 
     def admitted(self, rows: int) -> AbstractContextManager[object]:
-        """Return what a search for so many rows, over all its questions, is to run in: heavy ones take turns."""
+        """Return the context manager that a search for so many rows runs in: heavy ones take turns."""
         return _AT_ONCE if rows < HEAVY else self._heavy
 
     def require_open(self) -> None:
@@ -314,7 +337,7 @@ class Handle:
         self.require_writable()
         self.require_place()
         if self._ending and threading.current_thread() is not threading.main_thread():
-            if waiting:  # without a lock. An error at once would be printed amid the end of Python, which may abort it
+            if waiting:  # without a lock. An error at once would be printed while Python ends, which may abort it
                 time.sleep(_LAST_SECONDS)
             raise CollectionClosed(
                 f"{self.root.root}: Python is ending, and a build in another thread would not be finished; join the "
@@ -322,7 +345,7 @@ class Handle:
             )
 
     def close(self, *, finish: bool = True) -> None:
-        """Finish a build that is due, and release the files and the lock; doing so twice is no error."""
+        """Finish a build that is due, and release the files and the lock. Doing so twice is no error."""
         if self.closed or self._process != os.getpid():
             return
         self.maintainer.close(finish=finish)
@@ -350,10 +373,10 @@ class Handle:
         if self.building.acquire(timeout=max(0.0, until - time.monotonic())):
             self.building.release()
         else:
-            _log.warning("%s: Python ends amid a build; close() waits for it", self.root.root)
+            _log.warning("%s: Python ends during a build; close() waits for it", self.root.root)
 
     def _open_current(self) -> tuple[Signature, OpenGeneration]:
-        """Open the generation that CURRENT names; read it again if it changed while the files were looked for.
+        """Open the generation that CURRENT names, and read CURRENT again if it changed meanwhile.
 
         Without links: a link that is switched later leads none of its paths into another collection.
         """
@@ -399,8 +422,8 @@ _WRITERS: weakref.WeakSet[Handle] = weakref.WeakSet()
 def _rest_all() -> None:
     """Let no daemon thread, the builder or a user's, build an index when Python ends without `close`.
 
-    FAISS writes files through a callback into Python: in a thread that is stopped amid it that aborts the process (1 of
-    120 ends amid builds). Nothing is lost by it, but it leaves a core dump. SQLite, in C, is stopped unharmed.
+    FAISS writes files through a callback into Python: in a thread that is stopped during it, that aborts the process (1
+    of 120 ends during builds). Nothing is lost by it, but it leaves a core dump. SQLite, in C, is stopped unharmed.
     """
     until = time.monotonic() + _LAST_SECONDS
     for handle in _writers():
@@ -417,12 +440,3 @@ def _writers() -> list[Handle]:
 
 def _nothing() -> None:
     """Permit what a reader does: it does not write."""
-
-
-def _read(generation: OpenGeneration) -> tuple[OpenGeneration, Session, StoredMatrix]:
-    session = generation.store.session().begin()
-    try:
-        return generation, session, generation.matrix_of(session)
-    except BaseException as error:
-        session.__exit__(type(error), error, error.__traceback__)
-        raise

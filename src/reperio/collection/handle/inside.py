@@ -1,4 +1,4 @@
-"""What a handle may see, replace and delete: chunks within its scope."""
+"""Find the chunks that a handle may see, replace and delete: those within its scope."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def require_inside(
 ) -> None:
     """Check once more that the chunks of *rows* are within the handle's scope, as a search does with what it found.
 
-    With *own* they are to be deleted: none may be shared with other scopes.
+    With *own* the caller deletes them afterwards: none may be shared with other scopes.
     """
     if handle.scope.tree is None:
         return

@@ -1,4 +1,4 @@
-"""A mandatory filter: what a handle may see and write, whatever it is asked."""
+"""Confine a handle to a mandatory filter, whatever it is asked."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a handle does, as OpenTelemetry sees it: a span per call, and metrics. Imported only where it is asked for.
+"""Report to OpenTelemetry what a handle does: a span per call, and metrics. OpenTelemetry is imported on request only.
 
-Whoever embeds Reperio configures OpenTelemetry, through its SDK, and passes ``telemetry=True`` to `reperio.open`.
-No text, id, metadata or vector is ever in a span. What there is to be seen: docs/telemetry.md.
+A program that embeds Reperio configures the SDK of OpenTelemetry, and passes ``telemetry=True`` to `reperio.open`.
+No text, id, metadata or vector is ever in a span. docs/telemetry.md lists what is reported.
 """
 
 from __future__ import annotations

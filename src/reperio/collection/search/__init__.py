@@ -1,1 +1,1 @@
-"""From a question to hits."""
+"""Turn questions into hits."""

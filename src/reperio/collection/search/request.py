@@ -1,53 +1,61 @@
-"""What a search is asked for, checked."""
+"""Check the options and the questions of a search: the two objects that travel through this room."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+from typing import Any
 
-from reperio.arguments import MAX_K, require_count, require_k, require_recall
+import numpy.typing as npt
+
+from reperio.arguments import (
+    MAX_K,
+    is_iterable,
+    require_count,
+    require_k,
+    require_recall,
+    require_unicode,
+    require_within,
+)
+from reperio.collection.generation.opened import OpenGeneration
+from reperio.collection.handle.embedder import LazyEmbedder
+from reperio.embedding.contract import Settings, embed
 from reperio.errors import InvalidInput
 from reperio.filters import Filter
-from reperio.types import Reranker
-
-Mode = Literal["dense", "lexical", "hybrid"]
-Fusion = Literal["convex", "rrf"]
+from reperio.types import FloatMatrix, Fusion, Limits, Mode, Reranker
+from reperio.vectors import to_matrix, to_query
 
 MODES: tuple[Mode, ...] = ("dense", "lexical", "hybrid")
 FUSIONS: tuple[Fusion, ...] = ("convex", "rrf")
-
-OPTIONS = (
-    *("mode", "fusion", "weight", "candidates", "lexical_candidates"),
-    *("reranker", "diversity", "distinct", "min_score", "ids"),
-)
-"""The options of a search beyond k, recall and filter, in the order of `Collection.search`."""
 
 FUSED_DEPTH = 100
 """Rows of each list that are fused, at least: min-max scores depend on it, and 100 is what the figures are for."""
 
 _FUSION: Fusion = "convex"
 _WEIGHT = 0.5
-_PER_HIT = 5  # candidates per hit wanted, where something chooses among them
+_PER_HIT = 5  # candidates per hit requested, where something chooses among them
+_HEAVY = 16_000  # bytes of a filter that is not remembered: 256 requests are, for as long as the process lives
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a search is asked for; see `Collection.search`.
+@dataclass(frozen=True)
+class SearchRequest:
+    """The options of one search, checked; see `Collection.search`.
 
     Attributes:
-        k: hits.
-        recall: of the dense part.
+        k: number of hits.
+        recall: knn recall@k of the dense list, above 0 and at most 1.
         tree: filter, the handle's scope included; None for all chunks.
         mode: which lists are made.
         fusion, weight: how two lists become one.
-        candidates: rows retrieved, from which the k are chosen; None for as many as the rest needs.
-        lexical_candidates: most rows that hybrid search takes from the lexical list; None: as many as from the other.
-        reranker: orders the candidates anew.
+        candidates: rows retrieved, from which the k are chosen; None for as many as the other options need.
+        lexical_candidates: most rows that hybrid search takes from the lexical list; None for as many as from the
+            dense one.
+        reranker: orders the candidates again; None for no reranking.
         diversity: 0 for relevance alone, towards 1 for variety; None to leave the order alone.
-        distinct: of chunks with the same text the first only.
-        min_score: hits below it are dropped.
-        ids: only chunks with one of these may be found; None for all.
+        distinct: True to keep only the first of chunks with the same text.
+        min_score: least score of a hit; None for any.
+        ids: ids of the chunks that may be found; None for all.
         most: the most rows that may be retrieved.
 
     """
@@ -67,7 +75,9 @@ class Wanted:
     ids: tuple[str, ...] | None = None
     most: int = MAX_K
 
-    @property
+    # Computed once per request: the common request is kept, and used again by the next search.
+
+    @cached_property
     def plain(self) -> bool:
         """True where the best k of the dense list are the answer."""
         return (
@@ -80,91 +90,218 @@ class Wanted:
             and self.ids is None
         )
 
-    @property
+    @cached_property
     def depth(self) -> int:
-        """How many rows to retrieve."""
+        """Number of rows to retrieve."""
         if self.candidates is not None:
             return self.candidates
         chosen = self.reranker is not None or self.diversity is not None
         return max(self.k, min(self.k * _PER_HIT, self.most)) if chosen else self.k
 
-    @property
+    @cached_property
     def needs_vector(self) -> bool:
-        """Say whether the query must have a vector."""
+        """True where a question must have a vector."""
         return self.mode != "lexical" or self.diversity is not None
 
-    @property
+    @cached_property
     def needs_text(self) -> bool:
-        """Say whether the query must have a text."""
+        """True where a question must have a text."""
         return self.mode != "dense" or self.reranker is not None
 
 
-def to_wanted(k: Any, recall: Any, tree: Filter | None, options: Mapping[str, Any], *, most: int = MAX_K) -> Wanted:
-    """Check the options of a search; *most* is the largest k.
-
-    Raises:
-        InvalidInput: naming the option and what it may be.
-
-    """
-    require_k(k, most)
-    require_recall(recall)
-    wanted = Wanted(k, recall, tree, **options, most=most)
-    _require_choice("mode", wanted.mode, MODES)
-    _require_choice("fusion", wanted.fusion, FUSIONS)
-    _require_share("weight", wanted.weight)
-    if wanted.lexical_candidates is not None:
-        require_count("lexical_candidates", wanted.lexical_candidates)
-    _require_use(wanted)
-    if wanted.diversity is not None:
-        _require_share("diversity", wanted.diversity)
-    if not isinstance(wanted.distinct, bool):
-        raise InvalidInput(f"distinct is {wanted.distinct!r}; it is True or False")
-    if wanted.min_score is not None and (isinstance(wanted.min_score, bool) or not _is_number(wanted.min_score)):
-        raise InvalidInput(f"min_score is {wanted.min_score!r}; pass a number: hits with a lower score are left out")
-    if wanted.reranker is not None and not isinstance(wanted.reranker, Reranker):
-        raise InvalidInput(
-            f"reranker is a {type(wanted.reranker).__name__} without a score method; wrap a function in "
-            "CallableReranker, or pass a CrossEncoderReranker"
-        )
-    if wanted.candidates is not None:
-        require_count("candidates", wanted.candidates)
-        if not k <= wanted.candidates <= most:
-            raise InvalidInput(f"candidates is {wanted.candidates}; it lies between k ({k}) and {most:,}")
-    if wanted.lexical_candidates is not None and wanted.lexical_candidates > most:
-        raise InvalidInput(f"lexical_candidates is {wanted.lexical_candidates}; it is at most {most:,}")
-    return wanted
+_DEFAULTS = {
+    each.name: each.default for each in fields(SearchRequest) if each.name not in ("k", "recall", "tree", "most")
+}
 
 
-def require_question(text: bool, vector: bool, wanted: Wanted, function: str, texts: str, vectors: str) -> None:
-    """Refuse a question without the text or the vector that *wanted* needs, or with one that nothing would use.
+def to_request(k: Any, recall: Any, tree: Filter | None, *, most: int, **options: Any) -> SearchRequest:
+    """Check the options of a search. The common request, with nothing but k, recall and a filter, is looked up.
 
     Args:
-        text, vector: which are given.
-        wanted: what is asked for.
-        function, texts, vectors: how they are called, for the message.
+        k, recall, tree: see `SearchRequest`.
+        most: the largest k.
+        options: every other option of a search, by its name in `SearchRequest`.
+
+    Raises:
+        InvalidInput: an option is not what it may be; the message names it.
 
     """
+    try:
+        light = tree is None or tree.size.bytes <= _HEAVY
+        if light and options == _DEFAULTS and type(k) is int and type(recall) is float:
+            return _common_request(k, recall, tree, most)
+    except ValueError:  # an array among the options has no single truth value; a bad k or recall is refused below
+        pass
+    return _checked(SearchRequest(k, recall, tree, **options, most=most))
+
+
+@lru_cache(maxsize=256)
+def _common_request(k: int, recall: float, tree: Filter | None, most: int) -> SearchRequest:
+    return _checked(SearchRequest(k, recall, tree, most=most))
+
+
+def _checked(request: SearchRequest) -> SearchRequest:
+    k, most = request.k, request.most
+    require_k(k, most)
+    require_recall(request.recall)
+    _require_choice("mode", request.mode, MODES)
+    _require_choice("fusion", request.fusion, FUSIONS)
+    _require_share("weight", request.weight)
+    if request.lexical_candidates is not None:
+        require_count("lexical_candidates", request.lexical_candidates)
+    _require_use(request)
+    if request.diversity is not None:
+        _require_share("diversity", request.diversity)
+    if not isinstance(request.distinct, bool):
+        raise InvalidInput(f"distinct is {request.distinct!r}; it is True or False")
+    if request.min_score is not None and (isinstance(request.min_score, bool) or not _is_number(request.min_score)):
+        raise InvalidInput(f"min_score is {request.min_score!r}; pass a number: hits with a lower score are left out")
+    if request.reranker is not None and not isinstance(request.reranker, Reranker):
+        raise InvalidInput(
+            f"reranker is a {type(request.reranker).__name__} without a score method; wrap a function in "
+            "CallableReranker, or pass a CrossEncoderReranker"
+        )
+    if request.candidates is not None:
+        require_count("candidates", request.candidates)
+        if not k <= request.candidates <= most:
+            raise InvalidInput(f"candidates is {request.candidates}; it lies between k ({k}) and {most:,}")
+    if request.lexical_candidates is not None and request.lexical_candidates > most:
+        raise InvalidInput(f"lexical_candidates is {request.lexical_candidates}; it is at most {most:,}")
+    return request
+
+
+@dataclass(slots=True)
+class QueryBatch:
+    """The questions of one search.
+
+    Attributes:
+        number: how many there are.
+        texts: one text per question; None where only vectors were given.
+        vectors: ready vectors as they were passed: one vector for `search`, one per question for `search_many`; None
+            where the embedder makes them.
+        single: True for the one question of `search`.
+        embedder: embeds the texts where there are no vectors.
+
+    """
+
+    number: int
+    texts: Sequence[str] | None
+    vectors: npt.ArrayLike | None
+    single: bool
+    embedder: LazyEmbedder
+
+    def matrix(self, generation: OpenGeneration) -> FloatMatrix:
+        """Return the vectors of the questions, float32 (number, d), checked and scaled for *generation*.
+
+        They are made per generation: the next one may be of another dimension and model.
+        """
+        if self.vectors is None:
+            assert self.texts is not None  # `one` and `many` require one of the two
+            return embed_queries(self.embedder, self.texts, generation.settled())
+        settings = generation.settings
+        if self.single:
+            return to_query(self.vectors, dimension=settings.dimension, metric=settings.metric)
+        return to_matrix(self.vectors, dimension=settings.dimension, metric=settings.metric, what="vectors")
+
+
+def one_question(
+    query: Any, vector: npt.ArrayLike | None, request: SearchRequest, embedder: LazyEmbedder, limits: Limits
+) -> QueryBatch:
+    """Check the question of `Collection.search`."""
+    if query is not None or request.needs_text or not request.needs_vector or vector is None:
+        _require_question(query is not None, vector is not None, request, ("search", "a text", "vector"))
+    texts = None if query is None else [to_question(query, limits.question)]
+    return QueryBatch(1, texts, vector, True, embedder)
+
+
+def many_questions(
+    queries: Any, vectors: npt.ArrayLike | None, request: SearchRequest, embedder: LazyEmbedder, limits: Limits
+) -> QueryBatch:
+    """Check the questions of `Collection.search_many`."""
+    _require_question(queries is not None, vectors is not None, request, ("search_many", "texts", "vectors"))
+    texts = None if queries is None else _to_texts(queries, limits)
+    if vectors is None:
+        assert texts is not None  # one of the two is there
+        number = len(texts)
+    else:
+        number = 1 if not isinstance(vectors, Sized) or getattr(vectors, "ndim", None) == 0 else len(vectors)
+        require_within("the number of vectors", number, limits.queries, "queries")
+        if texts is not None and len(texts) != number:
+            raise InvalidInput(f"{len(texts)} texts with {number} vectors; pass one vector per text")
+    require_within("the number of hits and candidates", number * request.depth, limits.hits, "hits")
+    return QueryBatch(number, texts, vectors, False, embedder)
+
+
+def to_question(query: Any, most: int) -> str:
+    """Return a question of at most *most* characters, or refuse it."""
+    if not isinstance(query, str) or not query.strip():
+        raise InvalidInput(f"the query is {query!r:.200}; pass a text that is not empty, or vector=")
+    if len(query) > most:
+        require_within("the number of characters of the query", len(query), most, "question")
+    if not query.isascii():
+        require_unicode(query, "the query")
+    return query
+
+
+def embed_queries(lazy: LazyEmbedder, queries: Sequence[str], settings: Settings) -> FloatMatrix:
+    """Return the vectors of questions, float32 (n, d).
+
+    Raises:
+        InvalidInput: the collection has no embedder.
+
+    """
+    embedder = lazy.get(settings)
+    if embedder is None:
+        raise InvalidInput(
+            "this collection has no embedder: search by vector=, or open it with embedder= (a model's name or "
+            "path, or an Embedder)"
+        )
+    return embed(embedder, list(queries), settings.metric, queries=True)
+
+
+def _to_texts(queries: Any, limits: Limits) -> list[str]:
+    if isinstance(queries, str):
+        raise InvalidInput("search_many takes a list of texts; for one text use search")
+    if isinstance(queries, (list, tuple)):  # before any of them is looked at
+        require_within("the number of texts", len(queries), limits.queries, "queries")
+    if isinstance(queries, (bytes, Mapping)) or not is_iterable(queries):
+        raise InvalidInput(f"search_many takes a list of texts, not a {type(queries).__name__}")
+    texts = [to_question(query, limits.question) for query in queries]
+    require_within("the number of texts", len(texts), limits.queries, "queries")
+    return texts
+
+
+def _require_question(text: bool, vector: bool, request: SearchRequest, names: tuple[str, str, str]) -> None:
+    """Refuse a question without the text or the vector that *request* needs, or with one that nothing would use.
+
+    Args:
+        text, vector: True where it is given.
+        request: what is asked for.
+        names: names of the function, of its texts and of its vectors, for the message.
+
+    """
+    function, texts, vectors = names
     if not text and not vector:
         raise InvalidInput(f"{function} takes {texts} or {vectors}=, one of the two")
-    if wanted.needs_text and not text:
-        needing = f"mode={wanted.mode!r}" if wanted.mode != "dense" else "a reranker"
-        place = "beside" if wanted.needs_vector else "instead of"
+    if request.needs_text and not text:
+        needing = f"mode={request.mode!r}" if request.mode != "dense" else "a reranker"
+        place = "together with" if request.needs_vector else "instead of"
         raise InvalidInput(f"{needing} needs {texts}; pass it {place} {vectors}=")
-    if text and vector and not wanted.needs_text:
+    if text and vector and not request.needs_text:
         raise InvalidInput(f"{function} takes {texts} or {vectors}=, one of the two")
-    if vector and not wanted.needs_vector:
+    if vector and not request.needs_vector:
         raise InvalidInput(f'mode="lexical" searches by words alone; leave {vectors}= out')
 
 
-def _require_use(wanted: Wanted) -> None:
-    """Refuse what would have no effect: a fusion or weight of one list, an order that is made anew at once."""
-    if wanted.mode != "hybrid" and (wanted.fusion, wanted.weight) != (_FUSION, _WEIGHT):
-        raise InvalidInput(f'fusion and weight are for mode="hybrid", and mode is {wanted.mode!r}; leave them out')
-    if wanted.mode != "hybrid" and wanted.lexical_candidates is not None:
-        raise InvalidInput(f'lexical_candidates is for mode="hybrid", and mode is {wanted.mode!r}; leave it out')
-    if wanted.fusion != _FUSION and wanted.weight != _WEIGHT:
-        raise InvalidInput(f'weight is for fusion="convex", and fusion is {wanted.fusion!r}; leave it out')
-    if wanted.reranker is not None and wanted.diversity is not None:
+def _require_use(request: SearchRequest) -> None:
+    """Refuse what would have no effect: a fusion or weight of one list, an order that is made again at once."""
+    if request.mode != "hybrid" and (request.fusion, request.weight) != (_FUSION, _WEIGHT):
+        raise InvalidInput(f'fusion and weight are for mode="hybrid", and mode is {request.mode!r}; leave them out')
+    if request.mode != "hybrid" and request.lexical_candidates is not None:
+        raise InvalidInput(f'lexical_candidates is for mode="hybrid", and mode is {request.mode!r}; leave it out')
+    if request.fusion != _FUSION and request.weight != _WEIGHT:
+        raise InvalidInput(f'weight is for fusion="convex", and fusion is {request.fusion!r}; leave it out')
+    if request.reranker is not None and request.diversity is not None:
         raise InvalidInput(
             "diversity= goes by the vectors, and would undo the order that reranker= makes; leave one of them out"
         )

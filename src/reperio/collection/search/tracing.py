@@ -1,4 +1,4 @@
-"""What telemetry tells of a search."""
+"""Trace a search for telemetry."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from reperio.collection.handle.telemetry import Telemetry
-from reperio.collection.search.request import FUSED_DEPTH, Wanted
+from reperio.collection.search.request import FUSED_DEPTH, SearchRequest
 from reperio.index import Target
 
 
 class SearchTrace:
-    """What became known of one search on its way.
+    """What one search has searched, for telemetry.
 
     Attributes:
-        target: what was searched at last; None until then.
+        target: target that was searched last; None until then.
 
     """
 
@@ -26,28 +26,30 @@ class SearchTrace:
 
 
 @contextmanager
-def traced(telemetry: Telemetry, name: str, wanted: Wanted, questions: int) -> Iterator[SearchTrace]:
+def traced(telemetry: Telemetry, name: str, request: SearchRequest, questions: int) -> Iterator[SearchTrace]:
     """Make the block the span of a search, and yield what it fills in."""
     trace = SearchTrace()
     about: dict[str, Any] = {
-        "reperio.k": wanted.k,
+        "reperio.k": request.k,
         "reperio.questions": questions,
-        "reperio.filtered": wanted.tree is not None,
+        "reperio.filtered": request.tree is not None,
     }
-    with telemetry.timed(name, about, **{"reperio.mode": wanted.mode}) as labels:
+    with telemetry.timed(name, about, **{"reperio.mode": request.mode}) as labels:
         yield trace
         if trace.target is not None:
-            _tell(telemetry, trace.target, wanted, about, labels)
+            _tell(telemetry, trace.target, request, about, labels)
 
 
-def _tell(telemetry: Telemetry, target: Target, wanted: Wanted, about: dict[str, Any], labels: dict[str, Any]) -> None:
+def _tell(
+    telemetry: Telemetry, target: Target, request: SearchRequest, about: dict[str, Any], labels: dict[str, Any]
+) -> None:
     tail = len(target.matrix) - (target.searcher.rows if target.searcher is not None else 0)
     about |= {"reperio.rows": target.count, "reperio.tail": tail}
     telemetry.tail(tail)
-    if wanted.mode == "lexical":
+    if request.mode == "lexical":
         labels["reperio.plan"] = "lexical"
         return
-    depth = wanted.depth if wanted.mode == "dense" else max(wanted.depth, FUSED_DEPTH)
-    labels["reperio.plan"], candidates = target.told(wanted.recall, depth)
+    depth = request.depth if request.mode == "dense" else max(request.depth, FUSED_DEPTH)
+    labels["reperio.plan"], candidates = target.told(request.recall, depth)
     about["reperio.candidates"] = candidates
     telemetry.searched(labels["reperio.plan"], candidates)

@@ -1,1 +1,1 @@
-"""From chunks to a commit."""
+"""Turn chunks into commits."""

@@ -1,4 +1,4 @@
-"""What an `add` does: batch by batch it checks, embeds, compares with what is stored, and puts."""
+"""Add chunks: check, embed, compare with what is stored, and put, batch by batch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from reperio.collection.write.batches import batches
 from reperio.collection.write.preparing import Ahead, Prepared, check_chunks, embed_ahead, prepare, require_sizes
 from reperio.errors import EmbedderFailed, ReperioError
 from reperio.store import NewChunk
-from reperio.types import AddResult, Chunk, Embedder, FloatMatrix, Progress
-from reperio.vectors import to_matrix
+from reperio.types import AddResult, Chunk, Embedder, Progress
+from reperio.vectors import StoredMatrix, to_matrix, to_stored
 
 
 def add(
@@ -27,24 +27,29 @@ def add(
     progress: Progress | None,
 ) -> AddResult:
     """Store chunks, a commit per batch; see `Collection.add`."""
-    total = len(chunks) if isinstance(chunks, Sized) and is_iterable(chunks) else None
-    result, done, cut = AddResult(), 0, lazy.texts_cut()
+    total = None
+    if type(chunks) is list or (isinstance(chunks, Sized) and is_iterable(chunks)):
+        total = len(chunks)
+    result: AddResult | None = None
+    done, cut = 0, 0 if vectors is not None else lazy.texts_cut()
     try:
         for batch, part in batches(chunks, vectors, batch_size):
             try:
-                result += _add_batch(handle, lazy, batch, part, done)
+                stored = _add_batch(handle, lazy, batch, part, done)
             except ReperioError as error:
-                error.args = (f"{error}{_stored(error, batch, done)}",)
+                error.args = (f"{error}{_told_stored(error, batch, done)}",)
                 raise
+            result = stored if result is None else result + stored
             done += len(batch)
             if progress is not None:
                 progress("add", done, total)
     finally:
-        lazy.tell_cut(lazy.texts_cut() - cut)
-    return result
+        if vectors is None:
+            lazy.tell_cut(lazy.texts_cut() - cut)
+    return result or AddResult()
 
 
-def _stored(error: ReperioError, batch: list[Chunk], done: int) -> str:
+def _told_stored(error: ReperioError, batch: list[Chunk], done: int) -> str:
     """Say which chunks are stored, where a batch was refused."""
     if done:
         first = getattr(batch[0], "id", None)
@@ -65,7 +70,8 @@ def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: 
     """
     checked = check_chunks(batch, first)
     require_sizes(checked, handle.limits)
-    handle.scope.require(checked)
+    if handle.scope.tree is not None:
+        handle.scope.require(checked)
     ahead = _embedded_ahead(handle, lazy, checked) if vectors is None else None
 
     def attempt(generation: OpenGeneration) -> Prepared:
@@ -76,25 +82,24 @@ def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: 
         if handle.scope.tree is not None:
             with store.session() as session:
                 require_replaceable(handle.scope, generation, session, [chunk.id for chunk in checked])
-        matrix: FloatMatrix | None = None
+        given: StoredMatrix | None = None
         embedder: Embedder | None = None
         if vectors is not None:
             matrix = to_matrix(
                 vectors, dimension=settings.dimension, metric=settings.metric, what="vectors", first=first
             )
+            given = to_stored(matrix, settings.dtype, what="vectors", first=first)
         else:
             embedder = lazy.get(settings)
-        prepared = prepare(
-            checked, matrix, store=store, embedder=embedder, metric=settings.metric, first=first, ahead=ahead
-        )
+        prepared = prepare(checked, given, store=store, embedder=embedder, settings=settings, ahead=ahead)
         if prepared.result.embedded and embedder is not None and settings.contract is None:
             contract = lazy.contract(embedder)
-            generation.keep_contract(contract)  # before the commit: no chunk is embedded by nobody knows whom
+            generation.keep_contract(contract)  # before the commit: no chunk is stored whose embedder is unknown
             lazy.replace(embedder, contract)
         if prepared.chunks:
             store.put(prepared.chunks, prepared.matrix, prepared.replaced, seen=seen)
         else:
-            store.require_permitted()  # that all is there already is an answer, too
+            store.require_permitted()  # that everything is stored already is an answer, too
         return prepared
 
     prepared = handle.commit(attempt)
@@ -114,4 +119,4 @@ def _embedded_ahead(handle: Handle, lazy: LazyEmbedder, chunks: list[NewChunk]) 
     embedder = lazy.get(settings)
     if embedder is not None and settings.contract is None:
         lazy.contract(embedder)  # made here, without the lock, and recorded once chunks are embedded by it
-    return embed_ahead(chunks, existing, embedder=embedder, metric=settings.metric, dtype=generation.store.dtype)
+    return embed_ahead(chunks, existing, embedder=embedder, settings=settings)

@@ -1,4 +1,4 @@
-"""Cutting an iterable of any length, and the vectors beside it, into batches."""
+"""Cut an iterable of any length, and the vectors that come with it, into batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def batches(chunks: Iterable[Chunk], vectors: Any | None, size: int) -> Iterator
         InvalidVectors: there are more or fewer vectors than chunks. Known lengths are compared before the first batch.
 
     """
-    if isinstance(chunks, (Chunk, str, bytes, Mapping)) or not is_iterable(chunks):
+    if type(chunks) is not list and (isinstance(chunks, (Chunk, str, bytes, Mapping)) or not is_iterable(chunks)):
         raise InvalidChunk(f"chunks is one {type(chunks).__name__}; pass a list, or any iterable, of Chunk")
     if vectors is not None and not (isinstance(vectors, np.ndarray) and vectors.ndim):
         vectors = _in_order(vectors)

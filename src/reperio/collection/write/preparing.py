@@ -1,4 +1,4 @@
-"""What is about to be stored: chunks checked, compared with what is there, embedded where they must be."""
+"""Prepare chunks for the store: check them, compare them with what is there, and embed what is new."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from reperio.embedding.contract import embed
+from reperio.embedding.contract import Settings, embed
 from reperio.errors import InvalidChunk, InvalidInput
-from reperio.layout import Dtype
 from reperio.store import NewChunk, Store, StoredChunk, is_intact
 from reperio.strict_json import NotKept, encode_object
-from reperio.types import AddResult, Chunk, Embedder, FloatMatrix, Limits, Metric
+from reperio.types import AddResult, Chunk, Embedder, Limits
 from reperio.vectors import StoredMatrix, to_stored
 
 
@@ -32,21 +31,25 @@ def check_chunks(chunks: Sequence[Chunk], first: int) -> list[NewChunk]:
     """Check a batch; *first* is the number of its first chunk in the whole input, for messages.
 
     Raises:
-        InvalidChunk: with the chunk named and the cure.
+        InvalidChunk: a chunk cannot be stored; the message names it and the cure.
 
     """
-    checked = [
-        # The common case in place: a thousand calls to say that nothing is wrong are a tenth of what a batch costs.
-        NewChunk(chunk.id, chunk.text, _to_json(chunk.metadata, chunk.id))
-        if type(chunk) is Chunk
-        and type(chunk.id) is str
-        and type(chunk.text) is str
-        and chunk.id
-        and chunk.id.isascii()
-        and chunk.text.isascii()
-        else _checked(chunk, number)
-        for number, chunk in enumerate(chunks, start=first)
-    ]
+    try:
+        checked = [
+            # The common case in place: a thousand calls to say that nothing is wrong are a tenth of what a batch costs.
+            NewChunk(chunk.id, chunk.text, encode_object(chunk.metadata))
+            if type(chunk) is Chunk
+            and type(chunk.id) is str
+            and type(chunk.text) is str
+            and type(chunk.metadata) is dict
+            and chunk.id
+            and chunk.id.isascii()
+            and chunk.text.isascii()
+            else _checked(chunk, number)
+            for number, chunk in enumerate(chunks, start=first)
+        ]
+    except NotKept:  # which says nothing of the chunk: the slow way names it
+        checked = [_checked(chunk, number) for number, chunk in enumerate(chunks, start=first)]
     if len({chunk.id for chunk in checked}) < len(checked):
         _refuse_duplicate(checked, first)
     return checked
@@ -100,8 +103,7 @@ def embed_ahead(
     existing: Mapping[str, StoredChunk],
     *,
     embedder: Embedder | None,
-    metric: Metric,
-    dtype: Dtype,
+    settings: Settings,
 ) -> Ahead:
     """Embed the texts of a checked batch that are new or changed.
 
@@ -112,48 +114,41 @@ def embed_ahead(
         chunks: from `check_chunks`.
         existing: what is stored under their ids.
         embedder: None embeds nothing.
-        metric, dtype: of the collection.
+        settings: of the collection.
 
     """
     if embedder is None:
         return Ahead()
     new = [chunk for chunk in chunks if chunk.id not in existing or existing[chunk.id].text != chunk.text]
-    made = _embedded(new, embedder, metric, dtype)
+    made = _embedded(new, embedder, settings)
     return Ahead(embedder, {chunk.text: vector for chunk, vector in zip(new, made, strict=True)})
 
 
 def prepare(
     chunks: Sequence[NewChunk],
-    vectors: FloatMatrix | None,
+    given: StoredMatrix | None,
     *,
     store: Store,
     embedder: Embedder | None,
-    metric: Metric,
-    first: int = 0,
+    settings: Settings,
     ahead: Ahead | None = None,
 ) -> Prepared:
     """Compare a checked batch with the store and find a vector for whatever is new.
 
     Args:
         chunks: from `check_chunks`.
-        vectors: ready ones, one row per chunk; None to embed.
+        given: ready vectors as they are stored, one row per chunk; None to embed.
         store: what is there.
         embedder: needed when a text is new and there are no ready vectors.
-        metric: of the collection.
-        first: number of the first chunk in the whole input, for messages.
+        settings: of the collection.
         ahead: from `embed_ahead`; of no use where another embedder has taken the place of the one that made them.
 
     Unchanged text keeps its vector and is not embedded again; a chunk of which nothing changed is left out. A vector
     is unchanged when it rounds to what is stored. Of a chunk that is not whole by its checksum nothing is kept.
-
-    Raises:
-        InvalidVectors: one is beyond what the collection's dtype holds.
-
     """
-    given = None if vectors is None else to_stored(vectors, store.dtype, what="vectors", first=first)
     existing = store.existing([chunk.id for chunk in chunks])
     # Only a replaced row's vector is ever looked at, so an empty collection maps nothing.
-    stored = store.map(store.state.rows) if existing else np.empty((0, 0), dtype=store.dtype)
+    stored = store.map(store.state.rows) if existing else np.empty((0, 0), dtype=settings.dtype)
     kept: list[int] = []  # positions in the batch
     carried: dict[int, int] = {}  # position → row whose vector is taken over
     for position, chunk in enumerate(chunks):
@@ -168,17 +163,12 @@ def prepare(
         kept.append(position)
         if same_text and given is None:
             carried[position] = old.row
-    matrix, embedded = _vectors_for(
-        chunks,
-        kept,
-        carried,
-        given,
-        stored,
-        embedder=embedder,
-        metric=metric,
-        dtype=store.dtype,
-        ahead=ahead or Ahead(),
-    )
+    if given is not None:
+        matrix, embedded = given if len(kept) == len(given) else given[kept], 0
+    else:
+        done = ahead.vectors if ahead is not None and ahead.embedder is embedder else {}
+        carried_rows = {position: stored[row] for position, row in carried.items()}
+        matrix, embedded = _vectors_for(chunks, kept, carried_rows, done, embedder=embedder, settings=settings)
     replaced = [existing[chunks[position].id].row for position in kept if chunks[position].id in existing]
     result = AddResult(
         added=len(kept) - len(replaced),
@@ -192,32 +182,36 @@ def prepare(
 def _vectors_for(
     chunks: Sequence[NewChunk],
     kept: list[int],
-    carried: dict[int, int],
-    vectors: StoredMatrix | None,
-    stored: StoredMatrix,
+    carried: Mapping[int, StoredMatrix],
+    done: Mapping[str, StoredMatrix],
     *,
     embedder: Embedder | None,
-    metric: Metric,
-    dtype: Dtype,
-    ahead: Ahead,
+    settings: Settings,
 ) -> tuple[StoredMatrix, int]:
-    """Return one vector per kept chunk, and how many texts were embedded."""
-    if vectors is not None:
-        return vectors if len(kept) == len(vectors) else vectors[kept], 0
-    done = ahead.vectors if ahead.embedder is embedder else {}
-    rows = {position: stored[row] for position, row in carried.items()}
+    """Return one vector per kept chunk, and how many texts were embedded.
+
+    Args:
+        chunks: the whole batch.
+        kept: positions in it of what is to be stored.
+        carried: vectors taken over from older versions, by position.
+        done: vectors embedded before, by text.
+        embedder: embeds what is missing.
+        settings: of the collection.
+
+    """
+    rows: dict[int, Any] = dict(carried)
     rows |= {at: done[chunks[at].text] for at in kept if at not in carried and chunks[at].text in done}
     missing = [position for position in kept if position not in rows]
-    made = _embedded([chunks[position] for position in missing], embedder, metric, dtype)
+    made = _embedded([chunks[position] for position in missing], embedder, settings)
     if not rows:
         return made, len(missing)
     rows |= dict(zip(missing, made, strict=True))
     return np.stack([rows[position] for position in kept]), len(kept) - len(carried)
 
 
-def _embedded(chunks: Sequence[NewChunk], embedder: Embedder | None, metric: Metric, dtype: Dtype) -> StoredMatrix:
+def _embedded(chunks: Sequence[NewChunk], embedder: Embedder | None, settings: Settings) -> StoredMatrix:
     if not chunks:
-        return np.empty((0, 0), dtype=dtype)
+        return np.empty((0, 0), dtype=settings.dtype)
     if embedder is None:
         raise InvalidInput(
             "this collection has no embedder: pass vectors=, or open it with embedder= (a sentence-transformers name, "
@@ -226,8 +220,8 @@ def _embedded(chunks: Sequence[NewChunk], embedder: Embedder | None, metric: Met
     for chunk in chunks:
         if not chunk.text.strip():
             raise InvalidChunk(f"chunk {chunk.id!r} has no text to embed; give it text, or pass vectors=")
-    made = embed(embedder, [chunk.text for chunk in chunks], metric, queries=False)
-    return to_stored(made, dtype, what=f"vectors from {embedder.name}")
+    made = embed(embedder, [chunk.text for chunk in chunks], settings.metric, queries=False)
+    return to_stored(made, settings.dtype, what=f"vectors from {embedder.name}")
 
 
 def _checked(chunk: Any, number: int) -> NewChunk:

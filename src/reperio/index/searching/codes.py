@@ -1,4 +1,4 @@
-"""4-bit codes of all rows beside a graph: what is scanned where a graph does not lead to the rows asked for.
+"""Scan 4-bit codes of the rows where a graph does not lead to the rows asked for.
 
 A walk passes through rows that a mask hides: under a mask of a tenth it takes ten times as long, and where the mask
 follows the vectors it may never arrive. Codes of the allowed rows alone, packed together, are scanned 32 at once: what

@@ -1,4 +1,4 @@
-"""Exact search over the mapped vector file: the truth the index only approximates.
+"""Search the mapped vector file exactly: the truth that an index only approximates.
 
 The file keeps float32 or float16. Rows are chosen by scores in float32, and all that its rounding leaves in doubt are
 kept; `scoring` decides among them in float64.

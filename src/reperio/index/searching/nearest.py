@@ -1,4 +1,4 @@
-"""The exact nearest rows of hundreds of queries at once: the truth that an index is tuned against."""
+"""Find the exact nearest rows of hundreds of queries at once: the truth that an index is tuned against."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The greatest length among stored vectors: what bounds the rounding of their inner products."""
+"""Find the greatest length among stored vectors, which bounds the rounding of their inner products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How one search is done: exactly, or by the index, how hard and with how many candidates.
+"""Plan one search: exactly, or by the index, how hard and with how many candidates.
 
 Pure. What it knows are the operating points measured when the index was tuned: for k = 10 and k = 100, over all rows.
 Other k and row masks are reasoned from those: the k-th best of a share s of the rows is, unless the mask follows the
@@ -24,7 +24,7 @@ MEASURED_K = 10, 100
 MOSTLY = 0.9
 """A mask that leaves more than this share of the rows is no filter but what deletes have left."""
 
-_AROUND = 1.3  # of a graph, rows around the query to be asked for, for each that is to be left by a mask
+_AROUND = 1.3  # rows around the query that a graph is asked for, for each row that a mask must leave
 _SLOPES = {True: 1.0, False: 0.6}
 """Of a graph, and of lists: log effort by log k where only one k was measured, and at least under a mask."""
 

@@ -1,4 +1,4 @@
-"""Public scores of stored vectors, and the best of many: float64, one row at a time, whatever path found the row.
+"""Score stored vectors in float64, one row at a time, whatever path found the row, and choose the best.
 
 What finds rows quickly computes in float32, whose rounding cannot tell vectors apart that lie close together. `slack`
 bounds that rounding; what is within it is decided here.
@@ -17,7 +17,7 @@ from reperio.vectors import StoredMatrix, to_float32
 
 Scores = npt.NDArray[np.float64]
 _Doubles = npt.NDArray[np.float64]
-Ranked: TypeAlias = tuple[list[int], list[float]]
+Nearest: TypeAlias = tuple[list[int], list[float]]
 """Rows and their scores, best first."""
 
 _BLOCK_FLOATS = 1 << 17  # widened at once: 1 MiB of float64, which stays in the processor's cache
@@ -66,7 +66,7 @@ def _scores(found: StoredMatrix | _Doubles, query: _Doubles, metric: Metric) -> 
     return scores
 
 
-def best(rows: Rows, scores: Scores, k: int, metric: Metric) -> Ranked:
+def best(rows: Rows, scores: Scores, k: int, metric: Metric) -> Nearest:
     """Return the *k* best, by score, then by row."""
     order = scores.argsort()[: -k - 2 : -1]
     values = scores[order].tolist()

@@ -1,4 +1,4 @@
-"""Query → rows and scores: index candidates and the tail, rescored exactly.
+"""Find rows and scores of a query: index candidates and the tail, rescored exactly.
 
 The one promise of this room: min(k, rows to be found) results, and exact scores, whatever the index does.
 """
@@ -19,13 +19,13 @@ from reperio.index.searching import exact
 from reperio.index.searching.codes import Packed
 from reperio.index.searching.norms import Norms, greatest_of
 from reperio.index.searching.planning import MOSTLY, Knobs, plan, plan_codes
-from reperio.index.searching.scoring import Ranked, best, scores_of
+from reperio.index.searching.scoring import Nearest, best, scores_of
 from reperio.index.searching.searcher import Searcher
 from reperio.types import FloatMatrix, Metric, Rows
 from reperio.vectors import StoredMatrix
 
 _KEPT_ROWS = 1 << 14
-"""Allowed rows up to which they are kept beside their bits, at 8 bytes each: comparing more takes a millisecond, of
+"""Allowed rows up to which they are kept next to their bits, at 8 bytes each: comparing more takes a millisecond, of
 which finding them is a small part."""
 
 _PLANS = 256
@@ -195,7 +195,7 @@ class Plan:
     saving: float = 0.0
 
 
-def search(target: Target, queries: FloatMatrix, k: int, recall: float) -> list[Ranked]:
+def search(target: Target, queries: FloatMatrix, k: int, recall: float) -> list[Nearest]:
     """Return, per query, exactly min(k, target.count) rows with their exact scores, best first.
 
     Args:
@@ -209,13 +209,13 @@ def search(target: Target, queries: FloatMatrix, k: int, recall: float) -> list[
     return run(target, queries, k, target.plan(recall, k))
 
 
-def search_one(target: Target, query: FloatMatrix, k: int, recall: float) -> Ranked:
+def search_one(target: Target, query: FloatMatrix, k: int, recall: float) -> Nearest:
     """Do what `search` does for one query of shape (d,)."""
     k = min(k, target.count)
     return run_one(target, query, k, target.plan(recall, k))
 
 
-def run(target: Target, queries: FloatMatrix, k: int, planned: Plan) -> list[Ranked]:
+def run(target: Target, queries: FloatMatrix, k: int, planned: Plan) -> list[Nearest]:
     """Search as planned, for *k* of at most target.count rows."""
     searcher = target.searcher
     if searcher is None or not planned.candidates:
@@ -234,7 +234,7 @@ def run(target: Target, queries: FloatMatrix, k: int, planned: Plan) -> list[Ran
     return [_merged(target, planned, *parts, k) for parts in zip(found, tail, queries, strict=True)]
 
 
-def run_one(target: Target, query: FloatMatrix, k: int, planned: Plan) -> Ranked:
+def run_one(target: Target, query: FloatMatrix, k: int, planned: Plan) -> Nearest:
     """Do what `run` does for one query of shape (d,)."""
     searcher, count = target.searcher, planned.candidates
     if searcher is None or not count:
@@ -263,7 +263,7 @@ def _tail(target: Target, searcher: Searcher, queries: FloatMatrix, k: int) -> l
     )
 
 
-def _merged(target: Target, planned: Plan, found: Rows, tail: Rows, query: FloatMatrix, k: int) -> Ranked:
+def _merged(target: Target, planned: Plan, found: Rows, tail: Rows, query: FloatMatrix, k: int) -> Nearest:
     """Rank what the index found together with the tail; find exactly what the index did not find enough of.
 
     HNSW may find fewer than it is asked for, the probed lists may hold fewer, and few of the rows around the query may
@@ -277,11 +277,11 @@ def _merged(target: Target, planned: Plan, found: Rows, tail: Rows, query: Float
     return _ranked(target, np.concatenate((live, tail)), query, k)
 
 
-def _ranked(target: Target, rows: Rows, query: FloatMatrix, k: int) -> Ranked:
+def _ranked(target: Target, rows: Rows, query: FloatMatrix, k: int) -> Nearest:
     return best(rows, scores_of(target.matrix, rows, query, target.metric), k, target.metric)
 
 
-def _exactly(target: Target, queries: FloatMatrix, k: int) -> list[Ranked]:
+def _exactly(target: Target, queries: FloatMatrix, k: int) -> list[Nearest]:
     if k == 0:
         return [([], []) for _ in queries]
     found = exact.candidates(

@@ -1,4 +1,4 @@
-"""A loaded FAISS index as the rest of this room uses it: knobs in, candidate rows out."""
+"""Search a loaded FAISS index: knobs in, candidate rows out."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Searcher:
     Attributes:
         codes: of a graph that FAISS keeps together with 4-bit codes (``HNSW…,Refine(PQ…x4)``), those; else None.
             They are scanned instead of the graph, not after it: candidates are rescored exactly in any case.
+        search_one: searches for one query on one thread: see `Caller.search_one`.
 
     """
 
@@ -43,14 +44,15 @@ class Searcher:
         self._walked = load_faiss().downcast_index(index.base_index) if self.codes is not None else index
         self._outer = type(self._walked).__name__
         self._caller = Caller(self._walked)
+        self.search_one = self._caller.search_one
         self.rows = int(index.ntotal)
         settle(index)
 
     def _codes(self) -> Codes | None:
         if type(self.index).__name__ != "IndexRefine" or not self.is_graph:
             return None
-        beside = innermost(self.index.refine_index)
-        fits = type(beside).__name__ == "IndexPQ" and beside.pq.nbits == 4
+        codes = innermost(self.index.refine_index)
+        fits = type(codes).__name__ == "IndexPQ" and codes.pq.nbits == 4
         return Codes(self.index.refine_index) if fits else None
 
     @property
@@ -169,7 +171,3 @@ class Searcher:
     def search(self, queries: FloatMatrix, count: int, params: Any | None) -> Rows:
         """Return candidate rows, int64 (n, count), on all cores; −1 where the index found fewer."""
         return self._caller.search(queries, count, params)
-
-    def search_one(self, query: FloatMatrix, count: int, params: Any | None) -> Rows:
-        """Return candidate rows for one query of shape (d,), on one thread; valid until this thread's next search."""
-        return self._caller.search_one(query, count, params)
