@@ -6,7 +6,6 @@ import mmap
 import shutil
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,21 +106,25 @@ class OpenGeneration:
     def begin(self) -> tuple[Session, View]:
         """Begin a session, with the view of the very commit it reads. The caller ends it (``with session:``)."""
         while True:
-            with ExitStack() as stack:
-                session = stack.enter_context(self.store.session())
+            session = self.store.session().begin()
+            try:  # not an ExitStack, which costs a fifth of a `get`
                 view = self._view_at(session)
                 if view is not None:
                     self.store.require_there(view.target.matrix)
-                    stack.pop_all()  # from here on the caller ends it
                     return session, view
+            except BaseException as error:
+                session.__exit__(type(error), error, error.__traceback__)
+                raise
+            session.__exit__(None, None, None)
 
     def begin_reading(self) -> tuple[Session, StoredMatrix]:
         """Begin a session, with the vectors of its commit, mapped. The caller ends it (``with session:``)."""
-        with ExitStack() as stack:
-            session = stack.enter_context(self.store.session())
-            matrix = self.matrix_of(session)
-            stack.pop_all()  # from here on the caller ends it
-            return session, matrix
+        session = self.store.session().begin()
+        try:
+            return session, self.matrix_of(session)
+        except BaseException as error:
+            session.__exit__(type(error), error, error.__traceback__)
+            raise
 
     def matrix_of(self, session: Session) -> StoredMatrix:
         """Return the vectors of the session's commit, mapped; without loading the index."""
