@@ -24,18 +24,20 @@ def kb(request: pytest.FixtureRequest, path: Path) -> Any:
 
 @pytest.mark.parametrize("incremental", [False, True])
 def test_a_damaged_index_is_left_out(incremental: bool, kb: Collection, tmp_path: Path) -> None:
-    """It costs no chunk: there is a warning, and the first writer builds it anew."""
+    """It costs no chunk: warnings name it, at the line that called, and the first writer rebuilds it."""
     grow(kb, 0, 300)
     kb.optimize(index="SQ8")
     kb.backup(tmp_path / "b", incremental=incremental)
     for path in (tmp_path / "b").glob("packs/*.pack" if incremental else "gen-*/index/*.faiss"):
         flip(path, -3)  # the index is what was written last
-    with pytest.warns(ReperioWarning, match="left out"):
+    with pytest.warns(ReperioWarning, match="left out") as warned:
         reperio.restore(tmp_path / "b", tmp_path / "restored")
+    assert [one.filename for one in warned] == [__file__]
     with reperio.open(tmp_path / "restored", auto_optimize=False) as restored:
         assert content(restored) == content(kb)
-        with pytest.warns(ReperioWarning, match="cannot be used"):
+        with pytest.warns(ReperioWarning, match="cannot be used") as warned:
             restored.search(vector=np.ones(D))
+        assert [one.filename for one in warned] == [__file__]
         restored.optimize(index="SQ8")
         assert restored.check().ok
 

@@ -18,7 +18,7 @@ from reperio.collection.write.preparing import check_chunks, require_sizes
 from reperio.embedding.contract import Settings
 from reperio.errors import InvalidInput, InvalidVectors
 from reperio.store import Entry, Session, Store, require_intact
-from reperio.types import Chunk, Limits, Metric
+from reperio.types import Chunk, Limits, Metric, Progress
 from reperio.vectors import StoredMatrix, to_matrix
 
 BLOCK_BYTES = 64 << 20
@@ -86,6 +86,16 @@ def content_of(collection: Collection) -> Iterator[Content]:
     generation, session, matrix = handle.reading()
     with session:
         yield Content(generation, session, matrix)
+
+
+def reported(blocks: Iterable[Block], stage: str, total: int, progress: Progress | None) -> Iterator[Block]:
+    """Yield blocks, and call *progress* when each was used."""
+    done = 0
+    for block in blocks:
+        yield block
+        done += len(block.chunks)
+        if progress is not None:
+            progress(stage, done, total)
 
 
 class Received(NamedTuple):

@@ -17,7 +17,7 @@ from reperio.arguments import to_path
 from reperio.collection import Collection
 from reperio.collection import open as open_collection
 from reperio.errors import InvalidInput
-from reperio.exchange.content import Block, Content, content_of
+from reperio.exchange.content import Block, Content, content_of, reported
 from reperio.exchange.folder import FORMATS, RECORDS, Format, Manifest, sealed
 from reperio.optional import OptionalImport
 from reperio.printable import logger
@@ -90,7 +90,7 @@ def export_collection(
 def _write(content: Content, folder: Path, chosen: Format, progress: Progress | None) -> Manifest:
     chunks = folder / FORMATS[chosen]
     with _durable(chunks) as file:
-        blocks = _told(content, progress)
+        blocks = reported(content.blocks(), "export", content.chunks, progress)
         if chosen == "parquet":
             _write_parquet(file, blocks, content.settings["dimension"], content.settings["dtype"])
         else:
@@ -104,15 +104,6 @@ def _write(content: Content, folder: Path, chosen: Format, progress: Progress | 
     manifest = Manifest(content.settings, content.chunks, records, content.clock, chosen, files)
     manifest.write(folder)
     return manifest
-
-
-def _told(content: Content, progress: Progress | None) -> Iterator[Block]:
-    done = 0
-    for block in content.blocks():
-        yield block
-        done += len(block.chunks)
-        if progress is not None:
-            progress("export", done, content.chunks)
 
 
 @contextlib.contextmanager

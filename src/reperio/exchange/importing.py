@@ -16,7 +16,7 @@ from reperio import layout
 from reperio.arguments import require_limits, to_path
 from reperio.embedding.contract import Settings
 from reperio.errors import InvalidInput
-from reperio.exchange.content import Block, receive
+from reperio.exchange.content import Block, receive, reported
 from reperio.exchange.folder import (
     FORMATS,
     MANIFEST,
@@ -96,7 +96,7 @@ def import_collection(
     require_sealed(manifest, source)
     path = source / FORMATS[manifest.format]
     read = _parquet if manifest.format == "parquet" else _jsonl
-    blocks = _counted(_told(read(path, settings), manifest.chunks, progress), manifest, path)
+    blocks = _counted(reported(read(path, settings), "import", manifest.chunks, progress), manifest, path)
     records = _records(source / RECORDS, manifest)
     made = receive(target.absolute(), settings, blocks, records, clock=manifest.clock, limits=allowed)
     _log.info("%s: %d chunks and %d records imported from %s", target, made.chunks, made.records, source)
@@ -109,15 +109,6 @@ def import_collection(
         settings.dtype,
         settings.contract.name if settings.contract else None,
     )
-
-
-def _told(blocks: Iterator[Block], total: int, progress: Progress | None) -> Iterator[Block]:
-    done = 0
-    for block in blocks:
-        yield block
-        done += len(block.chunks)
-        if progress is not None:
-            progress("import", done, total)
 
 
 def _counted(blocks: Iterator[Block], manifest: Manifest, path: Path) -> Iterator[Block]:
