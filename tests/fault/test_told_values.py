@@ -100,7 +100,7 @@ def test_a_baseline_that_cannot_be_is_refused(content: str, tmp_path: Path) -> N
     """Nesting without end and numbers beyond every float are no baseline."""
     path = tmp_path / "b.json"
     path.write_text(content)
-    with pytest.raises(InvalidInput, match="accept writes it anew"):
+    with pytest.raises(InvalidInput, match="accept writes it again"):
         read_baseline(path)
 
 
