@@ -1,4 +1,4 @@
-"""What whoever watches is told of a search is what is done."""
+"""Telemetry is told the way that a search really goes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from reperio import Metric, OperatingPoint, index
 from reperio.index import Searcher, Target
+from reperio.index.library.calling import Caller
 from reperio.index.searching.codes import Packed
 
 N, D = 3000, 16
@@ -32,7 +33,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(owner, name, noted)
 
-    note(Searcher, "search_one", "index")
+    note(Caller, "search_one", "index")  # which packed codes call as well, after they are noted themselves
     note(Searcher, "search_lists", "lists")
     note(Packed, "search_one", "codes")
     return calls
@@ -57,7 +58,7 @@ def test_what_is_told_is_what_is_done(factory: str, recall: float, share: float,
     target = Target(MATRIX, Metric.INNER_PRODUCT, int(N * share), allowed, searcher)
     index.search_one(target, MATRIX[5], 10, recall)
     way, candidates = target.told(recall, 10)
-    assert (way, called) == (plan, [plan] if plan != "exact" else [])
+    assert (way, called[:1]) == (plan, [plan] if plan != "exact" else [])
     assert (candidates > 0) == (plan != "exact")
     if plan == "index" and share == 1:
         assert candidates == INDEXED.candidates

@@ -117,11 +117,11 @@ class OpenGeneration:
                 raise
             session.__exit__(None, None, None)
 
-    def begin_reading(self) -> tuple[Session, StoredMatrix]:
-        """Begin a session, with the vectors of its commit, mapped. The caller ends it (``with session:``)."""
+    def begin_reading(self) -> tuple[OpenGeneration, Session, StoredMatrix]:
+        """Begin a session here, with the vectors of its commit, mapped. The caller ends it (``with session:``)."""
         session = self.store.session().begin()
         try:
-            return session, self.matrix_of(session)
+            return self, session, self.matrix_of(session)
         except BaseException as error:
             session.__exit__(type(error), error, error.__traceback__)
             raise

@@ -123,7 +123,7 @@ class Handle:
         Both at once: when another process replaces the generation, its files are removed a moment later, and only what
         is open by then can still be read.
         """
-        return self.on_current(lambda generation: (generation, *generation.begin_reading()))
+        return self.on_current(OpenGeneration.begin_reading)
 
     def settings(self) -> Settings:
         """Return the settings of the generation in use as they are on disk: see `OpenGeneration.settled`."""
