@@ -1,4 +1,4 @@
-"""What a forked child inherits from its parent's threads, and how it computes all the same.
+"""Compute in a forked child, which inherits the state of its parent's threads but not the threads.
 
 A fork copies the thread that calls it and no other. OpenMP (GNU's, in PyTorch and FAISS) keeps its pool per calling
 thread: in the child that one thread still has a pool whose members are gone, and waits for them for ever at its next

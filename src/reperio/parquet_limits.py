@@ -1,4 +1,4 @@
-"""How many rows of a Parquet file are read at once: a few bytes may stand for gigabytes of equal values."""
+"""Bound the rows of a Parquet file that are read at once: a few bytes may stand for gigabytes of equal values."""
 
 from __future__ import annotations
 

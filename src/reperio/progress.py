@@ -114,7 +114,7 @@ class _Stages:
 
 
 class _Pace:
-    """How quickly a stage goes on.
+    """The speed of a stage.
 
     Args:
         began: when, in seconds of the monotonic clock.

@@ -19,7 +19,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100
 
 
 class NotKept(Exception):
-    """What JSON cannot keep as it is; the message continues the name of what was to be kept. Internal."""
+    """A value that JSON cannot keep as it is. Internal: the message continues the name of the value."""
 
 
 def encode_object(value: dict[Any, Any]) -> str:

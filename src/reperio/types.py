@@ -26,20 +26,20 @@ before.
 
 
 Mode: TypeAlias = Literal["dense", "lexical", "hybrid"]
-"""How a search finds chunks: by vector, by words, or by both."""
+"""The ways of finding chunks: by vector, by words, or by both."""
 
 Fusion: TypeAlias = Literal["convex", "rrf"]
-"""How hybrid search makes one list of two: the weighted sum of min-max scores, or reciprocal ranks."""
+"""The ways of making one list of two in hybrid search: the weighted sum of min-max scores, or reciprocal ranks."""
 
 Dtype: TypeAlias = Literal["float32", "float16"]
-"""How the vectors of a collection are kept."""
+"""The types that vectors are kept as."""
 
 Lexical: TypeAlias = Literal["porter", "unicode61", "trigram", "none"]
-"""How texts are cut into words for lexical search; "none" keeps no lexical index."""
+"""The tokenizers of lexical search; "none" keeps no lexical index."""
 
 
 class Metric(str, enum.Enum):
-    """How vectors are compared. A member equals its string: ``Metric("l2") == "l2"``.
+    """The comparison of vectors. A member equals its string: ``Metric("l2") == "l2"``.
 
     Scores are higher-is-better for every metric: see `Hit.score`.
     """
@@ -89,7 +89,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one call may ask for; passed to `open`, and refused beyond, never clamped. For untrusted callers.
+    """The most that one call may ask for; passed to `open`, and refused beyond, never clamped. For untrusted callers.
 
     Filters have limits of their own, which are fixed (docs/filters.md).
 
@@ -126,7 +126,7 @@ HEAVY = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a `Records` remembers of one key.
+    """The record of one key in a `Records`.
 
     Attributes:
         key: unique in its space.
@@ -144,7 +144,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class AddResult:
-    """What one `Collection.add` did, in chunks.
+    """The result of one `Collection.add`, in chunks.
 
     Attributes:
         added: ids that were new.
@@ -183,7 +183,7 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """What the contract records."""
+        """Name of the model, which the contract records."""
         ...
 
     @property
@@ -272,7 +272,7 @@ class IndexInfo:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What `Collection.info` tells.
+    """The facts that `Collection.info` returns.
 
     Attributes:
         path: the directory.
@@ -306,7 +306,7 @@ class CollectionInfo:
 
 
 ProblemKind: TypeAlias = Literal["damage", "index", "waste", "note"]
-"""How bad a problem is.
+"""The severity of a problem.
 
 damage: chunks, records or settings are damaged; index: only the index is, searches are slower but right; waste: space
 or time is lost; note: good to know, nothing to do.
@@ -340,7 +340,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What `Collection.check` found.
+    """The result of `Collection.check`.
 
     Attributes:
         problems: what is wrong; empty for a sound collection.

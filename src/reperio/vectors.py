@@ -27,13 +27,13 @@ MAX_NORM = 1e18
 """Largest Euclidean norm accepted: beyond it a squared distance (up to 4·norm²) overflows float32."""
 
 MIN_NORM = 1e-15
-"""Least Euclidean norm accepted under inner product and L2, but for zero: its square is 1e-30, and squared differences
+"""Least Euclidean norm accepted under inner product and L2, apart from zero: its square is 1e-30. Squared differences
 down to a ten-thousandth of it stay above 1.2e-38, where float32 begins to lose digits."""
 
 MIN_COSINE_NORM = 1e-37
 """The same under cosine, where vectors are scaled: below it float32 has lost digits of the components already."""
 _WHOLE_NUMBERS = (np.int32, np.int64, np.uint32, np.uint64)
-"""What lists of integers become. Narrower ones are what models write quantized or binary embeddings in."""
+"""The types that lists of integers become. Models write quantized or binary embeddings in narrower ones."""
 
 _LEAST_SQUARE, _LARGEST_SQUARE = 1e-30, 1e30  # squared norms that float32 computes well; others get a second look
 

@@ -1,4 +1,4 @@
-"""What goes wrong at the command line: errors, warnings and interrupts in one line each, with their exit codes."""
+"""Show errors, warnings and interrupts in one line each, with their exit codes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KEPT = {
     "optimize": "the index before stays in use, and the next optimize goes on from what this one has saved",
     "tune": "what was measured before stays in use",
 }
-"""What an interrupted command leaves; the others keep what they have stored."""
+"""The state that an interrupted command leaves, by command; the others keep what they have stored."""
 
 
 class Commands(TyperGroup):

@@ -83,7 +83,7 @@ def gate(
 
 @dataclass(frozen=True, slots=True)
 class _Acceptance:
-    """What came of ``--accept``.
+    """The outcome of ``--accept``.
 
     Attributes:
         path: of the baseline.

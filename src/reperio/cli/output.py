@@ -1,4 +1,4 @@
-"""What the command line prints: tables for people, one JSON document for scripts."""
+"""Print results: tables for people, one JSON document for scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which index would serve so many vectors? Asked before there are any."""
+"""Recommend an index for a number of vectors, before there are any."""
 
 from __future__ import annotations
 

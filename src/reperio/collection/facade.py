@@ -628,7 +628,7 @@ class Collection:
 
     @property
     def embedder(self) -> Embedder | None:
-        """What embeds texts here, loaded and checked against the contract; None where vectors are brought ready-made.
+        """The embedder, loaded and checked against the contract; None where vectors are brought ready-made.
 
         Raises:
             EmbeddingContractError, EmbedderFailed, MissingDependency: it cannot be had.

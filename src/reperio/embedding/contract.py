@@ -45,7 +45,7 @@ _LONGEST_VECTOR = 1e19
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """How the vectors of a collection came to be.
+    """The origin of a collection's vectors.
 
     Attributes:
         name: the embedder's.
@@ -160,7 +160,7 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is fixed when a collection is created: the content of collection.json.
+    """The settings that a collection is created with: the content of collection.json.
 
     Attributes:
         dimension: length of the vectors.

@@ -89,7 +89,7 @@ class SentenceTransformerEmbedder:
 
     @property
     def texts_cut(self) -> int:
-        """How many texts the calling thread has embedded of which the model saw only the first `max_tokens`."""
+        """Number of texts the calling thread has embedded of which the model saw only the first `max_tokens`."""
         return self._tally.cut
 
     @property
@@ -198,7 +198,7 @@ class SentenceTransformerEmbedder:
 
 
 class _Tally(threading.local):
-    """What one thread has embedded."""
+    """Counters of one thread's embeddings."""
 
     cut = 0
 

@@ -19,7 +19,7 @@ from reperio.query_log.reading import LoggedQuestion
 from reperio.types import Chunk, Hit, Progress
 
 Search: TypeAlias = Callable[..., Any]
-"""What is deployed: called with a text, and with ``k=``, ``where=`` and ``mode=`` where it takes them."""
+"""A deployed search: called with a text, and with ``k=``, ``where=`` and ``mode=`` where it takes them."""
 
 _OPTIONS = ("k", "where", "mode")
 _SEED = 20_261_121
@@ -44,7 +44,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came for one question.
+    """The answer to one question.
 
     Attributes:
         query: the question.

@@ -25,12 +25,12 @@ _LIBRARIES = ("reperio", "faiss-cpu", "faiss-gpu", "numpy", "apsw", "sentence-tr
 
 _Test: TypeAlias = Callable[[Any], bool]
 _Kind: TypeAlias = tuple[str, _Test]
-"""What a field of the file must be, in words, and the test for it."""
+"""The form of a field of the file, in words, and the test for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a collection did when a person accepted it.
+    """The figures of a collection that a person accepted.
 
     Attributes:
         made: UTC time, ISO 8601.

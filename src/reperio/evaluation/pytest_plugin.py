@@ -109,7 +109,7 @@ class Gate:
 
     @property
     def warned(self) -> list[str]:
-        """What the checks warn of."""
+        """The warnings of the checks."""
         from reperio.evaluation.reports import as_text
 
         return [f"{each.name}: {as_text(each)}" for each in self._results if each.verdict.value == "warn"]

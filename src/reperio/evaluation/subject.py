@@ -1,4 +1,4 @@
-"""What is being judged, with everything that several checks look at: seen, asked and measured once."""
+"""Collect what several checks look at: surveyed, asked and measured once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DIGITS = 6
 
 
 class Subject:
-    """What is being judged.
+    """A collection under judgement.
 
     Args:
         collection: None where only *search* is judged.
@@ -58,22 +58,22 @@ class Subject:
 
     @cached_property
     def search(self) -> Search:
-        """What answers questions."""
+        """The search that answers questions."""
         return asking.to_search(self.collection, self._search, recall=self.limits.recall)
 
     @cached_property
     def survey(self) -> Survey:
-        """What is in the collection."""
+        """Survey of the collection."""
         return survey(self.require_collection(), sample=self.limits.sample)
 
     @cached_property
     def answers(self) -> list[Answer]:
-        """What came for the golden set's questions, in its order."""
+        """Answers to the golden set's questions, in its order."""
         return asking.ask_all(self.search, self.require_golden(), self.depth, progress=self.progress)
 
     @cached_property
     def depth(self) -> int:
-        """How many hits the golden set's questions are asked for."""
+        """Number of hits that the golden set's questions ask for."""
         golden = self.require_golden()
         return max(golden.k, measures.depth(golden.measures))
 
@@ -92,7 +92,7 @@ class Subject:
 
     @cached_property
     def asked(self) -> dict[str, str]:
-        """What tells each question from another one that has its id: text, filter, mode, what its answers are."""
+        """Fingerprint of each question: text, filter, mode, expected answers. Two with one id may differ in it."""
         golden = self.require_golden()
         return {query.id: _fingerprint(query, golden.document_field) for query in golden.queries}
 
@@ -128,7 +128,7 @@ class Subject:
 
     @cached_property
     def checked(self) -> CheckReport:
-        """What is wrong with what is stored."""
+        """Report of a check of all that is stored."""
         return self.require_collection().check()
 
     @cached_property

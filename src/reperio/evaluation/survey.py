@@ -1,4 +1,4 @@
-"""What is in a collection, seen in one pass: what drift is told by, and from which chunks are sampled."""
+"""Survey a collection in one pass: for drift, and to sample chunks from."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What one pass over a collection has seen.
+    """The result of one pass over a collection.
 
     Attributes:
         profile: its figures.

@@ -1,4 +1,4 @@
-"""What a check found, and what all of them together mean."""
+"""Record what a check found, and what all of them together mean."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Verdict(str, enum.Enum):
-    """How a check ended. A member equals its string."""
+    """The outcome of a check. A member equals its string."""
 
     PASS = "pass"
     WARN = "warn"
@@ -40,7 +40,7 @@ class FailedQuery:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
         name: of the check, as in docs/gate.md.
@@ -64,7 +64,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class GateReport:
-    """What the gate found.
+    """The result of the gate.
 
     Attributes:
         collection: its path, or what stands for it.

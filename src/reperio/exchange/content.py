@@ -99,7 +99,7 @@ def reported(blocks: Iterable[Block], stage: str, total: int, progress: Progress
 
 
 class Received(NamedTuple):
-    """How many chunks and records a new collection was made of."""
+    """Numbers of chunks and records that a new collection was made of."""
 
     chunks: int
     records: int

@@ -29,7 +29,7 @@ _log = logger("reperio.ingestion")
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What one export wrote.
+    """The result of one export.
 
     Attributes:
         path: the folder.

@@ -28,7 +28,7 @@ from reperio.errors import CollectionDamaged, InvalidInput, StorageFailed
 from reperio.layout import is_there, open_regular, read_regular, require_path, storage_errors, write_atomically
 
 Format: TypeAlias = Literal["parquet", "jsonl"]
-"""How the chunks of an export are written."""
+"""File formats of an export's chunks."""
 
 FORMATS: dict[Format, str] = {"parquet": "chunks.parquet", "jsonl": "chunks.jsonl"}
 """The formats, each with the name of its file."""
@@ -44,7 +44,7 @@ _NO_EXPORT = {errno.ENOENT, errno.ENOTDIR}
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What manifest.json says.
+    """The content of manifest.json.
 
     Attributes:
         settings: settings of the collection, as in its collection.json.

@@ -45,7 +45,7 @@ _ENTRY: dict[str, Any] = {"scope": str, "space": str, "key": str, "group": (str,
 
 @dataclass(frozen=True, slots=True)
 class ImportedExport:
-    """What one import made.
+    """The result of one import.
 
     Attributes:
         path: directory of the collection.

@@ -1,4 +1,4 @@
-"""What a filter means, value by value: the plain evaluation, and the parts that columns share with it."""
+"""Evaluate a filter value by value: the meaning of each operator, which columns share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reperio.filters.patterns import fold, like
 from reperio.filters.tree import And, Condition, Filter, Not, Or
 
 MISSING: Final = object()
-"""What `lookup` finds where there is no such field; null is a value."""
+"""The value that `lookup` returns for an absent field; null is a value."""
 
 NEGATIONS = {Operator.NE: Operator.EQ, Operator.NIN: Operator.IN}
 """An operator that matches exactly where another does not."""

@@ -1,4 +1,4 @@
-"""What a filter compares with: checked, bounded, and made immutable, whatever was passed."""
+"""Check, bound and freeze the operands of a filter."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NUMPY_TYPES = "?bBhHiIlLqQefdU"  # those whose `tolist` gives Python's own
 
 
 class Operator(str, enum.Enum):
-    """What a condition asks; docs/filters.md has the table. A member equals its string."""
+    """The operators of conditions; docs/filters.md has the table. A member equals its string."""
 
     EQ = "$eq"
     NE = "$ne"

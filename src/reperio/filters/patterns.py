@@ -45,7 +45,7 @@ def fold(text: str) -> str:
 
 
 class _Part(NamedTuple):
-    """What stands between two % of a pattern.
+    """The part of a pattern between two %.
 
     Attributes:
         length: characters, those for `_` included.

@@ -27,7 +27,7 @@ LOGICAL = ("$and", "$or", "$not")
 
 
 class Size(NamedTuple):
-    """What of its limits a tree takes up."""
+    """The share of the limits that a tree takes up."""
 
     depth: int
     nodes: int
@@ -63,7 +63,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Condition(Filter):
-    """What one field must be.
+    """A condition on one field.
 
     Args:
         path: the field's key; more than one for a field of a nested object.
@@ -119,7 +119,7 @@ class Or(Filter):
 
 @dataclass(frozen=True, slots=True)
 class Not(Filter):
-    """Whatever *child* does not match, a missing field included."""
+    """A filter that matches whatever *child* does not match, a missing field included."""
 
     child: Filter
     size: Size = field(init=False, repr=False, compare=False)

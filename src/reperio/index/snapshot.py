@@ -79,7 +79,7 @@ class IndexDescription:
 
     @property
     def name(self) -> str:
-        """How the store names it: the file's name and revision, "exact" where there is no file."""
+        """Name in the store: that of the file and its revision, "exact" where there is no file."""
         return f"{self.file}#{self.revision}" if self.revision else self.file or "exact"
 
     def to_json(self) -> str:
@@ -202,7 +202,7 @@ def _now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where an index comes from, for its description.
+    """The origin of an index, for its description.
 
     Attributes:
         recipe: by which it was built.

@@ -39,7 +39,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """What was passed over, and why."""
+    """A file that was passed over, and why."""
 
     source: str
     reason: str
@@ -47,7 +47,7 @@ class Skipped:
 
 @dataclass(slots=True)
 class Found:
-    """What lies beneath the paths.
+    """The files beneath the paths.
 
     Attributes:
         files: to be read, in the order of the paths, and sorted by name within each folder.
@@ -187,7 +187,7 @@ def _shown(name: str) -> str:
 
 
 class _Seen:
-    """Which files were found already, so that none is read twice or under another's name."""
+    """The files found already, so that none is read twice or under another's name."""
 
     def __init__(self) -> None:
         self._by_place: dict[Path, str] = {}

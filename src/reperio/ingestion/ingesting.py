@@ -24,7 +24,7 @@ _DELETED_AT_ONCE = 1000
 
 @dataclass(frozen=True, slots=True)
 class IngestResult:
-    """What one `ingest` did.
+    """The result of one `ingest`.
 
     Attributes:
         files: that were read.

@@ -30,7 +30,7 @@ class Fields:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What becomes one chunk, or several if it is long.
+    """A record of a file: it becomes one chunk, or several if it is long.
 
     Attributes:
         place: file and line, for messages.

@@ -15,7 +15,7 @@ DEFAULT_CHARACTERS = 1000
 """Longest piece by default where the embedder has no tokenizer."""
 
 Piece: TypeAlias = "tuple[int, str]"
-"""Where it begins, in characters, and its text, without the white space around it."""
+"""A piece: where it begins, in characters, and its text, without the white space around it."""
 
 
 class Splitter:

@@ -26,10 +26,10 @@ FORMAT_VERSION = 3
 """2: the database has a lexical index; 3: a ledger. What an older version has written is read as having none."""
 
 DTYPES: dict[Dtype, str] = {"float32": "f32", "float16": "f16"}
-"""What there is to choose from, and the suffix of the file."""
+"""The choices, and the suffix of the file."""
 
 LEXICAL: tuple[Lexical, ...] = ("porter", "unicode61", "trigram", "none")
-"""What there is to choose from."""
+"""The choices."""
 
 _CURRENT_BYTES = 1000  # more than CURRENT ever has
 _SETTINGS_BYTES = 1 << 24  # the canaries of the longest vectors take 6 MB

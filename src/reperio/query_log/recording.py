@@ -27,7 +27,7 @@ _MODE = 0o600  # questions are personal: nobody else reads them
 
 @dataclass(frozen=True)
 class QueryLog:
-    """Where the questions that a collection is asked are kept, and how much of them.
+    """The place of a log of questions, and how much of them it keeps.
 
     One JSON object per line: ``time`` (UTC), ``query`` or ``query_sha256``, ``k``, ``mode``, ``where``, ``ms`` and
     ``ids``. `reperio.query_log.reading.read_queries` reads the texts back, for `optimize` and for ``reperio gate``.

@@ -1,4 +1,4 @@
-"""Which of the candidates say something new."""
+"""Choose candidates that are like the query and unlike each other."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """What two lists became, best first; every array is (n,) and in the same order.
+    """Two lists made one, best first; every array is (n,) and in the same order.
 
     Attributes:
         rows: each row of either list once.

@@ -47,7 +47,7 @@ class Finding(Problem):
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What `diagnose` found.
+    """The result of `diagnose`.
 
     Attributes:
         path: directory of the collection.

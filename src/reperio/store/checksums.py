@@ -96,7 +96,7 @@ def _is_whole(record: Sequence[object], vector: StoredMatrix) -> bool:
     chunk_id, text, metadata = record[0], record[1], record[2]
     try:
         raw = metadata if type(metadata) is bytes else metadata.encode()  # type: ignore[attr-defined]  # str, or damaged
-        payload = b"\0".join((chunk_id.encode(), text.encode(), raw))  # type: ignore[attr-defined]
+        payload = b"\0".join((chunk_id.encode(), text.encode(), raw))  # type: ignore[attr-defined]  # likewise
     except (AttributeError, TypeError):  # a damaged header of a record has made a field NULL, a number or a blob
         return False
     # Metadata are always written as an object. A forged checksum must not pass off a list as metadata.

@@ -20,7 +20,7 @@ MAX_PARAMETERS = 1000
 """Values bound to one statement; SQLite's own limit is 32,766, beyond a thousand nothing is gained."""
 
 UNREADABLE = (apsw.Error, UnicodeDecodeError, orjson.JSONDecodeError, UnreadableField)
-"""What reading a damaged database raises: text that is no UTF-8, metadata that is no JSON."""
+"""Errors of reading a damaged database: text that is no UTF-8, metadata that is no JSON."""
 
 _FEW_IDS = 20
 _BEYOND = 1 << 62  # no count comes near; one more than the largest integer would be stored as a float
@@ -86,7 +86,7 @@ class Outdated(CollectionError):
 
 
 class SnapshotEntry(NamedTuple):
-    """Which index file to trust; *description* is the index room's own JSON."""
+    """The index file to trust; *description* is the index room's own JSON."""
 
     name: str
     rows: int

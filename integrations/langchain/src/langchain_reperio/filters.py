@@ -1,4 +1,4 @@
-"""What ``filter=`` takes, and what a self-query asks: both become a filter of Reperio."""
+"""Translate ``filter=`` and self-queries to filters of Reperio."""
 
 from __future__ import annotations
 

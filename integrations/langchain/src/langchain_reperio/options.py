@@ -11,7 +11,7 @@ from reperio.arguments import unknown_option
 from reperio.errors import InvalidInput
 
 SEARCH = ("recall", "mode", "fusion", "weight", "candidates", "reranker", "distinct", "min_score")
-"""What a search takes besides its question, ``k`` and ``filter``; `reperio.Collection.search` says what each means."""
+"""Options of a search besides its question, ``k`` and ``filter``: see `reperio.Collection.search`."""
 
 MMR = ("recall", "mode", "fusion", "weight", "distinct", "min_score")
 """The same where maximal marginal relevance chooses: its candidates are ``fetch_k``, and it makes the order."""
@@ -30,7 +30,7 @@ _MOVED = {
 
 @dataclass(frozen=True, slots=True)
 class SearchDefaults:
-    """What a store's searches do unless a call says otherwise; None for what Reperio does by default."""
+    """Search defaults of a store, for calls that name no others; None for Reperio's own."""
 
     recall: float | None = None
     mode: Mode | None = None

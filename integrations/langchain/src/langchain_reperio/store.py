@@ -101,7 +101,7 @@ class ReperioVectorStore(VectorStore):
 
     @property
     def embeddings(self) -> Embeddings | None:
-        """What embeds documents and queries; None for a collection of ready vectors."""
+        """The embeddings of documents and queries; None for a collection of ready vectors."""
         if self._embeddings is None and (embedder := self._collection.embedder) is not None:
             self._embeddings = from_embedder(embedder)
         return self._embeddings

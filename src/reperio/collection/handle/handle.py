@@ -41,10 +41,10 @@ _log = logger("reperio.collection")
 _LAST_SECONDS = 10.0  # that the end of Python waits for builds under way
 _AT_ONCE = nullcontext()
 REPLACED = (CollectionError, FileNotFoundError, InvalidVectors, EmbeddingContractError)
-"""What reading from a generation raises that another one may have replaced, of another model or dimension."""
+"""Errors of a read whose generation may have been replaced by one of another model or dimension."""
 
 Signature: TypeAlias = "tuple[int, int, int, int]"
-"""What tells one CURRENT from another: device, inode, and when it was written and moved."""
+"""The identity of a CURRENT file: device, inode, and when it was written and moved."""
 
 
 class Handle:

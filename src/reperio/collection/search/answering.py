@@ -23,7 +23,7 @@ from reperio.vectors import to_matrix
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """What the questions of one handle have in common.
+    """The handle and the log that all questions of a collection share.
 
     Attributes:
         handle: handle of the collection.

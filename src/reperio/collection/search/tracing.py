@@ -12,7 +12,7 @@ from reperio.index import Target
 
 
 class SearchTrace:
-    """What one search has searched, for telemetry.
+    """The target of one search, for telemetry.
 
     Attributes:
         target: target that was searched last; None until then.

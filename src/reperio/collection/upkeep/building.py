@@ -31,7 +31,7 @@ def cores() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What kind of index to build.
+    """The kind of index to build.
 
     Attributes:
         goal: what the index is chosen for.
@@ -49,7 +49,7 @@ class Order:
 
 
 BACKGROUND = Order(Goal(prefer="memory"), thorough=False)
-"""What a collection gets unasked: codes are trained and extended in a fraction of the time that a graph takes."""
+"""The order of a build that nobody asked for: codes take a fraction of the time that a graph takes."""
 
 _RECIPES_TRIED = 3
 
@@ -62,7 +62,7 @@ class Built(NamedTuple):
 
     @property
     def covered(self) -> int:
-        """How many rows are in the index."""
+        """Number of rows in the index."""
         return self.description.rows if self.description is not None and self.searcher is not None else 0
 
     def to_info(self) -> IndexInfo | None:

@@ -35,7 +35,7 @@ def batches(chunks: Iterable[Chunk], vectors: Any | None, size: int) -> Iterator
         vectors = _in_order(vectors)
     sliceable = hasattr(vectors, "__len__") and hasattr(vectors, "__getitem__")
     if sliceable and hasattr(chunks, "__len__") and len(vectors) != len(chunks):  # type: ignore[arg-type]  # just asked
-        raise InvalidVectors(_mismatch(str(len(chunks)), str(len(vectors))))  # type: ignore[arg-type]
+        raise InvalidVectors(_mismatch(str(len(chunks)), str(len(vectors))))  # type: ignore[arg-type]  # likewise
     source = iter(chunks)
     rows = None if sliceable or vectors is None else iter(vectors)
     done = 0
@@ -47,7 +47,10 @@ def batches(chunks: Iterable[Chunk], vectors: Any | None, size: int) -> Iterator
                 raise InvalidVectors(_mismatch(f"at least {done + len(batch)}", str(done + len(part))))
         done += len(batch)
         yield batch, part
-    left_over = (len(vectors) > done) if sliceable else (rows is not None and next(rows, None) is not None)  # type: ignore[arg-type]
+    if sliceable:
+        left_over = len(vectors) > done  # type: ignore[arg-type]  # likewise
+    else:
+        left_over = rows is not None and next(rows, None) is not None
     if left_over:
         raise InvalidVectors(_mismatch(str(done), "more"))
 

@@ -1,4 +1,4 @@
-"""What is another than in the baseline: settings, chunks, metadata, texts, versions."""
+"""Compare settings, chunks, metadata, texts and versions with the baseline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is stored is sound and can be reached, and filters select what they say."""
+"""Check that all that is stored is sound and can be found, and that filters select what they say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person said should come: expected ids, thresholds, and questions that have no answer."""
+"""Check what a person expects: ids, thresholds, and questions that have no answer."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _DRAWN_K = 10  # the operating points of a report are for these neighbours
 
 
 class _Queries(NamedTuple):
-    """What is asked: vectors (n, d), the filter of each, and in words where they come from."""
+    """Queries: vectors (n, d), the filter of each, and in words where they come from."""
 
     vectors: FloatMatrix
     filters: list[Mapping[str, Any] | None]

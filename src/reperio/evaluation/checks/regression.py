@@ -24,7 +24,7 @@ _LIKE = 0.95  # of the chunks; new ones change answers as well
 
 @dataclass(frozen=True, slots=True)
 class _Findings:
-    """What the comparison with a baseline says.
+    """The result of a comparison with a baseline.
 
     Attributes:
         before, now: measures by name and question.

@@ -1,4 +1,4 @@
-"""How quickly questions are answered, and whether those of the log still are."""
+"""Measure how quickly questions are answered, and check that those of the log still are."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _scheduled() -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Workload:
-    """What is timed: a call per question, how many, of what kind, and of how many they are."""
+    """Calls to time: one per question, how many, of what kind, and of how many they are."""
 
     once: Callable[[int], Any]
     count: int

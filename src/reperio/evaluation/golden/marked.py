@@ -26,7 +26,7 @@ _LONGEST_NUMBER = 1000  # characters; "1:1:1…", a number to the base 60, takes
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something is in a file.
+    """A place in a file.
 
     Attributes:
         line: where it begins, from 1; 0 for what is in no file.
@@ -65,7 +65,7 @@ class Marked:
 
     @property
     def line(self) -> int:
-        """Where the object begins, from 1."""
+        """Line on which the object begins, from 1."""
         return self.place.line
 
     def get(self, key: str, default: Any = None) -> Any:

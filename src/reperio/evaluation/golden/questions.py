@@ -56,7 +56,7 @@ class GoldenQuery:
 
     @property
     def grades(self) -> Mapping[str, int]:
-        """What is expected, by chunk or by document."""
+        """Expected ids, of chunks or of documents."""
         return self.expect or self.documents
 
     @property

@@ -1,4 +1,4 @@
-"""What the gate found, for people and machines."""
+"""Write what the gate found, for people and machines."""
 
 from reperio.evaluation.reports.documents import as_text, to_json, to_junit, to_markdown
 from reperio.evaluation.reports.page import to_html

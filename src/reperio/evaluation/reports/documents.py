@@ -12,7 +12,7 @@ from reperio.printable import one_line
 
 _MARKS = {Verdict.PASS: "✅", Verdict.WARN: "⚠️", Verdict.FAIL: "❌", Verdict.SKIP: "➖", Verdict.ERROR: "💥"}
 _LIVE = re.compile(r"[@#]|:(?=/)|(?<=\b[wW]{3})(?=\.)|(?<=\b[gG][hH])(?=-\d)|[!$%&~^](?=[\w{\"'])")
-"""What makes a platform notify a person, or link an issue, a commit or an address, behind its last character."""
+"""Characters that make a platform notify a person, or link an issue, a commit or an address."""
 _APART = "\0"  # in no text that is printable; it becomes a space of no width
 
 

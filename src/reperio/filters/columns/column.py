@@ -51,7 +51,7 @@ class Column:
 
     @property
     def rows(self) -> int:
-        """How many rows were read."""
+        """Number of rows read."""
         return self._blank + len(self._codes)
 
     @property

@@ -32,7 +32,7 @@ RESULTS_BYTES = 64 << 20
 
 
 class Answer(NamedTuple):
-    """What a filter selects.
+    """The rows that a filter selects.
 
     Attributes:
         bits: of rows [0, rows); the last byte's spare bits are 0.

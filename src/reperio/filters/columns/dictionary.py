@@ -49,7 +49,7 @@ class Growing:
 
     @property
     def view(self) -> npt.NDArray[Any]:
-        """What is there now."""
+        """The values so far."""
         self.settle()
         return self._array[: self._length]
 

@@ -1,4 +1,4 @@
-"""What columns are read from: the metadata of one commit, row by row."""
+"""Read the metadata of one commit, row by row, for columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class UnreadableField(ValueError):
 
 
 class Commit(Protocol):
-    """Which commit is read."""
+    """The commit that is read."""
 
     @property
     def seq(self) -> int:

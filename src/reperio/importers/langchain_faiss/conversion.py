@@ -57,7 +57,7 @@ class Conversion:
 
     @property
     def changed(self) -> tuple[Changed, ...]:
-        """What was changed so far, by field."""
+        """Changes so far, by field."""
         return tuple(Changed(*what, count) for what, count in sorted(self._changes.items()))
 
     def note(self, field: str, was: str, became: str) -> None:

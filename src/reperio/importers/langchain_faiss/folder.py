@@ -1,4 +1,4 @@
-"""What LangChain's ``FAISS.save_local`` has written: two files, one of them a pickle, brought together by their ids."""
+"""Read what LangChain's ``FAISS.save_local`` wrote: two files, one of them a pickle, joined by their ids."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _AGREEMENT = 0.99  # less than a contract asks: other libraries round, cut and p
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What one import did, and what could not be carried.
+    """The result of one import, with what could not be carried over.
 
     Attributes:
         path: of the collection.

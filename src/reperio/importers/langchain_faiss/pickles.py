@@ -42,7 +42,7 @@ class Name(NamedTuple):
 
 
 class Instance:
-    """What a pickle would have made by calling *made_by*; nothing was called.
+    """The object that a pickle would have made by calling *made_by*; nothing was called.
 
     Attributes:
         made_by: the class or function.

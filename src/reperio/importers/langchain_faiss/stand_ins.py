@@ -1,4 +1,4 @@
-"""What stands for objects of the standard library and NumPy that a pickle holds: read from their arguments, never made.
+"""Read objects of the standard library and NumPy in a pickle from their arguments, without making them.
 
 Every function here takes an `Instance`, and raises ValueError, TypeError, IndexError, KeyError, AttributeError or
 OverflowError when it does not hold what its class would have taken.
@@ -19,7 +19,7 @@ from reperio.importers.langchain_faiss.pickles import Instance, Name, to_keys
 
 
 class StandIn(NamedTuple):
-    """How a class of values becomes plain data.
+    """The conversion of a class of values to plain data.
 
     Attributes:
         was: the class, in words.

@@ -1,4 +1,4 @@
-"""How well an index, or a reduction in front of it, fits the vectors: by its variance, and by what its codes lose."""
+"""Judge how well an index, or a reduction in front of it, fits the vectors: by variance, and by what codes lose."""
 
 from __future__ import annotations
 

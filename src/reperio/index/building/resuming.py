@@ -46,7 +46,7 @@ _FINGERPRINT_ROWS = 256
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """How often the state of a build is saved, after training and then at block boundaries.
+    """The intervals at which the state of a build is saved: after training, then at block boundaries.
 
     Attributes:
         seconds: at least so long between two saves.

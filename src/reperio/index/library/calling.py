@@ -56,14 +56,14 @@ class Caller:
 
 
 class _Local(threading.local):
-    """What one thread searches with: buffers by number of candidates."""
+    """The buffers of one thread, by number of candidates."""
 
     def __init__(self) -> None:
         self.buffers: dict[int, _Buffers] = {}
 
 
 class _Buffers:
-    """What FAISS's C interface reads a query from and writes candidates to, for one thread."""
+    """Arrays that FAISS's C interface reads a query from and writes candidates to, for one thread."""
 
     __slots__ = ("distance_pointer", "distances", "query", "query_pointer", "rows", "rows_pointer")
 

@@ -26,7 +26,7 @@ class FileUnusable(Exception):
 
 
 class Written(NamedTuple):
-    """What is stored about an index file.
+    """The stored description of an index file.
 
     Attributes:
         sha256: of the file, hexadecimal.

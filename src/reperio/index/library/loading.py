@@ -1,4 +1,4 @@
-"""How FAISS is loaded, threaded and judged: the one import of the module, and what holds for all its indexes."""
+"""Load FAISS, set its threads, and name the types of index that are allowed. Nothing else imports it."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Reduction(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What the rule knows of the vectors: number, dimension, how they are compared, and the spectrum if measured."""
+    """Facts about the vectors that the rule goes by: number, dimension, metric, and the spectrum if measured."""
 
     rows: int
     dimension: int

@@ -1,4 +1,4 @@
-"""What is wanted of an index, what is proposed for it, and sizes in words."""
+"""Describe the goal of an index, a recipe for one, and sizes in words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREFERENCES: tuple[Preference, ...] = get_args(Preference)
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What an index is chosen for.
+    """The goal that an index is chosen for.
 
     Attributes:
         recall: knn recall@10 to be reached, in (0, 1].
@@ -103,7 +103,7 @@ def parse_memory(value: int | str) -> int:
     """
     match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*", value) if isinstance(value, str) else None
     try:
-        amount = _amount(match[1], match[2]) if match is not None else operator.index(value)  # type: ignore[arg-type]
+        amount = _amount(match[1], match[2]) if match is not None else operator.index(value)  # type: ignore[arg-type]  # or TypeError
     except TypeError:
         amount = 0
     if amount <= 0 or isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Which index for which collection: a rule, with its reason. Pure; FAISS is not needed to ask.
+"""Rank indexes for a collection by rule, each with its reason. Pure: FAISS is not needed.
 
 The rule names a few recipes, best first, and says what each will weigh; what one of them gives on the collection's own
 data is measured by `tuning`. The figures behind it are in docs/decisions/0005-advice.md.

@@ -110,7 +110,7 @@ class Codes:
 
 @dataclass(slots=True)
 class _Use:
-    """What is known of a mask: its codes if packed, and the µs that they would have saved so far."""
+    """The state of a mask: its codes if packed, and the µs that they would have saved so far."""
 
     packed: Packed | None = None
     missed: float = 0.0

@@ -31,7 +31,7 @@ _UNIT_LENGTH = 1.001  # float16 rounds a length of 1 by less than half of a thou
 
 
 class Blur(NamedTuple):
-    """How far a float32 score may be from the true one: relative to itself, and absolute."""
+    """The distance of a float32 score from the true one, at most: relative to itself, and absolute."""
 
     relative: float
     absolute: float

@@ -34,7 +34,7 @@ _CALL = 0.2  # part of a scan of all codes that does not depend on their number:
 
 
 class Knobs(NamedTuple):
-    """How to ask the index: `nprobe` or `efSearch`, and rows to rescore; 0 candidates: search exactly."""
+    """The effort of one search: `nprobe` or `efSearch`, and rows to rescore; 0 candidates: search exactly."""
 
     effort: int
     candidates: int

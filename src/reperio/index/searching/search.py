@@ -34,7 +34,7 @@ _PLANS = 256
 
 @dataclass(frozen=True)
 class Target:
-    """What a search runs over: one committed state.
+    """The committed state that a search runs over.
 
     Attributes:
         matrix: mapped vectors of all rows (rows, d).
@@ -131,7 +131,7 @@ class Target:
 
     @cached_property
     def _key(self) -> bytes:
-        """What the mask is known by, in this commit and in later ones that hide no other rows of the index."""
+        """The key of the mask, in this commit and in later ones that hide no other rows of the index."""
         assert self.allowed is not None
         assert self.searcher is not None
         return blake2b(self.allowed[: (self.searcher.rows + 7) // 8].data, digest_size=16).digest()
@@ -162,7 +162,7 @@ class Target:
 
     @cached_property
     def allowed_by_list(self) -> npt.NDArray[np.int64]:
-        """How many rows that may be found each list of the index holds, shape (nlist,)."""
+        """Number of rows that may be found in each list of the index, shape (nlist,)."""
         searcher = self.searcher
         assert searcher is not None
         assert searcher.lists is not None
@@ -173,7 +173,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to ask the index for.
+    """The request to the index.
 
     Attributes:
         candidates: rows; 0 to search exactly.

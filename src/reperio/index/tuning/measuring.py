@@ -1,4 +1,4 @@
-"""Which knobs give which recall, at what price: measured on held-out queries against exact answers.
+"""Measure which effort gives which recall, on held-out queries against exact answers.
 
 The sweep follows the Faiss paper (arXiv 2401.08281, section 3.4): recall and time both grow with every knob, so a
 setting whose time is bounded from below by a smaller one's, and whose recall one already measured reaches in less, need
@@ -49,7 +49,7 @@ _SLICE_ROWS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What was measured.
+    """The result of a measurement.
 
     Attributes:
         points: cheapest first; exact search is among them.

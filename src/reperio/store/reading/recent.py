@@ -16,7 +16,7 @@ Payload: TypeAlias = tuple[str, str, bytes, int]
 dictionary; as bytes, because orjson leaves a second copy inside a string that is not ASCII."""
 
 RECENT_BYTES = 64 << 20
-"""What one open generation keeps at most: some 50,000 chunks of a thousand bytes. About what a process takes that has
+"""Most that one open generation keeps: some 50,000 chunks of a thousand bytes. About what a process takes that has
 imported numpy and FAISS and holds no vector yet."""
 
 _SIGHTS = 1 << 15  # rows whose first sight is remembered, in 3 MiB at most, in addition to the limit
@@ -83,7 +83,7 @@ class RecentChunks:
 
     @property
     def bytes(self) -> int:
-        """What is kept, in bytes: at most the limit."""
+        """Bytes kept: at most the limit."""
         return self._young_bytes + self._old_bytes + self._leaving_bytes
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""What BM25 goes by: in how many chunks a word is, how many chunks there are, and how long they are.
+"""Count for BM25: in how many chunks a word is, how many chunks there are, and how long they are.
 
 Counted over the whole collection, or within a part of it that is all a handle may see: then no chunk outside has any
 influence on a score, or on which chunks are found.
@@ -37,7 +37,7 @@ _MOST_TEXTS = 10_000  # read for one word: their tokens are kept until the searc
 
 
 class Corpus(NamedTuple):
-    """What a commit holds: its number, rows minted, live chunks."""
+    """Sizes of a commit: its number, rows minted, live chunks."""
 
     seq: int
     rows: int
@@ -70,7 +70,7 @@ class Statistics(NamedTuple):
 
 
 class Source(Protocol):
-    """Where words are counted."""
+    """The chunks among which words are counted."""
 
     live: int
 
@@ -157,7 +157,7 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What is known of a word, or of the lengths of texts (*values*), within a scope: of rows before *until*."""
+    """Facts about a word, or the lengths of texts (*values*), within a scope: of rows before *until*."""
 
     seq: int
     until: int
@@ -211,7 +211,7 @@ class ScopeCounted:
 
 
 class Counts:
-    """What is remembered from search to search, of one generation, as one handle sees it."""
+    """Counts kept from search to search, of one generation, as one handle sees it."""
 
     def __init__(self) -> None:
         self.whole = Counted()

@@ -1,4 +1,4 @@
-"""What FTS5 knows of single words: which rows hold them, how often, and how long texts are.
+"""Ask FTS5 about single words: which rows hold them, how often, and how long texts are.
 
 Rows come out of SQL as one string of digits, every row as wide as the next: numpy reads that in less than half the
 time that rows take to become Python's.
@@ -40,7 +40,7 @@ class Word(NamedTuple):
 
 
 class Occurrences(NamedTuple):
-    """Which rows hold which words; three arrays of one length, by word and then by row.
+    """The rows that hold words: three arrays of one length, by word and then by row.
 
     Attributes:
         which: places in the list of words.

@@ -139,7 +139,7 @@ class Store:
 
     @property
     def dtype(self) -> Dtype:
-        """How the vectors are kept: `vectors.to_stored` rounds to it."""
+        """Type that vectors are kept as: `vectors.to_stored` rounds to it."""
         return self._paths.dtype
 
     def map(self, rows: int) -> StoredMatrix:

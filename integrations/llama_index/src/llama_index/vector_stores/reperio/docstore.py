@@ -22,7 +22,7 @@ from llama_index.vector_stores.reperio.persisting import write_json
 
 
 class CollectionHolder(Protocol):
-    """What has a collection, or will have one: a `ReperioVectorStore`, which this module cannot import.
+    """An object that has a collection, or will: a `ReperioVectorStore`, which this module cannot import.
 
     Attributes:
         path: directory of the collection.

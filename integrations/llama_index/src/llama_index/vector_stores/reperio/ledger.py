@@ -1,4 +1,4 @@
-"""Which documents are stored, and in which version: what refresh and the pipelines' strategies go by.
+"""Keep which documents are stored, and in which version, for refresh and the strategies of pipelines.
 
 The nodes themselves are the truth: each names its document and the hash that this had when it was split. So a document
 whose nodes are gone, by whatever way, is not stored; one that was added without a document store is. A record beside
@@ -24,7 +24,7 @@ _BLOCK = 1000  # documents asked for at once
 
 @dataclass(slots=True)
 class Stored:
-    """What the nodes of one document tell.
+    """Facts about one document that its nodes carry.
 
     Attributes:
         hashes: of the document, as the nodes have it; more than one where versions are mixed.

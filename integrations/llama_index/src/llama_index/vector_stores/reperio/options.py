@@ -12,7 +12,7 @@ from reperio import InvalidInput, Reranker
 from reperio.arguments import unknown_option
 
 OPTIONS = ("recall", "candidates", "mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
-"""What `ReperioVectorStore.query` takes besides the query: a retriever's vector_store_kwargs."""
+"""Options of `ReperioVectorStore.query` besides the query: a retriever's vector_store_kwargs."""
 
 _MMR = OPTIONS[2:]
 _DEFAULT_THRESHOLD = 0.5  # LlamaIndex's own
@@ -24,7 +24,7 @@ class Plan:
     """One search.
 
     Attributes:
-        options: of `reperio.Collection.search`, but for where= and ids=.
+        options: options of `reperio.Collection.search`, without where= and ids=.
         dense: whether the scores are those of the vectors.
 
     """

@@ -1,4 +1,4 @@
-"""What LlamaIndex's persist writes: a pointer, as a collection is on disk at every moment.
+"""Write and read the pointer that LlamaIndex's persist leaves: a collection is on disk at every moment.
 
 `StorageContext.from_defaults(persist_dir=…)` without vector_store= loads whatever lies there as a SimpleVectorStore.
 One that loaded would be empty, and answer nothing; so the pointer is JSON of such a kind that loading it fails with the
@@ -23,7 +23,7 @@ _MOST_BYTES = 1 << 20  # a pointer has two paths and a sentence
 
 
 class Pointer(NamedTuple):
-    """What `write_pointer` has written.
+    """The content of a pointer that `write_pointer` wrote.
 
     Attributes:
         path: of the collection.
