@@ -10,6 +10,7 @@ at hand, ``reperio.CrossEncoderReranker("cross-encoder/ms-marco-MiniLM-L6-v2")``
 from __future__ import annotations
 
 import tempfile
+from typing import Any
 
 from langchain_core.documents import Document
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnablePassthrough
@@ -30,8 +31,8 @@ QUESTION = "Who pays when limescale breaks it?"
 def build_chain(retriever: ReperioRetriever, rerank: ReperioRerank) -> Runnable[str, list[Document]]:
     """Return question → documents of a retriever, reranked; of several retrievers just the same."""
 
-    def compress(found: dict[str, object]) -> list[Document]:
-        return rerank.compress_documents(found["documents"], str(found["question"]))  # type: ignore[arg-type]
+    def compress(found: dict[str, Any]) -> list[Document]:
+        return rerank.compress_documents(found["documents"], str(found["question"]))
 
     return RunnableParallel(question=RunnablePassthrough(), documents=retriever) | RunnableLambda(compress)
 

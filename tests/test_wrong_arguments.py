@@ -191,7 +191,7 @@ def test_a_home_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest
 def test_delete_takes_keywords_alone(kb: Collection) -> None:
     """An error that is a TypeError, as for any call that is wrong, and says what to write."""
     with pytest.raises(reperio.UnknownOption, match=r"delete takes keywords alone: delete\(ids=\['a', …\]\)"):
-        kb.delete("kept")  # type: ignore[arg-type]
+        kb.delete("kept")
     with pytest.raises(reperio.InvalidInput, match=r"ids is a dict; pass .* and a filter as where="):
         kb.delete(ids={"n": 1})
     assert "kept" in kb

@@ -89,7 +89,7 @@ def test_spaces_know_nothing_of_each_other(kb: Collection) -> None:
     names = ["a", "b", "A", "a ", "и", "'; DROP TABLE records; --", "x" * 1024]
     for number, name in enumerate(names):
         kb.records(name).put(["key"], values=[number])
-    assert [kb.records(name).get(["key"])[0].value for name in names] == list(range(len(names)))  # type: ignore[union-attr]
+    assert [kb.records(name).get(["key"])[0].value for name in names] == list(range(len(names)))
     kb.records("a").delete(["key"])
     assert kb.records("a").list() == kb.records("never used").list() == []
     assert len(kb.records("A").list()) == 1
@@ -99,7 +99,7 @@ def test_a_hundred_thousand_keys_at_once(ledger: Records) -> None:
     """More than a statement can bind; each call is one commit."""
     keys = [f"key-{number:06d}" for number in range(100_000)]
     ledger.put(keys, values=range(len(keys)), groups=["even", "odd"] * 50_000)
-    assert [record.value for record in ledger.get(keys[::-1])] == list(range(100_000))[::-1]  # type: ignore[union-attr]
+    assert [record.value for record in ledger.get(keys[::-1])] == list(range(100_000))[::-1]
     assert len(ledger.list(groups=[*keys, "odd"])) == 50_000
     assert ledger.delete(keys[1:]) == 99_999
     assert plain(ledger.list()) == [("key-000000", 0, "even")]
@@ -141,7 +141,7 @@ def test_a_put_leaves_nothing_to_load_again(kb: Collection, path: Path) -> None:
         view, state = reader._handle.generation.latest, kb._handle.generation.store.state
         for number in range(3):
             kb.records("docs").put(["a"], values=[number])
-            assert reader.records("docs").get(["a"])[0].value == number  # type: ignore[union-attr]
+            assert reader.records("docs").get(["a"])[0].value == number
             assert reader.search("text number 3", k=1)[0].chunk.id == "3"
         assert reader._handle.generation.latest is view
         assert kb._handle.generation.store.state == state
@@ -260,15 +260,15 @@ def test_time_is_the_system_clock_otherwise(ledger: Records) -> None:
 
 BAD: dict[str, tuple[Callable[[Records], object], str]] = {
     "one string": (lambda r: r.put("abc"), "keys is 'abc' .str.; pass a list"),
-    "no list": (lambda r: r.get(7), "keys is 7 .int.; pass a list"),  # type: ignore[arg-type]
+    "no list": (lambda r: r.get(7), "keys is 7 .int.; pass a list"),
     "empty key": (lambda r: r.put(["a", ""]), "a key is empty; it must be a string of 1 to 1,024"),
     "long key": (lambda r: r.delete(["x" * 1025]), "a key has 1,025 characters .* at most 1,024"),
-    "no string": (lambda r: r.get([b"a"]), "a key is b'a' .bytes.; it must be a string"),  # type: ignore[list-item]
+    "no string": (lambda r: r.get([b"a"]), "a key is b'a' .bytes.; it must be a string"),
     "surrogate": (lambda r: r.put(["a\ud800"]), "lone surrogate"),
     "NUL": (lambda r: r.put(["a\0b"]), "holds a NUL"),
     "NUL in a group": (lambda r: r.put(["a"], groups=["a\0b"]), "a group is .*NUL"),
     "long group": (lambda r: r.list(groups=["x" * 1025]), "a group has 1,025 characters"),
-    "number as group": (lambda r: r.put(["a"], groups=[1]), "a group is 1 .int."),  # type: ignore[list-item]
+    "number as group": (lambda r: r.put(["a"], groups=[1]), "a group is 1 .int."),
     "string as groups": (lambda r: r.list(groups="abc"), "groups is 'abc' .str.; pass a list"),
     "fewer values": (lambda r: r.put(["a", "b"], values=[1]), "2 keys, 1 values; pass exactly one per key"),
     "more groups": (lambda r: r.put(["a"], groups=["x", "y"]), "1 keys, 2 groups"),
@@ -281,7 +281,7 @@ BAD: dict[str, tuple[Callable[[Records], object], str]] = {
     "no limit": (lambda r: r.list(limit=0), "limit is 0; it must be an integer of at least 1"),
     "true limit": (lambda r: r.list(limit=True), "limit is True"),
     "NaN before": (lambda r: r.list(before=math.nan), "before is nan .float.; it must be a number"),
-    "date after": (lambda r: r.list(after="2024"), "after is '2024' .str.; it must be a number"),  # type: ignore[arg-type]
+    "date after": (lambda r: r.list(after="2024"), "after is '2024' .str.; it must be a number"),
 }
 
 

@@ -237,7 +237,7 @@ def test_a_damaged_index_is_rebuilt(damaged: Path) -> None:
     assert not list(damaged.glob("damaged-*"))
     with reperio.open(damaged, read_only=True) as kb:
         assert kb.info().index is not None
-        assert kb.info().index.factory == "SQ8"  # type: ignore[union-attr]
+        assert kb.info().index.factory == "SQ8"
     right(damaged, set())
 
 

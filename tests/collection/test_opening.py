@@ -109,7 +109,7 @@ def test_what_is_fixed_cannot_be_changed_by_opening(path: Path) -> None:
     reperio.open(path, dimension=3, metric="l2").close()
     for options in ({"metric": "cosine"}, {"dimension": 4}):
         with pytest.raises(InvalidInput, match="fixed when it was created"):
-            reperio.open(path, **options)  # type: ignore[arg-type]
+            reperio.open(path, **options)
     reperio.open(path, dimension=3, metric=reperio.Metric.L2).close()
 
 

@@ -75,7 +75,7 @@ def test_what_cannot_be_asked(numbers: Collection, tmp_path: Path) -> None:
         ({"where": "n = 1"}, "where: a filter is a dict such as {'lang': 'en'}, not a str"),
     ):
         with pytest.raises(InvalidInput) as refused:
-            numbers.get(**arguments)  # type: ignore[call-overload]
+            numbers.get(**arguments)
         assert str(refused.value) == message
     with pytest.raises(InvalidInput, match=r"^delete takes ids=, where=, or both$"):
         numbers.delete()
@@ -97,7 +97,7 @@ def test_vectors_that_are_no_array_are_refused(numbers: Collection) -> None:
         [[1.0], [1.0, 2.0]],
     ):
         with pytest.raises(reperio.InvalidVectors):
-            numbers.search_many(vectors=vectors)  # type: ignore[arg-type]
+            numbers.search_many(vectors=vectors)
     assert numbers.search_many(vectors=np.ones((0, 4))) == numbers.search_many([], mode="lexical") == []
 
 

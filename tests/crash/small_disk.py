@@ -198,8 +198,8 @@ def _refused(work: object, *, naming: Path | None = None) -> None:
         work()
     except StorageFailed as error:
         assert error.errno == errno.ENOSPC, error  # noqa: PT017  # this is no test process
-        assert "not an error" not in str(error), error  # noqa: PT017
-        assert naming is None or str(naming) in str(error), error  # noqa: PT017
+        assert "not an error" not in str(error), error  # noqa: PT017  # the error is expected at times, and must then say this
+        assert naming is None or str(naming) in str(error), error  # noqa: PT017  # the error is expected at times, and must then say this
         return
     raise AssertionError("it should have found the disk full")
 

@@ -113,7 +113,7 @@ def test_a_model_that_is_not_there_is_explained(tmp_path: Path) -> None:
 def test_an_unknown_precision_is_refused() -> None:
     """The choices are named."""
     with pytest.raises(InvalidInput, match="choose 'auto', 'float32' or 'bfloat16'"):
-        SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER, precision="half")  # type: ignore[arg-type]
+        SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER, precision="half")
 
 
 def test_a_tokenizer_is_given_what_the_model_may_read(

@@ -223,7 +223,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(CollectionExists):
         import_collection(tmp_path / "out", tmp_path / "kb")
     with pytest.raises(InvalidInput, match="'parquet', 'jsonl'"):
-        export_collection(tmp_path / "kb", tmp_path / "new", format="csv")  # type: ignore[arg-type]
+        export_collection(tmp_path / "kb", tmp_path / "new", format="csv")
     with reperio.open(tmp_path / "kb", scope={"a": 1}) as scoped, pytest.raises(InvalidInput, match="scope"):
         export_collection(scoped, tmp_path / "new")
     for folder in (tmp_path / "kb", tmp_path / "absent", tmp_path / "out" / "manifest.json"):
@@ -330,6 +330,6 @@ def test_what_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
             import_collection(folder, tmp_path / "new")
     for path in ("a\0b", None, 5):
         with pytest.raises(InvalidInput, match="path"):
-            import_collection(path, tmp_path / "new")  # type: ignore[arg-type]
+            import_collection(path, tmp_path / "new")
         with pytest.raises(InvalidInput, match="path"):
-            export_collection(tmp_path / "b", path)  # type: ignore[arg-type]
+            export_collection(tmp_path / "b", path)

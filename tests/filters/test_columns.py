@@ -80,7 +80,7 @@ def test_an_answer_is_given_again_without_a_session(store: Store) -> None:
         assert columns.cached(tree, seq, 20) is None
         bits = columns.evaluate(tree, session, 20)
     assert columns.cached(parse({"b": {"$exists": False}, "a": 1.0}), seq, 20) is bits
-    assert columns.cached(tree, seq, 9).tolist() == [0b10101010, 0]  # type: ignore[union-attr]
+    assert columns.cached(tree, seq, 9).tolist() == [0b10101010, 0]
     assert columns.cached(tree, seq, 21) is None
     assert columns.cached(parse({"a": True, "b": {"$exists": False}}), seq, 20) is None
 

@@ -164,7 +164,7 @@ def same(left: list[Any], right: list[Any]) -> bool:
 
 def test_random_histories_agree_with_a_dictionary() -> None:
     """Puts, deletes, scopes, a clock that is set back, compaction, backup and other readers, in any order."""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Machine,
         settings=settings(
             max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)

@@ -162,7 +162,7 @@ def test_code_in_a_model_is_never_run(folder: Path, tmp_path: Path) -> None:
 def test_impossible_options_are_refused(folder: Path, options: dict[str, object]) -> None:
     """Refused before anything is loaded."""
     with pytest.raises(InvalidInput):
-        CrossEncoderReranker(str(folder), **options)  # type: ignore[arg-type]
+        CrossEncoderReranker(str(folder), **options)
 
 
 def test_a_local_path_needs_no_network(folder: Path) -> None:

@@ -87,6 +87,6 @@ def test_weights_of_all_and_nothing_keep_one_lists_order() -> None:
 @pytest.mark.parametrize("fuse", [convex, reciprocal_rank])
 def test_arrays_and_lists_will_do(fuse: type[Fused]) -> None:
     """float32 and int32 arrays, as an index returns them, give int64 rows and float64 scores."""
-    fused = fuse(Ranked(np.array([2, 1], np.int32), np.array([0.5, 0.25], np.float32)), Ranked([], []))  # type: ignore[arg-type,call-arg]
+    fused = fuse(Ranked(np.array([2, 1], np.int32), np.array([0.5, 0.25], np.float32)), Ranked([], []))
     assert (fused.rows.dtype, fused.scores.dtype) == (np.int64, np.float64)
     assert fused.rows.tolist() == [2, 1]

@@ -161,4 +161,4 @@ def test_a_service_that_leaves_texts_out_is_an_error(answer: dict[Any, float], m
 def test_what_cannot_be_called_is_refused() -> None:
     """At construction, not at the first search."""
     with pytest.raises(InvalidInput, match="cannot be called"):
-        CallableReranker("a name")  # type: ignore[arg-type]
+        CallableReranker("a name")

@@ -51,7 +51,7 @@ def test_a_damaged_value_is_no_answer(kb: Collection) -> None:
     _change(kb, "UPDATE records SET value = x'ff' WHERE key = 'b'")
     with pytest.raises(reperio.CollectionDamaged, match="restore from a backup"):
         ledger.list()
-    assert ledger.get(["a"])[0].value == 1  # type: ignore[union-attr]
+    assert ledger.get(["a"])[0].value == 1
 
 
 def test_a_failing_put_stores_nothing(kb: Collection) -> None:

@@ -303,7 +303,7 @@ def test_what_cannot_be_is_refused_in_words(kb: Collection, tmp_path: Path) -> N
                 call(bad)
     for number in (True, 0, 1.0, "1"):
         with pytest.raises(InvalidInput, match="number is"):
-            reperio.restore(folder, tmp_path / "r", number=number)  # type: ignore[arg-type]
+            reperio.restore(folder, tmp_path / "r", number=number)
     lock = WriterLock(folder / "LOCK")
     with pytest.raises(CollectionLocked, match="wait until its backup is done"):
         kb.backup(folder, incremental=True)

@@ -24,10 +24,10 @@ texts = st.lists(st.sampled_from(WORDS), max_size=8).map(" ".join)
 chunks = st.lists(st.tuples(st.booleans(), texts), min_size=1, max_size=25)
 SEARCHES: list[dict[str, Any]] = [
     {"mode": "lexical"},
-    {"mode": "lexical", "where": field("even") == True},  # noqa: E712
+    {"mode": "lexical", "where": field("even") == True},  # noqa: E712  # this is how a filter is written
     {"mode": "hybrid", "vector": np.arange(1.0, D + 1)},
     {"mode": "hybrid", "vector": np.arange(1.0, D + 1), "fusion": "rrf"},
-    {"mode": "hybrid", "vector": np.arange(1.0, D + 1), "where": field("even") == True},  # noqa: E712
+    {"mode": "hybrid", "vector": np.arange(1.0, D + 1), "where": field("even") == True},  # noqa: E712  # this is how a filter is written
 ]
 
 

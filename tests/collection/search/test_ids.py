@@ -51,7 +51,7 @@ def test_exactly_the_ids_that_exist_and_match_are_found(
     everything = [hit.chunk.id for hit in filled.search("river bank", k=1000, recall=1.0)]
     for where, inside in (
         (None, existing),
-        (field("even") == True, {one for one in existing if int(one[3:]) % 2 == 0}),  # noqa: E712
+        (field("even") == True, {one for one in existing if int(one[3:]) % 2 == 0}),  # noqa: E712  # this is how a filter is written
     ):
         hits = filled.search("river bank", k=400, ids=iter(wanted), where=where, **options)
         assert {hit.chunk.id for hit in hits} == inside
@@ -105,7 +105,7 @@ def test_a_scope_is_not_left_by_naming_ids(path: Path) -> None:
     """Ids outside are not found, in any mode."""
     with reperio.open(path, read_only=True, embedder=TrigramEmbedder(), scope={"even": True}) as kb:
         for mode in ("dense", "lexical", "hybrid"):
-            hits = kb.search("river bank", ids=["id 1", "id 2", "id 3", "id 4"], mode=mode)  # type: ignore[arg-type]
+            hits = kb.search("river bank", ids=["id 1", "id 2", "id 3", "id 4"], mode=mode)
             assert {hit.chunk.id for hit in hits} == {"id 2", "id 4"}
 
 

@@ -110,7 +110,7 @@ def test_impossible_limits_are_refused(limits: Any, path: Path) -> None:
 def test_limits_are_fixed() -> None:
     """They cannot be changed under a handle."""
     with pytest.raises(FrozenInstanceError):
-        Limits().k = 3  # type: ignore[misc]
+        Limits().k = 3
 
 
 def test_heavy_searches_take_turns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -297,7 +297,7 @@ def test_the_tokenizer_is_the_one_asked_for(tmp_path: Path) -> None:
     """Porter finds other endings, unicode61 whole words only, trigram parts; a compaction changes nothing of it."""
     found: dict[str, list[list[str]]] = {}
     for name in ("porter", "unicode61", "trigram"):
-        with reperio.open(tmp_path / name, dimension=4, lexical=name) as kb:  # type: ignore[arg-type]
+        with reperio.open(tmp_path / name, dimension=4, lexical=name) as kb:
             kb.add([Chunk("a", "running"), Chunk("b", "gunny")], vectors=np.eye(4, dtype=np.float32)[:2])
             found[name] = [ids(kb.search(text, mode="lexical")) for text in ("runs", "running", "unn")]
             kb.compact()
@@ -380,6 +380,6 @@ def test_what_cannot_be_is_refused_in_words(arguments: dict[str, Any], message: 
 def test_an_option_that_is_none_names_the_nearest(filled: Collection) -> None:
     """A misspelt option of a search is no search without it."""
     with pytest.raises(reperio.UnknownOption, match=r"^search\(\) has no option 'filter'; .*where"):
-        filled.search("river", filter={"a": 1})  # type: ignore[call-arg]
+        filled.search("river", filter={"a": 1})
     with pytest.raises(reperio.UnknownOption, match=r"did you mean 'reranker'\?"):
-        filled.search_many(["river"], rerank=CallableReranker(overlap))  # type: ignore[call-arg]
+        filled.search_many(["river"], rerank=CallableReranker(overlap))

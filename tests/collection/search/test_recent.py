@@ -224,7 +224,7 @@ def test_a_new_generation_begins_with_nothing(rewrite: str, filled: Collection, 
         before = [recent_of(kb) for kb in (filled, reader)]
         assert min(map(len, before)) > 0
         filled.compact() if rewrite == "compact" else filled.reembed(fresh)
-        asked = filled.embedder.embed_queries(["text number 7"])[0]  # type: ignore[union-attr]
+        asked = filled.embedder.embed_queries(["text number 7"])[0]
         for kb in (filled, reader):
             for _ in range(3):
                 hits = kb.search(vector=np.asarray(asked))

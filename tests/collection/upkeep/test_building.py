@@ -76,7 +76,7 @@ def test_kept_queries_serve_the_next_build(path: Path) -> None:
         kb.optimize(queries=QUERIES[:100])
         kb.delete(ids=[str(i) for i in range(100)])
         kb.compact()
-        assert kb.info().index.queries == "100 queries given"  # type: ignore[union-attr]
+        assert kb.info().index.queries == "100 queries given"
         again = kb.optimize(index="IVF32,SQ8")
         assert again is not None
         assert again.queries == "100 queries given"
@@ -130,6 +130,6 @@ def test_another_model_forgets_the_queries_of_the_one_before(path: Path) -> None
     with reperio.open(path, embedder=TrigramEmbedder(name="one"), auto_optimize=False) as kb:
         kb.add(Chunk(str(i), f"text number {i} of {i % 7}") for i in range(1500))
         kb.optimize(queries=[f"which text is {i}" for i in range(40)], index="IVF4,SQ8")
-        assert kb.info().index.queries == "40 queries given"  # type: ignore[union-attr]
+        assert kb.info().index.queries == "40 queries given"
         kb.reembed(TrigramEmbedder(name="two", salt="other"))
-        assert "stored vectors" in kb.info().index.queries  # type: ignore[union-attr]
+        assert "stored vectors" in kb.info().index.queries

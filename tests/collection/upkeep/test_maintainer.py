@@ -108,7 +108,7 @@ def test_an_index_on_request_is_kept_when_the_collection_grows(path: Path, index
         assert "as requested" in info.reason
         fill(kb, 3000, 3000 + TAIL_ROWS + 1)
         wait_for_index(kb, 3000 + TAIL_ROWS + 1)
-        assert kb.info().index.factory == info.factory  # type: ignore[union-attr]
+        assert kb.info().index.factory == info.factory
         for handle in (kb, reader):
             assert_right(handle, 3000 + TAIL_ROWS + 1, recall=0.95)
             assert_right(handle, 3000 + TAIL_ROWS + 1)

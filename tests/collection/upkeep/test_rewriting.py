@@ -63,7 +63,7 @@ def test_compaction_drops_what_was_deleted(kb: Collection, path: Path) -> None:
         assert kb.compact() == 201
         assert kb.info().deleted == 0
         assert kb.info().generation == "gen-000002"
-        assert kb.info().index.factory == "SQ8"  # type: ignore[union-attr]
+        assert kb.info().index.factory == "SQ8"
         assert {entry.name for entry in path.iterdir()} == {"CURRENT", "LOCK", "gen-000002"}
         assert (path / "gen-000002" / "vectors.f32").stat().st_size == 200 * 64 * 4
         for handle in (kb, reader):

@@ -34,7 +34,7 @@ def test_key_order_is_no_change_and_the_kind_of_a_number_is(kb: Collection) -> N
     assert kb.add([Chunk("x", "text", {"b": 2, "a": 1})]).unchanged == 1
     for value in (1.0, True, "1"):
         assert kb.add([Chunk("x", "text", {"a": value, "b": 2})]).updated == 1
-        assert type(kb.get("x").metadata["a"]) is type(value)  # type: ignore[union-attr]
+        assert type(kb.get("x").metadata["a"]) is type(value)
 
 
 def test_an_endless_iterable_is_consumed_in_durable_batches(path: Path) -> None:
@@ -113,12 +113,12 @@ class Odd:
     [
         ("text", r"chunk 1 is a str; pass Chunk\(id=…, text=…, metadata=…\)"),
         (Chunk("", "x"), r"chunk 1 has the id ''; an id is a non-empty string"),
-        (Chunk(7, "x"), r"chunk 1 has the id 7"),  # type: ignore[arg-type]
-        (Chunk("x", None), r"chunk 'x': text is a NoneType"),  # type: ignore[arg-type]
+        (Chunk(7, "x"), r"chunk 1 has the id 7"),
+        (Chunk("x", None), r"chunk 'x': text is a NoneType"),
         (Chunk("x", "a\ud800"), r"text holds a lone surrogate at position 1"),
         (Chunk("x\ud800", "a"), r"id holds a lone surrogate"),
-        (Chunk("x", "a", ["no"]), r"metadata is a list; it must be a JSON object"),  # type: ignore[arg-type]
-        (Chunk("x", "a", {1: 2}), r"metadata key is 1 \(int\)"),  # type: ignore[dict-item]
+        (Chunk("x", "a", ["no"]), r"metadata is a list; it must be a JSON object"),
+        (Chunk("x", "a", {1: 2}), r"metadata key is 1 \(int\)"),
         (Chunk("x", "a", {"deep": [{"t": (1, 2)}]}), r"metadata\['deep'\]\[0\]\['t'\] is \(1, 2\) \(tuple\)"),
         (Chunk("x", "a", {"when": datetime(2024, 1, 1)}), r"metadata\['when'\] is datetime"),
         (Chunk("x", "a", {"n": float("nan")}), r"metadata\['n'\] is nan"),
@@ -220,7 +220,7 @@ def test_the_callers_objects_are_neither_kept_nor_changed(kb: Collection) -> Non
     metadata["tags"].append("b")
     hit = kb.search("text", k=1)[0]
     hit.chunk.metadata["tags"].append("c")
-    assert kb.get("x").metadata == {"tags": ["a"]}  # type: ignore[union-attr]
+    assert kb.get("x").metadata == {"tags": ["a"]}
 
 
 def test_get_and_delete_take_one_id_or_many(kb: Collection) -> None:
@@ -265,7 +265,7 @@ def test_numpy_scalars_in_metadata_become_what_they_are(kb: Collection) -> None:
         assert kb.ids(where={name: scalars[name]}) == kb.ids(where={name: stored[name]}) == ["x"]
     assert kb.add([Chunk("x", "text", stored)]).unchanged == 1
     kb.records("r").put(["k"], values=[scalars])
-    assert kb.records("r").get(["k"])[0].value == stored  # type: ignore[union-attr]
+    assert kb.records("r").get(["k"])[0].value == stored
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_get_is_the_intersection_of_ids_and_filter(filled: Collection) -> None:
     assert filled.get([], where=EVEN) == []
     assert len(filled.get(["c1", "c2"], where={})) == 2
     with pytest.raises(InvalidInput, match="limit= and offset= are for get without ids"):
-        filled.get(["c1"], limit=3)  # type: ignore[call-overload]
+        filled.get(["c1"], limit=3)
 
 
 def test_delete_is_the_intersection_of_ids_and_filter(filled: Collection) -> None:
@@ -86,7 +86,7 @@ def test_vectors_come_back_in_the_order_of_the_ids(metric: str, dtype: Any, path
             with pytest.raises(InvalidInput, match=f"there is no chunk '{missing}'"):
                 kb.vectors(["1", missing])
         with pytest.raises(InvalidInput, match="chunk ids are strings"):
-            kb.vectors([1])  # type: ignore[list-item]
+            kb.vectors([1])
 
 
 def test_hybrid_search_looks_as_deep_for_words_as_it_is_told(filled: Collection) -> None:

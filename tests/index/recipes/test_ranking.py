@@ -236,7 +236,7 @@ def test_too_little_memory_is_an_error_that_says_how_much_is_enough(rows: int, d
 def test_memory_is_read_in_the_usual_units(text: int | str, amount: int) -> None:
     """Binary and decimal units, upper and lower case, and plain bytes."""
     assert parse_memory(text) == amount
-    assert parse_memory(np.int64(amount)) == amount  # type: ignore[arg-type]
+    assert parse_memory(np.int64(amount)) == amount
 
 
 @pytest.mark.parametrize(
@@ -277,9 +277,9 @@ def test_sizes_are_written_in_binary_units() -> None:
         (Goal(recall=0), "share in (0, 1]"),
         (Goal(recall=-1), "share in (0, 1]"),
         (Goal(recall=float("nan")), "share in (0, 1]"),
-        (Goal(recall="high"), "like 0.95"),  # type: ignore[arg-type]
-        (Goal(prefer="latencies"), "pass 'latency'"),  # type: ignore[arg-type]
-        (Goal(prefer="size"), "one of latency, throughput, memory"),  # type: ignore[arg-type]
+        (Goal(recall="high"), "like 0.95"),
+        (Goal(prefer="latencies"), "pass 'latency'"),
+        (Goal(prefer="size"), "one of latency, throughput, memory"),
         (Goal(memory=0), "bytes above 0"),
         (Goal(memory=-1), "bytes above 0"),
     ],

@@ -331,7 +331,7 @@ def test_words_survive_update_backup_compaction_and_reopening(path: Path, tmp_pa
 def test_the_choice_is_fixed_at_creation(path: Path) -> None:
     """Another choice than the recorded one is refused, and so is one that does not exist."""
     with pytest.raises(InvalidInput, match=r"lexical is 'snowball'; choose 'porter', 'unicode61', 'trigram', 'none'"):
-        reperio.open(path, dimension=8, lexical="snowball")  # type: ignore[arg-type]
+        reperio.open(path, dimension=8, lexical="snowball")
     reperio.open(path, dimension=8).close()
     reperio.open(path, lexical="porter").close()
     with pytest.raises(InvalidInput, match=r"has lexical porter, fixed when it was created"):
