@@ -47,10 +47,11 @@ def batches(chunks: Iterable[Chunk], vectors: Any | None, size: int) -> Iterator
                 raise InvalidVectors(_mismatch(f"at least {done + len(batch)}", str(done + len(part))))
         done += len(batch)
         yield batch, part
-    if sliceable:
-        left_over = len(vectors) > done  # type: ignore[arg-type]  # likewise
-    else:
-        left_over = rows is not None and next(rows, None) is not None
+    left_over = (
+        len(vectors) > done  # type: ignore[arg-type]  # likewise
+        if sliceable
+        else rows is not None and next(rows, None) is not None
+    )
     if left_over:
         raise InvalidVectors(_mismatch(str(done), "more"))
 
