@@ -25,7 +25,7 @@ PAGES = (
 )
 """The pages whose blocks are run. Of all others, `test_no_other_page_has_blocks_to_run`."""
 
-FOLDER = ROOT / "tests" / "ingestion" / "data" / "langchain_community-0.0.38" / "changed"
+FOLDER = ROOT / "tests" / "importers" / "data" / "langchain_community-0.0.38" / "changed"
 
 
 class Block(NamedTuple):
