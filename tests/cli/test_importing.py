@@ -96,7 +96,7 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     """With exit code 2, and no collection left behind."""
     kb = tmp_path / "kb"
     assert "has no index.faiss and no index.pkl" in refused(*COMMAND, tmp_path, "--into", kb)
-    assert "pass the model that embeds the texts" in refused(*COMMAND, NEWEST / "quantized", "--into", kb)
+    assert "pass the model that embeds the texts again" in refused(*COMMAND, NEWEST / "quantized", "--into", kb)
     shutil.copytree(NEWEST / "plain", tmp_path / "lc")
     (tmp_path / "lc" / "index.pkl").write_bytes(b"cposix\nsystem\n(Vtouch x\ntR.")
     assert "it holds posix.system, which is none of" in refused(*COMMAND, tmp_path / "lc", "--into", kb)

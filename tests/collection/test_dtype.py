@@ -228,7 +228,9 @@ def test_check_names_the_file_whose_norms_are_wrong(path: Path) -> None:
     stored[2] = np.inf
     stored.tofile(file)
     with reperio.open(path, read_only=True) as kb:
-        assert any(problem.what.startswith("vectors.f16: 1 rows") for problem in kb.check().problems)
+        assert "vectors.f16: 1 rows are not of norm 1 under cosine; restore from a backup" in map(
+            str, kb.check().problems
+        )
 
 
 def test_backup_and_compaction_keep_every_bit(path: Path, tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_an_index_that_cannot_be_read_has_its_own_cure(path: Path) -> None:
     with reperio.open(path, read_only=True) as collection:
         integrity, backup = gate(collection, only=["integrity", "backup"], limits=LIMITS).checks
     assert (integrity.verdict, backup.verdict) == ("fail", "fail")
-    assert "reperio optimize" in integrity.cause
+    assert integrity.cause == "the index cannot be used, the chunks are sound: reperio optimize rebuilds it"
     assert backup.cause.startswith("the backup is what was backed up, and the collection itself is not sound")
 
 

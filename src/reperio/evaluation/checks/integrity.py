@@ -37,7 +37,7 @@ def integrity(subject: Subject) -> CheckResult:
     if not report.problems:
         cause = "nothing was ingested; ingest, or restore from a backup"
     elif all(problem.kind == "index" for problem in report.problems):
-        cause = "the index cannot be used, the chunks are sound: reperio optimize builds it again"
+        cause = "the index cannot be used, the chunks are sound: reperio optimize rebuilds it"
     else:
         cause = "files were damaged or changed after they were written; restore from a backup, or build it again"
     return CheckResult("integrity", Verdict.FAIL, problems, cause)
