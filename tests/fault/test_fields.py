@@ -14,7 +14,7 @@ import pytest
 import reperio
 from reperio import Chunk, Collection, CollectionDamaged
 from reperio.exchange import export_collection
-from reperio.store.checksums import checksum
+from reperio.store.checksums import to_records
 from reperio.store.words import lexical
 
 D, ROWS, ROW = 4, 30, 7
@@ -138,7 +138,8 @@ def test_metadata_that_are_no_object_are_damage(original: Path, tmp_path: Path) 
     """A checksum that was forged with them does not make a list, or a number, the metadata of a chunk."""
     for metadata in ("[1]", "5", "null", '"text"'):
         root = Path(shutil.copytree(original, tmp_path / metadata[1:2] / "kb"))
-        crc = checksum(memoryview((VECTORS[ROW] / np.linalg.norm(VECTORS[ROW])).tobytes()), "c7", "number 7", metadata)
+        vector = memoryview((VECTORS[ROW] / np.linalg.norm(VECTORS[ROW])).tobytes())
+        [(*_, crc)] = to_records([("c7", "number 7", metadata)], [vector], ROW)
         with apsw.Connection(str(root / "gen-000001" / "chunks.db")) as connection:
             connection.execute("UPDATE chunks SET metadata = ?, crc = ? WHERE row = ?", (metadata, crc, ROW))
         with reperio.open(root, auto_optimize=False) as kb:

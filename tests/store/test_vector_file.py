@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reperio.errors import CollectionDamaged
+from reperio.errors import CollectionClosed, CollectionDamaged
 from reperio.layout import DTYPES, Dtype, Generation
 from reperio.store import NewChunk, Store, vector_file
 
@@ -25,8 +26,8 @@ def test_row_r_lies_at_its_byte(dtype: Dtype, tmp_path: Path) -> None:
     path = tmp_path / "vectors"
     path.touch()
     first, second = rows(3, dtype), rows(4, dtype, seed=1)
-    vector_file.append(path, first, 0)
-    vector_file.append(path, second, 3)
+    vector_file.Appender(path).append(first, 0)
+    vector_file.Appender(path).append(second, 3)
     mapped = vector_file.map_rows(path, 7, D, dtype)
     assert mapped.dtype == dtype
     assert mapped.tobytes() == first.tobytes() + second.tobytes() == path.read_bytes()
@@ -38,11 +39,35 @@ def test_what_lies_beyond_the_mark_is_overwritten(dtype: Dtype, tmp_path: Path) 
     """An append begins at the mark, whatever a killed one has left there, and never shortens the file."""
     path = tmp_path / "vectors"
     path.touch()
-    vector_file.append(path, rows(9, dtype), 0)
+    vector_file.Appender(path).append(rows(9, dtype), 0)
     kept, fresh = vector_file.map_rows(path, 2, D, dtype).copy(), rows(3, dtype, seed=2)
-    vector_file.append(path, fresh, 2)
+    vector_file.Appender(path).append(fresh, 2)
     np.testing.assert_array_equal(vector_file.map_rows(path, 5, D, dtype), np.concatenate((kept, fresh)))
     assert path.stat().st_size == 9 * D * np.dtype(dtype).itemsize
+
+
+def test_a_replaced_file_is_opened_again(tmp_path: Path) -> None:
+    """What is appended lies in the file at the path, not in the one that was there before."""
+    path, appender = tmp_path / "vectors", vector_file.Appender(tmp_path / "vectors")
+    path.touch()
+    appender.append(rows(2, "float32"), 0)
+    restored = tmp_path / "restored"
+    restored.write_bytes(path.read_bytes())
+    restored.rename(path)
+    appender.append(rows(3, "float32", seed=1), 2)
+    assert path.read_bytes() == rows(2, "float32").tobytes() + rows(3, "float32", seed=1).tobytes()
+
+
+def test_a_closed_file_takes_nothing(tmp_path: Path) -> None:
+    """After `close` another process may have the lock: nothing is written, and the file is not open any more."""
+    path, appender = tmp_path / "vectors", vector_file.Appender(tmp_path / "vectors")
+    path.touch()
+    appender.append(rows(2, "float32"), 0)
+    appender.close()
+    with pytest.raises(CollectionClosed):
+        appender.append(rows(1, "float32"), 2)
+    assert path.read_bytes() == rows(2, "float32").tobytes()
+    assert str(path.resolve()) not in {os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()}
 
 
 @BOTH

@@ -54,7 +54,11 @@ class WriterLock:
 
     def is_in_place(self) -> bool:
         """Say whether the path still leads to the file that is locked. Costs one look-up."""
-        return identity(self._name) == self._identity
+        try:  # not by `identity`: each commit and each search asks
+            status = os.lstat(self._name)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
 
     def require_in_place(self) -> None:
         """Raise `CollectionClosed` where another process could have the lock at the path."""

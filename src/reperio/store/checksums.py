@@ -14,9 +14,23 @@ from reperio.store.committed import StoredChunk
 from reperio.vectors import StoredMatrix
 
 
-def checksum(vector: StoredMatrix | memoryview, chunk_id: str, text: str, metadata: str) -> int:
-    """Return the CRC-32 over the vector's bytes as stored, then id, text and metadata separated by NUL."""
-    return crc32(f"{chunk_id}\0{text}\0{metadata}".encode(), crc32(vector))  # type: ignore[arg-type]  # an array is a buffer
+def to_records(
+    chunks: Iterable[tuple[str, str, str]], vectors: Iterable[memoryview], first: int
+) -> list[tuple[int, str, str, str, int]]:
+    """Return (row, id, text, metadata, checksum) of each chunk, as the database keeps it.
+
+    The checksum is the CRC-32 over the vector's bytes as stored, then id, text and metadata separated by NUL.
+
+    Args:
+        chunks: (id, text, metadata as JSON).
+        vectors: the bytes of one vector each.
+        first: row of the first chunk.
+
+    """
+    return [
+        (row, chunk_id, text, metadata, crc32(f"{chunk_id}\0{text}\0{metadata}".encode(), crc32(vector)))
+        for row, ((chunk_id, text, metadata), vector) in enumerate(zip(chunks, vectors, strict=True), start=first)
+    ]
 
 
 def is_intact(chunk: StoredChunk, matrix: StoredMatrix) -> bool:

@@ -20,7 +20,7 @@ import apsw
 from reperio.errors import CollectionError
 from reperio.layout import Dtype, Generation, Lexical, Opened, create_file, is_regular, storage_errors
 from reperio.store import ledger, schema, vector_file
-from reperio.store.checksums import checksum, is_intact
+from reperio.store.checksums import is_intact, to_records
 from reperio.store.committed import MAX_PARAMETERS, SnapshotEntry, State, StoredChunk, lookup
 from reperio.store.ledger import Entry, Ledger
 from reperio.store.reading.pool import SessionPool
@@ -41,13 +41,7 @@ class NewChunk(NamedTuple):
     metadata: str
 
 
-_SHARED_ROWS = 256
-
-
-def _row_bytes(matrix: StoredMatrix) -> Iterator[memoryview]:
-    """Yield the bytes of each row: slicing a memoryview costs half of what slicing an array does."""
-    data, width = vector_file.to_bytes(matrix), matrix.shape[1] * matrix.itemsize
-    return (data[start : start + width] for start in range(0, len(data), width))
+_SHARED_ROWS = 256  # from so many on, writing the vectors takes long enough to be another thread's work
 
 
 class Store:
@@ -78,7 +72,8 @@ class Store:
         self._permit = permit
         self._opened = Opened(paths.database)
         self._pool = SessionPool(paths.database, idle, watch, require=self._opened.require)
-        self._appender: BackgroundCall | None = None
+        self._vectors = vector_file.Appender(paths.vectors)
+        self._appending: BackgroundCall | None = None
         self._checkpoints: Checkpoints | None = None
         self._commits = commits = Commits(paths.database, permit, read_only=read_only)
         if commits.writer is not None:
@@ -186,18 +181,23 @@ class Store:
         commits = self._commits
         commits.settle()
         commits.overwrite_refused()
-        with commits.transaction(seen) as connection, self._appending(matrix, commits.state.rows) as appended:
+        with commits.transaction(seen) as connection:
+            self._opened.require()
             first = commits.state.rows
-            records = [
-                (row, *chunk, checksum(vector, *chunk))
-                for row, (chunk, vector) in enumerate(zip(chunks, _row_bytes(matrix), strict=True), start=first)
-            ]
-            self._bury(connection, replaced)
-            connection.executemany("INSERT INTO chunks(row, id, text, metadata, crc) VALUES (?,?,?,?,?)", records)
-            if self._indexes_words:
-                lexical.put(connection, [(row, text) for row, _, text, *_ in records])
-            commits.advance(rows=len(chunks), live=len(chunks) - len(replaced))
-            appended()  # the commit makes the vectors count: they must be durable before it
+            appending = self._append(matrix, first)
+            try:
+                records = to_records(chunks, vector_file.rows_of(matrix), first)
+                if replaced:
+                    self._bury(connection, replaced)
+                connection.executemany("INSERT INTO chunks(row, id, text, metadata, crc) VALUES (?,?,?,?,?)", records)
+                if self._indexes_words:
+                    lexical.put(connection, [(row, text) for row, _, text, *_ in records])
+                commits.advance(rows=len(chunks), live=len(chunks) - len(replaced))
+                if appending is not None:
+                    appending.wait()  # the commit makes the vectors count: they must be durable before it
+            finally:
+                if appending is not None:
+                    appending.rest()
 
     def delete(self, rows: Sequence[int], *, seen: int | None = None) -> None:
         """Bury rows that hold chunks; durable on return.
@@ -263,38 +263,33 @@ class Store:
     def close(self) -> None:
         """Close every idle connection; sessions in use end on their own."""
         self._pool.close()
-        if self._appender is not None:
-            self._appender.rest()  # no vector is written without the lock
+        if self._appending is not None:
+            self._appending.rest()  # no vector is written without the lock
+        self._vectors.close()
         if self._checkpoints is not None:
             self._checkpoints.close()
         self._commits.close()
         self._opened.close()
 
-    @contextmanager
-    def _appending(self, matrix: StoredMatrix, first: int) -> Iterator[Callable[[], None]]:
-        """Append vectors in another thread during the block; yield a function that waits until they are durable.
+    def _append(self, matrix: StoredMatrix, first: int) -> BackgroundCall | None:
+        """Append vectors; those of a large batch in another thread, in which case its call is returned.
 
         A sixth of a put is waiting for the disk to take the vectors, in which the chunks' checksums can be made. A
         small batch is appended at once: it is not worth a thread.
         """
-        _ = self._commits.connection  # raises if the collection was closed meanwhile: another may have the lock
-        if self._appender is not None:
-            self._appender.rest()  # of a put that Ctrl-C cut short it may go on, and at the same place
-        self._appender = call = BackgroundCall(
-            partial(vector_file.append, self._paths.vectors, matrix, first, self._opened.require)
-        )
-        try:
-            if len(matrix) >= _SHARED_ROWS:
-                call.begin("reperio-append")
-            else:
-                call.wait()
-            yield call.wait
-        finally:
-            call.rest()
+        if self._appending is not None:
+            self._appending.rest()  # of a put that Ctrl-C cut short it may go on, and at the same place
+            self._appending = None
+        if len(matrix) < _SHARED_ROWS:
+            self._vectors.append(matrix, first)
+            return None
+        self._appending = BackgroundCall(partial(self._vectors.append, matrix, first))
+        self._appending.begin("reperio-append")
+        return self._appending
 
     @contextmanager
     def _transaction(self, seen: int | None = None) -> Iterator[apsw.Connection]:
-        """Run the block in a transaction, in the database that is at the path; a put proves that when it appends."""
+        """Run the block in a transaction, in the database that is at the path."""
         with self._commits.transaction(seen) as connection:
             self._opened.require()
             yield connection
@@ -365,5 +360,5 @@ def copy(session: Session, matrix: StoredMatrix, target: Generation) -> None:
     with storage_errors(target.root, "copy to"):
         session.copy_to(target.database)
         os.close(create_file(target.vectors))
-        vector_file.append(target.vectors, matrix, 0)
+        vector_file.Appender(target.vectors).append(matrix, 0)
         target.index.mkdir(exist_ok=True)
