@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -123,6 +124,13 @@ def require_count(name: str, value: Any) -> None:
     """Refuse what is not a positive integer."""
     if not _is_whole(value) or value < 1:
         raise InvalidInput(f"{name} is {value!r}; it must be an integer of at least 1")
+
+
+def require_seconds(name: str, value: Any) -> float:
+    """Return a number of seconds as a float; refuse what is negative or no number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise InvalidInput(f"{name} is {value!r:.80}; it must be a number of seconds, 0 or more")
+    return float(value)
 
 
 def require_flag(name: str, value: Any) -> None:

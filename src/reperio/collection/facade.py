@@ -177,10 +177,8 @@ class Collection:
         require_recall(recall)
         goal = to_goal(recall, prefer, memory)
         factory = to_factory(index, recall)
-        self._handle.require_buildable(waiting=True)
-        with self._handle.traced("optimize"), self._handle.building:
-            self._handle.require_buildable()
-            generation = self._handle.owned()
+        with self._handle.traced("optimize"), self._handle.maintaining():
+            generation = self._handle.caught_up()
             order = Order(goal, factory, held_out(self._handle, self._embedder, queries, generation.settled()))
             built = build_index(generation, order, workers=cores(), progress=progress)
             self._handle.publish(generation, built)
@@ -203,10 +201,8 @@ class Collection:
         """
         refuse_unknown(Collection.tune, unknown)
         self._handle.scope.refuse("tune()")
-        self._handle.require_buildable(waiting=True)
-        with self._handle.traced("tune"), self._handle.building:
-            self._handle.require_buildable()
-            generation = self._handle.owned()
+        with self._handle.traced("tune"), self._handle.maintaining():
+            generation = self._handle.caught_up()
             asked = held_out(self._handle, self._embedder, queries, generation.settled())
             try:
                 built = tune_index(generation, asked, progress=progress)
@@ -246,19 +242,15 @@ class Collection:
         self._handle.require_writable()
         fresh = resolve(embedder)
         cut = texts_cut(fresh)
-        with (
-            self._handle.traced("reembed"),
-            self._handle.building,
-            self._handle.writing,
-        ):  # or an add would meet new vectors and the old model
-            before = self._handle.generation
+        # In one turn: an add in between would meet new vectors and the old model.
+        with self._handle.traced("reembed"), self._handle.maintaining(), self._handle.turn() as before:
             try:
                 self._handle.rewrite(fresh, progress)
             except EmbedderFailed as error:
                 error.args = (f"{error} [the collection is as it was]",)
                 raise
             finally:  # a sync refused after CURRENT was replaced is an error, and the new generation is in use
-                if self._handle.updated() is not before:
+                if self._handle.current() is not before:
                     self._embedder.replace(fresh, self._handle.generation.settings.contract)
         self._embedder.tell_cut(texts_cut(fresh) - cut)
 

@@ -64,7 +64,7 @@ class Records:
         records = list(_checked(keys, values, groups))
         if not records:
             return self.time()
-        with self._handle.writing, self._handle.owned().store.recording(self._scope, self._space) as ledger:
+        with self._handle.turn() as generation, generation.store.recording(self._scope, self._space) as ledger:
             time = self._handle.clock.tick(ledger.time)
             ledger.put(records, time)
         return time
@@ -104,7 +104,7 @@ class Records:
         wanted = _keys(keys)
         if not wanted:
             return 0
-        with self._handle.writing, self._handle.owned().store.recording(self._scope, self._space) as ledger:
+        with self._handle.turn() as generation, generation.store.recording(self._scope, self._space) as ledger:
             return ledger.delete(wanted)
 
     def time(self) -> float:

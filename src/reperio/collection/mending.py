@@ -34,19 +34,16 @@ def mend(handle: Handle, progress: Progress | None) -> CheckReport:
         progress: called as ``progress("mend", chunks kept, rows looked at)``.
 
     """
-    handle.require_writable()
-    with handle.building, handle.writing:
-        handle.require_writable()
-        handle.require_place()
+    with handle.maintaining(), handle.turn() as generation:
         before = check_now(handle)
         if before.ok:
             return before
         if all(problem.kind == "index" for problem in before.problems):
             lost: list[str] = []
-            _rebuild_index(handle)
+            _rebuild_index(handle, generation)
             _log.info("%s: mended: its index is rebuilt", handle.root.root)
         else:
-            lost = _replace(handle, progress)
+            lost = _replace(handle, generation, progress)
         after = check_now(handle)
     return replace(after, mended=[problem for problem in before.problems if problem not in after.problems], lost=lost)
 
@@ -61,15 +58,13 @@ def check_now(handle: Handle) -> CheckReport:
         return CheckReport([Problem.of(error)], 0)
 
 
-def _rebuild_index(handle: Handle) -> None:
-    generation = handle.owned()
+def _rebuild_index(handle: Handle, generation: OpenGeneration) -> None:
     order = _order(generation) or BACKGROUND
     generation.forget_index()
     handle.publish(generation, build_index(generation, order, workers=cores()))
 
 
-def _replace(handle: Handle, progress: Progress | None) -> list[str]:
-    old = handle.owned()
+def _replace(handle: Handle, old: OpenGeneration, progress: Progress | None) -> list[str]:
     order = _order(old)
 
     def write(target: layout.Generation) -> list[str]:
@@ -82,8 +77,7 @@ def _replace(handle: Handle, progress: Progress | None) -> list[str]:
     if order is not None:
         # Without an index searches are slower, but right: what was salvaged is in use either way.
         with contextlib.suppress(ReperioError):
-            fresh = handle.owned()
-            handle.publish(fresh, build_index(fresh, order, workers=cores()))
+            handle.publish(handle.generation, build_index(handle.generation, order, workers=cores()))
     return lost
 
 

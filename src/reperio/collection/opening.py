@@ -15,17 +15,18 @@ from reperio.arguments import (
     require_count,
     require_flag,
     require_limits,
+    require_seconds,
     to_metric,
     to_path,
 )
 from reperio.collection.facade import Collection
 from reperio.collection.generation import creating
 from reperio.collection.handle.embedder import DEFAULT_EMBEDDER, LazyEmbedder, resolve
-from reperio.collection.handle.handle import Handle
+from reperio.collection.handle.handle import Handle, Locks
 from reperio.collection.handle.scope import Scope
 from reperio.collection.handle.telemetry import Telemetry
 from reperio.embedding.contract import MAX_DIMENSION, Contract, Settings
-from reperio.errors import CollectionExists, InvalidInput
+from reperio.errors import CollectionExists, CollectionLocked, InvalidInput
 from reperio.filters import Filter
 from reperio.printable import logger
 from reperio.query_log.recording import QueryLog, QueryRecorder
@@ -45,6 +46,8 @@ def open(
     lexical: Literal["porter", "unicode61", "trigram", "none"] | None = None,
     scope: Mapping[str, Any] | Filter | None = None,
     read_only: bool = False,
+    exclusive: bool = False,
+    lock_timeout: float = 30.0,
     auto_optimize: bool = True,
     trust_index: bool = True,
     limits: Limits | None = None,
@@ -76,12 +79,16 @@ def open(
             be stored there. A list in one of the filter's fields must lie inside by each element to be written, deleted
             or replaced, and by one to be read (docs/filters.md). What concerns the whole collection (optimize, compact,
             backup, check) is refused.
-        read_only: search only, next to a writer in this or another process; each commit is seen at the next search.
+        read_only: search only; each commit of any process is seen at the next search.
+        exclusive: let no other handle write as long as this one is open. Otherwise any number of them, in this process
+            and in others, take turns: each commit waits for those before it.
+        lock_timeout: seconds that a commit waits for the turn of others, and `optimize`, `compact` and `reembed` for
+            their builds; then `CollectionLocked`. With *exclusive*, that `open` waits for a commit or another handle.
         auto_optimize: let a writer build and extend the index in the background as the collection grows; without it
             only `optimize` does.
         trust_index: False for a directory that others have made: its FAISS file is never read. A reader searches
-            exactly; a writer forgets the index, also what it was chosen for, and builds its own as for a new collection
-            (docs/security.md says what else to mind).
+            exactly; a writer is *exclusive*, forgets the index, also what it was chosen for, and builds its own as for
+            a new collection (docs/security.md says what else to mind).
         limits: how much one call may ask for; None for the defaults of `Limits`.
         query_log: keep what `search` and `search_many` are asked by text, with time, filter, latency and ids found: a
             ``.jsonl`` of 10 MB and four older ones next to it, or a `QueryLog` that says otherwise. None for no log.
@@ -89,7 +96,7 @@ def open(
             its SDK, and so decides where these go. Texts, ids, metadata and vectors are never in them.
 
     Raises:
-        CollectionLocked: another writer has it open.
+        CollectionLocked: *exclusive*, and another handle is writing; or another has opened it so.
         CollectionNotFound: nothing there, and *read_only*.
         NotACollection, CollectionDamaged, UnsupportedFormat, StorageFailed: what is at the path cannot be used.
         EmbeddingContractError: the embedder is not the one the vectors were made with.
@@ -104,6 +111,10 @@ def open(
     for name, flag in (("read_only", read_only), ("auto_optimize", auto_optimize), ("trust_index", trust_index)):
         require_flag(name, flag)
     require_flag("telemetry", telemetry)
+    require_flag("exclusive", exclusive)
+    patience = require_seconds("lock_timeout", lock_timeout)
+    if exclusive and read_only:
+        raise InvalidInput("exclusive=True is for writing: leave it out, or read_only=True")
     confined = Scope(scope)
     log = query_log if query_log is None or isinstance(query_log, QueryLog) else QueryLog(query_log)
     allowed = require_limits(limits)
@@ -118,28 +129,28 @@ def open(
         fresh = Settings(dimension or 0, wanted or Metric.COSINE, None, dtype or "float32", lexical or "porter")
         embedder = _create(root, embedder, dimension, fresh)
     watching = Telemetry(root.root.name) if telemetry else None
-    lock = None if read_only else layout.WriterLock(root.lock)
+    locks = None if read_only else Locks(root, timeout=patience, exclusive=exclusive or not trust_index)
     handle: Handle | None = None
     try:
-        if lock is not None:
-            _remove_leftovers(layout.Layout(lock.directory))
         handle = Handle(
             root,
-            lock=lock,
+            locks=locks,
             auto_optimize=auto_optimize,
             scope=confined,
             trust_index=trust_index,
             limits=allowed,
             telemetry=watching,
         )
+        if not read_only:
+            _remove_leftovers(handle)
         given = {"dimension": dimension, "metric": wanted and wanted.value, "dtype": dtype, "lexical": lexical}
         lazy = _checked_embedder(handle, embedder, given)
         recorder = None if log is None else QueryRecorder(log)
     except BaseException:
         if handle is not None:
             handle.close(finish=False)
-        elif lock is not None:
-            lock.release()
+        elif locks is not None:
+            locks.close()
         raise
     mode = "reading" if read_only else "writing"
     _log.info("%s: opened for %s, %d chunks", root.root, mode, handle.generation.store.state.live)
@@ -152,12 +163,21 @@ def _require_choice(name: str, value: object, choices: Iterable[str]) -> None:
         raise InvalidInput(f"{name} is {value!r}; choose {', '.join(map(repr, choices))}")
 
 
-def _remove_leftovers(root: layout.Layout) -> None:
-    """Remove what a killed writer left, after telling the readers that may still use it."""
-    for paths in root.superseded():
-        supersede(paths)
-        root.retire(paths)
-    root.remove_leftovers()
+def _remove_leftovers(handle: Handle) -> None:
+    """Remove what a killed writer left, after telling the readers that may still use it.
+
+    Nothing that may be another's work: while others write or build, it stays for the next who opens the collection.
+    """
+    try:
+        with handle.maintaining(wait=False), handle.turn(wait=False) as generation:
+            root = layout.Layout(generation.paths.root.parent)
+            for paths in root.superseded():
+                supersede(paths)
+                root.retire(paths)
+            root.remove_leftovers()
+            generation.remove_unrecorded()
+    except CollectionLocked:
+        return
 
 
 def _checked_embedder(handle: Handle, embedder: Embedder | str | None, given: Mapping[str, object]) -> LazyEmbedder:

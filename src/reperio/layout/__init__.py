@@ -14,7 +14,7 @@
 """
 
 from reperio.layout.identity import Opened
-from reperio.layout.lock import WriterLock
+from reperio.layout.lock import FileLock
 from reperio.layout.names import (
     BUILDING,
     QUERIES,
@@ -68,11 +68,11 @@ __all__ = [
     "LEXICAL",
     "QUERIES",
     "Dtype",
+    "FileLock",
     "Generation",
     "Layout",
     "Lexical",
     "Opened",
-    "WriterLock",
     "copy_regular",
     "create_file",
     "is_build",

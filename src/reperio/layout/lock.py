@@ -1,64 +1,140 @@
-"""The writer's lock: one process, and in it one handle, writes a collection."""
+"""Let processes take turns: a lock on a file, which the kernel drops with the process, however that ends.
+
+``flock`` rather than a pid file, which a killed process would leave behind. The kernel locks the file, not its path.
+Where a link is switched, a directory moved or restored, or the file removed, a process that comes later locks another
+file, and both would write. So a turn begins with the proof that the file at the path is the one that is locked.
+
+``flock`` is not fair: whoever asks again at once after letting go gets it again. So whoever waits holds a place, the
+lock of a byte beyond the end of the file, which everybody needs first: the one who has just had a turn stands behind.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import random
 import socket
+import struct
+import time
 import weakref
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 
 import orjson
 
-from reperio.errors import CollectionClosed, CollectionLocked
-from reperio.layout.identity import identity
+from reperio.errors import CollectionClosed, CollectionLocked, StorageFailed
 from reperio.layout.regular import open_regular
-from reperio.layout.writing import storage_errors
+from reperio.layout.writing import storage_failure
 
 _ATTEMPTS = 10  # to lock a file that others remove or replace at that very moment
+_NOTE = 512  # bytes for the text that names the holder; the mark of the turns follows
+_MARK = struct.Struct("<Q?")  # turns that have ended, and whether one is under way
+_PLACE = 1 << 30  # the byte whose lock is the place of the next
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2), 64 bits
+_SHORTEST, _LONGEST, _BEHIND = 0.0001, 0.002, 0.001  # seconds between two looks: of the next, and of those behind it
 
 
-class WriterLock:
-    """The exclusive right to write, held through ``flock`` until `release` or the end of the process.
+class FileLock:
+    """The exclusive right to change something, taken with `acquire` and given back with `release`.
 
-    ``flock`` rather than a pid file: the kernel drops it with the process, however that ends. A lock that nobody refers
-    to any more is released: a collection that was opened and forgotten does not keep itself from being opened again.
-
-    The kernel locks the file, not its path. Where a link is switched, a directory moved or restored, or the file
-    removed, a process that comes later locks another file, and both may write. So every commit asks
-    `require_in_place` first.
+    One thread at a time may use it: its owner has a lock for its threads. A lock that nobody refers to any more is
+    released: a collection that was opened and forgotten does not keep others out.
 
     Args:
-        path: path of the file; the last part of its directory may be a link.
-        meanwhile: what the user can do while another process has the lock, for the message.
+        path: path of the file, which is made where it is missing; the last part of its directory may be a link.
+        purpose: what it is held for, for the message of who waits in vain.
+        cure: what the user can do while another process has it, for the same message.
 
     Attributes:
         directory: the directory that is locked, without links: what is written through it stays in it.
+        held: it is ours now.
+        lasting: it is kept beyond the end of a turn, until `close`.
+        unclean: the turn before ours did not end well: its process was killed during it, or an error ended it.
 
     """
 
-    def __init__(self, path: Path, *, meanwhile: str = "or open with read_only=True to search meanwhile") -> None:
+    def __init__(self, path: Path, *, purpose: str, cure: str) -> None:
         self._path = path
         self._name = str(path)
-        self._meanwhile = meanwhile
+        self._purpose = purpose
+        self._cure = cure
+        self._file: _LockedFile | None = None
+        self._turns = 0
         self.directory = path.parent
-        with storage_errors(path, "lock"):
-            self._descriptor: int | None = self._acquired()
+        self.held = self.lasting = self.unclean = False
         _forget_in_children()
-        _held.add(self)
-        self._forgotten = weakref.finalize(self, _release, self._descriptor)
-        self._forgotten.atexit = False  # the end of the process does it; until then it is another callback's
-        self._sign()
+        _LOCKS.add(self)
+
+    def acquire(self, timeout: float = 0.0) -> None:
+        """Take the lock of the file at the path, and wait for it if need be.
+
+        Args:
+            timeout: seconds to wait for others; 0 to try once.
+
+        Raises:
+            CollectionLocked: another process, or another handle of this one, has it for longer.
+            StorageFailed: the file cannot be made or opened.
+
+        """
+        try:
+            for _ in range(_ATTEMPTS):
+                file = self._take(timeout)
+                directory = Path(os.path.realpath(self._path.parent)) if file is not self._file else self.directory
+                if file.is_at(self._name) and (file is self._file or file.is_at(str(directory / self._path.name))):
+                    self._file, self.directory, self.held = file, directory, True
+                    self._begin()
+                    return
+                file.close()
+        except StorageFailed:
+            raise
+        except OSError as error:
+            raise storage_failure(error, self._path, "lock") from error
+        except BaseException:  # Ctrl-C: it must not stay locked with nobody who knows
+            if self._file is not None and not self.held:
+                self._file.unlock()
+            raise
+        raise CollectionLocked(
+            f"{self._path} is removed or replaced again and again while it is locked; end what does so, then try again"
+        )
+
+    def release(self, *, clean: bool = True) -> bytes:
+        """End a turn: give the lock back, unless it is lasting, and return the mark as of then.
+
+        Doing so twice is no error.
+
+        Args:
+            clean: the turn has come to its end; else the next one is told.
+
+        """
+        if not self.held or self._file is None:
+            return b""
+        self.held = self.lasting
+        self._turns += 1
+        mark = _MARK.pack(self._turns, not clean)
+        if not self.lasting:
+            with suppress(OSError):  # then it says that a turn is under way, which only costs time
+                os.pwrite(self._file.number, mark, _NOTE)
+            self._file.unlock()
+        return mark
+
+    def mark(self) -> bytes:
+        """Return what is different after each turn; nothing while one is under way, or where the file was replaced.
+
+        Two system calls, a microsecond: a search asks whether another process has written since.
+        """
+        file = self._file
+        if file is None or not file.is_at(self._name):
+            return b""
+        if self.lasting:
+            return _MARK.pack(self._turns, False)  # nobody else has turns
+        mark = os.pread(file.number, _MARK.size, _NOTE)
+        return mark if mark[-1:] == b"\0" else b""
 
     def is_in_place(self) -> bool:
-        """Say whether the path still leads to the file that is locked. Costs one look-up."""
-        try:  # not by `identity`: each commit and each search asks
-            status = os.lstat(self._name)
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self._identity
+        """Say whether it is held, and the path still leads to the file that is locked."""
+        return self.held and self._file is not None and self._file.is_at(self._name)
 
     def require_in_place(self) -> None:
         """Raise `CollectionClosed` where another process could have the lock at the path."""
@@ -69,69 +145,121 @@ class WriterLock:
                 "collection again"
             )
 
-    def release(self) -> None:
-        """Give the lock back; doing so twice is no error."""
-        if self._descriptor is not None:
-            self._forgotten.detach()
-            descriptor, self._descriptor = self._descriptor, None
-            _release(descriptor)
+    def close(self) -> None:
+        """Give the lock back and close the file."""
+        self.lasting = False
+        self.release()
+        self._file = None
 
     def forget(self) -> None:
-        """Close this process's copy of the lock, in a forked child: else it outlives the parent in the child."""
-        self._forgotten.detach()
-        self._close()
+        """Close this process's copy of the file, in a forked child: else it outlives the parent in the child."""
+        file, self._file, self.held, self.lasting = self._file, None, False, False
+        if file is not None:
+            file.close(unlock=False)
 
-    def _acquired(self) -> int:
-        """Lock the file at the path, the one that is there when that is done, and return its descriptor."""
-        for _ in range(_ATTEMPTS):
-            descriptor = open_regular(self._path, os.O_RDWR | os.O_CREAT)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                status = os.fstat(descriptor)
-            except BlockingIOError:
-                raise self._refusal(descriptor) from None
-            except OSError:
-                os.close(descriptor)
-                raise
-            self.directory = Path(os.path.realpath(self._path.parent))
-            self._identity = (status.st_dev, status.st_ino)
-            if self.is_in_place() and identity(str(self.directory / self._path.name)) == self._identity:
-                return descriptor
-            os.close(descriptor)
-        raise CollectionLocked(
-            f"{self._path} is removed or replaced again and again while it is locked; end what does so, then try again"
-        )
-
-    def _refusal(self, descriptor: int) -> CollectionLocked:
-        holder = _holder(descriptor)
-        os.close(descriptor)
-        # A notebook's cell run twice: naming our own process as the holder would lead nowhere.
-        held = [lock._path.resolve() for lock in list(_held) if lock._descriptor is not None]
-        cure = ", which is this one; use or close that handle" if self._path.resolve() in held else "; close it there"
-        return CollectionLocked(f"{self._path.parent} is open for writing in {holder}{cure}, {self._meanwhile}")
-
-    def _sign(self) -> None:
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        note = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
-        assert self._descriptor is not None
+    def _take(self, timeout: float) -> _LockedFile:
+        """Return the file at the path, locked."""
+        file, deadline, pause, next_ = self._opened(), 0.0, _SHORTEST, False
         try:
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, orjson.dumps(note) + b"\n", 0)
+            while True:
+                next_ = next_ or file.take_place()
+                if next_ and file.lock():
+                    return file
+                now = time.monotonic()
+                deadline = deadline or now + timeout
+                if now >= deadline:
+                    raise self._refusal(file)
+                time.sleep(pause if next_ else _BEHIND * (0.5 + random.random()))
+                pause = min(_LONGEST, pause * 1.1)
+                if not file.is_at(self._name):  # nobody can get the file at the path by waiting for this one
+                    file.leave_place()
+                    file, next_ = self._opened(), False
+        finally:
+            file.leave_place()
+
+    def _opened(self) -> _LockedFile:
+        file = self._file
+        if file is not None and file.is_at(self._name):
+            return file
+        return _LockedFile(open_regular(self._path, os.O_RDWR | os.O_CREAT))
+
+    def _begin(self) -> None:
+        """Say in the file who has it, and that a turn is under way."""
+        assert self._file is not None
+        found = os.pread(self._file.number, _MARK.size, _NOTE)
+        self._turns, self.unclean = _MARK.unpack(found) if len(found) == _MARK.size else (0, False)
+        note = orjson.dumps({"pid": os.getpid(), "host": _host(), "since": int(time.time()), "for": self._purpose})
+        os.pwrite(self._file.number, note.ljust(_NOTE - 1)[: _NOTE - 1] + b"\n" + _MARK.pack(self._turns, True), 0)
+
+    def _refusal(self, file: _LockedFile) -> CollectionLocked:
+        try:
+            note = orjson.loads(os.pread(file.number, _NOTE, 0))
+            ours = note["pid"] == os.getpid() and note["host"] == _host()
+            since = datetime.fromtimestamp(note["since"], timezone.utc).isoformat()
+            told = (
+                f"process {note['pid']} on {note['host']}{' (this one)' if ours else ''}, {note['for']}, since {since}"
+            )
+        except (OSError, OverflowError, ValueError, KeyError, TypeError):  # what strangers have written
+            told = "another process"
+        return CollectionLocked(f"{self._path.parent} is locked by {told}; {self._cure}")
+
+
+class _LockedFile:
+    """An open file, its two locks, and which file it is. Closed, and so unlocked, when nobody refers to it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        status = os.fstat(number)
+        self._identity = (status.st_dev, status.st_ino)
+
+    def is_at(self, name: str) -> bool:
+        try:  # not by `identity`: each commit and each search asks
+            status = os.lstat(name)
         except OSError:
-            pass  # the note only serves the error message of the next writer; the lock itself is held
+            return False
+        return (status.st_dev, status.st_ino) == self._identity
 
-    def _close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+    def lock(self) -> bool:
+        try:
+            fcntl.flock(self.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def unlock(self) -> None:
+        fcntl.flock(self.number, fcntl.LOCK_UN)  # closing alone leaves it to a child just being forked
+
+    def take_place(self) -> bool:
+        # Of the open file, not of the process: it would be lost when any file of that name is closed here.
+        try:
+            fcntl.fcntl(self.number, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _PLACE, 1, 0))
+        except OSError as error:
+            if not isinstance(error, (BlockingIOError, PermissionError)):  # EAGAIN or EACCES
+                raise
+            return False
+        return True
+
+    def leave_place(self) -> None:
+        fcntl.fcntl(self.number, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, _PLACE, 1, 0))
+
+    def close(self, *, unlock: bool = True) -> None:
+        number, self.number = self.number, -1
+        if number >= 0:
+            if unlock:
+                with suppress(OSError):
+                    fcntl.flock(number, fcntl.LOCK_UN)
+            os.close(number)
+
+    def __del__(self) -> None:
+        self.close()
 
 
-def _release(descriptor: int) -> None:
-    fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing alone leaves it to a child just being forked
-    os.close(descriptor)
+@cache
+def _host() -> str:
+    return socket.gethostname()
 
 
-_held: weakref.WeakSet[WriterLock] = weakref.WeakSet()
+_LOCKS: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 @cache
@@ -140,13 +268,5 @@ def _forget_in_children() -> None:
 
 
 def _forget() -> None:
-    for lock in list(_held):
+    for lock in list(_LOCKS):
         lock.forget()
-
-
-def _holder(descriptor: int) -> str:
-    try:
-        note = orjson.loads(os.pread(descriptor, 1000, 0))
-        return f"process {note['pid']} on {note['host']} (since {note['since']})"
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return "another process"

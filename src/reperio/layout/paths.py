@@ -119,6 +119,11 @@ class Layout:
         """LOCK."""
         return self.root / "LOCK"
 
+    @property
+    def maintenance(self) -> Path:
+        """MAINTENANCE."""
+        return self.root / "MAINTENANCE"
+
     def is_collection(self) -> bool:
         """Say whether this is one; False when there is nothing yet, or an empty directory.
 

@@ -27,6 +27,7 @@ from reperio.types import CollectionInfo, Problem, Progress
 _log = logger("reperio.collection")
 _DAMAGE = ("damage", "index")
 _ORDER = (*_DAMAGE, "waste", "note")  # worst first
+_PATIENCE = 30.0  # seconds to wait for writers and builds under way
 _WASTE = 0.5  # share of deleted rows: half of the files serves nothing
 _TAIL = 100_000  # rows: beyond it exact search takes tens of milliseconds
 
@@ -239,14 +240,18 @@ def _set_aside(root: layout.Layout) -> Iterator[Finding]:
 
 
 def _mended(root: layout.Layout, trust_index: bool, progress: Progress | None) -> list[str]:
-    lock = layout.WriterLock(root.lock)
+    lock = layout.FileLock(root.lock, purpose="which is mending it", cure="wait, or end that process")
+    builders = layout.FileLock(root.maintenance, purpose="which is mending it", cure="wait, or end that process")
     try:
+        builders.acquire(_PATIENCE)
+        lock.acquire(_PATIENCE)
         if _named(root) and not any(finding.mends for finding in _generation(root, trust_index)):
             return []  # it is whole or cannot be mended; the findings say which
         lock.require_in_place()
         lost = _opened_up(root, progress)
     finally:
-        lock.release()
+        lock.close()
+        builders.close()
     if any(finding.mends for finding in _examined(root, trust_index)):
         with open_collection(root.root, auto_optimize=False, trust_index=trust_index) as kb:
             report = kb.check(fix=True, progress=progress)

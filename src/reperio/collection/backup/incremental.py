@@ -82,7 +82,7 @@ def backup_increment(generation: OpenGeneration, session: Session, destination: 
             facts: dict[str, Any] = {"chunks": session.state.live, "bytes": sum(length for _, length in files.values())}
             facts["dtype"] = generation.settings.dtype
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            backup, written = repository.write(files, facts, now, generation.store.require_permitted)
+            backup, written = repository.write(files, facts, now, generation.store.require_in_place)
         gone = [] if keep is None else repository.forget(keep)
     _log.info("%s: %d bytes written for backup %d in %s", generation.paths.root, written, backup.number, destination)
     if gone:

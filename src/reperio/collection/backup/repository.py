@@ -37,7 +37,7 @@ from reperio.errors import (
     UnsupportedFormat,
 )
 from reperio.layout import (
-    WriterLock,
+    FileLock,
     is_regular,
     is_stored,
     open_regular,
@@ -106,13 +106,16 @@ class Repository:
     def __init__(self, root: Path, *, writable: bool) -> None:
         self.root = root
         self._packs = Packs(root / "packs", writable=writable)
-        self._lock: WriterLock | None = None
+        self._lock: FileLock | None = None
         if writable:
             self._make()
         for folder in (root / "packs", root / "states"):  # a link would lead what is written and removed elsewhere
             require_absent_or_directory(folder)
         if writable:
-            self._lock = WriterLock(root / "LOCK", meanwhile="or wait until its backup is done")
+            self._lock = FileLock(
+                root / "LOCK", purpose="which is writing a backup", cure="wait until its backup is done"
+            )
+            self._lock.acquire()
         elif not is_repository(root) or not (root / "states").is_dir():  # of a first backup that was killed
             raise CollectionNotFound(
                 f"there are no incremental backups at {root}; what backup() has written without incremental=True is a "
@@ -129,7 +132,7 @@ class Repository:
         """Give the lock back."""
         self._packs.close()
         if self._lock is not None:
-            self._lock.release()
+            self._lock.close()
 
     def backups(self) -> list[Backup]:
         """Return the backups that can be read, oldest first; of others there is a warning in the log."""

@@ -63,7 +63,7 @@ class OpenGeneration:
         trust_index: False: read no index file that another process has written.
         idle: database connections kept open between searches.
         watch: called with how many chunks a search has found in memory, and how many it has not.
-        permit: called before each commit; raises where this may not write any more.
+        turns: lock that a writer holds for each commit; None where nobody else knows of the files yet.
         on_unusable: called when the recorded index turns out to be missing or damaged.
 
     Attributes:
@@ -81,13 +81,13 @@ class OpenGeneration:
         trust_index: bool = True,
         idle: int = 64,
         watch: Callable[[int, int], None] | None = None,
-        permit: Callable[[], None] = lambda: None,
+        turns: layout.FileLock | None = None,
         on_unusable: Callable[[], None] = lambda: None,
     ) -> None:
         self.paths = replace(paths, dtype=settings.dtype)
         self.paths.require_plain()
         self.settings = settings
-        self.store = Store(self.paths, settings.dimension, read_only=read_only, idle=idle, watch=watch, permit=permit)
+        self.store = Store(self.paths, settings.dimension, read_only=read_only, idle=idle, watch=watch, turns=turns)
         self._columns = Columns()
         self.trust_index = trust_index
         self._on_unusable = on_unusable
@@ -95,13 +95,6 @@ class OpenGeneration:
         self.latest: View | None = None
         self._mapped: StoredMatrix | None = None
         self._adopted: dict[str, Searcher] = {}
-        if not read_only:
-            try:
-                self._require_directory()
-                self._remove_unrecorded()
-            except BaseException:
-                self.store.close()
-                raise
 
     def begin(self) -> tuple[Session, View]:
         """Begin a session, with the view of the very commit it reads. The caller ends it (``with session:``)."""
@@ -189,7 +182,7 @@ class OpenGeneration:
         """Do without the recorded index, and remove its files unread, with what interrupted builds have left."""
         self.store.use_snapshot(None)
         self._adopted = {}
-        self._require_directory()
+        self.require_directory()
         with layout.storage_errors(self.paths.index, "clear"):
             shutil.rmtree(self.paths.index / layout.BUILDING, ignore_errors=True)
             index.remove_others(self.paths.index, None)
@@ -287,15 +280,18 @@ class OpenGeneration:
         except CollectionError:
             return False
 
-    def _require_directory(self) -> None:
+    def require_directory(self) -> None:
         """Make the directory of indexes where it is missing: all in it is derived, and copies may leave it out."""
         with layout.storage_errors(self.paths.index, "create"):
             if not layout.is_there(self.paths.index):
                 self.paths.index.mkdir()
                 layout.sync_directory(self.paths.root)
 
-    def _remove_unrecorded(self) -> None:
-        """Remove indexes that a killed writer has written and not recorded, or replaced and not removed."""
+    def remove_unrecorded(self) -> None:
+        """Remove indexes that a killed writer has written and not recorded, or replaced and not removed.
+
+        Nobody else may be building one.
+        """
         with self.store.session() as session:
             recorded = index.file_of(session.state.snapshot)
         with layout.storage_errors(self.paths.index, "clear"):

@@ -1,4 +1,4 @@
-"""Hold the open files of a collection: the generation in use, the lock of the writer, and the index's maintainer."""
+"""Hold the open files of a collection: the generation in use, the lock by which writers take turns, the maintainer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -47,12 +47,53 @@ Signature: TypeAlias = "tuple[int, int, int, int]"
 """The identity of a CURRENT file: device, inode, and when it was written and moved."""
 
 
+class Locks:
+    """The two locks of a collection that is written: for a commit, and for building an index or rewriting it all.
+
+    Args:
+        root: the directory.
+        timeout: seconds to wait for another process.
+        exclusive: keep the first for as long as the handle is open, so that no other handle writes.
+
+    Attributes:
+        writers: held for each commit, or for as long as the handle is open.
+        builders: held while an index is built or the collection rewritten; whoever has it may wait for a turn.
+
+    """
+
+    def __init__(self, root: layout.Layout, *, timeout: float, exclusive: bool) -> None:
+        self.timeout = timeout
+        self.exclusive = exclusive
+        purpose = "which has opened it with exclusive=True" if exclusive else "which is writing"
+        cure = "wait, or end that process; searches go on meanwhile, also through read_only=True"
+        self.writers = layout.FileLock(root.lock, purpose=purpose, cure=cure)
+        self.builders = layout.FileLock(
+            root.maintenance, purpose="which is building an index or rewriting it", cure="wait, or end that process"
+        )
+        self._current = root.current
+        if exclusive:
+            self.writers.acquire(timeout)
+            self.writers.lasting = True
+
+    @property
+    def current(self) -> Path:
+        """CURRENT, in the directory that is locked."""
+        if self._current.parent is not self.writers.directory:
+            self._current = self.writers.directory / "CURRENT"
+        return self._current
+
+    def close(self) -> None:
+        """Give both back."""
+        self.builders.close()
+        self.writers.close()
+
+
 class Handle:
     """Hold what all calls of one `Collection` share.
 
     Args:
         root: the directory.
-        lock: the writer's; None for a reader.
+        locks: by which writers take turns; None for a reader.
         auto_optimize: build and extend the index in the background.
         scope: what may be seen and written through it.
         trust_index: False: a reader reads no index, a writer forgets the one it finds and builds its own.
@@ -61,10 +102,8 @@ class Handle:
 
     Attributes:
         root: the directory, as the user named it.
-        files: the same, without links where it is written to: what is locked.
         generation: the one in use, as far as this handle has looked; `current` looks again.
-        writing: held while the store is written.
-        building: held while an index is built or the collection rewritten; taken before *writing*.
+        building: held while an index is built or the collection rewritten; taken before a turn.
         clock: times what goes into the ledger.
 
     """
@@ -73,7 +112,7 @@ class Handle:
         self,
         root: layout.Layout,
         *,
-        lock: layout.WriterLock | None,
+        locks: Locks | None,
         auto_optimize: bool,
         scope: Scope,
         trust_index: bool = True,
@@ -86,28 +125,30 @@ class Handle:
         self._trust_index = trust_index
         self.limits = limits or Limits()
         self._heavy = threading.BoundedSemaphore(self.limits.heavy or max(2, cores()))
-        self.read_only = lock is None
+        self.read_only = locks is None
         self.closed = False
-        self.writing = threading.RLock()
         self.clock = Clock()
-        self._lock = lock
-        self.files = root if lock is None else layout.Layout(lock.directory)
-        self._current = self.files.current  # joined once: each call asks for it
-        self._reader: Handle | None = None  # of what is at the path, where that is no longer what is locked
+        self._locks = locks
+        self._writing = threading.RLock()  # by this handle's threads, one after the other
+        self._current = root.current  # joined once: each call asks for it
         self._process = os.getpid()
         self._ending = False  # Python is
         self._following = threading.RLock()  # as the others: Ctrl-C at the end of a `with` may leave it held
         self._looked = -math.inf
-        self._signature, self.generation = self._open_current()
-        self._reading = self.generation
-        if not trust_index and not self.read_only:
-            self.generation.forget_index()  # from here on every index here is this writer's own
+        self._in_turn: OpenGeneration | None = None
+        self._signature, self.generation = self._open_current(self._current)
         self.maintainer = Maintainer(
-            lambda: self.generation, self.publish, enabled=auto_optimize and not self.read_only
+            lambda: self.generation,
+            lambda: self.maintaining(wait=False),
+            self.publish,
+            enabled=auto_optimize and not self.read_only,
         )
         self.building = self.maintainer.building
         if not self.read_only:
             _WRITERS.add(self)
+            if not trust_index:
+                with self.turn() as generation:
+                    generation.forget_index()  # from here on every index here is this writer's own
 
     def begin(self) -> tuple[OpenGeneration, Session, View]:
         """Begin a session with the view of its commit, which the caller ends (``with session:``)."""
@@ -182,25 +223,81 @@ class Handle:
         if max_age:
             now = time.monotonic()
             if now - self._looked <= max_age:
-                return self._reading
+                return self.generation
             self._looked = now
-        if self._lock is None or self._lock.is_in_place():
-            self._reading = self.updated()
-        else:
-            self._reading = self._outside().current()
-        return self._reading
+        return self._follow(self._current)
 
-    def owned(self) -> OpenGeneration:
-        """Return the generation to write to: the one that CURRENT names in the locked directory.
+    @contextmanager
+    def turn(self, *, wait: bool = True) -> Iterator[OpenGeneration]:
+        """Run the block while no other process and no other thread writes; yield the generation to write to.
 
-        That the lock is still the one at the path, each transaction proves.
+        It is the one that CURRENT names in the directory that is locked, and knows the state that is committed there.
+        Within a turn of the same thread this is that turn.
+
+        Args:
+            wait: for others, as long as the timeout says.
 
         Raises:
             CollectionReadOnly, CollectionClosed: this may not write.
+            CollectionLocked: another process has had its turn for longer than the timeout.
 
         """
-        self.require_writable()
-        return self.updated()
+        with self._writing:
+            self.require_writable()
+            assert self._locks is not None  # of a writer
+            locks, outermost, clean = self._locks, self._in_turn is None, False
+            try:
+                if outermost and not locks.writers.held:
+                    self._current_signature(self._current)  # no file is made in what is no collection
+                    locks.writers.acquire(locks.timeout if wait else 0.0)
+                generation = self._in_turn = self._follow(locks.current)
+                if outermost:
+                    generation.store.catch_up(suspect=locks.writers.unclean)
+                yield generation
+                clean = True
+            finally:
+                if outermost:
+                    self._end_turn(locks.writers.release(clean=clean), clean=clean)
+
+    def _end_turn(self, mark: bytes, *, clean: bool) -> None:
+        used, self._in_turn = self._in_turn, None
+        if used is None:
+            return
+        if clean:
+            used.store.known_at(mark)
+        if used is not self.generation:
+            used.close()  # another thread has found another collection at the path meanwhile
+
+    @contextmanager
+    def maintaining(self, *, wait: bool = True) -> Iterator[None]:
+        """Run the block while nobody else builds an index here or rewrites the collection; others go on writing.
+
+        Args:
+            wait: for others, as long as for a turn.
+
+        Raises:
+            CollectionReadOnly, CollectionClosed: this may not write, or Python is ending.
+            CollectionLocked: another process is at it.
+
+        """
+        self.require_buildable(waiting=wait)
+        assert self._locks is not None  # of a writer
+        builders = self._locks.builders
+        with self.building:
+            self.require_buildable()
+            outermost = not builders.held
+            try:
+                if outermost:
+                    builders.acquire(self._locks.timeout if wait else 0.0)
+                yield
+            finally:
+                if outermost:
+                    builders.release()
+
+    def caught_up(self) -> OpenGeneration:
+        """Return the generation to build an index for, which knows the state that is committed by now."""
+        with self.turn() as generation:
+            return generation
 
     def commit(self, attempt: Callable[[OpenGeneration], Result]) -> Result:
         """Return what *attempt* returns, which writes, and call it again where another writer has committed before it.
@@ -209,66 +306,40 @@ class Handle:
             attempt: reads the state of the generation it is given, prepares, and writes with ``seen=`` that state.
 
         """
-        with self.writing:
+        with self.turn() as generation:
             while True:
                 try:
-                    return attempt(self.owned())
-                except Outdated:
+                    return attempt(generation)
+                except Outdated:  # by one that does not take turns
                     continue
 
-    def _outside(self) -> Handle:
-        """Return a reader of what is at the path, where that is not what this writer has locked."""
-        with self._following:
-            if self._reader is None:
-                try:
-                    self._reader = Handle(
-                        self.root,
-                        lock=None,
-                        auto_optimize=False,
-                        scope=self.scope,
-                        trust_index=self._trust_index,
-                        limits=self.limits,
-                        telemetry=self.telemetry,
-                    )
-                except CollectionError as error:
-                    self.require_place()  # a path that leads nowhere
-                    raise CollectionClosed(f"{self.root.root} was moved or replaced: {error}") from error
-                _log.warning(
-                    "%s is no longer what this handle has locked: searches go on in what is there now, and nothing can "
-                    "be written until it is closed and opened again",
-                    self.root.root,
-                )
-            return self._reader
+    def _follow(self, current: Path) -> OpenGeneration:
+        """Return the generation that a CURRENT names, and use it from now on.
 
-    def updated(self) -> OpenGeneration:
-        """Return the generation that CURRENT names in the files of this handle, and use it from now on.
+        Another one is in use after another process, or a `replace` here that was interrupted (Ctrl-C, a failing sync)
+        when CURRENT was replaced already. Writing to the old one would lose it.
 
-        A writer finds another one in use, too: after its own `replace` was interrupted (Ctrl-C, a failing sync) when
-        CURRENT was replaced already. Writing to the old one would lose it.
+        Args:
+            current: the file, by the path as the user named it, or, in a turn, in the directory that is locked.
+
         """
-        if self._current_signature() != self._signature:
+        if self._current_signature(current) != self._signature:
             with self._following:
-                if self._current_signature() != self._signature:
-                    self.require_place()  # else that is the CURRENT of another collection
+                if self._current_signature(current) != self._signature:
                     old = self.generation
-                    signature, self.generation = self._open_current()
-                    self._signature = signature
-                    if self._reading is old:
-                        self._reading = self.generation
-                    old.close()
+                    self._signature, self.generation = self._open_current(current)
+                    if old is not self._in_turn:
+                        old.close()
         return self.generation
 
     @property
     def last_read(self) -> OpenGeneration:
         """The generation that was read from last."""
-        return self._reading
+        return self.generation
 
     def rewrite(self, embedder: Embedder | None, progress: Progress | None) -> int:
         """Put a new generation in use, without what was deleted, and return how many rows were dropped."""
-        self.require_buildable(waiting=True)
-        with self.building, self.writing:
-            self.require_buildable()
-            old = self.owned()
+        with self.maintaining(), self.turn() as old:
             self.replace(old, lambda target: rewriting.rewrite(old, target, embedder=embedder, progress=progress))
             return old.store.state.rows - old.store.state.live
 
@@ -278,24 +349,34 @@ class Handle:
         Nobody commits to the old one from before it is copied until CURRENT names the new one.
 
         Args:
-            old: the generation in use; *building* and *writing* are held.
+            old: the generation in use, in a turn, while nobody else builds.
             write: writes the new one, whole and durably, to the paths that it is given.
 
         """
-        target = self.files.next_generation()
+        files = layout.Layout(old.paths.root.parent)
+        target = files.next_generation()
         with old.store.hold():
             written = write(target)
             old.store.require_permitted()
-            self.files.write_current(target)
+            files.write_current(target)
         _log.info("%s: %s in use instead of %s", self.root.root, target.name, old.paths.name)
-        self.updated()
+        self._follow(files.current)
         supersede(old.paths)
-        self.files.retire(old.paths)
+        files.retire(old.paths)
         return written
 
     def publish(self, generation: OpenGeneration, built: Built) -> None:
-        """Put an index in use; *building* is held."""
-        with self.writing:
+        """Put an index in use, which was built for a generation by `maintaining` it.
+
+        Raises:
+            CollectionClosed: another collection is at the path by now.
+
+        """
+        with self.turn() as current:
+            if current is not generation:
+                raise CollectionClosed(
+                    f"{self.root.root} was replaced while an index was built for what was there; begin it again"
+                )
             publish(generation, built)
         remove_older(generation, built)
         self.maintainer.forget()
@@ -324,18 +405,9 @@ class Handle:
         if self.read_only:
             raise CollectionReadOnly(f"{self.root.root} was opened with read_only=True; open it without, to write")
 
-    def require_place(self) -> None:
-        """Raise `CollectionClosed` where the lock is not the one at the path: all that is written without it."""
-        if self._lock is not None:
-            self._lock.require_in_place()
-
     def require_buildable(self, *, waiting: bool = False) -> None:
-        """Raise `CollectionClosed` in a thread that would not live to end a build, and as `require_place`.
-
-        And what `require_writable` raises.
-        """
+        """Raise what `require_writable` does, and `CollectionClosed` in a thread that would not live to end a build."""
         self.require_writable()
-        self.require_place()
         if self._ending and threading.current_thread() is not threading.main_thread():
             if waiting:  # without a lock. An error at once would be printed while Python ends, which may abort it
                 time.sleep(_LAST_SECONDS)
@@ -349,13 +421,11 @@ class Handle:
         if self.closed or self._process != os.getpid():
             return
         self.maintainer.close(finish=finish)
-        with self.building, self.writing:
+        with self.building, self._writing:
             self.closed = True
             self.generation.close()
-            if self._reader is not None:
-                self._reader.close()
-            if self._lock is not None:
-                self._lock.release()
+            if self._locks is not None:
+                self._locks.close()
 
     def rest(self, until: float) -> None:
         """Wait for a build under way, and let no thread but the main one begin another: Python is ending.
@@ -375,20 +445,20 @@ class Handle:
         else:
             _log.warning("%s: Python ends during a build; close() waits for it", self.root.root)
 
-    def _open_current(self) -> tuple[Signature, OpenGeneration]:
+    def _open_current(self, current: Path) -> tuple[Signature, OpenGeneration]:
         """Open the generation that CURRENT names, and read CURRENT again if it changed meanwhile.
 
         Without links: a link that is switched later leads none of its paths into another collection.
         """
         while True:
-            signature = self._current_signature()
+            signature = self._current_signature(current)
             try:
-                generation = self._open(layout.Layout(Path(os.path.realpath(self.files.root))).read_current())
+                generation = self._open(layout.Layout(Path(os.path.realpath(current.parent))).read_current())
             except (CollectionDamaged, CollectionClosed, StorageFailed):
-                if self._current_signature() == signature:
+                if self._current_signature(current) == signature:
                     raise
                 continue
-            if self._current_signature() == signature:
+            if self._current_signature(current) == signature:
                 return signature, generation
             generation.close()
 
@@ -400,18 +470,22 @@ class Handle:
             trust_index=self._trust_index or not self.read_only,
             idle=self.limits.idle,
             watch=self.telemetry.read if self.telemetry is not None else None,
-            permit=_nothing if self._lock is None else self._lock.require_in_place,
+            turns=None if self._locks is None else self._locks.writers,
             on_unusable=lambda: self.maintainer.rebuild(),
         )
 
-    def _current_signature(self) -> Signature:
+    def _current_signature(self, current: Path) -> Signature:
         try:
-            status = self._current.stat()
+            status = current.stat()
         except FileNotFoundError:
-            self.require_place()
-            raise CollectionDamaged(f"{self._current} is missing; restore from a backup") from None
+            if not current.parent.exists():
+                raise CollectionClosed(
+                    f"{current.parent} was moved or removed; nothing was written. Put it back, or close this handle "
+                    "and open the collection again"
+                ) from None
+            raise CollectionDamaged(f"{current} is missing; restore from a backup") from None
         except OSError as error:
-            raise layout.storage_failure(error, self._current, "look at") from error
+            raise layout.storage_failure(error, current, "look at") from error
         return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
@@ -436,7 +510,3 @@ def _writers() -> list[Handle]:
             return list(_WRITERS)
         except RuntimeError:  # a daemon thread opens or drops one meanwhile
             continue
-
-
-def _nothing() -> None:
-    """Permit what a reader does: it does not write."""

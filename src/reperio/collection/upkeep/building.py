@@ -94,7 +94,8 @@ def build_index(
         IndexBuildFailed, StorageFailed: the previous index stays in use.
 
     """
-    generation.store.require_permitted()
+    generation.store.require_in_place()
+    generation.require_directory()
     matrix = generation.vectors()
     recipes = _recipes(generation, order)
     if recipes[0].exact or len(matrix) == 0:
@@ -196,7 +197,7 @@ def tune_index(
         CollectionClosed: as for `build_index`.
 
     """
-    generation.store.require_permitted()
+    generation.store.require_in_place()
     description, settings = generation.description(), generation.settings
     if description is None or description.exact:
         return None
@@ -246,7 +247,7 @@ def _write(
         number = session.state.seq + 1
     metric = generation.settings.metric
     directory = generation.paths.index
-    generation.store.require_permitted()  # again: the build took minutes, in which the lock may have been lost
+    generation.store.require_in_place()  # again: the build took minutes, in which the lock may have been lost
     description = index.write(searcher, directory, number, metric=metric, provenance=provenance, scratch=scratch)
     return Built(description, searcher)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from reperio import index
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.upkeep.building import Built, cores, refresh_index
-from reperio.errors import CollectionClosed, CollectionError, ReperioError
+from reperio.errors import CollectionClosed, CollectionError, CollectionLocked, ReperioError
 from reperio.printable import logger
 
 _log = logger("reperio.collection")
@@ -27,6 +28,7 @@ class Maintainer:
 
     Args:
         current: returns the generation in use. It is asked each time, because `compact` replaces the generation.
+        maintaining: returns what a build runs in; entering it raises `CollectionLocked` where another process is at it.
         publish: puts what was built in use, under the lock that writing takes.
         enabled: False: build nothing unasked.
 
@@ -38,12 +40,14 @@ class Maintainer:
     def __init__(
         self,
         current: Callable[[], OpenGeneration],
+        maintaining: Callable[[], AbstractContextManager[None]],
         publish: Callable[[OpenGeneration, Built], None],
         *,
         enabled: bool,
     ) -> None:
         self.building = threading.RLock()
         self._current = current
+        self._maintaining = maintaining
         self._publish = publish
         self._enabled = enabled
         self._closing = threading.Event()
@@ -129,7 +133,7 @@ class Maintainer:
         """
         generation = self._current()
         try:
-            with self.building:
+            with self._maintaining():
                 if unless is not None and unless.is_set():
                     return None
                 started = time.monotonic()
@@ -139,6 +143,8 @@ class Maintainer:
                     self._publish(generation, built)
                 self._covered = (generation, built.covered) if built is not None and built.covered else None
                 return time.monotonic() - started
+        except CollectionLocked:
+            pass  # another process builds, and will see what is new here
         except CollectionClosed as error:
             if not self._warned:
                 self._warned = True

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import apsw
 
 from reperio.errors import CollectionError
-from reperio.layout import Dtype, Generation, Lexical, Opened, create_file, is_regular, storage_errors
+from reperio.layout import Dtype, FileLock, Generation, Lexical, Opened, create_file, is_regular, storage_errors
 from reperio.store import ledger, schema, vector_file
 from reperio.store.checksums import is_intact, to_records
 from reperio.store.committed import MAX_PARAMETERS, SnapshotEntry, State, StoredChunk, lookup
@@ -53,7 +53,7 @@ class Store:
         read_only: for a reader.
         idle: connections for reading that are kept open between sessions.
         watch: called with how many chunks a search has found in memory, and how many it has not.
-        permit: called in each transaction before anything is written; raises where this may not write any more.
+        turns: lock that a writer holds for each of its transactions; None where nobody else knows of these files yet.
 
     """
 
@@ -65,17 +65,19 @@ class Store:
         read_only: bool,
         idle: int = 64,
         watch: Callable[[int, int], None] | None = None,
-        permit: Callable[[], None] = lambda: None,
+        turns: FileLock | None = None,
     ) -> None:
         self._paths = paths
         self._dimension = dimension
-        self._permit = permit
+        self._turns = turns
+        self._permit = _nothing if turns is None else turns.require_in_place
+        self._known: tuple[bytes, int] = b"", -1  # a mark of the turns, and the newest commit by then
         self._opened = Opened(paths.database)
         self._pool = SessionPool(paths.database, idle, watch, require=self._opened.require)
         self._vectors = vector_file.Appender(paths.vectors)
         self._appending: BackgroundCall | None = None
         self._checkpoints: Checkpoints | None = None
-        self._commits = commits = Commits(paths.database, permit, read_only=read_only)
+        self._commits = commits = Commits(paths.database, self._permit, read_only=read_only)
         if commits.writer is not None:
             self._checkpoints = Checkpoints(commits.writer, paths.database, self._opened.require)
         self._indexes_words = False
@@ -125,12 +127,27 @@ class Store:
             CollectionDamaged: one of the chunks is not what was stored.
 
         """
-        # In this order: a commit that has begun between the two had not been acknowledged when the search began.
-        commits = self._commits
-        newest = commits.writer is not None and not commits.unsettled
-        if commits.writer is not None and commits.state.seq != seq:
+        if len(rows) > MAX_PARAMETERS:
             return None
-        return self._pool.fetch_at(seq, rows, matrix, newest=newest) if len(rows) <= MAX_PARAMETERS else None
+        mark = b"" if self._turns is None else self._turns.mark()
+        known = mark != b"" and self._known == (mark, seq)
+        found = self._pool.fetch_at(seq, rows, matrix, newest=known)
+        if found is not None and not known:  # read after the mark, and it was the newest commit
+            self._known = mark, seq
+        return found
+
+    def catch_up(self, *, suspect: bool) -> None:
+        """Read the state at the beginning of a turn: others may have committed.
+
+        Args:
+            suspect: the turn before did not end well, so that the log may hold a commit that was refused.
+
+        """
+        self._commits.catch_up(suspect=suspect)
+
+    def known_at(self, mark: bytes) -> None:
+        """Note the mark with which a turn has ended, so that the next search need not ask for the newest commit."""
+        self._known = mark, self._commits.state.seq
 
     @property
     def dtype(self) -> Dtype:
@@ -146,6 +163,10 @@ class Store:
     def require_permitted(self) -> None:
         """Raise `CollectionClosed` where another writer may be at work here, or other files are at the paths."""
         self._permit()
+        self._opened.require()
+
+    def require_in_place(self) -> None:
+        """Raise `CollectionClosed` where other files are at the paths."""
         self._opened.require()
 
     def require_there(self, matrix: StoredMatrix) -> None:
@@ -300,6 +321,10 @@ class Store:
         connection.executemany("INSERT INTO tombstones(row) VALUES (?)", targets)
         if self._indexes_words:
             lexical.bury(connection, targets)
+
+
+def _nothing() -> None:
+    """Permit to write where nobody else knows of the files."""
 
 
 def supersede(paths: Generation) -> None:

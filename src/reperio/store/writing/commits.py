@@ -148,6 +148,18 @@ class Commits:
             self.state = read_state(self.connection)
             self.unsettled = False
 
+    def catch_up(self, *, suspect: bool) -> None:
+        """Read the state that others have committed meanwhile.
+
+        Args:
+            suspect: the log may hold a refused commit of another process.
+
+        """
+        self.settle()
+        self._may_hold_refused = self._may_hold_refused or suspect
+        with self.errors():
+            self.state = read_state(self.connection)
+
     def overwrite_refused(self) -> None:
         """Make a commit that changes nothing where the log may hold a refused one; call before vectors are written.
 
