@@ -31,6 +31,7 @@ from reperio.collection.handle.scope import to_filter
 from reperio.collection.ledger import Records
 from reperio.collection.search.answering import Asker, held_out
 from reperio.collection.search.request import many_questions, one_question, to_request
+from reperio.collection.twins import twin
 from reperio.collection.upkeep.building import Order, build_index, cores, tune_index
 from reperio.collection.write import deleting
 from reperio.collection.write.adding import add
@@ -61,8 +62,9 @@ DEFAULT_BATCH = 1000
 class Collection:
     """Keep chunks, their vectors and an index in one directory. Use `reperio.open` to make one.
 
-    Any number of threads may use one handle; searches run side by side, writes one after the other. A handle does not
-    survive a fork: open the collection again in the child.
+    Any number of threads may use one handle; searches run side by side, writes one after the other. Any number of
+    handles, in any number of processes, may write: they take turns. After a fork, the child's copy of a handle opens
+    itself again at its first use. Each method has a twin to be awaited: `asearch`, `aadd`, and so on.
     """
 
     def __init__(self, handle: Handle, embedder: LazyEmbedder, recorder: QueryRecorder | None = None) -> None:
@@ -602,10 +604,18 @@ class Collection:
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
     def __reduce__(self) -> Never:
         raise InvalidInput(
             f"a Collection cannot be pickled, as for another process: pass its path, {self._path!r}, and open it there "
-            "with reperio.open(path), with read_only=True next to a writer"
+            "with reperio.open(path)"
         )
 
     def __repr__(self) -> str:
@@ -632,6 +642,13 @@ class Collection:
     @property
     def _path(self) -> str:
         return str(self._handle.root.root)
+
+    # ── for event loops ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    aadd, adelete, aoptimize, atune = twin(add), twin(delete), twin(optimize), twin(tune)
+    acompact, areembed, acheck, abackup = twin(compact), twin(reembed), twin(check), twin(backup)
+    asearch, asearch_many, aget, avectors = twin(search), twin(search_many), twin(get), twin(vectors)
+    aids, acount, ainfo, aclose = twin(ids), twin(count), twin(info), twin(close)
 
 
 def handle_of(collection: Collection) -> Handle:

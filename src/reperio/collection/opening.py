@@ -108,13 +108,9 @@ def open(
     wanted = None if metric is None else to_metric(metric)
     _require_choice("dtype", dtype, layout.DTYPES)
     _require_choice("lexical", lexical, layout.LEXICAL)
-    for name, flag in (("read_only", read_only), ("auto_optimize", auto_optimize), ("trust_index", trust_index)):
+    for name, flag in (("auto_optimize", auto_optimize), ("trust_index", trust_index), ("telemetry", telemetry)):
         require_flag(name, flag)
-    require_flag("telemetry", telemetry)
-    require_flag("exclusive", exclusive)
-    patience = require_seconds("lock_timeout", lock_timeout)
-    if exclusive and read_only:
-        raise InvalidInput("exclusive=True is for writing: leave it out, or read_only=True")
+    patience = _writing(read_only, exclusive, lock_timeout)
     confined = Scope(scope)
     log = query_log if query_log is None or isinstance(query_log, QueryLog) else QueryLog(query_log)
     allowed = require_limits(limits)
@@ -156,6 +152,15 @@ def open(
     _log.info("%s: opened for %s, %d chunks", root.root, mode, handle.generation.store.state.live)
     handle.maintainer.consider()
     return Collection(handle, lazy, recorder)
+
+
+def _writing(read_only: bool, exclusive: bool, lock_timeout: float) -> float:
+    """Check what was said of writing; return the seconds to wait for a turn."""
+    require_flag("read_only", read_only)
+    require_flag("exclusive", exclusive)
+    if exclusive and read_only:
+        raise InvalidInput("exclusive=True is for writing: leave it out, or read_only=True")
+    return require_seconds("lock_timeout", lock_timeout)
 
 
 def _require_choice(name: str, value: object, choices: Iterable[str]) -> None:

@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import json
 import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from reperio.arguments import require_count, to_path
 from reperio.errors import InvalidInput, StorageFailed, warn_caller
 from reperio.filters import Filter, to_dict
+from reperio.forks import ForkSafeLock
 from reperio.layout import open_regular, storage_errors
 from reperio.printable import one_line
 from reperio.types import Hit
@@ -72,7 +72,8 @@ class QueryRecorder:
     def __init__(self, log: QueryLog) -> None:
         self._log = log
         self._path = to_path("the path of the query log", log.path).absolute()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
+        self._process = os.getpid()
         self._warned = False
         self._descriptor = self._opened()
 
@@ -83,6 +84,9 @@ class QueryRecorder:
         line = self._line(text, {"k": k, "mode": mode, "where": _plain(where), "ms": round(ms, 3), "ids": list(ids)})
         with self._lock:
             try:
+                if self._process != os.getpid():  # a forked child has the lock of the file in common with its parent
+                    self._process = os.getpid()
+                    self._reopen()
                 self._append(line)
             except StorageFailed as error:
                 if not self._warned:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 from reperio.arguments import to_path
 from reperio.embedding import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
 from reperio.embedding.contract import Contract, Settings
 from reperio.errors import EmbedderFailed, InvalidInput, MissingDependency, warn_caller
+from reperio.forks import ForkSafeLock
 from reperio.types import Embedder
 
 
@@ -54,7 +53,7 @@ class LazyEmbedder:
     def __init__(self, given: Embedder | str | None, path: str) -> None:
         self._given = given
         self._path = path
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._loaded: Embedder | None = None
         self._agreed: Contract | None = None
         self._told: Embedder | None = None

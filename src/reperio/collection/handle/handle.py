@@ -31,6 +31,7 @@ from reperio.errors import (
     InvalidVectors,
     StorageFailed,
 )
+from reperio.forks import ForkSafeLock
 from reperio.printable import logger
 from reperio.store import Outdated, Session, supersede
 from reperio.types import HEAVY, Embedder, Limits, Progress
@@ -38,6 +39,7 @@ from reperio.vectors import StoredMatrix
 
 Result = TypeVar("Result")
 _log = logger("reperio.collection")
+_FORK_SECONDS = 1.0  # that a fork waits for a commit under way
 _LAST_SECONDS = 10.0  # that the end of Python waits for builds under way
 _AT_ONCE = nullcontext()
 REPLACED = (CollectionError, FileNotFoundError, InvalidVectors, EmbeddingContractError)
@@ -103,7 +105,6 @@ class Handle:
     Attributes:
         root: the directory, as the user named it.
         generation: the one in use, as far as this handle has looked; `current` looks again.
-        building: held while an index is built or the collection rewritten; taken before a turn.
         clock: times what goes into the ledger.
 
     """
@@ -132,23 +133,19 @@ class Handle:
         self._writing = threading.RLock()  # by this handle's threads, one after the other
         self._current = root.current  # joined once: each call asks for it
         self._process = os.getpid()
+        self._disturbed = False  # a fork came while it was in use: the child cannot use it
+        self._auto_optimize = auto_optimize
         self._ending = False  # Python is
         self._following = threading.RLock()  # as the others: Ctrl-C at the end of a `with` may leave it held
         self._looked = -math.inf
         self._in_turn: OpenGeneration | None = None
+        self._paused = False
         self._signature, self.generation = self._open_current(self._current)
-        self.maintainer = Maintainer(
-            lambda: self.generation,
-            lambda: self.maintaining(wait=False),
-            self.publish,
-            enabled=auto_optimize and not self.read_only,
-        )
-        self.building = self.maintainer.building
-        if not self.read_only:
-            _WRITERS.add(self)
-            if not trust_index:
-                with self.turn() as generation:
-                    generation.forget_index()  # from here on every index here is this writer's own
+        self.maintainer = self._new_maintainer()
+        _HANDLES.add(self)
+        if not self.read_only and not trust_index:
+            with self.turn() as generation:
+                generation.forget_index()  # from here on every index here is this writer's own
 
     def begin(self) -> tuple[OpenGeneration, Session, View]:
         """Begin a session with the view of its commit, which the caller ends (``with session:``)."""
@@ -394,10 +391,7 @@ class Handle:
         if self.closed:
             raise CollectionClosed(f"{self.root.root} was closed through this handle; open it again")
         if self._process != os.getpid():
-            raise CollectionClosed(
-                f"this handle to {self.root.root} belongs to process {self._process}, which forked this one; "
-                "open the collection again in the child"
-            )
+            self._open_in_child()
 
     def require_writable(self) -> None:
         """Raise `CollectionReadOnly` for a reader, and what `require_open` raises."""
@@ -426,6 +420,64 @@ class Handle:
             self.generation.close()
             if self._locks is not None:
                 self._locks.close()
+
+    def before_fork(self) -> None:
+        """Close the database until `after_fork`: see `Store.suspend`. What is in use is waited for, for a moment."""
+        if self.closed or self._process != os.getpid():
+            return
+        writing = self._writing.acquire(timeout=_FORK_SECONDS)
+        if writing and self._in_turn is not None:  # of this very thread: a callback of the user forks
+            self._writing.release()
+            writing = False
+        self._disturbed = not (writing and self.generation.store.suspend())
+        self._paused = writing
+
+    def after_fork(self) -> None:
+        """Go on in the parent."""
+        if self.closed or self._process != os.getpid():
+            return
+        self.generation.store.resume()
+        if self._paused:
+            self._paused = False
+            self._writing.release()
+
+    def _open_in_child(self) -> None:
+        """Open everything again, in a child that was forked from the process that had opened it."""
+        with _CHILD:
+            if self._process == os.getpid():
+                return
+            where = self.root.root
+            if self._disturbed:
+                raise CollectionClosed(
+                    f"{where} was being read or written by process {self._process} when that forked this one; open it "
+                    "again here, or fork when no call and no iteration is under way"
+                )
+            if self._locks is not None and self._locks.exclusive:
+                raise CollectionClosed(
+                    f"{where} was opened with exclusive=True by process {self._process}, which forked this one; open "
+                    "it without, or close it there first and open it again here"
+                )
+            if self._locks is not None:
+                self._locks = Locks(self.root, timeout=self._locks.timeout, exclusive=False)
+            self._writing, self._following = threading.RLock(), threading.RLock()
+            self._heavy = threading.BoundedSemaphore(self.limits.heavy or max(2, cores()))
+            self.clock, self._in_turn, self._paused = Clock(), None, False
+            self._signature, self.generation = self._open_current(self._current)
+            self.maintainer = self._new_maintainer()
+            self._process = os.getpid()
+
+    def _new_maintainer(self) -> Maintainer:
+        return Maintainer(
+            lambda: self.generation,
+            lambda: self.maintaining(wait=False),
+            self.publish,
+            enabled=self._auto_optimize and not self.read_only,
+        )
+
+    @property
+    def building(self) -> threading.RLock:
+        """The lock of this handle's threads under which indexes are built and the collection is rewritten."""
+        return self.maintainer.building
 
     def rest(self, until: float) -> None:
         """Wait for a build under way, and let no thread but the main one begin another: Python is ending.
@@ -489,7 +541,21 @@ class Handle:
         return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
-_WRITERS: weakref.WeakSet[Handle] = weakref.WeakSet()
+_HANDLES: weakref.WeakSet[Handle] = weakref.WeakSet()
+_CHILD = ForkSafeLock()
+
+
+def _before_fork() -> None:
+    for handle in _handles():
+        handle.before_fork()
+
+
+def _after_fork() -> None:
+    for handle in _handles():
+        handle.after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)
 
 
 @atexit.register
@@ -500,13 +566,13 @@ def _rest_all() -> None:
     of 120 ends during builds). Nothing is lost by it, but it leaves a core dump. SQLite, in C, is stopped unharmed.
     """
     until = time.monotonic() + _LAST_SECONDS
-    for handle in _writers():
+    for handle in _handles():
         handle.rest(until)
 
 
-def _writers() -> list[Handle]:
+def _handles() -> list[Handle]:
     while True:
         try:
-            return list(_WRITERS)
+            return list(_HANDLES)
         except RuntimeError:  # a daemon thread opens or drops one meanwhile
             continue

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from reperio.store.words import postings
 from reperio.store.words.counts import Counts
 from reperio.vectors import StoredMatrix
 
+_FORK_SECONDS = 0.2  # that a fork waits for reading in other threads
 _FETCH_AT: dict[int, str] = {}  # statement by number of rows; there are at most MAX_PARAMETERS
 
 
@@ -49,7 +53,10 @@ class SessionPool:
         self.verified = Verified(database.parent)
         self.counted = Counts()
         self._idle: list[apsw.Cursor] = []
-        self._closed = False
+        self._open: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()
+        self._opening: set[int] = set()  # threads that open a connection
+        self._closed = False  # or suspended
+        self._resumed: threading.Event | None = None
 
     def fetch_at(
         self, seq: int, rows: Sequence[int], matrix: StoredMatrix, *, newest: bool
@@ -106,9 +113,7 @@ class SessionPool:
     def take(self) -> apsw.Cursor:
         """Take the cursor of an idle connection, or open one."""
         if self._closed:
-            raise CollectionClosed(
-                f"{self.database.parent} is closed, or was compacted away; open the collection again"
-            )
+            self._require_going()
         while True:
             try:
                 cursor = self._idle.pop()
@@ -119,8 +124,51 @@ class SessionPool:
                 return cursor
             connection.close()
 
+    def suspend(self) -> bool:
+        """Close the idle connections, open no other until `resume`, and say whether that were all: before a fork."""
+        if self._closed:
+            return True
+        self._resumed, self._closed = threading.Event(), True
+        until = time.monotonic() + _FORK_SECONDS
+        while True:
+            while self._idle:
+                self._idle.pop().connection.close()
+            if not self._opening and not any(map(_is_open, list(self._open))):
+                return True
+            if time.monotonic() > until:
+                return False
+            time.sleep(_FORK_SECONDS / 100)
+
+    def resume(self) -> None:
+        """Go on after `suspend`."""
+        if self._resumed is not None:
+            resumed, self._resumed, self._closed = self._resumed, None, False
+            resumed.set()
+
+    def _require_going(self) -> None:
+        """Wait while suspended; raise when closed."""
+        while self._closed:
+            resumed = self._resumed
+            if resumed is None:
+                raise CollectionClosed(
+                    f"{self.database.parent} is closed, or was compacted away; open the collection again"
+                )
+            resumed.wait()
+
     def _connected(self) -> apsw.Connection:
+        own = threading.get_ident()
+        while True:
+            self._opening.add(own)  # before it is looked whether a fork is about to come
+            try:
+                if not self._closed:
+                    return self._connect()
+            finally:
+                self._opening.discard(own)
+            self._require_going()
+
+    def _connect(self) -> apsw.Connection:
         connection = connect(self.database, read_only=True)
+        self._open.add(connection)
         try:
             postings.prepare(connection)
             open_log(connection)
@@ -147,10 +195,20 @@ class SessionPool:
 
     def close(self) -> None:
         """Close the idle connections, and forget the chunks; connections in use are closed when they come back."""
-        self._closed = True
+        resumed, self._resumed, self._closed = self._resumed, None, True
+        if resumed is not None:
+            resumed.set()
         self.recent.drop()
         while self._idle:
             self._idle.pop().connection.close()
+
+
+def _is_open(connection: apsw.Connection) -> bool:
+    try:
+        _ = connection.in_transaction
+    except apsw.ConnectionClosedError:
+        return False
+    return True
 
 
 def _fetch_at(count: int) -> str:

@@ -78,8 +78,8 @@ class Store:
         self._appending: BackgroundCall | None = None
         self._checkpoints: Checkpoints | None = None
         self._commits = commits = Commits(paths.database, self._permit, read_only=read_only)
-        if commits.writer is not None:
-            self._checkpoints = Checkpoints(commits.writer, paths.database, self._opened.require)
+        self._suspended = False
+        self._follow_log()
         self._indexes_words = False
         try:
             if commits.writer is not None:
@@ -93,6 +93,11 @@ class Store:
         except BaseException:
             self.close()
             raise
+
+    def _follow_log(self) -> None:
+        writer = self._commits.writer
+        if writer is not None:
+            self._checkpoints = Checkpoints(writer, self._paths.database, self._opened.require)
 
     @staticmethod
     def create(paths: Generation, words: Lexical = "porter") -> None:
@@ -143,6 +148,11 @@ class Store:
             suspect: the turn before did not end well, so that the log may hold a commit that was refused.
 
         """
+        if self._suspended:
+            self._suspended = False
+            self._commits.reconnect()
+            self._opened.require()
+            self._follow_log()
         self._commits.catch_up(suspect=suspect)
 
     def known_at(self, mark: bytes) -> None:
@@ -281,8 +291,26 @@ class Store:
         """The committed state as of this handle's last write; readers ask their session."""
         return self._commits.state
 
+    def suspend(self) -> bool:
+        """Close all connections until `resume`, as far as none is in use, and say whether that were all.
+
+        For a fork: SQLite's locks are the process's, and a child that inherits an open connection takes them for its
+        own. Nobody may be writing here.
+        """
+        if self._commits.writer is not None:
+            self._suspended = True
+            if self._checkpoints is not None:
+                self._checkpoints.close()
+            self._commits.close()
+        return self._pool.suspend()
+
+    def resume(self) -> None:
+        """Go on after `suspend`; a writer connects again at its next turn."""
+        self._pool.resume()
+
     def close(self) -> None:
         """Close every idle connection; sessions in use end on their own."""
+        self._suspended = False
         self._pool.close()
         if self._appending is not None:
             self._appending.rest()  # no vector is written without the lock

@@ -180,6 +180,10 @@ class Commits:
                 self._overwrite()
             _log.info("%s: the log was in use: a commit that may have been refused is overwritten", self._database)
 
+    def reconnect(self) -> None:
+        """Open the connection again after `close`: a fork came in between."""
+        self.writer = schema.connect(self._database, read_only=False)
+
     def close(self) -> None:
         """Close the connection; doing so twice is no error."""
         if self.writer is not None:
