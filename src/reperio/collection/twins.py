@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, Concatenate, TypeVar
+from typing import Any, TypeVar
 
 from typing_extensions import ParamSpec
 
-Self = TypeVar("Self")
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
