@@ -14,7 +14,7 @@ An operation that raises one of these has left the collection as it was.
     │   ├── CollectionNotFound      nothing at that path
     │   ├── NotACollection          something else is at that path
     │   ├── CollectionExists        a backup's destination is taken
-    │   ├── CollectionLocked        another writer holds it; names the holder
+    │   ├── CollectionLocked        others were writing for longer than lock_timeout; names the holder
     │   ├── CollectionReadOnly      a write through a read-only handle
     │   ├── CollectionClosed        used after close(), in a forked child, or when its directory was replaced
     │   ├── CollectionDamaged       what is on disk cannot be trusted
@@ -80,7 +80,7 @@ class CollectionExists(CollectionError):
 
 
 class CollectionLocked(CollectionError):
-    """Another writer has the collection open; the message names its process."""
+    """Another process has its turn, or a build, for longer than this one waits; the message names that process."""
 
 
 class CollectionReadOnly(CollectionError):

@@ -587,7 +587,7 @@ class Collection:
     # ── the handle ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def close(self) -> None:
-        """Finish a build that is due, and release the files and the writer's lock; doing so twice is no error.
+        """Finish a build that is due, and release the files; doing so twice is no error.
 
         Nothing is lost without it. Where Python ends first, it waits for an index build under way, for at most ten
         seconds, and daemon threads can begin no other.

@@ -1,10 +1,11 @@
-"""The directory of a collection: paths, CURRENT, atomic replacement, the writer's lock, the format version.
+"""The directory of a collection: paths, CURRENT, atomic replacement, locks, the format version.
 
 ::
 
     kb/
       CURRENT                   the generation in use, one line, replaced atomically
-      LOCK                      the writer's flock; its text names the holder
+      LOCK                      the flock of whoever commits; its text names the holder, its mark says when others did
+      MAINTENANCE               the flock of whoever builds an index or rewrites the collection
       gen-000001/
         collection.json         format version, metric, dimension, words, embedding contract: written once, the
                                 contract of a collection created without embedder at its first add by text

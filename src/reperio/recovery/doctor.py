@@ -88,7 +88,7 @@ def diagnose(
 
     Raises:
         CollectionNotFound, NotACollection: there is nothing to examine.
-        CollectionLocked: a writer has the collection open, and *mend* is True.
+        CollectionLocked: *mend*, and others are writing or building for longer than half a minute.
         StorageFailed: it cannot be read, or there is no room for mending; the collection is as it was.
 
     """

@@ -57,7 +57,7 @@ class ReperioVectorStore(VectorStore):
     Raises:
         InvalidInput: options that contradict each other or what is recorded.
         EmbeddingContractError: *embedding* is not what the vectors were made with.
-        CollectionLocked: another writer has it open.
+        CollectionLocked: another program has opened it with ``exclusive=True``.
 
     """
 

@@ -156,7 +156,7 @@ class OpenGeneration:
         return self.settings
 
     def keep_contract(self, contract: Contract) -> None:
-        """IndexDescription durably who makes the vectors. The writer calls it before it commits the first of them.
+        """Record durably who makes the vectors. The writer calls it before it commits the first of them.
 
         A crash in between leaves a contract and no chunk made under it, never a chunk without its contract.
         """

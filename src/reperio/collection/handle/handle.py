@@ -179,7 +179,7 @@ class Handle:
     def on_current(self, read: Callable[[OpenGeneration], Result], *, first: OpenGeneration | None = None) -> Result:
         """Return what *read* returns for the generation that CURRENT names, and try again where that was replaced.
 
-        The writer, in this process or another, may put another generation in use at any time. Open files of the old
+        Another process, or thread, may put another generation in use at any time. Open files of the old
         one stay readable, but their names are gone.
 
         Args:
@@ -209,8 +209,7 @@ class Handle:
     def current(self, *, max_age: float = 0.0) -> OpenGeneration:
         """Return the generation to read from: the one that CURRENT names, at the path, from now on.
 
-        A reader learns here that the writer has put another one in use, or somebody another collection. A writer that
-        has lost its place to another collection goes on as a reader of that one.
+        A handle learns here that another process has put another one in use, or somebody another collection.
 
         Args:
             max_age: seconds for which what was found last may be returned, at the price of reading a clock; 0 to look
