@@ -265,8 +265,10 @@ class Handle:
             used.close()  # another thread has found another collection at the path meanwhile
 
     @contextmanager
-    def maintaining(self, *, wait: bool = True) -> Iterator[None]:
+    def maintaining(self, *, wait: bool = True) -> Iterator[OpenGeneration]:
         """Run the block while nobody else builds an index here or rewrites the collection; others go on writing.
+
+        Yields the generation in use, which knows the state that was committed when the block began.
 
         Args:
             wait: for others, as long as for a turn.
@@ -285,15 +287,12 @@ class Handle:
             try:
                 if outermost:
                     builders.acquire(self._locks.timeout if wait else 0.0)
-                yield
+                with self.turn(wait=wait) as generation:
+                    pass  # the others' commits are known now
+                yield generation
             finally:
                 if outermost:
                     builders.release()
-
-    def caught_up(self) -> OpenGeneration:
-        """Return the generation to build an index for, which knows the state that is committed by now."""
-        with self.turn() as generation:
-            return generation
 
     def commit(self, attempt: Callable[[OpenGeneration], Result]) -> Result:
         """Return what *attempt* returns, which writes, and call it again where another writer has committed before it.

@@ -28,7 +28,8 @@ class Maintainer:
 
     Args:
         current: returns the generation in use. It is asked each time, because `compact` replaces the generation.
-        maintaining: returns what a build runs in; entering it raises `CollectionLocked` where another process is at it.
+        maintaining: yields the generation to build for, with what other processes have committed; raises
+            `CollectionLocked` where one of them builds.
         publish: puts what was built in use, under the lock that writing takes.
         enabled: False: build nothing unasked.
 
@@ -40,7 +41,7 @@ class Maintainer:
     def __init__(
         self,
         current: Callable[[], OpenGeneration],
-        maintaining: Callable[[], AbstractContextManager[None]],
+        maintaining: Callable[[], AbstractContextManager[OpenGeneration]],
         publish: Callable[[OpenGeneration, Built], None],
         *,
         enabled: bool,
@@ -105,6 +106,12 @@ class Maintainer:
             self._covered = covered = generation, rows
         return index.extension_is_due(generation.store.state.rows, covered[1])
 
+    def _is_still_due(self) -> bool:
+        """Say whether a build is due after what another process may have built meanwhile."""
+        if self._covered is not None and self._covered[1] != _NOTHING:
+            self.forget()
+        return self._is_due()
+
     def _work(self) -> None:
         while self._is_due() and not self._closing.is_set():
             self._wait_for_pause()
@@ -133,18 +140,18 @@ class Maintainer:
         """
         generation = self._current()
         try:
-            with self._maintaining():
-                if unless is not None and unless.is_set():
+            with self._maintaining() as generation:
+                if (unless is not None and unless.is_set()) or not self._is_still_due():
                     return None
                 started = time.monotonic()
-                generation = self._current()  # `compact` may have replaced it during the wait
                 built = refresh_index(generation, workers=workers)
                 if built is not None:
                     self._publish(generation, built)
                 self._covered = (generation, built.covered) if built is not None and built.covered else None
                 return time.monotonic() - started
-        except CollectionLocked:
-            pass  # another process builds, and will see what is new here
+        except CollectionLocked:  # another process builds: whether it saw what is new here, the next commit asks
+            self.forget()
+            return None
         except CollectionClosed as error:
             if not self._warned:
                 self._warned = True
