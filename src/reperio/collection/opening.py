@@ -22,7 +22,8 @@ from reperio.arguments import (
 from reperio.collection.facade import Collection
 from reperio.collection.generation import creating
 from reperio.collection.handle.embedder import DEFAULT_EMBEDDER, LazyEmbedder, resolve
-from reperio.collection.handle.handle import Handle, Locks
+from reperio.collection.handle.handle import Handle
+from reperio.collection.handle.locks import Locks
 from reperio.collection.handle.scope import Scope
 from reperio.collection.handle.telemetry import Telemetry
 from reperio.embedding.contract import MAX_DIMENSION, Contract, Settings

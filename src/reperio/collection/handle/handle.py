@@ -16,6 +16,7 @@ from typing import TypeAlias, TypeVar
 from reperio import layout
 from reperio.collection.generation.opened import OpenGeneration, View
 from reperio.collection.handle.clock import Clock
+from reperio.collection.handle.locks import Locks
 from reperio.collection.handle.scope import Scope
 from reperio.collection.handle.telemetry import Telemetry
 from reperio.collection.upkeep import rewriting
@@ -47,47 +48,6 @@ REPLACED = (CollectionError, FileNotFoundError, InvalidVectors, EmbeddingContrac
 
 Signature: TypeAlias = "tuple[int, int, int, int]"
 """The identity of a CURRENT file: device, inode, and when it was written and moved."""
-
-
-class Locks:
-    """The two locks of a collection that is written: for a commit, and for building an index or rewriting it all.
-
-    Args:
-        root: the directory.
-        timeout: seconds to wait for another process.
-        exclusive: keep the first for as long as the handle is open, so that no other handle writes.
-
-    Attributes:
-        writers: held for each commit, or for as long as the handle is open.
-        builders: held while an index is built or the collection rewritten; whoever has it may wait for a turn.
-
-    """
-
-    def __init__(self, root: layout.Layout, *, timeout: float, exclusive: bool) -> None:
-        self.timeout = timeout
-        self.exclusive = exclusive
-        purpose = "which has opened it with exclusive=True" if exclusive else "which is writing"
-        cure = "wait, or end that process; searches go on meanwhile, also through read_only=True"
-        self.writers = layout.FileLock(root.lock, purpose=purpose, cure=cure)
-        self.builders = layout.FileLock(
-            root.maintenance, purpose="which is building an index or rewriting it", cure="wait, or end that process"
-        )
-        self._current = root.current
-        if exclusive:
-            self.writers.acquire(timeout)
-            self.writers.lasting = True
-
-    @property
-    def current(self) -> Path:
-        """CURRENT, in the directory that is locked."""
-        if self._current.parent is not self.writers.directory:
-            self._current = self.writers.directory / "CURRENT"
-        return self._current
-
-    def close(self) -> None:
-        """Give both back."""
-        self.builders.close()
-        self.writers.close()
 
 
 class Handle:
@@ -286,6 +246,7 @@ class Handle:
             outermost = not builders.held
             try:
                 if outermost:
+                    self._current_signature(self._current)  # no file is made in what is no collection
                     builders.acquire(self._locks.timeout if wait else 0.0)
                 with self.turn(wait=wait) as generation:
                     pass  # the others' commits are known now
