@@ -120,17 +120,23 @@ class FileLock:
         return mark
 
     def mark(self) -> bytes:
-        """Return what is different after each turn; nothing while one is under way, or where the file was replaced.
+        """Return what is different after each turn; nothing while one is under way, or where the file is not known.
 
-        Two system calls, a microsecond: a search asks whether another process has written since.
+        One system call: each search asks whether another process has written since. That the file is still the one at
+        the path, `look` says, less often.
         """
         file = self._file
-        if file is None or not file.is_at(self._name):
+        if file is None:
             return b""
         if self.lasting:
             return _MARK.pack(self._turns, False)  # nobody else has turns
         mark = os.pread(file.number, _MARK.size, _NOTE)
         return mark if mark[-1:] == b"\0" else b""
+
+    def look(self) -> None:
+        """Learn that the file was removed or replaced, so that its mark says nothing any more."""
+        if self._file is not None and not self.held and not self._file.is_at(self._name):
+            self._file = None
 
     def is_in_place(self) -> bool:
         """Say whether it is held, and the path still leads to the file that is locked."""

@@ -181,6 +181,8 @@ class Handle:
             if now - self._looked <= max_age:
                 return self.generation
             self._looked = now
+        if self._locks is not None:
+            self._locks.writers.look()
         return self._follow(self._current)
 
     @contextmanager
