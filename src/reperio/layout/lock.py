@@ -111,7 +111,7 @@ class FileLock:
         if not self.held or self._file is None:
             return b""
         self.held = self.lasting
-        self._turns += 1
+        self._turns = (self._turns + 1) % (1 << 64)  # whatever number strangers have written
         mark = _MARK.pack(self._turns, not clean)
         if not self.lasting:
             with suppress(OSError):  # then it says that a turn is under way, which only costs time

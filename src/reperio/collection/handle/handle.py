@@ -205,7 +205,9 @@ class Handle:
             assert self._locks is not None  # of a writer
             locks, outermost, clean = self._locks, self._in_turn is None, False
             try:
-                if outermost and not locks.writers.held:
+                if locks.exclusive:
+                    locks.writers.require_in_place()
+                elif outermost:
                     self._current_signature(self._current)  # no file is made in what is no collection
                     locks.writers.acquire(locks.timeout if wait else 0.0)
                 generation = self._in_turn = self._follow(locks.current)
