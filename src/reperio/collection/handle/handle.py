@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import math
 import os
 import threading
@@ -208,8 +209,7 @@ class Handle:
                 if locks.exclusive:
                     locks.writers.require_in_place()
                 elif outermost:
-                    self._current_signature(self._current)  # no file is made in what is no collection
-                    locks.writers.acquire(locks.timeout if wait else 0.0)
+                    self._acquire(locks.writers, locks.timeout if wait else 0.0)
                 generation = self._in_turn = self._follow(locks.current)
                 if outermost:
                     generation.store.catch_up(suspect=locks.writers.unclean)
@@ -218,6 +218,15 @@ class Handle:
             finally:
                 if outermost:
                     self._end_turn(locks.writers.release(clean=clean), clean=clean)
+
+    def _acquire(self, lock: layout.FileLock, timeout: float) -> None:
+        self._current_signature(self._current)  # no file is made in what is no collection
+        try:
+            lock.acquire(timeout)
+        except StorageFailed as error:
+            if error.errno == errno.ENOENT:  # the directory has gone since: this says so
+                self._current_signature(self._current)
+            raise
 
     def _end_turn(self, mark: bytes, *, clean: bool) -> None:
         used, self._in_turn = self._in_turn, None
@@ -250,8 +259,7 @@ class Handle:
             outermost = not builders.held
             try:
                 if outermost:
-                    self._current_signature(self._current)  # no file is made in what is no collection
-                    builders.acquire(self._locks.timeout if wait else 0.0)
+                    self._acquire(builders, self._locks.timeout if wait else 0.0)
                 with self.turn(wait=wait) as generation:
                     pass  # the others' commits are known now
                 yield generation
