@@ -201,14 +201,30 @@ def test_check_exits_with_1_for_damage(vectors: Path) -> None:
     assert "c100" in told["problems"][0]["what"]
 
 
-def test_reading_goes_on_beside_a_writer(vectors: Path, tmp_path: Path) -> None:
-    """While one process writes, info, check and backup work; a second writer is told who holds it."""
-    with reperio.open(vectors):
+def test_reading_goes_on_next_to_an_exclusive_writer(
+    vectors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one process lets no other write, info, check and backup work; who would write is told who holds it."""
+    monkeypatch.setitem(reperio.open.__kwdefaults__, "lock_timeout", 0.1)
+    with reperio.open(vectors, exclusive=True):
         for args in (["info", vectors], ["check", vectors], ["backup", vectors, tmp_path / "copy"]):
             assert run(*args).exit_code == 0
         for args in (["delete", vectors, "c7"], ["compact", vectors], ["optimize", vectors]):
             assert str(os.getpid()) in refused(*args)
     assert run_json("delete", vectors, "c7")["deleted"] == 1
+
+
+def test_commands_write_next_to_a_writer(vectors: Path) -> None:
+    """Whoever has the collection open sees what a command has deleted, compacted and optimized, and writes on."""
+    with reperio.open(vectors) as kb:
+        count = kb.count()
+        assert run_json("delete", vectors, "c7")["deleted"] == 1
+        assert kb.get("c7") is None
+        for args in (["compact", vectors], ["optimize", vectors]):
+            assert run(*args).exit_code == 0
+        assert kb.info().deleted == 0
+        kb.delete(ids="c8")
+        assert run_json("info", vectors)["count"] == kb.count() == count - 2
 
 
 @pytest.mark.parametrize(

@@ -255,13 +255,32 @@ def test_what_cannot_be_mended_is_left_as_it_is(damaged: Path) -> None:
     right(damaged, set())
 
 
-def test_the_doctor_waits_for_no_writer(damaged: Path, tmp_path: Path) -> None:
-    """Beside a writer it examines, and mends nothing; where nothing is, it says so."""
+def test_the_doctor_mends_while_a_writer_is_idle(damaged: Path) -> None:
+    """It takes a turn as every writer does: whoever has the collection open goes on in what is mended."""
     flip(damaged / NEAR[1], 9)
-    with reperio.open(damaged, auto_optimize=False):
+    with reperio.open(damaged, auto_optimize=False) as writer:
         assert not diagnose(damaged).ok
-        with pytest.raises(CollectionLocked):
+        assert diagnose(damaged, mend=True).ok
+        assert diagnose(damaged).ok
+        writer.add([Chunk("after")], vectors=np.ones((1, D)))
+        assert writer.get("after") is not None
+        assert writer.check().ok
+        found = set(writer.ids())
+    assert "after" in found
+    assert len(set(expected()) - found) == 1  # the chunk whose vector was damaged
+
+
+def test_the_doctor_mends_nothing_next_to_an_exclusive_writer(
+    damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It examines, and is refused when it would mend; where nothing is, it says so."""
+    monkeypatch.setattr("reperio.recovery.doctor._PATIENCE", 0.0)
+    flip(damaged / NEAR[1], 9)
+    with reperio.open(damaged, auto_optimize=False, exclusive=True):
+        assert not diagnose(damaged).ok
+        with pytest.raises(CollectionLocked, match="exclusive=True"):
             diagnose(damaged, mend=True)
+        assert not diagnose(damaged).ok
     with pytest.raises(CollectionNotFound):
         diagnose(tmp_path / "absent")
     assert not (tmp_path / "absent").exists()

@@ -78,10 +78,15 @@ def test_a_failed_creation_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_writer_at_a_time_and_any_number_of_readers(kb: Collection, path: Path) -> None:
-    """A second writer is told who holds the collection; readers come and go; after close the lock is free."""
-    with pytest.raises(CollectionLocked, match=f"process {os.getpid()}"):
-        reperio.open(path)
+def test_an_exclusive_writer_and_any_number_of_readers(kb: Collection, path: Path) -> None:
+    """Other writers are told who holds the collection; readers come and go; after close the lock is free."""
+    kb.close()
+    kb = reperio.open(path, exclusive=True)
+    for options in ({"exclusive": True}, {"trust_index": False}):
+        with pytest.raises(CollectionLocked, match=f"process {os.getpid()} .*exclusive=True"):
+            reperio.open(path, lock_timeout=0, **options)
+    with reperio.open(path, lock_timeout=0) as other, pytest.raises(CollectionLocked, match="exclusive=True"):
+        other.delete(ids="a")
     with reperio.open(path, read_only=True), reperio.open(path, read_only=True) as reader:
         with pytest.raises(CollectionReadOnly, match="open it without, to write"):
             reader.add([Chunk("a", "b")])

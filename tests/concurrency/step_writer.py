@@ -35,7 +35,7 @@ def main(path: str) -> None:
                 kb.add([Chunk(chunk_id, f"text of {chunk_id}")], vectors=vector(chunk_id)[None])
                 say("stored")
             except reperio.ReperioError as error:
-                say(type(error).__name__)
+                say(f"{type(error).__name__}: {error}".replace("\n", " "))
 
 
 if __name__ == "__main__":

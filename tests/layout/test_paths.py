@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 import subprocess
@@ -15,34 +16,66 @@ from reperio import layout
 from reperio.errors import CollectionDamaged, CollectionExists, CollectionLocked, NotACollection, StorageFailed
 
 
+def lock_of(path: Path) -> layout.FileLock:
+    return layout.FileLock(path, purpose="which is testing", cure="wait for the test")
+
+
 def test_a_lock_is_exclusive_and_names_its_holder(tmp_path: Path) -> None:
-    """A second writer is told the first one's process id; after release the lock is free."""
-    lock = layout.WriterLock(tmp_path / "LOCK")
-    with pytest.raises(CollectionLocked, match=rf"open for writing in process {os.getpid()} on "):
-        layout.WriterLock(tmp_path / "LOCK")
-    lock.release()
-    lock.release()
-    layout.WriterLock(tmp_path / "LOCK").release()
+    """A second one is told the process id, what it is held for and what to do; after release the lock is free."""
+    first, second = lock_of(tmp_path / "LOCK"), lock_of(tmp_path / ".." / tmp_path.name / "LOCK")
+    first.acquire()
+    told = rf"is locked by process {os.getpid()} on .* \(this one\), which is testing, since .*; wait for the test"
+    with pytest.raises(CollectionLocked, match=told):
+        second.acquire()
+    assert first.held
+    assert not second.held
+    first.release()
+    first.release()
+    second.acquire()
+    assert second.held
+    second.close()
+    second.close()
 
 
 def test_a_refusal_tells_this_process_from_others(tmp_path: Path) -> None:
-    """Whoever holds the lock himself is told so; a handle that was closed here long ago is not what is in the way."""
-    lock = layout.WriterLock(tmp_path / "LOCK")
-    with pytest.raises(CollectionLocked, match="which is this one; use or close that handle, or open with read_only"):
-        layout.WriterLock(tmp_path / ".." / tmp_path.name / "LOCK")
+    """What another process holds is not said to be held by this one, though this one has held it before."""
+    lock = lock_of(tmp_path / "LOCK")
+    lock.acquire()
     lock.release()
-    hold = "import sys, reperio.layout as l, pathlib as p; x = l.WriterLock(p.Path(sys.argv[1])); print(); input()"
+    hold = (
+        "import sys, reperio.layout as l, pathlib as p; "
+        "x = l.FileLock(p.Path(sys.argv[1]), purpose='elsewhere', cure=''); x.acquire(); print(); input()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(tmp_path / "LOCK")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "\n"
-        with pytest.raises(
-            CollectionLocked, match=f"in process {other.pid} on .*; close it there, or open with read_only"
-        ):
-            layout.WriterLock(tmp_path / "LOCK")
+        with pytest.raises(CollectionLocked, match=rf"process {other.pid} on [^()]*, elsewhere, since .*; wait for"):
+            lock.acquire()
         other.communicate("\n")
-    layout.WriterLock(tmp_path / "LOCK").release()
+    lock.acquire()
+    assert lock.unclean  # it ended without a release
+    lock.close()
+
+
+def test_a_note_that_strangers_have_written_is_no_trouble(tmp_path: Path) -> None:
+    """Whatever is in the file, it is locked, and a refusal names "another process" where nobody can be named."""
+    for content in (
+        b"",
+        b"no note",
+        b"[1]",
+        b'{"pid": 1}',
+        b'{"pid":1,"host":"h","for":"f","since":1e300}',
+        b"\xff" * 900,
+    ):
+        (tmp_path / "LOCK").write_bytes(content)
+        first, second = lock_of(tmp_path / "LOCK"), lock_of(tmp_path / "LOCK")
+        first.acquire()
+        (tmp_path / "LOCK").write_bytes(content)
+        with pytest.raises(CollectionLocked, match="is locked by another process; wait for the test"):
+            second.acquire()
+        first.close()
 
 
 def test_a_link_in_the_place_of_the_lock_is_refused(tmp_path: Path) -> None:
@@ -50,17 +83,76 @@ def test_a_link_in_the_place_of_the_lock_is_refused(tmp_path: Path) -> None:
     (tmp_path / "letter").write_text("dear")
     (tmp_path / "LOCK").symlink_to(tmp_path / "letter")
     with pytest.raises(StorageFailed, match="a link"):
-        layout.WriterLock(tmp_path / "LOCK")
+        lock_of(tmp_path / "LOCK").acquire()
     assert (tmp_path / "letter").read_text() == "dear"
 
 
 def test_a_held_lock_keeps_its_note_when_others_try(tmp_path: Path) -> None:
     """A refused attempt does not wipe the holder's name."""
-    lock = layout.WriterLock(tmp_path / "LOCK")
+    lock = lock_of(tmp_path / "LOCK")
+    lock.acquire()
     for _ in range(2):
         with pytest.raises(CollectionLocked, match=f"process {os.getpid()}"):
-            layout.WriterLock(tmp_path / "LOCK")
-    lock.release()
+            lock_of(tmp_path / "LOCK").acquire()
+    lock.close()
+
+
+def test_a_lock_that_nobody_refers_to_is_free(tmp_path: Path) -> None:
+    """A lock that was forgotten does not keep others out."""
+    forgotten = lock_of(tmp_path / "LOCK")
+    forgotten.acquire()
+    del forgotten
+    gc.collect()
+    lock = lock_of(tmp_path / "LOCK")
+    lock.acquire()
+    lock.close()
+
+
+def test_the_mark_changes_with_each_turn_and_is_nothing_during_one(tmp_path: Path) -> None:
+    """Whoever has noted a mark sees that another has had a turn since, is having one, or has broken one off."""
+    mine, theirs = lock_of(tmp_path / "LOCK"), lock_of(tmp_path / "LOCK")
+    assert mine.mark() == b""  # nothing is open yet
+    mine.acquire()
+    assert mine.mark() == b""
+    noted = mine.release()
+    assert mine.mark() == noted != b""
+    theirs.acquire()
+    assert mine.mark() == b""
+    assert theirs.release() == mine.mark() != noted
+    for _ in range(3):
+        noted = mine.mark()
+        theirs.acquire()
+        theirs.release(clean=False)
+        assert mine.mark() == b""
+        mine.acquire()
+        assert mine.unclean
+        mine.release()
+        assert mine.mark() not in (b"", noted)
+    theirs.acquire()
+    assert not theirs.unclean
+    theirs.release()
+    (tmp_path / "LOCK").rename(tmp_path / "other")
+    shutil.copy(tmp_path / "other", tmp_path / "LOCK")
+    mine.look()
+    assert mine.mark() == b""
+    mine.close()
+    assert mine.mark() == b""
+
+
+def test_a_lasting_lock_is_kept_at_the_end_of_a_turn(tmp_path: Path) -> None:
+    """Release ends the turn, and only close lets others in, who then find that the last turn ended well."""
+    lasting, other = lock_of(tmp_path / "LOCK"), lock_of(tmp_path / "LOCK")
+    lasting.acquire()
+    lasting.lasting = True
+    marks = [lasting.release() for _ in range(3)]
+    assert len(set(marks)) == 3
+    assert lasting.mark() == marks[-1]
+    with pytest.raises(CollectionLocked):
+        other.acquire()
+    lasting.close()
+    other.acquire()
+    assert not other.unclean
+    other.close()
 
 
 def test_atomic_writing_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:

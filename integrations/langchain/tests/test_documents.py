@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import reperio
 from langchain_core.documents import Document
 from reperio.errors import CollectionLocked, InvalidChunk, InvalidInput, UnknownOption
 
@@ -269,11 +270,27 @@ async def test_afrom_texts_and_afrom_documents(path: Path, embeddings: TrigramEm
 
 
 def test_from_texts_that_fails_leaves_no_lock(path: Path, embeddings: TrigramEmbeddings) -> None:
-    """The store that nobody was given is closed: the next one opens."""
+    """The store that nobody was given is closed: even one that lets nobody else write opens."""
     with pytest.raises(InvalidInput):
         ReperioVectorStore.from_texts(["one"], embeddings, ids=["a", "b"], path=path)
-    with ReperioVectorStore(embeddings, path) as store, pytest.raises(CollectionLocked):
-        ReperioVectorStore(embeddings, store.collection.info().path)
+    reperio.open(path, exclusive=True, lock_timeout=0).close()
+
+
+def test_stores_of_one_path_all_write(path: Path, embeddings: TrigramEmbeddings) -> None:
+    """A notebook's cell that is run again, or several workers: each store writes, and finds what the other has."""
+    with ReperioVectorStore(embeddings, path) as one, ReperioVectorStore(embeddings, path) as two:
+        for number in range(5):
+            one.add_texts([f"text {number} of one"], ids=[f"one-{number}"])
+            two.add_texts([f"text {number} of two"], ids=[f"two-{number}"])
+            assert two.similarity_search(f"text {number} of one", k=1)[0].id == f"one-{number}"
+            assert one.similarity_search(f"text {number} of two", k=1)[0].id == f"two-{number}"
+        two.delete(["one-0"])
+        assert one.get_by_ids(["one-0"]) == []
+        assert one.collection.count() == two.collection.count() == 9
+    with reperio.open(path, exclusive=True) as holder:
+        with pytest.raises(CollectionLocked):
+            reperio.open(path, exclusive=True, lock_timeout=0)
+        assert holder.check().ok
 
 
 def test_a_place_is_required(embeddings: TrigramEmbeddings) -> None:

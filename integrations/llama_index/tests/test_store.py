@@ -307,10 +307,22 @@ def test_a_read_only_store_beside_the_writer(tmp_path: Path) -> None:
     assert ask(reader) == ["a"]
     with pytest.raises(reperio.CollectionReadOnly):
         reader.add([node("b")])
-    with pytest.raises(reperio.CollectionLocked):
-        ReperioVectorStore(tmp_path / "kb")
     reader.close()
     writer.close()
+
+
+def test_stores_of_one_path_all_write(tmp_path: Path) -> None:
+    """A notebook's cell that is run again, or several workers: each store writes, and finds what the other has."""
+    one, two = ReperioVectorStore(tmp_path / "kb", dimension=4), ReperioVectorStore(tmp_path / "kb")
+    one.add([node("a")])
+    two.add([node("b")])
+    assert sorted(ask(one)) == sorted(ask(two)) == ["a", "b"]
+    two.delete_nodes(["a"])
+    assert ask(one) == ["b"]
+    one.close()
+    two.close()
+    with reperio.open(tmp_path / "kb", exclusive=True, lock_timeout=0) as kb:
+        assert kb.check().ok
 
 
 def test_chunks_of_other_origin_are_text_nodes(store: ReperioVectorStore) -> None:

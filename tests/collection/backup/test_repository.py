@@ -27,7 +27,7 @@ from reperio import (
 )
 from reperio.collection.backup.repository import Repository
 from reperio.exchange import export_collection
-from reperio.layout import WriterLock
+from reperio.layout import FileLock
 from tests.collection.grown import D, content, content_at, flip, grow
 
 
@@ -304,10 +304,11 @@ def test_what_cannot_be_is_refused_in_words(kb: Collection, tmp_path: Path) -> N
     for number in (True, 0, 1.0, "1"):
         with pytest.raises(InvalidInput, match="number is"):
             reperio.restore(folder, tmp_path / "r", number=number)
-    lock = WriterLock(folder / "LOCK")
-    with pytest.raises(CollectionLocked, match="wait until its backup is done"):
+    lock = FileLock(folder / "LOCK", purpose="which is writing a backup", cure="")
+    lock.acquire()
+    with pytest.raises(CollectionLocked, match=r"which is writing a backup, since .*wait until its backup is done"):
         kb.backup(folder, incremental=True)
-    lock.release()
+    lock.close()
     (folder / "packs" / "000009.index").mkdir()
     with pytest.raises(StorageFailed, match="directory"):
         kb.backup(folder, incremental=True)

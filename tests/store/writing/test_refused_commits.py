@@ -42,7 +42,8 @@ _NEXT = {
     "a put": "",
     "a failed put, then a put": """
 try:
-    kb._handle.generation.store.put([NewChunk("base", "", "{}")], np.full((1, 16), 3.0, dtype=np.float32), [])
+    with kb._handle.turn() as generation:
+        generation.store.put([NewChunk("base", "", "{}")], np.full((1, 16), 3.0, dtype=np.float32), [])
 except reperio.ReperioError:
     pass
 """,
@@ -51,9 +52,9 @@ _KILLED = """
 class Kill:
     def __iter__(self):
         os.kill(os.getpid(), signal.SIGKILL)
-store = kb._handle.generation.store
 new = [NewChunk(f"new-{n}", "n", "{}") for n in range(5)]
-store.put(new, np.full((5, 16), 2.0, dtype=np.float32), Kill())  # the vectors are written, the commit has not begun
+with kb._handle.turn() as generation:  # the vectors are written, the commit has not begun
+    generation.store.put(new, np.full((5, 16), 2.0, dtype=np.float32), Kill())
 """
 
 
