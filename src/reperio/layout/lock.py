@@ -61,6 +61,7 @@ class FileLock:
         self._purpose = purpose
         self._cure = cure
         self._file: _LockedFile | None = None
+        self._gone: _LockedFile | None = None
         self._turns = 0
         self.directory = path.parent
         self.held = self.lasting = self.unclean = False
@@ -126,7 +127,7 @@ class FileLock:
         the path, `look` says, less often.
         """
         file = self._file
-        if file is None:
+        if file is None or file is self._gone:
             return b""
         if self.lasting:
             return _MARK.pack(self._turns, False)  # nobody else has turns
@@ -135,8 +136,9 @@ class FileLock:
 
     def look(self) -> None:
         """Learn that the file was removed or replaced, so that its mark says nothing any more."""
-        if self._file is not None and not self.held and not self._file.is_at(self._name):
-            self._file = None
+        file = self._file  # another thread may be about to lock a new one
+        if file is not None and not file.is_at(self._name):
+            self._gone = file
 
     def is_in_place(self) -> bool:
         """Say whether it is held, and the path still leads to the file that is locked."""
