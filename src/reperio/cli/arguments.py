@@ -30,7 +30,6 @@ def to_filter(where: str | None) -> dict[str, Any] | None:
 
     Raises:
         InvalidInput: it is no JSON object.
-
     """
     if where is None:
         return None

@@ -91,7 +91,6 @@ class _Acceptance:
         refused: the checks that forbade it.
         kept: whether there is a baseline from before, as it was.
         failure: why it could not be written; None where it was, or was refused.
-
     """
 
     path: Path

@@ -44,7 +44,6 @@ def require_plottable(path: Path) -> None:
     Raises:
         InvalidInput: the ending is not one of `ENDINGS`, or there is no such directory.
         MissingDependency: matplotlib is not installed.
-
     """
     if path.suffix.lower() not in ENDINGS:
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; a plot is written as {' or '.join(ENDINGS)}")
@@ -78,7 +77,6 @@ def plot_points(
         InvalidInput: another ending, no directory there, or nothing measured for k = 10.
         MissingDependency: matplotlib is not installed.
         StorageFailed: the file cannot be written.
-
     """
     path = to_path("path", path)
     require_plottable(path)

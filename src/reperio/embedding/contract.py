@@ -52,7 +52,6 @@ class Contract:
         revision, query_prompt, passage_prompt: as the embedder tells them; empty where it does not.
         canaries: the texts.
         passages, queries: their vectors as stored text and as questions, float32 (n, d).
-
     """
 
     name: str
@@ -83,7 +82,6 @@ class Contract:
         Args:
             embedder: the one in hand.
             collection: the path, for the message.
-
         """
         if embedder.dimension != self.passages.shape[1]:
             self._refuse(embedder, collection, f"{embedder.dimension} dimensions, not {self.passages.shape[1]}")
@@ -142,7 +140,6 @@ class Contract:
 
         Raises:
             KeyError, TypeError, ValueError: it is not what was written.
-
         """
         canaries = content["canaries"]
         if not 1 <= len(canaries) <= _MOST_CANARIES:  # all of them are embedded when a collection is opened
@@ -168,7 +165,6 @@ class Settings:
         contract: what made the vectors; None where they are brought ready-made.
         dtype: how they are kept; float32 where the file does not say.
         lexical: how texts are cut into words; "none" where the file does not say, as before format version 2.
-
     """
 
     dimension: int
@@ -198,7 +194,6 @@ class Settings:
 
         Raises:
             CollectionDamaged: they are not what was written.
-
         """
         try:
             dimension, embedding = content["dimension"], content["embedding"]
@@ -222,7 +217,6 @@ def embed(embedder: Embedder, texts: Sequence[str], metric: Metric, *, queries: 
     Raises:
         EmbedderFailed: it raised (that error is the cause), or gave the wrong number of vectors.
         InvalidVectors: vectors that cannot be stored, with the row named.
-
     """
     forks.spare_torch()
     try:

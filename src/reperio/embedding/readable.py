@@ -23,7 +23,6 @@ def readable(text: str, tokenizer: Any, most: int) -> str:
         text: of any length.
         tokenizer: neither cuts nor pads, and splits at spaces.
         most: tokens that the model reads.
-
     """
     length = PER_TOKEN * most
     while length < len(text):

@@ -50,7 +50,6 @@ class SentenceTransformerEmbedder:
         EmbedderFailed: the model cannot be loaded.
 
     Remote code in a model is never trusted (``trust_remote_code=False``).
-
     """
 
     def __init__(
@@ -120,7 +119,6 @@ class SentenceTransformerEmbedder:
         Args:
             texts: questions or texts to be stored.
             query: True for questions, which get the query prompt; False for texts, which get the passage prompt.
-
         """
         if not texts:
             return []

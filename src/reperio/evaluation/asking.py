@@ -34,7 +34,6 @@ class Found:
         id: of the chunk.
         score: higher is better; None where the search tells none.
         chunk: None where the search gives only ids.
-
     """
 
     id: str
@@ -50,7 +49,6 @@ class Answer:
         query: the question.
         found: best first.
         ms: that it took.
-
     """
 
     query: GoldenQuery
@@ -71,7 +69,6 @@ class Answer:
 
         Raises:
             InvalidInput: documents are expected, the search gives ids alone, and there is no collection to look in.
-
         """
         if not self.query.documents:
             return self.ids
@@ -109,7 +106,6 @@ def ask(search: Search, query: GoldenQuery, k: int) -> Answer:
     Raises:
         InvalidInput: the search lacks an option that the question needs, raises, or gives something that is no result;
             with the question, as whatever the package itself raises.
-
     """
     options, asked = _options(search, query, k), f"the question {query.id!r}"
     try:
@@ -173,7 +169,6 @@ def to_found(given: Any) -> Found:
 
     Raises:
         InvalidInput: it is none of these, has no id, or a score that is no finite number.
-
     """
     if isinstance(given, tuple) and len(given) == 2:
         inner, score = to_found(given[0]), given[1]

@@ -47,7 +47,6 @@ class Baseline:
         neighbours: knn recall@k and the number of queries.
         versions: of libraries.
         machine: that the latency was measured on.
-
     """
 
     made: str
@@ -75,7 +74,6 @@ def read_baseline(path: str | os.PathLike[str]) -> Baseline:
 
     Raises:
         InvalidInput: it is missing, damaged, or of another version; `reperio gate --accept` writes it again.
-
     """
     cure = "reperio gate --accept writes it again"
     try:
@@ -98,7 +96,6 @@ def write_baseline(baseline: Baseline, path: str | os.PathLike[str]) -> None:
 
     Raises:
         StorageFailed: it cannot be written.
-
     """
     content = {"format": FORMAT, **asdict(baseline)}
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

@@ -32,7 +32,6 @@ class Check:
         name: as in docs/gate.md.
         run: the check.
         collection, golden: what it cannot do without.
-
     """
 
     name: str
@@ -95,7 +94,6 @@ def gate(
 
     Raises:
         InvalidInput: there is nothing to judge, or no such check.
-
     """
     if collection is None and search is None:
         raise InvalidInput("there is nothing to judge; pass a collection, search=, or both")

@@ -32,7 +32,6 @@ class GateLimits:
 
     Raises:
         InvalidInput: a value that cannot be.
-
     """
 
     recall: float = 0.95

@@ -79,7 +79,6 @@ class Gate:
 
     Args:
         config: with the options.
-
     """
 
     def __init__(self, config: pytest.Config) -> None:

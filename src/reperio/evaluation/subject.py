@@ -34,7 +34,6 @@ class Subject:
         limits: from where on something is wrong; None for the golden set's, or the defaults.
         log: real questions, as texts or as they were logged.
         progress: told how far the checks are.
-
     """
 
     def __init__(

@@ -37,7 +37,6 @@ class Profile:
         duplicates: share of chunks whose text another one has as well.
         norms: 5%, 50% and 95% quantile of the vectors' lengths, of a sample.
         sketch: hash of the text by hash of the id, of the `SKETCH` chunks with the smallest hashes.
-
     """
 
     count: int
@@ -58,7 +57,6 @@ class Survey:
             where there are more than `METADATA`.
         sample: chunks drawn by the hash of their ids: the same ones as long as they exist.
         newest: the chunks added last.
-
     """
 
     profile: Profile
@@ -73,7 +71,6 @@ def survey(collection: Collection, *, sample: int) -> Survey:
     Args:
         collection: to be seen.
         sample: chunks to draw.
-
     """
     metadata: dict[str, Mapping[str, Any]] = {}
     every = max(1, collection.count() // METADATA)

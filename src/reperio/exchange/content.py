@@ -42,7 +42,6 @@ class Content:
         settings: as in collection.json, without the version of the format.
         chunks: how many there are.
         clock: the time of the last put of a record, in seconds since the epoch.
-
     """
 
     def __init__(self, generation: OpenGeneration, session: Session, matrix: StoredMatrix) -> None:
@@ -58,7 +57,6 @@ class Content:
 
         Raises:
             CollectionDamaged: a chunk is not what was stored. Nothing of its block is yielded.
-
         """
         width = max(1, self._matrix.shape[1] * self._matrix.itemsize) if len(self._matrix) else 1
         size, after = max(1, min(_BLOCK_ROWS, BLOCK_BYTES // width)), -1
@@ -79,7 +77,6 @@ def content_of(collection: Collection) -> Iterator[Content]:
 
     Raises:
         InvalidInput: the handle has a scope.
-
     """
     handle = handle_of(collection)
     handle.scope.refuse("an export")
@@ -131,7 +128,6 @@ def receive(
         CollectionExists: something is at *root*.
         InvalidChunk, InvalidVectors, InvalidInput: something cannot be stored; nothing is left at *root*.
         StorageFailed: likewise.
-
     """
     with layout.new_directory(root) as fresh:
         paths = layout.Generation(fresh / layout.FIRST_GENERATION, settings.dtype)

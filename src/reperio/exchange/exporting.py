@@ -35,7 +35,6 @@ class ExportReport:
         path: the folder.
         chunks, records: how many were written.
         files: size in bytes by file name.
-
     """
 
     path: str
@@ -67,7 +66,6 @@ def export_collection(
         InvalidInput: another format, or a handle with a scope.
         CollectionDamaged: a chunk is not what was stored; it is named, and nothing is left at the destination.
         CollectionExists, StorageFailed, MissingDependency.
-
     """
     if format not in FORMATS:
         raise InvalidInput(f"format is {format!r}; choose {', '.join(map(repr, FORMATS))}")

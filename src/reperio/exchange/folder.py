@@ -52,7 +52,6 @@ class Manifest:
         clock: the time of the last put of a record, in seconds since the epoch.
         format: how the chunks are written.
         files: by name, "bytes" and "sha256"; empty where a user removed them to change a file on purpose.
-
     """
 
     settings: Mapping[str, Any]
@@ -83,7 +82,6 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         InvalidInput: missing, not of an export, or of a newer version.
         StorageFailed: it cannot be read.
-
     """
     require_path(folder)
     path = folder / MANIFEST
@@ -140,7 +138,6 @@ def to_settings(manifest: Manifest, folder: Path) -> Settings:
 
     Raises:
         InvalidInput: they are none.
-
     """
     try:
         return Settings.from_json(dict(manifest.settings), str(folder / MANIFEST))
@@ -163,7 +160,6 @@ def require_sealed(manifest: Manifest, folder: Path) -> None:
 
     Raises:
         InvalidInput: with the file, and how to import one that was changed on purpose.
-
     """
     for name in (FORMATS[manifest.format], RECORDS):
         path = folder / name

@@ -52,7 +52,6 @@ class ImportedExport:
         chunks, records: how many are in it.
         dimension, metric, dtype: those of its vectors.
         embedder: name in its embedding contract; None where vectors are brought ready-made.
-
     """
 
     path: str
@@ -87,7 +86,6 @@ def import_collection(
         InvalidChunk, InvalidVectors: something in it cannot be stored.
         CollectionExists: something is at *kb*.
         StorageFailed, MissingDependency.
-
     """
     source, target, allowed = to_path("folder", folder), to_path("kb", kb), require_limits(limits)
     manifest = read_manifest(source)

@@ -40,7 +40,6 @@ class LoggedQuestion:
         mode: "dense", "lexical" or "hybrid".
         where: filter; None for none.
         ids: of the chunks that came, best first.
-
     """
 
     text: str
@@ -60,7 +59,6 @@ def read_queries(path: Path) -> Queries:
 
     Raises:
         InvalidInput: the file is missing, of another kind, empty or malformed; with the line.
-
     """
     path = to_path("path", path)
     readers: dict[str, Callable[[Path], Queries]] = {".npy": _read_vectors, ".txt": _read_lines, ".jsonl": _read_jsonl}
@@ -85,7 +83,6 @@ def read_log(path: Path) -> list[LoggedQuestion]:
 
     Raises:
         InvalidInput: a file is missing, of another kind, empty or malformed; with the line.
-
     """
     path = to_path("path", path)
     if path.suffix.lower() not in (".txt", ".jsonl"):

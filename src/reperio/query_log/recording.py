@@ -38,7 +38,6 @@ class QueryLog:
         files: kept in all, at least 1; the oldest is removed.
         hash_texts: keep only the SHA-256 of the texts: equal questions are told, and none can be asked again. Short
             questions can be found out by trying; it is no anonymisation.
-
     """
 
     path: str | os.PathLike[str]
@@ -66,7 +65,6 @@ class QueryRecorder:
 
     Raises:
         StorageFailed: the file cannot be opened.
-
     """
 
     def __init__(self, log: QueryLog) -> None:

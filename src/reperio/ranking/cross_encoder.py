@@ -38,7 +38,6 @@ class CrossEncoderReranker:
         InvalidInput: a batch_size or max_length below 1, or an unknown precision.
 
     Remote code in a model is never trusted (``trust_remote_code=False``).
-
     """
 
     def __init__(

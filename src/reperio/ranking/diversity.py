@@ -43,7 +43,6 @@ def mmr(query: npt.ArrayLike, vectors: npt.ArrayLike, k: int, *, lambda_mult: fl
 
     Raises:
         InvalidInput: a lambda_mult beyond [0, 1], a negative k, shapes that do not fit, or values that are not finite.
-
     """
     if not 0.0 <= lambda_mult <= 1.0:
         raise InvalidInput(f"lambda_mult {lambda_mult!r}: from 0 (variety) to 1 (relevance)")

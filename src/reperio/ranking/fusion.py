@@ -27,7 +27,6 @@ class Ranked(NamedTuple):
     Attributes:
         rows: int64 (n,), each row once.
         scores: (n,), finite, never rising.
-
     """
 
     rows: npt.ArrayLike
@@ -42,7 +41,6 @@ class Fused:
         rows: each row of either list once.
         scores: the fused scores.
         dense, lexical: the scores the row came with; NaN where that list lacks it.
-
     """
 
     rows: Rows
@@ -69,7 +67,6 @@ def convex(dense: Ranked, lexical: Ranked, *, weight: float = 0.5) -> Fused:
         dense, lexical: the lists.
         weight: weight of the dense list, in [0, 1]. 1 keeps that list's order, and 0 the other's: what only the list
             of no weight holds gets the score 0, which the last row of the list that counts has as well.
-
     """
     parts = weight * _stretched(dense.scores), (1.0 - weight) * _stretched(lexical.scores)
     return _sum(dense, parts[0], lexical, parts[1])
@@ -87,7 +84,6 @@ def reciprocal_rank(dense: Ranked, lexical: Ranked, *, constant: float = RANK_CO
     Args:
         dense, lexical: the lists.
         constant: their k; the larger, the less the first ranks stand out.
-
     """
     return _sum(dense, _reciprocals(dense, constant), lexical, _reciprocals(lexical, constant))
 

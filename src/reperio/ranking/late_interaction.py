@@ -26,7 +26,6 @@ class TokenEmbedder(Protocol):
         Args:
             texts: to embed, with the query prompt or the passage prompt put before each.
             query: which of the two.
-
         """
         ...
 
@@ -49,7 +48,6 @@ class LateInteractionReranker:
 
     Raises:
         InvalidInput: the embedder has no ``embed_tokens``.
-
     """
 
     def __init__(self, embedder: TokenEmbedder) -> None:
@@ -82,7 +80,6 @@ def max_similarity(query: FloatMatrix, text: FloatMatrix) -> float:
     Args:
         query: (m, d), norm 1.
         text: (n, d), norm 1.
-
     """
     if not len(query):
         return 0.0

@@ -40,7 +40,6 @@ def rerank(
         InvalidInput: lists of hits and queries differ in number.
         RerankerFailed: the reranker raised (that error is its cause), or returned anything but one finite number per
             text. No part of its answer is used then: half an order would look like a whole one.
-
     """
     if len(queries) != len(hits):
         raise InvalidInput(f"{len(queries)} queries with {len(hits)} lists of hits; pass one list per query")
@@ -69,7 +68,6 @@ class CallableReranker:
 
     Raises:
         InvalidInput: *function* cannot be called.
-
     """
 
     def __init__(self, function: ScoreFunction) -> None:
@@ -82,7 +80,6 @@ class CallableReranker:
 
         Raises:
             RerankerFailed: a mapping that lacks a position, or has one beyond the texts.
-
         """
         return [
             _in_order(self._function(query, list(its)), len(its)) for query, its in zip(queries, texts, strict=True)

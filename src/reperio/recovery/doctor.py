@@ -38,7 +38,6 @@ class Finding(Problem):
     Attributes:
         cost: what is lost, written or waited for.
         mends: True where ``diagnose(mend=True)`` does what the cure says.
-
     """
 
     cost: str
@@ -54,7 +53,6 @@ class Diagnosis:
         findings: what is wrong now, worst first.
         mended: what was wrong before and is mended.
         lost: chunks and records that mending could not keep, one line each.
-
     """
 
     path: str
@@ -89,7 +87,6 @@ def diagnose(
         CollectionNotFound, NotACollection: there is nothing to examine.
         CollectionLocked: a writer has the collection open, and *mend* is True.
         StorageFailed: it cannot be read, or there is no room for mending; the collection is as it was.
-
     """
     root = layout.Layout(to_path("path", path).absolute())
     layout.require_path(root.root)

@@ -52,7 +52,6 @@ def backups(path: str | os.PathLike[str], *, verify: bool = False) -> list[Backu
     Raises:
         CollectionNotFound: there are none.
         UnsupportedFormat, StorageFailed.
-
     """
     with opened(to_path("path", path), writable=False) as repository:
         if not verify:
@@ -93,7 +92,6 @@ def restore(
         InvalidInput: there is no backup of that number; or the destination is inside a collection.
         UnsupportedFormat: a newer Reperio has written it.
         StorageFailed: no room; nothing is left there.
-
     """
     origin, target = to_path("source", source).absolute(), to_path("destination", destination).absolute()
     if number is not None:

@@ -32,7 +32,6 @@ class _Findings:
         red: what dropped by more than the effect and chance.
         doubted: of the main measure, what dropped by more than the effect, but not beyond chance.
         kept: mean share of the first ten that came then and come now; None where nothing came.
-
     """
 
     before: PerQuery

@@ -32,7 +32,6 @@ class Stopwatch:
         once: asks the question of a number.
         count: questions.
         limits: threads and rounds.
-
     """
 
     def __init__(self, once: Callable[[int], Any], count: int, limits: GateLimits) -> None:
@@ -49,7 +48,6 @@ class Stopwatch:
         Returns:
             p50, p95, p99 in ms; the rate of the best round in queries per second; and "waited", the share of their time
             that this process's threads waited for a core while they could have run: 0 where the system does not tell.
-
         """
         with ThreadPoolExecutor(self._limits.threads) as threads:
             ran, waited = _scheduled()

@@ -50,7 +50,6 @@ class Draft:
     Attributes:
         query: that expects the first of *found*.
         found: the chunk that it was taken from, or chunks found for it today, best first.
-
     """
 
     query: GoldenQuery
@@ -69,7 +68,6 @@ def draft(collection: Collection, number: int, *, log: Sequence[LoggedQuestion] 
 
     Raises:
         InvalidInput: the collection or the log is empty, questions of a log cannot be embedded, or none finds anything.
-
     """
     if not collection.count():
         raise InvalidInput("the collection is empty; there is nothing to draft questions from")
@@ -98,7 +96,6 @@ def write_draft(path: Path, drafts: Sequence[Draft], *, document_field: str = ""
 
     Raises:
         InvalidInput: the file exists, has another suffix, or would not be read again.
-
     """
     path = to_path("path", path)
     require_new(path)
@@ -112,7 +109,6 @@ def require_new(path: Path) -> None:
 
     Raises:
         InvalidInput: the file exists, or has another suffix.
-
     """
     path = to_path("path", path)
     if path.exists():
@@ -131,7 +127,6 @@ def begun(path: Path) -> GoldenSet:
 
     Raises:
         InvalidInput: the file cannot be read, or its name is not that of a golden set.
-
     """
     path = to_path("path", path)
     if path.exists():
@@ -148,7 +143,6 @@ def add_query(path: Path, query: GoldenQuery) -> None:
     Raises:
         InvalidInput: the question is there already, expects nothing, or cannot be one; or the file is of a form that
             cannot be appended to (its questions are not the last part).
-
     """
     path = to_path("path", path)
     before = begun(path)

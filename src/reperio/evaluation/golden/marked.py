@@ -31,7 +31,6 @@ class Place:
     Attributes:
         line: where it begins, from 1; 0 for what is in no file.
         keys: of an object, where each of its keys is; empty where all are in its own line.
-
     """
 
     line: int
@@ -55,7 +54,6 @@ class Marked:
         place: where it is in there.
         content: its keys and values.
         name: how it is called in messages; empty for the whole.
-
     """
 
     path: Path
@@ -90,7 +88,6 @@ class Marked:
             key: of the value.
             what: is wrong with it.
             within: the key in the value, an object, at which it is wrong; None for the value as a whole.
-
         """
         line = self.place.of(*([key] if within is None else [key, within])).line
         place = f"{self.path}:{line}" if line else str(self.path)
@@ -108,7 +105,6 @@ def read_marked(path: Path) -> tuple[Marked, list[Marked]]:
     Raises:
         InvalidInput: it cannot be read, or is not of that form; with the line.
         MissingDependency: PyYAML is not installed.
-
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; a golden set is {', '.join(SUFFIXES)}")
@@ -182,7 +178,6 @@ class _Expansion:
         yaml: the library.
         path: of the file, for messages.
         most: characters that all of it may come to.
-
     """
 
     def __init__(self, yaml: Any, path: Path, most: int) -> None:
@@ -196,7 +191,6 @@ class _Expansion:
 
         Raises:
             InvalidInput: it is beyond the budget, within itself, or a number or its keys are such as nobody needs.
-
         """
         if node is None:
             return 0

@@ -41,7 +41,6 @@ class GoldenQuery:
         mode: "dense", "lexical" or "hybrid".
         tags: groups it belongs to.
         line: where it is in the file; 0 for one made in Python.
-
     """
 
     id: str
@@ -78,7 +77,6 @@ class GoldenSet:
         document_field: path of the metadata field that names a chunk's document; empty where no question needs one.
         path: of the file; empty for a set made in Python.
         mode, where: of a question that is added and says nothing else, as of those in the file.
-
     """
 
     queries: Sequence[GoldenQuery]
@@ -109,7 +107,6 @@ def read_golden(path: str | os.PathLike[str]) -> GoldenSet:
     Raises:
         InvalidInput: it cannot be read, or something in it cannot be; with file and line.
         MissingDependency: PyYAML or ir_measures is not installed.
-
     """
     path = to_path("path", path)
     settings, entries = read_marked(path)
@@ -134,7 +131,6 @@ def to_limits(golden: GoldenSet | None, **given: float | None) -> GateLimits:
 
     Raises:
         InvalidInput: a value that cannot be.
-
     """
     limits = (golden.limits if golden else None) or GateLimits()
     changed = {name: value for name, value in given.items() if value is not None}
@@ -169,7 +165,6 @@ def to_query(entry: Marked, defaults: Mapping[str, Any], document_field: str) ->
 
     Raises:
         InvalidInput: it cannot be one.
-
     """
     _refuse_unknown(entry, _QUERY)
     text = _text(entry, "query", None)

@@ -46,7 +46,6 @@ def distribution(times: Sequence[float], quantiles: Mapping[str, float]) -> str:
     Args:
         times: in ms.
         quantiles: to be marked, by name, as the check has found them: there are several ways to compute them.
-
     """
     found = sorted(time for time in times if time > 0)
     if not found:
@@ -79,7 +78,6 @@ def recall_against_latency(points: Sequence[Sequence[float]], chosen: float | No
     Args:
         points: (recall, µs).
         chosen: the recall measured by the gate.
-
     """
     shown = [(_nines(recall), math.log10(time)) for recall, time in points if time > 0]
     if not shown:

@@ -29,7 +29,6 @@ class Comparison:
         p: one-sided p-value of a drop by the paired randomisation test.
         effect: Cohen's d of the differences; 0 where they do not vary.
         worse, better: questions.
-
     """
 
     questions: int

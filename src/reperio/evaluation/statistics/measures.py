@@ -42,7 +42,6 @@ def parse(name: str) -> Any:
     Raises:
         InvalidInput: there is none; the message names the nearest.
         MissingDependency: ir_measures is not installed.
-
     """
     form = _FORM.fullmatch(name)
     measure = _library().measures.registry.get(form[1]) if form else None
@@ -80,7 +79,6 @@ def per_query(names: Sequence[str], qrels: Qrels, run: Run) -> PerQuery:
         names: of the measures.
         qrels: what is relevant.
         run: what was found.
-
     """
     if not names:
         return {}

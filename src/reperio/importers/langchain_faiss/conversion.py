@@ -32,7 +32,6 @@ class Changed:
         was: what it was, e.g. "datetime".
         became: what it is now, e.g. "ISO 8601 string"; "left out" where nothing stands for it.
         count: how often.
-
     """
 
     field: str
@@ -47,7 +46,6 @@ class Conversion:
     Args:
         budget: characters that all of it may come to. A pickle can name one long value a million times.
         where: the file, for messages.
-
     """
 
     def __init__(self, budget: int, where: str) -> None:
@@ -69,7 +67,6 @@ class Conversion:
 
         Raises:
             InvalidInput: the budget is used up.
-
         """
         return self._object(metadata, None, 0)
 

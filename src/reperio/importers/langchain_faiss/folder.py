@@ -57,7 +57,6 @@ class Folder:
         chunks: of the documents that have a vector.
         places: of these vectors in *index*, in the same order.
         without_vector, without_document, duplicates, changed: as in `ImportReport`.
-
     """
 
     index: ForeignIndex
@@ -84,7 +83,6 @@ def read_folder(folder: Path, name: str) -> Folder:
 
     Raises:
         UnsafePickle, InvalidInput, StorageFailed, MissingDependency.
-
     """
     if not name or Path(name).name != name or "\0" in name:
         raise InvalidInput(f"index_name is {name!r}; it is the name of the two files in the folder, without .faiss")

@@ -45,7 +45,6 @@ class ImportReport:
         without_document: numbers of vectors that no document belongs to; they were not imported.
         duplicates: ids with more than one vector; the one with the highest number was imported.
         changed: values that JSON cannot hold, and what they became.
-
     """
 
     path: str
@@ -102,7 +101,6 @@ def import_langchain_faiss(
         InvalidVectors: a vector cannot be stored; nothing was.
         EmbeddingContractError: the embedder is not the one that made the vectors.
         CollectionReadOnly, CollectionLocked, StorageFailed, EmbedderFailed, MissingDependency.
-
     """
     wanted = None if metric is None else to_metric(metric)
     folder = to_path("folder", folder)

@@ -49,7 +49,6 @@ class Instance:
         arguments: that it would have been called with.
         state: that would have been set; None where none would.
         items: key-value pairs that would have been stored in it.
-
     """
 
     __slots__ = ("arguments", "items", "made_by", "state")
@@ -87,7 +86,6 @@ def read_pickle(data: bytes, *, allowed: Collection[Name], where: str) -> Any:
     Raises:
         UnsafePickle: it names something else, or uses an opcode that plain data and objects do without.
         InvalidInput: it is damaged, too long, or no pickle.
-
     """
     if len(data) > MAX_BYTES:
         raise InvalidInput(f"{where} has {len(data):,} bytes; at most {MAX_BYTES:,} are read")

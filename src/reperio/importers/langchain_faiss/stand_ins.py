@@ -25,7 +25,6 @@ class StandIn(NamedTuple):
         was: the class, in words.
         became: what stands for it, in words; empty where that is as good as the value itself.
         read: an instance to plain data.
-
     """
 
     was: str
