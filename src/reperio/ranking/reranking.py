@@ -139,13 +139,8 @@ def _checked(answer: Any, texts: list[str], where: str) -> list[float]:
 
 def _reordered(hits: Sequence[Hit], scores: list[float], retrieved_by: str) -> list[Hit]:
     # `sorted` is stable: equal scores stay in the order of retrieval.
-    order = sorted(range(len(hits)), key=lambda position: -scores[position])
+    ordered = sorted(zip(hits, scores, strict=True), key=lambda pair: -pair[1])
     return [
-        Hit(hits[at].chunk, scores[at], rank, _beside(hits[at], scores[at], retrieved_by))
-        for rank, at in enumerate(order, start=1)
+        Hit(hit.chunk, score, rank, {**(hit.scores or {retrieved_by: hit.score}), "rerank": score})
+        for rank, (hit, score) in enumerate(ordered, start=1)
     ]
-
-
-def _beside(hit: Hit, score: float, retrieved_by: str) -> dict[str, float]:
-    kept = {retrieved_by: hit.score} if hit.scores is None else hit.scores
-    return {**kept, "rerank": score}

@@ -19,7 +19,7 @@ from reperio.importers.langchain_faiss.conversion import Changed
 from reperio.importers.langchain_faiss.folder import Folder, read_folder
 from reperio.index import ForeignIndex, VectorsLost
 from reperio.types import Embedder, Metric, Progress
-from reperio.vectors import to_matrix
+from reperio.vectors import cosines, to_matrix
 
 Target: TypeAlias = "Collection | str | os.PathLike[str]"
 
@@ -188,13 +188,11 @@ def _require_agreement(read: Folder, embedder: Embedder, vectors: ForeignIndex) 
     if not chosen:
         return
     made = embed(embedder, [read.chunks[place].text for place in chosen], Metric.INNER_PRODUCT, queries=False)
-    stored = vectors.vectors(read.places[chosen]).astype(np.float64)
-    lengths = np.linalg.norm(made, axis=1) * np.linalg.norm(stored, axis=1)
-    cosines = (made * stored).sum(axis=1) / np.maximum(lengths, 1e-300)
-    if cosines.min() < _AGREEMENT:
-        worst = read.chunks[chosen[int(cosines.argmin())]].id
+    agreement = cosines(made, vectors.vectors(read.places[chosen]))
+    if agreement.min() < _AGREEMENT:
+        worst = read.chunks[chosen[int(agreement.argmin())]].id
         raise EmbeddingContractError(
             f"{embedder.name!r} did not make the folder's vectors: document {worst!r:.80}, embedded again, has cosine "
-            f"{cosines.min():.4f} to its vector, {_AGREEMENT} is required. Pass the model that made them; or none, and "
-            "import them into a new collection, which is then asked with vectors"
+            f"{agreement.min():.4f} to its vector, {_AGREEMENT} is required. Pass the model that made them; or none, "
+            "and import them into a new collection, which is then asked with vectors"
         )
