@@ -19,7 +19,7 @@ from reperio.cli import gate as cli_gate
 from reperio.cli import importing as cli_import
 from reperio.cli import keeping as cli_keeping
 from reperio.cli import output
-from reperio.cli.arguments import KB, Json, argument, option, to_filter
+from reperio.cli.arguments import KB, Json, argument, flag, option, to_filter
 from reperio.cli.errors import Commands
 from reperio.errors import InvalidInput
 
@@ -29,33 +29,29 @@ if TYPE_CHECKING:
 
 Recall = Annotated[float, typer.Option(help="Share of the true nearest chunks to aim at, above 0 and at most 1.")]
 Embedder = Annotated[
-    str | None,
-    typer.Option(help="A sentence-transformers name or local path; by default the recorded one.", show_default=False),
+    str | None, option(None, "A sentence-transformers name or local path; by default the recorded one.")
 ]
-Memory = Annotated[
-    str | None,
-    option("SIZE", "Most memory for the index, e.g. 800MiB or 8GiB; no limit by default."),
-]
+Memory = Annotated[str | None, option("SIZE", "Most memory for the index, e.g. 800MiB or 8GiB; no limit by default.")]
 Prefer = Annotated[
     str, typer.Option(metavar="WHAT", help="latency of single queries, throughput of many at once, or least memory.")
 ]
 Where = Annotated[
     str | None,
-    typer.Option(
-        metavar="JSON",
-        help='Only chunks whose metadata matches, e.g. \'{"lang": "en", "year": {"$gte": 2023}}\'.',
-        show_default=False,
-    ),
+    option("JSON", 'Only chunks whose metadata matches, e.g. \'{"lang": "en", "year": {"$gte": 2023}}\'.'),
 ]
 QueryLog = Annotated[
     Path | None,
-    typer.Option(
-        "--queries",
-        metavar="FILE",
-        help="Questions to measure with: .txt, .jsonl, or vectors as .npy; a thousand suffice. Else stored vectors.",
-        show_default=False,
+    option(
+        "FILE",
+        "Questions to measure with: .txt, .jsonl, or vectors as .npy; a thousand suffice. Else stored vectors.",
     ),
 ]
+
+_MAX_TOKENS = "Longest chunk; by default what the embedder takes, at most 512."
+_OVERLAP = "Most tokens repeated from one chunk to the next; by default a tenth."
+_FACTORY = "hnsw, exact, or a FAISS factory string; by default the best one."
+_INCREMENTAL = "DEST is a folder of backups; write only what is new since them."
+_KEEP = "With --incremental: remove all but so many, the newest."
 
 app = typer.Typer(
     cls=Commands,
@@ -101,13 +97,9 @@ def ingest(
     embedder: Embedder = None,
     text_field: Annotated[str, typer.Option(help="Field with the text, in .jsonl, .csv and .parquet.")] = "text",
     id_field: Annotated[str, typer.Option(help="Field with the record's own id; may be missing.")] = "id",
-    max_tokens: Annotated[
-        int | None, typer.Option(help="Longest chunk; by default what the embedder takes, at most 512.", min=1)
-    ] = None,
-    overlap: Annotated[
-        int | None, typer.Option(help="Most tokens repeated from one chunk to the next; by default a tenth.", min=0)
-    ] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Delete the chunks of files that vanished from PATH.")] = False,
+    max_tokens: Annotated[int | None, option(None, _MAX_TOKENS, least=1)] = None,
+    overlap: Annotated[int | None, option(None, _OVERLAP, least=0)] = None,
+    prune: Annotated[bool, flag("--prune", "Delete the chunks of files that vanished from PATH.")] = False,
     json: Json = False,
 ) -> None:
     """Read files, split what is long, and store the chunks; a second run embeds only what has changed."""
@@ -198,9 +190,7 @@ def advise(
 def optimize(
     kb: KB,
     recall: Recall = 0.95,
-    index: Annotated[
-        str | None, option("FACTORY", "hnsw, exact, or a FAISS factory string; by default the best one.")
-    ] = None,
+    index: Annotated[str | None, option("FACTORY", _FACTORY)] = None,
     memory: Memory = None,
     prefer: Prefer = "latency",
     queries: QueryLog = None,
@@ -255,13 +245,8 @@ def tune(
 def backup(
     kb: KB,
     dest: Annotated[Path, argument("DEST", "A new directory.")],
-    incremental: Annotated[
-        bool, typer.Option("--incremental", help="DEST is a folder of backups; write only what is new since them.")
-    ] = False,
-    keep: Annotated[
-        int | None,
-        typer.Option(help="With --incremental: remove all but so many, the newest.", min=1, show_default=False),
-    ] = None,
+    incremental: Annotated[bool, flag("--incremental", _INCREMENTAL)] = False,
+    keep: Annotated[int | None, option(None, _KEEP, least=1)] = None,
     json: Json = False,
 ) -> None:
     """Write a copy of a collection, as of one moment, to a new directory; reperio restore brings it back."""
@@ -269,7 +254,7 @@ def backup(
 
     with reperio.open(kb, read_only=True) as collection, output.waiting("copying …", quiet=json):
         collection.backup(dest, incremental=incremental, keep=keep)
-    output.print_json({"destination": str(dest)}) if json else output.print_line(f"{kb} is backed up in {dest}")
+    output.print_done({"destination": str(dest)}, f"{kb} is backed up in {dest}", json=json)
 
 
 app.command()(cli_keeping.backups)
@@ -286,7 +271,7 @@ def compact(kb: KB, json: Json = False) -> None:
 
     with _existing(kb) as collection, reperio.progress_bar(disable=json) as progress:
         dropped = collection.compact(progress=progress)
-    output.print_json({"dropped": dropped}) if json else output.print_line(f"{dropped:,} rows dropped")
+    output.print_done({"dropped": dropped}, f"{dropped:,} rows dropped", json=json)
 
 
 @app.command()
@@ -304,10 +289,7 @@ def reembed(
         with reperio.progress_bar(disable=json) as progress:
             collection.reembed(loaded, progress=progress)
         count = collection.count()
-    if json:
-        output.print_json({"embedder": embedder, "chunks": count})
-    else:
-        output.print_line(f"{count:,} chunks embedded with {embedder}")
+    output.print_done({"embedder": embedder, "chunks": count}, f"{count:,} chunks embedded with {embedder}", json=json)
 
 
 @app.command()
@@ -322,11 +304,12 @@ def delete(
         raise InvalidInput("delete takes ids or --where, one of the two")
     wanted = list(dict.fromkeys(ids or ()))
     with _existing(kb) as collection:
-        deleted = collection.delete(where=to_filter(where)) if where is not None else collection.delete(ids=wanted)
-    if json:
-        output.print_json({"deleted": deleted, **({} if where is not None else {"asked": len(wanted)})})
-    else:
-        output.print_line(f"{deleted:,} deleted" if where is not None else f"{deleted:,} of {len(wanted):,} deleted")
+        if where is not None:
+            deleted = collection.delete(where=to_filter(where))
+            output.print_done({"deleted": deleted}, f"{deleted:,} deleted", json=json)
+        else:
+            deleted, asked = collection.delete(ids=wanted), len(wanted)
+            output.print_done({"deleted": deleted, "asked": asked}, f"{deleted:,} of {asked:,} deleted", json=json)
 
 
 @app.command()
@@ -334,7 +317,7 @@ def version(json: Json = False) -> None:
     """Print the version."""
     import reperio
 
-    output.print_json({"version": reperio.__version__}) if json else output.print_line(f"reperio {reperio.__version__}")
+    output.print_done({"version": reperio.__version__}, f"reperio {reperio.__version__}", json=json)
 
 
 @contextmanager

@@ -103,6 +103,11 @@ def print_line(message: str) -> None:
     _console().print(Text(one_line(message)), soft_wrap=True)
 
 
+def print_done(value: Any, line: str, *, json: bool) -> None:
+    """Print what a command did: a document for scripts, or a line for people."""
+    print_json(value) if json else print_line(line)
+
+
 @contextmanager
 def waiting(what: str, *, quiet: bool) -> Iterator[None]:
     """Show that something takes its time, where standard error is a terminal."""
@@ -141,11 +146,6 @@ def print_ingested(result: IngestResult, into: str) -> None:
         f"{_many(result.embedded, 'text')} embedded"
     )
     _print_skipped(result.skipped)
-
-
-def to_json_import(report: ImportReport) -> dict[str, Any]:
-    """Return a report with its verdict."""
-    return {**dataclasses.asdict(report), "complete": report.complete}
 
 
 def print_imported(report: ImportReport) -> None:
