@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from reperio.collection import Collection
 from reperio.errors import InvalidInput
-from reperio.evaluation import asking
-from reperio.evaluation.asking import Answer, Search
+from reperio.evaluation.asking import Answer, Search, ask
 from reperio.evaluation.baseline import Baseline
 from reperio.evaluation.golden.questions import GoldenQuery, GoldenSet
 from reperio.evaluation.limits import GateLimits
@@ -51,14 +50,16 @@ class Subject:
         self.golden = golden
         self.baseline = baseline
         self.limits = limits or (golden.limits if golden else None) or GateLimits()
-        self.log = [asking.to_logged(each) for each in log]
+        self.log = [LoggedQuestion(each) if isinstance(each, str) else each for each in log]
         self.progress = progress
         self._search = search
 
     @cached_property
     def search(self) -> Search:
         """The search that answers questions."""
-        return asking.to_search(self.collection, self._search, recall=self.limits.recall)
+        if self._search is not None:
+            return self._search
+        return partial(self.require_collection().search, recall=self.limits.recall)
 
     @cached_property
     def survey(self) -> Survey:
@@ -68,7 +69,12 @@ class Subject:
     @cached_property
     def answers(self) -> list[Answer]:
         """Answers to the golden set's questions, in its order."""
-        return asking.ask_all(self.search, self.require_golden(), self.depth, progress=self.progress)
+        answers, queries = [], self.require_golden().queries
+        for number, query in enumerate(queries, start=1):
+            answers.append(ask(self.search, query, self.depth))
+            if self.progress is not None:
+                self.progress("ask", number, len(queries))
+        return answers
 
     @cached_property
     def depth(self) -> int:

@@ -65,17 +65,12 @@ def _missing(before: Profile, now: Profile, shrink: float) -> list[str]:
     lost = 1 - now.count / before.count if before.count else 0.0
     if lost > shrink:
         wrong.append(f"{before.count:,} chunks → {now.count:,}: {lost:.1%} fewer, {shrink:.1%} is allowed")
-    gone, known = _gone(before, now)
+    followed = {key for key in before.sketch if key <= reach(now)}
+    gone, known = followed - set(now.sketch), len(followed)  # that a sketch of now would have to hold
     # The sketch tells missing chunks even where as many others came; two of a thousand are within its rounding.
     if known and len(gone) / known > max(shrink, 2 / known) and lost <= shrink:
         wrong.append(f"{len(gone)} of {known} chunks that are followed by id are gone")
     return wrong
-
-
-def _gone(before: Profile, now: Profile) -> tuple[set[str], int]:
-    """Return which followed chunks are gone, of how many that a sketch of now would have to hold."""
-    followed = {key for key in before.sketch if key <= reach(now)}
-    return followed - set(now.sketch), len(followed)
 
 
 def _texts(before: Profile, now: Profile) -> list[str]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,7 @@ _NOISE_MS = 0.3  # no ratio of times below this says anything
 
 
 class Stopwatch:
-    """Times questions: each one's best, so that another process's burst does not count.
-
-    Args:
-        once: asks the question of a number.
-        count: questions.
-        limits: threads and rounds.
-    """
+    """Times questions by their number: each one's best, so that another process's burst does not count."""
 
     def __init__(self, once: Callable[[int], Any], count: int, limits: GateLimits) -> None:
         self._once, self._count, self._limits = once, count, limits
@@ -143,12 +138,12 @@ def _scheduled() -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Workload:
-    """Calls to time: one per question, how many, of what kind, and of how many they are."""
+    """Calls to time, one per question."""
 
-    once: Callable[[int], Any]
+    once: Callable[[int], Any]  # asks the question of a number
     count: int
-    kind: str
-    whole: int
+    kind: str  # of questions, in words
+    whole: int  # questions of which these were drawn
 
 
 def _questions(subject: Subject) -> _Workload | None:
@@ -156,21 +151,16 @@ def _questions(subject: Subject) -> _Workload | None:
     k = subject.golden.k if subject.golden else 10
     if subject.log:
         logged = [(to_query(each), each.k) for each in drawn(subject.log, _MOST)]
-        return _Workload(
-            lambda number: ask(subject.search, *logged[number]), len(logged), "logged questions", len(subject.log)
-        )
+        whole = len(subject.log)
+        return _Workload(lambda at: ask(subject.search, *logged[at]), len(logged), "logged questions", whole)
     if subject.golden:
         asked, whole = drawn(subject.golden.queries, _MOST), len(subject.golden.queries)
-        return _Workload(lambda number: ask(subject.search, asked[number], k), len(asked), "questions", whole)
+        return _Workload(lambda at: ask(subject.search, asked[at], k), len(asked), "questions", whole)
     collection = subject.collection
     if collection is None or not collection.count():
         return None
-    vectors, recall = collection.sample_queries(_MOST), subject.limits.recall
-
-    def search(number: int) -> Any:
-        return collection.search(vector=vectors[number], k=k, recall=recall)
-
-    return _Workload(search, len(vectors), "held-out vectors", len(vectors))
+    vectors, search = collection.sample_queries(_MOST), partial(collection.search, k=k, recall=subject.limits.recall)
+    return _Workload(lambda at: search(vector=vectors[at]), len(vectors), "held-out vectors", len(vectors))
 
 
 def _slower(figures: Mapping[str, float], before: Mapping[str, Any], ratio: float) -> list[str]:

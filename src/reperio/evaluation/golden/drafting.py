@@ -45,15 +45,10 @@ defaults: {k: 10}
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A question for a person to correct.
+    """A question for a person to correct."""
 
-    Attributes:
-        query: that expects the first of *found*.
-        found: the chunk that it was taken from, or chunks found for it today, best first.
-    """
-
-    query: GoldenQuery
-    found: tuple[Chunk, ...]
+    query: GoldenQuery  # that expects the first of *found*
+    found: tuple[Chunk, ...]  # the chunk that it was taken from, or chunks found for it today, best first
 
 
 def draft(collection: Collection, number: int, *, log: Sequence[LoggedQuestion] | None = None) -> list[Draft]:
@@ -89,32 +84,22 @@ def draft(collection: Collection, number: int, *, log: Sequence[LoggedQuestion] 
 def write_draft(path: Path, drafts: Sequence[Draft], *, document_field: str = "") -> None:
     """Write a new golden set; in YAML, what was found for a question is next to it as a comment.
 
-    Args:
-        path: of the new file, .yaml or .jsonl.
-        drafts: of `draft`.
-        document_field: for questions to come that expect documents.
-
-    Raises:
-        InvalidInput: the file exists, has another suffix, or would not be read again.
+    *document_field* is for questions to come that expect documents.
     """
-    path = to_path("path", path)
-    require_new(path)
+    path = require_new(path)
     lines, fresh = _is_lines(path), GoldenSet((), document_field=document_field)
     entries = "".join(("" if lines else _comments(each)) + _entry(path, each.query, fresh) for each in drafts)
     _write_checked(path, _beginning(path, _HEADER, fresh) + entries, [each.query for each in drafts])
 
 
-def require_new(path: Path) -> None:
-    """Refuse a path that no new golden set can have: before anything is drafted.
-
-    Raises:
-        InvalidInput: the file exists, or has another suffix.
-    """
+def require_new(path: Path) -> Path:
+    """Return the path of a new golden set, or refuse it, before anything is drafted."""
     path = to_path("path", path)
     if path.exists():
         raise InvalidInput(f"{path} exists; choose another name, or add to it: reperio golden add")
     if path.suffix.lower() not in SUFFIXES:
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; a golden set is {', '.join(SUFFIXES)}")
+    return path
 
 
 def document_field(collection: Collection) -> str:
@@ -123,11 +108,7 @@ def document_field(collection: Collection) -> str:
 
 
 def begun(path: Path) -> GoldenSet:
-    """Return the golden set that a question is to be added to; one without questions where there is none yet.
-
-    Raises:
-        InvalidInput: the file cannot be read, or its name is not that of a golden set.
-    """
+    """Return the golden set that a question is to be added to; one without questions where there is none yet."""
     path = to_path("path", path)
     if path.exists():
         return read_golden(path)
@@ -149,18 +130,13 @@ def add_query(path: Path, query: GoldenQuery) -> None:
     if any(each.id == query.id for each in before.queries):
         raise InvalidInput(f"{path} has the question {query.id!r} already; give this one an id of its own: --id")
     if sum((bool(query.expect), bool(query.documents), query.nothing_above is not None)) != 1:
-        raise InvalidInput(
-            "a question takes chunk ids (--expect), documents (--expect-document) or a score (--nothing-above): one of "
-            "them"
-        )
+        takes = "chunk ids (--expect), documents (--expect-document) or a score (--nothing-above)"
+        raise InvalidInput(f"a question takes {takes}: one of them")
     if query.documents and not before.document_field:
-        raise InvalidInput(
-            f"{path} has no document_field; name the metadata field with a chunk's document there, e.g. source"
-        )
-    defaults = {"mode": before.mode, "where": before.where}
-    to_query(
-        Marked(Path("the question to be added"), Place(0), _content(query, before)), defaults, before.document_field
-    )
+        cure = "name the metadata field with a chunk's document there, e.g. source"
+        raise InvalidInput(f"{path} has no document_field; {cure}")
+    added = Marked(Path("the question to be added"), Place(0), _content(query, before))
+    to_query(added, {"mode": before.mode, "where": before.where}, before.document_field)
     if before.queries:
         content = path.read_text(encoding="utf-8-sig")
         content += "" if content.endswith("\n") else "\n"

@@ -69,10 +69,7 @@ class Marked:
     def wrong(self, key: str, what: str, *, within: Any = None) -> InvalidInput:
         """Return the error that says what is wrong with a value, or with the whole for an empty *key*.
 
-        Args:
-            key: of the value.
-            what: is wrong with it.
-            within: the key in the value, an object, at which it is wrong; None for the value as a whole.
+        *within* is the key in the value, an object, at which it is wrong; None for the value as a whole.
         """
         line = self.place.of(*([key] if within is None else [key, within])).line
         place = f"{self.path}:{line}" if line else str(self.path)
@@ -85,12 +82,7 @@ class Marked:
 
 
 def read_marked(path: Path) -> tuple[Marked, list[Marked]]:
-    """Return the settings and the entries under ``queries`` of a file; none where it has no such key.
-
-    Raises:
-        InvalidInput: it cannot be read, or is not of that form; with the line.
-        MissingDependency: PyYAML is not installed.
-    """
+    """Return the settings and the entries under ``queries`` of a file; none where it has no such key."""
     if path.suffix.lower() not in SUFFIXES:
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; a golden set is {', '.join(SUFFIXES)}")
     try:
@@ -173,11 +165,7 @@ class _Survey:
         self._sizes: dict[int, int] = {}  # by node; 0 for one that is being measured
 
     def size(self, node: Any) -> int:
-        """Return the size of a node.
-
-        Raises:
-            InvalidInput: it is beyond the budget, within itself, or a number or its keys are such as nobody needs.
-        """
+        """Return the size of a node, or refuse it."""
         if node is None:
             return 0
         known = self._sizes.get(id(node))

@@ -128,11 +128,7 @@ def read_golden(path: str | os.PathLike[str]) -> GoldenSet:
 
 
 def to_limits(golden: GoldenSet | None, **given: float | None) -> GateLimits:
-    """Return a golden set's limits, or the defaults, with those instead that are given and not None.
-
-    Raises:
-        InvalidInput: a value that cannot be.
-    """
+    """Return a golden set's limits, or the defaults, with those instead that are given and not None."""
     limits = (golden.limits if golden else None) or GateLimits()
     changed = {name: value for name, value in given.items() if value is not None}
     return replace(limits, **changed)  # type: ignore[arg-type]  # GateLimits verifies each
@@ -157,11 +153,7 @@ def _document_field(settings: Marked) -> str:
 
 
 def to_query(entry: Marked, defaults: Mapping[str, Any], document_field: str) -> GoldenQuery:
-    """Return an entry as a question.
-
-    Raises:
-        InvalidInput: it cannot be one.
-    """
+    """Return an entry as a question, or refuse it."""
     _refuse_unknown(entry, _QUERY)
     text = _text(entry, "query", None)
     expect, documents = _grades(entry, "expect"), _grades(entry, "expect_documents")

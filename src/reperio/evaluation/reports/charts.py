@@ -41,11 +41,9 @@ def deltas(changes: Mapping[str, float]) -> str:
 
 
 def distribution(times: Sequence[float], quantiles: Mapping[str, float]) -> str:
-    """Draw the distribution of latencies in ms, over a logarithmic axis.
+    """Draw the distribution of latencies in ms, over a logarithmic axis, and mark quantiles.
 
-    Args:
-        times: in ms.
-        quantiles: to be marked, by name, as the check has found them: there are several ways to compute them.
+    These are passed as the check has found them, for there are several ways to compute them.
     """
     found = sorted(time for time in times if time > 0)
     if not found:
@@ -63,7 +61,7 @@ def distribution(times: Sequence[float], quantiles: Mapping[str, float]) -> str:
     marks, shown = [], []
     for name, time in quantiles.items():
         place = _LEFT + (math.log10(max(time, found[0])) - low) / (high - low) * _inner_width()
-        marks.append(f'<line class="mark" x1="{place:.2f}" x2="{place:.2f}" y1="{_TOP}" y2="{_y(0)}"/>')
+        marks.append(_mark(place))
         shown.append(f"{name} {time:.2f} ms")
     ends = [_x_label(0.0, f"{10**low:.3g} ms"), _x_label(1.0, f"{10**high:.3g} ms")]
     return _figure(
@@ -73,12 +71,7 @@ def distribution(times: Sequence[float], quantiles: Mapping[str, float]) -> str:
 
 
 def recall_against_latency(points: Sequence[Sequence[float]], chosen: float | None) -> str:
-    """Draw operating points: knn recall, each further nine as wide as the one before, against p50 in µs.
-
-    Args:
-        points: (recall, µs).
-        chosen: the recall measured by the gate.
-    """
+    """Draw operating points, (knn recall, p50 in µs), each further nine as wide as the one before; mark *chosen*."""
     shown = [(_nines(recall), math.log10(time)) for recall, time in points if time > 0]
     if not shown:
         return ""
@@ -97,10 +90,7 @@ def recall_against_latency(points: Sequence[Sequence[float]], chosen: float | No
     if len(labelled) < 2:  # the settings lie between two of them
         labelled = sorted({recall for recall, _ in points})
     ticks = _ticks([((_nines(recall) - left) / (right - left), f"{recall:.4g}") for recall in labelled])
-    line = []
-    if chosen is not None:
-        place = at(_nines(chosen))
-        line = [f'<line class="mark" x1="{place:.2f}" x2="{place:.2f}" y1="{_TOP}" y2="{_y(0)}"/>']
+    line = [] if chosen is None else [_mark(at(_nines(chosen)))]
     labels = [_y_label(0.0, _time(10**low)), _y_label(1.0, _time(10**high))]
     title = "p50 of single queries against knn recall, as measured when the index was tuned"
     return _figure(
@@ -122,6 +112,10 @@ def _figure(title: str, parts: Sequence[str]) -> str:
         f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="{escape(title)}">{"".join(parts)}</svg></figure>'
     )
+
+
+def _mark(place: float) -> str:
+    return f'<line class="mark" x1="{place:.2f}" x2="{place:.2f}" y1="{_TOP}" y2="{_y(0)}"/>'
 
 
 def _inner_width() -> float:

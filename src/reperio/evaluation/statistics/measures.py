@@ -73,13 +73,7 @@ def depth(names: Sequence[str]) -> int:
 
 
 def per_query(names: Sequence[str], qrels: Qrels, run: Run) -> PerQuery:
-    """Return every measure for every question of *qrels*; one that found nothing scores 0.
-
-    Args:
-        names: of the measures.
-        qrels: what is relevant.
-        run: what was found.
-    """
+    """Return every measure for every question of *qrels*; one that found nothing scores 0."""
     if not names:
         return {}
     library = _library()
