@@ -19,25 +19,11 @@ from reperio.index import ForeignIndex
 from reperio.types import Chunk, FloatMatrix, Rows
 
 # Wherever they have been defined: the name in a pickle is that of the defining module, in the version that wrote it.
-DOCUMENTS = frozenset(
-    Name(module, "Document")
-    for module in (
-        "langchain.docstore.document",
-        "langchain.schema",
-        "langchain.schema.document",
-        "langchain_community.docstore.document",
-        "langchain_core.documents",
-        "langchain_core.documents.base",
-    )
-)
-DOCSTORES = frozenset(
-    Name(module, "InMemoryDocstore")
-    for module in (
-        "langchain.docstore.in_memory",
-        "langchain_classic.docstore.in_memory",
-        "langchain_community.docstore.in_memory",
-    )
-)
+_CORE = ("langchain_core.documents", "langchain_core.documents.base")
+_SCHEMA = ("langchain.docstore.document", "langchain.schema", "langchain.schema.document")
+_STORES = ("langchain", "langchain_classic", "langchain_community")
+DOCUMENTS = frozenset(Name(each, "Document") for each in (*_CORE, *_SCHEMA, "langchain_community.docstore.document"))
+DOCSTORES = frozenset(Name(f"{each}.docstore.in_memory", "InMemoryDocstore") for each in _STORES)
 ALLOWED = DOCUMENTS | DOCSTORES | PLAIN_NAMES
 """All that the pickle may name."""
 
@@ -49,21 +35,13 @@ _BLOCK = 1000
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """The content of a folder.
+    """The content of a folder."""
 
-    Attributes:
-        index: where the vectors are.
-        documents: how many there are.
-        chunks: of the documents that have a vector.
-        places: of these vectors in *index*, in the same order.
-        without_vector, without_document, duplicates, changed: as in `ImportReport`.
-    """
-
-    index: ForeignIndex
-    documents: int
-    chunks: list[Chunk]
-    places: Rows
-    without_vector: tuple[str, ...]
+    index: ForeignIndex  # where the vectors are
+    documents: int  # how many there are
+    chunks: list[Chunk]  # of the documents that have a vector
+    places: Rows  # of these vectors in *index*, in the same order
+    without_vector: tuple[str, ...]  # this and the following as in `ImportReport`
     without_document: tuple[int, ...]
     duplicates: tuple[str, ...]
     changed: tuple[Changed, ...]
@@ -75,15 +53,7 @@ class Folder:
 
 
 def read_folder(folder: Path, name: str) -> Folder:
-    """Read and check a folder; nothing in it is executed.
-
-    Args:
-        folder: as passed to ``save_local``.
-        name: its ``index_name``.
-
-    Raises:
-        UnsafePickle, InvalidInput, StorageFailed, MissingDependency.
-    """
+    """Read and check a folder as passed to ``save_local``, with its ``index_name``; nothing in it is executed."""
     if not name or Path(name).name != name or "\0" in name:
         raise InvalidInput(f"index_name is {name!r}; it is the name of the two files in the folder, without .faiss")
     vectors, documents = folder / f"{name}.faiss", folder / f"{name}.pkl"

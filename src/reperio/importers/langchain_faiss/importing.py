@@ -17,7 +17,7 @@ from reperio.embedding.contract import embed
 from reperio.errors import EmbeddingContractError, InvalidInput
 from reperio.importers.langchain_faiss.conversion import Changed
 from reperio.importers.langchain_faiss.folder import Folder, read_folder
-from reperio.index import ForeignIndex, VectorsLost
+from reperio.index import VectorsLost
 from reperio.types import Embedder, Metric, Progress
 from reperio.vectors import cosines, to_matrix
 
@@ -178,17 +178,17 @@ def _require_storable(read: Folder, embedder: Embedder | None, metric: Metric) -
         to_matrix(block, dimension=read.index.dimension, metric=metric, what="the folder's vectors", first=start)
         unit = unit and bool((np.abs(np.linalg.norm(block, axis=1) - 1) < 1e-3).all())
     if embedder is not None:
-        _require_agreement(read, embedder, read.index)
+        _require_agreement(read, embedder)
     return unit
 
 
-def _require_agreement(read: Folder, embedder: Embedder, vectors: ForeignIndex) -> None:
+def _require_agreement(read: Folder, embedder: Embedder) -> None:
     """Embed a few documents again: with another model, every answer to a text would be wrong without a sign of it."""
     chosen = [place for place, chunk in enumerate(read.chunks) if chunk.text.strip()][:_COMPARED]
     if not chosen:
         return
     made = embed(embedder, [read.chunks[place].text for place in chosen], Metric.INNER_PRODUCT, queries=False)
-    agreement = cosines(made, vectors.vectors(read.places[chosen]))
+    agreement = cosines(made, read.index.vectors(read.places[chosen]))
     if agreement.min() < _AGREEMENT:
         worst = read.chunks[chosen[int(agreement.argmin())]].id
         raise EmbeddingContractError(
