@@ -77,12 +77,8 @@ def export_collection(
         with layout.new_directory(target) as fresh:
             manifest = _write(content, fresh, format, progress)
         _log.info("%s: %d chunks and %d records exported as %s", target, manifest.chunks, manifest.records, format)
-        return ExportReport(
-            str(target),
-            manifest.chunks,
-            manifest.records,
-            {name: int(entry["bytes"]) for name, entry in manifest.files.items()},
-        )
+        sizes = {name: int(entry["bytes"]) for name, entry in manifest.files.items()}
+        return ExportReport(str(target), manifest.chunks, manifest.records, sizes)
 
 
 def _write(content: Content, folder: Path, chosen: Format, progress: Progress | None) -> Manifest:
@@ -136,10 +132,8 @@ def _write_parquet(file: IO[bytes], blocks: Iterator[Block], dimension: int, dty
     )
     with ParquetWriter(file, schema, compression="zstd", use_dictionary=False) as writer:
         for block in blocks:
-            columns: list[Any] = [
-                pyarrow.array([chunk.id for chunk in block.chunks], words),
-                pyarrow.array([chunk.text for chunk in block.chunks], words),
-                pyarrow.array([orjson.dumps(chunk.metadata).decode() for chunk in block.chunks], words),
-                pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(block.vectors.reshape(-1), kind), dimension),
-            ]
+            rows = ((chunk.id, chunk.text, orjson.dumps(chunk.metadata).decode()) for chunk in block.chunks)
+            columns: list[Any] = [pyarrow.array(column, words) for column in zip(*rows, strict=True)]
+            values = pyarrow.array(block.vectors.reshape(-1), kind)
+            columns.append(pyarrow.FixedSizeListArray.from_arrays(values, dimension))
             writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))

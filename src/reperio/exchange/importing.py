@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import orjson
@@ -17,15 +17,7 @@ from reperio.arguments import require_limits, to_path
 from reperio.embedding.contract import Settings
 from reperio.errors import InvalidInput
 from reperio.exchange.content import Block, receive, reported
-from reperio.exchange.folder import (
-    FORMATS,
-    MANIFEST,
-    RECORDS,
-    Manifest,
-    read_manifest,
-    require_sealed,
-    to_settings,
-)
+from reperio.exchange.folder import FORMATS, MANIFEST, RECORDS, Manifest, read_manifest, require_sealed, to_settings
 from reperio.layout import open_regular
 from reperio.optional import OptionalImport
 from reperio.parquet_limits import rows_at_once
@@ -94,26 +86,16 @@ def import_collection(
     require_sealed(manifest, source)
     path = source / FORMATS[manifest.format]
     read = _parquet if manifest.format == "parquet" else _jsonl
-    blocks = _counted(reported(read(path, settings), "import", manifest.chunks, progress), manifest, path)
+    blocks = _counted(read(path, settings), manifest, path, progress)
     records = _records(source / RECORDS, manifest)
     made = receive(target.absolute(), settings, blocks, records, clock=manifest.clock, limits=allowed)
-    _log.info("%s: %d chunks and %d records imported from %s", target, made.chunks, made.records, source)
-    return ImportedExport(
-        str(target),
-        made.chunks,
-        made.records,
-        settings.dimension,
-        settings.metric,
-        settings.dtype,
-        settings.contract.name if settings.contract else None,
-    )
+    _log.info("%s: %d chunks and %d records imported from %s", target, *made, source)
+    embedder = settings.contract.name if settings.contract else None
+    return ImportedExport(str(target), *made, settings.dimension, settings.metric, settings.dtype, embedder)
 
 
-def _counted(blocks: Iterator[Block], manifest: Manifest, path: Path) -> Iterator[Block]:
-    done = 0
-    for block in blocks:
-        yield block
-        done += len(block.chunks)
+def _counted(blocks: Iterator[Block], manifest: Manifest, path: Path, progress: Progress | None) -> Iterator[Block]:
+    done = yield from reported(blocks, "import", manifest.chunks, progress)
     _require_count(done, manifest.chunks, "chunks", manifest, path)
 
 
@@ -140,10 +122,7 @@ def _vector(values: Any, settings: Settings, place: str) -> StoredMatrix:
     if strange:
         names = ", ".join(sorted(kind.__name__ for kind in strange))
         raise InvalidInput(f"{place}: the vector cannot be read (it holds {names}); it is a list of numbers")
-    try:
-        found = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"{place}: the vector cannot be read ({error}); it is a list of numbers") from None
+    found = np.array(values, dtype=np.float64)
     if found.shape != (settings.dimension,):
         raise InvalidInput(f"{place}: the vector has shape {found.shape}, not ({settings.dimension},)")
     with np.errstate(over="ignore"):  # what becomes infinite is refused with its row
@@ -152,7 +131,7 @@ def _vector(values: Any, settings: Settings, place: str) -> StoredMatrix:
 
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (file and line, object) of each line."""
-    with _opened(path) as file:
+    with open(open_regular(path), "rb") as file:
         for number, text in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), start=1):
             place = f"{path}:{number}"
             if len(text) > _LONGEST_LINE:
@@ -164,10 +143,6 @@ def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             if not isinstance(found, dict):
                 raise InvalidInput(f"{place} is no JSON object; export the collection again")
             yield place, found
-
-
-def _opened(path: Path) -> IO[bytes]:
-    return open(open_regular(path), "rb")
 
 
 def _records(path: Path, manifest: Manifest) -> Iterator[Entry]:
