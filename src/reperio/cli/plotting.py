@@ -39,12 +39,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def require_plottable(path: Path) -> None:
-    """Raise what `plot_points` would raise for this path or because matplotlib is missing, before anything is measured.
-
-    Raises:
-        InvalidInput: the ending is not one of `ENDINGS`, or there is no such directory.
-        MissingDependency: matplotlib is not installed.
-    """
+    """Raise what `plot_points` would raise for this path, or because matplotlib is missing: before minutes are spent."""
     if path.suffix.lower() not in ENDINGS:
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; a plot is written as {' or '.join(ENDINGS)}")
     if not path.absolute().parent.is_dir():
@@ -72,11 +67,6 @@ def plot_points(
         title: its first line is set larger.
         recall: that the collection is searched with.
         knob: what the index calls its effort: "nprobe", "efSearch".
-
-    Raises:
-        InvalidInput: another ending, no directory there, or nothing measured for k = 10.
-        MissingDependency: matplotlib is not installed.
-        StorageFailed: the file cannot be written.
     """
     path = to_path("path", path)
     require_plottable(path)

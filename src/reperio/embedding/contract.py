@@ -63,12 +63,7 @@ class Contract:
         return cls(embedder.name, **_described(embedder), canaries=CANARIES, passages=passages, queries=queries)
 
     def require(self, embedder: Embedder, collection: str) -> None:
-        """Raise `EmbeddingContractError` unless *embedder* makes the recorded vectors.
-
-        Args:
-            embedder: the one in hand.
-            collection: the path, for the message.
-        """
+        """Raise `EmbeddingContractError` unless *embedder* makes the recorded vectors of *collection*, a path."""
         if embedder.dimension != self.passages.shape[1]:
             self._refuse(embedder, collection, f"{embedder.dimension} dimensions, not {self.passages.shape[1]}")
         for role, recorded in (("passages", self.passages), ("queries", self.queries)):
@@ -76,12 +71,11 @@ class Contract:
             agreement = cosines(made, recorded)
             if agreement.min() < AGREEMENT:
                 text = self.canaries[int(agreement.argmin())]
-                self._refuse(
-                    embedder,
-                    collection,
-                    f"embedded as {role}, the canary {text[:40]!r} has cosine {agreement.min():.4f} to its "
-                    f"recorded vector, {AGREEMENT} is required",
+                difference = (
+                    f"embedded as {role}, the canary {text[:40]!r} has cosine {agreement.min():.4f} to its recorded "
+                    f"vector, {AGREEMENT} is required"
                 )
+                self._refuse(embedder, collection, difference)
             norms = np.linalg.norm(made, axis=1) / np.linalg.norm(recorded, axis=1)
             if abs(norms - 1).max() > 0.05:
                 self._refuse(embedder, collection, f"vectors of {norms.mean():.3g} times the recorded length")
@@ -112,12 +106,8 @@ class Contract:
     def from_json(cls, content: dict[str, Any], dimension: int) -> Contract:
         """Read a recorded contract.
 
-        Args:
-            content: as `to_json` returns it.
-            dimension: of the collection.
-
         Raises:
-            KeyError, TypeError, ValueError: it is not what was written.
+            KeyError, TypeError, ValueError: it is not what `to_json` has returned.
         """
         canaries = content["canaries"]
         if not 1 <= len(canaries) <= _MOST_CANARIES:  # all of them are embedded when a collection is opened

@@ -75,11 +75,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 class Gate:
-    """The collection that is judged, open from the first check to the end of the session.
-
-    Args:
-        config: with the options.
-    """
+    """The collection that is judged, open from the first check to the end of the session."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,7 +26,7 @@ FIELDS = ("query", "text")
 """Names of the field that holds the question in a .jsonl, in this order."""
 
 _ENDINGS = ".npy (vectors), .txt (a question per line) and .jsonl"
-_MODES = ("dense", "lexical", "hybrid")
+MODES = ("dense", "lexical", "hybrid")
 _MOST = Limits().k
 
 
@@ -61,12 +61,16 @@ def read_queries(path: Path) -> Queries:
         InvalidInput: the file is missing, of another kind, empty or malformed; with the line.
     """
     path = to_path("path", path)
-    readers: dict[str, Callable[[Path], Queries]] = {".npy": _read_vectors, ".txt": _read_lines, ".jsonl": _read_jsonl}
-    read = readers.get(path.suffix.lower())
-    if read is None:
+    kind = path.suffix.lower()
+    if kind not in (".npy", ".txt", ".jsonl"):
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; held-out queries are read from {_ENDINGS}")
     try:
-        found = read(path)
+        if kind == ".npy":
+            found: Queries = _read_vectors(path)
+        elif kind == ".txt":
+            found = [line for _, line in _lines(path)]
+        else:
+            found = [_to_question(line, f"{path}:{number}")[0] for number, line in _lines(path)]
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {reason(error)}") from error
     if not len(found):
@@ -105,15 +109,12 @@ def _rotated(path: Path) -> list[Path]:
 
 
 def _to_logged(line: str, place: str) -> LoggedQuestion:
-    text = _to_question(line, place)
-    found = json.loads(line)
-    if not isinstance(found, dict):
-        return LoggedQuestion(text)
+    text, found = _to_question(line, place)
     k, mode, where = found.get("k", 10), found.get("mode", "dense"), found.get("where")
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= _MOST:
         raise InvalidInput(f"{place}: k is {k!r}; it must be a whole number from 1 to {_MOST:,}")
-    if mode not in _MODES:
-        raise InvalidInput(f"{place}: mode is {mode!r}; it must be {', '.join(_MODES)}")
+    if mode not in MODES:
+        raise InvalidInput(f"{place}: mode is {mode!r}; it must be {', '.join(MODES)}")
     if where is not None and not isinstance(where, dict):
         raise InvalidInput(f'{place}: where is {where!r}; it must be an object like {{"lang": "en"}}, or null')
     try:
@@ -139,19 +140,13 @@ def _read_vectors(path: Path) -> npt.NDArray[Any]:
     return found
 
 
-def _read_lines(path: Path) -> list[str]:
-    return [line for _, line in _lines(path)]
-
-
-def _read_jsonl(path: Path) -> list[str]:
-    return [_to_question(line, f"{path}:{number}") for number, line in _lines(path)]
-
-
-def _to_question(line: str, place: str) -> str:
+def _to_question(line: str, place: str) -> tuple[str, dict[str, Any]]:
+    """Return the question of a line, and all that the line says of it."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{place}: no valid JSON ({error}); every line is a string or an object") from None
+    text, fields = found, found if isinstance(found, dict) else {}
     if isinstance(found, dict):
         name = next((field for field in FIELDS if field in found), None)
         if name is None and "query_sha256" in found:
@@ -159,10 +154,10 @@ def _to_question(line: str, place: str) -> str:
         if name is None:
             has = ", ".join(map(repr, found)) or "nothing"
             raise InvalidInput(f"{place}: has {has}; the question is looked for in {' and '.join(map(repr, FIELDS))}")
-        found = found[name]
-    if not isinstance(found, str) or not found.strip():
-        raise InvalidInput(f"{place}: the question is {found!r}; it must be a text that is not empty")
-    return found.strip()
+        text = found[name]
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidInput(f"{place}: the question is {text!r}; it must be a text that is not empty")
+    return text.strip(), fields
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

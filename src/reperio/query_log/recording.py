@@ -58,14 +58,7 @@ class QueryLog:
 
 
 class QueryRecorder:
-    """Appends to a query log; any number of threads and processes may do so at once.
-
-    Args:
-        log: where to and how much.
-
-    Raises:
-        StorageFailed: the file cannot be opened.
-    """
+    """Appends to a query log, or raises `StorageFailed`; any number of threads and processes may do so at once."""
 
     def __init__(self, log: QueryLog) -> None:
         self._log = log
@@ -73,19 +66,6 @@ class QueryRecorder:
         self._lock = threading.Lock()
         self._warned = False
         self._descriptor = self._opened()
-
-    def record(
-        self, text: str, *, k: int, mode: str, where: Mapping[str, Any] | Filter | None, ms: float, ids: Sequence[str]
-    ) -> None:
-        """Append one question with what came. A log that cannot be written is warned of once, and stops no search."""
-        line = self._line(text, {"k": k, "mode": mode, "where": _plain(where), "ms": round(ms, 3), "ids": list(ids)})
-        with self._lock:
-            try:
-                self._append(line)
-            except StorageFailed as error:
-                if not self._warned:
-                    self._warned = True
-                    warn_caller(one_line(f"questions are not logged: {error}"))
 
     def record_all(
         self,
@@ -97,10 +77,22 @@ class QueryRecorder:
         mode: str,
         where: Mapping[str, Any] | Filter | None,
     ) -> None:
-        """Append the questions of one search, each with its part of the time since *started* (`time.perf_counter`)."""
+        """Append the questions of one search, each with its part of the time since *started* (`time.perf_counter`).
+
+        A log that cannot be written is warned of once, and stops no search.
+        """
         ms = (time.perf_counter() - started) * 1e3 / max(1, len(texts))
+        plain = to_dict(where) if isinstance(where, Filter) else where
         for text, hits in zip(texts, answers, strict=True):
-            self.record(text, k=k, mode=mode, where=where, ms=ms, ids=[hit.chunk.id for hit in hits])
+            ids = [hit.chunk.id for hit in hits]
+            line = self._line(text, {"k": k, "mode": mode, "where": plain, "ms": round(ms, 3), "ids": ids})
+            with self._lock:
+                try:
+                    self._append(line)
+                except StorageFailed as error:
+                    if not self._warned:
+                        self._warned = True
+                        warn_caller(one_line(f"questions are not logged: {error}"))
 
     def close(self) -> None:
         """Close the file; doing so twice is no error."""
@@ -170,7 +162,3 @@ class QueryRecorder:
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_suffix(f".{number}.jsonl") if number else self._path
-
-
-def _plain(where: Mapping[str, Any] | Filter | None) -> Any:
-    return to_dict(where) if isinstance(where, Filter) else where

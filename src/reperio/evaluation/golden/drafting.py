@@ -54,15 +54,9 @@ class Draft:
 def draft(collection: Collection, number: int, *, log: Sequence[LoggedQuestion] | None = None) -> list[Draft]:
     """Draft questions, each with the chunk that it was taken from, or with what is found for it today.
 
-    Args:
-        collection: to be asked.
-        number: of questions at most.
-        log: real questions, of which the most frequent half and a random half are taken, with filter and mode; those
-            that find nothing are left out. None for the beginnings of chunks that lie far from each other: one per
-            cluster of the vectors.
-
-    Raises:
-        InvalidInput: the collection or the log is empty, questions of a log cannot be embedded, or none finds anything.
+    Of a log's real questions, the most frequent half and a random half are taken, with filter and mode; those that find
+    nothing are left out. Without a log, the beginnings of chunks that lie far from each other: one per cluster of the
+    vectors. There are *number* of them at most.
     """
     if not collection.count():
         raise InvalidInput("the collection is empty; there is nothing to draft questions from")
@@ -119,11 +113,8 @@ def begun(path: Path) -> GoldenSet:
 def add_query(path: Path, query: GoldenQuery) -> None:
     """Append a question to a golden set; what is in the file stays as it is, comments included.
 
-    A file that is not there is begun. What the file's defaults say otherwise is written with the question.
-
-    Raises:
-        InvalidInput: the question is there already, expects nothing, or cannot be one; or the file is of a form that
-            cannot be appended to (its questions are not the last part).
+    A file that is not there is begun. What the file's defaults say otherwise is written with the question. A form that
+    cannot be appended to, because the questions are not its last part, is refused.
     """
     path = to_path("path", path)
     before = begun(path)

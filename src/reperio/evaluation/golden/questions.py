@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,12 +11,12 @@ from typing import Any
 from reperio.arguments import nearest, to_path
 from reperio.errors import InvalidInput
 from reperio.evaluation.golden.marked import Marked, read_marked
-from reperio.evaluation.limits import GateLimits
+from reperio.evaluation.limits import GateLimits, is_number
 from reperio.evaluation.statistics import measures
 from reperio.filters import Filter, parse_path
 from reperio.filters import parse as parse_filter
+from reperio.query_log.reading import MODES
 
-MODES = ("dense", "lexical", "hybrid")
 DRAFT = "draft"
 """Tag of every drafted question, taken off by the person who has looked at it."""
 
@@ -157,7 +156,7 @@ def to_query(entry: Marked, defaults: Mapping[str, Any], document_field: str) ->
     _refuse_unknown(entry, _QUERY)
     text = _text(entry, "query", None)
     expect, documents = _grades(entry, "expect"), _grades(entry, "expect_documents")
-    nothing = entry.required("nothing_above", None, _is_finite, "must be a finite number")
+    nothing = entry.required("nothing_above", None, is_number, "must be a finite number")
     if sum((bool(expect), bool(documents), nothing is not None)) != 1:
         raise entry.wrong("", "needs exactly one of expect, expect_documents and nothing_above")
     if documents and not document_field:
@@ -203,10 +202,6 @@ def _grades(entry: Marked, key: str) -> dict[str, int]:
             what = f"grades {name!r} as {grade!r}; a grade is an integer of at least 1"
             raise entry.wrong(key, what, within=name)
     return found
-
-
-def _is_finite(found: object) -> bool:
-    return isinstance(found, (int, float)) and not isinstance(found, bool) and math.isfinite(found)
 
 
 def _where(entry: Marked, default: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
