@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -31,22 +31,15 @@ _KEPT = {
 class Commands(TyperGroup):
     """Turns errors into one line and an exit code."""
 
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
+    def main(self, *args: Any, **options: Any) -> Any:
         """Run a command line; see `click.Command.main`, whose exit codes for usage errors this keeps."""
         output.prepare()
+        standalone = options.get("standalone_mode", True)
         try:
-            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            code = super().main(*args, **{**options, "standalone_mode": False})
             sys.stdout.flush()  # what cannot be written is told here, and not at the end of Python
         except _UsageError as error:
-            if not standalone_mode:
+            if not standalone:
                 raise
             command = error.ctx.command_path if error.ctx else "reperio"
             message = _told(error)
@@ -54,7 +47,7 @@ class Commands(TyperGroup):
             code = 2
         except (OSError, SystemExit) as error:
             code = _unwritten(error)
-        if not standalone_mode:
+        if not standalone:
             return code
         sys.exit(code if isinstance(code, int) else 0)
 

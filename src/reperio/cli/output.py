@@ -125,7 +125,7 @@ def print_hits(hits: Sequence[Hit], *, narrowed: bool = False) -> None:
     if not hits:
         console.print(f"nothing found: {'no chunk matches' if narrowed else 'the collection is empty'}")
         return
-    scores = [_score(hit.score) for hit in hits]
+    scores = [f"{hit.score:.4f}" if abs(hit.score) < 1000 else f"{hit.score:.6g}" for hit in hits]
     left = len(str(len(hits))) + max(map(len, scores)) + 4
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(justify="right", style="bold")
@@ -372,10 +372,6 @@ def _described(hit: Hit, width: int) -> Text:
     body = Text(one_line(hit.chunk.text))
     body.truncate(width * _LINES - 1, overflow="ellipsis")
     return Text("\n").join([heading, body])
-
-
-def _score(score: float) -> str:
-    return f"{score:.4f}" if abs(score) < 1000 else f"{score:.6g}"
 
 
 def _to_plain(value: Any) -> Any:

@@ -39,7 +39,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def require_plottable(path: Path) -> None:
-    """Raise what `plot_points` would raise for this path, or because matplotlib is missing: before minutes are spent."""
+    """Raise what `plot_points` would for this path, or because matplotlib is missing, before minutes are spent."""
     if path.suffix.lower() not in ENDINGS:
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; a plot is written as {' or '.join(ENDINGS)}")
     if not path.absolute().parent.is_dir():

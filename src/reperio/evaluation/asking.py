@@ -91,12 +91,11 @@ def _listed(given: Any) -> Iterable[Any]:
             given.close()  # or Python warns that it was never awaited
         raise InvalidInput("search is asynchronous; pass a function that waits, e.g. lambda text: asyncio.run(…)")
     # A text would be read as one id per character, and a dictionary as its keys.
+    kind = type(given).__name__
     if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-        raise InvalidInput(f"search gave a {type(given).__name__}; the gate reads a list of what was retrieved")
+        raise InvalidInput(f"search gave a {kind}; the gate reads a list of what was retrieved")
     if isinstance(given, (set, frozenset)):
-        raise InvalidInput(
-            f"search gave a {type(given).__name__}, which has no order; the gate reads a list, best first"
-        )
+        raise InvalidInput(f"search gave a {kind}, which has no order; the gate reads a list, best first")
     return given
 
 
@@ -168,15 +167,8 @@ def _taken(search: Search) -> set[str]:
 
 
 def _document(found: Found, field: str, stored: Mapping[str, Mapping[str, Any]]) -> str:
-    came = {} if found.chunk is None else found.chunk.metadata
-    value = _at(field, came or stored.get(found.id, {}))
-    if value is None:
-        # A chunk of no document can be nobody's expectation, and must still take its rank.
-        return f"(no {field}: {found.id})"
-    return str(value)
-
-
-def _at(field: str, value: Any) -> Any:
+    value: Any = (found.chunk.metadata if found.chunk else {}) or stored.get(found.id, {})
     for step in parse_path(field):
         value = value.get(step) if isinstance(value, Mapping) else None
-    return value
+    # A chunk of no document can be nobody's expectation, and must still take its rank.
+    return f"(no {field}: {found.id})" if value is None else str(value)

@@ -23,17 +23,7 @@ _DIGITS = 6
 
 
 class Subject:
-    """A collection under judgement.
-
-    Args:
-        collection: None where only *search* is judged.
-        golden: the questions; None without labels.
-        search: what is deployed; None for the collection's own.
-        baseline: what was accepted; None for none.
-        limits: from where on something is wrong; None for the golden set's, or the defaults.
-        log: real questions, as texts or as they were logged.
-        progress: told how far the checks are.
-    """
+    """A collection under judgement; the arguments are those of `reperio.evaluation.gate`."""
 
     def __init__(
         self,

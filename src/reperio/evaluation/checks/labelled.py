@@ -56,11 +56,8 @@ def thresholds(subject: Subject) -> CheckResult:
     values = subject.values
     rows = [(name, name, least, values[name]) for name, least in golden.thresholds.items()]
     for tag, queries in tags_of(golden.queries):
-        own = {query.id for query in queries}
         for name, least in golden.tags.get(tag, {}).items():
-            rows.append(
-                (f"{tag}: {name}", name, least, {key: value for key, value in values[name].items() if key in own})
-            )
+            rows.append((f"{tag}: {name}", name, least, {query.id: values[name][query.id] for query in queries}))
     if not golden.labelled:
         return CheckResult("thresholds", Verdict.SKIP, ("no question of the golden set expects anything",))
     figures = {name: mean(found) for name, found in values.items()}
@@ -84,17 +81,15 @@ def nothing_above(subject: Subject) -> CheckResult:
     wrong = []
     for answer in asked:
         limit = answer.query.nothing_above
-        scores = [each.score for each in answer.found]
-        if any(score is None for score in scores):
+        scores = [each.score for each in answer.found if each.score is not None]
+        if len(scores) < len(answer.found):
             raise InvalidInput(f"the question {answer.query.id!r} needs scores, and the search gives none")
-        best = max((score for score in scores if score is not None), default=float("-inf"))
+        best = max(scores, default=-math.inf)
         if limit is not None and best > limit:
             wrong.append(failed(subject, answer.query.id, f"score {best:.3f} is above {limit:g}"))
     line = f"{len(asked) - len(wrong)} of {len(asked)} questions without an answer get none"
-    if not wrong:
-        return CheckResult("nothing above", Verdict.PASS, (line,))
     cause = "scores are of another scale than before, or something that answers was added"
-    return CheckResult("nothing above", Verdict.FAIL, (line,), cause, tuple(wrong[:SHOWN]))
+    return _judged("nothing above", line, wrong, cause)
 
 
 def filtered_answers(subject: Subject) -> CheckResult:
@@ -113,12 +108,16 @@ def filtered_answers(subject: Subject) -> CheckResult:
             why = f"{len(outside)} of {len(answer.ids)} do not match {answer.query.where}, e.g. {outside[0]!r}"
             wrong.append(failed(subject, answer.query.id, why))
     line = f"{len(asked) - len(wrong)} of {len(asked)} questions with a filter get only what matches it"
-    if wrong:
-        cause = "the filter is lost or changed on the way, or the filter columns are out of step with the metadata"
-        return CheckResult("filtered answers", Verdict.FAIL, (line,), cause, tuple(wrong[:SHOWN]))
     if not told and any(answer.ids for answer in asked):
         return CheckResult("filtered answers", Verdict.SKIP, ("the search gives ids alone, and no collection is here",))
-    return CheckResult("filtered answers", Verdict.PASS, (line,))
+    cause = "the filter is lost or changed on the way, or the filter columns are out of step with the metadata"
+    return _judged("filtered answers", line, wrong, cause)
+
+
+def _judged(name: str, line: str, wrong: list[FailedQuery], cause: str) -> CheckResult:
+    if not wrong:
+        return CheckResult(name, Verdict.PASS, (line,))
+    return CheckResult(name, Verdict.FAIL, (line,), cause, tuple(wrong[:SHOWN]))
 
 
 def worst_queries(subject: Subject, name: str, values: Mapping[str, float]) -> tuple[FailedQuery, ...]:

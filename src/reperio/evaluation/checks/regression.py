@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from reperio.evaluation.baseline import Baseline
@@ -111,7 +111,10 @@ def _figures(found: _Findings) -> dict[str, Any]:
     then, now = found.before[measures.MAIN], found.now[measures.MAIN]
     return {
         "deltas": {key: now[key] - value for key, value in then.items()},
-        "comparisons": {_named(key): _plain(each) for key, each in found.compared.items()},
+        "comparisons": {
+            _named(key): {"d" if name == "effect" else name: value for name, value in asdict(each).items()}
+            for key, each in found.compared.items()
+        },
         "kept": found.kept,
     }
 
@@ -236,10 +239,3 @@ def _cause(red: Sequence[tuple[str, str]]) -> str:
     if all(tag != _ALL for tag, _ in red):
         return f"the group {red[0][0]!r} got worse, which the mean over all questions hides"
     return "model, prompt, index, chunks or options changed since the baseline: see drift, contract and neighbours"
-
-
-def _plain(found: Comparison) -> dict[str, float]:
-    return {
-        "before": found.before, "now": found.now, "low": found.low, "high": found.high, "p": found.p,
-        "d": found.effect, "worse": found.worse, "better": found.better, "questions": found.questions,
-    }  # fmt: skip
