@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+import reperio
 from reperio.cli import output
 from reperio.cli.arguments import KB, Json, argument, flag, option, to_filter
 from reperio.errors import InvalidInput, ReperioError
@@ -56,7 +57,6 @@ def gate(
 
     Limits can also stand in the golden set; an option goes before.
     """
-    import reperio
     from reperio import evaluation
 
     asked = evaluation.read_golden(golden) if golden else None
@@ -153,7 +153,6 @@ def golden_init(
     number: Annotated[int, typer.Option("--number", "-n", help="Questions.", min=1)] = 20,
 ) -> None:
     """Draft a golden set for a person to correct: questions of a log, or of chunks far from each other."""
-    import reperio
     from reperio.evaluation.golden import drafting
 
     drafting.require_new(golden)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+import reperio
 from reperio.cli import output
 from reperio.cli.arguments import Json, argument, option
 
@@ -27,7 +28,6 @@ def langchain_faiss(
     json: Json = False,
 ) -> None:
     """Bring a folder of LangChain's FAISS store into a collection; its pickle is read, and not executed."""
-    import reperio
     from reperio.importers import langchain_faiss
 
     with reperio.progress_bar(disable=json) as progress:
@@ -47,7 +47,6 @@ def export(
     json: Json = False,
 ) -> None:
     """Make a new collection of an export, equal to the exported one in all but its index."""
-    import reperio
     from reperio import exchange
 
     with reperio.progress_bar(disable=json) as progress:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import reperio
 from reperio.cli import output
 from reperio.cli.arguments import KB, Json, argument, flag, option
-
-if TYPE_CHECKING:
-    from reperio.recovery import Diagnosis
 
 _FORMAT = "parquet, or jsonl: larger, and needs no pyarrow."
 _UNRESTORED = "For a backup made by others: its index is neither read nor restored."
@@ -26,7 +24,6 @@ def export(
     json: Json = False,
 ) -> None:
     """Write ids, texts, metadata, vectors and records to files that any program reads."""
-    import reperio
     from reperio import exchange
 
     with reperio.progress_bar(disable=json) as progress:
@@ -44,8 +41,6 @@ def restore(
     json: Json = False,
 ) -> None:
     """Make a collection of a backup; every chunk is verified before it is there."""
-    import reperio
-
     with output.waiting("restoring and verifying …", quiet=json):
         done = reperio.restore(backup, kb, number=number, trust_index=not distrust_index, mend=mend)
     line = f"{done.chunks:,} chunks of backup {done.number}, of {done.time}, are verified and in {kb}"
@@ -58,8 +53,6 @@ def backups(
     json: Json = False,
 ) -> None:
     """List the backups in a folder of incremental ones; with --verify, the exit code is 1 if one is damaged."""
-    import reperio
-
     with output.waiting("reading …", quiet=json):
         found = reperio.backups(folder, verify=verify)
     output.print_json({"backups": found}) if json else output.print_backups(found, verified=verify)
@@ -74,8 +67,6 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Say what is wrong, what mending costs, and mend on request; the exit code is 1 while anything is damaged."""
-    import reperio
-
     with reperio.progress_bar(disable=json) as progress:
         found = reperio.diagnose(kb, mend=mend, trust_index=not distrust_index, progress=progress)
     if json:
@@ -86,7 +77,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _print_diagnosis(found: Diagnosis) -> None:
+def _print_diagnosis(found: reperio.Diagnosis) -> None:
     for finding in found.mended:
         output.print_line(f"mended: {finding.what}")
     for line in found.lost:

@@ -11,21 +11,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import reperio
 from reperio.cli import gate as cli_gate
 from reperio.cli import importing as cli_import
 from reperio.cli import keeping as cli_keeping
 from reperio.cli import output
 from reperio.cli.arguments import KB, Json, argument, flag, option, to_filter
 from reperio.cli.errors import Commands
+from reperio.collection import Collection
 from reperio.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from reperio.collection import Collection
-    from reperio.query_log.reading import Queries
+from reperio.query_log.reading import Queries, read_queries
 
 Recall = Annotated[float, typer.Option(help="Share of the true nearest chunks to aim at, above 0 and at most 1.")]
 Embedder = Annotated[
@@ -103,7 +102,6 @@ def ingest(
     json: Json = False,
 ) -> None:
     """Read files, split what is long, and store the chunks; a second run embeds only what has changed."""
-    import reperio
     from reperio import ingestion
 
     ingestion.find_files(paths)  # so that a mistyped path creates no collection
@@ -131,8 +129,6 @@ def search(
     json: Json = False,
 ) -> None:
     """Find the chunks that answer a question best."""
-    import reperio
-
     with reperio.open(kb, read_only=True) as collection, output.waiting("loading the embedder …", quiet=json):
         hits = collection.search(query, k=k, recall=recall, where=to_filter(where), mode=mode)  # type: ignore[arg-type]  # checked there
     if json:
@@ -144,8 +140,6 @@ def search(
 @app.command()
 def info(kb: KB, json: Json = False) -> None:
     """Describe a collection: chunks, vectors, embedder, index, bytes on disk."""
-    import reperio
-
     with reperio.open(kb, read_only=True) as collection:
         found = collection.info()
     output.print_json(found) if json else output.print_info(found)
@@ -154,8 +148,6 @@ def info(kb: KB, json: Json = False) -> None:
 @app.command()
 def check(kb: KB, json: Json = False) -> None:
     """Read everything and verify it; the exit code is 1 if there are problems, which reperio doctor can mend."""
-    import reperio
-
     with reperio.open(kb, read_only=True) as collection, output.waiting("reading everything …", quiet=json):
         report = collection.check()
     if json:
@@ -177,8 +169,6 @@ def advise(
     json: Json = False,
 ) -> None:
     """Rank the indexes for so many vectors, best first, with memory and time predicted; nothing is built."""
-    import reperio
-
     recipes = reperio.advise(n, dim, metric, memory=memory, recall=recall, prefer=prefer)
     if json:
         output.print_json({"rows": n, "dimension": dim, "recipes": output.to_json_recipes(recipes, n)})
@@ -197,9 +187,7 @@ def optimize(
     json: Json = False,
 ) -> None:
     """Choose, build and measure an index over all chunks, and put it in use; interrupted, it goes on next time."""
-    import reperio
-
-    asked = _read_queries(queries)
+    asked = None if queries is None else read_queries(queries)
     with _existing(kb, auto_optimize=False) as collection:
         _require_askable(collection, asked, kb, quiet=json)
         with reperio.progress_bar(disable=json) as progress:
@@ -217,10 +205,9 @@ def tune(
     json: Json = False,
 ) -> None:
     """Measure the index in use again, with other queries or on another machine, and search by what is found."""
-    import reperio
     from reperio.cli import plotting
 
-    asked = _read_queries(queries)
+    asked = None if queries is None else read_queries(queries)
     if plot is not None:
         plotting.require_plottable(plot)  # before minutes are spent on measuring
     with _existing(kb, auto_optimize=False) as collection:
@@ -250,8 +237,6 @@ def backup(
     json: Json = False,
 ) -> None:
     """Write a copy of a collection, as of one moment, to a new directory; reperio restore brings it back."""
-    import reperio
-
     with reperio.open(kb, read_only=True) as collection, output.waiting("copying …", quiet=json):
         collection.backup(dest, incremental=incremental, keep=keep)
     output.print_done({"destination": str(dest)}, f"{kb} is backed up in {dest}", json=json)
@@ -267,8 +252,6 @@ app.command()(cli_gate.gate)
 @app.command()
 def compact(kb: KB, json: Json = False) -> None:
     """Write a collection again without deleted and replaced chunks, to free their space."""
-    import reperio
-
     with _existing(kb) as collection, reperio.progress_bar(disable=json) as progress:
         dropped = collection.compact(progress=progress)
     output.print_done({"dropped": dropped}, f"{dropped:,} rows dropped", json=json)
@@ -281,8 +264,6 @@ def reembed(
     json: Json = False,
 ) -> None:
     """Embed every text again with another model; searches go on with the old one until all are done."""
-    import reperio
-
     with _existing(kb) as collection:
         with output.waiting("loading the embedder …", quiet=json):
             loaded = reperio.SentenceTransformerEmbedder(embedder)
@@ -315,27 +296,15 @@ def delete(
 @app.command()
 def version(json: Json = False) -> None:
     """Print the version."""
-    import reperio
-
     output.print_done({"version": reperio.__version__}, f"reperio {reperio.__version__}", json=json)
 
 
 @contextmanager
 def _existing(kb: Path, *, auto_optimize: bool = True) -> Iterator[Collection]:
     """Open a collection for writing, but create none."""
-    import reperio
-
     reperio.open(kb, read_only=True).close()
     with reperio.open(kb, auto_optimize=auto_optimize) as collection:
         yield collection
-
-
-def _read_queries(path: Path | None) -> Queries | None:
-    if path is None:
-        return None
-    from reperio.query_log.reading import read_queries
-
-    return read_queries(path)
 
 
 def _require_askable(collection: Collection, asked: Queries | None, kb: Path, *, quiet: bool) -> None:

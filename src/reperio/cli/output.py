@@ -17,14 +17,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from reperio.collection import BackupInfo
+from reperio.index import cheapest, to_size
+from reperio.index.recipes.ranking import Recipe, is_graph
 from reperio.printable import one_line
+from reperio.types import CheckReport, CollectionInfo, Hit, IndexInfo, OperatingPoint
 
 if TYPE_CHECKING:
-    from reperio.collection import BackupInfo
     from reperio.importers.langchain_faiss import ImportReport
-    from reperio.index.recipes.ranking import Recipe
     from reperio.ingestion import IngestResult, Skipped
-    from reperio.types import CheckReport, CollectionInfo, Hit, IndexInfo, OperatingPoint
 
 _LINES = 3  # of a hit's text
 _SKIPPED = 20  # listed; --json has them all
@@ -180,8 +181,6 @@ def _print_left(what: str, which: Sequence[object]) -> None:
 
 def print_info(info: CollectionInfo) -> None:
     """Print a collection's figures: one screen, which --json completes."""
-    from reperio.index.recipes.ranking import to_size
-
     deleted, tail = info.deleted or 0, info.tail or 0  # a scope, which the command line has not, tells neither
     rows = [
         ("path", info.path),
@@ -220,15 +219,11 @@ def print_index(index: IndexInfo | None) -> None:
 
 def effort_name(index: IndexInfo) -> str:
     """Return what FAISS calls the effort of an index."""
-    from reperio.index.recipes.ranking import is_graph
-
     return "efSearch" if is_graph(index.factory) else "nprobe" if "IVF" in index.factory else "effort"
 
 
 def print_recipes(recipes: Sequence[Recipe], rows: int) -> None:
     """Print recipes best first, the reason of each on a line of its own."""
-    from reperio.index.recipes.ranking import to_size
-
     width = max(5, *(len(recipe.factory) for recipe in recipes))
     console = _console()
     console.print(Text(f"    {'index':<{width}}  {'memory':>8}  {'a vector':>9}  build", style="bold"))
@@ -254,8 +249,6 @@ def print_check(report: CheckReport) -> None:
 
 def print_backups(backups: Sequence[BackupInfo], *, verified: bool) -> None:
     """Print backups, oldest first, and what is damaged in them."""
-    from reperio.index.recipes.ranking import to_size
-
     for backup in backups:
         state = "" if not verified else ", damaged" if backup.problems else ", whole"
         what = f"{backup.time}, {_many(backup.chunks, 'chunk')}, {to_size(backup.bytes)}"
@@ -279,8 +272,6 @@ _WITHOUT = "none: every search is exact"
 
 
 def _index_rows(index: IndexInfo | None) -> list[tuple[str, str]]:
-    from reperio.index.recipes.ranking import to_size
-
     if index is None:
         return [("index", _WITHOUT)]
     each = index.bytes / max(1, index.rows)
@@ -294,7 +285,7 @@ def _index_rows(index: IndexInfo | None) -> list[tuple[str, str]]:
 
 def _found_rows(index: IndexInfo | None) -> list[tuple[str, str]]:
     """Return recall and latency at the recall that the index was chosen for."""
-    point = _taken(index, index.recall) if index else None
+    point = cheapest(index.points, index.recall, 10) if index else None
     if index is None or point is None:
         return []
     if not point.candidates:
@@ -316,7 +307,7 @@ def _table_of_points(index: IndexInfo) -> Table:
     for name in ("p50", "p95", "queries/s"):
         table.add_column(name, justify="right")
     for recall in sorted({*_RECALLS, index.recall}):
-        point = _taken(index, recall)
+        point = cheapest(index.points, recall, 10)  # the one that a search for this recall takes
         if point is None:
             continue
         exact = point.candidates == 0
@@ -331,13 +322,6 @@ def _table_of_points(index: IndexInfo) -> Table:
             style="bold green" if recall == index.recall else None,
         )
     return table
-
-
-def _taken(index: IndexInfo, recall: float) -> OperatingPoint | None:
-    """Return the point that a search for this recall takes."""
-    from reperio.index import cheapest
-
-    return cheapest(index.points, recall, 10)
 
 
 def _interval(point: OperatingPoint) -> str:
