@@ -26,6 +26,7 @@ def argument(metavar: str, text: str) -> Any:
     return typer.Argument(metavar=metavar, help=text, show_default=False)
 
 
+# Options whose texts several commands share are written once, here.
 KB = Annotated[Path, argument("KB", "The collection's directory.")]
 Json = Annotated[bool, flag("--json", "Print one JSON document, and nothing else, on standard output.")]
 

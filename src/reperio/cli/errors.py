@@ -49,6 +49,7 @@ class Commands(TyperGroup):
             code = _unwritten(error)
         if not standalone:
             return code
+        # Commands return None, and click an exit code where one was raised.
         sys.exit(code if isinstance(code, int) else 0)
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -62,11 +63,11 @@ class Commands(TyperGroup):
                 return super().invoke(ctx)
         except ReperioError as error:
             output.print_error(str(error))
-            raise typer.Exit(2) from error
+            raise typer.Exit(2) from error  # as for an error of usage: 1 is for problems found
         except KeyboardInterrupt:
             kept = _KEPT.get(ctx.invoked_subcommand, "what was stored before is kept")
             output.print_error(f"interrupted; {kept}", label="stopped")
-            raise typer.Exit(130) from None
+            raise typer.Exit(130) from None  # what a shell tells of a program that SIGINT has ended
 
 
 def _told(error: Any) -> str:
@@ -75,6 +76,7 @@ def _told(error: Any) -> str:
     if name is not None and error.ctx is not None:
         known = {text.lstrip("-"): text for each in error.ctx.command.params for text in each.opts if text[0] == "-"}
         near = nearest(name.lstrip("-").replace("-", "_"), known)
+        # Its own guess goes by spelling alone, and knows no names of other libraries.
         error.possibilities = [known[near]] if near else error.possibilities
     return str(error.format_message())
 

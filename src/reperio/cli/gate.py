@@ -69,6 +69,7 @@ def gate(
         raise InvalidInput("--accept needs --golden or --baseline, to know where to write the baseline")
     if accept and (only or skip):
         raise InvalidInput("--accept takes what all checks have seen, to compare with it; leave --only and --skip out")
+    # Before the collection is opened: a baseline that cannot be read is told in a moment.
     accepted = _accepted(where, named=baseline is not None and not accept, replaced=accept)
     log = read_log(from_log) if from_log else []
     with reperio.open(kb, read_only=True) as collection, reperio.progress_bar(disable=json) as progress:
@@ -84,6 +85,7 @@ def gate(
         output.print_error(str(failure))
     if failures:  # the last one is told by raising it
         raise failures[-1]
+    # What is accepted is right by definition, whatever the old baseline said.
     raise typer.Exit(0 if fresh is not None else report.exit_code)
 
 
@@ -139,6 +141,7 @@ def _write(report: GateReport, told: Mapping[str, Any], json: bool, *paths: Path
 
 def _tell_accepted(where: Path, told: Mapping[str, Any], *, quiet: bool) -> None:
     if told["refused"]:
+        # Nothing has written to it: what is there is the baseline from before.
         left = f"{where} is as it was" if where.exists() else "no baseline was written"
         output.print_error(f"not accepted: {', '.join(told['refused'])} must pass first; {left}")
     elif told["accepted"] and not quiet:
@@ -155,6 +158,7 @@ def golden_init(
     """Draft a golden set for a person to correct: questions of a log, or of chunks far from each other."""
     from reperio.evaluation.golden import drafting
 
+    # Drafting takes a while, and would be for nothing.
     drafting.require_new(golden)
     log = read_log(from_log) if from_log else None
     with reperio.open(kb, read_only=True) as collection, output.waiting("drafting …", quiet=False):

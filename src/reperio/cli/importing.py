@@ -14,6 +14,7 @@ from reperio.cli.arguments import Json, argument, option
 
 app = typer.Typer(help="Bring in what other stores have written.", no_args_is_help=True)
 
+# Longer than a line of a signature has room for.
 _METRIC = "cosine, inner_product or l2; by default what the index says."
 _MODEL = "The model that made the vectors, to ask with texts: a sentence-transformers name or path."
 

@@ -83,7 +83,7 @@ def _print_diagnosis(found: reperio.Diagnosis) -> None:
     for line in found.lost:
         output.print_line(f"lost: {line}")
     for finding in found.findings:
-        how = " (--mend does it)" if finding.mends else ""
+        how = " (--mend does it)" if finding.mends else ""  # other cures are the user's to carry out
         output.print_line(f"{finding.kind}: {finding.what}")
         output.print_line(f"– cost: {finding.cost}")
         output.print_line(f"– cure: {finding.cure}{how}")

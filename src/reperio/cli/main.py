@@ -46,6 +46,7 @@ QueryLog = Annotated[
     ),
 ]
 
+# Texts of options that are longer than a line of a signature has room for.
 _MAX_TOKENS = "Longest chunk; by default what the embedder takes, at most 512."
 _OVERLAP = "Most tokens repeated from one chunk to the next; by default a tenth."
 _FACTORY = "hnsw, exact, or a FAISS factory string; by default the best one."
@@ -61,6 +62,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+# Groups come behind the commands, see `Commands.list_commands`.
 app.add_typer(cli_import.app, name="import")
 app.add_typer(cli_gate.golden_app, name="golden")
 
@@ -85,6 +87,7 @@ def _start(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
+    # A user who types only the name wants help, where click would tell of an error.
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 
@@ -109,7 +112,7 @@ def ingest(
         collection = reperio.open(into, embedder=embedder)
     with collection:
         with output.waiting("loading the embedder …", quiet=json):
-            _ = collection.embedder
+            _ = collection.embedder  # now: the bar below would stand still meanwhile
         with reperio.progress_bar(disable=json) as progress:
             result = ingestion.ingest(
                 collection, paths, text_field=text_field, id_field=id_field, max_tokens=max_tokens, overlap=overlap,
@@ -266,7 +269,7 @@ def reembed(
     """Embed every text again with another model; searches go on with the old one until all are done."""
     with _existing(kb) as collection:
         with output.waiting("loading the embedder …", quiet=json):
-            loaded = reperio.SentenceTransformerEmbedder(embedder)
+            loaded = reperio.SentenceTransformerEmbedder(embedder)  # before anything is written
         with reperio.progress_bar(disable=json) as progress:
             collection.reembed(loaded, progress=progress)
         count = collection.count()
@@ -283,6 +286,7 @@ def delete(
     """Delete chunks by id, or by their metadata; an id that is not there is no error."""
     if bool(ids) == (where is not None):
         raise InvalidInput("delete takes ids or --where, one of the two")
+    # An id that is named twice is deleted once.
     wanted = list(dict.fromkeys(ids or ()))
     with _existing(kb) as collection:
         if where is not None:
@@ -302,6 +306,7 @@ def version(json: Json = False) -> None:
 @contextmanager
 def _existing(kb: Path, *, auto_optimize: bool = True) -> Iterator[Collection]:
     """Open a collection for writing, but create none."""
+    # Opening to write would create it where there is none.
     reperio.open(kb, read_only=True).close()
     with reperio.open(kb, auto_optimize=auto_optimize) as collection:
         yield collection
@@ -309,6 +314,7 @@ def _existing(kb: Path, *, auto_optimize: bool = True) -> Iterator[Collection]:
 
 def _require_askable(collection: Collection, asked: Queries | None, kb: Path, *, quiet: bool) -> None:
     """Load the embedder that questions need, and refuse questions where there is none."""
+    # Vectors need no embedder, nor do the stored ones that are taken without questions.
     if not isinstance(asked, list):
         return
     with output.waiting("loading the embedder …", quiet=quiet):

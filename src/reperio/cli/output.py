@@ -31,7 +31,7 @@ _LINES = 3  # of a hit's text
 _SKIPPED = 20  # listed; --json has them all
 _LEFT = 10  # likewise, in one line
 _RECALLS = (0.80, 0.90, 0.95, 0.97, 0.98, 0.99, 0.999)  # shown; --json has every operating point
-_NOTHING = "–"
+_NOTHING = "–"  # an empty cell would look like a mistake
 
 
 def prepare() -> None:
@@ -127,13 +127,14 @@ def print_hits(hits: Sequence[Hit], *, narrowed: bool = False) -> None:
         console.print(f"nothing found: {'no chunk matches' if narrowed else 'the collection is empty'}")
         return
     scores = [f"{hit.score:.4f}" if abs(hit.score) < 1000 else f"{hit.score:.6g}" for hit in hits]
+    # Columns of a grid do not tell their width before they are printed, and texts are cut to it.
     left = len(str(len(hits))) + max(map(len, scores)) + 4
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(justify="right", style="bold")
     table.add_column(justify="right", style="cyan")
     table.add_column(overflow="fold")
     for hit, score in zip(hits, scores, strict=True):
-        if hit.rank > 1:
+        if hit.rank > 1:  # an empty line between two hits
             table.add_row()
         table.add_row(str(hit.rank), score, _described(hit, max(20, console.width - left)))
     console.print(table)
@@ -204,7 +205,7 @@ def print_index(index: IndexInfo | None) -> None:
         print_line(f"index: {_WITHOUT}")
         return
     _print_rows(_index_rows(index))
-    if not index.points:
+    if not index.points:  # it was not measured: tune does that
         return
     console = _console()
     console.print()
@@ -224,7 +225,7 @@ def effort_name(index: IndexInfo) -> str:
 
 def print_recipes(recipes: Sequence[Recipe], rows: int) -> None:
     """Print recipes best first, the reason of each on a line of its own."""
-    width = max(5, *(len(recipe.factory) for recipe in recipes))
+    width = max(5, *(len(recipe.factory) for recipe in recipes))  # at least that of "index" and "exact"
     console = _console()
     console.print(Text(f"    {'index':<{width}}  {'memory':>8}  {'a vector':>9}  build", style="bold"))
     for rank, recipe in enumerate(recipes, start=1):
@@ -306,10 +307,12 @@ def _table_of_points(index: IndexInfo) -> Table:
     table.add_column("measured")
     for name in ("p50", "p95", "queries/s"):
         table.add_column(name, justify="right")
+    # The recall that the index was chosen for is among them, whichever it is.
     for recall in sorted({*_RECALLS, index.recall}):
         point = cheapest(index.points, recall, 10)  # the one that a search for this recall takes
         if point is None:
             continue
+        # Exact search proposes no candidates, because it compares every vector.
         exact = point.candidates == 0
         table.add_row(
             _share(recall),
@@ -354,6 +357,7 @@ def _described(hit: Hit, width: int) -> Text:
     if isinstance(source, str) and not hit.chunk.id.startswith(source):
         heading.append(f"  {one_line(source)}", style="dim not bold")
     body = Text(one_line(hit.chunk.text))
+    # Cut here, because a cell of a table would be wrapped to any number of lines.
     body.truncate(width * _LINES - 1, overflow="ellipsis")
     return Text("\n").join([heading, body])
 
@@ -361,10 +365,11 @@ def _described(hit: Hit, width: int) -> Text:
 def _to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
+    # Metadata may be any mapping, and json knows only dictionaries.
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def _console(*, stderr: bool = False) -> Console:
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)  # ids and texts are no markup

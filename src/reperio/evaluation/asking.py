@@ -20,8 +20,8 @@ from reperio.types import Chunk, Hit
 Search: TypeAlias = Callable[..., Any]
 """A deployed search: called with a text, and with ``k=``, ``where=`` and ``mode=`` where it takes them."""
 
-_OPTIONS = ("k", "where", "mode")
-_SEED = 20_261_121
+_OPTIONS = ("k", "where", "mode")  # of a search, passed where it takes them
+_SEED = 20_261_121  # fixed, so that two runs ask the same questions
 _T = TypeVar("_T")
 
 
@@ -65,6 +65,7 @@ class Answer:
 
 def name_of(search: Search) -> str:
     """Return what a report calls a search."""
+    # A callable object has no name of its own, and is called by its class.
     named = getattr(search, "__qualname__", None)
     return f"{search.__module__}.{named}" if named and getattr(search, "__module__", None) else type(search).__name__
 
@@ -148,6 +149,7 @@ def _score(given: Any) -> float:
 def _options(search: Search, query: GoldenQuery, k: int) -> dict[str, Any]:
     wanted = {"k": k, "where": query.where, "mode": query.mode}
     taken = _taken(search)
+    # Asked without its filter, a question has another answer: that would be judged as if it were this one.
     for name, plain in (("where", None), ("mode", "dense")):
         if name not in taken and wanted[name] != plain:
             raise InvalidInput(

@@ -21,6 +21,7 @@ FORMAT = 1
 MAX_BYTES = 1 << 30
 """A longer baseline is not read."""
 
+# Their versions may change answers or times.
 _LIBRARIES = ("reperio", "faiss-cpu", "faiss-gpu", "numpy", "apsw", "sentence-transformers", "torch", "ir-measures")
 
 _Test: TypeAlias = Callable[[Any], bool]
@@ -138,6 +139,7 @@ def _from_json(content: dict[str, Any]) -> Baseline:
     if profile is not None:
         _require(profile, _PROFILE, "profile.")
         profile = Profile(**{**profile, "lengths": tuple(profile["lengths"]), "norms": tuple(profile["norms"])})
+    # Earlier baselines lack "waited", and are taken as if nothing had disturbed them.
     if content["latency"]:
         _require({"waited": 0.0, **content["latency"]}, _LATENCY, "latency.")
     _require({"canaries": content["settings"].get("canaries") or []}, {"canaries": _NUMBERS}, "settings.")

@@ -117,6 +117,7 @@ def acceptable(report: GateReport) -> list[str]:
     What was not looked at cannot be accepted: those that were left out forbid it as well, and all where none passed.
     """
     ran = {check.name for check in report.checks}
+    # Where all were skipped or failed to run, nothing is known that could be accepted.
     if not any(check.verdict in (Verdict.PASS, Verdict.WARN, Verdict.FAIL) for check in report.checks):
         return [check.name for check in report.checks]
     return [name for name in NAMES if name not in ran] + [

@@ -19,7 +19,7 @@ from reperio.query_log.reading import LoggedQuestion
 from reperio.types import CheckReport, Chunk, Progress
 
 DISTINCT = "distinct@10"
-_DIGITS = 6
+_DIGITS = 6  # of a share, as the baseline keeps it
 
 
 class Subject:
@@ -131,6 +131,7 @@ class Subject:
         """Metadata of chunks that came without, where documents are expected; None without a collection."""
         if self.collection is None:
             return None
+        # Looked up only where a question expects documents: metadata of every hit would be read for nothing.
         bare = [
             each.id
             for answer in self.answers

@@ -21,8 +21,8 @@ SKETCH = 1024
 METADATA = 100_000
 """Chunks whose metadata is kept, about: some 50 MB of small objects."""
 
-_QUANTILES = (0.05, 0.5, 0.95)
-_NEWEST = 32
+_QUANTILES = (0.05, 0.5, 0.95)  # not the ends, which one odd chunk decides
+_NEWEST = 32  # chunks; an import or build that went wrong shows in the last ones
 _DEPTH = 4  # of nested metadata
 
 
@@ -61,6 +61,7 @@ def survey(collection: Collection, *, sample: int) -> Survey:
     newest: deque[Chunk] = deque(maxlen=_NEWEST)
     for chunk in collection:
         place = int.from_bytes(_digest(chunk.id), "big")
+        # By the hash of its id, so that the next survey of as many chunks keeps the same ones.
         if place % every == 0:
             metadata[chunk.id] = chunk.metadata
         lengths.append(len(chunk.text))

@@ -87,6 +87,7 @@ class GateReport:
     def exit_code(self) -> int:
         """0 pass, 1 fail, 2 could not run; never 0 when nothing was checked."""
         found = {check.verdict for check in self.checks}
+        # A failure is known for certain, whatever else could not run.
         if Verdict.FAIL in found:
             return 1
         # A warning was checked as well: what is warned of does not stop a deployment.

@@ -24,7 +24,7 @@ from reperio.vectors import StoredMatrix, to_matrix
 BLOCK_BYTES = 64 << 20
 """Bytes of vectors in a block, at most: what an export holds in memory at a time, in addition to the texts."""
 
-_BLOCK_ROWS = 8192
+_BLOCK_ROWS = 8192  # at most, where vectors are short
 _UNIT = 1e-3  # the tolerance of check(): float16 rounds a length by less than half of it
 
 

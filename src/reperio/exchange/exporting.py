@@ -74,6 +74,7 @@ def export_collection(
     with contextlib.ExitStack() as stack:
         opened = kb if isinstance(kb, Collection) else stack.enter_context(open_collection(kb, read_only=True))
         content = stack.enter_context(content_of(opened))
+        # Named when it is whole: a folder without a manifest is never there.
         with layout.new_directory(target) as fresh:
             manifest = _write(content, fresh, format, progress)
         _log.info("%s: %d chunks and %d records exported as %s", target, manifest.chunks, manifest.records, format)

@@ -107,6 +107,7 @@ def _to_manifest(content: dict[str, Any]) -> Manifest:
     if type(clock) not in (int, float) or not math.isfinite(clock) or clock < 0:
         raise ValueError(f"clock ({clock!r:.40})")
     files = {str(name): dict(entry) for name, entry in content.get("files", {}).items()}
+    # Another name would be a path, and one of theirs that is absent would not be compared.
     if files and files.keys() != {FORMATS[chosen], RECORDS}:
         raise ValueError(f"files ({sorted(files)})")
     if any(not isinstance(entry.get("sha256"), str) for entry in files.values()):

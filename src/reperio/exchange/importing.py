@@ -28,7 +28,7 @@ from reperio.types import Chunk, Limits, Metric, Progress
 from reperio.vectors import StoredMatrix
 
 _log = logger("reperio.ingestion")
-_BATCH = 1000
+_BATCH = 1000  # chunks that are checked and stored at once
 _LONGEST_LINE = 256 << 20  # bytes: more than any chunk comes to within the default limits
 _LINE = {"id", "text", "metadata", "vector"}
 _NUMBERS = {int, float, type(None)}  # what is NaN has become null, and is refused with its row
@@ -83,6 +83,7 @@ def import_collection(
     manifest = read_manifest(source)
     settings = to_settings(manifest, source)
     layout.require_vacant(target, "for the collection")
+    # Before anything is read: a damaged file must not look like one with a strange line.
     require_sealed(manifest, source)
     path = source / FORMATS[manifest.format]
     read = _parquet if manifest.format == "parquet" else _jsonl

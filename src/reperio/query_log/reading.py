@@ -27,7 +27,7 @@ FIELDS = ("query", "text")
 
 _ENDINGS = ".npy (vectors), .txt (a question per line) and .jsonl"
 MODES = ("dense", "lexical", "hybrid")
-_MOST = Limits().k
+_MOST = Limits().k  # the k beyond which a collection refuses to search
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,7 @@ def read_log(path: Path) -> list[LoggedQuestion]:
 
 
 def _rotated(path: Path) -> list[Path]:
+    # The newest file has no number, and 1 is the newest of the others.
     numbered = (path.with_suffix(f".{number}.jsonl") for number in itertools.count(1))
     return [path, *itertools.takewhile(Path.exists, numbered)][::-1]
 
@@ -124,7 +125,7 @@ def _to_logged(line: str, place: str) -> LoggedQuestion:
     ids = found.get("ids", [])
     if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
         raise InvalidInput(f"{place}: ids is {str(ids)[:60]}; it must be a list of texts")
-    return LoggedQuestion(text, k, str(mode), where or None, tuple(ids))
+    return LoggedQuestion(text, k, str(mode), where or None, tuple(ids))  # {} selects all, as no filter does
 
 
 def _read_vectors(path: Path) -> npt.NDArray[Any]:
@@ -149,6 +150,7 @@ def _to_question(line: str, place: str) -> tuple[str, dict[str, Any]]:
     text, fields = found, found if isinstance(found, dict) else {}
     if isinstance(found, dict):
         name = next((field for field in FIELDS if field in found), None)
+        # A log that hashes its texts is a log all the same, and the reason is not a missing field.
         if name is None and "query_sha256" in found:
             raise InvalidInput(f"{place}: the question was logged as a hash, and cannot be asked again; keep its text")
         if name is None:
@@ -165,6 +167,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     with open(open_regular(path, follow=True), "rb") as file:
         for number, line in enumerate(file, start=1):
             try:
+                # Some editors begin a file with a byte order mark, which is no part of the first question.
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
             except UnicodeDecodeError as error:
                 raise InvalidInput(

@@ -141,6 +141,7 @@ class QueryRecorder:
 
     def _is_replaced(self) -> bool:
         try:
+            # By its number: a file that was renamed is the same one under another name.
             return self._path.stat().st_ino != os.fstat(self._descriptor).st_ino
         except FileNotFoundError:
             return True
@@ -152,6 +153,7 @@ class QueryRecorder:
         self._descriptor = fresh
 
     def _rotate(self) -> None:
+        # From the oldest on, so that each finds the next number free; the oldest is overwritten.
         for number in range(self._log.files - 1, 0, -1):
             older = self._numbered(number - 1)
             if older.exists():

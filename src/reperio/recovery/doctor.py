@@ -25,7 +25,7 @@ from reperio.store import DamagedStore
 from reperio.types import CollectionInfo, Problem, Progress
 
 _log = logger("reperio.collection")
-_DAMAGE = ("damage", "index")
+_DAMAGE = ("damage", "index")  # the rest is told and changes no verdict
 _ORDER = (*_DAMAGE, "waste", "note")  # worst first
 _WASTE = 0.5  # share of deleted rows: half of the files serves nothing
 _TAIL = 100_000  # rows: beyond it exact search takes tens of milliseconds
@@ -98,6 +98,7 @@ def diagnose(
     broken = [finding for finding in before if finding.kind in _DAMAGE]
     if not mend or not any(finding.mends for finding in broken):
         return Diagnosis(str(root.root), before)
+    # What mending has done is found out by looking again, and not by what it says.
     lost = _mended(root, trust_index, progress)
     after = _examined(root, trust_index)
     left = {finding.what for finding in after}
@@ -191,9 +192,11 @@ def _losses(paths: layout.Generation, settings: Settings, problems: list[Problem
     with closing(damaged):
         kept = sum(len(chunks) for chunks, _ in damaged.whole())
         lost = damaged.lost()
+    # Mending would leave an empty collection, which looks like a sound one.
     if not kept and (lost or damaged.chunks):
         yield _hopeless(problems[0])
         return
+    # Five are named: ten thousand would hide what mending costs.
     some = "; ".join(map(str, lost[:5])) + (f"; {len(lost) - 5:,} more" if len(lost) > 5 else "")
     losing = f"{len(lost):,} chunks ({some})" if lost else "no chunk"
     size = to_size(sum(path.stat().st_size for path in (paths.database, paths.vectors) if path.exists()))
@@ -244,6 +247,7 @@ def _mended(root: layout.Layout, trust_index: bool, progress: Progress | None) -
         lost = _opened_up(root, progress)
     finally:
         lock.release()
+    # It can be opened now; what else is wrong, a handle can mend by itself.
     if any(finding.mends for finding in _examined(root, trust_index)):
         with open_collection(root.root, auto_optimize=False, trust_index=trust_index) as kb:
             report = kb.check(fix=True, progress=progress)

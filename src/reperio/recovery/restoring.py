@@ -96,6 +96,7 @@ def restore(
     origin, target = to_path("source", source).absolute(), to_path("destination", destination).absolute()
     if number is not None:
         require_count("number", number)
+    # Before anything is read, as a restore may take hours.
     layout.require_vacant(target, "to restore to")
     with layout.new_directory(target) as fresh:
         if is_repository(origin):
@@ -106,6 +107,7 @@ def restore(
             info = _copied(origin, fresh, trust_index=trust_index, whole=not mend)
         with _told_of(origin, fresh, mend=mend):
             lost = _verified(origin, fresh, trust_index=trust_index, mend=mend)
+        # Counted again, because a mended copy holds fewer chunks than the backup names.
         if lost or mend:
             with open_collection(fresh, read_only=True) as restored:
                 info = replace(info, chunks=restored.count(), lost=lost)
@@ -240,6 +242,7 @@ def _copy_as_it_is(origin: Path, fresh: Path) -> None:
         shutil.rmtree(paths.root, ignore_errors=True)
         paths.root.mkdir()
         paths.index.mkdir()
+    # An index is not copied: it is built again from what is whole.
     for name in _WANTED:
         if layout.is_there(found.root / name):
             layout.copy_regular(found.root / name, paths.root / name)
@@ -252,6 +255,7 @@ def _written(origin: Path) -> str:
     try:
         paths = [root.read_current().root / name for name in _WRITTEN]
         times = [path.lstat() for path in paths if layout.is_regular(path)]
+        # An empty log of SQLite is touched by readers as well.
         last = max(status.st_mtime for status in times if status.st_size)
     except (CollectionError, OSError, ValueError):
         last = root.root.stat().st_mtime

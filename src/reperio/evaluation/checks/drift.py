@@ -10,11 +10,12 @@ from reperio.evaluation.subject import Subject
 from reperio.evaluation.survey import Profile, reach
 from reperio.evaluation.verdicts import CheckResult, Verdict
 
+# With another one of these, neither vectors nor words can be compared with those of before.
 _FIXED = ("metric", "dimension", "dtype", "lexical", "embedder", "query_prompt", "passage_prompt")
 _CANARIES = 0.02  # two precisions of one model differ by less than a hundredth of this; two models by far more
-_FIELD_SHARE = 0.01
+_FIELD_SHARE = 0.01  # of the chunks; a rarer field may vanish by chance
 _NOTED = 0.1  # change of a share, or relative change of a quantile, worth a line
-_NEW = 0.05
+_NEW = 0.05  # share of new chunks worth a line
 
 
 def drift(subject: Subject) -> CheckResult:

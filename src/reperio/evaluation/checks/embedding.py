@@ -17,8 +17,8 @@ from reperio.vectors import cosines
 
 _Cosines: TypeAlias = npt.NDArray[np.float64]
 
-_MOST_EXPECTED = 256
-_SHOWN = 5
+_MOST_EXPECTED = 256  # chunks; a large model takes seconds for each
+_SHOWN = 5  # ids in the evidence
 _LENGTH = 0.05  # lengths of two precisions of one model differ by a hundredth of this
 
 
@@ -75,7 +75,7 @@ def _judged(chunks: list[Chunk], found: _Cosines, agreement: float) -> CheckResu
 def _cause(chunks: list[Chunk], found: _Cosines, agreement: float) -> str:
     off = found < agreement
     lengths = np.array([len(chunk.text) for chunk in chunks])
-    if off.mean() > 0.9:
+    if off.mean() > 0.9:  # no edit of some texts explains nearly all
         return (
             "rows are shifted against their texts, or the texts were embedded by another model or with another prompt"
         )

@@ -24,8 +24,8 @@ _LETTERS, _CHARACTERS = 4, 40  # of such a word, at least and at most
 _PROBES = 8  # filters made up from the metadata
 _FILTERS = 64  # of the golden set
 _EVALUATIONS = 2_000_000  # of a filter for a chunk: some four seconds
-_SHOWN = 5
-_TIE = 1e-5
+_SHOWN = 5  # filters that are named in the evidence
+_TIE = 1e-5  # scores of equal vectors differ by less
 
 
 def integrity(subject: Subject) -> CheckResult:

@@ -16,8 +16,8 @@ from reperio.evaluation.survey import fingerprint
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 from reperio.filters import matches, parse
 
-SHOWN = 10
-_CAME = 5
+SHOWN = 10  # questions that a report lists per check
+_CAME = 5  # ids of what came, likewise
 _DIGITS = 18  # of a whole number that metadata can hold, all but certainly
 
 
@@ -41,6 +41,7 @@ def golden_ids(subject: Subject) -> CheckResult:
         evidence = (line, f"{len(missing)} questions expect what does not exist", *note)
         return CheckResult("golden ids", Verdict.FAIL, evidence, cause, tuple(missing[:SHOWN]))
     labels = subject.baseline.labels if subject.baseline else {}
+    # A label that the baseline lacks has nothing to be compared with.
     changed = [
         each for each, chunk in subject.expected.items() if labels.get(each, "") not in ("", fingerprint(chunk.text))
     ]
@@ -55,6 +56,7 @@ def thresholds(subject: Subject) -> CheckResult:
     golden = subject.require_golden()
     values = subject.values
     rows = [(name, name, least, values[name]) for name, least in golden.thresholds.items()]
+    # By tag as well, because a mean over all questions hides a group that got worse.
     for tag, queries in tags_of(golden.queries):
         for name, least in golden.tags.get(tag, {}).items():
             rows.append((f"{tag}: {name}", name, least, {query.id: values[name][query.id] for query in queries}))
@@ -82,6 +84,7 @@ def nothing_above(subject: Subject) -> CheckResult:
     for answer in asked:
         limit = answer.query.nothing_above
         scores = [each.score for each in answer.found if each.score is not None]
+        # Without its score a hit could be above the limit, and the question would pass.
         if len(scores) < len(answer.found):
             raise InvalidInput(f"the question {answer.query.id!r} needs scores, and the search gives none")
         best = max(scores, default=-math.inf)

@@ -17,8 +17,8 @@ from reperio.evaluation.survey import likeness
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 
 _ALL = ""  # no tag has this name
-_MAIN = (_ALL, measures.MAIN)
-_TOP = 10
+_MAIN = (_ALL, measures.MAIN)  # all questions, by the main measure
+_TOP = 10  # hits of a question whose ids are compared
 _LIKE = 0.95  # of the chunks; new ones change answers as well
 
 
@@ -126,7 +126,7 @@ def _before(subject: Subject, baseline: Baseline) -> PerQuery:
     """
     golden = subject.require_golden()
     same = [key for key, value in subject.asked.items() if baseline.asked.get(key) == value and key in baseline.ids]
-    names = [name for name in golden.measures if measures.depth([name]) <= baseline.depth]
+    names = [name for name in golden.measures if measures.depth([name]) <= baseline.depth]  # others were not seen
     found = subject.judge({key: baseline.ids[key] for key in same}, names)
     distinct = baseline.values.get(DISTINCT, {})
     return {**found, DISTINCT: {key: distinct[key] for key in same if key in distinct}}
@@ -182,7 +182,7 @@ def _comparisons(subject: Subject, before: PerQuery, now: PerQuery) -> dict[tupl
     for tag, own in groups.items():
         for name, values in before.items():
             compared = compare({key: value for key, value in values.items() if own is None or key in own}, now[name])
-            if compared is not None:
+            if compared is not None:  # a tag may share no question with the baseline
                 found[tag, name] = compared
     return found
 
@@ -229,7 +229,7 @@ def _lost(subject: Subject, key: tuple[str, str], found: _Findings) -> tuple[Fai
     return tuple(
         failed(subject, identifier, f"{name} {before[identifier]:.3f} → {now[identifier]:.3f}")
         for change, identifier in changes[:SHOWN]
-        if change < 0
+        if change < 0  # others of the group may have become better
     )
 
 

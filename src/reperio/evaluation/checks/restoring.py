@@ -13,9 +13,9 @@ from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, Verdict
 from reperio.types import Chunk
 
-_COMPARED = 20
+_COMPARED = 20  # questions asked of both
 _WORDS = 30  # of a text, as a lexical question
-_TIE = 1e-5
+_TIE = 1e-5  # what two summations of one product may differ by
 
 
 def restoring(subject: Subject) -> CheckResult:

@@ -19,9 +19,9 @@ from reperio.evaluation.limits import GateLimits
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 
-_WARM_UP = 20
-_MOST = _REPLAYED = 200
-_ATTEMPTS, _SECONDS = 3, 30.0
+_WARM_UP = 20  # questions asked before any is timed: by then files are mapped and models loaded
+_MOST = _REPLAYED = 200  # questions, drawn from a longer log
+_ATTEMPTS, _SECONDS = 3, 30.0  # what looks slow is timed so often, and for so long at most
 _EMPTIED = 0.05  # of the questions that found something, so many may find nothing now
 _NOISE_MS = 0.3  # no ratio of times below this says anything
 
@@ -47,7 +47,7 @@ class Stopwatch:
         with ThreadPoolExecutor(self._limits.threads) as threads:
             ran, waited = _scheduled()
             for number in range(self._limits.rounds):
-                if number and self.exhausted:
+                if number and self.exhausted:  # each question was timed once, at least
                     break
                 started = time.perf_counter()
                 times = list(threads.map(self._timed, range(self._count)))
@@ -82,6 +82,7 @@ def latency(subject: Subject) -> CheckResult:
     for _ in range(_ATTEMPTS):
         figures = watch.run()
         absolute, slower = _absolute(figures, limits), _slower(figures, before, limits.latency_ratio)
+        # Another process may have had the core, so only what is slow every time is called so.
         if watch.exhausted or not (absolute or slower):
             break
     part = f" of {questions.whole:,}" if questions.count < questions.whole else ""
@@ -90,7 +91,7 @@ def latency(subject: Subject) -> CheckResult:
         f"{figures['rate']:,.0f} queries/s; {questions.count}{part} {questions.kind}, "
         f"{limits.threads} at a time, best of {watch.rounds} rounds"
     )
-    own = {"threads": limits.threads, "kind": questions.kind}
+    own = {"threads": limits.threads, "kind": questions.kind}  # what a later run must equal to be compared
     shown = {**figures, **own, "times": watch.best.round(4).tolist(), "limits": absolute}
     quiet = _undisturbed(figures, before)
     if slower and not absolute and not _slower(quiet, before, limits.latency_ratio):
@@ -118,6 +119,7 @@ def replayed(subject: Subject) -> CheckResult:
         evidence.append(f"{empty} found nothing; the log does not say what came then")
         return CheckResult("replay", Verdict.PASS, tuple(evidence))
     same = float(np.mean([len({*each.ids} & {*answer.ids}) / len({*each.ids}) for each, answer in then]))
+    # Other answers may be better ones, none at all is not.
     emptied = [each for each, answer in then if not answer.found]
     evidence.append(f"{same:.1%} of what came then comes now; {len(emptied)} of {len(then)} now find nothing")
     queries = tuple(FailedQuery(each.text, each.text, each.ids[:5], (), "nothing comes") for each in emptied[:10])
@@ -167,7 +169,7 @@ def _slower(figures: Mapping[str, float], before: Mapping[str, Any], ratio: floa
     return [
         f"{name} {before[name]:.2f} → {figures[name]:.2f} ms, more than {ratio:g} times"
         for name in ("p50", "p95")
-        if before and figures[name] > ratio * before[name] + _NOISE_MS
+        if before and figures[name] > ratio * before[name] + _NOISE_MS  # without a baseline nothing is slower
     ]
 
 

@@ -22,11 +22,13 @@ from reperio.layout import create_file, storage_errors, write_atomically
 from reperio.query_log.reading import LoggedQuestion
 from reperio.types import Chunk, FloatMatrix
 
-_SEED = 20_261_121
-_SAMPLED, _ITERATIONS = 4000, 10
+_SEED = 20_261_121  # fixed, so that one collection gives one draft
+_SAMPLED, _ITERATIONS = 4000, 10  # vectors that are clustered; steps, after which centres hardly move
 _QUESTION_CHARACTERS, _SHOWN_CHARACTERS, _FEWEST_WORDS = 160, 90, 4
-_MARKS = re.compile(r"^\s*(?:[#>*+-]+|\d+[.)])\s+")
+_MARKS = re.compile(r"^\s*(?:[#>*+-]+|\d+[.)])\s+")  # of Markdown: headings, quotes, lists
+# Characters that YAML refuses or ends a line at, and those that UTF-8 cannot write.
 _SPECIAL = "[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]"
+# Texts are matched as well, so that what looks like a number within one is left alone.
 _TEXT_OR_SMALL = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\d.])(-?\d+)(e[-+]\d+)')
 _SHOWN = 3  # of what is found for a question
 _SOURCE = "source"  # the field in which ingestion names a chunk's file
@@ -133,6 +135,7 @@ def add_query(path: Path, query: GoldenQuery) -> None:
         content += "" if content.endswith("\n") else "\n"
     else:
         content = _beginning(path, _STARTED, before if query.documents else replace(before, document_field=""))
+    # YAML wants one indentation for all questions, so the last one tells that of the next.
     indent = re.findall(r"^([ \t]*)- ", content, flags=re.M)
     entry = _entry(path, query, before, indent=indent[-1] if indent else "" if before.queries else "  ")
     _write_checked(path, content + entry, [*before.queries, query])
@@ -152,6 +155,7 @@ def _beginning(path: Path, header: str, golden: GoldenSet) -> str:
 
 def _write_checked(path: Path, content: str, queries: Sequence[GoldenQuery]) -> None:
     """Write what reads back as these questions, or nothing."""
+    # A second file is read first: if it is wrong, the one that is there must not have been touched.
     trial = path.with_name(f".{path.stem}.trial{path.suffix}")
     by_hand = f"{path} cannot be appended to: its questions are not its last part; add it by hand"
     with storage_errors(path, "write"):
@@ -223,6 +227,7 @@ def _drafted(collection: Collection, asked: LoggedQuestion) -> Draft:
 
 
 def _drawn(log: Sequence[LoggedQuestion], number: int) -> list[LoggedQuestion]:
+    # The latest of equal questions has the filter and the mode of today.
     latest = {each.text.strip(): each for each in log if each.text.strip()}
     counts = Counter(each.text.strip() for each in log if each.text.strip())
     counted = [latest[text] for text, _ in counts.most_common()]
@@ -235,6 +240,7 @@ def _drawn(log: Sequence[LoggedQuestion], number: int) -> list[LoggedQuestion]:
 def _by_cluster(collection: Collection, number: int) -> list[Chunk]:
     ids = collection.ids()
     rng = np.random.default_rng(_SEED)
+    # A sample will do: clustering every vector of a large collection takes minutes.
     chosen = sorted(rng.permutation(len(ids))[:_SAMPLED])
     some = [chunk for chunk in collection.get([ids[at] for at in chosen]) if chunk.text.strip()]
     if not some:
@@ -250,7 +256,7 @@ def _centres(vectors: FloatMatrix, number: int, rng: np.random.Generator) -> lis
         owner = _distances(vectors, centres).argmin(axis=1)
         for at in range(number):
             own = vectors[owner == at]
-            if len(own):
+            if len(own):  # a centre without vectors stays where it is
                 centres[at] = own.mean(axis=0)
     distances = _distances(vectors, centres)
     found: list[int] = []

@@ -8,10 +8,10 @@ from html import escape
 
 from reperio.evaluation.statistics.measures import MAIN
 
-_WIDTH, _HEIGHT = 360, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 34
-_BINS = 24
-_MOST_NINES = 4.0
+_WIDTH, _HEIGHT = 360, 200  # in units of the drawing, which the page scales
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 34  # margins, with room for the labels
+_BINS = 24  # each wide enough to be told from the next on a phone
+_MOST_NINES = 4.0  # recall 1 is drawn here: no sample of queries resolves more
 _RECALLS = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
 _LETTER = 7  # the width of one at the size that the page gives to labels, at most
 
@@ -21,7 +21,7 @@ def deltas(changes: Mapping[str, float]) -> str:
     values = sorted(changes.values())
     if not values:
         return ""
-    reach = max(0.1, *(abs(value) for value in values))
+    reach = max(0.1, *(abs(value) for value in values))  # so that small changes look small
     step = _inner_width() / len(values)
     middle = _y(0.5)
     bars = [

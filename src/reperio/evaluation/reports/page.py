@@ -96,6 +96,7 @@ def _section(check: CheckResult) -> str:
 
 
 def _query(query: FailedQuery) -> str:
+    # What was expected stands out, as it is what a reader looks for.
     came = ", ".join(f"<b>{_text(each)}</b>" if each in query.expected else _text(each) for each in query.came)
     rows = {"expected": _text(", ".join(query.expected)) or "nothing", "came": came or "nothing", "": _text(query.why)}
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows.items())

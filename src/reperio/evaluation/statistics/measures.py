@@ -26,7 +26,7 @@ PerQuery: TypeAlias = dict[str, dict[str, float]]
 MAIN = "nDCG@10"
 DEFAULT = (MAIN, "R@10", "RR@10", "Success@10")
 _NEAR = ("nDCG", "R", "RR", "Success", "P", "AP")
-_MOST = 10_000
+_MOST = 10_000  # hits that a search returns at most
 # Not ir_measures' own reader: it asks for `ast.Num`, of which Python 3.12 warns and which 3.14 has not, takes the last
 # of an option given twice, and dies of deep nesting.
 _FORM = re.compile(r"(\w+)(?:\(([^()]*)\))?(?:@(\d+))?", re.ASCII)

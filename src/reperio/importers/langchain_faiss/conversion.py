@@ -71,6 +71,7 @@ class Conversion:
         return text
 
     def _value(self, value: Any, field: str, depth: int) -> Any:
+        # Counted before it is looked at, so that nesting costs as much as length.
         self._spend(_VALUE)
         if depth > MAX_DEPTH:
             raise _Unkept(f"nested more than {MAX_DEPTH} levels deep")
@@ -109,6 +110,7 @@ class Conversion:
         if kind == "list":
             return items
         self.note(field, kind, "list" if kind == "tuple" else "sorted list")
+        # By their text, as what a set holds need not be comparable: each import gives the same order.
         return items if kind == "tuple" else sorted(items, key=repr)
 
     def _key(self, key: Any, field: str) -> str:

@@ -30,7 +30,7 @@ ALLOWED = DOCUMENTS | DOCSTORES | PLAIN_NAMES
 _SAYS_NOTHING = {"type": "Document", "lookup_str": "", "lookup_index": 0}
 _EXPANSION = 64  # characters that one byte of a pickle may come to, on average, in addition to...
 _EXPANSION_LEAST = 64 << 20  # ...this many for all of it
-_BLOCK = 1000
+_BLOCK = 1000  # vectors held in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ def read_folder(folder: Path, name: str) -> Folder:
     layout.require_path(folder)
     missing = [path.name for path in (vectors, documents) if not layout.is_there(path)]
     if missing:
+        # Most often the folder is right and the name of its files is another.
         there = sorted(path.stem for path in folder.glob("*.faiss")) if folder.is_dir() else []
         hint = f"; index_name could be {', '.join(map(repr, there[:5]))}" if there else ""
         raise InvalidInput(
@@ -97,6 +98,7 @@ def _matched(docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors:
     documents = {_id(key, path): value for key, value in docstore.items()}
     for _ in range(sum(type(key) is not str for key in docstore)):
         conversion.note("(id)", "int", "string")
+    # LangChain keeps both, a collection one: which of them, the user decides.
     if len(documents) < len(docstore):
         raise InvalidInput(f"{path} has documents with the ids 1 and '1', or the like, which are one as a string")
     places: dict[str, int] = {}
@@ -154,6 +156,7 @@ def _chunk(chunk_id: str, document: Any, conversion: Conversion, path: Path) -> 
     text, metadata = fields.pop("page_content", None), fields.pop("metadata", None)
     if type(text) is not str or not (metadata is None or type(metadata) is dict):
         raise InvalidInput(f"{path}: document {chunk_id!r:.80} is no Document with a text and a dictionary of metadata")
+    # The id in the store is the one that LangChain finds it by.
     if fields.pop("id", None) not in (None, chunk_id):
         conversion.note("(document)", "an id of its own, next to that in the store", DROPPED)
     for name, value in fields.items():

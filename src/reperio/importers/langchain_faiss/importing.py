@@ -23,7 +23,7 @@ from reperio.vectors import cosines, to_matrix
 
 Target: TypeAlias = "Collection | str | os.PathLike[str]"
 
-_COMPARED = 8
+_COMPARED = 8  # documents that are embedded again
 _AGREEMENT = 0.99  # less than a contract asks: other libraries round, cut and pad in their own ways
 
 
@@ -172,7 +172,7 @@ def _require_storable(read: Folder, embedder: Embedder | None, metric: Metric) -
                 f"{read.index.lost}; pass the model that embeds the texts again (embedder=, --embedder), or a "
                 "collection with one"
             )
-        return False
+        return False  # unknown: there are no vectors
     unit = len(read.places) > 0
     for start, block in read.blocks():
         to_matrix(block, dimension=read.index.dimension, metric=metric, what="the folder's vectors", first=start)

@@ -97,6 +97,7 @@ def read_pickle(data: bytes, *, allowed: Collection[Name], where: str) -> Any:
         if isinstance(error, InvalidInput):
             raise
         raise InvalidInput(f"{where} cannot be read as a pickle: it is damaged or cut short ({error!s:.200})") from None
+    # A second pickle, or anything else, may hide behind the first.
     if file.tell() != len(data):
         raise UnsafePickle(f"{where} was not read: {len(data) - file.tell():,} bytes follow the end of the pickle")
     return result
