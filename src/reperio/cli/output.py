@@ -301,12 +301,8 @@ def _found_rows(index: IndexInfo | None) -> list[tuple[str, str]]:
 def _table_of_points(index: IndexInfo) -> Table:
     """Return one line per recall wanted, with what `Collection.search` does for it."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("recall", justify="right")
-    for name in (effort_name(index), "candidates"):
-        table.add_column(name, justify="right")
-    table.add_column("measured")
-    for name in ("p50", "p95", "queries/s"):
-        table.add_column(name, justify="right")
+    for name in ("recall", effort_name(index), "candidates", "measured", "p50", "p95", "queries/s"):
+        table.add_column(name, justify="left" if name == "measured" else "right")
     # The recall that the index was chosen for is among them, whichever it is.
     for recall in sorted({*_RECALLS, index.recall}):
         point = cheapest(index.points, recall, 10)  # the one that a search for this recall takes

@@ -12,9 +12,16 @@ from typing import Any
 
 from reperio.collection import Collection
 from reperio.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, ReperioError, ReperioWarning
-from reperio.evaluation import checks
 from reperio.evaluation.asking import Search, name_of
 from reperio.evaluation.baseline import Baseline, machine, versions
+from reperio.evaluation.checks.drift import drift
+from reperio.evaluation.checks.embedding import contract
+from reperio.evaluation.checks.integrity import filtering, integrity, reachable
+from reperio.evaluation.checks.labelled import filtered_answers, golden_ids, nothing_above, thresholds
+from reperio.evaluation.checks.neighbours import neighbours
+from reperio.evaluation.checks.regression import regression
+from reperio.evaluation.checks.restoring import restoring
+from reperio.evaluation.checks.serving import latency, replayed
 from reperio.evaluation.golden.questions import GoldenSet
 from reperio.evaluation.limits import GateLimits
 from reperio.evaluation.subject import Subject
@@ -35,20 +42,20 @@ class Check:
 
 
 CHECKS = (
-    Check("integrity", checks.integrity),
-    Check("reachable", checks.reachable),
-    Check("filters", checks.filtering),
-    Check("contract", checks.contract),
-    Check("neighbours", checks.neighbours),
-    Check("golden ids", checks.golden_ids, golden=True),
-    Check("thresholds", checks.thresholds, collection=False, golden=True),
-    Check("nothing above", checks.nothing_above, collection=False, golden=True),
-    Check("filtered answers", checks.filtered_answers, collection=False, golden=True),
-    Check("regression", checks.regression, collection=False, golden=True),
-    Check("drift", checks.drift),
-    Check("latency", checks.latency, collection=False),
-    Check("replay", checks.replayed, collection=False),
-    Check("backup", checks.restoring),
+    Check("integrity", integrity),
+    Check("reachable", reachable),
+    Check("filters", filtering),
+    Check("contract", contract),
+    Check("neighbours", neighbours),
+    Check("golden ids", golden_ids, golden=True),
+    Check("thresholds", thresholds, collection=False, golden=True),
+    Check("nothing above", nothing_above, collection=False, golden=True),
+    Check("filtered answers", filtered_answers, collection=False, golden=True),
+    Check("regression", regression, collection=False, golden=True),
+    Check("drift", drift),
+    Check("latency", latency, collection=False),
+    Check("replay", replayed, collection=False),
+    Check("backup", restoring),
 )
 NAMES = tuple(check.name for check in CHECKS)
 

@@ -57,23 +57,21 @@ def survey(collection: Collection, *, sample: int) -> Survey:
     lengths: list[int] = []
     fields: Counter[str] = Counter()
     texts: Counter[bytes] = Counter()
-    smallest: list[tuple[int, str, Chunk]] = []  # a heap of the negative hashes, largest first
     newest: deque[Chunk] = deque(maxlen=_NEWEST)
-    for chunk in collection:
-        place = int.from_bytes(_digest(chunk.id), "big")
-        # By the hash of its id, so that the next survey of as many chunks keeps the same ones.
-        if place % every == 0:
-            metadata[chunk.id] = chunk.metadata
-        lengths.append(len(chunk.text))
-        fields.update(join_path(path) for path in _paths(chunk.metadata))
-        texts[_digest(chunk.text)] += 1
-        newest.append(chunk)
-        entry = (-place, chunk.id, chunk)
-        if len(smallest) < max(SKETCH, sample):
-            heapq.heappush(smallest, entry)
-        elif entry > smallest[0]:
-            heapq.heapreplace(smallest, entry)
-    kept = [chunk for _, _, chunk in sorted(smallest, reverse=True)]
+
+    def seen() -> Iterator[tuple[int, Chunk]]:
+        for chunk in collection:
+            place = int.from_bytes(_digest(chunk.id), "big")
+            # By the hash of its id, so that the next survey of as many chunks keeps the same ones.
+            if place % every == 0:
+                metadata[chunk.id] = chunk.metadata
+            lengths.append(len(chunk.text))
+            fields.update(join_path(path) for path in _paths(chunk.metadata))
+            texts[_digest(chunk.text)] += 1
+            newest.append(chunk)
+            yield place, chunk
+
+    kept = [chunk for _, chunk in heapq.nsmallest(max(SKETCH, sample), seen(), key=lambda entry: entry[0])]
     profile = Profile(
         count=len(lengths),
         lengths=_quantiles(lengths),

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from reperio import layout
 from reperio.arguments import to_path
@@ -20,7 +21,6 @@ from reperio.embedding.contract import Settings
 from reperio.errors import CollectionDamaged, CollectionNotFound, ReperioError
 from reperio.index import to_size
 from reperio.printable import logger
-from reperio.recovery.examination import examine
 from reperio.store import DamagedStore
 from reperio.types import CollectionInfo, Problem, Progress
 
@@ -104,6 +104,15 @@ def diagnose(
     left = {finding.what for finding in after}
     gone = tuple(finding for finding in broken if finding.what not in left)
     return Diagnosis(str(root.root), after, gone, tuple(lost))
+
+
+def examine(path: Path, *, trust_index: bool = True) -> tuple[list[Problem], CollectionInfo | None]:
+    """Return what is wrong with a collection, and its description; None where it cannot be opened."""
+    try:
+        with open_collection(path, read_only=True, trust_index=trust_index) as kb:
+            return list(kb.check().problems), kb.info()
+    except CollectionDamaged as error:
+        return [Problem.of(error)], None
 
 
 def _examined(root: layout.Layout, trust_index: bool) -> tuple[Finding, ...]:

@@ -24,15 +24,9 @@ from reperio.collection.generation.creating import name_current
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.opening import open as open_collection
 from reperio.collection.upkeep.salvaging import replace_damaged
-from reperio.errors import (
-    CollectionDamaged,
-    CollectionError,
-    CollectionNotFound,
-    InvalidInput,
-    warn_caller,
-)
+from reperio.errors import CollectionDamaged, CollectionError, CollectionNotFound, InvalidInput, warn_caller
 from reperio.printable import logger, one_line
-from reperio.recovery.examination import examine
+from reperio.recovery.doctor import examine
 from reperio.store import Session
 from reperio.types import Problem
 
