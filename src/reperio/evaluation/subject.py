@@ -101,14 +101,6 @@ class Subject:
         """Return what came, as it is compared with the expectation."""
         return answer.names(self.require_golden().document_field, self._stored)
 
-    def query(self, identifier: str) -> GoldenQuery:
-        """Return a question by its id."""
-        return self._by_id[identifier].query
-
-    def answer(self, identifier: str) -> Answer:
-        """Return what came for a question, by its id."""
-        return self._by_id[identifier]
-
     def require_collection(self) -> Collection:
         """Return the collection; a check that needs it is skipped without."""
         if self.collection is None:
@@ -142,7 +134,8 @@ class Subject:
         return {chunk.id: chunk.metadata for chunk in self.collection.get(list(dict.fromkeys(bare)))} if bare else {}
 
     @cached_property
-    def _by_id(self) -> dict[str, Answer]:
+    def by_id(self) -> dict[str, Answer]:
+        """What came for each question, by its id."""
         return {answer.query.id: answer for answer in self.answers}
 
 

@@ -131,7 +131,7 @@ def worst_queries(subject: Subject, name: str, values: Mapping[str, float]) -> t
 
 def failed(subject: Subject, identifier: str, why: str) -> FailedQuery:
     """Return a question with what was expected and what came."""
-    answer = subject.answer(identifier)
+    answer = subject.by_id[identifier]
     grades = answer.query.grades
     expected = tuple(sorted(grades, key=lambda each: -grades[each]))
     return FailedQuery(identifier, answer.query.text, expected, tuple(subject.names(answer)[:_CAME]), why)

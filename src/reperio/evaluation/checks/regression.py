@@ -138,7 +138,7 @@ def _shares(subject: Subject, baseline: Baseline, before: PerQuery) -> dict[str,
     for key in before[DISTINCT]:
         then = set(baseline.ids[key][:_TOP])
         if then:
-            shares[key] = len(then & set(subject.names(subject.answer(key))[:_TOP])) / len(then)
+            shares[key] = len(then & set(subject.names(subject.by_id[key])[:_TOP])) / len(then)
     return shares
 
 
@@ -224,7 +224,7 @@ def _lost(subject: Subject, key: tuple[str, str], found: _Findings) -> tuple[Fai
     changes = sorted(
         (now[identifier] - value, identifier)
         for identifier, value in before.items()
-        if tag == _ALL or tag in subject.query(identifier).tags
+        if tag == _ALL or tag in subject.by_id[identifier].query.tags
     )
     return tuple(
         failed(subject, identifier, f"{name} {before[identifier]:.3f} → {now[identifier]:.3f}")
