@@ -152,7 +152,9 @@ class GateItem(pytest.Item):
         if found.verdict.value == "skip":
             pytest.skip(one_line("; ".join(found.evidence)))
         if found.verdict.value in ("fail", "error"):
-            raise GateFailed(found)
+            from reperio.evaluation.reports import as_text
+
+            raise GateFailed(f"{found.name}: {found.verdict.value}\n{as_text(found)}")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show the evidence, or the package's own error, instead of a traceback."""
@@ -170,9 +172,4 @@ class GateItem(pytest.Item):
 
 
 class GateFailed(Exception):
-    """A check is red."""
-
-    def __init__(self, found: CheckResult) -> None:
-        from reperio.evaluation.reports import as_text
-
-        super().__init__(f"{found.name}: {found.verdict.value}\n{as_text(found)}")
+    """A check is red; the message is what it found."""

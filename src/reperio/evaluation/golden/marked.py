@@ -132,18 +132,18 @@ def _read_yaml(path: Path, text: str) -> tuple[Marked, list[Marked]]:
         _Survey(path, _EXPANSION_LEAST + _EXPANSION * len(text)).size(root)
         content = _constructed(loader, path, root)
         settings = Marked(path, _place(root, root), content)
-        listed = next((value for key, value in root.value if key.value == "queries"), None)
-        if listed is None:  # under another name, say, which the settings are refused for
+        if "queries" not in content:  # under another name, say, which the settings are refused for
             return settings, []
-        questions = settings.required(
-            "queries", None, lambda found: isinstance(found, list), "must be a list of questions"
-        )
-        for node, content in zip(listed.value, questions, strict=True):
+        form = "must be a list of questions"
+        questions = settings.required("queries", [], lambda found: isinstance(found, list), form)
+        # The last one, as it is taken: a merged mapping may have had others.
+        nodes = {key.value: value for key, value in root.value if key.id == "scalar"}["queries"].value
+        entries = []
+        for node, content in zip(nodes, questions, strict=True):
             if not isinstance(content, dict):
                 raise _wrong(path, node, "a question must be an object (key: value)")
-        return settings, [
-            Marked(path, _place(node, node), content) for node, content in zip(listed.value, questions, strict=True)
-        ]
+            entries.append(Marked(path, _place(node, node), content))
+        return settings, entries
     except RecursionError:
         raise InvalidInput(f"{path}: no valid YAML (it is nested too deeply, or within itself)") from None
     except yaml.YAMLError as error:
