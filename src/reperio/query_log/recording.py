@@ -67,6 +67,20 @@ class QueryRecorder:
         self._warned = False
         self._descriptor = self._opened()
 
+    def record(
+        self, text: str, *, k: int, mode: str, where: Mapping[str, Any] | Filter | None, ms: float, ids: Sequence[str]
+    ) -> None:
+        """Append one question with what came. A log that cannot be written is warned of once, and stops no search."""
+        plain = to_dict(where) if isinstance(where, Filter) else where
+        line = self._line(text, {"k": k, "mode": mode, "where": plain, "ms": round(ms, 3), "ids": list(ids)})
+        with self._lock:
+            try:
+                self._append(line)
+            except StorageFailed as error:
+                if not self._warned:
+                    self._warned = True
+                    warn_caller(one_line(f"questions are not logged: {error}"))
+
     def record_all(
         self,
         texts: Sequence[str],
@@ -77,22 +91,10 @@ class QueryRecorder:
         mode: str,
         where: Mapping[str, Any] | Filter | None,
     ) -> None:
-        """Append the questions of one search, each with its part of the time since *started* (`time.perf_counter`).
-
-        A log that cannot be written is warned of once, and stops no search.
-        """
+        """Append the questions of one search, each with its part of the time since *started* (`time.perf_counter`)."""
         ms = (time.perf_counter() - started) * 1e3 / max(1, len(texts))
-        plain = to_dict(where) if isinstance(where, Filter) else where
         for text, hits in zip(texts, answers, strict=True):
-            ids = [hit.chunk.id for hit in hits]
-            line = self._line(text, {"k": k, "mode": mode, "where": plain, "ms": round(ms, 3), "ids": ids})
-            with self._lock:
-                try:
-                    self._append(line)
-                except StorageFailed as error:
-                    if not self._warned:
-                        self._warned = True
-                        warn_caller(one_line(f"questions are not logged: {error}"))
+            self.record(text, k=k, mode=mode, where=where, ms=ms, ids=[hit.chunk.id for hit in hits])
 
     def close(self) -> None:
         """Close the file; doing so twice is no error."""
