@@ -137,6 +137,14 @@ def to_float32(stored: StoredMatrix) -> FloatMatrix:
     return floats
 
 
+def cosines(left: npt.ArrayLike, right: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the cosine of each row of *left* to the same row of *right*: float64 (n,), 0 for a row of zeros."""
+    one, other = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    found: npt.NDArray[np.float64] = np.einsum("ij,ij->i", one, other) / np.maximum(lengths, 1e-300)
+    return found
+
+
 def _to_float32(values: Any, what: str, first: int = 0) -> FloatMatrix:
     try:
         array = np.asarray(values)
