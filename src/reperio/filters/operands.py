@@ -266,22 +266,11 @@ def _short(value: Any) -> str:
 
 
 _CHECKS: dict[Operator, Callable[[Any, str], Operand]] = {
-    Operator.EQ: _any_value,
-    Operator.NE: _any_value,
-    Operator.GT: _orderable,
-    Operator.GTE: _orderable,
-    Operator.LT: _orderable,
-    Operator.LTE: _orderable,
+    **dict.fromkeys((Operator.EQ, Operator.NE, Operator.CONTAINS), _any_value),
+    **dict.fromkeys((Operator.GT, Operator.GTE, Operator.LT, Operator.LTE), _orderable),
+    **dict.fromkeys((Operator.IN, Operator.NIN, Operator.ANY, Operator.ALL), _some_values),
+    **dict.fromkeys((Operator.LIKE, Operator.ILIKE), _pattern),
+    **dict.fromkeys((Operator.TEXT_MATCH, Operator.TEXT_MATCH_INSENSITIVE), _text),
+    **dict.fromkeys((Operator.EXISTS, Operator.IS_EMPTY), _flag),
     Operator.BETWEEN: _bounds,
-    Operator.IN: _some_values,
-    Operator.NIN: _some_values,
-    Operator.ANY: _some_values,
-    Operator.ALL: _some_values,
-    Operator.CONTAINS: _any_value,
-    Operator.LIKE: _pattern,
-    Operator.ILIKE: _pattern,
-    Operator.TEXT_MATCH: _text,
-    Operator.TEXT_MATCH_INSENSITIVE: _text,
-    Operator.EXISTS: _flag,
-    Operator.IS_EMPTY: _flag,
 }

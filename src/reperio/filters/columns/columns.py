@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from reperio.filters.columns.column import Column, Path, cover_together
 from reperio.filters.columns.fields import FieldReader
+from reperio.filters.readings import conditions
 from reperio.filters.tree import And, Condition, Filter, Not, Or
 
 Bits: TypeAlias = npt.NDArray[np.uint8]
@@ -111,7 +111,7 @@ class Columns:
     def _select(self, tree: Filter, session: FieldReader, first: int, last: int) -> _Selected:
         """Return what each condition selects of rows [first, last), reading the fields that are new in one scan."""
         wanted: dict[Path, list[Condition]] = {}
-        for condition in _conditions(tree):
+        for condition in conditions(tree):
             wanted.setdefault(condition.path, []).append(condition)
         selected: _Selected = {}
         while wanted:
@@ -139,15 +139,6 @@ class Columns:
             while len(self._columns) > MOST_COLUMNS:
                 blank = (path for path, column in self._columns.items() if column.is_blank)
                 del self._columns[next(blank, next(iter(self._columns)))]
-
-
-def _conditions(tree: Filter) -> Iterator[Condition]:
-    if isinstance(tree, Condition):
-        yield tree
-        return
-    assert isinstance(tree, (And, Or, Not))
-    for child in (tree.child,) if isinstance(tree, Not) else tree.children:
-        yield from _conditions(child)
 
 
 def _combined(tree: Filter, selected: _Selected, size: int) -> tuple[Bits, int]:
@@ -187,17 +178,12 @@ class _Answers:
     def put(self, tree: Filter, answer: Answer) -> None:
         with self._lock:
             _, before = self._answers.pop(tree, (None, 0))
-            weight = _weight(tree, answer)
+            weight = answer.bits.nbytes + tree.size.bytes  # a filter's lists may outweigh its answer
             self._answers[tree] = answer, weight
             self._taken += weight - before
             while self._taken > self._limit:
                 _, (_, weight) = self._answers.popitem(last=False)
                 self._taken -= weight
-
-
-def _weight(tree: Filter, answer: Answer) -> int:
-    """Return about how many bytes keeping an answer takes, its filter's lists included."""
-    return answer.bits.nbytes + tree.size.bytes
 
 
 def _cut(answer: Answer, rows: int) -> Bits:
