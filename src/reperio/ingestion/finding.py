@@ -46,7 +46,7 @@ class Skipped:
 
 
 @dataclass(slots=True)
-class Found:
+class FoundFiles:
     """The files beneath the paths.
 
     Attributes:
@@ -61,7 +61,7 @@ class Found:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def find_files(paths: Paths, *, leave_out: Path | None = None) -> Found:
+def find_files(paths: Paths, *, leave_out: Path | None = None) -> FoundFiles:
     """Find the files to ingest; folders are walked, hidden files and folders in them passed over.
 
     A link in a folder is followed only to a file in that folder; others are reported as skipped.
@@ -75,7 +75,7 @@ def find_files(paths: Paths, *, leave_out: Path | None = None) -> Found:
             same source.
 
     """
-    found, seen = Found(), _Seen()
+    found, seen = FoundFiles(), _Seen()
     for path in _to_paths(paths):
         # The last part of "docs/.." or "." is no name.
         whole = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would name a link's target, not the link
@@ -109,7 +109,7 @@ def _to_paths(paths: Paths) -> Sequence[Path]:
     return listed
 
 
-def _walk(folder: Path, prefix: str, found: Found, seen: _Seen, leave_out: Path | None) -> None:
+def _walk(folder: Path, prefix: str, found: FoundFiles, seen: _Seen, leave_out: Path | None) -> None:
     root = folder.resolve()
     itself = None if leave_out is None or not leave_out.exists() else leave_out.stat()
     levels = [_listed(folder, prefix)]  # not by recursion: folders may be nested deeper than Python's stack
@@ -193,7 +193,7 @@ class _Seen:
         self._by_place: dict[Path, str] = {}
         self._by_source: dict[str, Path] = {}
 
-    def add(self, file: SourceFile, place: Path, found: Found) -> None:
+    def add(self, file: SourceFile, place: Path, found: FoundFiles) -> None:
         """Add a file to those found; *place* is its path without links."""
         if place in self._by_place:
             if self._by_place[place] != file.source:

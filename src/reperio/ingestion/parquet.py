@@ -1,4 +1,4 @@
-"""Parquet files → records, in batches, through pyarrow."""
+"""Parquet files → items, in batches, through pyarrow."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from reperio.errors import InvalidInput
-from reperio.ingestion.records import Fields, Record, require_fields, to_record
+from reperio.ingestion.items import Fields, Item, require_fields, to_item
 from reperio.optional import OptionalImport
 from reperio.parquet_limits import rows_at_once
 
 _ROWS = 1024  # held in memory at a time
 
 
-def read_parquet(path: Path, fields: Fields) -> Iterator[Record]:
+def read_parquet(path: Path, fields: Fields) -> Iterator[Item]:
     """Read the rows of a Parquet file.
 
     Dates and times become ISO 8601 strings, decimals, durations and UUIDs strings, maps lists of pairs. Bytes, NaN and
@@ -44,7 +44,7 @@ def read_parquet(path: Path, fields: Fields) -> Iterator[Record]:
                 for row in batch.to_pylist():
                     number += 1
                     place = f"{path}:{number}"
-                    yield to_record({key: _to_json(value, key, place) for key, value in row.items()}, place, fields)
+                    yield to_item({key: _to_json(value, key, place) for key, value in row.items()}, place, fields)
     except InvalidInput:
         raise
     except (pyarrow.ArrowException, ValueError) as error:

@@ -1,4 +1,4 @@
-"""One record of a file: a whole document, a line, a row."""
+"""One item of a file: a whole document, a line, a row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reperio.errors import InvalidInput
 
 DEFAULT_ID_FIELD = "id"
 
-# Ingestion's own keys in a chunk's metadata. A record's field of that name is kept under the other one.
+# Ingestion's own keys in a chunk's metadata. An item's field of that name is kept under the other one.
 _TAKEN = {"source": "record_source", "start": "record_start"}
 
 
@@ -19,8 +19,8 @@ class Fields:
     """The names of the fields that are not metadata.
 
     Attributes:
-        text: must be in every record.
-        id: the record's own id; the default need not be there, another must.
+        text: must be in every item.
+        id: the item's own id; the default need not be there, another must.
 
     """
 
@@ -29,13 +29,13 @@ class Fields:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A record of a file: it becomes one chunk, or several if it is long.
+class Item:
+    """An item of a file: it becomes one chunk, or several if it is long.
 
     Attributes:
         place: file and line, for messages.
         text: may be empty; then it gives no chunk.
-        id: the record's own; None where it has none.
+        id: the item's own; None where it has none.
         metadata: its other fields.
 
     """
@@ -46,8 +46,8 @@ class Record:
     metadata: Mapping[str, Any]
 
 
-def to_record(values: Mapping[str, Any], place: str, fields: Fields) -> Record:
-    """Make a record of named values; null is no text, and null or "" no id.
+def to_item(values: Mapping[str, Any], place: str, fields: Fields) -> Item:
+    """Make an item of named values; null is no text, and null or "" no id.
 
     Raises:
         InvalidInput: a field is missing, or has a type that is no text or id.
@@ -67,11 +67,11 @@ def to_record(values: Mapping[str, Any], place: str, fields: Fields) -> Record:
         )
     _require_unicode(text or "", place)
     rest = {key: value for key, value in values.items() if key not in (fields.text, fields.id)}
-    return Record(place, text or "", None if own in (None, "") else str(own), _without_taken(rest, place))
+    return Item(place, text or "", None if own in (None, "") else str(own), _without_taken(rest, place))
 
 
 def require_fields(names: Mapping[str, Any] | list[str], place: str, fields: Fields) -> None:
-    """Refuse a record, or a header, without the fields that must be there.
+    """Refuse an item, or a header, without the fields that must be there.
 
     Raises:
         InvalidInput: names the fields that are.
