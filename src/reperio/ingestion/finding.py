@@ -59,6 +59,23 @@ class FoundFiles:
     files: list[SourceFile] = field(default_factory=list)
     folders: dict[str, Path] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
+    _sources: dict[Path, str] = field(default_factory=dict)  # by the file's path without links
+    _paths: dict[str, Path] = field(default_factory=dict)  # by source
+
+    def add(self, file: SourceFile, place: Path) -> None:
+        """Add a file, so that none is read twice or under another's name; *place* is its path without links."""
+        if place in self._sources:
+            if self._sources[place] != file.source:
+                self.skipped.append(Skipped(file.source, f"is read already as {self._sources[place]}"))
+            return
+        if file.source in self._paths:
+            raise InvalidInput(
+                f"{self._paths[file.source]} and {file.path} would both be known as {file.source!r}; rename one, "
+                "or ingest the folder above them"
+            )
+        self._sources[place] = file.source
+        self._paths[file.source] = file.path
+        self.files.append(file)
 
 
 def find_files(paths: Paths, *, leave_out: Path | None = None) -> FoundFiles:
@@ -75,7 +92,7 @@ def find_files(paths: Paths, *, leave_out: Path | None = None) -> FoundFiles:
             same source.
 
     """
-    found, seen = FoundFiles(), _Seen()
+    found = FoundFiles()
     for path in _to_paths(paths):
         # The last part of "docs/.." or "." is no name.
         whole = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would name a link's target, not the link
@@ -86,20 +103,21 @@ def find_files(paths: Paths, *, leave_out: Path | None = None) -> FoundFiles:
                     f"{found.folders[prefix]} and {whole} have the same name, so their chunks could not be told apart; "
                     "rename one, or ingest the folder above them"
                 )
-            _walk(whole, prefix, found, seen, leave_out and leave_out.resolve())
+            _walk(whole, prefix, found, leave_out and leave_out.resolve())
         else:
             reason = _unreadable(whole)
             if reason is not None:
                 raise InvalidInput(f"{_shown(str(path))} {reason}")
-            seen.add(SourceFile(whole, whole.name), whole.resolve(), found)
+            found.add(SourceFile(whole, whole.name), whole.resolve())
     return found
 
 
 def _to_paths(paths: Paths) -> Sequence[Path]:
-    single = isinstance(paths, (str, os.PathLike))
-    if isinstance(paths, (bytes, Mapping)) or not (single or is_iterable(paths)):
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    if isinstance(paths, (bytes, Mapping)) or not is_iterable(paths):
         raise InvalidInput(f"paths is a {type(paths).__name__}; pass a path, or a list of them")
-    several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    several = list(paths)
     if not several:
         raise InvalidInput("no path to ingest; name files or folders")
     listed = [to_path("a path", path) for path in several]
@@ -109,7 +127,7 @@ def _to_paths(paths: Paths) -> Sequence[Path]:
     return listed
 
 
-def _walk(folder: Path, prefix: str, found: FoundFiles, seen: _Seen, leave_out: Path | None) -> None:
+def _walk(folder: Path, prefix: str, found: FoundFiles, leave_out: Path | None) -> None:
     root = folder.resolve()
     itself = None if leave_out is None or not leave_out.exists() else leave_out.stat()
     levels = [_listed(folder, prefix)]  # not by recursion: folders may be nested deeper than Python's stack
@@ -130,7 +148,7 @@ def _walk(folder: Path, prefix: str, found: FoundFiles, seen: _Seen, leave_out: 
             found.skipped.append(Skipped(_shown(source), reason))
         else:
             place = path.resolve() if entry.is_symlink() else root / path.relative_to(folder)
-            seen.add(SourceFile(path, source), place, found)
+            found.add(SourceFile(path, source), place)
 
 
 def _listed(folder: Path, prefix: str) -> Iterator[tuple[os.DirEntry[str], str]]:
@@ -184,26 +202,3 @@ def _unreadable(path: Path) -> str | None:
 def _shown(name: str) -> str:
     """Make a file name printable: a byte that is no UTF-8 appears by its hexadecimal number."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-class _Seen:
-    """The files found already, so that none is read twice or under another's name."""
-
-    def __init__(self) -> None:
-        self._by_place: dict[Path, str] = {}
-        self._by_source: dict[str, Path] = {}
-
-    def add(self, file: SourceFile, place: Path, found: FoundFiles) -> None:
-        """Add a file to those found; *place* is its path without links."""
-        if place in self._by_place:
-            if self._by_place[place] != file.source:
-                found.skipped.append(Skipped(file.source, f"is read already as {self._by_place[place]}"))
-            return
-        if file.source in self._by_source:
-            raise InvalidInput(
-                f"{self._by_source[file.source]} and {file.path} would both be known as {file.source!r}; rename one, "
-                "or ingest the folder above them"
-            )
-        self._by_place[place] = file.source
-        self._by_source[file.source] = file.path
-        found.files.append(file)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 
 from reperio.collection import Collection
@@ -95,7 +94,10 @@ def ingest(
     run = _Run(Fields(text_field, id_field), Splitter(embedder, max_tokens=max_tokens, overlap=overlap), found)
     was_empty = collection.count() == 0
     done = collection.add(run.chunks(), batch_size=batch_size, progress=progress)
-    removed = 0 if was_empty else _delete(collection, run.stale(collection, prune=prune))
+    stale = [] if was_empty else run.stale(collection, prune=prune)
+    # In parts: each is a commit, and others may write between two.
+    blocks = (stale[at : at + _DELETED_AT_ONCE] for at in range(0, len(stale), _DELETED_AT_ONCE))
+    removed = sum(collection.delete(ids=block) for block in blocks)
     _log.info(
         "%d files ingested: %d chunks added, %d updated, %d unchanged, %d removed",
         len(found.files),
@@ -199,11 +201,3 @@ def _require_contents(found: FoundFiles) -> None:
 def _is_of(chunk: Chunk, sources: set[str], folders: tuple[str, ...]) -> bool:
     source = chunk.metadata.get("source")
     return isinstance(source, str) and (source in sources or source.startswith(folders))
-
-
-def _delete(collection: Collection, ids: list[str]) -> int:
-    waiting = iter(ids)
-    removed = 0
-    while block := list(islice(waiting, _DELETED_AT_ONCE)):
-        removed += collection.delete(ids=block)
-    return removed

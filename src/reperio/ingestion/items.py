@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reperio.arguments import require_unicode
 from reperio.errors import InvalidInput
 
 DEFAULT_ID_FIELD = "id"
@@ -53,7 +54,7 @@ def to_item(values: Mapping[str, Any], place: str, fields: Fields) -> Item:
         InvalidInput: a field is missing, or has a type that is no text or id.
 
     """
-    require_fields(values, place, fields)
+    _require_fields(values, place, fields)  # each of .jsonl: it has no header
     text, own = values[fields.text], values.get(fields.id)
     if text is not None and not isinstance(text, str):
         raise InvalidInput(
@@ -65,34 +66,26 @@ def to_item(values: Mapping[str, Any], place: str, fields: Fields) -> Item:
             f"{place}: the field {fields.id!r} is {_kind(own)}; an id is a string or an integer. Name another with "
             "id_field (--id-field)"
         )
-    _require_unicode(text or "", place)
+    require_unicode(text or "", f"{place}: the text")  # "\ud800" in JSON is one
     rest = {key: value for key, value in values.items() if key not in (fields.text, fields.id)}
     return Item(place, text or "", None if own in (None, "") else str(own), _without_taken(rest, place))
 
 
-def require_fields(names: Mapping[str, Any] | list[str], place: str, fields: Fields) -> None:
-    """Refuse an item, or a header, without the fields that must be there.
+def require_header(names: list[str], place: str, fields: Fields) -> None:
+    """Refuse a header with one name twice, which would lose a column, or without a field that must be there."""
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidInput(f"{place}: two columns are named {twice!r}; rename one")
+    _require_fields(names, place, fields)
 
-    Raises:
-        InvalidInput: names the fields that are.
 
-    """
+def _require_fields(names: Mapping[str, Any] | list[str], place: str, fields: Fields) -> None:
     wanted = {"text_field (--text-field)": fields.text}
     if fields.id != DEFAULT_ID_FIELD:
         wanted["id_field (--id-field)"] = fields.id
     for option, name in wanted.items():
         if name not in names:
             raise InvalidInput(f"{place}: no field {name!r}; name one of these with {option}: {_listed(names)}")
-
-
-def _require_unicode(text: str, place: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            f"{place}: the text holds a lone surrogate at position {error.start}, which is no Unicode text; decode the "
-            "source with errors='replace'"
-        ) from None
 
 
 def _without_taken(values: dict[str, Any], place: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reperio.errors import InvalidInput
-from reperio.ingestion.items import Fields, Item, require_fields, to_item
+from reperio.ingestion.items import Fields, Item, require_header, to_item
 from reperio.optional import OptionalImport
 from reperio.parquet_limits import rows_at_once
 
@@ -34,12 +34,9 @@ def read_parquet(path: Path, fields: Fields) -> Iterator[Item]:
         from pyarrow.parquet import ParquetFile
     number = 0
     try:
-        with ParquetFile(path) as file:
+        with ParquetFile(path) as file:  # its footer is read here, its rows batch by batch
             names = list(file.schema_arrow.names)
-            if len(set(names)) != len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise InvalidInput(f"{path}: two columns are named {twice!r}; rename one")
-            require_fields(names, str(path), fields)
+            require_header(names, str(path), fields)
             for batch in file.iter_batches(batch_size=rows_at_once(file, path, names, _ROWS)):
                 for row in batch.to_pylist():
                     number += 1
@@ -61,7 +58,7 @@ def _to_json(value: Any, column: str, place: str) -> Any:
         if not math.isfinite(value):
             raise InvalidInput(f"{place}: {column!r} is {value}, which JSON cannot keep; use null or leave it out")
         return value
-    if isinstance(value, (datetime.date, datetime.time)):
+    if isinstance(value, (datetime.date, datetime.time)):  # a datetime is a date as well
         return value.isoformat()
     if isinstance(value, (decimal.Decimal, datetime.timedelta, uuid.UUID)):
         return str(value)
