@@ -22,7 +22,7 @@ from reperio.printable import one_line
 if TYPE_CHECKING:
     from reperio.collection import BackupInfo
     from reperio.importers.langchain_faiss import ImportReport
-    from reperio.index.recipes.ranking import Recipe
+    from reperio.index.recipes.goal import Recipe
     from reperio.ingestion import IngestResult, Skipped
     from reperio.types import CheckReport, CollectionInfo, Hit, IndexInfo, OperatingPoint
 
@@ -180,7 +180,7 @@ def _print_left(what: str, which: Sequence[object]) -> None:
 
 def print_info(info: CollectionInfo) -> None:
     """Print a collection's figures: one screen, which --json completes."""
-    from reperio.index.recipes.ranking import to_size
+    from reperio.index.recipes.goal import to_size
 
     deleted, tail = info.deleted or 0, info.tail or 0  # a scope, which the command line has not, tells neither
     rows = [
@@ -227,7 +227,7 @@ def effort_name(index: IndexInfo) -> str:
 
 def print_recipes(recipes: Sequence[Recipe], rows: int) -> None:
     """Print recipes best first, the reason of each on a line of its own."""
-    from reperio.index.recipes.ranking import to_size
+    from reperio.index.recipes.goal import to_size
 
     width = max(5, *(len(recipe.factory) for recipe in recipes))
     console = _console()
@@ -254,7 +254,7 @@ def print_check(report: CheckReport) -> None:
 
 def print_backups(backups: Sequence[BackupInfo], *, verified: bool) -> None:
     """Print backups, oldest first, and what is damaged in them."""
-    from reperio.index.recipes.ranking import to_size
+    from reperio.index.recipes.goal import to_size
 
     for backup in backups:
         state = "" if not verified else ", damaged" if backup.problems else ", whole"
@@ -279,7 +279,7 @@ _WITHOUT = "none: every search is exact"
 
 
 def _index_rows(index: IndexInfo | None) -> list[tuple[str, str]]:
-    from reperio.index.recipes.ranking import to_size
+    from reperio.index.recipes.goal import to_size
 
     if index is None:
         return [("index", _WITHOUT)]
