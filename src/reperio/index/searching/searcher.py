@@ -129,9 +129,6 @@ class Searcher:
     ) -> Rows:
         """Return candidate rows for one query, (count,), from the nearest lists that hold rows that may be found.
 
-        Of those lists the *effort* nearest, and as many more as it takes to see the same part of the allowed rows as
-        *effort* is of all lists: where the allowed rows lie together, the lists nearest to the query hold few or none.
-
         Args:
             query: (d,).
             count: candidates wanted.
@@ -140,6 +137,9 @@ class Searcher:
             selector: FAISS's, of the allowed rows.
 
         """
+        # Of those lists the *effort* nearest, and as many more as it takes to see the same part of the allowed rows as
+        # *effort* is of all lists: where the allowed rows lie together, the lists nearest to the query hold few or
+        # none.
         if not allowed.any():
             return np.empty(0, dtype=np.int64)
         faiss = load_faiss()
