@@ -14,19 +14,14 @@ import numpy as np
 from reperio.errors import InvalidInput
 from reperio.filters.patterns import wild
 
-MAX_VALUES = 10_000
-"""Values in all lists of one filter together."""
-MAX_PATTERN = 1000
-"""Characters of a pattern, or of a text to be found inside another."""
-MAX_STRING = 65_536
-"""Characters of one string."""
-MAX_CHARACTERS = 1_000_000
-"""Characters of all strings of one filter together."""
+MAX_VALUES = 10_000  # values in all lists of one filter together
+MAX_PATTERN = 1000  # characters of a pattern, or of a text to be found inside another
+MAX_STRING = 65_536  # characters of one string
+MAX_CHARACTERS = 1_000_000  # characters of all strings of one filter together
+# Characters, in all patterns of one filter, of parts between two % that have a _ between others: each is compared with
+# each character of a text, while other parts are found in time that does not depend on their length.
 MAX_WILD = 1000
-"""Characters, in all patterns of one filter, of parts between two % that have a _ between others: each is compared with
-each character of a text, while other parts are found in time that does not depend on their length."""
-MAX_NESTING = 8
-"""Levels of lists and objects inside one value."""
+MAX_NESTING = 8  # levels of lists and objects inside one value
 _MAX_BITS = 1024  # the largest float is below 2**1024: a longer integer is no number that was ever stored
 _HASHED_APART = 2**60  # smaller integers are their own hashes, and of smaller floats only some hundred share one
 _NUMPY_TYPES = "?bBhHiIlLqQefdU"  # those whose `tolist` gives Python's own
@@ -55,8 +50,8 @@ class Operator(str, enum.Enum):
     IS_EMPTY = "$is_empty"
 
 
+# A JSON value as something hashable: two keys are equal exactly when the values are.
 Key: TypeAlias = "int | float | str | tuple[Any, ...] | None"
-"""A JSON value as something hashable: two keys are equal exactly when the values are."""
 
 
 class LargeNumber(NamedTuple):
@@ -70,22 +65,13 @@ class LargeNumber(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """A checked operand.
+    """A checked operand."""
 
-    Attributes:
-        value: plain and immutable: lists as tuples, objects as mapping proxies.
-        key: what makes two conditions the same; a set of keys where the order does not matter.
-        values: how many of `MAX_VALUES` it takes.
-        characters: how many of `MAX_CHARACTERS` it takes.
-        wild: how many of `MAX_WILD` it takes.
-
-    """
-
-    value: Any
-    key: Any
-    values: int
-    characters: int
-    wild: int = 0
+    value: Any  # plain and immutable: lists as tuples, objects as mapping proxies
+    key: Any  # what makes two conditions the same; a set of keys where the order does not matter
+    values: int  # how many of `MAX_VALUES` it takes
+    characters: int  # how many of `MAX_CHARACTERS` it takes
+    wild: int = 0  # how many of `MAX_WILD` it takes
 
 
 _FALSE, _TRUE = ("bool", False), ("bool", True)

@@ -18,17 +18,12 @@ Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to read.
+    """A file to read."""
 
-    Attributes:
-        path: where it is.
-        source: the path relative to the ingested folder, after that folder's own name, with slashes
-            (``docs/guide/start.md`` for ``ingest ~/docs``); for a file that was named itself, its name. It is
-            the same whatever the current directory and wherever the folder was moved.
-
-    """
-
-    path: Path
+    path: Path  # where it is
+    # The path relative to the ingested folder, after that folder's own name, with slashes (``docs/guide/start.md`` for
+    # ``ingest ~/docs``); for a file that was named itself, its name. It is the same whatever the current directory and
+    # wherever the folder was moved.
     source: str
 
     @property
@@ -47,18 +42,13 @@ class Skipped:
 
 @dataclass(slots=True)
 class FoundFiles:
-    """The files beneath the paths.
+    """The files beneath the paths."""
 
-    Attributes:
-        files: to be read, in the order of the paths, and sorted by name within each folder.
-        folders: the prefix of every source beneath a folder that was named, e.g. ``docs/``, and that folder.
-        skipped: files that are not read.
-
-    """
-
+    # To be read, in the order of the paths, and sorted by name within each folder.
     files: list[SourceFile] = field(default_factory=list)
+    # The prefix of every source beneath a folder that was named, e.g. ``docs/``, and that folder.
     folders: dict[str, Path] = field(default_factory=dict)
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)  # files that are not read
     _sources: dict[Path, str] = field(default_factory=dict)  # by the file's path without links
     _paths: dict[str, Path] = field(default_factory=dict)  # by source
 

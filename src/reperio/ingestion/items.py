@@ -17,34 +17,20 @@ _TAKEN = {"source": "record_source", "start": "record_start"}
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The names of the fields that are not metadata.
+    """The names of the fields that are not metadata."""
 
-    Attributes:
-        text: must be in every item.
-        id: the item's own id; the default need not be there, another must.
-
-    """
-
-    text: str = "text"
-    id: str = DEFAULT_ID_FIELD
+    text: str = "text"  # must be in every item
+    id: str = DEFAULT_ID_FIELD  # the item's own id; the default need not be there, another must
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item of a file: it becomes one chunk, or several if it is long.
+    """An item of a file: it becomes one chunk, or several if it is long."""
 
-    Attributes:
-        place: file and line, for messages.
-        text: may be empty; then it gives no chunk.
-        id: the item's own; None where it has none.
-        metadata: its other fields.
-
-    """
-
-    place: str
-    text: str
-    id: str | None
-    metadata: Mapping[str, Any]
+    place: str  # file and line, for messages
+    text: str  # may be empty; then it gives no chunk
+    id: str | None  # the item's own; None where it has none
+    metadata: Mapping[str, Any]  # its other fields
 
 
 def to_item(values: Mapping[str, Any], place: str, fields: Fields) -> Item:

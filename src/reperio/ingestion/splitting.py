@@ -8,14 +8,11 @@ from reperio.errors import InvalidInput
 from reperio.optional import OptionalImport
 from reperio.types import Embedder
 
+# Longest piece by default, where the embedder takes more: one vector for pages of text finds none of them well.
 DEFAULT_TOKENS = 512
-"""Longest piece by default, where the embedder takes more: one vector for pages of text finds none of them well."""
-
-DEFAULT_CHARACTERS = 1000
-"""Longest piece by default where the embedder has no tokenizer."""
-
+DEFAULT_CHARACTERS = 1000  # longest piece by default where the embedder has no tokenizer
+# A piece: where it begins, in characters, and its text, without the white space around it.
 Piece: TypeAlias = "tuple[int, str]"
-"""A piece: where it begins, in characters, and its text, without the white space around it."""
 
 
 class Splitter:

@@ -157,9 +157,6 @@ class Column:
 def cover_together(columns: Sequence[Column], session: FieldReader, rows: int, memory: int) -> list[Column]:
     """Read rows up to *rows* of several columns in one scan, and return those that were read.
 
-    Asked one by one, 255 fields took 255 scans. Of no scan more is kept than *memory* bytes of codes, beyond the first
-    column: the others come back unread.
-
     Args:
         columns: that lack rows; those are read that lack as many as the first.
         session: of the commit that is searched.
@@ -167,6 +164,8 @@ def cover_together(columns: Sequence[Column], session: FieldReader, rows: int, m
         memory: bytes.
 
     """
+    # Asked one by one, 255 fields took 255 scans. Of no scan more is kept than *memory* bytes of codes, beyond the
+    # first column: the others come back unread.
     start = columns[0].rows
     group = sorted((column for column in columns if column.rows == start), key=lambda column: column.path)
     if len(group) < 2:

@@ -18,32 +18,21 @@ from reperio.filters.columns.fields import FieldReader
 from reperio.filters.readings import conditions
 from reperio.filters.tree import And, Condition, Filter, Not, Or
 
+# One bit per row, the lowest of a byte first, as `numpy.packbits` makes them with bitorder "little".
 Bits: TypeAlias = npt.NDArray[np.uint8]
-"""One bit per row, the lowest of a byte first, as `numpy.packbits` makes them with bitorder "little"."""
-
+# By the `id` of a condition: what it selects, and since which commit that holds.
 _Selected: TypeAlias = dict[int, tuple[Bits, int]]
-"""By the `id` of a condition: what it selects, and since which commit that holds."""
-
-COLUMNS_BYTES = 512 << 20
-"""Memory of all columns of a collection; the one in use is kept whatever it takes."""
+COLUMNS_BYTES = 512 << 20  # memory of all columns of a collection; the one in use is kept whatever it takes
 MOST_COLUMNS = 256
-RESULTS_BYTES = 64 << 20
-"""Memory of the answers kept: 500 filters over a million rows."""
+RESULTS_BYTES = 64 << 20  # memory of the answers kept: 500 filters over a million rows
 
 
 class Answer(NamedTuple):
-    """The rows that a filter selects.
+    """The rows that a filter selects."""
 
-    Attributes:
-        bits: of rows [0, rows); the last byte's spare bits are 0.
-        rows: how many.
-        since: commit from which on it holds; before, a row may have lived that was gone when its column was read.
-
-    """
-
-    bits: Bits
-    rows: int
-    since: int
+    bits: Bits  # of rows [0, rows); the last byte's spare bits are 0
+    rows: int  # how many
+    since: int  # commit from which on it holds; before, a row may have lived that was gone when its column was read
 
 
 class Columns:
