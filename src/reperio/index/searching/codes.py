@@ -24,7 +24,7 @@ _REMEMBERED = 1024  # masks whose use is counted, or whose codes, however few, a
 _PACKING = 2e-3  # µs per byte of code to pick out and pack: 5 ms for half of 100,000 rows of 48 bytes
 
 
-class Codes:
+class GraphCodes:
     """The codes of all rows, and packed copies of those that masks allow. For any number of threads.
 
     The copies take at most as much memory as the codes themselves: enough for all parts of a collection, however many

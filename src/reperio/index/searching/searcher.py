@@ -12,7 +12,7 @@ import numpy.typing as npt
 from reperio.index.library.calling import Caller
 from reperio.index.library.huge_pages import settle
 from reperio.index.library.loading import innermost, load_faiss
-from reperio.index.searching.codes import Codes
+from reperio.index.searching.codes import GraphCodes
 from reperio.types import FloatMatrix, OperatingPoint, Rows
 
 _FAIR = 2.5  # lists are of uneven length, and those that hold few allowed rows are near the query as often as others
@@ -48,12 +48,12 @@ class Searcher:
         self.rows = int(index.ntotal)
         settle(index)
 
-    def _codes(self) -> Codes | None:
+    def _codes(self) -> GraphCodes | None:
         if type(self.index).__name__ != "IndexRefine" or not self.is_graph:
             return None
         codes = innermost(self.index.refine_index)
         fits = type(codes).__name__ == "IndexPQ" and codes.pq.nbits == 4
-        return Codes(self.index.refine_index) if fits else None
+        return GraphCodes(self.index.refine_index) if fits else None
 
     @property
     def is_graph(self) -> bool:
