@@ -15,8 +15,6 @@ import weakref
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["ForkSafeLock", "in_child", "spare_torch"]
-
 _FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC of Linux, in the flags of /proc/self/stat
 
 

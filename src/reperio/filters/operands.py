@@ -107,17 +107,7 @@ def _large_key(number: float) -> Key:
 
 
 def to_operand(operator: Operator, value: Any, what: str) -> Operand:
-    """Check what *operator* is to compare with.
-
-    Args:
-        operator: decides what is allowed.
-        value: from the user.
-        what: names the condition in messages, e.g. ``where 'year' $gte``.
-
-    Raises:
-        InvalidInput: it is of a type that the operator cannot use, or beyond a limit.
-
-    """
+    """Check what a user's condition compares with; *what* names it in messages, e.g. ``where 'year' $gte``."""
     return _CHECKS[operator](value, what)
 
 

@@ -89,11 +89,7 @@ class IndexDescription:
     def to_recipe(self) -> Recipe:
         """Return the recipe by which this index was built."""
         return Recipe(
-            self.factory,
-            self.reason,
-            training_rows=1 << 18,
-            construction=self.construction,
-            requested=self.requested,
+            self.factory, self.reason, training_rows=1 << 18, construction=self.construction, requested=self.requested
         )
 
     def to_goal(self) -> Goal:

@@ -78,14 +78,9 @@ class Column:
             self._fill(session, rows)
 
     def append(self, rows: int, codes: Codes | None, absent: Codes, seq: int) -> None:
-        """Add the next rows, up to *rows*. With the lock.
+        """Add the next rows, up to *rows*, of which *absent* hold no chunk in commit *seq*. With the lock.
 
-        Args:
-            rows: that are read from now on.
-            codes: one per row; None where none has the field.
-            absent: those that hold no chunk in commit *seq*.
-            seq: of the session.
-
+        *codes* has one per row; it is None where no row has the field.
         """
         if self.is_blank and (codes is None or not codes.any()):
             self._blank = rows

@@ -31,11 +31,7 @@ _NO_GOAL = Goal()
 
 
 def choose(
-    rows: int,
-    dimension: int,
-    metric: Metric = Metric.COSINE,
-    goal: Goal = _NO_GOAL,
-    spectrum: Spectrum | None = None,
+    rows: int, dimension: int, metric: Metric = Metric.COSINE, goal: Goal = _NO_GOAL, spectrum: Spectrum | None = None
 ) -> Recipe:
     """Return the first of `advise`: exact search up to `EXACT_ROWS` rows, beyond it what best serves the goal."""
     return advise(rows, dimension, metric, goal, spectrum=spectrum)[0]

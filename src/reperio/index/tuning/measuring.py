@@ -92,13 +92,7 @@ def measure(target: Target, asked: Questions, *, thorough: bool, progress: Progr
 
 
 def recalls(
-    target: Target,
-    queries: FloatMatrix,
-    k: int,
-    least: Scores,
-    progress: Progress | None = None,
-    *,
-    dense: bool = True,
+    target: Target, queries: FloatMatrix, k: int, least: Scores, progress: Progress | None = None, *, dense: bool = True
 ) -> dict[Knobs, Share]:
     """Return the recall of every setting worth a thought.
 
@@ -185,12 +179,7 @@ def _by_candidates(target: Target, queries: FloatMatrix, k: int, least: Scores, 
 
 
 def _recall(
-    target: Target,
-    queries: FloatMatrix,
-    rows: list[Rows],
-    k: int,
-    least: Scores,
-    steps: Sequence[int],
+    target: Target, queries: FloatMatrix, rows: list[Rows], k: int, least: Scores, steps: Sequence[int]
 ) -> list[Share]:
     shares = np.zeros((len(steps), len(queries)))
     for i, (found, query) in enumerate(zip(rows, queries, strict=True)):
