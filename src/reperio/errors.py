@@ -103,6 +103,7 @@ class ReperioWarning(UserWarning):
 
 def warn_caller(message: str) -> None:
     """Warn, pointing at the line outside this package that the call came from."""
+    # By hand, since the `skip_file_prefixes` of `warnings.warn` came with Python 3.12.
     level, frame = 1, cast("FrameType | None", sys._getframe(0))
     while frame is not None and frame.f_globals.get("__name__", "").startswith(tuple(f"{name}." for name in _OURS)):
         level, frame = level + 1, frame.f_back

@@ -59,6 +59,7 @@ def _inherited() -> int | None:
     if not {"torch", "faiss"} & sys.modules.keys():
         return None
     with contextlib.suppress(OSError, ValueError, IndexError):
+        # The name of the command, which stands in brackets, may hold spaces and brackets itself.
         flags = int(Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[6])
         if flags & _FORKED_WITHOUT_EXEC:
             return threading.main_thread().ident

@@ -32,6 +32,7 @@ class OptionalImport:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, ImportError):
+            # A package that is there may lack a part, or a library of the system.
             state = "is not installed" if isinstance(error, ModuleNotFoundError) else "cannot be imported"
             other = f", or {self._instead}" if self._instead else ""
             raise MissingDependency(

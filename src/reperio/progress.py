@@ -46,6 +46,7 @@ def progress_bar(*, disable: bool = False) -> Iterator[Progress]:
         ...     progress("add", 10, 100)
 
     """
+    # Imported here, since few programs draw a bar.
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars

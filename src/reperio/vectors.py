@@ -131,7 +131,7 @@ def to_float32(stored: StoredMatrix) -> FloatMatrix:
 def _to_float32(values: Any, what: str, first: int = 0) -> FloatMatrix:
     try:
         array = np.asarray(values)
-        if array.dtype.kind == "O" and array.ndim:
+        if array.dtype.kind == "O" and array.ndim:  # of pandas, or of Arrow
             array = np.asarray(_unpacked(array.tolist()))
     except (ValueError, TypeError, RuntimeError, AttributeError, OverflowError) as error:
         raise InvalidVectors(
@@ -203,7 +203,7 @@ def _scale(matrix: FloatMatrix, metric: Metric, what: str, first: int) -> FloatM
 
 
 def _refuse(matrix: FloatMatrix, norms: npt.NDArray[Any], metric: Metric, what: str, first: int) -> None:
-    for row in np.flatnonzero(~(norms <= MAX_NORM)):
+    for row in np.flatnonzero(~(norms <= MAX_NORM)):  # not >, which no NaN is
         where = f"{what}: row {first + row}"
         if np.isnan(matrix[row]).any():
             raise InvalidVectors(f"{where} contains NaN; check the embedding of that text")
