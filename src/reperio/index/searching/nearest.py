@@ -39,52 +39,40 @@ def nearest(matrix: StoredMatrix, queries: FloatMatrix, k: int, metric: Metric) 
     """
     rows: Rows = np.full((len(queries), k), -1, dtype=np.int64)
     scores: Scores = np.full((len(queries), k), -np.inf, dtype=np.float64)
-    left = np.arange(len(queries))
+
+    def put(i: int, found: Rows) -> float:
+        """Keep the best of the rows found for a query; return the score of the last of them."""
+        best_rows, values = best(found, scores_of(matrix, found, queries[i], metric), k, metric)
+        rows[i, : len(best_rows)], scores[i, : len(best_rows)] = best_rows, values
+        return values[-1] if values else -math.inf
+
+    left = list(range(len(queries)))
     with threads(len(os.sched_getaffinity(0))):
-        for spare in _SPARES:
-            if len(left):
-                left = left[_ranked(matrix, queries[left], k + spare, metric, (rows, scores), left)]
+        for spare in _SPARES if left else ():
+            tried, left = left, []
+            close, found, longest = _knn(matrix, queries[tried], k + spare, metric)
+            for i, farthest, held in zip(tried, close[:, -1].tolist(), found, strict=True):
+                last = put(i, held[held >= 0])
+                if (held >= 0).all() and _may_lack(queries[i], farthest, last, metric, longest):
+                    left.append(i)
+            if not left:
+                break
     for low in range(0, len(left), _GROUP):
         some = left[low : low + _GROUP]
-        for i, found in zip(some, candidates(Among(matrix, metric), queries[some], k), strict=True):
-            _put(matrix, queries[i], found, metric, (rows[i], scores[i]))
+        for i, rows_found in zip(some, candidates(Among(matrix, metric), queries[some], k), strict=True):
+            put(i, rows_found)
     return rows, scores
 
 
-def _ranked(
-    matrix: StoredMatrix,
-    queries: FloatMatrix,
-    count: int,
-    metric: Metric,
-    out: tuple[Rows, Scores],
-    places: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int64]:
-    """Score candidates exactly, write the best to *out*, and return the queries that may lack a better row."""
+def _may_lack(query: FloatMatrix, farthest: float, last: float, metric: Metric, longest: float) -> bool:
+    """Say whether a row behind the candidates, the last of which is at *farthest*, may be better than the last best."""
     # Squared distances come as ‖q‖² − 2qy + ‖y‖², which far from the origin drowns them: they are off in proportion to
-    # (‖q‖ + ‖y‖)². A row that is missing wrongly is nearer than the last of the best, at distance r: then ‖y‖ < ‖q‖ +
-    # r.
-    close, found, longest = _knn(matrix, queries, count, metric)
-    part = slack(matrix.shape[1])
-    doubtful = []
-    for i, query in enumerate(queries):
-        held = found[i][found[i] >= 0]
-        last = _put(matrix, query, held, metric, (out[0][places[i]], out[1][places[i]]))
-        if len(held) < count:
-            continue
-        length = float(np.linalg.norm(query.astype(np.float64)))
-        lengths = (2 * length + math.sqrt(-last)) ** 2 if metric is Metric.L2 else length * longest
-        near = -float(close[i, -1]) if metric is Metric.L2 else float(close[i, -1])
-        if near + part * lengths + underflow(matrix.shape[1]) >= last:
-            doubtful.append(i)
-    return np.array(doubtful, dtype=np.int64)
-
-
-def _put(matrix: StoredMatrix, query: FloatMatrix, found: Rows, metric: Metric, out: tuple[Rows, Scores]) -> float:
-    """Write the best of the rows found to *out*, (k,) each; return the score of the last of them."""
-    rows, scores = out
-    best_rows, values = best(found, scores_of(matrix, found, query, metric), len(rows), metric)
-    rows[: len(best_rows)], scores[: len(best_rows)] = best_rows, values
-    return values[-1] if values else -math.inf
+    # (‖q‖ + ‖y‖)². A row that is missing wrongly is nearer than the last of the best, at distance r: then ‖y‖ is less
+    # than ‖q‖ + r.
+    length = float(np.linalg.norm(query.astype(np.float64)))
+    lengths = (2 * length + math.sqrt(-last)) ** 2 if metric is Metric.L2 else length * longest
+    near = -farthest if metric is Metric.L2 else farthest
+    return near + slack(len(query)) * lengths + underflow(len(query)) >= last
 
 
 def _knn(
