@@ -13,7 +13,6 @@ import sys
 import threading
 import weakref
 from pathlib import Path
-from types import TracebackType
 
 _FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC of Linux, in the flags of /proc/self/stat
 
@@ -30,9 +29,7 @@ class ForkSafeLock:
     def __enter__(self) -> None:
         self._lock.acquire()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self._lock.release()
 
     def renew(self) -> None:

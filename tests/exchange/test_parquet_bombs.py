@@ -17,8 +17,8 @@ from pyarrow import parquet
 import reperio
 from reperio import Chunk, InvalidInput
 from reperio.exchange import export_collection, import_collection
-from reperio.ingestion.parquet import read_parquet
 from reperio.ingestion.items import Fields
+from reperio.ingestion.parquet import read_parquet
 from reperio.parquet_limits import rows_at_once
 
 _WORDS = pa.large_string()

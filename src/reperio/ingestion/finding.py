@@ -154,17 +154,9 @@ def _listed(folder: Path, prefix: str) -> Iterator[tuple[os.DirEntry[str], str]]
 
 
 def _led_astray(link: Path, root: Path, leave_out: Path | None) -> str | None:
-    """Return why a link to a file is not followed; None when it is.
-
-    Who has made a folder does not choose what of this machine is read: a link leads to what would be read by its own
-    name as well.
-
-    Args:
-        link: in the folder.
-        root: the folder that was named, without links.
-        leave_out: as of `find_files`, without links.
-
-    """
+    """Return why a link in *root* to a file is not followed; None when it is. The folders are paths without links."""
+    # Whoever has made a folder does not choose what of this machine is read: a link leads to what would be read by its
+    # own name as well.
     target = link.resolve()
     if not target.is_relative_to(root):
         return "is a link that leads out of the folder; name the file itself to ingest it"

@@ -152,12 +152,7 @@ class Column:
 def cover_together(columns: Sequence[Column], session: FieldReader, rows: int, memory: int) -> list[Column]:
     """Read rows up to *rows* of several columns in one scan, and return those that were read.
 
-    Args:
-        columns: that lack rows; those are read that lack as many as the first.
-        session: of the commit that is searched.
-        rows: of that commit.
-        memory: bytes.
-
+    Of *columns*, which lack rows, those are read that lack as many as the first.
     """
     # Asked one by one, 255 fields took 255 scans. Of no scan more is kept than *memory* bytes of codes, beyond the
     # first column: the others come back unread.

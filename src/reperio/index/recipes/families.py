@@ -98,13 +98,7 @@ def nlist_for(rows: int) -> int:
 
 
 def graphs(data: Data, construction: int) -> list[Recipe]:
-    """Return HNSW over 8-bit codes, of reduced vectors where that pays, 16-bit and 32-bit floats; quickest first.
-
-    Args:
-        data: what is known of the vectors.
-        construction: efConstruction.
-
-    """
+    """Return HNSW over 8-bit codes, of reduced vectors where that pays, 16-bit and 32-bit floats; quickest first."""
     whole = _graph(data, 32, "SQ8", construction, "a graph over 8-bit codes: the fewest distances per query")
     smaller = _graph(data, 16, "SQ8", construction, "the graph with half the links: smaller, more steps")
     half = _graph(data, 32, "SQfp16", construction, "a graph over 16-bit floats: for values that 8 bits blur")
@@ -253,11 +247,8 @@ def _in_lists(
     """Return an IVF.
 
     Args:
-        data: what is known of the vectors.
-        storage: FAISS's name of what is in the lists.
-        lists: their number.
-        reason: for people.
-        front: FAISS's name of what comes before.
+        data, lists, reason: the vectors, the number of lists, and why, for people.
+        storage, front: FAISS's names of what is in the lists, and of what comes before.
         kept: dimensions after it; None for all.
         code: bytes of one, for codes scanned by SIMD; None for those of the storage.
         encoding: seconds to train and make the codes.

@@ -91,15 +91,9 @@ def _ranked(data: Data, goal: Goal) -> list[Recipe]:
 
 
 def _scan(data: Data, goal: Goal, per_code: int) -> list[Recipe]:
-    """Return the codes in a single list, where scanning all is no slower than the alternative at the recall wanted.
-
-    Args:
-        data: what is known of the vectors.
-        goal: without a preference for memory the alternative is a graph; with one, codes of which a part is scanned:
-            at recall 0.99 that is most of them.
-        per_code: dimensions.
-
-    """
+    """Return the codes in a single list, where scanning all is no slower than the alternative at the recall wanted."""
+    # Without a preference for memory the alternative is a graph; with one, codes of which a part is scanned: at recall
+    # 0.99 that is most of them.
     most = max((most for recall, most in _SCAN_BYTES.items() if goal.recall >= recall), default=0)
     if data.dimension < families.NARROW or data.rows * math.ceil(data.dimension / per_code) / 2 > most:
         return []

@@ -107,8 +107,6 @@ def recalls(
         progress: called per effort with the stage "tune".
         dense: fill the gaps.
 
-    One search per effort serves every number of candidates: FAISS returns them in its own order, of which each smaller
-    number is a prefix.
     """
     searcher = target.searcher
     assert searcher is not None
@@ -161,6 +159,8 @@ def _by_candidates(target: Target, queries: FloatMatrix, k: int, least: Scores, 
     scan = searcher.codes if not effort else None
     if searcher.is_graph and scan is None:  # efSearch is at least the number of candidates
         steps = [step for step in steps if step <= effort] or [effort]
+    # One search serves every number of candidates where FAISS returns them in an order of which each smaller number is
+    # a prefix.
     groups = [steps] if searcher.returns_prefixes else [[step] for step in steps]
     shares: list[Share] = []
     for group in groups:
