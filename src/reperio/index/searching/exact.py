@@ -136,8 +136,7 @@ def _picked_for_many(among: Among, few: Rows, queries: FloatMatrix, k: int, blur
 def _closeness_by_row(matrix: FloatMatrix, few: Rows, query: FloatMatrix, metric: Metric) -> Closeness:
     """Return float32 (few,), higher is closer."""
     # FAISS reads the rows where they lie: a third of the time that a copy and a product of it take. And it stays on
-    # this thread, where numpy's product of a few thousand rows wakes all cores: 12 ms instead of 0.6 while others
-    # compute.
+    # this thread, where numpy's product of a few thousand rows wakes all cores: 12 ms, not 0.6, while others compute.
     faiss = load_faiss()
     pointer = faiss.swig_ptr
     close = np.empty(len(few), dtype=np.float32)
@@ -171,8 +170,7 @@ def _scanned(among: Among, query: FloatMatrix, blur: Blur, k: int) -> Rows | Non
 
 def _in_blocks(among: Among, queries: FloatMatrix, k: int, blur: list[Blur]) -> list[Rows]:
     """Return candidates of any number of queries, from one pass over the rows; memory does not grow with them."""
-    # What may belong to the best of its block is held; where that becomes much, it is thinned out before the next
-    # block.
+    # What may belong to the best of its block is held; where that becomes much, it is thinned out before the next.
     matrix, metric, first, allowed, *_ = among
     held = [_Held() for _ in queries]
     block = max(1024, _BLOCK_FLOATS // max(1, len(queries)))

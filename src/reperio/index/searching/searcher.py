@@ -140,8 +140,7 @@ class Searcher:
 
         """
         # Of those lists the *effort* nearest, and as many more as it takes to see the same part of the allowed rows as
-        # *effort* is of all lists: where the allowed rows lie together, the lists nearest to the query hold few or
-        # none.
+        # *effort* is of all lists: where these lie together, the lists nearest to the query hold few or none.
         if not allowed.any():
             return np.empty(0, dtype=np.int64)
         faiss = load_faiss()
