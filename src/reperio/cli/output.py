@@ -19,7 +19,8 @@ from rich.text import Text
 
 from reperio.collection import BackupInfo
 from reperio.index import cheapest, to_size
-from reperio.index.recipes.ranking import Recipe, is_graph
+from reperio.index.recipes.goal import Recipe
+from reperio.index.recipes.ranking import is_graph
 from reperio.printable import one_line
 from reperio.types import CheckReport, CollectionInfo, Hit, IndexInfo, OperatingPoint
 

@@ -27,7 +27,7 @@ from reperio.index.building.judging import distortion, drifted, spectrum
 from reperio.index.building.resuming import Saving, discard
 from reperio.index.building.training import build, extend
 from reperio.index.library.files import FileUnusable, read_file, verify_file, write_file
-from reperio.index.recipes.ranking import Recipe
+from reperio.index.recipes.goal import Recipe
 from reperio.vectors import to_matrix
 from tests.data import REALQ, require_data
 

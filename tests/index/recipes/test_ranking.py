@@ -10,23 +10,9 @@ import pytest
 
 from reperio import Metric, index
 from reperio.errors import InvalidInput
-from reperio.index.recipes.ranking import (
-    EXACT_ROWS,
-    GRAPH_BYTES,
-    GRAPH_ROWS,
-    PREFERENCES,
-    SINGLE_LIST_ROWS,
-    TAIL_ROWS,
-    Goal,
-    Recipe,
-    advise,
-    choose,
-    is_graph,
-    nlist_for,
-    parse_memory,
-    requested,
-    to_size,
-)
+from reperio.index.recipes.families import GRAPH_ROWS, SINGLE_LIST_ROWS, nlist_for
+from reperio.index.recipes.goal import PREFERENCES, Goal, Recipe, parse_memory, to_size
+from reperio.index.recipes.ranking import EXACT_ROWS, GRAPH_BYTES, TAIL_ROWS, advise, choose, is_graph, requested
 
 CODES = Goal(prefer="throughput")
 DIGITS = str.maketrans("", "", "0123456789")
