@@ -99,7 +99,13 @@ def test_exact_on_request_stays_exact(path: Path) -> None:
         assert kb.check().ok
 
 
-@pytest.mark.parametrize("index", ["hnsw", "HNSW16", "IVF32,PQ32x4fs", "SQ8", "PQ32x4fs", "OPQ16_32,IVF16,PQ16x4fs"])
+@pytest.mark.parametrize(
+    "index",
+    [
+        *("hnsw", "HNSW16", "IVF32,PQ32x4fs", "SQ8", "PQ32x4fs"),
+        pytest.param("OPQ16_32,IVF16,PQ16x4fs", marks=pytest.mark.campaign),
+    ],
+)
 def test_an_index_on_request_is_kept_when_the_collection_grows(path: Path, index: str) -> None:
     """A requested index is used, extended, found again by the next process and by readers, with deletes masked."""
     with reperio.open(path, dimension=D) as kb, reperio.open(path, read_only=True) as reader:

@@ -30,6 +30,7 @@ from reperio.index.library.files import FileUnusable, read_file, verify_file, wr
 from reperio.index.recipes.ranking import Recipe
 from reperio.vectors import to_matrix
 from tests.data import REALQ, require_data
+from tests.pairs import in_turn
 
 ROOT = Path(__file__).parents[3]
 AT_EVERY_BLOCK = Saving(seconds=0, share=math.inf)
@@ -100,14 +101,13 @@ def interrupt(what: Recipe, matrix: np.ndarray, metric: Metric, scratch: Path, s
 # What is built
 
 
-@pytest.mark.parametrize("metric", list(Metric))
-@pytest.mark.parametrize(
-    "factory",
-    [
-        "IVF16,PQ32x4fs", "IVF16_HNSW8,PQ32x4fs", "IVF16,SQ8", "IVF16,Flat", "IVF16,RaBitQfs", "SQ8", "PQ32x4fs",
-        "PCA16,IVF16,PQ16x4fs", "PCAR16,SQ8", "PCA16,HNSW8,SQ8", "HNSW8,Flat",
-    ],
-)  # fmt: skip
+FACTORIES = [
+    "IVF16,PQ32x4fs", "IVF16_HNSW8,PQ32x4fs", "IVF16,SQ8", "IVF16,Flat", "IVF16,RaBitQfs", "SQ8", "PQ32x4fs",
+    "PCA16,IVF16,PQ16x4fs", "PCAR16,SQ8", "PCA16,HNSW8,SQ8", "HNSW8,Flat",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("factory", "metric"), in_turn(FACTORIES, list(Metric)))
 def test_workers_and_dtype_do_not_change_the_index(factory: str, metric: Metric, small_blocks: int) -> None:
     """The same rows give the same bytes, with one worker or three, read as float32 or as float16."""
     del small_blocks
@@ -368,12 +368,20 @@ class Life:
 
 @pytest.mark.crash
 @pytest.mark.parametrize(
-    ("factory", "training_rows", "workers"),
-    [("IVF64,PQ64x4fs", 16_384, 2), ("PCA32,HNSW8,SQ8", 8192, 1), ("PCA32,IVF64_HNSW8,PQ32x4fs", 8192, 2)],
+    ("factory", "training_rows", "workers", "rows"),
+    [
+        ("IVF64,PQ64x4fs", 8192, 2, 24_000),
+        ("PCA32,HNSW8,SQ8", 8192, 1, 20_000),
+        pytest.param("IVF64,PQ64x4fs", 16_384, 2, 60_000, marks=pytest.mark.campaign),
+        pytest.param("PCA32,HNSW8,SQ8", 8192, 1, 60_000, marks=pytest.mark.campaign),
+        pytest.param("PCA32,IVF64_HNSW8,PQ32x4fs", 8192, 2, 60_000, marks=pytest.mark.campaign),
+    ],
 )
-def test_a_build_that_is_killed_goes_on(factory: str, training_rows: int, workers: int, tmp_path: Path) -> None:
+def test_a_build_that_is_killed_goes_on(
+    factory: str, training_rows: int, workers: int, rows: int, tmp_path: Path
+) -> None:
     """Killed at random moments, started again until done: a block is lost at most, and the bytes are the same."""
-    block, rows = 4000, 60_000
+    block = 4000
     np.save(tmp_path / "vectors.npy", clustered(rows, 64))
     asked = {
         "matrix": str(tmp_path / "vectors.npy"), "factory": factory, "training_rows": training_rows, "workers": workers,
@@ -404,7 +412,7 @@ def test_a_build_that_is_killed_goes_on(factory: str, training_rows: int, worker
     assert not any(report[0] == "train" for report in life.reports)
     assert (tmp_path / "resumed.faiss").read_bytes() == (tmp_path / "straight.faiss").read_bytes()
     kept = sorted(path.name for path in (tmp_path / "scratch").iterdir())
-    assert kept == ["build-000000060000.faiss", "build.json"]
+    assert kept == [f"build-{rows:012}.faiss", "build.json"]
 
 
 @pytest.mark.parametrize("metric", list(Metric))
@@ -653,9 +661,9 @@ def _peak(process: subprocess.Popen[str], peaks: list[int]) -> None:
 @pytest.mark.parametrize(
     ("factory", "rows", "dtype", "spare"),
     [
-        ("IVF256,PQ64x4fs", 400_000, np.float32, 0.5),
+        pytest.param("IVF256,PQ64x4fs", 400_000, np.float32, 0.5, marks=pytest.mark.campaign),
         ("IVF256,PQ64x4fs", 400_000, np.float16, 0.5),
-        ("HNSW32,SQ8", 140_000, np.float32, 0.0),
+        pytest.param("HNSW32,SQ8", 140_000, np.float32, 0.0, marks=pytest.mark.campaign),
     ],
 )
 def test_building_takes_the_index_a_sample_and_a_few_blocks(

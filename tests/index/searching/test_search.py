@@ -12,6 +12,7 @@ from reperio.index import Searcher, Target
 from reperio.index.searching.planning import Knobs, plan
 from reperio.vectors import to_matrix
 from tests.brute_force import assert_top_k, scores
+from tests.pairs import in_turn
 
 METRICS = list(Metric)
 N, D = 3000, 24
@@ -77,8 +78,7 @@ FACTORIES = [
 ]
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("factory", FACTORIES)
+@pytest.mark.parametrize(("factory", "metric"), in_turn(FACTORIES, METRICS))
 def test_an_index_gives_exact_scores_and_the_recall_asked_for(factory: str, metric: Metric) -> None:
     """Any index gives k distinct rows, brute force's scores, and the recall; with a tail and with rows masked, too."""
     matrix, queries = data(metric)
