@@ -68,7 +68,7 @@ test-campaigns: $(READY)  ## What `make test` leaves out: kills, damage and traf
 test-long: test test-campaigns  ## Every test there is: `make test`, then the campaigns (20 minutes)
 
 # By path: what is quick and covers every room's rules; tests that load the model, kill processes or train indexes are left out.
-QUICK := tests/ranking tests/store tests/layout tests/filters/test_filters.py tests/filters/test_patterns.py \
+QUICK := tests/ranking tests/store tests/layout $(addprefix tests/filters/test_,filters.py hostile_filters.py patterns.py) \
 	$(addprefix tests/test_,pages.py fault_page.py printable.py vectors.py wrong_arguments.py) \
 	$(addprefix tests/collection/,test_opening.py write/test_adding.py search/test_filtered.py search/test_modes.py handle/test_scope.py) \
 	tests/evaluation/golden/test_questions.py tests/evaluation/statistics $(addprefix tests/ingestion/test_,reading.py splitting.py)

@@ -19,7 +19,7 @@ from reperio.filters.columns.columns import MOST_COLUMNS, Columns
 from reperio.filters.columns.dictionary import REMEMBERED_NUMBERS
 from reperio.layout import Generation
 from reperio.store import NewChunk, Session, Store
-from tests.filters.test_filters import INJECTIONS
+from tests.filters.test_hostile_filters import INJECTIONS
 
 
 @pytest.fixture
