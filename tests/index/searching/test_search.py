@@ -116,7 +116,11 @@ def test_the_count_is_exact_however_few_rows_are_left(factory: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dimension", "metric"), [*itertools.product([1, 2, 3, 5, 257], METRICS), (4096, Metric.COSINE)]
+    ("dimension", "metric"),
+    [
+        *itertools.product([1, 2, 3, 5, 257], METRICS),
+        pytest.param(4096, Metric.COSINE, marks=pytest.mark.campaign),
+    ],
 )
 def test_odd_dimensions_work(dimension: int, metric: Metric) -> None:
     """The recommended index exists for every dimension, also when two do not divide it."""
