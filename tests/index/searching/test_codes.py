@@ -56,10 +56,13 @@ def narrowed(matrix: np.ndarray, mask: np.ndarray, searcher: Searcher, metric: M
     return Target(matrix, metric, int(mask.sum()), np.packbits(mask, bitorder="little"), searcher)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    "metric", [METRICS[0], *(pytest.param(metric, marks=pytest.mark.campaign) for metric in METRICS[1:])]
+)
 def test_the_recall_is_kept_wherever_the_mask_lies(metric: Metric) -> None:
     """By the codes, at 0.95, under random masks and masks along the first component; exactly k, all of them allowed."""
     matrix, queries, searcher = built(metric)
+    unmasked = [scores(matrix, query, metric.value) for query in queries]
     for name, mask in masks(matrix).items():
         target = narrowed(matrix, mask, searcher, metric)
         planned = target.planned(plan_codes(searcher, 0.95, 10, rows=N, count=target.count).knobs)
@@ -71,7 +74,7 @@ def test_the_recall_is_kept_wherever_the_mask_lies(metric: Metric) -> None:
             assert len(set(rows)) == 10
             assert mask[rows].all()
             assert i >= 20 or many[i][0] == rows
-            least = np.sort(np.where(mask, scores(matrix, query, metric.value), -np.inf))[-10] - 1e-5
+            least = np.partition(unmasked[i][mask], -10)[-10] - 1e-5
             shares.append(np.mean(scores(matrix[rows], query, metric.value) >= least))
         assert np.mean(shares) >= 0.94, name  # 100 queries: one standard error is about 0.01
 

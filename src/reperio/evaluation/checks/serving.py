@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -49,9 +49,9 @@ class Stopwatch:
             for number in range(self._limits.rounds):
                 if number and self.exhausted:  # each question was timed once, at least
                     break
-                started = time.perf_counter()
+                started = perf_counter()
                 times = list(threads.map(self._timed, range(self._count)))
-                seconds = time.perf_counter() - started
+                seconds = perf_counter() - started
                 self.best, self._rate = np.minimum(self.best, times), max(self._rate, self._count / seconds)
                 self._seconds, self.rounds = self._seconds + seconds, self.rounds + 1
             now = _scheduled()  # while the threads are there, whose counts end with them
@@ -67,9 +67,9 @@ class Stopwatch:
         return self._seconds > _SECONDS
 
     def _timed(self, number: int) -> float:
-        started = time.perf_counter()
+        started = perf_counter()
         self._once(number)
-        return (time.perf_counter() - started) * 1e3
+        return (perf_counter() - started) * 1e3
 
 
 def latency(subject: Subject) -> CheckResult:
