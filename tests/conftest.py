@@ -19,6 +19,8 @@ from tests.data import ABSENT
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Before FAISS and PyTorch are loaded: next to other tests, threads that spin while they wait double the time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would every process that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -48,6 +50,14 @@ class TrigramEmbedder:
             for i in range(len(padded) - 2):
                 vector[zlib.crc32((self._salt + padded[i : i + 3]).encode()) % self.dimension] += self._scale
         return out
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave campaigns to `make test-long`, unless ``-m`` says something about them."""
+    if "campaign" not in config.option.markexpr:
+        campaigns = [item for item in items if item.get_closest_marker("campaign")]
+        config.hook.pytest_deselected(items=campaigns)
+        items[:] = [item for item in items if item not in campaigns]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -101,7 +101,7 @@ def _small_disk(_prepared: Any, number: int, directory: Path) -> Counter[str]:
 
 def _forked(_prepared: Any, number: int, directory: Path) -> Counter[str]:
     case = _FORKS[number % len(_FORKS)]
-    command = [sys.executable, "-m", "tests.concurrency.forking", case, str(directory)]
+    command = [sys.executable, "-m", "tests.concurrency.forking", str(directory), case]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return Counter({case.replace("_", " "): 1})

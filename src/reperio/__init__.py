@@ -147,6 +147,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'reperio' has no attribute {name!r}")
     from importlib import import_module
 
+    # Kept, so that the next look-up does not come here.
     found = globals()[name] = getattr(import_module(_LAZY[name]), name)
     return found
 

@@ -94,7 +94,7 @@ def refuse_unknown(function: Callable[..., Any], unknown: Mapping[str, object]) 
 
 def require_k(k: Any, most: int = MAX_K) -> None:
     """Refuse a k that is no integer from 1 to *most*."""
-    if type(k) is not int or not 1 <= k <= most:
+    if type(k) is not int or not 1 <= k <= most:  # else nothing more is asked: every search comes here
         require_count("k", k)
         if k > most:
             require_within("k", k, most, "k")
@@ -107,7 +107,7 @@ def require_limits(limits: Any) -> Limits:
     if not isinstance(limits, Limits):
         raise InvalidInput(f"limits is a {type(limits).__name__}; pass reperio.Limits(k=…)")
     for name in ("k", "queries", "hits", "question", "batch", "text", "metadata", "idle", "heavy"):
-        if name != "heavy" or limits.heavy is not None:
+        if name != "heavy" or limits.heavy is not None:  # None: one per core
             require_count(f"limits.{name}", getattr(limits, name))
     return limits
 
@@ -159,7 +159,7 @@ def to_path(name: str, value: Any) -> Path:
     if not text:
         raise InvalidInput(f"{name} is empty; pass a path, or '.' for the current directory")
     try:
-        os.fsencode(text)
+        os.fsencode(text)  # the surrogates that stand for bytes of a name that is no UTF-8 pass
     except UnicodeEncodeError:
         raise InvalidInput(f"{name} is {text!r:.200}, which holds a lone surrogate, as no path can") from None
     if not text.startswith("~"):
@@ -226,10 +226,10 @@ def require_unicode(text: str, what: str) -> None:
 
 
 def _is_whole(value: Any) -> bool:
-    if isinstance(value, bool):
+    if isinstance(value, bool):  # an int to Python, and never meant as a number
         return False
     try:
-        operator.index(value)
+        operator.index(value)  # numpy's integers have one, floats have none
     except TypeError:
         return False
     return True

@@ -1,32 +1,6 @@
 """The exceptions of Reperio: each says what is wrong, where, and the cure.
 
 An operation that raises one of these has left the collection as it was.
-
-::
-
-    ReperioError
-    ├── InvalidInput (also ValueError)
-    │   ├── InvalidChunk            an id, text or metadata that cannot be stored
-    │   ├── InvalidVectors          wrong shape or dtype, NaN, Inf, zero vector, out of range
-    │   ├── UnsafePickle            a file to be imported holds more than documents and plain data
-    │   └── UnknownOption           (also TypeError) a misspelt option; names the nearest real one
-    ├── CollectionError
-    │   ├── CollectionNotFound      nothing at that path
-    │   ├── NotACollection          something else is at that path
-    │   ├── CollectionExists        a backup's destination is taken
-    │   ├── CollectionLocked        others were writing for longer than lock_timeout; names the holder
-    │   ├── CollectionReadOnly      a write through a read-only handle
-    │   ├── CollectionClosed        used after close(), in a forked child, or when its directory was replaced
-    │   ├── CollectionDamaged       what is on disk cannot be trusted
-    │   ├── UnsupportedFormat       written by a newer Reperio
-    │   └── StorageFailed           (also OSError) disk full, no permission, read-only file system
-    ├── EmbeddingContractError      the embedder is not the one the vectors were made with
-    ├── EmbedderFailed              a model cannot be loaded, or returns something unusable
-    ├── RerankerFailed              a reranker raised, or gave no finite score for a candidate
-    ├── IndexBuildFailed            FAISS refuses the index that was asked for
-    └── MissingDependency           (also ImportError) prints the pip command
-
-    ReperioWarning (UserWarning)  an index was rebuilt or could not be used; texts were cut before they were embedded
 """
 
 from __future__ import annotations
@@ -129,6 +103,7 @@ class ReperioWarning(UserWarning):
 
 def warn_caller(message: str) -> None:
     """Warn, pointing at the line outside this package that the call came from."""
+    # By hand, since the `skip_file_prefixes` of `warnings.warn` came with Python 3.12.
     level, frame = 1, cast("FrameType | None", sys._getframe(0))
     while frame is not None and frame.f_globals.get("__name__", "").startswith(tuple(f"{name}." for name in _OURS)):
         level, frame = level + 1, frame.f_back

@@ -13,9 +13,6 @@ import sys
 import threading
 import weakref
 from pathlib import Path
-from types import TracebackType
-
-__all__ = ["ForkSafeLock", "in_child", "spare_torch"]
 
 _FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC of Linux, in the flags of /proc/self/stat
 
@@ -32,9 +29,7 @@ class ForkSafeLock:
     def __enter__(self) -> None:
         self._lock.acquire()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self._lock.release()
 
     def renew(self) -> None:
@@ -61,6 +56,7 @@ def _inherited() -> int | None:
     if not {"torch", "faiss"} & sys.modules.keys():
         return None
     with contextlib.suppress(OSError, ValueError, IndexError):
+        # The name of the command, which stands in brackets, may hold spaces and brackets itself.
         flags = int(Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[6])
         if flags & _FORKED_WITHOUT_EXEC:
             return threading.main_thread().ident

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from reperio.errors import MissingDependency
 
 
@@ -28,10 +26,9 @@ class OptionalImport:
     def __enter__(self) -> None:
         """Begin to import."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ImportError):
+            # A package that is there may lack a part, or a library of the system.
             state = "is not installed" if isinstance(error, ModuleNotFoundError) else "cannot be imported"
             other = f", or {self._instead}" if self._instead else ""
             raise MissingDependency(

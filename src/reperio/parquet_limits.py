@@ -12,8 +12,8 @@ _EXPANSION = 64  # bytes that one of a compressed column may come to, beside...
 _EXPANSION_LEAST = 256 << 20  # ...this many
 _AT_ONCE = 256 << 20  # bytes of one column in memory at a time
 _MOST_VALUES = 1 << 26  # in one column of a row group
+# Encodings that write each value out; RLE is that of the levels. Others name one, or the beginning of one, again.
 _WRITTEN_OUT = {"PLAIN", "RLE", "BIT_PACKED"}
-"""Encodings that write each value out; RLE is that of the levels. Others name one, or the beginning of one, again."""
 
 
 def rows_at_once(file: Any, path: Path, columns: Sequence[str], most: int) -> int:

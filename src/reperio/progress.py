@@ -28,11 +28,10 @@ _STAGES = {
     "ask": ("asking", "questions"),
     "neighbours": ("measuring", "queries"),
 }
+# Stages that report where they stand before they begin; an index whose build is resumed stands beyond 0.
 _REPORTED_FIRST = frozenset({"train", "index", "tune"})
-"""Stages that report where they stand before they begin; an index whose build is resumed stands beyond 0."""
-
+# The rate while a stage runs, and so the time left, is that of the last minute: a graph grows slower as it grows.
 _RECENT_SECONDS = 60.0
-"""The rate while a stage runs, and so the time left, is that of the last minute: a graph grows slower as it grows."""
 
 
 @contextmanager
@@ -47,6 +46,7 @@ def progress_bar(*, disable: bool = False) -> Iterator[Progress]:
         ...     progress("add", 10, 100)
 
     """
+    # Imported here, since few programs draw a bar.
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars

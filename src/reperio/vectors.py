@@ -17,24 +17,17 @@ import numpy.typing as npt
 from reperio.errors import InvalidVectors
 from reperio.types import FloatMatrix, Metric
 
+# float32 or float16, shape (n, d), C-contiguous: vectors as the file keeps them.
 StoredMatrix: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float16]
-"""float32 or float16, shape (n, d), C-contiguous: vectors as the file keeps them."""
-
-LARGEST_HALF = 65504.0
-"""Largest magnitude that float16 holds."""
-
-MAX_NORM = 1e18
-"""Largest Euclidean norm accepted: beyond it a squared distance (up to 4·norm²) overflows float32."""
-
+LARGEST_HALF = 65504.0  # largest magnitude that float16 holds
+MAX_NORM = 1e18  # largest Euclidean norm accepted: beyond it a squared distance (up to 4·norm²) overflows float32
+# Least Euclidean norm accepted under inner product and L2, apart from zero: its square is 1e-30. Squared differences
+# down to a ten-thousandth of it stay above 1.2e-38, where float32 begins to lose digits.
 MIN_NORM = 1e-15
-"""Least Euclidean norm accepted under inner product and L2, apart from zero: its square is 1e-30. Squared differences
-down to a ten-thousandth of it stay above 1.2e-38, where float32 begins to lose digits."""
-
+# The same under cosine, where vectors are scaled: below it float32 has lost digits of the components already.
 MIN_COSINE_NORM = 1e-37
-"""The same under cosine, where vectors are scaled: below it float32 has lost digits of the components already."""
+# The types that lists of integers become. Models write quantized or binary embeddings in narrower ones.
 _WHOLE_NUMBERS = (np.int32, np.int64, np.uint32, np.uint64)
-"""The types that lists of integers become. Models write quantized or binary embeddings in narrower ones."""
-
 _LEAST_SQUARE, _LARGEST_SQUARE = 1e-30, 1e30  # squared norms that float32 computes well; others get a second look
 
 # A half's exponent and mantissa, moved to where a float keeps them, make a float 2¹¹² times too small.
@@ -122,11 +115,9 @@ def to_stored(matrix: FloatMatrix, dtype: Literal["float32", "float16"], *, what
 
 
 def to_float32(stored: StoredMatrix) -> FloatMatrix:
-    """Widen vectors as stored to float32, exactly; float32 comes back as it is, not copied.
-
-    By moving bits, as numpy's own cast takes 0.9 ns per component, one at a time, and this 0.33. Matrices beyond the
-    processor's cache are better widened in parts. Inf and NaN, which are never stored, become large numbers.
-    """
+    """Widen vectors as stored to float32, exactly; float32 comes back as it is, not copied."""
+    # By moving bits, as numpy's own cast takes 0.9 ns per component, one at a time, and this 0.33. Matrices beyond the
+    # processor's cache are better widened in parts. Inf and NaN, which are never stored, become large numbers.
     if stored.itemsize == 4:
         return stored  # type: ignore[return-value]  # the size tells the type, in a fifth of the time
     bits = stored.view(np.int16).astype(np.int32)
@@ -137,10 +128,18 @@ def to_float32(stored: StoredMatrix) -> FloatMatrix:
     return floats
 
 
+def cosines(left: npt.ArrayLike, right: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the cosine of each row of *left* to the same row of *right*: float64 (n,), 0 for a row of zeros."""
+    one, other = np.asarray(left, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    found: npt.NDArray[np.float64] = np.einsum("ij,ij->i", one, other) / np.maximum(lengths, 1e-300)
+    return found
+
+
 def _to_float32(values: Any, what: str, first: int = 0) -> FloatMatrix:
     try:
         array = np.asarray(values)
-        if array.dtype.kind == "O" and array.ndim:
+        if array.dtype.kind == "O" and array.ndim:  # of pandas, or of Arrow
             array = np.asarray(_unpacked(array.tolist()))
     except (ValueError, TypeError, RuntimeError, AttributeError, OverflowError) as error:
         raise InvalidVectors(
@@ -212,7 +211,7 @@ def _scale(matrix: FloatMatrix, metric: Metric, what: str, first: int) -> FloatM
 
 
 def _refuse(matrix: FloatMatrix, norms: npt.NDArray[Any], metric: Metric, what: str, first: int) -> None:
-    for row in np.flatnonzero(~(norms <= MAX_NORM)):
+    for row in np.flatnonzero(~(norms <= MAX_NORM)):  # not >, which no NaN is
         where = f"{what}: row {first + row}"
         if np.isnan(matrix[row]).any():
             raise InvalidVectors(f"{where} contains NaN; check the embedding of that text")

@@ -14,7 +14,7 @@ import pytest
 
 import reperio
 from tests.cli.test_main import own_lines, refused, run, run_json
-from tests.importers.test_langchain_faiss import NEWEST, document, write
+from tests.importers.folders import NEWEST, document, write
 
 COMMAND = ("import", "langchain-faiss")
 PAGE = Path(__file__).parents[2] / "docs" / "moving-from-langchain-faiss.md"

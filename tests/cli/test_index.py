@@ -28,13 +28,6 @@ ROWS, DIMENSION = 3000, 16
 SHOWN = (0.80, 0.90, 0.95, 0.97, 0.98, 0.99, 0.999)
 
 
-def told(*args: str | Path) -> Any:
-    """Run with --json where a warning is expected: the document is all of standard output nevertheless."""
-    result = run(*args, "--json")
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
-
-
 def vectors(seed: int, count: int, dimension: int = DIMENSION) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.random.default_rng(seed).standard_normal((count, dimension), dtype=np.float32)
 
@@ -48,9 +41,17 @@ def kb(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Make a collection all of which is soon tuned with."""
+    with reperio.open(tmp_path / "small", dimension=DIMENSION, auto_optimize=False) as collection:
+        collection.add([Chunk(f"c{i}") for i in range(300)], vectors=vectors(1, 300))
+    return tmp_path / "small"
+
+
+@pytest.fixture
 def log(tmp_path: Path) -> Path:
     """Write a query log of vectors."""
-    np.save(tmp_path / "log.npy", vectors(2, 200))
+    np.save(tmp_path / "log.npy", vectors(2, 60))
     return tmp_path / "log.npy"
 
 
@@ -125,7 +126,7 @@ def test_the_table_is_what_searches_take(kb: Path, log: Path) -> None:
     points = points_of(run_json("info", kb))
     lines = [line.rstrip() for line in result.stdout.splitlines()]
     assert lines[0].startswith("index     IVF16,SQ8 over 3,000 rows, built 20")
-    assert "measured  with 200 queries given" in lines
+    assert "measured  with 60 queries given" in lines
     assert all(len(line) <= 80 for line in lines)
     start = next(i for i, line in enumerate(lines) if line.split()[:2] == ["recall", "nprobe"])
     rows = lines[start + 1 : lines.index("", start)]
@@ -143,17 +144,17 @@ def test_the_table_is_what_searches_take(kb: Path, log: Path) -> None:
         assert rest[-5:] == [f"{point.p50:.0f}", "µs", f"{point.p95:.0f}", "µs", f"{point.rate:,.0f}"]
 
 
-def test_stored_vectors_are_warned_about_once(kb: Path, log: Path) -> None:
+def test_stored_vectors_are_warned_about_once(small: Path, log: Path) -> None:
     """Without queries a line on standard error, in yellow, says that they flatter; with queries there is none."""
-    for command in (["optimize", kb, "--index", "IVF4,Flat"], ["tune", kb]):
+    for command in (["optimize", small, "--index", "IVF4,Flat"], ["tune", small]):
         result = run(*command)
         assert result.exit_code == 0
         (line,) = own_lines(result)
         assert re.match("warning: .*stored vectors, which flatter.*--queries", line)
         assert "stored vectors" in result.stdout
-    assert "\x1b[33mwarning: " in run("tune", kb, env={"FORCE_COLOR": "1"}).stderr
-    assert own_lines(run("tune", kb, "--queries", log)) == []
-    assert own_lines(run("tune", kb)) == []  # those given before were kept
+    assert "\x1b[33mwarning: " in run("tune", small, env={"FORCE_COLOR": "1"}).stderr
+    assert own_lines(run("tune", small, "--queries", log)) == []
+    assert own_lines(run("tune", small)) == []  # those given before were kept
 
 
 def test_options_reach_the_choice(kb: Path, log: Path) -> None:
@@ -170,9 +171,9 @@ def test_options_reach_the_choice(kb: Path, log: Path) -> None:
     assert run_json("info", kb)["index"] == document["index"]
 
 
-def test_tune_measures_with_other_queries(kb: Path, tmp_path: Path) -> None:
+def test_tune_measures_with_other_queries(kb: Path, log: Path, tmp_path: Path) -> None:
     """The file stays, its points are those of the new queries."""
-    before = told("optimize", kb, "--index", "IVF16,Flat")
+    before = run_json("optimize", kb, "--index", "IVF16,Flat", "--queries", log)
     np.save(tmp_path / "more.npy", vectors(5, 64).astype(np.float64))
     after = run_json("tune", kb, "--queries", tmp_path / "more.npy")
     assert after["index"]["queries"] == "64 queries given"
@@ -190,7 +191,7 @@ def test_tune_draws(kb: Path, log: Path, tmp_path: Path) -> None:
     point = cheapest(points_of(run_json("info", kb)), 0.95, 10)
     assert point is not None
     assert "kb: IVF16,Flat, 3,000 rows" in drawn
-    assert "measured with 200 queries given" in drawn
+    assert "measured with 60 queries given" in drawn
     assert f"takes nprobe {point.effort}, {point.candidates} candidates:" in drawn
     before = run_json("info", kb)["index"]
     assert "written as .svg or .png" in refused("tune", kb, "--plot", tmp_path / "out.pdf")
@@ -204,7 +205,8 @@ def test_without_an_index_there_is_nothing_to_tune(kb: Path, tmp_path: Path) -> 
     assert run_json("tune", kb) == {"index": None}
     assert "no index to draw" in refused("tune", kb, "--plot", tmp_path / "out.svg")
     assert list(tmp_path.iterdir()) == [kb]
-    told("optimize", kb, "--index", "IVF4,Flat")
+    np.save(tmp_path / "log.npy", vectors(2, 60))
+    run_json("optimize", kb, "--index", "IVF4,Flat", "--queries", tmp_path / "log.npy")
     (snapshot,) = kb.rglob("snapshot-*.faiss")
     snapshot.write_bytes(b"damaged")
     assert "optimize() rebuilds it" in refused("tune", kb)
@@ -268,9 +270,9 @@ def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
     assert (tmp_path / "owned").exists()  # it would have been
 
 
-def test_queries_that_do_not_fit_are_refused(kb: Path, tmp_path: Path) -> None:
+def test_queries_that_do_not_fit_are_refused(kb: Path, log: Path, tmp_path: Path) -> None:
     """Missing, of another dimension, too few, one vector, words without an embedder: the index is as it was."""
-    told("optimize", kb, "--index", "IVF4,Flat")
+    run_json("optimize", kb, "--index", "IVF4,Flat", "--queries", log)
     before = run_json("info", kb)
     for name, array in {"narrow": vectors(1, 50, 3), "few": vectors(1, 5), "one": vectors(1, 1)[0]}.items():
         np.save(tmp_path / f"{name}.npy", array)
@@ -323,7 +325,7 @@ def test_info_shows_the_index_on_one_screen(kb: Path, log: Path) -> None:
         f"index       HNSW8,SQ8 over 3,000 rows, built {index['created'][:10]}",
         "chosen      for recall 0.90: HNSW8,SQ8, as requested",
         f"memory      {index['bytes'] / 1024:.0f} KiB, {each:.0f} bytes per vector",
-        "measured    with 200 queries given",
+        "measured    with 60 queries given",
         f"recall      {point.recall:.4f} ({point.low:.3f}–{point.high:.3f}) of the 10 nearest; efSearch "
         f"{point.effort}, {point.candidates} candidates",
         f"latency     {point.p50:.0f} µs, p95 {point.p95:.0f} µs; {point.rate:,.0f} queries/s in a batch",
@@ -350,10 +352,10 @@ def test_info_tells_of_exact_search(kb: Path, log: Path) -> None:
 # ── as a process ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_warning_does_not_cut_through_a_bar(kb: Path) -> None:
+def test_a_warning_does_not_cut_through_a_bar(small: Path) -> None:
     """On a terminal the line stands by itself, above the bars, and is told once."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "reperio", "optimize", str(kb), "--index", "IVF4,Flat"]
+    command = [sys.executable, "-m", "reperio", "optimize", str(small), "--index", "IVF4,Flat"]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=theirs, env=os.environ | {"COLUMNS": "300", "TERM": "xterm"}
     ) as running:

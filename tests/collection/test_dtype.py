@@ -271,7 +271,7 @@ def test_an_index_over_float16_rows_gives_exact_scores(path: Path, metric: str) 
     values, queries = vectors(3000), vectors(20, seed=1)
     with reperio.open(path, dimension=D, metric=metric, dtype="float16", auto_optimize=False) as kb:
         kb.add(chunks(2500), vectors=values[:2500])
-        kb.optimize(index="IVF16,SQ8")
+        kb.optimize(index="IVF16,SQ8", queries=vectors(100, seed=2))
         kb.add([Chunk(str(i), f"text number {i}") for i in range(2500, 3000)], vectors=values[2500:])
         assert kb.info().index is not None
         found = 0

@@ -15,9 +15,9 @@ from .forking import CASES, WITH_A_MODEL
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _run(case: str, directory: Path) -> None:
+def _run(directory: Path, *cases: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.concurrency.forking", case, str(directory)],
+        [sys.executable, "-m", "tests.concurrency.forking", str(directory), *cases],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -27,16 +27,25 @@ def _run(case: str, directory: Path) -> None:
     assert done.returncode == 0, f"{done.returncode}\n{done.stderr}"
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=pytest.mark.model if case in WITH_A_MODEL else ())
-        for case in sorted(CASES.keys() - {"another_user_reads"})
-    ],
-)
+ALONE = {"another_user_reads", "a_parent_that_never_imported_reperio"}
+
+
+@pytest.mark.parametrize("case", sorted(CASES.keys() - ALONE - {*WITH_A_MODEL}))
 def test_forked_children(case: str, tmp_path: Path) -> None:
-    """A fork leaves the parent's handle and lock to the parent, and a child that opens anew can do everything."""
-    _run(case, tmp_path)
+    """A fork leaves the parent's handle and lock to the parent, and a child that opens it again can do everything."""
+    _run(tmp_path, case)
+
+
+@pytest.mark.model
+def test_forked_children_with_a_model(tmp_path: Path) -> None:
+    """A child may embed, with its parent's embedder or its own, whatever its parent's threads were at."""
+    _run(tmp_path, *WITH_A_MODEL)
+
+
+@pytest.mark.model
+def test_a_child_of_a_parent_that_never_imported_reperio(tmp_path: Path) -> None:
+    """A child of a process that has used PyTorch and FAISS by itself can do everything."""
+    _run(tmp_path, "a_parent_that_never_imported_reperio")
 
 
 @pytest.fixture
@@ -51,4 +60,4 @@ def open_directory() -> Iterator[Path]:
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
 def test_another_user_reads_and_cannot_write(open_directory: Path) -> None:
     """Who may only read the directory can search it, sees later commits, and is refused as a writer."""
-    _run("another_user_reads", open_directory)
+    _run(open_directory, "another_user_reads")

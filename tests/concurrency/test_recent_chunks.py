@@ -142,7 +142,7 @@ def plan(request: pytest.FixtureRequest, tmp_path: Path) -> Plan:
     return made
 
 
-@pytest.mark.parametrize("plan", [11, 12], indirect=True, ids=str)
+@pytest.mark.parametrize("plan", [11, pytest.param(12, marks=pytest.mark.campaign)], indirect=True, ids=str)
 def test_another_process_writes(plan: Plan, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Threads that share a reader's handle, and a reader in a third process, never see what was replaced before."""
     seed = request.node.callspec.params["plan"]
@@ -156,7 +156,7 @@ def test_another_process_writes(plan: Plan, tmp_path: Path, request: pytest.Fixt
             future.result()
 
 
-@pytest.mark.parametrize("plan", [21, 22], indirect=True, ids=str)
+@pytest.mark.parametrize("plan", [21, pytest.param(22, marks=pytest.mark.campaign)], indirect=True, ids=str)
 def test_this_process_writes(plan: Plan, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Threads that search the writer's own handle, and a reader in another process, never see what was replaced."""
     seed = request.node.callspec.params["plan"]

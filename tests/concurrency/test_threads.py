@@ -17,7 +17,6 @@ from reperio import Collection
 from .versions import DIMENSION, History, chunk, parsed, vector
 
 NUMBERS = range(300)
-OPERATIONS = 250
 
 
 class Traffic:
@@ -134,19 +133,22 @@ def _together(traffic: Traffic, writer: Callable[[], None], readers: list[Collec
         return [future.result() for future in reading]
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_threads_search_one_handle_while_others_write_and_index(seed: int, traffic: Traffic) -> None:
+@pytest.mark.parametrize(
+    ("seed", "operations"), [(0, 80), *(pytest.param(seed, 250, marks=pytest.mark.campaign) for seed in range(2))]
+)
+def test_threads_search_one_handle_while_others_write_and_index(seed: int, operations: int, traffic: Traffic) -> None:
     """Four threads search while one writes and one optimizes and compacts; each sees a state that was committed."""
-    done = _together(traffic, lambda: traffic.write(seed, OPERATIONS), [traffic.kb] * 4, keep=True)
+    done = _together(traffic, lambda: traffic.write(seed, operations), [traffic.kb] * 4, keep=True)
     assert min(done) > 10
     assert traffic.kb.check().ok
 
 
-def test_threads_search_a_reader_while_the_writer_works(traffic: Traffic, tmp_path: Path) -> None:
+@pytest.mark.parametrize("operations", [80, pytest.param(250, marks=pytest.mark.campaign)])
+def test_threads_search_a_reader_while_the_writer_works(operations: int, traffic: Traffic, tmp_path: Path) -> None:
     """Threads that share a read-only handle see each acknowledged change at their next search."""
     with ExitStack() as stack:
         readers = [stack.enter_context(reperio.open(tmp_path / "kb", read_only=True)) for _ in range(2)]
-        done = _together(traffic, lambda: traffic.write(7, OPERATIONS), [*readers, *readers], keep=True)
+        done = _together(traffic, lambda: traffic.write(7, operations), [*readers, *readers], keep=True)
     assert min(done) > 10
 
 

@@ -71,7 +71,13 @@ def _cuts(original: Path, file: str, count: int) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize(("file", "count"), [(DATABASE, 150), (VECTORS, 40), (SETTINGS, 60), (CURRENT, 11)])
+@pytest.mark.parametrize(
+    ("file", "count"),
+    [
+        *((DATABASE, 40), (VECTORS, 10), (SETTINGS, 20), (CURRENT, 11)),
+        *(pytest.param(*case, marks=pytest.mark.campaign) for case in ((DATABASE, 150), (VECTORS, 40), (SETTINGS, 60))),
+    ],
+)
 def test_a_flipped_byte_is_refused_or_reported_or_harmless(
     file: str, count: int, original: Path, tmp_path: Path
 ) -> None:
@@ -96,9 +102,10 @@ def test_a_cut_or_missing_file_is_refused_or_reported(file: str, count: int, ori
             assert harmless or (found["verdict"] != "intact" and _names(found["message"], file)), damage
 
 
-def test_a_damaged_index_costs_no_answer(original: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flips", [6, pytest.param(30, marks=pytest.mark.campaign)])
+def test_a_damaged_index_costs_no_answer(flips: int, original: Path, tmp_path: Path) -> None:
     """Whatever happens to the snapshot, searches are right, a warning is given, and check() reports it."""
-    damages = _flips(original, SNAPSHOT, 30) + _cuts(original, SNAPSHOT, 5)
+    damages = _flips(original, SNAPSHOT, flips) + _cuts(original, SNAPSHOT, 5)
     for damage, verdicts in _examined(original, tmp_path, damages):
         for found in verdicts:
             assert found["verdict"] == "reported", damage

@@ -47,7 +47,7 @@ def kb(tmp_path: Path, stored: State) -> Iterator[reperio.Collection]:
     with reperio.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         chunks = [Chunk(key, made.text, made.metadata) for key, made in stored.items()]
         kb.add(chunks, vectors=[made.vector for made in stored.values()])
-        kb.optimize(index="IVF1,PQ8x4fs")
+        kb.optimize(index="IVF1,PQ8x4fs", queries=[item(2, number, 0)[1].vector for number in range(30)])
         yield kb
 
 

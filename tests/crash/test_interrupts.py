@@ -85,24 +85,25 @@ def _operation(kind: str, number: int) -> Operation:
 
 # A file object that Ctrl-C caught between open() and its `with` is closed by the garbage collector, which says so.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.campaign)], ids=["every fourth", "every"])
 @pytest.mark.parametrize(
     ("kind", "beside"),
     [("add", False), ("add", True), ("delete", False), ("compact", False)],
     ids=["add", "add beside", "delete", "compact"],
 )
 def test_the_handle_goes_on_after_ctrl_c_at_any_line(
-    kind: str, beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, beside: bool, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C at any line of a write leaves it done or not done, and what the same handle then adds is kept."""
     if beside:  # as large batches are, the vectors are appended by a thread
         monkeypatch.setattr(chunks, "_SHARED_ROWS", 1)
     first = next(operation for operation in scripted_operations() if operation.kind == "add")
     state: State = first.after({}, first.steps)
-    number, interrupted = 0, True
+    number, interrupted = 1 - step, True
     with reperio.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
         _apply(kb, first)
         while interrupted:
-            number += 1
+            number += step
             operation = _operation(kind, number)
             interrupted = InterruptAt(number, REWRITING if kind == "compact" else WRITING).run(
                 lambda operation=operation: _apply(kb, operation)

@@ -171,6 +171,7 @@ def test_page_shows_every_part_with_its_command(results: dict[str, Any]) -> None
         assert f"run.py --only {part}" in page
 
 
+@pytest.mark.campaign
 @pytest.mark.model
 def test_parts_run_later_are_merged(results: dict[str, Any], folder: Path, tmp_path: Path) -> None:
     """Running one part keeps the others' figures; the two precisions of the demo's embedder agree."""

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,13 @@ def on_path() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCH))
         yield
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """Make a directory on a disk: `make test` keeps others in memory, where no file is mapped or dropped as here."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
+        yield Path(made)
 
 
 def run(script: str, *arguments: str, data: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -123,13 +131,13 @@ mapped = np.memmap({file!r}, mode="r"); mapped.sum(); time.sleep(0.4)
 report(result=memory())
 """
 
-    def test_memory_is_told_apart_by_kind_and_stage(self, tmp_path: Path) -> None:
+    def test_memory_is_told_apart_by_kind_and_stage(self, disk: Path) -> None:
         """What a stage allocates is its own; mapped files do not count as allocated."""
         watching = importlib.import_module("watching")
         size = 200 << 20
-        (tmp_path / "file").write_bytes(bytes(size))
-        script = tmp_path / "child.py"
-        script.write_text(self.CHILD.format(bench=str(BENCH), size=size, file=str(tmp_path / "file")))
+        (disk / "file").write_bytes(bytes(size))
+        script = disk / "child.py"
+        script.write_text(self.CHILD.format(bench=str(BENCH), size=size, file=str(disk / "file")))
         outcome = watching.run(script, [""])
         fill, mapped = outcome.stage_peaks["fill"], outcome.stage_peaks["map"]
         assert fill["anonymous_kib"] >= 200 * MIB
@@ -148,17 +156,17 @@ report(result=memory())
             watching.run(tmp_path / "child.py", ["add"])
 
 
-def test_pages_in_memory_are_counted_and_dropped(tmp_path: Path) -> None:
+def test_pages_in_memory_are_counted_and_dropped(disk: Path) -> None:
     """A file just written is in memory; after dropping it is not, unless the file system is memory itself."""
     large = importlib.import_module("large")
     size = 300 * 4096 + 1
-    (tmp_path / "file").write_bytes(bytes(size))
-    with open(tmp_path / "file", "rb") as file:
+    (disk / "file").write_bytes(bytes(size))
+    with open(disk / "file", "rb") as file:
         assert large._resident(file.fileno()) == (301, 301)
-    kind = subprocess.run(["stat", "-f", "-c", "%T", str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    kind = subprocess.run(["stat", "-f", "-c", "%T", str(disk)], capture_output=True, text=True, check=True).stdout
     if kind.strip() in ("tmpfs", "ramfs"):
-        pytest.skip(f"files under {tmp_path} live in memory: nothing can be dropped")
-    assert large._drop_cache(tmp_path) < 0.1
+        pytest.skip(f"files under {disk} live in memory: nothing can be dropped")
+    assert large._drop_cache(disk) < 0.1
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ from reperio.evaluation import (
     to_baseline,
 )
 from reperio.evaluation.baseline import machine
+from reperio.evaluation.checks import serving
 from reperio.evaluation.golden.questions import DRAFT
 from reperio.query_log.reading import LoggedQuestion
 from tests.conftest import TrigramEmbedder
@@ -260,6 +261,43 @@ def test_a_log_is_replayed_as_it_was_asked(full: Collection) -> None:
     assert "41 logged questions, 1 at a time" in found.evidence[0]
 
 
+class Machine:
+    """A machine of which each search is known to run, and to wait for a core, for so many nanoseconds."""
+
+    def __init__(self, running: int, waiting: int) -> None:
+        self.running, self.waiting = running, waiting
+        self.searches = 0
+
+    def search(self, _text: str) -> list[str]:
+        self.searches += 1
+        return ["c0"]
+
+    def perf_counter(self) -> float:
+        return self.searches * (self.running + self.waiting) / 1e9
+
+    def scheduled(self) -> tuple[int, int]:
+        return self.searches * self.running, self.searches * self.waiting
+
+
+def test_what_other_processes_slow_down_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six times as slow as the baseline, which waiting explains; where the baseline has waited as long, it is red."""
+    busy = Machine(running=1_000_000, waiting=5_000_000)
+    monkeypatch.setattr(serving, "perf_counter", busy.perf_counter)
+    monkeypatch.setattr(serving, "_scheduled", busy.scheduled)
+
+    def timed(baseline: Baseline | None) -> CheckResult:
+        golden = GoldenSet([GoldenQuery(f"q{at}", f"q{at}") for at in range(12)])
+        limits = GateLimits(rounds=1, threads=1)
+        return one("latency", None, golden, search=busy.search, baseline=baseline, limits=limits)
+
+    first = timed(None).figures
+    assert (first["p50"], first["waited"]) == (pytest.approx(6), pytest.approx(5 / 6, abs=1e-3))
+    sixth = {**first, "p50": first["p50"] / 6, "p95": first["p95"] / 6}
+    found = timed(Baseline("then", latency={**sixth, "waited": 0.0}, machine=machine()))
+    assert (found.verdict, "other processes had the cores" in found.cause) == ("warn", True), found
+    assert timed(Baseline("then", latency=sixth, machine=machine())).verdict == "fail"
+
+
 @pytest.fixture
 def crowded_core() -> Iterator[None]:
     """Share one core with seven processes that never rest."""
@@ -279,22 +317,10 @@ def crowded_core() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("crowded_core")
-def test_what_other_processes_slow_down_is_a_warning() -> None:
-    """Six times as slow as the baseline, which waiting explains; where the baseline has waited as long, it is red."""
-
-    def search(_text: str) -> list[str]:
-        return [f"c{sum(range(100_000)) % 7}"]
-
-    def timed(baseline: Baseline | None) -> CheckResult:
-        golden = GoldenSet([GoldenQuery(f"q{at}", f"q{at}") for at in range(12)])
-        return one("latency", None, golden, search=search, baseline=baseline, limits=GateLimits(rounds=1))
-
-    first = timed(None).figures
-    assert first["waited"] > 0.5
-    sixth = {**first, "p50": first["p50"] / 6, "p95": first["p95"] / 6}
-    found = timed(Baseline("then", latency={**sixth, "waited": 0.0}, machine=machine()))
-    assert (found.verdict, "other processes had the cores" in found.cause) == ("warn", True), found
-    assert timed(Baseline("then", latency={**sixth, "p50": -1.0, "waited": 0.95}, machine=machine())).verdict == "fail"
+def test_that_other_processes_have_the_core_is_seen() -> None:
+    """On a core with seven others, the system soon tells that a search has waited longer than it ran."""
+    watch = serving.Stopwatch(lambda _: sum(range(100_000)), 12, GateLimits(rounds=1, threads=1))
+    assert any(watch.run()["waited"] > 0.5 for _ in range(500))
 
 
 def test_a_baseline_is_accepted_only_for_what_was_looked_at(full: Collection) -> None:

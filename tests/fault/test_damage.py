@@ -21,7 +21,13 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [make_original(tmp_path_factory.mktemp("originals") / str(stop), stop) for stop in (5, 6)]
 
 
-@pytest.mark.parametrize(("file", "count"), [(SNAPSHOT, 64), (DATABASE, 30), (VECTORS, 20)])
+@pytest.mark.parametrize(
+    ("file", "count"),
+    [
+        *((SNAPSHOT, 16), (DATABASE, 15), (VECTORS, 5)),
+        *(pytest.param(*case, marks=pytest.mark.campaign) for case in ((SNAPSHOT, 64), (DATABASE, 30), (VECTORS, 20))),
+    ],
+)
 def test_damage_is_found_and_kills_nobody(file: str, count: int, originals: list[Path], tmp_path: Path) -> None:
     """A damaged index is refused and searched around; other damage is told by check() or hits nothing that is live."""
     tally = examine([damage(originals[0], file, number) for number in range(count)], originals, tmp_path / "work")

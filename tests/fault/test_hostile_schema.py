@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +11,9 @@ import pytest
 
 import reperio
 from reperio import Chunk
+from tests.crash.processes import nursery
+
+from .doors import DOORS
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n)"
 HOSTILE = {
@@ -34,32 +34,13 @@ HOSTILE = {
     ),
     "a computed column": (
         "CREATE TABLE other(row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, "
-        "text TEXT AS (hex(zeroblob(400000000))), metadata TEXT NOT NULL, crc INTEGER NOT NULL);"
+        "text TEXT AS (hex(zeroblob(40000000))), metadata TEXT NOT NULL, crc INTEGER NOT NULL);"
         "INSERT INTO other(row, id, metadata, crc) SELECT row, id, metadata, crc FROM chunks;"
         "DROP TABLE chunks; ALTER TABLE other RENAME TO chunks"
     ),
     "a virtual table": "DROP TABLE chunks; CREATE VIRTUAL TABLE chunks USING fts5(row, id, text, metadata, crc)",
     "an index of an expression": "CREATE INDEX i ON chunks(hex(zeroblob(length(text) * 10)))",
 }
-DOORS = {
-    "open": "reperio.open(path, read_only=True).search(vector=[1.0, 0, 0, 0])",
-    "open_for_writing": "reperio.open(path, trust_index=False, auto_optimize=False).add([Chunk('x', 'x')], "
-    "vectors=[[1.0, 0, 0, 0]])",
-    "restore": "reperio.restore(path, path + '-restored')",
-    "restore_mended": "reperio.restore(path, path + '-restored', mend=True)",
-    "mend": "diagnose(path, mend=True)",
-}
-SCRIPT = """
-import sys
-import reperio
-from reperio import Chunk
-from reperio.recovery.doctor import diagnose
-path = sys.argv[1]
-try:
-    print("done", {door})
-except reperio.ReperioError as error:
-    print(type(error).__name__, error)
-"""
 
 
 def _made(path: Path) -> Path:
@@ -70,11 +51,10 @@ def _made(path: Path) -> Path:
 
 def _go_in(door: str, path: Path) -> str:
     """Return what comes of it; another process can be ended, whatever SQLite is at."""
-    command = [sys.executable, "-c", SCRIPT.format(door=DOORS[door]), str(path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    told, errors = path.with_name("told"), path.with_name("errors")
+    status = nursery().fork("tests.fault.doors", door, str(path), str(told), output=errors).wait(60)
+    assert status == 0, errors.read_text()
+    return told.read_text()
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -242,7 +242,7 @@ def test_a_record_of_an_index_that_cannot_be_is_done_without(name: str, indexed:
         assert kb.info().index is None
         assert any("description cannot be read" in problem.what for problem in kb.check().problems)
     with reperio.open(root, auto_optimize=False) as kb:
-        kb.optimize(index="SQ8")
+        kb.optimize(index="SQ8", queries=np.random.default_rng(4).standard_normal((30, D)))
         assert kb.info().index is not None
         assert kb.check().ok
 

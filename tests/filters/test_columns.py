@@ -19,7 +19,7 @@ from reperio.filters.columns.columns import MOST_COLUMNS, Columns
 from reperio.filters.columns.dictionary import REMEMBERED_NUMBERS
 from reperio.layout import Generation
 from reperio.store import NewChunk, Session, Store
-from tests.filters.test_filters import INJECTIONS
+from tests.filters.test_hostile_filters import INJECTIONS
 
 
 @pytest.fixture
@@ -355,7 +355,8 @@ def test_fields_beyond_the_memory_are_read_in_several_scans(store: Store, monkey
         assert columns.nbytes <= 30_000
 
 
-def test_fields_read_together_are_those_read_alone(store: Store) -> None:
+@pytest.mark.parametrize("filters", [5, pytest.param(20, marks=pytest.mark.campaign)])
+def test_fields_read_together_are_those_read_alone(filters: int, store: Store) -> None:
     """For rows with any values, deleted ones and older sessions, one scan finds what a scan per field does."""
     rnd = random.Random(3)
     values: list[Any] = [
@@ -384,7 +385,7 @@ def test_fields_read_together_are_those_read_alone(store: Store) -> None:
         columns = Columns()
         with older, store.session() as newer:
             for session in (newer, older):
-                for _ in range(20):
+                for _ in range(filters):
                     each = [{rnd.choice(paths): {"$in": rnd.sample(values, 3)}} for _ in range(5)]
                     where = {"$or": [{"$not": each[0]}, {"$and": each[1:3]}, *each[3:]]}
                     living = {chunk.row for block in session.scan_all() for chunk in block}

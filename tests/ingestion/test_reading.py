@@ -15,13 +15,13 @@ import pytest
 
 from reperio import InvalidInput
 from reperio.ingestion.finding import SourceFile
+from reperio.ingestion.items import Fields, Item
 from reperio.ingestion.reading import read
-from reperio.ingestion.records import Fields, Record
 
 MARK = b"\xef\xbb\xbf"
 
 
-def records(path: Path, content: bytes | str | None = None, fields: Fields | None = None) -> list[Record]:
+def items(path: Path, content: bytes | str | None = None, fields: Fields | None = None) -> list[Item]:
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return list(read(SourceFile(path, path.name), fields or Fields()))
@@ -34,28 +34,28 @@ def parquet(path: Path, table: pa.Table) -> Path:
 
 @pytest.mark.parametrize("suffix", [".txt", ".md"])
 @pytest.mark.parametrize("mark", [b"", MARK])
-def test_a_text_file_is_one_record(tmp_path: Path, suffix: str, mark: bytes) -> None:
+def test_a_text_file_is_one_item(tmp_path: Path, suffix: str, mark: bytes) -> None:
     """A .txt or .md is read as it is; a byte order mark is no part of it."""
     text = "First line.\r\n\tSecond: Größe 漢字 🙂\n\n"
-    (record,) = records(tmp_path / f"a{suffix}", mark + text.encode())
-    assert (record.text, record.id, record.metadata) == (text, None, {})
+    (item,) = items(tmp_path / f"a{suffix}", mark + text.encode())
+    assert (item.text, item.id, item.metadata) == (text, None, {})
 
 
 @pytest.mark.parametrize("mark", [b"", MARK])
-def test_a_line_of_jsonl_is_a_record(tmp_path: Path, mark: bytes) -> None:
-    """Text and id are taken out, every other field is metadata, blank lines are no records."""
+def test_a_line_of_jsonl_is_an_item(tmp_path: Path, mark: bytes) -> None:
+    """Text and id are taken out, every other field is metadata, blank lines are no items."""
     lines = '{"id": 7, "text": "sea", "year": 2024, "tags": ["a", null], "deep": {"x": 1.5}}\n\n{"text": "sky"}'
-    first, second = records(tmp_path / "a.jsonl", mark + lines.encode())
+    first, second = items(tmp_path / "a.jsonl", mark + lines.encode())
     assert first.metadata == {"year": 2024, "tags": ["a", None], "deep": {"x": 1.5}}
     assert (first.id, first.text, first.place) == ("7", "sea", f"{tmp_path}/a.jsonl:1")
     assert (second.id, second.metadata, second.place) == (None, {}, f"{tmp_path}/a.jsonl:3")
 
 
 @pytest.mark.parametrize("mark", [b"", MARK])
-def test_a_row_of_csv_is_a_record(tmp_path: Path, mark: bytes) -> None:
+def test_a_row_of_csv_is_an_item(tmp_path: Path, mark: bytes) -> None:
     """Quotes, commas and line breaks within fields are understood, values are strings, places are real lines."""
     rows = 'id,text,lang\r\n1,"one, ""two""\nthree",en\r\n,plain,de\r\n'
-    first, second = records(tmp_path / "a.csv", mark + rows.encode())
+    first, second = items(tmp_path / "a.csv", mark + rows.encode())
     assert (first.id, first.text, first.metadata) == ("1", 'one, "two"\nthree', {"lang": "en"})
     assert (second.id, second.text, second.metadata) == (None, "plain", {"lang": "de"})
     assert second.place.endswith("a.csv:4")
@@ -64,12 +64,12 @@ def test_a_row_of_csv_is_a_record(tmp_path: Path, mark: bytes) -> None:
 def test_a_field_of_csv_may_be_long(tmp_path: Path) -> None:
     """Texts beyond the csv module's 128 KiB are read, and its limit is put back."""
     before = csv.field_size_limit()
-    (record,) = records(tmp_path / "a.csv", "text\n" + "word " * 100_000)
-    assert len(record.text) == 500_000
+    (item,) = items(tmp_path / "a.csv", "text\n" + "word " * 100_000)
+    assert len(item.text) == 500_000
     assert csv.field_size_limit() == before
 
 
-def test_a_row_of_parquet_is_a_record(tmp_path: Path) -> None:
+def test_a_row_of_parquet_is_an_item(tmp_path: Path) -> None:
     """What JSON cannot keep becomes a string in ISO form or in digits; the rest stays what it is."""
     moment = dt.datetime(2026, 5, 4, 3, 2, 1, tzinfo=dt.timezone.utc)
     table = pa.table(
@@ -85,7 +85,7 @@ def test_a_row_of_parquet_is_a_record(tmp_path: Path) -> None:
             "score": [0.25, None],
         }
     )
-    first, second = records(parquet(tmp_path / "a.parquet", table))
+    first, second = items(parquet(tmp_path / "a.parquet", table))
     assert (first.id, first.text) == ("1", "sea")
     assert first.metadata == {
         "when": "2026-05-04T03:02:01+00:00",
@@ -105,16 +105,16 @@ def test_a_uuid_of_parquet_is_a_string(tmp_path: Path) -> None:
     """The UUID type, where pyarrow has it, is kept by its usual spelling."""
     value = uuid.UUID(int=7)
     table = pa.table({"text": ["a"], "key": pa.array([value.bytes], pa.uuid())})
-    (record,) = records(parquet(tmp_path / "a.parquet", table))
-    assert record.metadata == {"key": str(value)}
+    (item,) = items(parquet(tmp_path / "a.parquet", table))
+    assert item.metadata == {"key": str(value)}
 
 
 def test_parquet_is_read_in_batches(tmp_path: Path) -> None:
     """Rows come in order across batches and row groups, each with its number."""
     table = pa.table({"text": [f"text {i}" for i in range(5000)]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=700)
-    found = records(tmp_path / "a.parquet")
-    assert [record.text for record in found] == [f"text {i}" for i in range(5000)]
+    found = items(tmp_path / "a.parquet")
+    assert [item.text for item in found] == [f"text {i}" for i in range(5000)]
     assert found[4999].place.endswith("a.parquet:5000")
 
 
@@ -126,7 +126,7 @@ def test_values_of_parquet_without_a_json_form_are_refused(tmp_path: Path, value
     """Bytes, NaN and infinity are an error that names row and column."""
     path = parquet(tmp_path / "a.parquet", pa.table({"text": ["a", "b"], "extra": [None, value]}))
     with pytest.raises(InvalidInput, match=rf"a\.parquet:2: 'extra' {kind}"):
-        records(path)
+        items(path)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_values_of_parquet_without_a_json_form_are_refused(tmp_path: Path, value
 def test_a_damaged_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
     """A file that is no Parquet is a typed error naming it."""
     with pytest.raises(InvalidInput, match=r"a\.parquet cannot be read"):
-        records(tmp_path / "a.parquet", content)
+        items(tmp_path / "a.parquet", content)
 
 
 def test_a_parquet_cut_short_within_a_page_is_refused(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_parquet_cut_short_within_a_page_is_refused(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[100:4000] = bytes(3900)
     with pytest.raises(InvalidInput, match=r"a\.parquet cannot be read"):
-        records(path, bytes(content))
+        items(path, bytes(content))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_parquet_cut_short_within_a_page_is_refused(tmp_path: Path) -> None:
 def test_bytes_that_are_no_utf8_are_told_by_offset(tmp_path: Path, name: str, content: bytes, offset: int) -> None:
     """The error names file, byte and its offset in the file, and the command that converts it."""
     with pytest.raises(InvalidInput, match=rf"{re.escape(name)}: byte 0x.. at offset {offset} is no UTF-8.*iconv"):
-        records(tmp_path / name, content)
+        items(tmp_path / name, content)
     assert content[offset] >= 0x80
 
 
@@ -186,7 +186,7 @@ def test_bytes_that_are_no_utf8_are_told_by_offset(tmp_path: Path, name: str, co
 def test_a_bad_line_of_jsonl_is_told_by_file_and_line(tmp_path: Path, line: str, reason: str) -> None:
     """Each way in which a line can be wrong is an error with its place and the reason."""
     with pytest.raises(InvalidInput, match=rf"a\.jsonl:2: .*{re.escape(reason)}"):
-        records(tmp_path / "a.jsonl", '{"text": "fine"}\n' + line + "\n")
+        items(tmp_path / "a.jsonl", '{"text": "fine"}\n' + line + "\n")
 
 
 def test_the_fields_that_exist_are_named(tmp_path: Path) -> None:
@@ -195,14 +195,14 @@ def test_the_fields_that_exist_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"body": ["a"], "title": ["b"]}), tmp_path / "a.parquet")
     for name in ("a.jsonl", "a.csv", "a.parquet"):
         with pytest.raises(InvalidInput, match=rf"{re.escape(name)}.*no field 'text'.*'body', 'title'"):
-            records(tmp_path / name, content.get(name))
-        assert records(tmp_path / name, None, Fields(text="body"))[0].text == "a"
+            items(tmp_path / name, content.get(name))
+        assert items(tmp_path / name, None, Fields(text="body"))[0].text == "a"
 
 
 def test_an_id_field_that_was_named_must_be_there(tmp_path: Path) -> None:
     """Only the default id field may be missing: a mistyped one is not ignored."""
     with pytest.raises(InvalidInput, match=r"no field 'key'; name one of these with id_field \(--id-field\): 'text'"):
-        records(tmp_path / "a.jsonl", '{"text": "a"}', Fields(id="key"))
+        items(tmp_path / "a.jsonl", '{"text": "a"}', Fields(id="key"))
 
 
 @pytest.mark.parametrize(
@@ -218,26 +218,26 @@ def test_an_id_field_that_was_named_must_be_there(tmp_path: Path) -> None:
 def test_a_bad_csv_is_told_by_file_and_line(tmp_path: Path, rows: str, reason: str) -> None:
     """Rows that do not fit the header, and quotes that do not close, are errors rather than shifted columns."""
     with pytest.raises(InvalidInput, match=reason):
-        records(tmp_path / "a.csv", rows)
+        items(tmp_path / "a.csv", rows)
 
 
 def test_fields_that_ingestion_needs_are_kept_under_another_name(tmp_path: Path) -> None:
-    """A record's own `source` and `start` are not lost, and two fields are never merged into one."""
-    (record,) = records(tmp_path / "a.jsonl", '{"text": "a", "source": "wiki", "start": 5}')
-    assert record.metadata == {"record_source": "wiki", "record_start": 5}
+    """An item's own `source` and `start` are not lost, and two fields are never merged into one."""
+    (item,) = items(tmp_path / "a.jsonl", '{"text": "a", "source": "wiki", "start": 5}')
+    assert item.metadata == {"record_source": "wiki", "record_start": 5}
     with pytest.raises(InvalidInput, match=r"both the fields 'source'.* and 'record_source'"):
-        records(tmp_path / "a.jsonl", '{"text": "a", "source": 1, "record_source": 2}')
+        items(tmp_path / "a.jsonl", '{"text": "a", "source": 1, "record_source": 2}')
 
 
 def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     """A file that vanished after it was listed is a typed error."""
     for suffix in (".txt", ".jsonl", ".csv", ".parquet"):
         with pytest.raises(InvalidInput, match=rf"gone{re.escape(suffix)} cannot be read: "):
-            records(tmp_path / f"gone{suffix}")
+            items(tmp_path / f"gone{suffix}")
 
 
-def test_an_empty_csv_or_jsonl_has_no_records(tmp_path: Path) -> None:
+def test_an_empty_csv_or_jsonl_has_no_items(tmp_path: Path) -> None:
     """Nothing, or a header alone, is no error."""
-    assert records(tmp_path / "a.csv", "") == []
-    assert records(tmp_path / "a.csv", "id,text\n") == []
-    assert records(tmp_path / "a.jsonl", "\n \n") == []
+    assert items(tmp_path / "a.csv", "") == []
+    assert items(tmp_path / "a.csv", "id,text\n") == []
+    assert items(tmp_path / "a.jsonl", "\n \n") == []

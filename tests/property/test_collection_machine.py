@@ -208,8 +208,14 @@ class Machine(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
 
 
-@pytest.mark.parametrize("metric", ["cosine", "inner_product", "l2"])
-def test_any_history_equals_brute_force(metric: str) -> None:
+METRICS = ("cosine", "inner_product", "l2")
+
+
+@pytest.mark.parametrize(
+    ("metric", "histories"),
+    [(metric, 8) for metric in METRICS] + [pytest.param(each, 30, marks=pytest.mark.campaign) for each in METRICS],
+)
+def test_any_history_equals_brute_force(metric: str, histories: int) -> None:
     """Adds, upserts, deletes, searches, builds, compactions and restarts in any order give what a dictionary gives."""
 
     class OfMetric(Machine):
@@ -219,6 +225,6 @@ def test_any_history_equals_brute_force(metric: str) -> None:
     run_state_machine_as_test(
         OfMetric,
         settings=settings(
-            max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=histories, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

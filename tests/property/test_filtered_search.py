@@ -141,15 +141,21 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         yield reader
 
 
-CASES = [
-    *((metric, "float32", index) for metric in ("cosine", "inner_product", "l2") for index in (None, "HNSW8,SQ8")),
-    ("cosine", "float32", "IVF1,PQ8x4fs"),
+# In these every metric, dtype and kind of index (none, codes, lists, a graph) occurs.
+SOME = [
+    ("cosine", "float32", "HNSW8,SQ8"),
     ("l2", "float32", "IVF8,Flat"),
-    ("inner_product", "float32", "IVF8,PQ8x4fs"),
-    ("cosine", "float16", "IVF8,SQ8"),
     ("l2", "float16", None),
     ("inner_product", "float16", "IVF1,PQ8x4fs"),
 ]
+MORE = [
+    *((metric, "float32", None) for metric in ("cosine", "inner_product", "l2")),
+    *((metric, "float32", "HNSW8,SQ8") for metric in ("inner_product", "l2")),
+    ("cosine", "float32", "IVF1,PQ8x4fs"),
+    ("inner_product", "float32", "IVF8,PQ8x4fs"),
+    ("cosine", "float16", "IVF8,SQ8"),
+]
+CASES = [*SOME, *(pytest.param(*case, marks=pytest.mark.campaign) for case in MORE)]
 
 
 @pytest.mark.parametrize(("metric", "dtype", "index"), CASES)

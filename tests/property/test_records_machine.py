@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -162,11 +163,12 @@ def same(left: list[Any], right: list[Any]) -> bool:
     return repr(left) == repr(right)
 
 
-def test_random_histories_agree_with_a_dictionary() -> None:
+@pytest.mark.parametrize("histories", [8, pytest.param(25, marks=pytest.mark.campaign)])
+def test_random_histories_agree_with_a_dictionary(histories: int) -> None:
     """Puts, deletes, scopes, a clock that is set back, compaction, backup and other readers, in any order."""
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=histories, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -15,6 +15,8 @@ from langchain_reperio import ReperioVectorStore
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Before FAISS and PyTorch are loaded: next to other tests, threads that spin while they wait double the time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class TrigramEmbeddings(Embeddings):

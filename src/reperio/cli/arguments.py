@@ -11,9 +11,14 @@ import typer
 from reperio.errors import InvalidInput
 
 
-def option(metavar: str, text: str) -> Any:
+def option(metavar: str | None, text: str, *names: str, least: int | None = None) -> Any:
     """Return an option without a default of its own; *text* says what holds without it."""
-    return typer.Option(metavar=metavar, help=text, show_default=False)
+    return typer.Option(*names, metavar=metavar, help=text, show_default=False, min=least)
+
+
+def flag(name: str, text: str) -> Any:
+    """Return a switch without an opposite."""
+    return typer.Option(name, help=text)
 
 
 def argument(metavar: str, text: str) -> Any:
@@ -21,17 +26,13 @@ def argument(metavar: str, text: str) -> Any:
     return typer.Argument(metavar=metavar, help=text, show_default=False)
 
 
+# Options whose texts several commands share are written once, here.
 KB = Annotated[Path, argument("KB", "The collection's directory.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")]
+Json = Annotated[bool, flag("--json", "Print one JSON document, and nothing else, on standard output.")]
 
 
 def to_filter(where: str | None) -> dict[str, Any] | None:
-    """Read a filter from the command line.
-
-    Raises:
-        InvalidInput: it is no JSON object.
-
-    """
+    """Read a filter from the command line, or refuse what is no JSON object."""
     if where is None:
         return None
     try:

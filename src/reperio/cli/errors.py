@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -31,22 +31,15 @@ _KEPT = {
 class Commands(TyperGroup):
     """Turns errors into one line and an exit code."""
 
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
+    def main(self, *args: Any, **options: Any) -> Any:
         """Run a command line; see `click.Command.main`, whose exit codes for usage errors this keeps."""
         output.prepare()
+        standalone = options.get("standalone_mode", True)
         try:
-            code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            code = super().main(*args, **{**options, "standalone_mode": False})
             sys.stdout.flush()  # what cannot be written is told here, and not at the end of Python
         except _UsageError as error:
-            if not standalone_mode:
+            if not standalone:
                 raise
             command = error.ctx.command_path if error.ctx else "reperio"
             message = _told(error)
@@ -54,8 +47,9 @@ class Commands(TyperGroup):
             code = 2
         except (OSError, SystemExit) as error:
             code = _unwritten(error)
-        if not standalone_mode:
+        if not standalone:
             return code
+        # Commands return None, and click an exit code where one was raised.
         sys.exit(code if isinstance(code, int) else 0)
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -69,11 +63,11 @@ class Commands(TyperGroup):
                 return super().invoke(ctx)
         except ReperioError as error:
             output.print_error(str(error))
-            raise typer.Exit(2) from error
+            raise typer.Exit(2) from error  # as for an error of usage: 1 is for problems found
         except KeyboardInterrupt:
             kept = _KEPT.get(ctx.invoked_subcommand, "what was stored before is kept")
             output.print_error(f"interrupted; {kept}", label="stopped")
-            raise typer.Exit(130) from None
+            raise typer.Exit(130) from None  # what a shell tells of a program that SIGINT has ended
 
 
 def _told(error: Any) -> str:
@@ -82,6 +76,7 @@ def _told(error: Any) -> str:
     if name is not None and error.ctx is not None:
         known = {text.lstrip("-"): text for each in error.ctx.command.params for text in each.opts if text[0] == "-"}
         near = nearest(name.lstrip("-").replace("-", "_"), known)
+        # Its own guess goes by spelling alone, and knows no names of other libraries.
         error.possibilities = [known[near]] if near else error.possibilities
     return str(error.format_message())
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+import reperio
 from reperio.cli import output
-from reperio.cli.arguments import KB, Json, argument, option, to_filter
+from reperio.cli.arguments import KB, Json, argument, flag, option, to_filter
 from reperio.errors import InvalidInput, ReperioError
 from reperio.query_log.reading import read_log
 
@@ -23,12 +23,16 @@ Golden = Annotated[Path, argument("GOLDEN", "A golden set: .yaml or .jsonl.")]
 
 golden_app = typer.Typer(help="Draft a golden set, and add questions to it.", no_args_is_help=True)
 
+_DOCUMENT = "An expected document, by its name; may be repeated."
+_FILTER = "The question's filter; {} for none, whatever the set's default."
+_GRADE = "One per expected chunk or document, in their order; else every grade is 1."
+
 
 def gate(
     kb: KB,
     golden: Annotated[Path | None, option("FILE", "The golden set: .yaml or .jsonl.")] = None,
     baseline: Annotated[Path | None, option("FILE", "What was accepted; next to the golden set by default.")] = None,
-    accept: Annotated[bool, typer.Option("--accept", help="Write the baseline, unless something is unsound.")] = False,
+    accept: Annotated[bool, flag("--accept", "Write the baseline, unless something is unsound.")] = False,
     from_log: Annotated[
         Path | None, option("FILE", "Real questions: replayed, timed, and used for knn recall.")
     ] = None,
@@ -42,8 +46,8 @@ def gate(
     p99: Annotated[float | None, option("MS", "Likewise, 99% quantile.")] = None,
     rate: Annotated[float | None, option("N", "Least queries per second.")] = None,
     threads: Annotated[int | None, option("N", "That ask at the same time: 1.")] = None,
-    only: Annotated[list[str] | None, typer.Option(metavar="CHECK", help="Run this; may be repeated.")] = None,
-    skip: Annotated[list[str] | None, typer.Option(metavar="CHECK", help="Leave this out; may be repeated.")] = None,
+    only: Annotated[list[str] | None, option("CHECK", "Run this; may be repeated.")] = None,
+    skip: Annotated[list[str] | None, option("CHECK", "Leave this out; may be repeated.")] = None,
     json: Json = False,
     junit: Annotated[Path | None, option("FILE", "Write JUnit XML, one test case per check.")] = None,
     markdown: Annotated[Path | None, option("FILE", "Write Markdown, for a pull request.")] = None,
@@ -53,7 +57,6 @@ def gate(
 
     Limits can also stand in the golden set; an option goes before.
     """
-    import reperio
     from reperio import evaluation
 
     asked = evaluation.read_golden(golden) if golden else None
@@ -66,6 +69,7 @@ def gate(
         raise InvalidInput("--accept needs --golden or --baseline, to know where to write the baseline")
     if accept and (only or skip):
         raise InvalidInput("--accept takes what all checks have seen, to compare with it; leave --only and --skip out")
+    # Before the collection is opened: a baseline that cannot be read is told in a moment.
     accepted = _accepted(where, named=baseline is not None and not accept, replaced=accept)
     log = read_log(from_log) if from_log else []
     with reperio.open(kb, read_only=True) as collection, reperio.progress_bar(disable=json) as progress:
@@ -73,43 +77,16 @@ def gate(
         report = evaluation.judged(subject, only=only or (), skip=skip or ())
         refused = evaluation.acceptable(report) if accept else []
         fresh = evaluation.to_baseline(subject, report) if accept and not refused else None
-    acceptance = _accept(where, fresh, refused) if accept and where is not None else None
-    failures = _write(report, acceptance, json=json, junit=junit, markdown=markdown, html=html)
-    if acceptance is not None:
-        _tell_accepted(acceptance, quiet=json)
-    _raise_last(failures if acceptance is None or acceptance.failure is None else [*failures, acceptance.failure])
+    told, unwritten = _accept(where, fresh, refused) if accept and where is not None else ({}, [])
+    failures = _write(report, told, json, junit, markdown, html) + unwritten
+    if where is not None and told:
+        _tell_accepted(where, told, quiet=json)
+    for failure in failures[:-1]:
+        output.print_error(str(failure))
+    if failures:  # the last one is told by raising it
+        raise failures[-1]
+    # What is accepted is right by definition, whatever the old baseline said.
     raise typer.Exit(0 if fresh is not None else report.exit_code)
-
-
-@dataclass(frozen=True, slots=True)
-class _Acceptance:
-    """The outcome of ``--accept``.
-
-    Attributes:
-        path: of the baseline.
-        accepted: whether it was written.
-        refused: the checks that forbade it.
-        kept: whether there is a baseline from before, as it was.
-        failure: why it could not be written; None where it was, or was refused.
-
-    """
-
-    path: Path
-    accepted: bool
-    refused: Sequence[str]
-    kept: bool
-    failure: ReperioError | None = None
-
-    @property
-    def plain(self) -> dict[str, Any]:
-        """The part of it that a script is told."""
-        failure = None if self.failure is None else str(self.failure)
-        return {
-            "accepted": self.accepted,
-            "baseline": str(self.path),
-            "refused": list(self.refused),
-            "failure": failure,
-        }
 
 
 def _accepted(where: Path | None, *, named: bool, replaced: bool) -> Baseline | None:
@@ -125,44 +102,34 @@ def _accepted(where: Path | None, *, named: bool, replaced: bool) -> Baseline | 
         raise
 
 
-def _accept(where: Path, fresh: Baseline | None, refused: Sequence[str]) -> _Acceptance:
-    """Write the baseline, before any report: one that cannot be written must not undo what was accepted."""
+def _accept(where: Path, fresh: Baseline | None, refused: Sequence[str]) -> tuple[dict[str, Any], list[ReperioError]]:
+    """Write the baseline, and return what a script is told of it, and why it could not be written.
+
+    Before any report: one that cannot be written must not undo what was accepted.
+    """
     from reperio import evaluation
 
-    kept = where.exists()
-    if fresh is None:
-        return _Acceptance(where, False, refused, kept)
-    try:
-        evaluation.write_baseline(fresh, where)
-    except ReperioError as error:
-        return _Acceptance(where, False, (), kept, error)
-    return _Acceptance(where, True, (), False)
+    told = {"accepted": fresh is not None, "baseline": str(where), "refused": list(refused), "failure": None}
+    if fresh is not None:
+        try:
+            evaluation.write_baseline(fresh, where)
+        except ReperioError as error:
+            return {**told, "accepted": False, "failure": str(error)}, [error]
+    return told, []
 
 
-def _write(
-    report: GateReport,
-    acceptance: _Acceptance | None,
-    *,
-    json: bool,
-    junit: Path | None,
-    markdown: Path | None,
-    html: Path | None,
-) -> list[ReperioError]:
-    """Print the report and write its files; return why some of them could not be."""
+def _write(report: GateReport, told: Mapping[str, Any], json: bool, *paths: Path | None) -> list[ReperioError]:
+    """Print the report and write it as JUnit, Markdown and HTML; return why some of the files could not be."""
     from reperio.evaluation import reports
     from reperio.layout import storage_errors
 
-    wanted: tuple[tuple[Path | None, Callable[[GateReport], str]], ...] = (
-        (junit, reports.to_junit), (markdown, reports.to_markdown), (html, reports.to_html)
-    )  # fmt: skip
     # First what needs no disk: that a report cannot be written must not hide what it says.
     if json:
-        told = {} if acceptance is None else {"acceptance": acceptance.plain}
-        output.print_json({**reports.to_json(report), **told})
+        output.print_json({**reports.to_json(report), **({"acceptance": told} if told else {})})
     else:
         reports.print_report(report, Console())
     failures: list[ReperioError] = []
-    for path, maker in wanted:
+    for path, maker in zip(paths, (reports.to_junit, reports.to_markdown, reports.to_html), strict=True):
         if path is not None:
             try:
                 with storage_errors(path, "write"):
@@ -172,25 +139,13 @@ def _write(
     return failures
 
 
-def _tell_accepted(acceptance: _Acceptance, *, quiet: bool) -> None:
-    if acceptance.refused:
-        left = f"{acceptance.path} is as it was" if acceptance.kept else "no baseline was written"
-        output.print_error(f"not accepted: {', '.join(acceptance.refused)} must pass first; {left}")
-    elif acceptance.accepted and not quiet:
-        output.print_line(f"accepted: {acceptance.path} is the baseline from now on; commit it")
-
-
-def _raise_last(failures: Sequence[ReperioError]) -> None:
-    """Tell every failure in a line, the last one by raising it."""
-    for error in failures[:-1]:
-        output.print_error(str(error))
-    if failures:
-        raise failures[-1]
-
-
-@golden_app.callback()
-def _group() -> None:
-    """Draft a golden set, and add questions to it."""
+def _tell_accepted(where: Path, told: Mapping[str, Any], *, quiet: bool) -> None:
+    if told["refused"]:
+        # Nothing has written to it: what is there is the baseline from before.
+        left = f"{where} is as it was" if where.exists() else "no baseline was written"
+        output.print_error(f"not accepted: {', '.join(told['refused'])} must pass first; {left}")
+    elif told["accepted"] and not quiet:
+        output.print_line(f"accepted: {where} is the baseline from now on; commit it")
 
 
 @golden_app.command("init")
@@ -201,9 +156,9 @@ def golden_init(
     number: Annotated[int, typer.Option("--number", "-n", help="Questions.", min=1)] = 20,
 ) -> None:
     """Draft a golden set for a person to correct: questions of a log, or of chunks far from each other."""
-    import reperio
     from reperio.evaluation.golden import drafting
 
+    # Drafting takes a while, and would be for nothing.
     drafting.require_new(golden)
     log = read_log(from_log) if from_log else None
     with reperio.open(kb, read_only=True) as collection, output.waiting("drafting …", quiet=False):
@@ -219,27 +174,14 @@ def golden_init(
 def golden_add(
     golden: Golden,
     query: Annotated[str, argument("QUESTION", "As users ask it.")],
-    expect: Annotated[list[str] | None, typer.Option(metavar="ID", help="An expected chunk; may be repeated.")] = None,
-    expect_document: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="An expected document, by its name; may be repeated.")
-    ] = None,
-    grade: Annotated[
-        list[int] | None,
-        typer.Option(metavar="N", help="One per expected chunk or document, in their order; else every grade is 1."),
-    ] = None,
+    expect: Annotated[list[str] | None, option("ID", "An expected chunk; may be repeated.")] = None,
+    expect_document: Annotated[list[str] | None, option("NAME", _DOCUMENT)] = None,
+    grade: Annotated[list[int] | None, option("N", _GRADE)] = None,
     nothing_above: Annotated[float | None, option("SCORE", "No hit may score more.")] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(metavar="JSON", help="The question's filter; {} for none, whatever the set's default."),
-    ] = None,
-    mode: Annotated[
-        str | None, typer.Option(help="dense, lexical or hybrid; else the set's default.", show_default=False)
-    ] = None,
-    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A group; may be repeated.")] = None,
-    name: Annotated[
-        str | None,
-        typer.Option("--id", metavar="ID", help="Of the question, where its text is asked twice.", show_default=False),
-    ] = None,
+    where: Annotated[str | None, option("JSON", _FILTER)] = None,
+    mode: Annotated[str | None, option(None, "dense, lexical or hybrid; else the set's default.")] = None,
+    tag: Annotated[list[str] | None, option("TAG", "A group; may be repeated.")] = None,
+    name: Annotated[str | None, option("ID", "Of the question, where its text is asked twice.", "--id")] = None,
 ) -> None:
     """Append a question to a golden set, whose comments and order stay as they are; a new file is begun."""
     from reperio.evaluation import GoldenQuery

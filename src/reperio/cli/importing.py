@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import reperio
 from reperio.cli import output
 from reperio.cli.arguments import Json, argument, option
 
 app = typer.Typer(help="Bring in what other stores have written.", no_args_is_help=True)
 
-
-@app.callback()
-def _group() -> None:
-    """Bring in what other stores have written."""  # without it, a single command would take the place of the group
+# Longer than a line of a signature has room for.
+_METRIC = "cosine, inner_product or l2; by default what the index says."
+_MODEL = "The model that made the vectors, to ask with texts: a sentence-transformers name or path."
 
 
 @app.command("langchain-faiss")
@@ -23,24 +24,21 @@ def langchain_faiss(
     folder: Annotated[Path, argument("FOLDER", "What FAISS.save_local has written.")],
     into: Annotated[Path, option("KB", "The collection's directory; created if absent.")],
     index_name: Annotated[str, typer.Option(metavar="NAME", help="As passed to save_local.")] = "index",
-    metric: Annotated[
-        str | None, option("METRIC", "cosine, inner_product or l2; by default what the index says.")
-    ] = None,
-    embedder: Annotated[
-        str | None,
-        option("NAME", "The model that made the vectors, to ask with texts: a sentence-transformers name or path."),
-    ] = None,
+    metric: Annotated[str | None, option("METRIC", _METRIC)] = None,
+    embedder: Annotated[str | None, option("NAME", _MODEL)] = None,
     json: Json = False,
 ) -> None:
     """Bring a folder of LangChain's FAISS store into a collection; its pickle is read, and not executed."""
-    import reperio
     from reperio.importers import langchain_faiss
 
     with reperio.progress_bar(disable=json) as progress:
         report = langchain_faiss.import_langchain_faiss(
             folder, into, index_name=index_name, metric=metric, embedder=embedder, progress=progress
         )
-    output.print_json(output.to_json_import(report)) if json else output.print_imported(report)
+    if json:
+        output.print_json({**asdict(report), "complete": report.complete})
+    else:
+        output.print_imported(report)
 
 
 @app.command("export")
@@ -50,12 +48,9 @@ def export(
     json: Json = False,
 ) -> None:
     """Make a new collection of an export, equal to the exported one in all but its index."""
-    import reperio
     from reperio import exchange
 
     with reperio.progress_bar(disable=json) as progress:
         made = exchange.import_collection(folder, into, progress=progress)
-    if json:
-        output.print_json(made)
-    else:
-        output.print_line(f"{made.chunks:,} chunks and {made.records:,} records of {folder} are in the new {into}")
+    done = f"{made.chunks:,} chunks and {made.records:,} records of {folder} are in the new {into}"
+    output.print_done(made, done, json=json)

@@ -11,51 +11,47 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import reperio
 from reperio.cli import gate as cli_gate
 from reperio.cli import importing as cli_import
 from reperio.cli import keeping as cli_keeping
 from reperio.cli import output
-from reperio.cli.arguments import KB, Json, argument, option, to_filter
+from reperio.cli.arguments import KB, Json, argument, flag, option, to_filter
 from reperio.cli.errors import Commands
+from reperio.collection import Collection
 from reperio.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from reperio.collection import Collection
-    from reperio.query_log.reading import Queries
+from reperio.query_log.reading import Queries, read_queries
 
 Recall = Annotated[float, typer.Option(help="Share of the true nearest chunks to aim at, above 0 and at most 1.")]
 Embedder = Annotated[
-    str | None,
-    typer.Option(help="A sentence-transformers name or local path; by default the recorded one.", show_default=False),
+    str | None, option(None, "A sentence-transformers name or local path; by default the recorded one.")
 ]
-Memory = Annotated[
-    str | None,
-    option("SIZE", "Most memory for the index, e.g. 800MiB or 8GiB; no limit by default."),
-]
+Memory = Annotated[str | None, option("SIZE", "Most memory for the index, e.g. 800MiB or 8GiB; no limit by default.")]
 Prefer = Annotated[
     str, typer.Option(metavar="WHAT", help="latency of single queries, throughput of many at once, or least memory.")
 ]
 Where = Annotated[
     str | None,
-    typer.Option(
-        metavar="JSON",
-        help='Only chunks whose metadata matches, e.g. \'{"lang": "en", "year": {"$gte": 2023}}\'.',
-        show_default=False,
-    ),
+    option("JSON", 'Only chunks whose metadata matches, e.g. \'{"lang": "en", "year": {"$gte": 2023}}\'.'),
 ]
 QueryLog = Annotated[
     Path | None,
-    typer.Option(
-        "--queries",
-        metavar="FILE",
-        help="Questions to measure with: .txt, .jsonl, or vectors as .npy; a thousand suffice. Else stored vectors.",
-        show_default=False,
+    option(
+        "FILE",
+        "Questions to measure with: .txt, .jsonl, or vectors as .npy; a thousand suffice. Else stored vectors.",
     ),
 ]
+
+# Texts of options that are longer than a line of a signature has room for.
+_MAX_TOKENS = "Longest chunk; by default what the embedder takes, at most 512."
+_OVERLAP = "Most tokens repeated from one chunk to the next; by default a tenth."
+_FACTORY = "hnsw, exact, or a FAISS factory string; by default the best one."
+_INCREMENTAL = "DEST is a folder of backups; write only what is new since them."
+_KEEP = "With --incremental: remove all but so many, the newest."
 
 app = typer.Typer(
     cls=Commands,
@@ -66,6 +62,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+# Groups come behind the commands, see `Commands.list_commands`.
 app.add_typer(cli_import.app, name="import")
 app.add_typer(cli_gate.golden_app, name="golden")
 
@@ -90,6 +87,7 @@ def _start(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
+    # A user who types only the name wants help, where click would tell of an error.
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 
@@ -101,17 +99,12 @@ def ingest(
     embedder: Embedder = None,
     text_field: Annotated[str, typer.Option(help="Field with the text, in .jsonl, .csv and .parquet.")] = "text",
     id_field: Annotated[str, typer.Option(help="Field with the record's own id; may be missing.")] = "id",
-    max_tokens: Annotated[
-        int | None, typer.Option(help="Longest chunk; by default what the embedder takes, at most 512.", min=1)
-    ] = None,
-    overlap: Annotated[
-        int | None, typer.Option(help="Most tokens repeated from one chunk to the next; by default a tenth.", min=0)
-    ] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Delete the chunks of files that vanished from PATH.")] = False,
+    max_tokens: Annotated[int | None, option(None, _MAX_TOKENS, least=1)] = None,
+    overlap: Annotated[int | None, option(None, _OVERLAP, least=0)] = None,
+    prune: Annotated[bool, flag("--prune", "Delete the chunks of files that vanished from PATH.")] = False,
     json: Json = False,
 ) -> None:
     """Read files, split what is long, and store the chunks; a second run embeds only what has changed."""
-    import reperio
     from reperio import ingestion
 
     ingestion.find_files(paths)  # so that a mistyped path creates no collection
@@ -119,7 +112,7 @@ def ingest(
         collection = reperio.open(into, embedder=embedder)
     with collection:
         with output.waiting("loading the embedder …", quiet=json):
-            _ = collection.embedder
+            _ = collection.embedder  # now: the bar below would stand still meanwhile
         with reperio.progress_bar(disable=json) as progress:
             result = ingestion.ingest(
                 collection, paths, text_field=text_field, id_field=id_field, max_tokens=max_tokens, overlap=overlap,
@@ -139,8 +132,6 @@ def search(
     json: Json = False,
 ) -> None:
     """Find the chunks that answer a question best."""
-    import reperio
-
     with reperio.open(kb, read_only=True) as collection, output.waiting("loading the embedder …", quiet=json):
         hits = collection.search(query, k=k, recall=recall, where=to_filter(where), mode=mode)  # type: ignore[arg-type]  # checked there
     if json:
@@ -152,8 +143,6 @@ def search(
 @app.command()
 def info(kb: KB, json: Json = False) -> None:
     """Describe a collection: chunks, vectors, embedder, index, bytes on disk."""
-    import reperio
-
     with reperio.open(kb, read_only=True) as collection:
         found = collection.info()
     output.print_json(found) if json else output.print_info(found)
@@ -162,8 +151,6 @@ def info(kb: KB, json: Json = False) -> None:
 @app.command()
 def check(kb: KB, json: Json = False) -> None:
     """Read everything and verify it; the exit code is 1 if there are problems, which reperio doctor can mend."""
-    import reperio
-
     with reperio.open(kb, read_only=True) as collection, output.waiting("reading everything …", quiet=json):
         report = collection.check()
     if json:
@@ -185,8 +172,6 @@ def advise(
     json: Json = False,
 ) -> None:
     """Rank the indexes for so many vectors, best first, with memory and time predicted; nothing is built."""
-    import reperio
-
     recipes = reperio.advise(n, dim, metric, memory=memory, recall=recall, prefer=prefer)
     if json:
         output.print_json({"rows": n, "dimension": dim, "recipes": output.to_json_recipes(recipes, n)})
@@ -198,18 +183,14 @@ def advise(
 def optimize(
     kb: KB,
     recall: Recall = 0.95,
-    index: Annotated[
-        str | None, option("FACTORY", "hnsw, exact, or a FAISS factory string; by default the best one.")
-    ] = None,
+    index: Annotated[str | None, option("FACTORY", _FACTORY)] = None,
     memory: Memory = None,
     prefer: Prefer = "latency",
     queries: QueryLog = None,
     json: Json = False,
 ) -> None:
     """Choose, build and measure an index over all chunks, and put it in use; interrupted, it goes on next time."""
-    import reperio
-
-    asked = _read_queries(queries)
+    asked = None if queries is None else read_queries(queries)
     with _existing(kb, auto_optimize=False) as collection:
         _require_askable(collection, asked, kb, quiet=json)
         with reperio.progress_bar(disable=json) as progress:
@@ -227,10 +208,9 @@ def tune(
     json: Json = False,
 ) -> None:
     """Measure the index in use again, with other queries or on another machine, and search by what is found."""
-    import reperio
     from reperio.cli import plotting
 
-    asked = _read_queries(queries)
+    asked = None if queries is None else read_queries(queries)
     if plot is not None:
         plotting.require_plottable(plot)  # before minutes are spent on measuring
     with _existing(kb, auto_optimize=False) as collection:
@@ -255,21 +235,14 @@ def tune(
 def backup(
     kb: KB,
     dest: Annotated[Path, argument("DEST", "A new directory.")],
-    incremental: Annotated[
-        bool, typer.Option("--incremental", help="DEST is a folder of backups; write only what is new since them.")
-    ] = False,
-    keep: Annotated[
-        int | None,
-        typer.Option(help="With --incremental: remove all but so many, the newest.", min=1, show_default=False),
-    ] = None,
+    incremental: Annotated[bool, flag("--incremental", _INCREMENTAL)] = False,
+    keep: Annotated[int | None, option(None, _KEEP, least=1)] = None,
     json: Json = False,
 ) -> None:
     """Write a copy of a collection, as of one moment, to a new directory; reperio restore brings it back."""
-    import reperio
-
     with reperio.open(kb, read_only=True) as collection, output.waiting("copying …", quiet=json):
         collection.backup(dest, incremental=incremental, keep=keep)
-    output.print_json({"destination": str(dest)}) if json else output.print_line(f"{kb} is backed up in {dest}")
+    output.print_done({"destination": str(dest)}, f"{kb} is backed up in {dest}", json=json)
 
 
 app.command()(cli_keeping.backups)
@@ -282,11 +255,9 @@ app.command()(cli_gate.gate)
 @app.command()
 def compact(kb: KB, json: Json = False) -> None:
     """Write a collection again without deleted and replaced chunks, to free their space."""
-    import reperio
-
     with _existing(kb) as collection, reperio.progress_bar(disable=json) as progress:
         dropped = collection.compact(progress=progress)
-    output.print_json({"dropped": dropped}) if json else output.print_line(f"{dropped:,} rows dropped")
+    output.print_done({"dropped": dropped}, f"{dropped:,} rows dropped", json=json)
 
 
 @app.command()
@@ -296,18 +267,13 @@ def reembed(
     json: Json = False,
 ) -> None:
     """Embed every text again with another model; searches go on with the old one until all are done."""
-    import reperio
-
     with _existing(kb) as collection:
         with output.waiting("loading the embedder …", quiet=json):
-            loaded = reperio.SentenceTransformerEmbedder(embedder)
+            loaded = reperio.SentenceTransformerEmbedder(embedder)  # before anything is written
         with reperio.progress_bar(disable=json) as progress:
             collection.reembed(loaded, progress=progress)
         count = collection.count()
-    if json:
-        output.print_json({"embedder": embedder, "chunks": count})
-    else:
-        output.print_line(f"{count:,} chunks embedded with {embedder}")
+    output.print_done({"embedder": embedder, "chunks": count}, f"{count:,} chunks embedded with {embedder}", json=json)
 
 
 @app.command()
@@ -320,43 +286,35 @@ def delete(
     """Delete chunks by id, or by their metadata; an id that is not there is no error."""
     if bool(ids) == (where is not None):
         raise InvalidInput("delete takes ids or --where, one of the two")
+    # An id that is named twice is deleted once.
     wanted = list(dict.fromkeys(ids or ()))
     with _existing(kb) as collection:
-        deleted = collection.delete(where=to_filter(where)) if where is not None else collection.delete(ids=wanted)
-    if json:
-        output.print_json({"deleted": deleted, **({} if where is not None else {"asked": len(wanted)})})
-    else:
-        output.print_line(f"{deleted:,} deleted" if where is not None else f"{deleted:,} of {len(wanted):,} deleted")
+        if where is not None:
+            deleted = collection.delete(where=to_filter(where))
+            output.print_done({"deleted": deleted}, f"{deleted:,} deleted", json=json)
+        else:
+            deleted, asked = collection.delete(ids=wanted), len(wanted)
+            output.print_done({"deleted": deleted, "asked": asked}, f"{deleted:,} of {asked:,} deleted", json=json)
 
 
 @app.command()
 def version(json: Json = False) -> None:
     """Print the version."""
-    import reperio
-
-    output.print_json({"version": reperio.__version__}) if json else output.print_line(f"reperio {reperio.__version__}")
+    output.print_done({"version": reperio.__version__}, f"reperio {reperio.__version__}", json=json)
 
 
 @contextmanager
 def _existing(kb: Path, *, auto_optimize: bool = True) -> Iterator[Collection]:
     """Open a collection for writing, but create none."""
-    import reperio
-
+    # Opening to write would create it where there is none.
     reperio.open(kb, read_only=True).close()
     with reperio.open(kb, auto_optimize=auto_optimize) as collection:
         yield collection
 
 
-def _read_queries(path: Path | None) -> Queries | None:
-    if path is None:
-        return None
-    from reperio.query_log.reading import read_queries
-
-    return read_queries(path)
-
-
 def _require_askable(collection: Collection, asked: Queries | None, kb: Path, *, quiet: bool) -> None:
     """Load the embedder that questions need, and refuse questions where there is none."""
+    # Vectors need no embedder, nor do the stored ones that are taken without questions.
     if not isinstance(asked, list):
         return
     with output.waiting("loading the embedder …", quiet=quiet):

@@ -17,20 +17,22 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from reperio.collection import BackupInfo
+from reperio.index import cheapest, to_size
+from reperio.index.recipes.goal import Recipe
+from reperio.index.recipes.ranking import is_graph
 from reperio.printable import one_line
+from reperio.types import CheckReport, CollectionInfo, Hit, IndexInfo, OperatingPoint
 
 if TYPE_CHECKING:
-    from reperio.collection import BackupInfo
     from reperio.importers.langchain_faiss import ImportReport
-    from reperio.index.recipes.ranking import Recipe
     from reperio.ingestion import IngestResult, Skipped
-    from reperio.types import CheckReport, CollectionInfo, Hit, IndexInfo, OperatingPoint
 
 _LINES = 3  # of a hit's text
 _SKIPPED = 20  # listed; --json has them all
 _LEFT = 10  # likewise, in one line
 _RECALLS = (0.80, 0.90, 0.95, 0.97, 0.98, 0.99, 0.999)  # shown; --json has every operating point
-_NOTHING = "–"
+_NOTHING = "–"  # an empty cell would look like a mistake
 
 
 def prepare() -> None:
@@ -103,6 +105,11 @@ def print_line(message: str) -> None:
     _console().print(Text(one_line(message)), soft_wrap=True)
 
 
+def print_done(value: Any, line: str, *, json: bool) -> None:
+    """Print what a command did: a document for scripts, or a line for people."""
+    print_json(value) if json else print_line(line)
+
+
 @contextmanager
 def waiting(what: str, *, quiet: bool) -> Iterator[None]:
     """Show that something takes its time, where standard error is a terminal."""
@@ -120,14 +127,15 @@ def print_hits(hits: Sequence[Hit], *, narrowed: bool = False) -> None:
     if not hits:
         console.print(f"nothing found: {'no chunk matches' if narrowed else 'the collection is empty'}")
         return
-    scores = [_score(hit.score) for hit in hits]
+    scores = [f"{hit.score:.4f}" if abs(hit.score) < 1000 else f"{hit.score:.6g}" for hit in hits]
+    # Columns of a grid do not tell their width before they are printed, and texts are cut to it.
     left = len(str(len(hits))) + max(map(len, scores)) + 4
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(justify="right", style="bold")
     table.add_column(justify="right", style="cyan")
     table.add_column(overflow="fold")
     for hit, score in zip(hits, scores, strict=True):
-        if hit.rank > 1:
+        if hit.rank > 1:  # an empty line between two hits
             table.add_row()
         table.add_row(str(hit.rank), score, _described(hit, max(20, console.width - left)))
     console.print(table)
@@ -141,11 +149,6 @@ def print_ingested(result: IngestResult, into: str) -> None:
         f"{_many(result.embedded, 'text')} embedded"
     )
     _print_skipped(result.skipped)
-
-
-def to_json_import(report: ImportReport) -> dict[str, Any]:
-    """Return a report with its verdict."""
-    return {**dataclasses.asdict(report), "complete": report.complete}
 
 
 def print_imported(report: ImportReport) -> None:
@@ -180,8 +183,6 @@ def _print_left(what: str, which: Sequence[object]) -> None:
 
 def print_info(info: CollectionInfo) -> None:
     """Print a collection's figures: one screen, which --json completes."""
-    from reperio.index.recipes.ranking import to_size
-
     deleted, tail = info.deleted or 0, info.tail or 0  # a scope, which the command line has not, tells neither
     rows = [
         ("path", info.path),
@@ -205,7 +206,7 @@ def print_index(index: IndexInfo | None) -> None:
         print_line(f"index: {_WITHOUT}")
         return
     _print_rows(_index_rows(index))
-    if not index.points:
+    if not index.points:  # it was not measured: tune does that
         return
     console = _console()
     console.print()
@@ -220,16 +221,12 @@ def print_index(index: IndexInfo | None) -> None:
 
 def effort_name(index: IndexInfo) -> str:
     """Return what FAISS calls the effort of an index."""
-    from reperio.index.recipes.ranking import is_graph
-
     return "efSearch" if is_graph(index.factory) else "nprobe" if "IVF" in index.factory else "effort"
 
 
 def print_recipes(recipes: Sequence[Recipe], rows: int) -> None:
     """Print recipes best first, the reason of each on a line of its own."""
-    from reperio.index.recipes.ranking import to_size
-
-    width = max(5, *(len(recipe.factory) for recipe in recipes))
+    width = max(5, *(len(recipe.factory) for recipe in recipes))  # at least that of "index" and "exact"
     console = _console()
     console.print(Text(f"    {'index':<{width}}  {'memory':>8}  {'a vector':>9}  build", style="bold"))
     for rank, recipe in enumerate(recipes, start=1):
@@ -254,8 +251,6 @@ def print_check(report: CheckReport) -> None:
 
 def print_backups(backups: Sequence[BackupInfo], *, verified: bool) -> None:
     """Print backups, oldest first, and what is damaged in them."""
-    from reperio.index.recipes.ranking import to_size
-
     for backup in backups:
         state = "" if not verified else ", damaged" if backup.problems else ", whole"
         what = f"{backup.time}, {_many(backup.chunks, 'chunk')}, {to_size(backup.bytes)}"
@@ -279,8 +274,6 @@ _WITHOUT = "none: every search is exact"
 
 
 def _index_rows(index: IndexInfo | None) -> list[tuple[str, str]]:
-    from reperio.index.recipes.ranking import to_size
-
     if index is None:
         return [("index", _WITHOUT)]
     each = index.bytes / max(1, index.rows)
@@ -294,7 +287,7 @@ def _index_rows(index: IndexInfo | None) -> list[tuple[str, str]]:
 
 def _found_rows(index: IndexInfo | None) -> list[tuple[str, str]]:
     """Return recall and latency at the recall that the index was chosen for."""
-    point = _taken(index, index.recall) if index else None
+    point = cheapest(index.points, index.recall, 10) if index else None
     if index is None or point is None:
         return []
     if not point.candidates:
@@ -309,16 +302,14 @@ def _found_rows(index: IndexInfo | None) -> list[tuple[str, str]]:
 def _table_of_points(index: IndexInfo) -> Table:
     """Return one line per recall wanted, with what `Collection.search` does for it."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("recall", justify="right")
-    for name in (effort_name(index), "candidates"):
-        table.add_column(name, justify="right")
-    table.add_column("measured")
-    for name in ("p50", "p95", "queries/s"):
-        table.add_column(name, justify="right")
+    for name in ("recall", effort_name(index), "candidates", "measured", "p50", "p95", "queries/s"):
+        table.add_column(name, justify="left" if name == "measured" else "right")
+    # The recall that the index was chosen for is among them, whichever it is.
     for recall in sorted({*_RECALLS, index.recall}):
-        point = _taken(index, recall)
+        point = cheapest(index.points, recall, 10)  # the one that a search for this recall takes
         if point is None:
             continue
+        # Exact search proposes no candidates, because it compares every vector.
         exact = point.candidates == 0
         table.add_row(
             _share(recall),
@@ -331,13 +322,6 @@ def _table_of_points(index: IndexInfo) -> Table:
             style="bold green" if recall == index.recall else None,
         )
     return table
-
-
-def _taken(index: IndexInfo, recall: float) -> OperatingPoint | None:
-    """Return the point that a search for this recall takes."""
-    from reperio.index import cheapest
-
-    return cheapest(index.points, recall, 10)
 
 
 def _interval(point: OperatingPoint) -> str:
@@ -370,21 +354,19 @@ def _described(hit: Hit, width: int) -> Text:
     if isinstance(source, str) and not hit.chunk.id.startswith(source):
         heading.append(f"  {one_line(source)}", style="dim not bold")
     body = Text(one_line(hit.chunk.text))
+    # Cut here, because a cell of a table would be wrapped to any number of lines.
     body.truncate(width * _LINES - 1, overflow="ellipsis")
     return Text("\n").join([heading, body])
-
-
-def _score(score: float) -> str:
-    return f"{score:.4f}" if abs(score) < 1000 else f"{score:.6g}"
 
 
 def _to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
+    # Metadata may be any mapping, and json knows only dictionaries.
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def _console(*, stderr: bool = False) -> Console:
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)  # ids and texts are no markup

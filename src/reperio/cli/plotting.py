@@ -17,7 +17,7 @@ from reperio.types import OperatingPoint
 
 ENDINGS = (".svg", ".png")
 
-_K = 10
+_K = 10  # neighbours; points for other k are not comparable
 _PERFECT = 4.0  # where recall 1 is drawn: a thousand queries for ten resolve no more than 1 − 10⁻⁴
 _TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 _LABEL_SHARE = 0.36  # of the height, for the label of the point chosen
@@ -39,13 +39,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def require_plottable(path: Path) -> None:
-    """Raise what `plot_points` would raise for this path or because matplotlib is missing, before anything is measured.
-
-    Raises:
-        InvalidInput: the ending is not one of `ENDINGS`, or there is no such directory.
-        MissingDependency: matplotlib is not installed.
-
-    """
+    """Raise what `plot_points` would for this path, or because matplotlib is missing, before minutes are spent."""
     if path.suffix.lower() not in ENDINGS:
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; a plot is written as {' or '.join(ENDINGS)}")
     if not path.absolute().parent.is_dir():
@@ -73,12 +67,6 @@ def plot_points(
         title: its first line is set larger.
         recall: that the collection is searched with.
         knob: what the index calls its effort: "nprobe", "efSearch".
-
-    Raises:
-        InvalidInput: another ending, no directory there, or nothing measured for k = 10.
-        MissingDependency: matplotlib is not installed.
-        StorageFailed: the file cannot be written.
-
     """
     path = to_path("path", path)
     require_plottable(path)
@@ -89,6 +77,7 @@ def plot_points(
 
     with matplotlib.rc_context(_STYLE), storage_errors(path, "write"):
         figure = draw(drawn, title=title, recall=recall, knob=knob)
+        # A date would make another file of the same points.
         figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
 
 
@@ -133,10 +122,11 @@ def _draw_axes(axes: Any, points: Sequence[OperatingPoint], recall: float) -> No
     axes.set_xticks([*map(_place, ticks), _PERFECT], [*(f"{tick:g}" for tick in ticks), "1"])
     axes.minorticks_off()
     axes.set_yscale("log")
+    # The label of the point chosen lies in the lower right corner.
     axes.set_ylim(*_heights(points, (axes.get_xlim()[0] + _PERFECT) / 2))
     _label_times(axes)
     axes.grid(color=_PALE, linewidth=0.8)
-    axes.set_axisbelow(True)
+    axes.set_axisbelow(True)  # or the grid would cross the points
     axes.tick_params(length=0, pad=6)
     axes.set_xlabel(f"knn recall@{_K}, with 99% interval", loc="left")
     axes.set_ylabel("p50 of a query on one thread", loc="top")
@@ -155,6 +145,7 @@ def _label_times(axes: Any) -> None:
     """Label 1, 2 and 5 of every decade, in µs, ms or s."""
     low, high = axes.get_ylim()
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    # Powers of ten alone would leave most pictures with one label or none.
     ticks = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
     shown = [tick for tick in ticks if low <= tick <= high]
     axes.set_yticks(shown, [_time(tick) for tick in shown])
@@ -171,6 +162,7 @@ def _draw_goal(axes: Any, recall: float) -> None:
 
 def _draw_points(axes: Any, points: Sequence[OperatingPoint]) -> None:
     found = [point for point in points if point.candidates]
+    # Settings that are slower and find less are drawn pale: nobody should choose them.
     best = front(found)
     beaten = [point for point in found if point not in best]
     for some, colour in ((beaten, _GREY), (best, _BLUE)):

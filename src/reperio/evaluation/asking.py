@@ -11,51 +11,36 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from reperio.collection import Collection
 from reperio.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, ReperioError
-from reperio.evaluation.golden.questions import GoldenQuery, GoldenSet
+from reperio.evaluation.golden.questions import GoldenQuery
 from reperio.filters import parse_path
 from reperio.query_log.reading import LoggedQuestion
-from reperio.types import Chunk, Hit, Progress
+from reperio.types import Chunk, Hit
 
 Search: TypeAlias = Callable[..., Any]
 """A deployed search: called with a text, and with ``k=``, ``where=`` and ``mode=`` where it takes them."""
 
-_OPTIONS = ("k", "where", "mode")
-_SEED = 20_261_121
+_OPTIONS = ("k", "where", "mode")  # of a search, passed where it takes them
+_SEED = 20_261_121  # fixed, so that two runs ask the same questions
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One result of any search.
+    """One result of any search."""
 
-    Attributes:
-        id: of the chunk.
-        score: higher is better; None where the search tells none.
-        chunk: None where the search gives only ids.
-
-    """
-
-    id: str
-    score: float | None = None
-    chunk: Chunk | None = None
+    id: str  # of the chunk
+    score: float | None = None  # higher is better; None where the search tells none
+    chunk: Chunk | None = None  # None where the search gives only ids
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to one question.
-
-    Attributes:
-        query: the question.
-        found: best first.
-        ms: that it took.
-
-    """
+    """The answer to one question."""
 
     query: GoldenQuery
-    found: Sequence[Found]
-    ms: float
+    found: Sequence[Found]  # best first
+    ms: float  # that it took
 
     @property
     def ids(self) -> list[str]:
@@ -65,13 +50,8 @@ class Answer:
     def names(self, document_field: str, stored: Mapping[str, Mapping[str, Any]] | None = None) -> list[str]:
         """Return what is compared with the expectation: ids of chunks, or names of documents, each at its best rank.
 
-        Args:
-            document_field: path of the metadata field that names a chunk's document.
-            stored: metadata by chunk id, of those that came without; None where no collection tells them.
-
-        Raises:
-            InvalidInput: documents are expected, the search gives ids alone, and there is no collection to look in.
-
+        *document_field* is the path of the metadata field that names a chunk's document; *stored* has the metadata of
+        the chunks that came without, by id, and is None where no collection tells them.
         """
         if not self.query.documents:
             return self.ids
@@ -83,34 +63,15 @@ class Answer:
         return list(dict.fromkeys(_document(each, document_field, stored or {}) for each in self.found))
 
 
-def to_search(collection: Collection | None, search: Search | None, *, recall: float) -> Search:
-    """Return what answers: *search* with its options checked, or that of the collection."""
-    if search is None:
-        if collection is None:
-            raise InvalidInput("there is nothing to ask; pass a collection, search=, or both")
-        asked = collection
-
-        def own(text: str, *, k: int, where: Mapping[str, Any] | None, mode: str) -> list[Hit]:
-            return asked.search(text, k=k, where=where, mode=mode, recall=recall)  # type: ignore[arg-type]  # checked by the golden set
-
-        return own
-    return search
-
-
 def name_of(search: Search) -> str:
     """Return what a report calls a search."""
+    # A callable object has no name of its own, and is called by its class.
     named = getattr(search, "__qualname__", None)
     return f"{search.__module__}.{named}" if named and getattr(search, "__module__", None) else type(search).__name__
 
 
 def ask(search: Search, query: GoldenQuery, k: int) -> Answer:
-    """Ask one question, and time it.
-
-    Raises:
-        InvalidInput: the search lacks an option that the question needs, raises, or gives something that is no result;
-            with the question, as whatever the package itself raises.
-
-    """
+    """Ask one question, and time it; whatever the search raises, and what it gives that is no result, names it."""
     options, asked = _options(search, query, k), f"the question {query.id!r}"
     try:
         started = time.perf_counter()
@@ -125,34 +86,18 @@ def ask(search: Search, query: GoldenQuery, k: int) -> Answer:
         raise InvalidInput(f"{asked}: search raised {type(error).__name__}: {error}") from error
 
 
-def ask_all(search: Search, golden: GoldenSet, k: int, *, progress: Progress | None = None) -> list[Answer]:
-    """Ask all questions, one after the other."""
-    answers = []
-    for number, query in enumerate(golden.queries, start=1):
-        answers.append(ask(search, query, k))
-        if progress is not None:
-            progress("ask", number, len(golden.queries))
-    return answers
-
-
 def _listed(given: Any) -> Iterable[Any]:
     if inspect.isawaitable(given):
         if inspect.iscoroutine(given):
             given.close()  # or Python warns that it was never awaited
         raise InvalidInput("search is asynchronous; pass a function that waits, e.g. lambda text: asyncio.run(…)")
     # A text would be read as one id per character, and a dictionary as its keys.
+    kind = type(given).__name__
     if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
-        raise InvalidInput(f"search gave a {type(given).__name__}; the gate reads a list of what was retrieved")
+        raise InvalidInput(f"search gave a {kind}; the gate reads a list of what was retrieved")
     if isinstance(given, (set, frozenset)):
-        raise InvalidInput(
-            f"search gave a {type(given).__name__}, which has no order; the gate reads a list, best first"
-        )
+        raise InvalidInput(f"search gave a {kind}, which has no order; the gate reads a list, best first")
     return given
-
-
-def to_logged(given: str | LoggedQuestion) -> LoggedQuestion:
-    """Return a question as it was asked; a text alone has the defaults."""
-    return LoggedQuestion(given) if isinstance(given, str) else given
 
 
 def to_query(logged: LoggedQuestion) -> GoldenQuery:
@@ -169,12 +114,7 @@ def drawn(items: Sequence[_T], number: int) -> list[_T]:
 
 
 def to_found(given: Any) -> Found:
-    """Read a result: an id, (id, score), `Hit`, `Chunk`, LangChain document or LlamaIndex node.
-
-    Raises:
-        InvalidInput: it is none of these, has no id, or a score that is no finite number.
-
-    """
+    """Read a result, or refuse it: an id, (id, score), `Hit`, `Chunk`, LangChain document or LlamaIndex node."""
     if isinstance(given, tuple) and len(given) == 2:
         inner, score = to_found(given[0]), given[1]
         return Found(inner.id, _score(score), inner.chunk)
@@ -209,6 +149,7 @@ def _score(given: Any) -> float:
 def _options(search: Search, query: GoldenQuery, k: int) -> dict[str, Any]:
     wanted = {"k": k, "where": query.where, "mode": query.mode}
     taken = _taken(search)
+    # Asked without its filter, a question has another answer: that would be judged as if it were this one.
     for name, plain in (("where", None), ("mode", "dense")):
         if name not in taken and wanted[name] != plain:
             raise InvalidInput(
@@ -228,15 +169,8 @@ def _taken(search: Search) -> set[str]:
 
 
 def _document(found: Found, field: str, stored: Mapping[str, Mapping[str, Any]]) -> str:
-    came = {} if found.chunk is None else found.chunk.metadata
-    value = _at(field, came or stored.get(found.id, {}))
-    if value is None:
-        # A chunk of no document can be nobody's expectation, and must still take its rank.
-        return f"(no {field}: {found.id})"
-    return str(value)
-
-
-def _at(field: str, value: Any) -> Any:
+    value: Any = (found.chunk.metadata if found.chunk else {}) or stored.get(found.id, {})
     for step in parse_path(field):
         value = value.get(step) if isinstance(value, Mapping) else None
-    return value
+    # A chunk of no document can be nobody's expectation, and must still take its rank.
+    return f"(no {field}: {found.id})" if value is None else str(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any, TypeAlias
 
 from reperio.arguments import to_path
 from reperio.errors import InvalidInput
+from reperio.evaluation.limits import is_number
 from reperio.evaluation.survey import Profile
 from reperio.layout import read_regular, reason, storage_errors, write_atomically
 
@@ -21,6 +21,7 @@ FORMAT = 1
 MAX_BYTES = 1 << 30
 """A longer baseline is not read."""
 
+# Their versions may change answers or times.
 _LIBRARIES = ("reperio", "faiss-cpu", "faiss-gpu", "numpy", "apsw", "sentence-transformers", "torch", "ir-measures")
 
 _Test: TypeAlias = Callable[[Any], bool]
@@ -47,7 +48,6 @@ class Baseline:
         neighbours: knn recall@k and the number of queries.
         versions: of libraries.
         machine: that the latency was measured on.
-
     """
 
     made: str
@@ -75,7 +75,6 @@ def read_baseline(path: str | os.PathLike[str]) -> Baseline:
 
     Raises:
         InvalidInput: it is missing, damaged, or of another version; `reperio gate --accept` writes it again.
-
     """
     cure = "reperio gate --accept writes it again"
     try:
@@ -98,7 +97,6 @@ def write_baseline(baseline: Baseline, path: str | os.PathLike[str]) -> None:
 
     Raises:
         StorageFailed: it cannot be written.
-
     """
     content = {"format": FORMAT, **asdict(baseline)}
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
@@ -141,6 +139,7 @@ def _from_json(content: dict[str, Any]) -> Baseline:
     if profile is not None:
         _require(profile, _PROFILE, "profile.")
         profile = Profile(**{**profile, "lengths": tuple(profile["lengths"]), "norms": tuple(profile["norms"])})
+    # Earlier baselines lack "waited", and are taken as if nothing had disturbed them.
     if content["latency"]:
         _require({"waited": 0.0, **content["latency"]}, _LATENCY, "latency.")
     _require({"canaries": content["settings"].get("canaries") or []}, {"canaries": _NUMBERS}, "settings.")
@@ -153,15 +152,6 @@ def _require(content: Mapping[str, Any], kinds: Mapping[str, _Kind], within: str
         value = content.get(name)
         if not holds(value):
             raise TypeError(f"{within}{name} is {str(value)[:60]!r}; it must be {what}")
-
-
-def _is_number(value: object) -> bool:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond every float
-        return False
 
 
 def _is_count(value: object) -> bool:
@@ -182,24 +172,24 @@ def _keyed(holds: _Test) -> _Test:
     return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
 
 
-_NUMBER: _Kind = ("a finite number", _is_number)
-_NUMBERS: _Kind = ("a list of finite numbers", _listed(_is_number))
+_NUMBER: _Kind = ("a finite number", is_number)
+_NUMBERS: _Kind = ("a list of finite numbers", _listed(is_number))
 _OBJECT: _Kind = ("an object", _keyed(lambda _: True))
 _TEXTS: _Kind = ("an object of texts", _keyed(_is_text))
-_THREE: _Kind = ("three finite numbers", _listed(_is_number, 3))
+_THREE: _Kind = ("three finite numbers", _listed(is_number, 3))
 _KINDS: dict[str, _Kind] = {
     **dict.fromkeys(("settings", "index", "latency", "neighbours", "machine"), _OBJECT),
     **dict.fromkeys(("asked", "labels", "versions"), _TEXTS),
     "made": ("a text", _is_text),
     "profile": ("an object, or null", lambda value: value is None or isinstance(value, dict)),
-    "values": ("numbers by measure and question", _keyed(_keyed(_is_number))),
+    "values": ("numbers by measure and question", _keyed(_keyed(is_number))),
     "ids": ("lists of ids by question", _keyed(_listed(_is_text))),
     "depth": ("a whole number from 0", _is_count),
 }
 _PROFILE: dict[str, _Kind] = {
     "count": ("a whole number from 0", _is_count),
     "lengths": _THREE,
-    "fields": ("an object of numbers", _keyed(_is_number)),
+    "fields": ("an object of numbers", _keyed(is_number)),
     "duplicates": _NUMBER,
     "norms": _THREE,
     "sketch": _TEXTS,

@@ -12,9 +12,16 @@ from typing import Any
 
 from reperio.collection import Collection
 from reperio.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, ReperioError, ReperioWarning
-from reperio.evaluation import checks
 from reperio.evaluation.asking import Search, name_of
 from reperio.evaluation.baseline import Baseline, machine, versions
+from reperio.evaluation.checks.drift import drift
+from reperio.evaluation.checks.embedding import contract
+from reperio.evaluation.checks.integrity import filtering, integrity, reachable
+from reperio.evaluation.checks.labelled import filtered_answers, golden_ids, nothing_above, thresholds
+from reperio.evaluation.checks.neighbours import neighbours
+from reperio.evaluation.checks.regression import regression
+from reperio.evaluation.checks.restoring import restoring
+from reperio.evaluation.checks.serving import latency, replayed
 from reperio.evaluation.golden.questions import GoldenSet
 from reperio.evaluation.limits import GateLimits
 from reperio.evaluation.subject import Subject
@@ -26,36 +33,29 @@ from reperio.types import Progress
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check that the gate knows.
+    """A check that the gate knows."""
 
-    Attributes:
-        name: as in docs/gate.md.
-        run: the check.
-        collection, golden: what it cannot do without.
-
-    """
-
-    name: str
+    name: str  # as in docs/gate.md
     run: Callable[[Subject], CheckResult]
-    collection: bool = True
-    golden: bool = False
+    collection: bool = True  # whether it cannot do without one
+    golden: bool = False  # likewise
 
 
 CHECKS = (
-    Check("integrity", checks.integrity),
-    Check("reachable", checks.reachable),
-    Check("filters", checks.filtering),
-    Check("contract", checks.contract),
-    Check("neighbours", checks.neighbours),
-    Check("golden ids", checks.golden_ids, golden=True),
-    Check("thresholds", checks.thresholds, collection=False, golden=True),
-    Check("nothing above", checks.nothing_above, collection=False, golden=True),
-    Check("filtered answers", checks.filtered_answers, collection=False, golden=True),
-    Check("regression", checks.regression, collection=False, golden=True),
-    Check("drift", checks.drift),
-    Check("latency", checks.latency, collection=False),
-    Check("replay", checks.replayed, collection=False),
-    Check("backup", checks.restoring),
+    Check("integrity", integrity),
+    Check("reachable", reachable),
+    Check("filters", filtering),
+    Check("contract", contract),
+    Check("neighbours", neighbours),
+    Check("golden ids", golden_ids, golden=True),
+    Check("thresholds", thresholds, collection=False, golden=True),
+    Check("nothing above", nothing_above, collection=False, golden=True),
+    Check("filtered answers", filtered_answers, collection=False, golden=True),
+    Check("regression", regression, collection=False, golden=True),
+    Check("drift", drift),
+    Check("latency", latency, collection=False),
+    Check("replay", replayed, collection=False),
+    Check("backup", restoring),
 )
 NAMES = tuple(check.name for check in CHECKS)
 
@@ -95,21 +95,20 @@ def gate(
 
     Raises:
         InvalidInput: there is nothing to judge, or no such check.
-
     """
     if collection is None and search is None:
         raise InvalidInput("there is nothing to judge; pass a collection, search=, or both")
-    subject = Subject(
-        collection, golden, search=search, baseline=baseline, limits=limits, log=log, progress=progress
-    )  # fmt: skip
+    subject = Subject(collection, golden, search=search, baseline=baseline, limits=limits, log=log, progress=progress)
     return judged(subject, only=only, skip=skip)
 
 
 def judged(subject: Subject, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> GateReport:
     """Run the checks on a subject; see `gate`."""
-    _require_names([*only, *skip])
+    for name in (*only, *skip):
+        if name not in NAMES:
+            raise InvalidInput(f"there is no check {name!r}; there are {', '.join(NAMES)}")
     wanted = [check for check in CHECKS if (not only or check.name in only) and check.name not in skip]
-    started, made = time.perf_counter(), now()
+    started, made = time.perf_counter(), datetime.now(timezone.utc).isoformat(timespec="seconds")
     results = []
     for number, check in enumerate(wanted, start=1):
         results.append(_run(check, subject))
@@ -125,6 +124,7 @@ def acceptable(report: GateReport) -> list[str]:
     What was not looked at cannot be accepted: those that were left out forbid it as well, and all where none passed.
     """
     ran = {check.name for check in report.checks}
+    # Where all were skipped or failed to run, nothing is known that could be accepted.
     if not any(check.verdict in (Verdict.PASS, Verdict.WARN, Verdict.FAIL) for check in report.checks):
         return [check.name for check in report.checks]
     return [name for name in NAMES if name not in ran] + [
@@ -139,6 +139,7 @@ def to_baseline(subject: Subject, report: GateReport) -> Baseline:
     figures = {check.name: check.figures for check in report.checks}
     collection, golden = subject.collection, subject.golden
     index = collection.info().index if collection else None
+    expected = subject.expected if golden and collection else {}
     times = {key: value for key, value in figures.get("latency", {}).items() if key not in ("times", "limits")}
     return Baseline(
         made=report.made,
@@ -149,9 +150,7 @@ def to_baseline(subject: Subject, report: GateReport) -> Baseline:
         asked=subject.asked if golden else {},
         ids={answer.query.id: subject.names(answer) for answer in subject.answers} if golden else {},
         depth=subject.depth if golden else 0,
-        labels={key: fingerprint(chunk.text) for key, chunk in subject.expected.items()}
-        if golden and collection
-        else {},
+        labels={key: fingerprint(chunk.text) for key, chunk in expected.items()},
         latency=times,
         neighbours=dict(figures.get("neighbours", {})),
         versions=versions(),
@@ -159,20 +158,9 @@ def to_baseline(subject: Subject, report: GateReport) -> Baseline:
     )
 
 
-def now() -> str:
-    """Return UTC time, ISO 8601, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
 def _run(check: Check, subject: Subject) -> CheckResult:
-    lacking = [
-        what
-        for what, needed, given in (
-            ("a collection", check.collection, subject.collection),
-            ("a golden set", check.golden, subject.golden),
-        )
-        if needed and given is None
-    ]
+    lacking = ["a collection"] if check.collection and subject.collection is None else []
+    lacking += ["a golden set"] if check.golden and subject.golden is None else []
     if lacking:
         return CheckResult(check.name, Verdict.SKIP, (f"needs {' and '.join(lacking)}",))
     started = time.perf_counter()
@@ -188,14 +176,10 @@ def _run(check: Check, subject: Subject) -> CheckResult:
             found = CheckResult(check.name, Verdict.ERROR, (f"{type(error).__name__}: {error}",))
     if told:
         evidence = (*found.evidence, *dict.fromkeys(told))
-        found = replace(found, verdict=_worse(found.verdict), evidence=evidence, cause=found.cause or "see the warning")
+        # The package warns that an index could not be used: what answered is not what was to be deployed.
+        verdict = Verdict.ERROR if found.verdict is Verdict.ERROR else Verdict.FAIL
+        found = replace(found, verdict=verdict, evidence=evidence, cause=found.cause or "see the warning")
     return replace(found, seconds=time.perf_counter() - started)
-
-
-def _worse(verdict: Verdict) -> Verdict:
-    """Return what a warning of the package makes of a verdict."""
-    # It says that an index could not be used: what answered is not what was to be deployed.
-    return verdict if verdict is Verdict.ERROR else Verdict.FAIL
 
 
 @contextmanager
@@ -219,12 +203,6 @@ def _told() -> Iterator[list[str]]:
 def _is_absolute(check: CheckResult) -> bool:
     # That a baseline shares no question with the golden set is an error, which a new baseline mends.
     return (check.verdict is Verdict.ERROR and check.name != "regression") or bool(check.figures.get("limits"))
-
-
-def _require_names(names: Sequence[str]) -> None:
-    for name in names:
-        if name not in NAMES:
-            raise InvalidInput(f"there is no check {name!r}; there are {', '.join(NAMES)}")
 
 
 def _facts(subject: Subject) -> dict[str, Any]:

@@ -10,6 +10,16 @@ from typing import Any, TypeAlias
 from reperio.errors import InvalidInput
 
 
+def is_number(value: object) -> bool:
+    """Say whether a value out of a file is a finite number."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class GateLimits:
     """The numbers behind the verdicts; docs/gate.md says what each rule is.
@@ -32,7 +42,6 @@ class GateLimits:
 
     Raises:
         InvalidInput: a value that cannot be.
-
     """
 
     recall: float = 0.95

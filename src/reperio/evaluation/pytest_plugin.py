@@ -59,6 +59,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if gate is None:
         return
     gate.close()
+    # A run without a single check must not look like one that passed.
     if gate.checked_nothing and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -75,12 +76,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 class Gate:
-    """The collection that is judged, open from the first check to the end of the session.
-
-    Args:
-        config: with the options.
-
-    """
+    """The collection that is judged, open from the first check to the end of the session."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -156,7 +152,9 @@ class GateItem(pytest.Item):
         if found.verdict.value == "skip":
             pytest.skip(one_line("; ".join(found.evidence)))
         if found.verdict.value in ("fail", "error"):
-            raise GateFailed(found)
+            from reperio.evaluation.reports import as_text
+
+            raise GateFailed(f"{found.name}: {found.verdict.value}\n{as_text(found)}")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show the evidence, or the package's own error, instead of a traceback."""
@@ -174,9 +172,4 @@ class GateItem(pytest.Item):
 
 
 class GateFailed(Exception):
-    """A check is red."""
-
-    def __init__(self, found: CheckResult) -> None:
-        from reperio.evaluation.reports import as_text
-
-        super().__init__(f"{found.name}: {found.verdict.value}\n{as_text(found)}")
+    """A check is red; the message is what it found."""

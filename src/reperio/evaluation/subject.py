@@ -9,33 +9,21 @@ from typing import Any
 
 from reperio.collection import Collection
 from reperio.errors import InvalidInput
-from reperio.evaluation import asking
-from reperio.evaluation.asking import Answer, Search
+from reperio.evaluation.asking import Answer, Search, ask
 from reperio.evaluation.baseline import Baseline
 from reperio.evaluation.golden.questions import GoldenQuery, GoldenSet
 from reperio.evaluation.limits import GateLimits
 from reperio.evaluation.statistics import measures
 from reperio.evaluation.survey import Survey, fingerprint, survey
 from reperio.query_log.reading import LoggedQuestion
-from reperio.types import CheckReport, Chunk, Progress
+from reperio.types import CheckReport, Chunk, Hit, Progress
 
 DISTINCT = "distinct@10"
-_DIGITS = 6
+_DIGITS = 6  # of a share, as the baseline keeps it
 
 
 class Subject:
-    """A collection under judgement.
-
-    Args:
-        collection: None where only *search* is judged.
-        golden: the questions; None without labels.
-        search: what is deployed; None for the collection's own.
-        baseline: what was accepted; None for none.
-        limits: from where on something is wrong; None for the golden set's, or the defaults.
-        log: real questions, as texts or as they were logged.
-        progress: told how far the checks are.
-
-    """
+    """A collection under judgement; the arguments are those of `reperio.evaluation.gate`."""
 
     def __init__(
         self,
@@ -52,14 +40,22 @@ class Subject:
         self.golden = golden
         self.baseline = baseline
         self.limits = limits or (golden.limits if golden else None) or GateLimits()
-        self.log = [asking.to_logged(each) for each in log]
+        self.log = [LoggedQuestion(each) if isinstance(each, str) else each for each in log]
         self.progress = progress
         self._search = search
 
     @cached_property
     def search(self) -> Search:
         """The search that answers questions."""
-        return asking.to_search(self.collection, self._search, recall=self.limits.recall)
+        if self._search is not None:
+            return self._search
+        ask_it, recall = self.require_collection().search, self.limits.recall
+
+        # With these options and no others: looking through all that a collection has would be part of every time taken.
+        def own(text: str, *, k: int, where: Mapping[str, Any] | None, mode: str) -> list[Hit]:
+            return ask_it(text, k=k, where=where, mode=mode, recall=recall)  # type: ignore[arg-type]  # checked by the golden set
+
+        return own
 
     @cached_property
     def survey(self) -> Survey:
@@ -69,7 +65,12 @@ class Subject:
     @cached_property
     def answers(self) -> list[Answer]:
         """Answers to the golden set's questions, in its order."""
-        return asking.ask_all(self.search, self.require_golden(), self.depth, progress=self.progress)
+        answers, queries = [], self.require_golden().queries
+        for number, query in enumerate(queries, start=1):
+            answers.append(ask(self.search, query, self.depth))
+            if self.progress is not None:
+                self.progress("ask", number, len(queries))
+        return answers
 
     @cached_property
     def depth(self) -> int:
@@ -106,14 +107,6 @@ class Subject:
         """Return what came, as it is compared with the expectation."""
         return answer.names(self.require_golden().document_field, self._stored)
 
-    def query(self, identifier: str) -> GoldenQuery:
-        """Return a question by its id."""
-        return self._by_id[identifier].query
-
-    def answer(self, identifier: str) -> Answer:
-        """Return what came for a question, by its id."""
-        return self._by_id[identifier]
-
     def require_collection(self) -> Collection:
         """Return the collection; a check that needs it is skipped without."""
         if self.collection is None:
@@ -136,6 +129,7 @@ class Subject:
         """Metadata of chunks that came without, where documents are expected; None without a collection."""
         if self.collection is None:
             return None
+        # Looked up only where a question expects documents: metadata of every hit would be read for nothing.
         bare = [
             each.id
             for answer in self.answers
@@ -146,7 +140,8 @@ class Subject:
         return {chunk.id: chunk.metadata for chunk in self.collection.get(list(dict.fromkeys(bare)))} if bare else {}
 
     @cached_property
-    def _by_id(self) -> dict[str, Answer]:
+    def by_id(self) -> dict[str, Answer]:
+        """What came for each question, by its id."""
         return {answer.query.id: answer for answer in self.answers}
 
 

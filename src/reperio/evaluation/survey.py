@@ -21,82 +21,57 @@ SKETCH = 1024
 METADATA = 100_000
 """Chunks whose metadata is kept, about: some 50 MB of small objects."""
 
-_QUANTILES = (0.05, 0.5, 0.95)
-_NEWEST = 32
+_QUANTILES = (0.05, 0.5, 0.95)  # not the ends, which one odd chunk decides
+_NEWEST = 32  # chunks; an import or build that went wrong shows in the last ones
 _DEPTH = 4  # of nested metadata
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A collection in figures small enough for a file that is committed.
+    """A collection in figures small enough for a file that is committed."""
 
-    Attributes:
-        count: chunks.
-        lengths: of the texts in characters: 5%, 50% and 95% quantile.
-        fields: share of chunks that have a metadata field, by path.
-        duplicates: share of chunks whose text another one has as well.
-        norms: 5%, 50% and 95% quantile of the vectors' lengths, of a sample.
-        sketch: hash of the text by hash of the id, of the `SKETCH` chunks with the smallest hashes.
-
-    """
-
-    count: int
-    lengths: tuple[float, ...]
-    fields: Mapping[str, float]
-    duplicates: float
-    norms: tuple[float, ...]
-    sketch: Mapping[str, str]
+    count: int  # chunks
+    lengths: tuple[float, ...]  # of the texts in characters: 5%, 50% and 95% quantile
+    fields: Mapping[str, float]  # share of chunks that have a metadata field, by path
+    duplicates: float  # share of chunks whose text another one has as well
+    norms: tuple[float, ...]  # 5%, 50% and 95% quantile of the vectors' lengths, of a sample
+    sketch: Mapping[str, str]  # hash of the text by hash of the id, of the `SKETCH` chunks with the smallest hashes
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The result of one pass over a collection.
-
-    Attributes:
-        profile: its figures.
-        metadata: by id, in the order of adding: of every chunk, or of one in so many drawn by the hash of their ids
-            where there are more than `METADATA`.
-        sample: chunks drawn by the hash of their ids: the same ones as long as they exist.
-        newest: the chunks added last.
-
-    """
+    """The result of one pass over a collection."""
 
     profile: Profile
+    # By id, in the order of adding: of every chunk, or, where there are more than `METADATA`, of one in so many, drawn
+    # by the hash of its id.
     metadata: Mapping[str, Mapping[str, Any]]
-    sample: list[Chunk]
-    newest: list[Chunk]
+    sample: list[Chunk]  # chunks drawn by the hash of their ids: the same ones as long as they exist
+    newest: list[Chunk]  # the chunks added last
 
 
 def survey(collection: Collection, *, sample: int) -> Survey:
-    """Go through all chunks once.
-
-    Args:
-        collection: to be seen.
-        sample: chunks to draw.
-
-    """
+    """Go through all chunks once, and draw *sample* of them."""
     metadata: dict[str, Mapping[str, Any]] = {}
     every = max(1, collection.count() // METADATA)
     lengths: list[int] = []
     fields: Counter[str] = Counter()
     texts: Counter[bytes] = Counter()
-    smallest: list[tuple[int, str, Chunk]] = []  # a heap of the negative hashes, largest first
     newest: deque[Chunk] = deque(maxlen=_NEWEST)
-    for chunk in collection:
-        place = int.from_bytes(_digest(chunk.id), "big")
-        if place % every == 0:
-            metadata[chunk.id] = chunk.metadata
-        lengths.append(len(chunk.text))
-        fields.update(join_path(path) for path in _paths(chunk.metadata))
-        texts[_digest(chunk.text)] += 1
-        newest.append(chunk)
-        entry = (-place, chunk.id, chunk)
-        if len(smallest) < max(SKETCH, sample):
-            heapq.heappush(smallest, entry)
-        elif entry > smallest[0]:
-            heapq.heapreplace(smallest, entry)
-    kept = [chunk for _, _, chunk in sorted(smallest, reverse=True)]
-    drawn = kept[:sample]
+
+    def seen() -> Iterator[tuple[int, Chunk]]:
+        for chunk in collection:
+            place = int.from_bytes(_digest(chunk.id), "big")
+            # By the hash of its id, so that the next survey of as many chunks keeps the same ones.
+            if place % every == 0:
+                metadata[chunk.id] = chunk.metadata
+            lengths.append(len(chunk.text))
+            fields.update(join_path(path) for path in _paths(chunk.metadata))
+            texts[_digest(chunk.text)] += 1
+            newest.append(chunk)
+            yield place, chunk
+
+    kept = [chunk for _, chunk in heapq.nsmallest(max(SKETCH, sample), seen(), key=lambda entry: entry[0])]
     profile = Profile(
         count=len(lengths),
         lengths=_quantiles(lengths),
@@ -105,7 +80,7 @@ def survey(collection: Collection, *, sample: int) -> Survey:
         norms=_quantiles(np.linalg.norm(collection.vectors([chunk.id for chunk in kept]), axis=1) if kept else []),
         sketch={fingerprint(chunk.id): fingerprint(chunk.text) for chunk in kept[:SKETCH]},
     )
-    return Survey(profile, metadata, drawn, list(newest))
+    return Survey(profile, metadata, kept[:sample], list(newest))
 
 
 def likeness(before: Profile, now: Profile) -> float:

@@ -28,7 +28,6 @@ class FailedQuery:
         expected: ids that should have come, best grade first.
         came: ids that came, best first.
         why: what is wrong with that, in a few words.
-
     """
 
     id: str
@@ -50,7 +49,6 @@ class CheckResult:
         queries: the questions that show it, worst first.
         figures: what was measured, for machines.
         seconds: that it took.
-
     """
 
     name: str
@@ -72,7 +70,6 @@ class GateReport:
         made: UTC time, ISO 8601.
         facts: chunks, versions, machine: what the figures belong to.
         seconds: that it took.
-
     """
 
     collection: str
@@ -90,6 +87,7 @@ class GateReport:
     def exit_code(self) -> int:
         """0 pass, 1 fail, 2 could not run; never 0 when nothing was checked."""
         found = {check.verdict for check in self.checks}
+        # A failure is known for certain, whatever else could not run.
         if Verdict.FAIL in found:
             return 1
         # A warning was checked as well: what is warned of does not stop a deployment.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from reperio.vectors import StoredMatrix, to_matrix
 BLOCK_BYTES = 64 << 20
 """Bytes of vectors in a block, at most: what an export holds in memory at a time, in addition to the texts."""
 
-_BLOCK_ROWS = 8192
+_BLOCK_ROWS = 8192  # at most, where vectors are short
 _UNIT = 1e-3  # the tolerance of check(): float16 rounds a length by less than half of it
 
 
@@ -36,30 +36,18 @@ class Block(NamedTuple):
 
 
 class Content:
-    """One committed state of a collection, to be read once; made by `content_of`.
-
-    Attributes:
-        settings: as in collection.json, without the version of the format.
-        chunks: how many there are.
-        clock: the time of the last put of a record, in seconds since the epoch.
-
-    """
+    """One committed state of a collection, to be read once; made by `content_of`."""
 
     def __init__(self, generation: OpenGeneration, session: Session, matrix: StoredMatrix) -> None:
-        self.settings: Mapping[str, Any] = generation.settled().to_json()
+        self.settings: Mapping[str, Any] = generation.settled().to_json()  # as in collection.json, but for its format
         self.chunks = session.state.live
-        self.clock = session.clock()
+        self.clock = session.clock()  # the time of the last put of a record, in seconds since the epoch
         self._matrix = matrix
         self._session = session
         self._where = generation.paths.root
 
     def blocks(self) -> Iterator[Block]:
-        """Yield all chunks, each compared with its checksum.
-
-        Raises:
-            CollectionDamaged: a chunk is not what was stored. Nothing of its block is yielded.
-
-        """
+        """Yield all chunks, each compared with its checksum: nothing of a block with a damaged one is yielded."""
         width = max(1, self._matrix.shape[1] * self._matrix.itemsize) if len(self._matrix) else 1
         size, after = max(1, min(_BLOCK_ROWS, BLOCK_BYTES // width)), -1
         while stored := self._session.scan(after, size):
@@ -75,12 +63,7 @@ class Content:
 
 @contextmanager
 def content_of(collection: Collection) -> Iterator[Content]:
-    """Yield what a collection holds, as of one commit; writes go on meanwhile.
-
-    Raises:
-        InvalidInput: the handle has a scope.
-
-    """
+    """Yield what a collection holds, as of one commit; writes go on meanwhile. A handle with a scope is refused."""
     handle = handle_of(collection)
     handle.scope.refuse("an export")
     generation, session, matrix = handle.reading()
@@ -88,21 +71,15 @@ def content_of(collection: Collection) -> Iterator[Content]:
         yield Content(generation, session, matrix)
 
 
-def reported(blocks: Iterable[Block], stage: str, total: int, progress: Progress | None) -> Iterator[Block]:
-    """Yield blocks, and call *progress* when each was used."""
+def reported(blocks: Iterable[Block], stage: str, total: int, progress: Progress | None) -> Generator[Block, None, int]:
+    """Yield blocks, call *progress* when each was used, and return the number of chunks in them."""
     done = 0
     for block in blocks:
         yield block
         done += len(block.chunks)
         if progress is not None:
             progress(stage, done, total)
-
-
-class Received(NamedTuple):
-    """Numbers of chunks and records that a new collection was made of."""
-
-    chunks: int
-    records: int
+    return done
 
 
 def receive(
@@ -113,25 +90,22 @@ def receive(
     *,
     clock: float,
     limits: Limits,
-) -> Received:
+) -> tuple[int, int]:
     """Make a new collection of what another held: complete under its name, or not there at all.
 
     Vectors are kept to the bit, so they must be as they would be stored: of the settings' dtype, and of length 1 under
     cosine. No embedder is loaded: the contract is taken over with the settings.
 
     Args:
-        root: an absent or empty directory.
+        root: an absent or empty directory; after an error nothing is left there.
         settings: as `Settings.from_json` reads them.
         blocks: all chunks, in the order of adding.
         records: all records; one that is later than *clock* moves it.
         clock: the time of the last put of a record, in seconds since the epoch.
         limits: of texts and metadata.
 
-    Raises:
-        CollectionExists: something is at *root*.
-        InvalidChunk, InvalidVectors, InvalidInput: something cannot be stored; nothing is left at *root*.
-        StorageFailed: likewise.
-
+    Returns:
+        The numbers of chunks and records.
     """
     with layout.new_directory(root) as fresh:
         paths = layout.Generation(fresh / layout.FIRST_GENERATION, settings.dtype)
@@ -145,7 +119,7 @@ def receive(
         finally:
             store.close()
         name_current(fresh, paths)
-    return Received(chunks, len(entries))
+    return chunks, len(entries)
 
 
 def _distinct(records: Iterable[Entry]) -> Iterator[Entry]:

@@ -35,7 +35,6 @@ class ExportReport:
         path: the folder.
         chunks, records: how many were written.
         files: size in bytes by file name.
-
     """
 
     path: str
@@ -67,7 +66,6 @@ def export_collection(
         InvalidInput: another format, or a handle with a scope.
         CollectionDamaged: a chunk is not what was stored; it is named, and nothing is left at the destination.
         CollectionExists, StorageFailed, MissingDependency.
-
     """
     if format not in FORMATS:
         raise InvalidInput(f"format is {format!r}; choose {', '.join(map(repr, FORMATS))}")
@@ -76,15 +74,12 @@ def export_collection(
     with contextlib.ExitStack() as stack:
         opened = kb if isinstance(kb, Collection) else stack.enter_context(open_collection(kb, read_only=True))
         content = stack.enter_context(content_of(opened))
+        # Named when it is whole: a folder without a manifest is never there.
         with layout.new_directory(target) as fresh:
             manifest = _write(content, fresh, format, progress)
         _log.info("%s: %d chunks and %d records exported as %s", target, manifest.chunks, manifest.records, format)
-        return ExportReport(
-            str(target),
-            manifest.chunks,
-            manifest.records,
-            {name: int(entry["bytes"]) for name, entry in manifest.files.items()},
-        )
+        sizes = {name: int(entry["bytes"]) for name, entry in manifest.files.items()}
+        return ExportReport(str(target), manifest.chunks, manifest.records, sizes)
 
 
 def _write(content: Content, folder: Path, chosen: Format, progress: Progress | None) -> Manifest:
@@ -138,10 +133,8 @@ def _write_parquet(file: IO[bytes], blocks: Iterator[Block], dimension: int, dty
     )
     with ParquetWriter(file, schema, compression="zstd", use_dictionary=False) as writer:
         for block in blocks:
-            columns: list[Any] = [
-                pyarrow.array([chunk.id for chunk in block.chunks], words),
-                pyarrow.array([chunk.text for chunk in block.chunks], words),
-                pyarrow.array([orjson.dumps(chunk.metadata).decode() for chunk in block.chunks], words),
-                pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(block.vectors.reshape(-1), kind), dimension),
-            ]
+            rows = ((chunk.id, chunk.text, orjson.dumps(chunk.metadata).decode()) for chunk in block.chunks)
+            columns: list[Any] = [pyarrow.array(column, words) for column in zip(*rows, strict=True)]
+            values = pyarrow.array(block.vectors.reshape(-1), kind)
+            columns.append(pyarrow.FixedSizeListArray.from_arrays(values, dimension))
             writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))

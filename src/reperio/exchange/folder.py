@@ -44,22 +44,14 @@ _NO_EXPORT = {errno.ENOENT, errno.ENOTDIR}
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The content of manifest.json.
+    """The content of manifest.json."""
 
-    Attributes:
-        settings: settings of the collection, as in its collection.json.
-        chunks, records: how many were exported.
-        clock: the time of the last put of a record, in seconds since the epoch.
-        format: how the chunks are written.
-        files: by name, "bytes" and "sha256"; empty where a user removed them to change a file on purpose.
-
-    """
-
-    settings: Mapping[str, Any]
-    chunks: int
+    settings: Mapping[str, Any]  # settings of the collection, as in its collection.json
+    chunks: int  # how many were exported
     records: int
-    clock: float
-    format: Format
+    clock: float  # the time of the last put of a record, in seconds since the epoch
+    format: Format  # how the chunks are written
+    # By name, "bytes" and "sha256"; empty where a user removed them to change a file on purpose.
     files: Mapping[str, Mapping[str, Any]]
 
     def write(self, folder: Path) -> None:
@@ -78,13 +70,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read manifest.json; the files it names are not looked at.
-
-    Raises:
-        InvalidInput: missing, not of an export, or of a newer version.
-        StorageFailed: it cannot be read.
-
-    """
+    """Read manifest.json, or refuse it; the files it names are not looked at."""
     require_path(folder)
     path = folder / MANIFEST
     try:
@@ -121,27 +107,16 @@ def _to_manifest(content: dict[str, Any]) -> Manifest:
     if type(clock) not in (int, float) or not math.isfinite(clock) or clock < 0:
         raise ValueError(f"clock ({clock!r:.40})")
     files = {str(name): dict(entry) for name, entry in content.get("files", {}).items()}
+    # Another name would be a path, and one of theirs that is absent would not be compared.
     if files and files.keys() != {FORMATS[chosen], RECORDS}:
         raise ValueError(f"files ({sorted(files)})")
     if any(not isinstance(entry.get("sha256"), str) for entry in files.values()):
         raise ValueError("files")
-    return Manifest(
-        dict(content["settings"]),
-        content["chunks"],
-        content["records"],
-        float(clock),
-        chosen,
-        files,
-    )
+    return Manifest(dict(content["settings"]), content["chunks"], content["records"], float(clock), chosen, files)
 
 
 def to_settings(manifest: Manifest, folder: Path) -> Settings:
-    """Read the settings of a manifest.
-
-    Raises:
-        InvalidInput: they are none.
-
-    """
+    """Read the settings of a manifest, or refuse them."""
     try:
         return Settings.from_json(dict(manifest.settings), str(folder / MANIFEST))
     except CollectionDamaged as error:
@@ -152,19 +127,14 @@ def sealed(path: Path) -> dict[str, Any]:
     """Return length and SHA-256 of a file, as the manifest has them."""
     digest, length = hashlib.sha256(), 0
     with storage_errors(path, "read"), open(open_regular(path), "rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(_BLOCK):  # not hashlib.file_digest, which Python 3.10 lacks
             digest.update(block)
             length += len(block)
     return {"bytes": length, "sha256": digest.hexdigest()}
 
 
 def require_sealed(manifest: Manifest, folder: Path) -> None:
-    """Refuse a file that is not the one exported, to the byte.
-
-    Raises:
-        InvalidInput: with the file, and how to import one that was changed on purpose.
-
-    """
+    """Refuse a file that is not the one exported, to the byte, and say how to import one changed on purpose."""
     for name in (FORMATS[manifest.format], RECORDS):
         path = folder / name
         if not is_there(path):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import orjson
@@ -17,15 +17,7 @@ from reperio.arguments import require_limits, to_path
 from reperio.embedding.contract import Settings
 from reperio.errors import InvalidInput
 from reperio.exchange.content import Block, receive, reported
-from reperio.exchange.folder import (
-    FORMATS,
-    MANIFEST,
-    RECORDS,
-    Manifest,
-    read_manifest,
-    require_sealed,
-    to_settings,
-)
+from reperio.exchange.folder import FORMATS, MANIFEST, RECORDS, Manifest, read_manifest, require_sealed, to_settings
 from reperio.layout import open_regular
 from reperio.optional import OptionalImport
 from reperio.parquet_limits import rows_at_once
@@ -36,7 +28,7 @@ from reperio.types import Chunk, Limits, Metric, Progress
 from reperio.vectors import StoredMatrix
 
 _log = logger("reperio.ingestion")
-_BATCH = 1000
+_BATCH = 1000  # chunks that are checked and stored at once
 _LONGEST_LINE = 256 << 20  # bytes: more than any chunk comes to within the default limits
 _LINE = {"id", "text", "metadata", "vector"}
 _NUMBERS = {int, float, type(None)}  # what is NaN has become null, and is refused with its row
@@ -52,7 +44,6 @@ class ImportedExport:
         chunks, records: how many are in it.
         dimension, metric, dtype: those of its vectors.
         embedder: name in its embedding contract; None where vectors are brought ready-made.
-
     """
 
     path: str
@@ -87,35 +78,25 @@ def import_collection(
         InvalidChunk, InvalidVectors: something in it cannot be stored.
         CollectionExists: something is at *kb*.
         StorageFailed, MissingDependency.
-
     """
     source, target, allowed = to_path("folder", folder), to_path("kb", kb), require_limits(limits)
     manifest = read_manifest(source)
     settings = to_settings(manifest, source)
     layout.require_vacant(target, "for the collection")
+    # Before anything is read: a damaged file must not look like one with a strange line.
     require_sealed(manifest, source)
     path = source / FORMATS[manifest.format]
     read = _parquet if manifest.format == "parquet" else _jsonl
-    blocks = _counted(reported(read(path, settings), "import", manifest.chunks, progress), manifest, path)
+    blocks = _counted(read(path, settings), manifest, path, progress)
     records = _records(source / RECORDS, manifest)
     made = receive(target.absolute(), settings, blocks, records, clock=manifest.clock, limits=allowed)
-    _log.info("%s: %d chunks and %d records imported from %s", target, made.chunks, made.records, source)
-    return ImportedExport(
-        str(target),
-        made.chunks,
-        made.records,
-        settings.dimension,
-        settings.metric,
-        settings.dtype,
-        settings.contract.name if settings.contract else None,
-    )
+    _log.info("%s: %d chunks and %d records imported from %s", target, *made, source)
+    embedder = settings.contract.name if settings.contract else None
+    return ImportedExport(str(target), *made, settings.dimension, settings.metric, settings.dtype, embedder)
 
 
-def _counted(blocks: Iterator[Block], manifest: Manifest, path: Path) -> Iterator[Block]:
-    done = 0
-    for block in blocks:
-        yield block
-        done += len(block.chunks)
+def _counted(blocks: Iterator[Block], manifest: Manifest, path: Path, progress: Progress | None) -> Iterator[Block]:
+    done = yield from reported(blocks, "import", manifest.chunks, progress)
     _require_count(done, manifest.chunks, "chunks", manifest, path)
 
 
@@ -142,10 +123,7 @@ def _vector(values: Any, settings: Settings, place: str) -> StoredMatrix:
     if strange:
         names = ", ".join(sorted(kind.__name__ for kind in strange))
         raise InvalidInput(f"{place}: the vector cannot be read (it holds {names}); it is a list of numbers")
-    try:
-        found = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"{place}: the vector cannot be read ({error}); it is a list of numbers") from None
+    found = np.array(values, dtype=np.float64)
     if found.shape != (settings.dimension,):
         raise InvalidInput(f"{place}: the vector has shape {found.shape}, not ({settings.dimension},)")
     with np.errstate(over="ignore"):  # what becomes infinite is refused with its row
@@ -154,7 +132,7 @@ def _vector(values: Any, settings: Settings, place: str) -> StoredMatrix:
 
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (file and line, object) of each line."""
-    with _opened(path) as file:
+    with open(open_regular(path), "rb") as file:
         for number, text in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), start=1):
             place = f"{path}:{number}"
             if len(text) > _LONGEST_LINE:
@@ -166,10 +144,6 @@ def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             if not isinstance(found, dict):
                 raise InvalidInput(f"{place} is no JSON object; export the collection again")
             yield place, found
-
-
-def _opened(path: Path) -> IO[bytes]:
-    return open(open_regular(path), "rb")
 
 
 def _records(path: Path, manifest: Manifest) -> Iterator[Entry]:

@@ -7,13 +7,11 @@ from reperio.filters.building import Field, field
 from reperio.filters.matching import matches
 from reperio.filters.operands import Operator
 from reperio.filters.parsing import join_path, parse, parse_path, to_dict
-from reperio.filters.readings import MAX_ELEMENTS, MAX_READINGS, holds_wholly, listed_fields
+from reperio.filters.readings import holds_wholly, listed_fields
 from reperio.filters.tree import EVERYTHING, And, Condition, Filter, Not, Or, all_of, any_of, none_of
 
 __all__ = [
     "EVERYTHING",
-    "MAX_ELEMENTS",
-    "MAX_READINGS",
     "And",
     "Condition",
     "Field",

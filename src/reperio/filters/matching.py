@@ -10,15 +10,11 @@ from reperio.filters.operands import Operator, to_key
 from reperio.filters.patterns import fold, like
 from reperio.filters.tree import And, Condition, Filter, Not, Or
 
-MISSING: Final = object()
-"""The value that `lookup` returns for an absent field; null is a value."""
-
+MISSING: Final = object()  # the value that `lookup` returns for an absent field; null is a value
+# An operator that matches exactly where another does not.
 NEGATIONS = {Operator.NE: Operator.EQ, Operator.NIN: Operator.IN}
-"""An operator that matches exactly where another does not."""
-
+# Operators that hold texts for equal that differ in case.
 CASELESS = frozenset((Operator.ILIKE, Operator.TEXT_MATCH_INSENSITIVE))
-"""Operators that hold texts for equal that differ in case."""
-
 ORDER: dict[Operator, Callable[[Any, Any], Any]] = {
     Operator.GT: operator.gt,
     Operator.GTE: operator.ge,

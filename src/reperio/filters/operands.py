@@ -14,19 +14,14 @@ import numpy as np
 from reperio.errors import InvalidInput
 from reperio.filters.patterns import wild
 
-MAX_VALUES = 10_000
-"""Values in all lists of one filter together."""
-MAX_PATTERN = 1000
-"""Characters of a pattern, or of a text to be found inside another."""
-MAX_STRING = 65_536
-"""Characters of one string."""
-MAX_CHARACTERS = 1_000_000
-"""Characters of all strings of one filter together."""
+MAX_VALUES = 10_000  # values in all lists of one filter together
+MAX_PATTERN = 1000  # characters of a pattern, or of a text to be found inside another
+MAX_STRING = 65_536  # characters of one string
+MAX_CHARACTERS = 1_000_000  # characters of all strings of one filter together
+# Characters, in all patterns of one filter, of parts between two % that have a _ between others: each is compared with
+# each character of a text, while other parts are found in time that does not depend on their length.
 MAX_WILD = 1000
-"""Characters, in all patterns of one filter, of parts between two % that have a _ between others: each is compared with
-each character of a text, while other parts are found in time that does not depend on their length."""
-MAX_NESTING = 8
-"""Levels of lists and objects inside one value."""
+MAX_NESTING = 8  # levels of lists and objects inside one value
 _MAX_BITS = 1024  # the largest float is below 2**1024: a longer integer is no number that was ever stored
 _HASHED_APART = 2**60  # smaller integers are their own hashes, and of smaller floats only some hundred share one
 _NUMPY_TYPES = "?bBhHiIlLqQefdU"  # those whose `tolist` gives Python's own
@@ -55,8 +50,8 @@ class Operator(str, enum.Enum):
     IS_EMPTY = "$is_empty"
 
 
+# A JSON value as something hashable: two keys are equal exactly when the values are.
 Key: TypeAlias = "int | float | str | tuple[Any, ...] | None"
-"""A JSON value as something hashable: two keys are equal exactly when the values are."""
 
 
 class LargeNumber(NamedTuple):
@@ -70,22 +65,13 @@ class LargeNumber(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """A checked operand.
+    """A checked operand."""
 
-    Attributes:
-        value: plain and immutable: lists as tuples, objects as mapping proxies.
-        key: what makes two conditions the same; a set of keys where the order does not matter.
-        values: how many of `MAX_VALUES` it takes.
-        characters: how many of `MAX_CHARACTERS` it takes.
-        wild: how many of `MAX_WILD` it takes.
-
-    """
-
-    value: Any
-    key: Any
-    values: int
-    characters: int
-    wild: int = 0
+    value: Any  # plain and immutable: lists as tuples, objects as mapping proxies
+    key: Any  # what makes two conditions the same; a set of keys where the order does not matter
+    values: int  # how many of `MAX_VALUES` it takes
+    characters: int  # how many of `MAX_CHARACTERS` it takes
+    wild: int = 0  # how many of `MAX_WILD` it takes
 
 
 _FALSE, _TRUE = ("bool", False), ("bool", True)
@@ -121,17 +107,7 @@ def _large_key(number: float) -> Key:
 
 
 def to_operand(operator: Operator, value: Any, what: str) -> Operand:
-    """Check what *operator* is to compare with.
-
-    Args:
-        operator: decides what is allowed.
-        value: from the user.
-        what: names the condition in messages, e.g. ``where 'year' $gte``.
-
-    Raises:
-        InvalidInput: it is of a type that the operator cannot use, or beyond a limit.
-
-    """
+    """Check what a user's condition compares with; *what* names it in messages, e.g. ``where 'year' $gte``."""
     return _CHECKS[operator](value, what)
 
 
@@ -266,22 +242,11 @@ def _short(value: Any) -> str:
 
 
 _CHECKS: dict[Operator, Callable[[Any, str], Operand]] = {
-    Operator.EQ: _any_value,
-    Operator.NE: _any_value,
-    Operator.GT: _orderable,
-    Operator.GTE: _orderable,
-    Operator.LT: _orderable,
-    Operator.LTE: _orderable,
+    **dict.fromkeys((Operator.EQ, Operator.NE, Operator.CONTAINS), _any_value),
+    **dict.fromkeys((Operator.GT, Operator.GTE, Operator.LT, Operator.LTE), _orderable),
+    **dict.fromkeys((Operator.IN, Operator.NIN, Operator.ANY, Operator.ALL), _some_values),
+    **dict.fromkeys((Operator.LIKE, Operator.ILIKE), _pattern),
+    **dict.fromkeys((Operator.TEXT_MATCH, Operator.TEXT_MATCH_INSENSITIVE), _text),
+    **dict.fromkeys((Operator.EXISTS, Operator.IS_EMPTY), _flag),
     Operator.BETWEEN: _bounds,
-    Operator.IN: _some_values,
-    Operator.NIN: _some_values,
-    Operator.ANY: _some_values,
-    Operator.ALL: _some_values,
-    Operator.CONTAINS: _any_value,
-    Operator.LIKE: _pattern,
-    Operator.ILIKE: _pattern,
-    Operator.TEXT_MATCH: _text,
-    Operator.TEXT_MATCH_INSENSITIVE: _text,
-    Operator.EXISTS: _flag,
-    Operator.IS_EMPTY: _flag,
 }

@@ -37,8 +37,6 @@ def parse(where: Mapping[str, Any] | Filter) -> Filter:
         InvalidInput: with what is wrong, and the nearest possible thing.
 
     """
-    if type(where) in (Condition, And, Or, Not):
-        return where  # type: ignore[return-value]  # one of those
     return _parse(where, 1)
 
 

@@ -30,11 +30,9 @@ _FEW = 32  # places that are sooner tried one by one
 
 
 def fold(text: str) -> str:
-    """Return *text* with one character for all that differ in case only; the length stays.
-
-    So two texts of equal length are alike under `re.IGNORECASE` exactly when they fold to the same. `str.casefold`
-    would turn "ß" into two characters, and `str.lower` "İ".
-    """
+    """Return *text* with one character for all that differ in case only; the length stays."""
+    # So two texts of equal length are alike under `re.IGNORECASE` exactly when they fold to the same. `str.casefold`
+    # would turn "ß" into two characters, and `str.lower` "İ".
     if text.isascii():
         return text.lower()
     # Before `lower`: it makes two characters of the one, and of the other what depends on its place in a word.
@@ -45,30 +43,22 @@ def fold(text: str) -> str:
 
 
 class _Part(NamedTuple):
-    """The part of a pattern between two %.
+    """The part of a pattern between two %."""
 
-    Attributes:
-        length: characters, those for `_` included.
-        runs: (offset, characters) of what is between the `_`.
-        probe: the longest of them, which is looked for first.
-
-    """
-
-    length: int
-    runs: tuple[tuple[int, str], ...]
-    probe: tuple[int, str]
+    length: int  # characters, those for `_` included
+    runs: tuple[tuple[int, str], ...]  # (offset, characters) of what is between the `_`
+    probe: tuple[int, str]  # the longest of them, which is looked for first
 
 
 def like(pattern: str) -> Callable[[str], bool]:
     """Return the test of SQL's LIKE.
 
-    Between two % every character of the pattern stands for one of the text, so that the first place where such a part
-    fits is as good as any.
-
     Args:
         pattern: folded where the texts are; it does not end in a single backslash.
 
     """
+    # Between two % every character of the pattern stands for one of the text, so that the first place where such a part
+    # fits is as good as any.
     first, *others = _parts(pattern)
     if not others:
         return lambda text: len(text) == first.length and _fits(first, text, 0)

@@ -12,10 +12,8 @@ from reperio.filters.matching import lookup, matches
 from reperio.filters.parsing import join_path
 from reperio.filters.tree import And, Condition, Filter, Not, Or
 
-MAX_ELEMENTS = 10_000
-"""Elements of one list that are looked at."""
-MAX_READINGS = 4096
-"""Combinations of different elements of several lists."""
+MAX_ELEMENTS = 10_000  # elements of one list that are looked at
+MAX_READINGS = 4096  # combinations of different elements of several lists
 
 
 def holds_wholly(tree: Filter, metadata: Mapping[str, Any]) -> bool:
@@ -54,11 +52,9 @@ def conditions(tree: Filter) -> Iterator[Condition]:
 
 
 def _every_reading_matches(tree: Filter, metadata: Mapping[str, Any]) -> bool:
-    """Evaluate all readings; *tree* is known to match as it is.
-
-    Elements about which all conditions say the same are one alternative, so that there are few: two at most for a
-    field with one condition.
-    """
+    """Evaluate all readings; *tree* is known to match as it is."""
+    # Elements about which all conditions say the same are one alternative, so that there are few: two at most for a
+    # field with one condition.
     about: dict[tuple[str, ...], dict[Condition, None]] = {}
     for each in conditions(tree):
         about.setdefault(each.path, {})[each] = None

@@ -13,15 +13,10 @@ from reperio.arguments import did_you_mean
 from reperio.errors import InvalidInput
 from reperio.filters.operands import MAX_CHARACTERS, MAX_VALUES, MAX_WILD, Operator, plain_string, to_operand
 
-MAX_DEPTH = 8
-"""Levels of a tree; a single condition has one."""
-MAX_NODES = 256
-"""Conditions, ands, ors and nots of a tree together."""
-MAX_STEPS = 16
-"""Keys in one path."""
-MAX_KEY = 1000
-"""Characters of one key in a path."""
-
+MAX_DEPTH = 8  # levels of a tree; a single condition has one
+MAX_NODES = 256  # conditions, ands, ors and nots of a tree together
+MAX_STEPS = 16  # keys in one path
+MAX_KEY = 1000  # characters of one key in a path
 ALIASES = {"$neq": Operator.NE}
 LOGICAL = ("$and", "$or", "$not")
 
@@ -224,5 +219,4 @@ def _set(node: Filter, **fields: Any) -> None:
         object.__setattr__(node, name, value)
 
 
-EVERYTHING = And(())
-"""No filter at all."""
+EVERYTHING = And(())  # no filter at all

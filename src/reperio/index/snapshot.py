@@ -13,58 +13,40 @@ import orjson
 from reperio.index.building.resuming import take
 from reperio.index.library.files import FileUnusable, Written, read_file, verify_file, write_file
 from reperio.index.library.loading import ALLOWED_TYPES, metric_type, type_names
-from reperio.index.recipes.goal import check_goal
-from reperio.index.recipes.ranking import Goal, Recipe
+from reperio.index.recipes.goal import Goal, Recipe, check_goal
 from reperio.index.searching.searcher import Searcher
 from reperio.index.tuning.measuring import Tuned
 from reperio.layout import is_directory, is_snapshot, snapshot_file
 from reperio.types import IndexInfo, Metric, OperatingPoint
 
+# A snapshot is missing or not what was recorded. Internal: an index is disposable, the caller rebuilds.
 SnapshotUnusable = FileUnusable
-"""A snapshot is missing or not what was recorded. Internal: an index is disposable, the caller rebuilds."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexDescription:
-    """Describe a snapshot, for the store to keep; the file is trusted only if it agrees.
+    """Describe a snapshot, for the store to keep; the file is trusted only if it agrees."""
 
-    Attributes:
-        file: name in the index directory.
-        sha256: of the file, hexadecimal.
-        bytes: length of the file.
-        rows: ntotal; rows [0, rows) of the vector file.
-        types: FAISS classes, outermost first.
-        construction: efConstruction of a graph; 0 for FAISS's own.
-        requested: the user named the index.
-        goal: what it was chosen for, as [recall, prefer, memory].
-        trained_for: rows when it was trained; an extension leaves it.
-        distortion: mean squared error of what it stores, relative to the vectors; None where it cannot be had.
-        points: how it may be searched and what that gives, as the fields of `OperatingPoint`.
-        gather: µs of exact search per row picked out of the vector file.
-        queries: what the points were measured with.
-        revision: how often the points were measured again for the same file.
-
-    """
-
-    file: str
-    sha256: str
-    bytes: int
-    rows: int
+    file: str  # name in the index directory
+    sha256: str  # of the file, hexadecimal
+    bytes: int  # length of the file
+    rows: int  # ntotal; rows [0, rows) of the vector file
     dimension: int
     metric: str
-    types: list[str]
+    types: list[str]  # FAISS classes, outermost first
     factory: str
-    construction: int
+    construction: int  # efConstruction of a graph; 0 for FAISS's own
     reason: str
-    requested: bool
-    goal: list[Any]
-    trained_for: int
+    requested: bool  # the user named the index
+    goal: list[Any]  # what it was chosen for, as [recall, prefer, memory]
+    trained_for: int  # rows when it was trained; an extension leaves it
+    # Mean squared error of what it stores, relative to the vectors; None where it cannot be had.
     distortion: float | None
     created: str
-    points: list[list[float]]
-    gather: float
-    queries: str
-    revision: int = 0
+    points: list[list[float]]  # how it may be searched and what that gives, as the fields of `OperatingPoint`
+    gather: float  # µs of exact search per row picked out of the vector file
+    queries: str  # what the points were measured with
+    revision: int = 0  # how often the points were measured again for the same file
 
     @classmethod
     def of_exact(cls, recipe: Recipe, metric: Metric) -> IndexDescription:
@@ -100,18 +82,14 @@ class IndexDescription:
             _require_kinds(found)
         except (TypeError, ValueError) as error:
             raise SnapshotUnusable(f"its description cannot be read ({error!s:.200})") from None
-        if found.file and file_of(found.file) != found.file:
+        if found.file and snapshot_file(found.file) != found.file:
             raise SnapshotUnusable(f"its description names the file {found.file!r:.80}, which no index has")
         return found
 
     def to_recipe(self) -> Recipe:
         """Return the recipe by which this index was built."""
         return Recipe(
-            self.factory,
-            self.reason,
-            training_rows=1 << 18,
-            construction=self.construction,
-            requested=self.requested,
+            self.factory, self.reason, training_rows=1 << 18, construction=self.construction, requested=self.requested
         )
 
     def to_goal(self) -> Goal:
@@ -178,11 +156,6 @@ def _is_number(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and value >= 0  # type: ignore[arg-type,operator]  # a number
 
 
-def file_of(name: str | None) -> str | None:
-    """Return the file that an index of this name lies in; None where it has none, or no index is named so."""
-    return snapshot_file(name)
-
-
 def remove_others(directory: Path, kept: str | None) -> None:
     """Remove the index files of a directory but one; a stranger's files, and directories, stay.
 
@@ -202,22 +175,13 @@ def _now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """The origin of an index, for its description.
+    """The origin of an index, for its description."""
 
-    Attributes:
-        recipe: by which it was built.
-        goal: what the recipe was chosen for.
-        trained_for: rows when it was trained.
-        distortion: of what it stores, when it was trained.
-        queries: that it was tuned with.
-
-    """
-
-    recipe: Recipe
-    goal: Goal
-    trained_for: int
-    distortion: float | None
-    queries: str
+    recipe: Recipe  # by which it was built
+    goal: Goal  # what the recipe was chosen for
+    trained_for: int  # rows when it was trained
+    distortion: float | None  # of what it stores, when it was trained
+    queries: str  # that it was tuned with
 
 
 def write(

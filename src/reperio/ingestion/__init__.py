@@ -1,4 +1,4 @@
-"""Ingestion: files are found, read as records, split into chunks, and the collection brought up to date with them."""
+"""Ingestion: files are found, read as items, split into chunks, and the collection brought up to date with them."""
 
 from reperio.ingestion.finding import Skipped, find_files
 from reperio.ingestion.ingesting import IngestResult, ingest

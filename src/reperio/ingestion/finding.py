@@ -18,17 +18,12 @@ Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to read.
+    """A file to read."""
 
-    Attributes:
-        path: where it is.
-        source: the path relative to the ingested folder, after that folder's own name, with slashes
-            (``docs/guide/start.md`` for ``ingest ~/docs``); for a file that was named itself, its name. It is
-            the same whatever the current directory and wherever the folder was moved.
-
-    """
-
-    path: Path
+    path: Path  # where it is
+    # The path relative to the ingested folder, after that folder's own name, with slashes (``docs/guide/start.md`` for
+    # ``ingest ~/docs``); for a file that was named itself, its name. It is the same whatever the current directory and
+    # wherever the folder was moved.
     source: str
 
     @property
@@ -46,22 +41,34 @@ class Skipped:
 
 
 @dataclass(slots=True)
-class Found:
-    """The files beneath the paths.
+class FoundFiles:
+    """The files beneath the paths."""
 
-    Attributes:
-        files: to be read, in the order of the paths, and sorted by name within each folder.
-        folders: the prefix of every source beneath a folder that was named, e.g. ``docs/``, and that folder.
-        skipped: files that are not read.
-
-    """
-
+    # To be read, in the order of the paths, and sorted by name within each folder.
     files: list[SourceFile] = field(default_factory=list)
+    # The prefix of every source beneath a folder that was named, e.g. ``docs/``, and that folder.
     folders: dict[str, Path] = field(default_factory=dict)
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)  # files that are not read
+    _sources: dict[Path, str] = field(default_factory=dict)  # by the file's path without links
+    _paths: dict[str, Path] = field(default_factory=dict)  # by source
+
+    def add(self, file: SourceFile, place: Path) -> None:
+        """Add a file, so that none is read twice or under another's name; *place* is its path without links."""
+        if place in self._sources:
+            if self._sources[place] != file.source:
+                self.skipped.append(Skipped(file.source, f"is read already as {self._sources[place]}"))
+            return
+        if file.source in self._paths:
+            raise InvalidInput(
+                f"{self._paths[file.source]} and {file.path} would both be known as {file.source!r}; rename one, "
+                "or ingest the folder above them"
+            )
+        self._sources[place] = file.source
+        self._paths[file.source] = file.path
+        self.files.append(file)
 
 
-def find_files(paths: Paths, *, leave_out: Path | None = None) -> Found:
+def find_files(paths: Paths, *, leave_out: Path | None = None) -> FoundFiles:
     """Find the files to ingest; folders are walked, hidden files and folders in them passed over.
 
     A link in a folder is followed only to a file in that folder; others are reported as skipped.
@@ -75,7 +82,7 @@ def find_files(paths: Paths, *, leave_out: Path | None = None) -> Found:
             same source.
 
     """
-    found, seen = Found(), _Seen()
+    found = FoundFiles()
     for path in _to_paths(paths):
         # The last part of "docs/.." or "." is no name.
         whole = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would name a link's target, not the link
@@ -86,20 +93,21 @@ def find_files(paths: Paths, *, leave_out: Path | None = None) -> Found:
                     f"{found.folders[prefix]} and {whole} have the same name, so their chunks could not be told apart; "
                     "rename one, or ingest the folder above them"
                 )
-            _walk(whole, prefix, found, seen, leave_out and leave_out.resolve())
+            _walk(whole, prefix, found, leave_out and leave_out.resolve())
         else:
             reason = _unreadable(whole)
             if reason is not None:
                 raise InvalidInput(f"{_shown(str(path))} {reason}")
-            seen.add(SourceFile(whole, whole.name), whole.resolve(), found)
+            found.add(SourceFile(whole, whole.name), whole.resolve())
     return found
 
 
 def _to_paths(paths: Paths) -> Sequence[Path]:
-    single = isinstance(paths, (str, os.PathLike))
-    if isinstance(paths, (bytes, Mapping)) or not (single or is_iterable(paths)):
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    if isinstance(paths, (bytes, Mapping)) or not is_iterable(paths):
         raise InvalidInput(f"paths is a {type(paths).__name__}; pass a path, or a list of them")
-    several = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    several = list(paths)
     if not several:
         raise InvalidInput("no path to ingest; name files or folders")
     listed = [to_path("a path", path) for path in several]
@@ -109,7 +117,7 @@ def _to_paths(paths: Paths) -> Sequence[Path]:
     return listed
 
 
-def _walk(folder: Path, prefix: str, found: Found, seen: _Seen, leave_out: Path | None) -> None:
+def _walk(folder: Path, prefix: str, found: FoundFiles, leave_out: Path | None) -> None:
     root = folder.resolve()
     itself = None if leave_out is None or not leave_out.exists() else leave_out.stat()
     levels = [_listed(folder, prefix)]  # not by recursion: folders may be nested deeper than Python's stack
@@ -130,7 +138,7 @@ def _walk(folder: Path, prefix: str, found: Found, seen: _Seen, leave_out: Path 
             found.skipped.append(Skipped(_shown(source), reason))
         else:
             place = path.resolve() if entry.is_symlink() else root / path.relative_to(folder)
-            seen.add(SourceFile(path, source), place, found)
+            found.add(SourceFile(path, source), place)
 
 
 def _listed(folder: Path, prefix: str) -> Iterator[tuple[os.DirEntry[str], str]]:
@@ -146,17 +154,9 @@ def _listed(folder: Path, prefix: str) -> Iterator[tuple[os.DirEntry[str], str]]
 
 
 def _led_astray(link: Path, root: Path, leave_out: Path | None) -> str | None:
-    """Return why a link to a file is not followed; None when it is.
-
-    Who has made a folder does not choose what of this machine is read: a link leads to what would be read by its own
-    name as well.
-
-    Args:
-        link: in the folder.
-        root: the folder that was named, without links.
-        leave_out: as of `find_files`, without links.
-
-    """
+    """Return why a link in *root* to a file is not followed; None when it is. The folders are paths without links."""
+    # Whoever has made a folder does not choose what of this machine is read: a link leads to what would be read by its
+    # own name as well.
     target = link.resolve()
     if not target.is_relative_to(root):
         return "is a link that leads out of the folder; name the file itself to ingest it"
@@ -184,26 +184,3 @@ def _unreadable(path: Path) -> str | None:
 def _shown(name: str) -> str:
     """Make a file name printable: a byte that is no UTF-8 appears by its hexadecimal number."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-class _Seen:
-    """The files found already, so that none is read twice or under another's name."""
-
-    def __init__(self) -> None:
-        self._by_place: dict[Path, str] = {}
-        self._by_source: dict[str, Path] = {}
-
-    def add(self, file: SourceFile, place: Path, found: Found) -> None:
-        """Add a file to those found; *place* is its path without links."""
-        if place in self._by_place:
-            if self._by_place[place] != file.source:
-                found.skipped.append(Skipped(file.source, f"is read already as {self._by_place[place]}"))
-            return
-        if file.source in self._by_source:
-            raise InvalidInput(
-                f"{self._by_source[file.source]} and {file.path} would both be known as {file.source!r}; rename one, "
-                "or ingest the folder above them"
-            )
-        self._by_place[place] = file.source
-        self._by_source[file.source] = file.path
-        found.files.append(file)

@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 
 from reperio.collection import Collection
 from reperio.errors import InvalidInput
-from reperio.ingestion.finding import Found, Paths, Skipped, SourceFile, find_files
+from reperio.ingestion.finding import FoundFiles, Paths, Skipped, SourceFile, find_files
+from reperio.ingestion.items import DEFAULT_ID_FIELD, Fields, Item
 from reperio.ingestion.reading import read
-from reperio.ingestion.records import DEFAULT_ID_FIELD, Fields, Record
 from reperio.ingestion.splitting import Splitter
 from reperio.printable import logger
 from reperio.types import Chunk, Progress
@@ -30,7 +29,7 @@ class IngestResult:
         files: that were read.
         added, updated, unchanged, embedded: as in `AddResult`, in chunks.
         removed: chunks that their files no longer yield, or, with *prune*, whose files have vanished.
-        skipped: files that are not read, and documents and records without text.
+        skipped: files that are not read, and documents and items without text.
 
     """
 
@@ -58,9 +57,9 @@ def ingest(
     """Read files, split what is long, and store the chunks; a second run embeds and writes only what has changed.
 
     The id of a chunk is ``{source}#{hash of its text}``, with ``-2``, ``-3`` for the same text again in one source; a
-    record with an id of its own keeps it, or is ``{id}#{hash}`` where it is split. The metadata is ``source``, by which
+    item with an id of its own keeps it, or is ``{id}#{hash}`` where it is split. The metadata is ``source``, by which
     a file's chunks are known (see `SourceFile`), ``start``, the character at which a piece of a split text begins, and
-    the record's other fields; its own ``source`` and ``start`` are kept as ``record_source`` and ``record_start``.
+    the item's other fields; its own ``source`` and ``start`` are kept as ``record_source`` and ``record_start``.
 
     What is new is stored first and what is stale deleted last, so that a run that is broken off leaves no document
     missing; the next one completes it.
@@ -68,7 +67,7 @@ def ingest(
     Args:
         collection: open for writing, with an embedder.
         paths: files and folders; a folder is known by its name, wherever it lies.
-        text_field, id_field: of the records in .jsonl, .csv and .parquet. The default id field may be missing.
+        text_field, id_field: of the items in .jsonl, .csv and .parquet. The default id field may be missing.
         max_tokens, overlap: see `Splitter`.
         prune: delete also the chunks of files that have vanished from the folders.
         batch_size: chunks per commit.
@@ -95,7 +94,10 @@ def ingest(
     run = _Run(Fields(text_field, id_field), Splitter(embedder, max_tokens=max_tokens, overlap=overlap), found)
     was_empty = collection.count() == 0
     done = collection.add(run.chunks(), batch_size=batch_size, progress=progress)
-    removed = 0 if was_empty else _delete(collection, run.stale(collection, prune=prune))
+    stale = [] if was_empty else run.stale(collection, prune=prune)
+    # In parts: each is a commit, and others may write between two.
+    blocks = (stale[at : at + _DELETED_AT_ONCE] for at in range(0, len(stale), _DELETED_AT_ONCE))
+    removed = sum(collection.delete(ids=block) for block in blocks)
     _log.info(
         "%d files ingested: %d chunks added, %d updated, %d unchanged, %d removed",
         len(found.files),
@@ -118,22 +120,22 @@ def ingest(
 class _Run:
     """One pass over the files: the chunks they yield, and what was seen on the way."""
 
-    def __init__(self, fields: Fields, splitter: Splitter, found: Found) -> None:
+    def __init__(self, fields: Fields, splitter: Splitter, found: FoundFiles) -> None:
         self.skipped: list[Skipped] = []
         self._fields = fields
         self._splitter = splitter
         self._found = found
         self._places: dict[str, str] = {}  # chunk id → where it comes from
-        self._split: dict[str, str] = {}  # a split record's own id → where it comes from
+        self._split: dict[str, str] = {}  # a split item's own id → where it comes from
 
     def chunks(self) -> Iterator[Chunk]:
         for file in self._found.files:
             empty: list[str] = []
             repeated: Counter[str] = Counter()
-            for record in read(file, self._fields):
-                made = list(self._chunks_of(record, file, repeated))
+            for item in read(file, self._fields):
+                made = list(self._chunks_of(item, file, repeated))
                 if not made:
-                    empty.append(record.place)
+                    empty.append(item.place)
                 yield from made
             self.skipped += _without_text(file, empty)
 
@@ -143,22 +145,22 @@ class _Run:
         folders = tuple(self._found.folders) if prune else ()
         return [chunk.id for chunk in stored if chunk.id not in self._places and _is_of(chunk, sources, folders)]
 
-    def _chunks_of(self, record: Record, file: SourceFile, repeated: Counter[str]) -> Iterator[Chunk]:
-        pieces = self._splitter.split(record.text, markdown=file.suffix == ".md")
-        metadata = {"source": file.source, **record.metadata}
+    def _chunks_of(self, item: Item, file: SourceFile, repeated: Counter[str]) -> Iterator[Chunk]:
+        pieces = self._splitter.split(item.text, markdown=file.suffix == ".md")
+        metadata = {"source": file.source, **item.metadata}
         if len(pieces) == 1:
             text = pieces[0][1]
-            chunk_id = record.id or _numbered(file.source, text, repeated)
-            yield Chunk(self._claimed(chunk_id, record.place), text, metadata)
+            chunk_id = item.id or _numbered(file.source, text, repeated)
+            yield Chunk(self._claimed(chunk_id, item.place), text, metadata)
             return
-        if record.id is not None:
-            repeated = Counter()  # a second record of that id is an error, not its continuation
+        if item.id is not None:
+            repeated = Counter()  # a second item of that id is an error, not its continuation
             if pieces:
-                self._require_free(record.id, record.place)
-                self._split[record.id] = record.place
+                self._require_free(item.id, item.place)
+                self._split[item.id] = item.place
         for start, text in pieces:
-            chunk_id = _numbered(record.id or file.source, text, repeated)
-            yield Chunk(self._claimed(chunk_id, record.place), text, {**metadata, "start": start})
+            chunk_id = _numbered(item.id or file.source, text, repeated)
+            yield Chunk(self._claimed(chunk_id, item.place), text, {**metadata, "start": start})
 
     def _claimed(self, chunk_id: str, place: str) -> str:
         self._require_free(chunk_id, place)
@@ -186,7 +188,7 @@ def _without_text(file: SourceFile, places: list[str]) -> list[Skipped]:
     return [Skipped(file.source, f"has no text in {len(places)} of its records ({lines})")]
 
 
-def _require_contents(found: Found) -> None:
+def _require_contents(found: FoundFiles) -> None:
     """Refuse to prune by a folder that yields nothing: more likely not mounted, or mistyped, than really emptied."""
     for prefix, folder in found.folders.items():
         if not any(file.source.startswith(prefix) for file in found.files):
@@ -199,11 +201,3 @@ def _require_contents(found: Found) -> None:
 def _is_of(chunk: Chunk, sources: set[str], folders: tuple[str, ...]) -> bool:
     source = chunk.metadata.get("source")
     return isinstance(source, str) and (source in sources or source.startswith(folders))
-
-
-def _delete(collection: Collection, ids: list[str]) -> int:
-    waiting = iter(ids)
-    removed = 0
-    while block := list(islice(waiting, _DELETED_AT_ONCE)):
-        removed += collection.delete(ids=block)
-    return removed

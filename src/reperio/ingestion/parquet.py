@@ -1,4 +1,4 @@
-"""Parquet files → records, in batches, through pyarrow."""
+"""Parquet files → items, in batches, through pyarrow."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from reperio.errors import InvalidInput
-from reperio.ingestion.records import Fields, Record, require_fields, to_record
+from reperio.ingestion.items import Fields, Item, require_header, to_item
 from reperio.optional import OptionalImport
 from reperio.parquet_limits import rows_at_once
 
 _ROWS = 1024  # held in memory at a time
 
 
-def read_parquet(path: Path, fields: Fields) -> Iterator[Record]:
+def read_parquet(path: Path, fields: Fields) -> Iterator[Item]:
     """Read the rows of a Parquet file.
 
     Dates and times become ISO 8601 strings, decimals, durations and UUIDs strings, maps lists of pairs. Bytes, NaN and
@@ -34,17 +34,14 @@ def read_parquet(path: Path, fields: Fields) -> Iterator[Record]:
         from pyarrow.parquet import ParquetFile
     number = 0
     try:
-        with ParquetFile(path) as file:
+        with ParquetFile(path) as file:  # its footer is read here, its rows batch by batch
             names = list(file.schema_arrow.names)
-            if len(set(names)) != len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise InvalidInput(f"{path}: two columns are named {twice!r}; rename one")
-            require_fields(names, str(path), fields)
+            require_header(names, str(path), fields)
             for batch in file.iter_batches(batch_size=rows_at_once(file, path, names, _ROWS)):
                 for row in batch.to_pylist():
                     number += 1
                     place = f"{path}:{number}"
-                    yield to_record({key: _to_json(value, key, place) for key, value in row.items()}, place, fields)
+                    yield to_item({key: _to_json(value, key, place) for key, value in row.items()}, place, fields)
     except InvalidInput:
         raise
     except (pyarrow.ArrowException, ValueError) as error:
@@ -61,7 +58,7 @@ def _to_json(value: Any, column: str, place: str) -> Any:
         if not math.isfinite(value):
             raise InvalidInput(f"{place}: {column!r} is {value}, which JSON cannot keep; use null or leave it out")
         return value
-    if isinstance(value, (datetime.date, datetime.time)):
+    if isinstance(value, (datetime.date, datetime.time)):  # a datetime is a date as well
         return value.isoformat()
     if isinstance(value, (decimal.Decimal, datetime.timedelta, uuid.UUID)):
         return str(value)

@@ -1,4 +1,4 @@
-"""Files → records. Text is UTF-8, with or without a byte order mark; nothing is guessed and nothing replaced."""
+"""Files → items. Text is UTF-8, with or without a byte order mark; nothing is guessed and nothing replaced."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 
 from reperio.errors import InvalidInput
 from reperio.ingestion.finding import SourceFile
+from reperio.ingestion.items import Fields, Item, require_header, to_item
 from reperio.ingestion.parquet import read_parquet
-from reperio.ingestion.records import Fields, Record, require_fields, to_record
 from reperio.layout import open_regular, reason
 
 
-def read(file: SourceFile, fields: Fields) -> Iterator[Record]:
-    """Read a file's records one after the other; only .txt and .md, one record each, are held whole.
+def read(file: SourceFile, fields: Fields) -> Iterator[Item]:
+    """Read a file's items one after the other; only .txt and .md, one item each, are held whole.
 
     Args:
         file: a ``.csv`` gives strings, its first line is the header; ``.jsonl`` has one object per line.
@@ -33,7 +33,9 @@ def read(file: SourceFile, fields: Fields) -> Iterator[Record]:
     read_one = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": read_parquet}.get(file.suffix)
     try:
         if read_one is None:
-            yield Record(str(file.path), _decode(_content(file.path), file.path), None, {})
+            with open(open_regular(file.path, follow=True), "rb") as opened:
+                text = _decode(opened.read(), file.path)
+            yield Item(str(file.path), text, None, {})
         else:
             yield from read_one(file.path, fields)
     except OSError as error:
@@ -41,12 +43,7 @@ def read(file: SourceFile, fields: Fields) -> Iterator[Record]:
         raise InvalidInput(f"{file.path} cannot be read: {reason(error)}") from error
 
 
-def _content(path: Path) -> bytes:
-    with open(open_regular(path, follow=True), "rb") as file:
-        return file.read()
-
-
-def _read_jsonl(path: Path, fields: Fields) -> Iterator[Record]:
+def _read_jsonl(path: Path, fields: Fields) -> Iterator[Item]:
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
@@ -57,7 +54,7 @@ def _read_jsonl(path: Path, fields: Fields) -> Iterator[Record]:
             raise InvalidInput(f"{place}: no valid JSON ({error}); every line is one JSON object") from None
         if not isinstance(values, dict):
             raise InvalidInput(f"{place}: a JSON {type(values).__name__}; every line must be an object, {{…}}")
-        yield to_record(values, place, fields)
+        yield to_item(values, place, fields)
 
 
 def _to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -72,39 +69,29 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON; use null")
 
 
-def _read_csv(path: Path, fields: Fields) -> Iterator[Record]:
+def _read_csv(path: Path, fields: Fields) -> Iterator[Item]:
     # strict: a quote that is never closed would otherwise swallow the rest of the file into one field.
     rows = csv.reader(_lines(path), strict=True)
+    header: list[str] | None = None
+    line = 1  # where the row begins that is read next: the reader counts the line where one ends
     with _long_fields():
-        line, header = 1, _next_row(rows, path, 1)
-        if header is None:
-            return
-        if len(set(header)) != len(header):
-            twice = next(name for name in header if header.count(name) > 1)
-            raise InvalidInput(f"{path}:1: two columns are named {twice!r}; rename one")
-        require_fields(header, f"{path}:1", fields)
-        while True:
-            line = rows.line_num + 1
-            row = _next_row(rows, path, line)
-            if row is None:
-                return
-            if not row:
-                continue  # a blank line
-            if len(row) != len(header):
-                raise InvalidInput(
-                    f"{path}:{line}: {len(row)} fields, the header has {len(header)}; put quotes around fields with "
-                    "commas, quotes or line breaks"
-                )
-            yield to_record(dict(zip(header, row, strict=True)), f"{path}:{line}", fields)
-
-
-def _next_row(rows: Iterator[list[str]], path: Path, line: int) -> list[str] | None:
-    try:
-        return next(rows, None)
-    except csv.Error as error:
-        raise InvalidInput(
-            f"{path}:{line}: no valid CSV ({error}); separate fields by commas, and double the quotes within quotes"
-        ) from None
+        try:
+            for row in rows:
+                if header is None:
+                    header = row
+                    require_header(header, f"{path}:1", fields)
+                elif row:  # else a blank line
+                    if len(row) != len(header):
+                        raise InvalidInput(
+                            f"{path}:{line}: {len(row)} fields, the header has {len(header)}; put quotes around fields "
+                            "with commas, quotes or line breaks"
+                        )
+                    yield to_item(dict(zip(header, row, strict=True)), f"{path}:{line}", fields)
+                line = rows.line_num + 1
+        except csv.Error as error:
+            raise InvalidInput(
+                f"{path}:{line}: no valid CSV ({error}); separate fields by commas, and double the quotes within quotes"
+            ) from None
 
 
 @contextmanager

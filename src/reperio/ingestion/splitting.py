@@ -8,14 +8,11 @@ from reperio.errors import InvalidInput
 from reperio.optional import OptionalImport
 from reperio.types import Embedder
 
+# Longest piece by default, where the embedder takes more: one vector for pages of text finds none of them well.
 DEFAULT_TOKENS = 512
-"""Longest piece by default, where the embedder takes more: one vector for pages of text finds none of them well."""
-
-DEFAULT_CHARACTERS = 1000
-"""Longest piece by default where the embedder has no tokenizer."""
-
+DEFAULT_CHARACTERS = 1000  # longest piece by default where the embedder has no tokenizer
+# A piece: where it begins, in characters, and its text, without the white space around it.
 Piece: TypeAlias = "tuple[int, str]"
-"""A piece: where it begins, in characters, and its text, without the white space around it."""
 
 
 class Splitter:
@@ -48,9 +45,10 @@ class Splitter:
                 f"overlap is {self.overlap}, but only {self.capacity} fit in a piece; choose a smaller overlap or a "
                 "larger max_tokens"
             )
-        plain, markdown = _engines()
-        self._plain = self._made(plain, tokenizer)
-        self._markdown = self._made(markdown, tokenizer)
+        with OptionalImport("ingestion", "semantic-text-splitter", extra="ingest"):
+            from semantic_text_splitter import MarkdownSplitter, TextSplitter
+        self._plain = self._made(TextSplitter, tokenizer)
+        self._markdown = self._made(MarkdownSplitter, tokenizer)
 
     def split(self, text: str, *, markdown: bool = False) -> list[Piece]:
         """Cut a text into pieces; one that fits is one piece, white space alone is none.
@@ -60,19 +58,12 @@ class Splitter:
             markdown: cut at headings, lists and code blocks too.
 
         """
-        engine = self._markdown if markdown else self._plain
-        return [(start, piece) for start, piece in engine.chunk_indices(text)]
+        return list((self._markdown if markdown else self._plain).chunk_indices(text))
 
     def _made(self, engine: Any, tokenizer: Any | None) -> Any:
         if tokenizer is None:
             return engine(self.capacity, self.overlap)
         return engine.from_huggingface_tokenizer(tokenizer, self.capacity, self.overlap)
-
-
-def _engines() -> tuple[Any, Any]:
-    with OptionalImport("ingestion", "semantic-text-splitter", extra="ingest"):
-        from semantic_text_splitter import MarkdownSplitter, TextSplitter
-    return TextSplitter, MarkdownSplitter
 
 
 def _tokens_left(embedder: Embedder, tokenizer: Any, wanted: int | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,8 +26,8 @@ FIELDS = ("query", "text")
 """Names of the field that holds the question in a .jsonl, in this order."""
 
 _ENDINGS = ".npy (vectors), .txt (a question per line) and .jsonl"
-_MODES = ("dense", "lexical", "hybrid")
-_MOST = Limits().k
+MODES = ("dense", "lexical", "hybrid")
+_MOST = Limits().k  # the k beyond which a collection refuses to search
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,6 @@ class LoggedQuestion:
         mode: "dense", "lexical" or "hybrid".
         where: filter; None for none.
         ids: of the chunks that came, best first.
-
     """
 
     text: str
@@ -60,15 +59,18 @@ def read_queries(path: Path) -> Queries:
 
     Raises:
         InvalidInput: the file is missing, of another kind, empty or malformed; with the line.
-
     """
     path = to_path("path", path)
-    readers: dict[str, Callable[[Path], Queries]] = {".npy": _read_vectors, ".txt": _read_lines, ".jsonl": _read_jsonl}
-    read = readers.get(path.suffix.lower())
-    if read is None:
+    kind = path.suffix.lower()
+    if kind not in (".npy", ".txt", ".jsonl"):
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; held-out queries are read from {_ENDINGS}")
     try:
-        found = read(path)
+        if kind == ".npy":
+            found: Queries = _read_vectors(path)
+        elif kind == ".txt":
+            found = [line for _, line in _lines(path)]
+        else:
+            found = [_to_question(line, f"{path}:{number}")[0] for number, line in _lines(path)]
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {reason(error)}") from error
     if not len(found):
@@ -85,7 +87,6 @@ def read_log(path: Path) -> list[LoggedQuestion]:
 
     Raises:
         InvalidInput: a file is missing, of another kind, empty or malformed; with the line.
-
     """
     path = to_path("path", path)
     if path.suffix.lower() not in (".txt", ".jsonl"):
@@ -103,20 +104,18 @@ def read_log(path: Path) -> list[LoggedQuestion]:
 
 
 def _rotated(path: Path) -> list[Path]:
+    # The newest file has no number, and 1 is the newest of the others.
     numbered = (path.with_suffix(f".{number}.jsonl") for number in itertools.count(1))
     return [path, *itertools.takewhile(Path.exists, numbered)][::-1]
 
 
 def _to_logged(line: str, place: str) -> LoggedQuestion:
-    text = _to_question(line, place)
-    found = json.loads(line)
-    if not isinstance(found, dict):
-        return LoggedQuestion(text)
+    text, found = _to_question(line, place)
     k, mode, where = found.get("k", 10), found.get("mode", "dense"), found.get("where")
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= _MOST:
         raise InvalidInput(f"{place}: k is {k!r}; it must be a whole number from 1 to {_MOST:,}")
-    if mode not in _MODES:
-        raise InvalidInput(f"{place}: mode is {mode!r}; it must be {', '.join(_MODES)}")
+    if mode not in MODES:
+        raise InvalidInput(f"{place}: mode is {mode!r}; it must be {', '.join(MODES)}")
     if where is not None and not isinstance(where, dict):
         raise InvalidInput(f'{place}: where is {where!r}; it must be an object like {{"lang": "en"}}, or null')
     try:
@@ -126,7 +125,7 @@ def _to_logged(line: str, place: str) -> LoggedQuestion:
     ids = found.get("ids", [])
     if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
         raise InvalidInput(f"{place}: ids is {str(ids)[:60]}; it must be a list of texts")
-    return LoggedQuestion(text, k, str(mode), where or None, tuple(ids))
+    return LoggedQuestion(text, k, str(mode), where or None, tuple(ids))  # {} selects all, as no filter does
 
 
 def _read_vectors(path: Path) -> npt.NDArray[Any]:
@@ -142,30 +141,25 @@ def _read_vectors(path: Path) -> npt.NDArray[Any]:
     return found
 
 
-def _read_lines(path: Path) -> list[str]:
-    return [line for _, line in _lines(path)]
-
-
-def _read_jsonl(path: Path) -> list[str]:
-    return [_to_question(line, f"{path}:{number}") for number, line in _lines(path)]
-
-
-def _to_question(line: str, place: str) -> str:
+def _to_question(line: str, place: str) -> tuple[str, dict[str, Any]]:
+    """Return the question of a line, and all that the line says of it."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{place}: no valid JSON ({error}); every line is a string or an object") from None
+    text, fields = found, found if isinstance(found, dict) else {}
     if isinstance(found, dict):
         name = next((field for field in FIELDS if field in found), None)
+        # A log that hashes its texts is a log all the same, and the reason is not a missing field.
         if name is None and "query_sha256" in found:
             raise InvalidInput(f"{place}: the question was logged as a hash, and cannot be asked again; keep its text")
         if name is None:
             has = ", ".join(map(repr, found)) or "nothing"
             raise InvalidInput(f"{place}: has {has}; the question is looked for in {' and '.join(map(repr, FIELDS))}")
-        found = found[name]
-    if not isinstance(found, str) or not found.strip():
-        raise InvalidInput(f"{place}: the question is {found!r}; it must be a text that is not empty")
-    return found.strip()
+        text = found[name]
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidInput(f"{place}: the question is {text!r}; it must be a text that is not empty")
+    return text.strip(), fields
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -173,6 +167,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     with open(open_regular(path, follow=True), "rb") as file:
         for number, line in enumerate(file, start=1):
             try:
+                # Some editors begin a file with a byte order mark, which is no part of the first question.
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
             except UnicodeDecodeError as error:
                 raise InvalidInput(

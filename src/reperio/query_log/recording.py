@@ -38,7 +38,6 @@ class QueryLog:
         files: kept in all, at least 1; the oldest is removed.
         hash_texts: keep only the SHA-256 of the texts: equal questions are told, and none can be asked again. Short
             questions can be found out by trying; it is no anonymisation.
-
     """
 
     path: str | os.PathLike[str]
@@ -59,15 +58,7 @@ class QueryLog:
 
 
 class QueryRecorder:
-    """Appends to a query log; any number of threads and processes may do so at once.
-
-    Args:
-        log: where to and how much.
-
-    Raises:
-        StorageFailed: the file cannot be opened.
-
-    """
+    """Appends to a query log, or raises `StorageFailed`; any number of threads and processes may do so at once."""
 
     def __init__(self, log: QueryLog) -> None:
         self._log = log
@@ -81,7 +72,8 @@ class QueryRecorder:
         self, text: str, *, k: int, mode: str, where: Mapping[str, Any] | Filter | None, ms: float, ids: Sequence[str]
     ) -> None:
         """Append one question with what came. A log that cannot be written is warned of once, and stops no search."""
-        line = self._line(text, {"k": k, "mode": mode, "where": _plain(where), "ms": round(ms, 3), "ids": list(ids)})
+        plain = to_dict(where) if isinstance(where, Filter) else where
+        line = self._line(text, {"k": k, "mode": mode, "where": plain, "ms": round(ms, 3), "ids": list(ids)})
         with self._lock:
             try:
                 if self._process != os.getpid():  # a forked child has the lock of the file in common with its parent
@@ -155,6 +147,7 @@ class QueryRecorder:
 
     def _is_replaced(self) -> bool:
         try:
+            # By its number: a file that was renamed is the same one under another name.
             return self._path.stat().st_ino != os.fstat(self._descriptor).st_ino
         except FileNotFoundError:
             return True
@@ -166,6 +159,7 @@ class QueryRecorder:
         self._descriptor = fresh
 
     def _rotate(self) -> None:
+        # From the oldest on, so that each finds the next number free; the oldest is overwritten.
         for number in range(self._log.files - 1, 0, -1):
             older = self._numbered(number - 1)
             if older.exists():
@@ -176,7 +170,3 @@ class QueryRecorder:
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_suffix(f".{number}.jsonl") if number else self._path
-
-
-def _plain(where: Mapping[str, Any] | Filter | None) -> Any:
-    return to_dict(where) if isinstance(where, Filter) else where

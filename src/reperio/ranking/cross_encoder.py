@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
 from reperio import forks
 from reperio.errors import InvalidInput, RerankerFailed
+from reperio.model_loading import loading
 from reperio.optional import OptionalImport
 
 
@@ -38,7 +37,6 @@ class CrossEncoderReranker:
         InvalidInput: a batch_size or max_length below 1, or an unknown precision.
 
     Remote code in a model is never trusted (``trust_remote_code=False``).
-
     """
 
     def __init__(
@@ -81,9 +79,8 @@ class CrossEncoderReranker:
         forks.spare_torch()
         with self._lock:
             logits = self._model.predict(
-                pairs, batch_size=self._batch_size, show_progress_bar=False, activation_fn=Identity(),
-                convert_to_numpy=True,
-            ).tolist()  # fmt: skip
+                pairs, batch_size=self._batch_size, show_progress_bar=False, activation_fn=Identity()
+            ).tolist()
         ends = list(accumulate(len(its) for its in texts))
         return [logits[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
@@ -92,20 +89,16 @@ def _load(name: str, revision: str | None, device: str | None, max_length: int |
     own = "bring your own: CallableReranker(function)"
     with OptionalImport(f"the reranker {name!r}", "sentence-transformers", extra="sentence-transformers", instead=own):
         from sentence_transformers import CrossEncoder
-    forks.spare_torch()
-    try:
-        with warnings.catch_warnings(), _quietly():
-            warnings.simplefilter("ignore")  # deprecations inside the library are its own concern
-            return CrossEncoder(
-                name, revision=revision, device=device, max_length=max_length, trust_remote_code=False,
-                local_files_only=Path(name).exists(),
-            )  # fmt: skip
-    except Exception as error:  # the library raises whatever the hub, the file system or torch raised
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RerankerFailed(
-            f"the cross-encoder {name!r} cannot be loaded: {first}. Give the path of a folder that "
-            "CrossEncoder.save_pretrained has written, or, where a hub is reachable, a name on it"
-        ) from error
+    cure = (
+        "Give the path of a folder that CrossEncoder.save_pretrained has written, or, where a hub is reachable, a name "
+        "on it"
+    )
+    # Not reported: about a head without weights we raise ourselves.
+    with loading(f"the cross-encoder {name!r}", RerankerFailed, cure, reported=False):
+        return CrossEncoder(
+            name, revision=revision, device=device, max_length=max_length, trust_remote_code=False,
+            local_files_only=Path(name).exists(),
+        )  # fmt: skip
 
 
 def _refuse_without_head(model: Any, name: str) -> None:
@@ -122,19 +115,3 @@ def _refuse_without_head(model: Any, name: str) -> None:
         raise RerankerFailed(
             f"{name!r} gives {model.num_labels} scores per pair (a classifier); choose a cross-encoder with one label"
         )
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep transformers from drawing a bar, and from reporting on weights, about which we raise ourselves."""
-    from transformers.utils import logging
-
-    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TypeAlias
 
 import numpy as np
@@ -43,7 +44,6 @@ def mmr(query: npt.ArrayLike, vectors: npt.ArrayLike, k: int, *, lambda_mult: fl
 
     Raises:
         InvalidInput: a lambda_mult beyond [0, 1], a negative k, shapes that do not fit, or values that are not finite.
-
     """
     if not 0.0 <= lambda_mult <= 1.0:
         raise InvalidInput(f"lambda_mult {lambda_mult!r}: from 0 (variety) to 1 (relevance)")
@@ -101,17 +101,12 @@ def plain_text(text: str) -> str:
     A text with more than 30 accents on one letter keeps their composition: sorting them takes Unicode's algorithm time
     that grows with the square of their number, and nobody writes so (Unicode Standard Annex 15, section 13).
     """
-    if text.isascii() or (_MARKS.search(text) and _has_long_run(text)):
+    plain = text.isascii()
+    if not plain and _MARKS.search(text):  # accents, or other signs
+        runs = groupby(text, key=lambda sign: unicodedata.combining(sign) > 0)
+        plain = any(marks and len(list(run)) > _MOST_MARKS for marks, run in runs)
+    if plain:
         return " ".join(text.casefold().split())
     # Decomposed before and after, as the Unicode standard defines it (section 3.13, D145).
     folded = unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
     return " ".join(folded.split())
-
-
-def _has_long_run(text: str) -> bool:
-    run = 0
-    for character in text:
-        run = run + 1 if unicodedata.combining(character) else 0
-        if run > _MOST_MARKS:
-            return True
-    return False

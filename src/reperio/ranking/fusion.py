@@ -6,6 +6,7 @@ scores a row came with stay next to the fused one, NaN in the list that did not 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -22,33 +23,20 @@ RANK_CONSTANT = 60
 
 
 class Ranked(NamedTuple):
-    """One ranked list, best first.
+    """One ranked list, best first."""
 
-    Attributes:
-        rows: int64 (n,), each row once.
-        scores: (n,), finite, never rising.
-
-    """
-
-    rows: npt.ArrayLike
-    scores: npt.ArrayLike
+    rows: npt.ArrayLike  # int64 (n,), each row once
+    scores: npt.ArrayLike  # (n,), finite, never rising
 
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """Two lists made one, best first; every array is (n,) and in the same order.
+    """Two lists made one, best first; every array is (n,) and in the same order."""
 
-    Attributes:
-        rows: each row of either list once.
-        scores: the fused scores.
-        dense, lexical: the scores the row came with; NaN where that list lacks it.
-
-    """
-
-    rows: Rows
-    scores: Scores
-    dense: Scores
-    lexical: Scores
+    rows: Rows  # each row of either list once
+    scores: Scores  # the fused scores
+    dense: Scores  # the scores the row came with; NaN where the dense list lacks it
+    lexical: Scores  # likewise
 
 
 def convex(dense: Ranked, lexical: Ranked, *, weight: float = 0.5) -> Fused:
@@ -69,10 +57,9 @@ def convex(dense: Ranked, lexical: Ranked, *, weight: float = 0.5) -> Fused:
         dense, lexical: the lists.
         weight: weight of the dense list, in [0, 1]. 1 keeps that list's order, and 0 the other's: what only the list
             of no weight holds gets the score 0, which the last row of the list that counts has as well.
-
     """
     parts = weight * _stretched(dense.scores), (1.0 - weight) * _stretched(lexical.scores)
-    return _sum(dense, parts[0], lexical, parts[1])
+    return _sum((dense, lexical), parts)
 
 
 def reciprocal_rank(dense: Ranked, lexical: Ranked, *, constant: float = RANK_CONSTANT) -> Fused:
@@ -87,9 +74,9 @@ def reciprocal_rank(dense: Ranked, lexical: Ranked, *, constant: float = RANK_CO
     Args:
         dense, lexical: the lists.
         constant: their k; the larger, the less the first ranks stand out.
-
     """
-    return _sum(dense, _reciprocals(dense, constant), lexical, _reciprocals(lexical, constant))
+    lists = dense, lexical
+    return _sum(lists, [1.0 / (constant + np.arange(1.0, np.size(each.rows) + 1)) for each in lists])
 
 
 def _stretched(given: npt.ArrayLike) -> Scores:
@@ -101,18 +88,15 @@ def _stretched(given: npt.ArrayLike) -> Scores:
     return (scores / 2 - worst / 2) / (best / 2 - worst / 2) if best > worst else np.ones_like(scores)
 
 
-def _reciprocals(ranked: Ranked, constant: float) -> Scores:
-    return 1.0 / (constant + np.arange(1, np.size(ranked.rows) + 1, dtype=np.float64))
-
-
-def _sum(dense: Ranked, dense_parts: Scores, lexical: Ranked, lexical_parts: Scores) -> Fused:
-    lists = [np.asarray(each.rows, dtype=np.int64) for each in (dense, lexical)]
-    rows, places = np.unique(np.concatenate(lists), return_inverse=True)
-    at_dense, at_lexical = places[: len(lists[0])], places[len(lists[0]) :]
-    total, own = np.zeros(len(rows)), np.full((2, len(rows)), np.nan)
-    own[0, at_dense], own[1, at_lexical] = dense.scores, lexical.scores
-    total[at_dense] += dense_parts
-    total[at_lexical] += lexical_parts
-    # `np.unique` has sorted the rows, so that a stable sort by score leaves equal scores in the order of rows.
+def _sum(lists: Sequence[Ranked], parts: Sequence[Scores]) -> Fused:
+    """Add up what each list gives to its rows, in the order of these."""
+    rows = np.unique(np.concatenate([np.asarray(each.rows, dtype=np.int64) for each in lists]))
+    total, own = np.zeros(len(rows)), np.full((len(lists), len(rows)), np.nan)
+    for number, (each, part) in enumerate(zip(lists, parts, strict=True)):
+        # `np.unique` has sorted the rows, so each is found by bisection.
+        at = np.searchsorted(rows, each.rows)
+        own[number, at] = each.scores
+        total[at] += part
+    # A stable sort by score leaves equal scores in the order of rows.
     order = np.argsort(-total, kind="stable")
-    return Fused(rows[order], total[order], own[0, order], own[1, order])
+    return Fused(rows[order], total[order], *own[:, order])

@@ -26,7 +26,6 @@ class TokenEmbedder(Protocol):
         Args:
             texts: to embed, with the query prompt or the passage prompt put before each.
             query: which of the two.
-
         """
         ...
 
@@ -49,7 +48,6 @@ class LateInteractionReranker:
 
     Raises:
         InvalidInput: the embedder has no ``embed_tokens``.
-
     """
 
     def __init__(self, embedder: TokenEmbedder) -> None:
@@ -74,18 +72,11 @@ class LateInteractionReranker:
 
 
 def max_similarity(query: FloatMatrix, text: FloatMatrix) -> float:
-    """Return the mean over the query's tokens of the highest dot product with a token of the text.
-
-    One product per text: in a product over all candidates a score would round differently with its neighbours, and
-    equal texts would not be equals. Embedding the texts takes a hundred times as long.
-
-    Args:
-        query: (m, d), norm 1.
-        text: (n, d), norm 1.
-
-    """
+    """Return the mean over a query's tokens, (m, d), of the highest dot product with a token of the text, (n, d)."""
     if not len(query):
         return 0.0
+    # One product per text: in a product over all candidates a score would round differently with its neighbours, and
+    # equal texts would not be equals. Embedding the texts takes a hundred times as long.
     return float((query @ text.T).max(axis=1).mean()) if len(text) else -1.0
 
 

@@ -40,7 +40,6 @@ def rerank(
         InvalidInput: lists of hits and queries differ in number.
         RerankerFailed: the reranker raised (that error is its cause), or returned anything but one finite number per
             text. No part of its answer is used then: half an order would look like a whole one.
-
     """
     if len(queries) != len(hits):
         raise InvalidInput(f"{len(queries)} queries with {len(hits)} lists of hits; pass one list per query")
@@ -69,7 +68,6 @@ class CallableReranker:
 
     Raises:
         InvalidInput: *function* cannot be called.
-
     """
 
     def __init__(self, function: ScoreFunction) -> None:
@@ -82,7 +80,6 @@ class CallableReranker:
 
         Raises:
             RerankerFailed: a mapping that lacks a position, or has one beyond the texts.
-
         """
         return [
             _in_order(self._function(query, list(its)), len(its)) for query, its in zip(queries, texts, strict=True)
@@ -142,13 +139,8 @@ def _checked(answer: Any, texts: list[str], where: str) -> list[float]:
 
 def _reordered(hits: Sequence[Hit], scores: list[float], retrieved_by: str) -> list[Hit]:
     # `sorted` is stable: equal scores stay in the order of retrieval.
-    order = sorted(range(len(hits)), key=lambda position: -scores[position])
+    ordered = sorted(zip(hits, scores, strict=True), key=lambda pair: -pair[1])
     return [
-        Hit(hits[at].chunk, scores[at], rank, _beside(hits[at], scores[at], retrieved_by))
-        for rank, at in enumerate(order, start=1)
+        Hit(hit.chunk, score, rank, {**(hit.scores or {retrieved_by: hit.score}), "rerank": score})
+        for rank, (hit, score) in enumerate(ordered, start=1)
     ]
-
-
-def _beside(hit: Hit, score: float, retrieved_by: str) -> dict[str, float]:
-    kept = {retrieved_by: hit.score} if hit.scores is None else hit.scores
-    return {**kept, "rerank": score}

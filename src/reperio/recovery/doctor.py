@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from reperio import layout
 from reperio.arguments import to_path
@@ -20,12 +21,11 @@ from reperio.embedding.contract import Settings
 from reperio.errors import CollectionDamaged, CollectionNotFound, ReperioError
 from reperio.index import to_size
 from reperio.printable import logger
-from reperio.recovery.examination import examine
 from reperio.store import DamagedStore
 from reperio.types import CollectionInfo, Problem, Progress
 
 _log = logger("reperio.collection")
-_DAMAGE = ("damage", "index")
+_DAMAGE = ("damage", "index")  # the rest is told and changes no verdict
 _ORDER = (*_DAMAGE, "waste", "note")  # worst first
 _PATIENCE = 30.0  # seconds to wait for writers and builds under way
 _WASTE = 0.5  # share of deleted rows: half of the files serves nothing
@@ -39,7 +39,6 @@ class Finding(Problem):
     Attributes:
         cost: what is lost, written or waited for.
         mends: True where ``diagnose(mend=True)`` does what the cure says.
-
     """
 
     cost: str
@@ -55,7 +54,6 @@ class Diagnosis:
         findings: what is wrong now, worst first.
         mended: what was wrong before and is mended.
         lost: chunks and records that mending could not keep, one line each.
-
     """
 
     path: str
@@ -90,7 +88,6 @@ def diagnose(
         CollectionNotFound, NotACollection: there is nothing to examine.
         CollectionLocked: *mend*, and others are writing or building for longer than half a minute.
         StorageFailed: it cannot be read, or there is no room for mending; the collection is as it was.
-
     """
     root = layout.Layout(to_path("path", path).absolute())
     layout.require_path(root.root)
@@ -102,11 +99,21 @@ def diagnose(
     broken = [finding for finding in before if finding.kind in _DAMAGE]
     if not mend or not any(finding.mends for finding in broken):
         return Diagnosis(str(root.root), before)
+    # What mending has done is found out by looking again, and not by what it says.
     lost = _mended(root, trust_index, progress)
     after = _examined(root, trust_index)
     left = {finding.what for finding in after}
     gone = tuple(finding for finding in broken if finding.what not in left)
     return Diagnosis(str(root.root), after, gone, tuple(lost))
+
+
+def examine(path: Path, *, trust_index: bool = True) -> tuple[list[Problem], CollectionInfo | None]:
+    """Return what is wrong with a collection, and its description; None where it cannot be opened."""
+    try:
+        with open_collection(path, read_only=True, trust_index=trust_index) as kb:
+            return list(kb.check().problems), kb.info()
+    except CollectionDamaged as error:
+        return [Problem.of(error)], None
 
 
 def _examined(root: layout.Layout, trust_index: bool) -> tuple[Finding, ...]:
@@ -195,9 +202,11 @@ def _losses(paths: layout.Generation, settings: Settings, problems: list[Problem
     with closing(damaged):
         kept = sum(len(chunks) for chunks, _ in damaged.whole())
         lost = damaged.lost()
+    # Mending would leave an empty collection, which looks like a sound one.
     if not kept and (lost or damaged.chunks):
         yield _hopeless(problems[0])
         return
+    # Five are named: ten thousand would hide what mending costs.
     some = "; ".join(map(str, lost[:5])) + (f"; {len(lost) - 5:,} more" if len(lost) > 5 else "")
     losing = f"{len(lost):,} chunks ({some})" if lost else "no chunk"
     size = to_size(sum(path.stat().st_size for path in (paths.database, paths.vectors) if path.exists()))
@@ -252,6 +261,7 @@ def _mended(root: layout.Layout, trust_index: bool, progress: Progress | None) -
     finally:
         lock.close()
         builders.close()
+    # It can be opened now; what else is wrong, a handle can mend by itself.
     if any(finding.mends for finding in _examined(root, trust_index)):
         with open_collection(root.root, auto_optimize=False, trust_index=trust_index) as kb:
             report = kb.check(fix=True, progress=progress)

@@ -24,15 +24,9 @@ from reperio.collection.generation.creating import name_current
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.opening import open as open_collection
 from reperio.collection.upkeep.salvaging import replace_damaged
-from reperio.errors import (
-    CollectionDamaged,
-    CollectionError,
-    CollectionNotFound,
-    InvalidInput,
-    warn_caller,
-)
+from reperio.errors import CollectionDamaged, CollectionError, CollectionNotFound, InvalidInput, warn_caller
 from reperio.printable import logger, one_line
-from reperio.recovery.examination import examine
+from reperio.recovery.doctor import examine
 from reperio.store import Session
 from reperio.types import Problem
 
@@ -52,7 +46,6 @@ def backups(path: str | os.PathLike[str], *, verify: bool = False) -> list[Backu
     Raises:
         CollectionNotFound: there are none.
         UnsupportedFormat, StorageFailed.
-
     """
     with opened(to_path("path", path), writable=False) as repository:
         if not verify:
@@ -93,11 +86,11 @@ def restore(
         InvalidInput: there is no backup of that number; or the destination is inside a collection.
         UnsupportedFormat: a newer Reperio has written it.
         StorageFailed: no room; nothing is left there.
-
     """
     origin, target = to_path("source", source).absolute(), to_path("destination", destination).absolute()
     if number is not None:
         require_count("number", number)
+    # Before anything is read, as a restore may take hours.
     layout.require_vacant(target, "to restore to")
     with layout.new_directory(target) as fresh:
         if is_repository(origin):
@@ -108,6 +101,7 @@ def restore(
             info = _copied(origin, fresh, trust_index=trust_index, whole=not mend)
         with _told_of(origin, fresh, mend=mend):
             lost = _verified(origin, fresh, trust_index=trust_index, mend=mend)
+        # Counted again, because a mended copy holds fewer chunks than the backup names.
         if lost or mend:
             with open_collection(fresh, read_only=True) as restored:
                 info = replace(info, chunks=restored.count(), lost=lost)
@@ -242,6 +236,7 @@ def _copy_as_it_is(origin: Path, fresh: Path) -> None:
         shutil.rmtree(paths.root, ignore_errors=True)
         paths.root.mkdir()
         paths.index.mkdir()
+    # An index is not copied: it is built again from what is whole.
     for name in _WANTED:
         if layout.is_there(found.root / name):
             layout.copy_regular(found.root / name, paths.root / name)
@@ -254,6 +249,7 @@ def _written(origin: Path) -> str:
     try:
         paths = [root.read_current().root / name for name in _WRITTEN]
         times = [path.lstat() for path in paths if layout.is_regular(path)]
+        # An empty log of SQLite is touched by readers as well.
         last = max(status.st_mtime for status in times if status.st_size)
     except (CollectionError, OSError, ValueError):
         last = root.root.stat().st_mtime

@@ -10,7 +10,7 @@ import pytest
 
 import reperio
 from reperio import Chunk, Collection, Filter, InvalidInput, field
-from reperio.filters import MAX_ELEMENTS, MAX_READINGS
+from reperio.filters.readings import MAX_ELEMENTS, MAX_READINGS
 
 RNG = np.random.default_rng(5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,28 @@ SEARCHES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(params=[None, "SQ8", "IVF4,PQ8x4fs"])
-def filled(request: pytest.FixtureRequest, kb: Collection) -> Collection:
-    """Return 400 chunks in 500 rows, with and without an index, and with a tail behind it."""
+INDEXES = [None, "SQ8", "IVF4,PQ8x4fs"]
+
+
+def fill(kb: Collection, index: str | None) -> None:
+    """Store 400 chunks in 500 rows, with or without an index, and with a tail behind it."""
     chunks = [Chunk(f"id {n}", f"river bank {n} {n * 7919 % 101}", {"even": n % 2 == 0}) for n in range(450)]
     kb.add(chunks[:380])
-    if request.param is not None:
-        kb.optimize(index=request.param)
+    if index is not None:
+        kb.optimize(index=index)
     kb.add(chunks[380:])
     kb.add([Chunk(f"id {n}", f"river bank {n} anew", {"even": n % 2 == 0}) for n in range(0, 50, 2)])
     kb.delete(ids=[f"id {n}" for n in range(400, 450)])
-    return kb
+
+
+@pytest.fixture(scope="module", params=INDEXES)
+def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    """Open what many tests search, and none changes: as a reader."""
+    path = tmp_path_factory.mktemp("filled") / "kb"
+    with reperio.open(path, embedder=TrigramEmbedder()) as kb:
+        fill(kb, request.param)
+    with reperio.open(path, embedder=TrigramEmbedder(), read_only=True) as reader:
+        yield reader
 
 
 @pytest.mark.parametrize("options", SEARCHES, ids=named)
@@ -87,23 +99,24 @@ def test_ids_are_any_strings(path: Path) -> None:
             assert {hit.chunk.id for hit in hits} == set(wanted)
 
 
-def test_ids_see_each_commit(filled: Collection, path: Path) -> None:
+@pytest.mark.parametrize("index", INDEXES)
+def test_ids_see_each_commit(index: str | None, kb: Collection, path: Path) -> None:
     """What another handle deletes or replaces is gone or new at the next search."""
+    fill(kb, index)
     with reperio.open(path, read_only=True, embedder=TrigramEmbedder()) as reader:
         wanted = ["id 1", "id 2", "new"]
         assert {hit.chunk.id for hit in reader.search("river", ids=wanted)} == {"id 1", "id 2"}
-        filled.delete(ids=["id 1"])
-        filled.add([Chunk("id 2", "changed"), Chunk("new", "a river")])
+        kb.delete(ids=["id 1"])
+        kb.add([Chunk("id 2", "changed"), Chunk("new", "a river")])
         hits = reader.search("river", ids=wanted)
         assert {hit.chunk.id: hit.chunk.text for hit in hits} == {"id 2": "changed", "new": "a river"}
-        filled.compact()
+        kb.compact()
         assert [hit.chunk for hit in reader.search("river", ids=wanted)] == [hit.chunk for hit in hits]
 
 
-@pytest.mark.usefixtures("filled")
-def test_a_scope_is_not_left_by_naming_ids(path: Path) -> None:
+def test_a_scope_is_not_left_by_naming_ids(filled: Collection) -> None:
     """Ids outside are not found, in any mode."""
-    with reperio.open(path, read_only=True, embedder=TrigramEmbedder(), scope={"even": True}) as kb:
+    with reperio.open(filled.info().path, read_only=True, embedder=TrigramEmbedder(), scope={"even": True}) as kb:
         for mode in ("dense", "lexical", "hybrid"):
             hits = kb.search("river bank", ids=["id 1", "id 2", "id 3", "id 4"], mode=mode)
             assert {hit.chunk.id for hit in hits} == {"id 2", "id 4"}

@@ -59,14 +59,15 @@ def test_a_small_golden_set_is_refused_before_it_is_large(tmp_path: Path) -> Non
 
 
 def test_aliases_within_reason_are_read(tmp_path: Path) -> None:
-    """An alias for a filter, and a merged mapping, are what YAML has them for."""
+    """An alias for a filter, a merged mapping, and a key that overrides a merged one, are what YAML has them for."""
     path = tmp_path / "golden.yaml"
     path.write_text(
         "queries:\n- {query: one, expect: [a], where: &w {lang: en}}\n- {query: two, expect: [b], where: *w}\n"
         "- {query: three, expect: [c], where: {<<: *w, year: 2020}}\n"
+        "- {query: four, expect: [d], where: {<<: *w, lang: de}}\n"
     )
-    found = read_golden(path)
-    assert [query.where for query in found.queries] == [{"lang": "en"}, {"lang": "en"}, {"lang": "en", "year": 2020}]
+    found = [query.where for query in read_golden(path).queries]
+    assert found == [{"lang": "en"}, {"lang": "en"}, {"lang": "en", "year": 2020}, {"lang": "de"}]
 
 
 def test_the_second_of_many_equal_keys_is_found_at_once(tmp_path: Path) -> None:

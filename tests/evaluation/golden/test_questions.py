@@ -68,6 +68,7 @@ def test_jsonl_is_read_like_yaml(tmp_path: Path) -> None:
         ("queries:\n- {query: a, expect: x, where: {y: {$gtt: 1}}}", r":2: where is no filter: .*\$gt"),
         ("queries:\n- {query: a, expect: x, mode: sparse}", r":2: mode must be dense, lexical, hybrid"),
         ("queries:\n- {query: a, nothing_above: .nan}", r":2: nothing_above must be a finite number"),
+        ("queries:\n- {query: a, nothing_above: 1" + "0" * 400 + "}", r":2: nothing_above must be a finite number"),
         ("queries:\n- {query: a, expect: x}\n- {query: a, expect: y}", r":3: the question 'a' is already in line 2"),
         ("queries:\n- query: a\n  query: b\n  expect: x", r":3: the key 'query' comes twice"),
         ("thresholds: {nDGC@10: 0.5}\nqueries:\n- {query: a, expect: x}", r":1: .*did you mean nDCG@10\?"),

@@ -17,7 +17,7 @@ import numpy as np
 from reperio import Metric
 from reperio.index.building import training
 from reperio.index.building.resuming import Saving
-from reperio.index.recipes.ranking import Recipe
+from reperio.index.recipes.goal import Recipe
 
 
 def main(asked: dict[str, str | int | None]) -> None:

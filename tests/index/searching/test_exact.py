@@ -48,7 +48,7 @@ def truth(matrix: np.ndarray, query: np.ndarray, metric: Metric) -> np.ndarray:
 def test_candidates_hold_the_exact_best(metric: Metric, dtype: Dtype, k: int, queries: int) -> None:
     """The best of the candidates are brute force's over the rows as kept, for one query, few and many."""
     matrix, asked = stored(metric, dtype)
-    found = exact.candidates(matrix, asked[:queries], k, metric)
+    found = exact.candidates(exact.Among(matrix, metric), asked[:queries], k)
     assert len(found) == queries
     for rows, query in zip(found, asked, strict=False):
         values = truth(matrix, query, metric)
@@ -70,7 +70,7 @@ def test_only_rows_to_be_considered_are_found(metric: Metric, dtype: Dtype, firs
     mask[:first] = False
     alive = np.flatnonzero(mask)
     for queries in (asked[:1], asked[:8]):
-        found = exact.candidates(matrix, queries, 10, metric, first=first, allowed=allowed)
+        found = exact.candidates(exact.Among(matrix, metric, first, allowed), queries, 10)
         for rows, query in zip(found, queries, strict=True):
             assert set(rows.tolist()) <= set(alive.tolist())
             best = alive[np.argsort(-truth(matrix[alive], query, metric), kind="stable")[:10]]
@@ -89,7 +89,7 @@ def test_of_equal_rows_the_earliest_win(metric: Metric, dtype: Dtype) -> None:
     query = to_float32(matrix[:1])
     for first, mask in ((0, None), (90, None), (90, np.arange(3000) % 2 == 0)):
         allowed = None if mask is None else pack(mask)
-        (rows,) = exact.candidates(matrix, query, 20, metric, first=first, allowed=allowed)
+        (rows,) = exact.candidates(exact.Among(matrix, metric, first, allowed), query, 20)
         wanted = [r for r in range(first, 3000) if r not in (100, 2500) and (mask is None or mask[r])][:20]
         assert [row for row, _ in ranked(matrix, query[0], rows, 20, metric)] == wanted
 
@@ -98,14 +98,17 @@ def test_threads_scan_float16_side_by_side() -> None:
     """Threads that search the same float16 rows at once, masked and not, all get the answers of one alone."""
     matrix, asked = stored(Metric.COSINE, "float16")
     mask = pack(np.arange(N) % 3 > 0)
-    alone = [[exact.candidates(matrix, q[None], 10, Metric.COSINE, allowed=m)[0] for q in asked] for m in (None, mask)]
+    alone = [
+        [exact.candidates(exact.Among(matrix, Metric.COSINE, allowed=m), q[None], 10)[0] for q in asked]
+        for m in (None, mask)
+    ]
     wrong: list[int] = []
 
     def work(number: int) -> None:
         for turn in range(60):
             i, which = (number + turn) % len(asked), turn % 2
             allowed = (None, mask)[which]
-            (rows,) = exact.candidates(matrix, asked[i : i + 1], 10, Metric.COSINE, allowed=allowed)
+            (rows,) = exact.candidates(exact.Among(matrix, Metric.COSINE, allowed=allowed), asked[i : i + 1], 10)
             if rows.tolist() != alone[which][i].tolist():
                 wrong.append(i)
 
@@ -119,28 +122,24 @@ def test_threads_scan_float16_side_by_side() -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", BOTH)
-@pytest.mark.parametrize("part", [None, 0.5, 0.002])
-def test_nearest_equals_brute_force(
-    metric: Metric, dtype: Dtype, part: float | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Many queries at once, over several blocks and a mask, get brute force's rows and scores, padded where too few."""
+@pytest.mark.parametrize("rows", [N, 8])
+def test_nearest_equals_brute_force(metric: Metric, dtype: Dtype, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many queries at once, over several blocks, get brute force's rows and scores, padded where there are too few."""
     monkeypatch.setattr(nearest, "_BLOCK_BYTES", 600 * 4 * D)
     matrix, asked = stored(metric, dtype)
-    mask = np.ones(N, dtype=bool) if part is None else np.random.default_rng(3).random(N) < part
-    alive, k = np.flatnonzero(mask), 12
-    rows, values = nearest_of(matrix, asked, k, metric, allowed=None if part is None else pack(mask), workers=2)
-    assert (rows.shape, rows.dtype, values.dtype) == ((len(asked), k), np.int64, np.float64)
-    some = min(k, len(alive))
-    assert (rows[:, some:] == -1).all()
+    matrix, k = matrix[:rows], 12
+    found, values = nearest_of(matrix, asked, k, metric)
+    assert (found.shape, found.dtype, values.dtype) == ((len(asked), k), np.int64, np.float64)
+    some = min(k, rows)
+    assert (found[:, some:] == -1).all()
     assert (values[:, some:] == -np.inf).all()
-    assert len(alive) > k or part == 0.002
-    for found, scored, query in zip(rows[:, :some], values[:, :some], asked, strict=True):
+    for best_of, scored, query in zip(found[:, :some], values[:, :some], asked, strict=True):
         true = truth(matrix, query, metric)
-        assert found.tolist() == alive[np.argsort(-true[alive], kind="stable")[:some]].tolist()
+        assert best_of.tolist() == np.argsort(-true, kind="stable")[:some].tolist()
         np.testing.assert_allclose(
-            scored, np.clip(true[found], -1, 1) if metric == "cosine" else true[found], atol=2e-5
+            scored, np.clip(true[best_of], -1, 1) if metric == "cosine" else true[best_of], atol=2e-5
         )
-        assert ranked(matrix, query, found, some, metric) == list(zip(found.tolist(), scored.tolist(), strict=True))
+        assert ranked(matrix, query, best_of, some, metric) == list(zip(best_of.tolist(), scored.tolist(), strict=True))
 
 
 def test_nearest_by_distance_is_exact_far_from_the_origin() -> None:
@@ -172,7 +171,7 @@ def test_rows_picked_out_hold_the_exact_best_of_them(metric: Metric, dtype: Dtyp
     mask = np.random.default_rng(6).random(N) < share
     rows = np.flatnonzero(mask)
     for few in (None, rows):
-        found = exact.candidates(matrix, asked[:queries], 10, metric, allowed=pack(mask), few=few)
+        found = exact.candidates(exact.Among(matrix, metric, 0, pack(mask), few), asked[:queries], 10)
         assert len(found) == queries
         for each, query in zip(found, asked, strict=False):
             assert mask[each].all()

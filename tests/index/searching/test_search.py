@@ -12,6 +12,7 @@ from reperio.index import Searcher, Target
 from reperio.index.searching.planning import Knobs, plan
 from reperio.vectors import to_matrix
 from tests.brute_force import assert_top_k, scores
+from tests.pairs import in_turn
 
 METRICS = list(Metric)
 N, D = 3000, 24
@@ -77,8 +78,7 @@ FACTORIES = [
 ]
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("factory", FACTORIES)
+@pytest.mark.parametrize(("factory", "metric"), in_turn(FACTORIES, METRICS))
 def test_an_index_gives_exact_scores_and_the_recall_asked_for(factory: str, metric: Metric) -> None:
     """Any index gives k distinct rows, brute force's scores, and the recall; with a tail and with rows masked, too."""
     matrix, queries = data(metric)
@@ -116,7 +116,11 @@ def test_the_count_is_exact_however_few_rows_are_left(factory: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dimension", "metric"), [*itertools.product([1, 2, 3, 5, 257], METRICS), (4096, Metric.COSINE)]
+    ("dimension", "metric"),
+    [
+        *itertools.product([1, 2, 3, 5, 257], METRICS),
+        pytest.param(4096, Metric.COSINE, marks=pytest.mark.campaign),
+    ],
 )
 def test_odd_dimensions_work(dimension: int, metric: Metric) -> None:
     """The recommended index exists for every dimension, also when two do not divide it."""

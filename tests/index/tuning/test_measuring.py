@@ -51,12 +51,13 @@ def recall_of(target: Target, queries: np.ndarray, least: np.ndarray, knobs: Kno
 
 
 def thresholds(matrix: np.ndarray, queries: np.ndarray, metric: Metric, k: int) -> np.ndarray:
-    return np.array([np.sort(scores(matrix, query, metric.value))[-k] for query in queries]) - 1e-5
+    return np.array([np.partition(scores(matrix, query, metric.value), -k)[-k] for query in queries]) - 1e-5
 
 
+@pytest.mark.parametrize("repetitions", [8, pytest.param(50, marks=pytest.mark.campaign)])
 @pytest.mark.parametrize("factory", ["IVF64,PQ32x4fs", "HNSW16,SQ8"])
-def test_points_hold_on_queries_that_were_not_used_for_tuning(factory: str) -> None:
-    """In 50 repetitions with other queries, the recall of the point chosen lies in the interval stated."""
+def test_points_hold_on_queries_that_were_not_used_for_tuning(factory: str, repetitions: int) -> None:
+    """In repetitions with other queries, the recall of the point chosen lies in the interval stated, but for one."""
     metric = Metric.COSINE
     matrix, pool = data(metric, N, 11_000)
     built = index.build(index.requested(factory), matrix, metric, workers=2)
@@ -66,7 +67,7 @@ def test_points_hold_on_queries_that_were_not_used_for_tuning(factory: str) -> N
     known: dict[Knobs, float] = {}
     inside = 0
     rng = np.random.default_rng(11)
-    for _ in range(50):
+    for _ in range(repetitions):
         asked = pool[4000 + rng.choice(7000, 400, replace=False)]
         point = index.cheapest(settled(target, asked), 0.95, 10)
         assert point is not None
@@ -76,7 +77,7 @@ def test_points_hold_on_queries_that_were_not_used_for_tuning(factory: str) -> N
             known[knobs] = float(recall_of(target, fresh, least, knobs, 10).mean())
         assert known[knobs] >= 0.95 - 0.003  # 4,000 fresh queries: one standard error is about 0.001
         inside += point.low <= known[knobs] <= point.high
-    assert inside >= 49
+    assert inside >= repetitions - 1
 
 
 def test_points_are_worth_having_and_sorted() -> None:

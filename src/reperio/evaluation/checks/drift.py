@@ -10,11 +10,12 @@ from reperio.evaluation.subject import Subject
 from reperio.evaluation.survey import Profile, reach
 from reperio.evaluation.verdicts import CheckResult, Verdict
 
+# With another one of these, neither vectors nor words can be compared with those of before.
 _FIXED = ("metric", "dimension", "dtype", "lexical", "embedder", "query_prompt", "passage_prompt")
 _CANARIES = 0.02  # two precisions of one model differ by less than a hundredth of this; two models by far more
-_FIELD_SHARE = 0.01
+_FIELD_SHARE = 0.01  # of the chunks; a rarer field may vanish by chance
 _NOTED = 0.1  # change of a share, or relative change of a quantile, worth a line
-_NEW = 0.05
+_NEW = 0.05  # share of new chunks worth a line
 
 
 def drift(subject: Subject) -> CheckResult:
@@ -65,17 +66,12 @@ def _missing(before: Profile, now: Profile, shrink: float) -> list[str]:
     lost = 1 - now.count / before.count if before.count else 0.0
     if lost > shrink:
         wrong.append(f"{before.count:,} chunks → {now.count:,}: {lost:.1%} fewer, {shrink:.1%} is allowed")
-    gone, known = _gone(before, now)
+    followed = {key for key in before.sketch if key <= reach(now)}
+    gone, known = followed - set(now.sketch), len(followed)  # that a sketch of now would have to hold
     # The sketch tells missing chunks even where as many others came; two of a thousand are within its rounding.
     if known and len(gone) / known > max(shrink, 2 / known) and lost <= shrink:
         wrong.append(f"{len(gone)} of {known} chunks that are followed by id are gone")
     return wrong
-
-
-def _gone(before: Profile, now: Profile) -> tuple[set[str], int]:
-    """Return which followed chunks are gone, of how many that a sketch of now would have to hold."""
-    followed = {key for key in before.sketch if key <= reach(now)}
-    return followed - set(now.sketch), len(followed)
 
 
 def _texts(before: Profile, now: Profile) -> list[str]:

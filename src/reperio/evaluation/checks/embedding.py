@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from reperio.embedding.contract import embed
 from reperio.errors import EmbeddingContractError
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, Verdict
 from reperio.types import Chunk, FloatMatrix, Metric
+from reperio.vectors import cosines
 
-_MOST_EXPECTED = 256
-_SHOWN = 5
+_Cosines: TypeAlias = npt.NDArray[np.float64]
+
+_MOST_EXPECTED = 256  # chunks; a large model takes seconds for each
+_SHOWN = 5  # ids in the evidence
 _LENGTH = 0.05  # lengths of two precisions of one model differ by a hundredth of this
 
 
@@ -35,7 +40,7 @@ def contract(subject: Subject) -> CheckResult:
         return CheckResult("contract", Verdict.PASS, ("the canaries agree; no chunk has a text",))
     made = embed(embedder, [chunk.text for chunk in compared], Metric.INNER_PRODUCT, queries=False)
     stored = collection.vectors([chunk.id for chunk in compared])
-    found = _judged(compared, _cosines(made, stored), subject.limits.agreement)
+    found = _judged(compared, cosines(made, stored), subject.limits.agreement)
     if found.verdict is Verdict.PASS and collection.info().metric is not Metric.COSINE:
         return _lengths(compared, made, stored, found)
     return found
@@ -54,31 +59,26 @@ def _lengths(chunks: list[Chunk], made: FloatMatrix, stored: FloatMatrix, found:
     return replace(found, verdict=Verdict.FAIL, evidence=(*found.evidence, share, *evidence), cause=cause)
 
 
-def _judged(chunks: list[Chunk], cosines: FloatMatrix, agreement: float) -> CheckResult:
-    figures = {"chunks": len(chunks), "least": float(cosines.min()), "mean": float(cosines.mean())}
+def _judged(chunks: list[Chunk], found: _Cosines, agreement: float) -> CheckResult:
+    figures = {"chunks": len(chunks), "least": float(found.min()), "mean": float(found.mean())}
     line = f"the canaries agree; {len(chunks)} texts embedded again: least cosine {figures['least']:.4f}"
-    off = [at for at in np.argsort(cosines) if cosines[at] < agreement]
+    off = [at for at in np.argsort(found) if found[at] < agreement]
     if not off:
         return CheckResult("contract", Verdict.PASS, (line,), figures=figures)
-    evidence = [f"{chunks[at].id}: cosine {cosines[at]:.4f} of {agreement} required" for at in off[:_SHOWN]]
+    evidence = [f"{chunks[at].id}: cosine {found[at]:.4f} of {agreement} required" for at in off[:_SHOWN]]
     share = f"{len(off)} of {len(chunks)} stored vectors are not those of their texts"
     return CheckResult(
-        "contract", Verdict.FAIL, (line, share, *evidence), _cause(chunks, cosines, agreement), (), figures
+        "contract", Verdict.FAIL, (line, share, *evidence), _cause(chunks, found, agreement), (), figures
     )
 
 
-def _cause(chunks: list[Chunk], cosines: FloatMatrix, agreement: float) -> str:
-    off = cosines < agreement
+def _cause(chunks: list[Chunk], found: _Cosines, agreement: float) -> str:
+    off = found < agreement
     lengths = np.array([len(chunk.text) for chunk in chunks])
-    if off.mean() > 0.9:
+    if off.mean() > 0.9:  # no edit of some texts explains nearly all
         return (
             "rows are shifted against their texts, or the texts were embedded by another model or with another prompt"
         )
     if off.sum() >= _SHOWN and np.median(lengths[off]) > 1.5 * np.median(lengths[~off]):
         return "the long texts are off: they were cut before they were embedded"
     return "texts were changed or swapped without being embedded again; reperio reembed makes all vectors again"
-
-
-def _cosines(left: FloatMatrix, right: FloatMatrix) -> FloatMatrix:
-    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return np.asarray(np.einsum("ij,ij->i", left, right) / np.maximum(lengths, 1e-30), dtype=np.float32)

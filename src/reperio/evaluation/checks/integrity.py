@@ -15,7 +15,7 @@ from reperio.evaluation.statistics.comparing import mean_bounds
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, Verdict
 from reperio.filters import matches, parse
-from reperio.types import Chunk, Hit, Metric
+from reperio.types import Chunk, Metric
 
 _K = 10
 _WORDS = 2  # of a text, looked up in the lexical index
@@ -24,8 +24,8 @@ _LETTERS, _CHARACTERS = 4, 40  # of such a word, at least and at most
 _PROBES = 8  # filters made up from the metadata
 _FILTERS = 64  # of the golden set
 _EVALUATIONS = 2_000_000  # of a filter for a chunk: some four seconds
-_SHOWN = 5
-_TIE = 1e-5
+_SHOWN = 5  # filters that are named in the evidence
+_TIE = 1e-5  # scores of equal vectors differ by less
 
 
 def integrity(subject: Subject) -> CheckResult:
@@ -103,13 +103,12 @@ def _found(collection: Collection, chunks: list[Chunk], recall: float) -> npt.ND
     """Say of each chunk whether its own vector finds it, or one that is as near."""
     vectors = collection.vectors([chunk.id for chunk in chunks])
     answers = collection.search_many(vectors=vectors, k=_K, recall=recall)
-    return np.array([_has(hits, chunk) for hits, chunk in zip(answers, chunks, strict=True)], dtype=bool)
-
-
-def _has(hits: list[Hit], chunk: Chunk) -> bool:
-    # More equal vectors than hits: any of them may come. By the scores, which are exact always.
-    crowded = len(hits) == _K and hits[0].score - hits[-1].score <= _TIE
-    return crowded or any(hit.chunk.id == chunk.id for hit in hits)
+    found = []
+    for hits, chunk in zip(answers, chunks, strict=True):
+        # More equal vectors than hits: any of them may come. By the scores, which are exact always.
+        crowded = len(hits) == _K and hits[0].score - hits[-1].score <= _TIE
+        found.append(crowded or any(hit.chunk.id == chunk.id for hit in hits))
+    return np.array(found, dtype=bool)
 
 
 def _lexical(collection: Collection, chunks: list[Chunk]) -> tuple[str, str]:

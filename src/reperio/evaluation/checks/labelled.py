@@ -16,8 +16,8 @@ from reperio.evaluation.survey import fingerprint
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 from reperio.filters import matches, parse
 
-SHOWN = 10
-_CAME = 5
+SHOWN = 10  # questions that a report lists per check
+_CAME = 5  # ids of what came, likewise
 _DIGITS = 18  # of a whole number that metadata can hold, all but certainly
 
 
@@ -41,6 +41,7 @@ def golden_ids(subject: Subject) -> CheckResult:
         evidence = (line, f"{len(missing)} questions expect what does not exist", *note)
         return CheckResult("golden ids", Verdict.FAIL, evidence, cause, tuple(missing[:SHOWN]))
     labels = subject.baseline.labels if subject.baseline else {}
+    # A label that the baseline lacks has nothing to be compared with.
     changed = [
         each for each, chunk in subject.expected.items() if labels.get(each, "") not in ("", fingerprint(chunk.text))
     ]
@@ -55,12 +56,10 @@ def thresholds(subject: Subject) -> CheckResult:
     golden = subject.require_golden()
     values = subject.values
     rows = [(name, name, least, values[name]) for name, least in golden.thresholds.items()]
+    # By tag as well, because a mean over all questions hides a group that got worse.
     for tag, queries in tags_of(golden.queries):
-        own = {query.id for query in queries}
         for name, least in golden.tags.get(tag, {}).items():
-            rows.append(
-                (f"{tag}: {name}", name, least, {key: value for key, value in values[name].items() if key in own})
-            )
+            rows.append((f"{tag}: {name}", name, least, {query.id: values[name][query.id] for query in queries}))
     if not golden.labelled:
         return CheckResult("thresholds", Verdict.SKIP, ("no question of the golden set expects anything",))
     figures = {name: mean(found) for name, found in values.items()}
@@ -84,17 +83,16 @@ def nothing_above(subject: Subject) -> CheckResult:
     wrong = []
     for answer in asked:
         limit = answer.query.nothing_above
-        scores = [each.score for each in answer.found]
-        if any(score is None for score in scores):
+        scores = [each.score for each in answer.found if each.score is not None]
+        # Without its score a hit could be above the limit, and the question would pass.
+        if len(scores) < len(answer.found):
             raise InvalidInput(f"the question {answer.query.id!r} needs scores, and the search gives none")
-        best = max((score for score in scores if score is not None), default=float("-inf"))
+        best = max(scores, default=-math.inf)
         if limit is not None and best > limit:
             wrong.append(failed(subject, answer.query.id, f"score {best:.3f} is above {limit:g}"))
     line = f"{len(asked) - len(wrong)} of {len(asked)} questions without an answer get none"
-    if not wrong:
-        return CheckResult("nothing above", Verdict.PASS, (line,))
     cause = "scores are of another scale than before, or something that answers was added"
-    return CheckResult("nothing above", Verdict.FAIL, (line,), cause, tuple(wrong[:SHOWN]))
+    return _judged("nothing above", line, wrong, cause)
 
 
 def filtered_answers(subject: Subject) -> CheckResult:
@@ -113,12 +111,16 @@ def filtered_answers(subject: Subject) -> CheckResult:
             why = f"{len(outside)} of {len(answer.ids)} do not match {answer.query.where}, e.g. {outside[0]!r}"
             wrong.append(failed(subject, answer.query.id, why))
     line = f"{len(asked) - len(wrong)} of {len(asked)} questions with a filter get only what matches it"
-    if wrong:
-        cause = "the filter is lost or changed on the way, or the filter columns are out of step with the metadata"
-        return CheckResult("filtered answers", Verdict.FAIL, (line,), cause, tuple(wrong[:SHOWN]))
     if not told and any(answer.ids for answer in asked):
         return CheckResult("filtered answers", Verdict.SKIP, ("the search gives ids alone, and no collection is here",))
-    return CheckResult("filtered answers", Verdict.PASS, (line,))
+    cause = "the filter is lost or changed on the way, or the filter columns are out of step with the metadata"
+    return _judged("filtered answers", line, wrong, cause)
+
+
+def _judged(name: str, line: str, wrong: list[FailedQuery], cause: str) -> CheckResult:
+    if not wrong:
+        return CheckResult(name, Verdict.PASS, (line,))
+    return CheckResult(name, Verdict.FAIL, (line,), cause, tuple(wrong[:SHOWN]))
 
 
 def worst_queries(subject: Subject, name: str, values: Mapping[str, float]) -> tuple[FailedQuery, ...]:
@@ -129,7 +131,7 @@ def worst_queries(subject: Subject, name: str, values: Mapping[str, float]) -> t
 
 def failed(subject: Subject, identifier: str, why: str) -> FailedQuery:
     """Return a question with what was expected and what came."""
-    answer = subject.answer(identifier)
+    answer = subject.by_id[identifier]
     grades = answer.query.grades
     expected = tuple(sorted(grades, key=lambda each: -grades[each]))
     return FailedQuery(identifier, answer.query.text, expected, tuple(subject.names(answer)[:_CAME]), why)

@@ -17,9 +17,9 @@ from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, Verdict
 from reperio.types import FloatMatrix, Hit, Metric
 
-_EXACT = 1.0
-_BLOCK = 100
-_TIE = 1e-6
+_EXACT = 1.0  # the recall for which a search compares all vectors
+_BLOCK = 100  # queries between two looks at the bounds
+_TIE = 1e-6  # relative; scores that near are those of equal neighbours
 _DRAWN_K = 10  # the operating points of a report are for these neighbours
 
 

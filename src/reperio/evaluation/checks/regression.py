@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from reperio.evaluation.baseline import Baseline
@@ -11,36 +11,27 @@ from reperio.evaluation.checks.labelled import SHOWN, failed
 from reperio.evaluation.golden.questions import tags_of
 from reperio.evaluation.statistics import measures
 from reperio.evaluation.statistics.comparing import Comparison, compare, holm
-from reperio.evaluation.statistics.measures import PerQuery
+from reperio.evaluation.statistics.measures import PerQuery, mean
 from reperio.evaluation.subject import DISTINCT, Subject
 from reperio.evaluation.survey import likeness
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 
 _ALL = ""  # no tag has this name
-_MAIN = (_ALL, measures.MAIN)
-_TOP = 10
+_MAIN = (_ALL, measures.MAIN)  # all questions, by the main measure
+_TOP = 10  # hits of a question whose ids are compared
 _LIKE = 0.95  # of the chunks; new ones change answers as well
 
 
 @dataclass(frozen=True, slots=True)
 class _Findings:
-    """The result of a comparison with a baseline.
+    """The result of a comparison with a baseline."""
 
-    Attributes:
-        before, now: measures by name and question.
-        compared: by tag and measure; the main measure of all questions first.
-        red: what dropped by more than the effect and chance.
-        doubted: of the main measure, what dropped by more than the effect, but not beyond chance.
-        kept: mean share of the first ten that came then and come now; None where nothing came.
-
-    """
-
-    before: PerQuery
+    before: PerQuery  # measures by name and question; likewise those of now
     now: PerQuery
-    compared: Mapping[tuple[str, str], Comparison]
-    red: Sequence[tuple[str, str]]
-    doubted: Sequence[tuple[str, str]]
-    kept: float | None
+    compared: Mapping[tuple[str, str], Comparison]  # by tag and measure; the main measure of all questions first
+    red: Sequence[tuple[str, str]]  # what dropped by more than the effect and chance
+    doubted: Sequence[tuple[str, str]]  # of the main measure, what dropped by more than the effect, but maybe by chance
+    kept: float | None  # mean share of the first ten that came then and come now; None where nothing came
 
 
 def regression(subject: Subject) -> CheckResult:
@@ -84,7 +75,8 @@ def _found(subject: Subject, baseline: Baseline) -> _Findings:
         for key, each in compared.items()
         if key[1] == measures.MAIN and key not in red and -each.difference > limits.effect
     ]
-    return _Findings(before, now, compared, red, doubted, _kept(subject, baseline, before))
+    shares = _shares(subject, baseline, before)
+    return _Findings(before, now, compared, red, doubted, mean(shares) if shares else None)
 
 
 def _judged(subject: Subject, baseline: Baseline, found: _Findings) -> tuple[Verdict, str]:
@@ -119,7 +111,10 @@ def _figures(found: _Findings) -> dict[str, Any]:
     then, now = found.before[measures.MAIN], found.now[measures.MAIN]
     return {
         "deltas": {key: now[key] - value for key, value in then.items()},
-        "comparisons": {_named(key): _plain(each) for key, each in found.compared.items()},
+        "comparisons": {
+            _named(key): {"d" if name == "effect" else name: value for name, value in asdict(each).items()}
+            for key, each in found.compared.items()
+        },
         "kept": found.kept,
     }
 
@@ -131,16 +126,10 @@ def _before(subject: Subject, baseline: Baseline) -> PerQuery:
     """
     golden = subject.require_golden()
     same = [key for key, value in subject.asked.items() if baseline.asked.get(key) == value and key in baseline.ids]
-    names = [name for name in golden.measures if measures.depth([name]) <= baseline.depth]
+    names = [name for name in golden.measures if measures.depth([name]) <= baseline.depth]  # others were not seen
     found = subject.judge({key: baseline.ids[key] for key in same}, names)
     distinct = baseline.values.get(DISTINCT, {})
     return {**found, DISTINCT: {key: distinct[key] for key in same if key in distinct}}
-
-
-def _kept(subject: Subject, baseline: Baseline, before: PerQuery) -> float | None:
-    """Return the mean share of the first ten that came then and come now; None where nothing came."""
-    shares = _shares(subject, baseline, before).values()
-    return sum(shares) / len(shares) if shares else None
 
 
 def _shares(subject: Subject, baseline: Baseline, before: PerQuery) -> dict[str, float]:
@@ -149,7 +138,7 @@ def _shares(subject: Subject, baseline: Baseline, before: PerQuery) -> dict[str,
     for key in before[DISTINCT]:
         then = set(baseline.ids[key][:_TOP])
         if then:
-            shares[key] = len(then & set(subject.names(subject.answer(key))[:_TOP])) / len(then)
+            shares[key] = len(then & set(subject.names(subject.by_id[key])[:_TOP])) / len(then)
     return shares
 
 
@@ -164,15 +153,11 @@ def _exchanged(subject: Subject, baseline: Baseline, found: _Findings) -> tuple[
 
 def _is_unlike(subject: Subject, baseline: Baseline, kept: float | None) -> bool:
     """Say whether answers changed by more than two indexes of the recall explain, over chunks that did not."""
-    # Each misses 1 − recall of the true ones, not the same ones at worst; as much again for what recall varies by.
-    if (
-        kept is None
-        or kept >= 1 - 3 * (1 - subject.limits.recall)
-        or baseline.profile is None
-        or subject.collection is None
-    ):
+    if kept is None or baseline.profile is None or subject.collection is None:
         return False
-    return likeness(baseline.profile, subject.survey.profile) >= _LIKE
+    # Each misses 1 − recall of the true ones, not the same ones at worst; as much again for what recall varies by.
+    explained = 1 - 3 * (1 - subject.limits.recall)
+    return kept < explained and likeness(baseline.profile, subject.survey.profile) >= _LIKE
 
 
 def _not_compared(subject: Subject, baseline: Baseline, before: PerQuery) -> list[str]:
@@ -197,7 +182,7 @@ def _comparisons(subject: Subject, before: PerQuery, now: PerQuery) -> dict[tupl
     for tag, own in groups.items():
         for name, values in before.items():
             compared = compare({key: value for key, value in values.items() if own is None or key in own}, now[name])
-            if compared is not None:
+            if compared is not None:  # a tag may share no question with the baseline
                 found[tag, name] = compared
     return found
 
@@ -239,12 +224,12 @@ def _lost(subject: Subject, key: tuple[str, str], found: _Findings) -> tuple[Fai
     changes = sorted(
         (now[identifier] - value, identifier)
         for identifier, value in before.items()
-        if tag == _ALL or tag in subject.query(identifier).tags
+        if tag == _ALL or tag in subject.by_id[identifier].query.tags
     )
     return tuple(
         failed(subject, identifier, f"{name} {before[identifier]:.3f} → {now[identifier]:.3f}")
         for change, identifier in changes[:SHOWN]
-        if change < 0
+        if change < 0  # others of the group may have become better
     )
 
 
@@ -254,10 +239,3 @@ def _cause(red: Sequence[tuple[str, str]]) -> str:
     if all(tag != _ALL for tag, _ in red):
         return f"the group {red[0][0]!r} got worse, which the mean over all questions hides"
     return "model, prompt, index, chunks or options changed since the baseline: see drift, contract and neighbours"
-
-
-def _plain(found: Comparison) -> dict[str, float]:
-    return {
-        "before": found.before, "now": found.now, "low": found.low, "high": found.high, "p": found.p,
-        "d": found.effect, "worse": found.worse, "better": found.better, "questions": found.questions,
-    }  # fmt: skip

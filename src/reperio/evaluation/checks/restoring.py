@@ -13,9 +13,9 @@ from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, Verdict
 from reperio.types import Chunk
 
-_COMPARED = 20
+_COMPARED = 20  # questions asked of both
 _WORDS = 30  # of a text, as a lexical question
-_TIE = 1e-5
+_TIE = 1e-5  # what two summations of one product may differ by
 
 
 def restoring(subject: Subject) -> CheckResult:
@@ -27,9 +27,8 @@ def restoring(subject: Subject) -> CheckResult:
         try:
             collection.backup(copy)
         except CollectionDamaged as error:
-            return CheckResult(
-                "backup", Verdict.FAIL, (str(error),), "no backup is taken of what is damaged: see integrity"
-            )
+            cause = "no backup is taken of what is damaged: see integrity"
+            return CheckResult("backup", Verdict.FAIL, (str(error),), cause)
         except StorageFailed as error:
             return CheckResult("backup", Verdict.ERROR, (str(error),), "TMPDIR=… names a place with more room")
         with open_collection(copy, read_only=True) as restored:
@@ -38,12 +37,9 @@ def restoring(subject: Subject) -> CheckResult:
     seconds = time.perf_counter() - started
     evidence = (*(f"backup: {problem}" for problem in problems), *wrong)
     if evidence:
-        faithful = not wrong and set(problems) <= set(subject.checked.problems)
-        cause = (
-            "the backup is what was backed up, and the collection itself is not sound: see integrity"
-            if faithful
-            else "the backup is not what was backed up: do not rely on it"
-        )
+        cause = "the backup is not what was backed up: do not rely on it"
+        if not wrong and set(problems) <= set(subject.checked.problems):
+            cause = "the backup is what was backed up, and the collection itself is not sound: see integrity"
         return CheckResult("backup", Verdict.FAIL, evidence, cause)
     line = f"restored, verified, and {_COMPARED} answers compared in {seconds:.1f} s"
     return CheckResult("backup", Verdict.PASS, (line,))

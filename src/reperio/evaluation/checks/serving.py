@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,22 +19,15 @@ from reperio.evaluation.limits import GateLimits
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 
-_WARM_UP = 20
-_MOST = _REPLAYED = 200
-_ATTEMPTS, _SECONDS = 3, 30.0
+_WARM_UP = 20  # questions asked before any is timed: by then files are mapped and models loaded
+_MOST = _REPLAYED = 200  # questions, drawn from a longer log
+_ATTEMPTS, _SECONDS = 3, 30.0  # what looks slow is timed so often, and for so long at most
 _EMPTIED = 0.05  # of the questions that found something, so many may find nothing now
 _NOISE_MS = 0.3  # no ratio of times below this says anything
 
 
 class Stopwatch:
-    """Times questions: each one's best, so that another process's burst does not count.
-
-    Args:
-        once: asks the question of a number.
-        count: questions.
-        limits: threads and rounds.
-
-    """
+    """Times questions by their number: each one's best, so that another process's burst does not count."""
 
     def __init__(self, once: Callable[[int], Any], count: int, limits: GateLimits) -> None:
         self._once, self._count, self._limits = once, count, limits
@@ -49,16 +43,15 @@ class Stopwatch:
         Returns:
             p50, p95, p99 in ms; the rate of the best round in queries per second; and "waited", the share of their time
             that this process's threads waited for a core while they could have run: 0 where the system does not tell.
-
         """
         with ThreadPoolExecutor(self._limits.threads) as threads:
             ran, waited = _scheduled()
             for number in range(self._limits.rounds):
-                if number and self.exhausted:
+                if number and self.exhausted:  # each question was timed once, at least
                     break
-                started = time.perf_counter()
+                started = perf_counter()
                 times = list(threads.map(self._timed, range(self._count)))
-                seconds = time.perf_counter() - started
+                seconds = perf_counter() - started
                 self.best, self._rate = np.minimum(self.best, times), max(self._rate, self._count / seconds)
                 self._seconds, self.rounds = self._seconds + seconds, self.rounds + 1
             now = _scheduled()  # while the threads are there, whose counts end with them
@@ -74,9 +67,9 @@ class Stopwatch:
         return self._seconds > _SECONDS
 
     def _timed(self, number: int) -> float:
-        started = time.perf_counter()
+        started = perf_counter()
         self._once(number)
-        return (time.perf_counter() - started) * 1e3
+        return (perf_counter() - started) * 1e3
 
 
 def latency(subject: Subject) -> CheckResult:
@@ -89,6 +82,7 @@ def latency(subject: Subject) -> CheckResult:
     for _ in range(_ATTEMPTS):
         figures = watch.run()
         absolute, slower = _absolute(figures, limits), _slower(figures, before, limits.latency_ratio)
+        # Another process may have had the core, so only what is slow every time is called so.
         if watch.exhausted or not (absolute or slower):
             break
     part = f" of {questions.whole:,}" if questions.count < questions.whole else ""
@@ -97,7 +91,7 @@ def latency(subject: Subject) -> CheckResult:
         f"{figures['rate']:,.0f} queries/s; {questions.count}{part} {questions.kind}, "
         f"{limits.threads} at a time, best of {watch.rounds} rounds"
     )
-    own = {"threads": limits.threads, "kind": questions.kind}
+    own = {"threads": limits.threads, "kind": questions.kind}  # what a later run must equal to be compared
     shown = {**figures, **own, "times": watch.best.round(4).tolist(), "limits": absolute}
     quiet = _undisturbed(figures, before)
     if slower and not absolute and not _slower(quiet, before, limits.latency_ratio):
@@ -125,6 +119,7 @@ def replayed(subject: Subject) -> CheckResult:
         evidence.append(f"{empty} found nothing; the log does not say what came then")
         return CheckResult("replay", Verdict.PASS, tuple(evidence))
     same = float(np.mean([len({*each.ids} & {*answer.ids}) / len({*each.ids}) for each, answer in then]))
+    # Other answers may be better ones, none at all is not.
     emptied = [each for each, answer in then if not answer.found]
     evidence.append(f"{same:.1%} of what came then comes now; {len(emptied)} of {len(then)} now find nothing")
     queries = tuple(FailedQuery(each.text, each.text, each.ids[:5], (), "nothing comes") for each in emptied[:10])
@@ -145,12 +140,12 @@ def _scheduled() -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Workload:
-    """Calls to time: one per question, how many, of what kind, and of how many they are."""
+    """Calls to time, one per question."""
 
-    once: Callable[[int], Any]
+    once: Callable[[int], Any]  # asks the question of a number
     count: int
-    kind: str
-    whole: int
+    kind: str  # of questions, in words
+    whole: int  # questions of which these were drawn
 
 
 def _questions(subject: Subject) -> _Workload | None:
@@ -158,28 +153,23 @@ def _questions(subject: Subject) -> _Workload | None:
     k = subject.golden.k if subject.golden else 10
     if subject.log:
         logged = [(to_query(each), each.k) for each in drawn(subject.log, _MOST)]
-        return _Workload(
-            lambda number: ask(subject.search, *logged[number]), len(logged), "logged questions", len(subject.log)
-        )
+        whole = len(subject.log)
+        return _Workload(lambda at: ask(subject.search, *logged[at]), len(logged), "logged questions", whole)
     if subject.golden:
         asked, whole = drawn(subject.golden.queries, _MOST), len(subject.golden.queries)
-        return _Workload(lambda number: ask(subject.search, asked[number], k), len(asked), "questions", whole)
+        return _Workload(lambda at: ask(subject.search, asked[at], k), len(asked), "questions", whole)
     collection = subject.collection
     if collection is None or not collection.count():
         return None
-    vectors, recall = collection.sample_queries(_MOST), subject.limits.recall
-
-    def search(number: int) -> Any:
-        return collection.search(vector=vectors[number], k=k, recall=recall)
-
-    return _Workload(search, len(vectors), "held-out vectors", len(vectors))
+    vectors, search = collection.sample_queries(_MOST), partial(collection.search, k=k, recall=subject.limits.recall)
+    return _Workload(lambda at: search(vector=vectors[at]), len(vectors), "held-out vectors", len(vectors))
 
 
 def _slower(figures: Mapping[str, float], before: Mapping[str, Any], ratio: float) -> list[str]:
     return [
         f"{name} {before[name]:.2f} → {figures[name]:.2f} ms, more than {ratio:g} times"
         for name in ("p50", "p95")
-        if before and figures[name] > ratio * before[name] + _NOISE_MS
+        if before and figures[name] > ratio * before[name] + _NOISE_MS  # without a baseline nothing is slower
     ]
 
 

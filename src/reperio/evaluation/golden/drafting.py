@@ -22,11 +22,13 @@ from reperio.layout import create_file, storage_errors, write_atomically
 from reperio.query_log.reading import LoggedQuestion
 from reperio.types import Chunk, FloatMatrix
 
-_SEED = 20_261_121
-_SAMPLED, _ITERATIONS = 4000, 10
+_SEED = 20_261_121  # fixed, so that one collection gives one draft
+_SAMPLED, _ITERATIONS = 4000, 10  # vectors that are clustered; steps, after which centres hardly move
 _QUESTION_CHARACTERS, _SHOWN_CHARACTERS, _FEWEST_WORDS = 160, 90, 4
-_MARKS = re.compile(r"^\s*(?:[#>*+-]+|\d+[.)])\s+")
+_MARKS = re.compile(r"^\s*(?:[#>*+-]+|\d+[.)])\s+")  # of Markdown: headings, quotes, lists
+# Characters that YAML refuses or ends a line at, and those that UTF-8 cannot write.
 _SPECIAL = "[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]"
+# Texts are matched as well, so that what looks like a number within one is left alone.
 _TEXT_OR_SMALL = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\d.])(-?\d+)(e[-+]\d+)')
 _SHOWN = 3  # of what is found for a question
 _SOURCE = "source"  # the field in which ingestion names a chunk's file
@@ -45,31 +47,18 @@ defaults: {k: 10}
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A question for a person to correct.
+    """A question for a person to correct."""
 
-    Attributes:
-        query: that expects the first of *found*.
-        found: the chunk that it was taken from, or chunks found for it today, best first.
-
-    """
-
-    query: GoldenQuery
-    found: tuple[Chunk, ...]
+    query: GoldenQuery  # that expects the first of *found*
+    found: tuple[Chunk, ...]  # the chunk that it was taken from, or chunks found for it today, best first
 
 
 def draft(collection: Collection, number: int, *, log: Sequence[LoggedQuestion] | None = None) -> list[Draft]:
     """Draft questions, each with the chunk that it was taken from, or with what is found for it today.
 
-    Args:
-        collection: to be asked.
-        number: of questions at most.
-        log: real questions, of which the most frequent half and a random half are taken, with filter and mode; those
-            that find nothing are left out. None for the beginnings of chunks that lie far from each other: one per
-            cluster of the vectors.
-
-    Raises:
-        InvalidInput: the collection or the log is empty, questions of a log cannot be embedded, or none finds anything.
-
+    Of a log's real questions, the most frequent half and a random half are taken, with filter and mode; those that find
+    nothing are left out. Without a log, the beginnings of chunks that lie far from each other: one per cluster of the
+    vectors. There are *number* of them at most.
     """
     if not collection.count():
         raise InvalidInput("the collection is empty; there is nothing to draft questions from")
@@ -91,34 +80,22 @@ def draft(collection: Collection, number: int, *, log: Sequence[LoggedQuestion] 
 def write_draft(path: Path, drafts: Sequence[Draft], *, document_field: str = "") -> None:
     """Write a new golden set; in YAML, what was found for a question is next to it as a comment.
 
-    Args:
-        path: of the new file, .yaml or .jsonl.
-        drafts: of `draft`.
-        document_field: for questions to come that expect documents.
-
-    Raises:
-        InvalidInput: the file exists, has another suffix, or would not be read again.
-
+    *document_field* is for questions to come that expect documents.
     """
-    path = to_path("path", path)
-    require_new(path)
+    path = require_new(path)
     lines, fresh = _is_lines(path), GoldenSet((), document_field=document_field)
     entries = "".join(("" if lines else _comments(each)) + _entry(path, each.query, fresh) for each in drafts)
     _write_checked(path, _beginning(path, _HEADER, fresh) + entries, [each.query for each in drafts])
 
 
-def require_new(path: Path) -> None:
-    """Refuse a path that no new golden set can have: before anything is drafted.
-
-    Raises:
-        InvalidInput: the file exists, or has another suffix.
-
-    """
+def require_new(path: Path) -> Path:
+    """Return the path of a new golden set, or refuse it, before anything is drafted."""
     path = to_path("path", path)
     if path.exists():
         raise InvalidInput(f"{path} exists; choose another name, or add to it: reperio golden add")
     if path.suffix.lower() not in SUFFIXES:
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; a golden set is {', '.join(SUFFIXES)}")
+    return path
 
 
 def document_field(collection: Collection) -> str:
@@ -127,12 +104,7 @@ def document_field(collection: Collection) -> str:
 
 
 def begun(path: Path) -> GoldenSet:
-    """Return the golden set that a question is to be added to; one without questions where there is none yet.
-
-    Raises:
-        InvalidInput: the file cannot be read, or its name is not that of a golden set.
-
-    """
+    """Return the golden set that a question is to be added to; one without questions where there is none yet."""
     path = to_path("path", path)
     if path.exists():
         return read_golden(path)
@@ -143,35 +115,27 @@ def begun(path: Path) -> GoldenSet:
 def add_query(path: Path, query: GoldenQuery) -> None:
     """Append a question to a golden set; what is in the file stays as it is, comments included.
 
-    A file that is not there is begun. What the file's defaults say otherwise is written with the question.
-
-    Raises:
-        InvalidInput: the question is there already, expects nothing, or cannot be one; or the file is of a form that
-            cannot be appended to (its questions are not the last part).
-
+    A file that is not there is begun. What the file's defaults say otherwise is written with the question. A form that
+    cannot be appended to, because the questions are not its last part, is refused.
     """
     path = to_path("path", path)
     before = begun(path)
     if any(each.id == query.id for each in before.queries):
         raise InvalidInput(f"{path} has the question {query.id!r} already; give this one an id of its own: --id")
     if sum((bool(query.expect), bool(query.documents), query.nothing_above is not None)) != 1:
-        raise InvalidInput(
-            "a question takes chunk ids (--expect), documents (--expect-document) or a score (--nothing-above): one of "
-            "them"
-        )
+        takes = "chunk ids (--expect), documents (--expect-document) or a score (--nothing-above)"
+        raise InvalidInput(f"a question takes {takes}: one of them")
     if query.documents and not before.document_field:
-        raise InvalidInput(
-            f"{path} has no document_field; name the metadata field with a chunk's document there, e.g. source"
-        )
-    defaults = {"mode": before.mode, "where": before.where}
-    to_query(
-        Marked(Path("the question to be added"), Place(0), _content(query, before)), defaults, before.document_field
-    )
+        cure = "name the metadata field with a chunk's document there, e.g. source"
+        raise InvalidInput(f"{path} has no document_field; {cure}")
+    added = Marked(Path("the question to be added"), Place(0), _content(query, before))
+    to_query(added, {"mode": before.mode, "where": before.where}, before.document_field)
     if before.queries:
         content = path.read_text(encoding="utf-8-sig")
         content += "" if content.endswith("\n") else "\n"
     else:
         content = _beginning(path, _STARTED, before if query.documents else replace(before, document_field=""))
+    # YAML wants one indentation for all questions, so the last one tells that of the next.
     indent = re.findall(r"^([ \t]*)- ", content, flags=re.M)
     entry = _entry(path, query, before, indent=indent[-1] if indent else "" if before.queries else "  ")
     _write_checked(path, content + entry, [*before.queries, query])
@@ -191,6 +155,7 @@ def _beginning(path: Path, header: str, golden: GoldenSet) -> str:
 
 def _write_checked(path: Path, content: str, queries: Sequence[GoldenQuery]) -> None:
     """Write what reads back as these questions, or nothing."""
+    # A second file is read first: if it is wrong, the one that is there must not have been touched.
     trial = path.with_name(f".{path.stem}.trial{path.suffix}")
     by_hand = f"{path} cannot be appended to: its questions are not its last part; add it by hand"
     with storage_errors(path, "write"):
@@ -262,6 +227,7 @@ def _drafted(collection: Collection, asked: LoggedQuestion) -> Draft:
 
 
 def _drawn(log: Sequence[LoggedQuestion], number: int) -> list[LoggedQuestion]:
+    # The latest of equal questions has the filter and the mode of today.
     latest = {each.text.strip(): each for each in log if each.text.strip()}
     counts = Counter(each.text.strip() for each in log if each.text.strip())
     counted = [latest[text] for text, _ in counts.most_common()]
@@ -274,6 +240,7 @@ def _drawn(log: Sequence[LoggedQuestion], number: int) -> list[LoggedQuestion]:
 def _by_cluster(collection: Collection, number: int) -> list[Chunk]:
     ids = collection.ids()
     rng = np.random.default_rng(_SEED)
+    # A sample will do: clustering every vector of a large collection takes minutes.
     chosen = sorted(rng.permutation(len(ids))[:_SAMPLED])
     some = [chunk for chunk in collection.get([ids[at] for at in chosen]) if chunk.text.strip()]
     if not some:
@@ -289,7 +256,7 @@ def _centres(vectors: FloatMatrix, number: int, rng: np.random.Generator) -> lis
         owner = _distances(vectors, centres).argmin(axis=1)
         for at in range(number):
             own = vectors[owner == at]
-            if len(own):
+            if len(own):  # a centre without vectors stays where it is
                 centres[at] = own.mean(axis=0)
     distances = _distances(vectors, centres)
     found: list[int] = []

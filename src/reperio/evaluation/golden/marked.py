@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Hashable, KeysView, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,10 @@ _LONGEST_NUMBER = 1000  # characters; "1:1:1…", a number to the base 60, takes
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in a file.
+    """A place in a file."""
 
-    Attributes:
-        line: where it begins, from 1; 0 for what is in no file.
-        keys: of an object, where each of its keys is; empty where all are in its own line.
-
-    """
-
-    line: int
-    keys: Mapping[Any, Place] = field(default_factory=dict)
+    line: int  # where it begins, from 1; 0 for what is in no file
+    keys: Mapping[Any, Place] = field(default_factory=dict)  # of an object, where its keys are; else all in its line
 
     def of(self, *keys: Any) -> Place:
         """Return the place of a key, or of one within its value."""
@@ -48,49 +42,34 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """An object out of a file.
-
-    Attributes:
-        path: of the file.
-        place: where it is in there.
-        content: its keys and values.
-        name: how it is called in messages; empty for the whole.
-
-    """
+    """An object out of a file."""
 
     path: Path
     place: Place
     content: Mapping[Any, Any]
-    name: str = ""
-
-    @property
-    def line(self) -> int:
-        """Line on which the object begins, from 1."""
-        return self.place.line
+    name: str = ""  # how it is called in messages; empty for the whole
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Return a value."""
+        """Return a value, whatever it is."""
         return self.content.get(key, default)
 
-    def keys(self) -> KeysView[Any]:
-        """Return the keys."""
-        return self.content.keys()
+    def required(self, key: str, default: Any, holds: Callable[[Any], bool], what: str) -> Any:
+        """Return a value of which *holds* is true, else refuse it by *what*; the default where the key is absent."""
+        if key not in self.content:
+            return default
+        if not holds(self.content[key]):
+            raise self.wrong(key, what)
+        return self.content[key]
 
-    def __contains__(self, key: str) -> bool:
-        return key in self.content
-
-    def inside(self, key: str) -> Marked:
-        """Return a value that is an object; an empty one where it is absent."""
-        return Marked(self.path, self.place.of(key), self.content.get(key, {}), key)
+    def inside(self, key: str, what: str) -> Marked:
+        """Return a value that is an object, else refuse it by *what*; an empty one where it is absent."""
+        content = self.required(key, {}, lambda found: isinstance(found, dict), what)
+        return Marked(self.path, self.place.of(key), content, key)
 
     def wrong(self, key: str, what: str, *, within: Any = None) -> InvalidInput:
         """Return the error that says what is wrong with a value, or with the whole for an empty *key*.
 
-        Args:
-            key: of the value.
-            what: is wrong with it.
-            within: the key in the value, an object, at which it is wrong; None for the value as a whole.
-
+        *within* is the key in the value, an object, at which it is wrong; None for the value as a whole.
         """
         line = self.place.of(*([key] if within is None else [key, within])).line
         place = f"{self.path}:{line}" if line else str(self.path)
@@ -103,13 +82,7 @@ class Marked:
 
 
 def read_marked(path: Path) -> tuple[Marked, list[Marked]]:
-    """Return the settings and the entries under ``queries`` of a file; none where it has no such key.
-
-    Raises:
-        InvalidInput: it cannot be read, or is not of that form; with the line.
-        MissingDependency: PyYAML is not installed.
-
-    """
+    """Return the settings and the entries under ``queries`` of a file; none where it has no such key."""
     if path.suffix.lower() not in SUFFIXES:
         raise InvalidInput(f"{path} has the suffix {path.suffix!r}; a golden set is {', '.join(SUFFIXES)}")
     try:
@@ -137,7 +110,7 @@ def _read_jsonl(path: Path, text: str) -> tuple[Marked, list[Marked]]:
             settings = Marked(path, Place(number), found)
         else:
             entries.append(Marked(path, Place(number), found))
-    if "queries" in settings:
+    if "queries" in settings.content:
         raise settings.wrong("queries", "belongs into YAML; in JSONL every question has a line of its own")
     return settings, entries
 
@@ -151,21 +124,26 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_yaml(path: Path, text: str) -> tuple[Marked, list[Marked]]:
-    yaml = _library()
+    with OptionalImport("a golden set in YAML", "PyYAML", extra="gate"):
+        import yaml
     try:
         loader = yaml.SafeLoader(text)
-        try:
-            root = loader.get_single_node()
-            _Expansion(yaml, path, _EXPANSION_LEAST + _EXPANSION * len(text)).size(root)
-            settings = _mapping(yaml, loader, path, root, "the file")
-            listed = next((value for key, value in root.value if key.value == "queries"), None)
-            if listed is None:  # under another name, say, which the settings are refused for
-                return settings, []
-            if not isinstance(listed, yaml.SequenceNode):
-                raise settings.wrong("queries", "must be a list of questions")
-            return settings, [_mapping(yaml, loader, path, node, "a question") for node in listed.value]
-        finally:
-            loader.dispose()
+        root = loader.get_single_node()
+        _Survey(path, _EXPANSION_LEAST + _EXPANSION * len(text)).size(root)
+        content = _constructed(loader, path, root)
+        settings = Marked(path, _place(root, root), content)
+        if "queries" not in content:  # under another name, say, which the settings are refused for
+            return settings, []
+        form = "must be a list of questions"
+        questions = settings.required("queries", [], lambda found: isinstance(found, list), form)
+        # The last one, as it is taken: a merged mapping may have had others.
+        nodes = {key.value: value for key, value in root.value if key.id == "scalar"}["queries"].value
+        entries = []
+        for node, content in zip(nodes, questions, strict=True):
+            if not isinstance(content, dict):
+                raise _wrong(path, node, "a question must be an object (key: value)")
+            entries.append(Marked(path, _place(node, node), content))
+        return settings, entries
     except RecursionError:
         raise InvalidInput(f"{path}: no valid YAML (it is nested too deeply, or within itself)") from None
     except yaml.YAMLError as error:
@@ -175,29 +153,19 @@ def _read_yaml(path: Path, text: str) -> tuple[Marked, list[Marked]]:
         raise InvalidInput(f"{path}:{line}: no valid YAML ({problem})") from None
 
 
-class _Expansion:
-    """Measures what a file comes to with its aliases written out, without writing them out.
+class _Survey:
+    """Goes through a file's nodes, each once, before anything is made of them.
 
-    Args:
-        yaml: the library.
-        path: of the file, for messages.
-        most: characters that all of it may come to.
-
+    It measures what they come to with their aliases written out, without writing them out, and refuses what YAML's own
+    reader takes without a word, or takes ages for.
     """
 
-    def __init__(self, yaml: Any, path: Path, most: int) -> None:
-        self._yaml = yaml
-        self._path = path
-        self._most = most
+    def __init__(self, path: Path, most: int) -> None:
+        self._path, self._most = path, most  # characters that all of it may come to
         self._sizes: dict[int, int] = {}  # by node; 0 for one that is being measured
 
     def size(self, node: Any) -> int:
-        """Return the size of a node, each measured once.
-
-        Raises:
-            InvalidInput: it is beyond the budget, within itself, or a number or its keys are such as nobody needs.
-
-        """
+        """Return the size of a node, or refuse it."""
         if node is None:
             return 0
         known = self._sizes.get(id(node))
@@ -205,20 +173,20 @@ class _Expansion:
             self._sizes[id(node)] = 0
             known = self._sizes[id(node)] = self._measured(node)
         elif not known:
-            raise self._wrong(node, "no valid YAML (it is nested too deeply, or within itself)")
+            raise _wrong(self._path, node, "no valid YAML (it is nested too deeply, or within itself)")
         if known > self._most:
-            raise self._wrong(node, "aliases of aliases come to many times the file's size; write out what is meant")
+            what = "aliases of aliases come to many times the file's size; write out what is meant"
+            raise _wrong(self._path, node, what)
         return known
 
     def _measured(self, node: Any) -> int:
-        if isinstance(node, self._yaml.ScalarNode):
+        if node.id == "scalar":
             if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
-                raise self._wrong(node, f"a number of {len(node.value):,} characters; put a text in quotes")
+                raise _wrong(self._path, node, f"a number of {len(node.value):,} characters; put a text in quotes")
             return _NODE + len(node.value)
         parts = node.value
-        if isinstance(node, self._yaml.MappingNode):
-            if sum(key.tag != _TEXT for key, _ in parts) > _FEW_NUMBERS:
-                raise self._wrong(node, f"more than {_FEW_NUMBERS:,} keys that are no texts; put them in quotes")
+        if node.id == "mapping":
+            self._require_keys(node)
             parts = [part for pair in parts for part in pair]
         total = _NODE
         for part in parts:
@@ -227,49 +195,39 @@ class _Expansion:
                 break
         return total
 
-    def _wrong(self, node: Any, what: str) -> InvalidInput:
-        return InvalidInput(f"{self._path}:{node.start_mark.line + 1}: {what}")
+    def _require_keys(self, node: Any) -> None:
+        if sum(key.tag != _TEXT for key, _ in node.value) > _FEW_NUMBERS:
+            what = f"more than {_FEW_NUMBERS:,} keys that are no texts; put them in quotes"
+            raise _wrong(self._path, node, what)
+        # YAML's own reader takes the last of equal keys, and a question would be lost without a word.
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.id == "scalar":
+                if key.value in seen:
+                    raise _wrong(self._path, key, f"the key {key.value!r} comes twice")
+                seen.add(key.value)
 
 
 _TEXT = "tag:yaml.org,2002:str"
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
 
 
-def _mapping(yaml: Any, loader: Any, path: Path, node: Any, what: str) -> Marked:
-    if not isinstance(node, yaml.MappingNode):
-        line = node.start_mark.line + 1 if node is not None else 1
-        raise InvalidInput(f"{path}:{line}: {what} must be an object (key: value)")
-    _refuse_doubles(yaml, path, node)
-    place = _place(yaml, node, node)
+def _wrong(path: Path, node: Any, what: str) -> InvalidInput:
+    return InvalidInput(f"{path}:{node.start_mark.line + 1 if node is not None else 1}: {what}")
+
+
+def _constructed(loader: Any, path: Path, root: Any) -> dict[Any, Any]:
+    if root is None or root.id != "mapping":
+        raise _wrong(path, root, "the file must be an object (key: value)")
     try:
-        return Marked(path, place, loader.construct_mapping(node, deep=True))
+        found: dict[Any, Any] = loader.construct_mapping(root, deep=True)
     except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:  # of a number, a date, a set
-        line = node.start_mark.line + 1
-        raise InvalidInput(f"{path}:{line}: {what} holds a value that cannot be ({error!s:.200}); quote it") from None
+        raise _wrong(path, root, f"the file holds a value that cannot be ({error!s:.200}); quote it") from None
+    return found
 
 
-def _place(yaml: Any, key: Any, value: Any) -> Place:
+def _place(key: Any, value: Any) -> Place:
     """Return where a key is, and where the keys of its value are."""
-    pairs = value.value if isinstance(value, yaml.MappingNode) else ()
-    keys = {each.value: _place(yaml, each, inner) for each, inner in pairs if isinstance(each.value, Hashable)}
+    pairs = value.value if value.id == "mapping" else ()
+    keys = {each.value: _place(each, inner) for each, inner in pairs if each.id == "scalar"}
     return Place(key.start_mark.line + 1, keys)
-
-
-def _refuse_doubles(yaml: Any, path: Path, node: Any) -> None:
-    """YAML's own reader takes the last of equal keys, and a question would be lost without a word."""
-    if isinstance(node, yaml.SequenceNode):
-        for each in node.value:
-            _refuse_doubles(yaml, path, each)
-    elif isinstance(node, yaml.MappingNode):
-        seen: set[Any] = set()
-        for key, value in node.value:
-            if isinstance(key.value, str) and key.value in seen:
-                raise InvalidInput(f"{path}:{key.start_mark.line + 1}: the key {key.value!r} comes twice")
-            seen.add(key.value if isinstance(key.value, str) else id(key))
-            _refuse_doubles(yaml, path, value)
-
-
-def _library() -> Any:
-    with OptionalImport("a golden set in YAML", "PyYAML", extra="gate"):
-        import yaml
-    return yaml

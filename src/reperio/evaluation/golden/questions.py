@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,16 +11,17 @@ from typing import Any
 from reperio.arguments import nearest, to_path
 from reperio.errors import InvalidInput
 from reperio.evaluation.golden.marked import Marked, read_marked
-from reperio.evaluation.limits import GateLimits
+from reperio.evaluation.limits import GateLimits, is_number
 from reperio.evaluation.statistics import measures
 from reperio.filters import Filter, parse_path
 from reperio.filters import parse as parse_filter
+from reperio.query_log.reading import MODES
 
-MODES = ("dense", "lexical", "hybrid")
 DRAFT = "draft"
 """Tag of every drafted question, taken off by the person who has looked at it."""
 
 _SHOWN = 20  # known names in a complaint
+_HITS = "must be an integer from 1 to 10,000"
 _SETTINGS = ("defaults", "thresholds", "tags", "limits", "document_field", "queries")
 _DEFAULTS = ("k", "mode", "where")
 _QUERY = ("id", "query", "expect", "expect_documents", "nothing_above", "where", "mode", "tags")
@@ -41,7 +41,6 @@ class GoldenQuery:
         mode: "dense", "lexical" or "hybrid".
         tags: groups it belongs to.
         line: where it is in the file; 0 for one made in Python.
-
     """
 
     id: str
@@ -78,7 +77,6 @@ class GoldenSet:
         document_field: path of the metadata field that names a chunk's document; empty where no question needs one.
         path: of the file; empty for a set made in Python.
         mode, where: of a question that is added and says nothing else, as of those in the file.
-
     """
 
     queries: Sequence[GoldenQuery]
@@ -109,7 +107,6 @@ def read_golden(path: str | os.PathLike[str]) -> GoldenSet:
     Raises:
         InvalidInput: it cannot be read, or something in it cannot be; with file and line.
         MissingDependency: PyYAML or ir_measures is not installed.
-
     """
     path = to_path("path", path)
     settings, entries = read_marked(path)
@@ -130,26 +127,16 @@ def read_golden(path: str | os.PathLike[str]) -> GoldenSet:
 
 
 def to_limits(golden: GoldenSet | None, **given: float | None) -> GateLimits:
-    """Return a golden set's limits, or the defaults, with those instead that are given and not None.
-
-    Raises:
-        InvalidInput: a value that cannot be.
-
-    """
+    """Return a golden set's limits, or the defaults, with those instead that are given and not None."""
     limits = (golden.limits if golden else None) or GateLimits()
     changed = {name: value for name, value in given.items() if value is not None}
     return replace(limits, **changed)  # type: ignore[arg-type]  # GateLimits verifies each
 
 
 def _defaults(settings: Marked) -> dict[str, Any]:
-    given = settings.get("defaults", {})
-    if not isinstance(given, dict):
-        raise settings.wrong("defaults", "must be an object, e.g. {k: 10, mode: dense}")
-    inner = settings.inside("defaults")
+    inner = settings.inside("defaults", "must be an object, e.g. {k: 10, mode: dense}")
     _refuse_unknown(inner, _DEFAULTS)
-    k = given.get("k", 10)
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= 10_000:
-        raise inner.wrong("k", "must be an integer from 1 to 10,000")
+    k = inner.required("k", 10, lambda found: type(found) is int and 1 <= found <= 10_000, _HITS)
     return {"k": k, "mode": _mode(inner, "dense"), "where": _where(inner, None)}
 
 
@@ -165,16 +152,11 @@ def _document_field(settings: Marked) -> str:
 
 
 def to_query(entry: Marked, defaults: Mapping[str, Any], document_field: str) -> GoldenQuery:
-    """Return an entry as a question.
-
-    Raises:
-        InvalidInput: it cannot be one.
-
-    """
+    """Return an entry as a question, or refuse it."""
     _refuse_unknown(entry, _QUERY)
     text = _text(entry, "query", None)
     expect, documents = _grades(entry, "expect"), _grades(entry, "expect_documents")
-    nothing = _number(entry, "nothing_above")
+    nothing = entry.required("nothing_above", None, is_number, "must be a finite number")
     if sum((bool(expect), bool(documents), nothing is not None)) != 1:
         raise entry.wrong("", "needs exactly one of expect, expect_documents and nothing_above")
     if documents and not document_field:
@@ -184,11 +166,11 @@ def to_query(entry: Marked, defaults: Mapping[str, Any], document_field: str) ->
         text=text,
         expect=expect,
         documents=documents,
-        nothing_above=nothing,
+        nothing_above=None if nothing is None else float(nothing),
         where=_where(entry, defaults["where"]),
         mode=_mode(entry, defaults["mode"]),
-        tags=_names(entry, "tags"),
-        line=entry.line,
+        tags=_tags_of(entry),
+        line=entry.place.line,
     )
 
 
@@ -196,7 +178,7 @@ def _text(entry: Marked, key: str, default: str | None) -> str:
     found = entry.get(key, default)
     if found is None:
         raise entry.wrong("", f"lacks {key!r}")
-    if not isinstance(found, str) or (not found.strip() and key in entry):
+    if not isinstance(found, str) or (not found.strip() and key in entry.content):
         hint = "; put it in quotes" if isinstance(found, (int, float)) else ""
         raise entry.wrong(key, f"must be a text that is not empty{hint}")
     return found
@@ -210,7 +192,7 @@ def _grades(entry: Marked, key: str) -> dict[str, int]:
         if len(set(map(str, found))) < len(found):
             raise entry.wrong(key, "names an id twice")
         found = dict.fromkeys(found, 1) if all(isinstance(each, str) for each in found) else None
-    if not isinstance(found, dict) or (not found and key in entry):
+    if not isinstance(found, dict) or (not found and key in entry.content):
         raise entry.wrong(key, "must be ids (texts; numbers in quotes), or grades by id, at least one")
     for name, grade in found.items():
         if not isinstance(name, str) or not name:
@@ -220,15 +202,6 @@ def _grades(entry: Marked, key: str) -> dict[str, int]:
             what = f"grades {name!r} as {grade!r}; a grade is an integer of at least 1"
             raise entry.wrong(key, what, within=name)
     return found
-
-
-def _number(entry: Marked, key: str) -> float | None:
-    found = entry.get(key)
-    if key not in entry:
-        return None
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
-        raise entry.wrong(key, "must be a finite number")
-    return float(found)
 
 
 def _where(entry: Marked, default: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -245,24 +218,19 @@ def _where(entry: Marked, default: Mapping[str, Any] | None) -> Mapping[str, Any
 
 
 def _mode(entry: Marked, default: str) -> str:
-    found = entry.get("mode", default)
-    if found not in MODES:
-        raise entry.wrong("mode", f"must be {', '.join(MODES)}")
-    return str(found)
+    return str(entry.required("mode", default, lambda found: found in MODES, f"must be {', '.join(MODES)}"))
 
 
-def _names(entry: Marked, key: str) -> tuple[str, ...]:
-    found = entry.get(key, [])
+def _tags_of(entry: Marked) -> tuple[str, ...]:
+    found = entry.get("tags", [])
     found = [found] if isinstance(found, str) else found
     if not isinstance(found, list) or not all(isinstance(each, str) and each for each in found):
-        raise entry.wrong(key, "must be a list of texts")
+        raise entry.wrong("tags", "must be a list of texts")
     return tuple(dict.fromkeys(found))
 
 
 def _thresholds(entry: Marked, key: str) -> dict[str, float]:
-    found = entry.get(key, {})
-    if not isinstance(found, dict):
-        raise entry.wrong(key, "must be an object like {nDCG@10: 0.75}")
+    found = entry.inside(key, "must be an object like {nDCG@10: 0.75}").content
     named: dict[str, str] = {}
     for name, least in found.items():
         if not isinstance(name, str):
@@ -281,38 +249,32 @@ def _thresholds(entry: Marked, key: str) -> dict[str, float]:
 
 
 def _limits(settings: Marked) -> GateLimits | None:
-    found = settings.get("limits")
-    if found is None:
+    if settings.get("limits") is None:
         return None
-    if not isinstance(found, dict):
-        raise settings.wrong("limits", "must be an object like {p95: 50, shrink: 0.02} (docs/gate.md)")
-    inner = settings.inside("limits")
+    inner = settings.inside("limits", "must be an object like {p95: 50, shrink: 0.02} (docs/gate.md)")
     _refuse_unknown(inner, GateLimits.names())
-    for name, value in found.items():
+    for name, value in inner.content.items():
         try:
             GateLimits.require(name, value)
         except InvalidInput as error:
             raise inner.wrong(name, f"cannot be: {error}") from None
     try:
-        return GateLimits(**found)
+        return GateLimits(**inner.content)
     except InvalidInput as error:
         raise settings.wrong("limits", f"cannot be: {error}") from None
 
 
 def _tags(settings: Marked, queries: Sequence[GoldenQuery]) -> dict[str, dict[str, float]]:
-    found = settings.get("tags", {})
-    if not isinstance(found, dict):
-        raise settings.wrong("tags", "must be thresholds by tag, e.g. {billing: {R@10: 0.95}}")
-    inner = settings.inside("tags")
+    inner = settings.inside("tags", "must be thresholds by tag, e.g. {billing: {R@10: 0.95}}")
     known = sorted({tag for query in queries if query.grades for tag in query.tags})
-    for tag in found:
+    for tag in inner.content:
         if tag not in known:
             raise inner.wrong(str(tag), f"is the tag of no labelled question{_nearest(str(tag), known)}")
-    return {tag: _thresholds(inner, tag) for tag in found}
+    return {tag: _thresholds(inner, tag) for tag in inner.content}
 
 
 def _refuse_unknown(entry: Marked, known: Sequence[str]) -> None:
-    for key in entry.keys():  # noqa: SIM118  # not a dictionary
+    for key in entry.content:
         if key not in known:
             raise entry.wrong(str(key), f"is unknown{_nearest(str(key), known)}")
 

@@ -8,10 +8,11 @@ from html import escape
 
 from reperio.evaluation.statistics.measures import MAIN
 
-_WIDTH, _HEIGHT = 360, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 34
-_BINS = 24
-_MOST_NINES = 4.0
+_WIDTH, _HEIGHT = 360, 200  # in units of the drawing, which the page scales
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 34  # margins, with room for the labels
+_INNER_WIDTH, _INNER_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+_BINS = 24  # each wide enough to be told from the next on a phone
+_MOST_NINES = 4.0  # recall 1 is drawn here: no sample of queries resolves more
 _RECALLS = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
 _LETTER = 7  # the width of one at the size that the page gives to labels, at most
 
@@ -21,13 +22,13 @@ def deltas(changes: Mapping[str, float]) -> str:
     values = sorted(changes.values())
     if not values:
         return ""
-    reach = max(0.1, *(abs(value) for value in values))
-    step = _inner_width() / len(values)
+    reach = max(0.1, *(abs(value) for value in values))  # so that small changes look small
+    step = _INNER_WIDTH / len(values)
     middle = _y(0.5)
     bars = [
         f'<rect class="{"bad" if value < 0 else "good"}" x="{_LEFT + at * step:.2f}" '
         f'y="{min(middle, _y(0.5 + value / reach / 2)):.2f}" width="{max(0.5, step * 0.85):.2f}" '
-        f'height="{abs(value) / reach * _inner_height() / 2:.2f}"/>'
+        f'height="{abs(value) / reach * _INNER_HEIGHT / 2:.2f}"/>'
         for at, value in enumerate(values)
         if value
     ]
@@ -41,12 +42,9 @@ def deltas(changes: Mapping[str, float]) -> str:
 
 
 def distribution(times: Sequence[float], quantiles: Mapping[str, float]) -> str:
-    """Draw the distribution of latencies in ms, over a logarithmic axis.
+    """Draw the distribution of latencies in ms, over a logarithmic axis, and mark quantiles.
 
-    Args:
-        times: in ms.
-        quantiles: to be marked, by name, as the check has found them: there are several ways to compute them.
-
+    These are passed as the check has found them, for there are several ways to compute them.
     """
     found = sorted(time for time in times if time > 0)
     if not found:
@@ -55,16 +53,16 @@ def distribution(times: Sequence[float], quantiles: Mapping[str, float]) -> str:
     counts = [0] * _BINS
     for time in found:
         counts[min(_BINS - 1, int((math.log10(time) - low) / (high - low) * _BINS))] += 1
-    width = _inner_width() / _BINS
+    width = _INNER_WIDTH / _BINS
     bars = [
         f'<rect class="plain" x="{_LEFT + at * width:.2f}" y="{_y(count / max(counts)):.2f}" width="{width * 0.9:.2f}" '
-        f'height="{count / max(counts) * _inner_height():.2f}"/>'
+        f'height="{count / max(counts) * _INNER_HEIGHT:.2f}"/>'
         for at, count in enumerate(counts)
     ]
     marks, shown = [], []
     for name, time in quantiles.items():
-        place = _LEFT + (math.log10(max(time, found[0])) - low) / (high - low) * _inner_width()
-        marks.append(f'<line class="mark" x1="{place:.2f}" x2="{place:.2f}" y1="{_TOP}" y2="{_y(0)}"/>')
+        place = _LEFT + (math.log10(max(time, found[0])) - low) / (high - low) * _INNER_WIDTH
+        marks.append(_mark(place))
         shown.append(f"{name} {time:.2f} ms")
     ends = [_x_label(0.0, f"{10**low:.3g} ms"), _x_label(1.0, f"{10**high:.3g} ms")]
     return _figure(
@@ -74,13 +72,7 @@ def distribution(times: Sequence[float], quantiles: Mapping[str, float]) -> str:
 
 
 def recall_against_latency(points: Sequence[Sequence[float]], chosen: float | None) -> str:
-    """Draw operating points: knn recall, each further nine as wide as the one before, against p50 in µs.
-
-    Args:
-        points: (recall, µs).
-        chosen: the recall measured by the gate.
-
-    """
+    """Draw operating points, (knn recall, p50 in µs), each further nine as wide as the one before; mark *chosen*."""
     shown = [(_nines(recall), math.log10(time)) for recall, time in points if time > 0]
     if not shown:
         return ""
@@ -89,7 +81,7 @@ def recall_against_latency(points: Sequence[Sequence[float]], chosen: float | No
     low, high = min(time for _, time in shown) - 0.1, max(time for _, time in shown) + 0.1
 
     def at(place: float) -> float:
-        return _LEFT + (place - left) / (right - left) * _inner_width()
+        return _LEFT + (place - left) / (right - left) * _INNER_WIDTH
 
     dots = [
         f'<circle class="point" cx="{at(place):.2f}" cy="{_y((time - low) / (high - low)):.2f}" r="4"/>'
@@ -99,10 +91,7 @@ def recall_against_latency(points: Sequence[Sequence[float]], chosen: float | No
     if len(labelled) < 2:  # the settings lie between two of them
         labelled = sorted({recall for recall, _ in points})
     ticks = _ticks([((_nines(recall) - left) / (right - left), f"{recall:.4g}") for recall in labelled])
-    line = []
-    if chosen is not None:
-        place = at(_nines(chosen))
-        line = [f'<line class="mark" x1="{place:.2f}" x2="{place:.2f}" y1="{_TOP}" y2="{_y(0)}"/>']
+    line = [] if chosen is None else [_mark(at(_nines(chosen)))]
     labels = [_y_label(0.0, _time(10**low)), _y_label(1.0, _time(10**high))]
     title = "p50 of single queries against knn recall, as measured when the index was tuned"
     return _figure(
@@ -126,16 +115,12 @@ def _figure(title: str, parts: Sequence[str]) -> str:
     )
 
 
-def _inner_width() -> float:
-    return _WIDTH - _LEFT - _RIGHT
-
-
-def _inner_height() -> float:
-    return _HEIGHT - _TOP - _BOTTOM
+def _mark(place: float) -> str:
+    return f'<line class="mark" x1="{place:.2f}" x2="{place:.2f}" y1="{_TOP}" y2="{_y(0)}"/>'
 
 
 def _y(share: float) -> float:
-    return round(_TOP + (1 - share) * _inner_height(), 2)
+    return round(_TOP + (1 - share) * _INNER_HEIGHT, 2)
 
 
 def _y_label(share: float, text: str) -> str:
@@ -145,7 +130,7 @@ def _y_label(share: float, text: str) -> str:
 def _x_label(share: float, text: str) -> str:
     """Draw a label within the plot: at an end of it, inwards."""
     anchor = "start" if share < 0.1 else "end" if share > 0.9 else "middle"
-    return _x_text(_LEFT + share * _inner_width(), text, anchor)
+    return _x_text(_LEFT + share * _INNER_WIDTH, text, anchor)
 
 
 def _ticks(labels: Sequence[tuple[float, str]]) -> list[str]:
@@ -154,7 +139,7 @@ def _ticks(labels: Sequence[tuple[float, str]]) -> list[str]:
     free = float(_WIDTH)
     for share, text in reversed(labels):
         half = len(text) * _LETTER / 2
-        place = min(_LEFT + share * _inner_width(), _WIDTH - half)
+        place = min(_LEFT + share * _INNER_WIDTH, _WIDTH - half)
         if place + half <= free:
             drawn.append(_x_text(place, text, "middle"))
             free = place - half

@@ -34,6 +34,7 @@ def to_junit(report: GateReport) -> str:
             suite, "testcase", classname="reperio.gate", name=check.name, time=f"{check.seconds:.3f}"
         )
         text = as_text(check)
+        # JUnit has no warnings: a check that warns passes, and its text is among the output.
         tag = {Verdict.FAIL: "failure", Verdict.ERROR: "error", Verdict.SKIP: "skipped"}.get(check.verdict)
         if tag is None:
             ElementTree.SubElement(case, "system-out").text = text
@@ -51,10 +52,9 @@ def to_markdown(report: GateReport) -> str:
     mark = _MARKS[{0: Verdict.PASS, 1: Verdict.FAIL}.get(report.exit_code, Verdict.ERROR)]
     lines = [f"### {mark} reperio gate: {_escaped(report.summary)}", ""]
     lines += ["| check | | evidence |", "|---|---|---|"]
-    lines += [
-        f"| {check.name} | {_MARKS[check.verdict]} {check.verdict.value} | {_evidence(check)} |"
-        for check in report.checks
-    ]
+    for check in report.checks:
+        evidence = "<br>".join(map(_escaped, check.evidence))
+        lines.append(f"| {check.name} | {_MARKS[check.verdict]} {check.verdict.value} | {evidence} |")
     for check in report.checks:
         if check.cause and check.verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.WARN):
             lines += ["", f"**{check.name}**: {_escaped(check.cause)}"]
@@ -72,10 +72,6 @@ def _table(queries: list[FailedQuery]) -> list[str]:
         for query in queries
     ]
     return [*head, "| question | expected | came | |", "|---|---|---|---|", *rows, "", "</details>"]
-
-
-def _evidence(check: CheckResult) -> str:
-    return "<br>".join(map(_escaped, check.evidence))
 
 
 def _ids(ids: tuple[str, ...]) -> str:

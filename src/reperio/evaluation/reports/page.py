@@ -84,21 +84,19 @@ def _plots(report: GateReport) -> Iterable[str]:
 def _section(check: CheckResult) -> str:
     verdict = check.verdict.value
     cause = f"<p><strong>{_text(check.cause)}</strong></p>" if check.cause and check.verdict is not Verdict.PASS else ""
+    queries = ""
+    if check.queries:
+        listed = "".join(map(_query, check.queries))
+        queries = f"<details><summary>{len(check.queries)} questions</summary>{listed}</details>"
     return (
         f'<section><header><h2>{_text(check.name)}</h2><span class="verdict {verdict}">{verdict}</span></header>'
         f"{cause}{''.join(f'<p>{_text(line)}</p>' for line in check.evidence)}"
-        f"{_queries(check)}</section>"
+        f"{queries}</section>"
     )
 
 
-def _queries(check: CheckResult) -> str:
-    if not check.queries:
-        return ""
-    listed = "".join(map(_query, check.queries))
-    return f"<details><summary>{len(check.queries)} questions</summary>{listed}</details>"
-
-
 def _query(query: FailedQuery) -> str:
+    # What was expected stands out, as it is what a reader looks for.
     came = ", ".join(f"<b>{_text(each)}</b>" if each in query.expected else _text(each) for each in query.came)
     rows = {"expected": _text(", ".join(query.expected)) or "nothing", "came": came or "nothing", "": _text(query.why)}
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows.items())

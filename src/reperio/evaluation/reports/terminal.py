@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from rich.console import Group
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from reperio.evaluation.verdicts import FailedQuery, GateReport, Verdict
 from reperio.printable import one_line
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _SHOWN = 10
 _STYLES = {

@@ -12,10 +12,10 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _EXACT = 16  # 65,536 sign patterns: counted in a millisecond
-_DRAWN = 10_000
-_SEED = 20_261_121
-_BLOCK = 1000
-_ROUNDING = 1e-12
+_DRAWN = 10_000  # sign patterns, and bootstrap samples
+_SEED = 20_261_121  # fixed: the same answers have the same p-value
+_BLOCK = 1000  # patterns held in memory at once
+_ROUNDING = 1e-12  # smaller differences are those of summation
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,6 @@ class Comparison:
         p: one-sided p-value of a drop by the paired randomisation test.
         effect: Cohen's d of the differences; 0 where they do not vary.
         worse, better: questions.
-
     """
 
     questions: int

@@ -26,7 +26,7 @@ PerQuery: TypeAlias = dict[str, dict[str, float]]
 MAIN = "nDCG@10"
 DEFAULT = (MAIN, "R@10", "RR@10", "Success@10")
 _NEAR = ("nDCG", "R", "RR", "Success", "P", "AP")
-_MOST = 10_000
+_MOST = 10_000  # hits that a search returns at most
 # Not ir_measures' own reader: it asks for `ast.Num`, of which Python 3.12 warns and which 3.14 has not, takes the last
 # of an option given twice, and dies of deep nesting.
 _FORM = re.compile(r"(\w+)(?:\(([^()]*)\))?(?:@(\d+))?", re.ASCII)
@@ -42,7 +42,6 @@ def parse(name: str) -> Any:
     Raises:
         InvalidInput: there is none; the message names the nearest.
         MissingDependency: ir_measures is not installed.
-
     """
     form = _FORM.fullmatch(name)
     measure = _library().measures.registry.get(form[1]) if form else None
@@ -74,14 +73,7 @@ def depth(names: Sequence[str]) -> int:
 
 
 def per_query(names: Sequence[str], qrels: Qrels, run: Run) -> PerQuery:
-    """Return every measure for every question of *qrels*; one that found nothing scores 0.
-
-    Args:
-        names: of the measures.
-        qrels: what is relevant.
-        run: what was found.
-
-    """
+    """Return every measure for every question of *qrels*; one that found nothing scores 0."""
     if not names:
         return {}
     library = _library()

@@ -78,14 +78,9 @@ class Column:
             self._fill(session, rows)
 
     def append(self, rows: int, codes: Codes | None, absent: Codes, seq: int) -> None:
-        """Add the next rows, up to *rows*. With the lock.
+        """Add the next rows, up to *rows*, of which *absent* hold no chunk in commit *seq*. With the lock.
 
-        Args:
-            rows: that are read from now on.
-            codes: one per row; None where none has the field.
-            absent: those that hold no chunk in commit *seq*.
-            seq: of the session.
-
+        *codes* has one per row; it is None where no row has the field.
         """
         if self.is_blank and (codes is None or not codes.any()):
             self._blank = rows
@@ -157,16 +152,10 @@ class Column:
 def cover_together(columns: Sequence[Column], session: FieldReader, rows: int, memory: int) -> list[Column]:
     """Read rows up to *rows* of several columns in one scan, and return those that were read.
 
-    Asked one by one, 255 fields took 255 scans. Of no scan more is kept than *memory* bytes of codes, beyond the first
-    column: the others come back unread.
-
-    Args:
-        columns: that lack rows; those are read that lack as many as the first.
-        session: of the commit that is searched.
-        rows: of that commit.
-        memory: bytes.
-
+    Of *columns*, which lack rows, those are read that lack as many as the first.
     """
+    # Asked one by one, 255 fields took 255 scans. Of no scan more is kept than *memory* bytes of codes, beyond the
+    # first column: the others come back unread.
     start = columns[0].rows
     group = sorted((column for column in columns if column.rows == start), key=lambda column: column.path)
     if len(group) < 2:

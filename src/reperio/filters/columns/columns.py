@@ -1,6 +1,6 @@
 """Metadata fields as arrays: what a filter selects of a million rows in about a millisecond.
 
-A row never changes, so a column is only ever appended to, and what a filter has once selected stays selected: answers
+A row never changes, so a column is only ever appended to, and what a filter has once selected stays so: selections
 are kept, and continued where rows have come since. Rows that were deleted are not marked here; who searches masks them.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,60 +15,50 @@ import numpy.typing as npt
 
 from reperio.filters.columns.column import Column, Path, cover_together
 from reperio.filters.columns.fields import FieldReader
+from reperio.filters.readings import conditions
 from reperio.filters.tree import And, Condition, Filter, Not, Or
 
+# One bit per row, the lowest of a byte first, as `numpy.packbits` makes them with bitorder "little".
 Bits: TypeAlias = npt.NDArray[np.uint8]
-"""One bit per row, the lowest of a byte first, as `numpy.packbits` makes them with bitorder "little"."""
-
-_Selected: TypeAlias = dict[int, tuple[Bits, int]]
-"""By the `id` of a condition: what it selects, and since which commit that holds."""
-
-COLUMNS_BYTES = 512 << 20
-"""Memory of all columns of a collection; the one in use is kept whatever it takes."""
+# By the `id` of a condition: what it selects, and since which commit that holds.
+_ByCondition: TypeAlias = dict[int, tuple[Bits, int]]
+COLUMNS_BYTES = 512 << 20  # memory of all columns of a collection; the one in use is kept whatever it takes
 MOST_COLUMNS = 256
-RESULTS_BYTES = 64 << 20
-"""Memory of the answers kept: 500 filters over a million rows."""
+RESULTS_BYTES = 64 << 20  # memory of the selections kept: 500 filters over a million rows
 
 
-class Answer(NamedTuple):
-    """The rows that a filter selects.
+class Selection(NamedTuple):
+    """The rows that a filter selects."""
 
-    Attributes:
-        bits: of rows [0, rows); the last byte's spare bits are 0.
-        rows: how many.
-        since: commit from which on it holds; before, a row may have lived that was gone when its column was read.
-
-    """
-
-    bits: Bits
-    rows: int
-    since: int
+    bits: Bits  # of rows [0, rows); the last byte's spare bits are 0
+    rows: int  # how many
+    since: int  # commit from which on it holds; before, a row may have lived that was gone when its column was read
 
 
 class Columns:
-    """The columns of one generation, and the answers of the filters asked. For any number of threads.
+    """The columns of one generation, and the selections of the filters asked for. For any number of threads.
 
     A field is read at its first use: about a second per million rows; those of a filter that are new are read together.
     Those used least recently are dropped beyond *memory*.
 
     Args:
         memory: bytes for columns.
-        results: bytes for answers.
+        results: bytes for selections.
 
     """
 
     def __init__(self, *, memory: int = COLUMNS_BYTES, results: int = RESULTS_BYTES) -> None:
         self._memory = memory
         self._columns: OrderedDict[Path, Column] = OrderedDict()
-        self._answers = _Answers(results)
+        self._selections = _Selections(results)
         self._lock = threading.Lock()
 
     def cached(self, tree: Filter, seq: int, rows: int) -> Bits | None:
         """Return what `evaluate` would for commit *seq*, if it is known; without a session."""
-        answer = self._answers.get(tree)
-        if answer is None or answer.rows < rows or seq < answer.since:
+        selection = self._selections.get(tree)
+        if selection is None or selection.rows < rows or seq < selection.since:
             return None
-        return _cut(answer, rows)
+        return _cut(selection, rows)
 
     def evaluate(self, tree: Filter, session: FieldReader, rows: int) -> Bits:
         """Say which of rows [0, rows) *tree* matches.
@@ -88,7 +77,7 @@ class Columns:
 
         """
         assert rows <= session.state.rows
-        known = self._answers.get(tree)
+        known = self._selections.get(tree)
         if known is not None and session.state.seq < known.since:
             known = None
         if known is not None and known.rows >= rows:
@@ -100,20 +89,20 @@ class Columns:
         if known is not None:
             bits, since = np.concatenate((known.bits[:begin], bits)), max(since, known.since)
         bits.flags.writeable = False
-        self._answers.put(tree, Answer(bits, rows, since))
+        self._selections.put(tree, Selection(bits, rows, since))
         return bits
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the columns take, about; the answers come on top."""
+        """Bytes that the columns take, about; the selections come on top."""
         return sum(column.nbytes for column in self._columns.values())
 
-    def _select(self, tree: Filter, session: FieldReader, first: int, last: int) -> _Selected:
+    def _select(self, tree: Filter, session: FieldReader, first: int, last: int) -> _ByCondition:
         """Return what each condition selects of rows [first, last), reading the fields that are new in one scan."""
         wanted: dict[Path, list[Condition]] = {}
-        for condition in _conditions(tree):
+        for condition in conditions(tree):
             wanted.setdefault(condition.path, []).append(condition)
-        selected: _Selected = {}
+        selected: _ByCondition = {}
         while wanted:
             for column in self._covering(wanted, session, last):
                 for condition in wanted.pop(column.path):
@@ -141,16 +130,7 @@ class Columns:
                 del self._columns[next(blank, next(iter(self._columns)))]
 
 
-def _conditions(tree: Filter) -> Iterator[Condition]:
-    if isinstance(tree, Condition):
-        yield tree
-        return
-    assert isinstance(tree, (And, Or, Not))
-    for child in (tree.child,) if isinstance(tree, Not) else tree.children:
-        yield from _conditions(child)
-
-
-def _combined(tree: Filter, selected: _Selected, size: int) -> tuple[Bits, int]:
+def _combined(tree: Filter, selected: _ByCondition, size: int) -> tuple[Bits, int]:
     """Return what *tree* selects, in an array of its own of *size* bytes, and since which commit that holds."""
     if isinstance(tree, Condition):
         bits, since = selected[id(tree)]
@@ -167,44 +147,39 @@ def _combined(tree: Filter, selected: _Selected, size: int) -> tuple[Bits, int]:
     return bits, since
 
 
-class _Answers:
-    """The answers given last, within a limit of bytes."""
+class _Selections:
+    """The selections made last, within a limit of bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._taken = 0
-        self._answers: OrderedDict[Filter, tuple[Answer, int]] = OrderedDict()  # with the bytes it takes
+        self._selections: OrderedDict[Filter, tuple[Selection, int]] = OrderedDict()  # with the bytes it takes
         self._lock = threading.Lock()
 
-    def get(self, tree: Filter) -> Answer | None:
+    def get(self, tree: Filter) -> Selection | None:
         with self._lock:
-            found = self._answers.get(tree)
+            found = self._selections.get(tree)
             if found is None:
                 return None
-            self._answers.move_to_end(tree)
+            self._selections.move_to_end(tree)
             return found[0]
 
-    def put(self, tree: Filter, answer: Answer) -> None:
+    def put(self, tree: Filter, selection: Selection) -> None:
         with self._lock:
-            _, before = self._answers.pop(tree, (None, 0))
-            weight = _weight(tree, answer)
-            self._answers[tree] = answer, weight
+            _, before = self._selections.pop(tree, (None, 0))
+            weight = selection.bits.nbytes + tree.size.bytes  # a filter's lists may outweigh its selection
+            self._selections[tree] = selection, weight
             self._taken += weight - before
             while self._taken > self._limit:
-                _, (_, weight) = self._answers.popitem(last=False)
+                _, (_, weight) = self._selections.popitem(last=False)
                 self._taken -= weight
 
 
-def _weight(tree: Filter, answer: Answer) -> int:
-    """Return about how many bytes keeping an answer takes, its filter's lists included."""
-    return answer.bits.nbytes + tree.size.bytes
-
-
-def _cut(answer: Answer, rows: int) -> Bits:
-    """Return the bits of rows [0, rows) of an answer for at least as many."""
-    if answer.rows == rows:
-        return answer.bits
-    bits: Bits = answer.bits[: -(-rows // 8)].copy()
+def _cut(selection: Selection, rows: int) -> Bits:
+    """Return the bits of rows [0, rows) of a selection for at least as many."""
+    if selection.rows == rows:
+        return selection.bits
+    bits: Bits = selection.bits[: -(-rows // 8)].copy()
     if rows % 8:
         bits[-1] &= (1 << rows % 8) - 1
     bits.flags.writeable = False

@@ -21,11 +21,9 @@ from reperio.filters.patterns import fold
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Codes: TypeAlias = npt.NDArray[np.int32]
 
-NONE = 0
-"""The code of a row without the field."""
+NONE = 0  # the code of a row without the field
+# Distinct values beyond which a number is entered again each time: a dictionary of floats is ten times their size.
 REMEMBERED_NUMBERS = 65_536
-"""Distinct values beyond which a number is entered again each time: a dictionary of floats is ten times their size."""
-
 _EXACT = 2**53  # up to here every integer is a float64 of its own
 _ENTRY = 120  # bytes of a dictionary entry with its code, its place in a list, and their spare room
 _EQUALITIES = (Operator.EQ, Operator.IN, *NEGATIONS)

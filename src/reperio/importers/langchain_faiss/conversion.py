@@ -11,7 +11,7 @@ from typing import Any
 
 from reperio.errors import InvalidInput
 from reperio.importers.langchain_faiss.pickles import Instance, Name
-from reperio.importers.langchain_faiss.stand_ins import STANDS_FOR, StandIn
+from reperio.importers.langchain_faiss.stand_ins import STANDS_FOR
 
 MAX_DEPTH = 64
 """Levels of lists and objects inside metadata."""
@@ -32,7 +32,6 @@ class Changed:
         was: what it was, e.g. "datetime".
         became: what it is now, e.g. "ISO 8601 string"; "left out" where nothing stands for it.
         count: how often.
-
     """
 
     field: str
@@ -42,15 +41,10 @@ class Changed:
 
 
 class Conversion:
-    """Converts the metadata of many documents, and counts what it changes.
-
-    Args:
-        budget: characters that all of it may come to. A pickle can name one long value a million times.
-        where: the file, for messages.
-
-    """
+    """Converts the metadata of many documents, and counts what it changes."""
 
     def __init__(self, budget: int, where: str) -> None:
+        # Characters that all of it may come to, for a pickle can name one long value a million times.
         self._left = budget
         self._where = where
         self._changes: Counter[tuple[str, str, str]] = Counter()
@@ -65,12 +59,7 @@ class Conversion:
         self._changes[field[:_LONGEST_NAME], was, became] += 1
 
     def to_metadata(self, metadata: dict[Any, Any]) -> dict[str, Any]:
-        """Return a JSON object.
-
-        Raises:
-            InvalidInput: the budget is used up.
-
-        """
+        """Return a JSON object; an error where the budget is used up."""
         return self._object(metadata, None, 0)
 
     def to_text(self, text: str, field: str) -> str:
@@ -82,6 +71,7 @@ class Conversion:
         return text
 
     def _value(self, value: Any, field: str, depth: int) -> Any:
+        # Counted before it is looked at, so that nesting costs as much as length.
         self._spend(_VALUE)
         if depth > MAX_DEPTH:
             raise _Unkept(f"nested more than {MAX_DEPTH} levels deep")
@@ -120,6 +110,7 @@ class Conversion:
         if kind == "list":
             return items
         self.note(field, kind, "list" if kind == "tuple" else "sorted list")
+        # By their text, as what a set holds need not be comparable: each import gives the same order.
         return items if kind == "tuple" else sorted(items, key=repr)
 
     def _key(self, key: Any, field: str) -> str:
@@ -149,16 +140,13 @@ class Conversion:
         known = STANDS_FOR.get(value.made_by)
         if known is None:
             raise _Unkept(f"{value.made_by!s:.100}")
-        found = self._read(known, value)
+        try:
+            found = known.read(value)
+        except (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError):
+            raise _Unkept(f"a {known.was} that makes no sense") from None
         if known.became:
             self.note(field, known.was, known.became)
         return found
-
-    def _read(self, known: StandIn, value: Instance) -> Any:
-        try:
-            return known.read(value)
-        except (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError):
-            raise _Unkept(f"a {known.was} that makes no sense") from None
 
     def _spend(self, amount: int) -> None:
         self._left -= amount

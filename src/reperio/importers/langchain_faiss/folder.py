@@ -19,52 +19,29 @@ from reperio.index import ForeignIndex
 from reperio.types import Chunk, FloatMatrix, Rows
 
 # Wherever they have been defined: the name in a pickle is that of the defining module, in the version that wrote it.
-DOCUMENTS = frozenset(
-    Name(module, "Document")
-    for module in (
-        "langchain.docstore.document",
-        "langchain.schema",
-        "langchain.schema.document",
-        "langchain_community.docstore.document",
-        "langchain_core.documents",
-        "langchain_core.documents.base",
-    )
-)
-DOCSTORES = frozenset(
-    Name(module, "InMemoryDocstore")
-    for module in (
-        "langchain.docstore.in_memory",
-        "langchain_classic.docstore.in_memory",
-        "langchain_community.docstore.in_memory",
-    )
-)
+_CORE = ("langchain_core.documents", "langchain_core.documents.base")
+_SCHEMA = ("langchain.docstore.document", "langchain.schema", "langchain.schema.document")
+_STORES = ("langchain", "langchain_classic", "langchain_community")
+DOCUMENTS = frozenset(Name(each, "Document") for each in (*_CORE, *_SCHEMA, "langchain_community.docstore.document"))
+DOCSTORES = frozenset(Name(f"{each}.docstore.in_memory", "InMemoryDocstore") for each in _STORES)
 ALLOWED = DOCUMENTS | DOCSTORES | PLAIN_NAMES
 """All that the pickle may name."""
 
 _SAYS_NOTHING = {"type": "Document", "lookup_str": "", "lookup_index": 0}
 _EXPANSION = 64  # characters that one byte of a pickle may come to, on average, in addition to...
 _EXPANSION_LEAST = 64 << 20  # ...this many for all of it
-_BLOCK = 1000
+_BLOCK = 1000  # vectors held in memory at once
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """The content of a folder.
+    """The content of a folder."""
 
-    Attributes:
-        index: where the vectors are.
-        documents: how many there are.
-        chunks: of the documents that have a vector.
-        places: of these vectors in *index*, in the same order.
-        without_vector, without_document, duplicates, changed: as in `ImportReport`.
-
-    """
-
-    index: ForeignIndex
-    documents: int
-    chunks: list[Chunk]
-    places: Rows
-    without_vector: tuple[str, ...]
+    index: ForeignIndex  # where the vectors are
+    documents: int  # how many there are
+    chunks: list[Chunk]  # of the documents that have a vector
+    places: Rows  # of these vectors in *index*, in the same order
+    without_vector: tuple[str, ...]  # this and the following as in `ImportReport`
     without_document: tuple[int, ...]
     duplicates: tuple[str, ...]
     changed: tuple[Changed, ...]
@@ -76,22 +53,14 @@ class Folder:
 
 
 def read_folder(folder: Path, name: str) -> Folder:
-    """Read and check a folder; nothing in it is executed.
-
-    Args:
-        folder: as passed to ``save_local``.
-        name: its ``index_name``.
-
-    Raises:
-        UnsafePickle, InvalidInput, StorageFailed, MissingDependency.
-
-    """
+    """Read and check a folder as passed to ``save_local``, with its ``index_name``; nothing in it is executed."""
     if not name or Path(name).name != name or "\0" in name:
         raise InvalidInput(f"index_name is {name!r}; it is the name of the two files in the folder, without .faiss")
     vectors, documents = folder / f"{name}.faiss", folder / f"{name}.pkl"
     layout.require_path(folder)
     missing = [path.name for path in (vectors, documents) if not layout.is_there(path)]
     if missing:
+        # Most often the folder is right and the name of its files is another.
         there = sorted(path.stem for path in folder.glob("*.faiss")) if folder.is_dir() else []
         hint = f"; index_name could be {', '.join(map(repr, there[:5]))}" if there else ""
         raise InvalidInput(
@@ -129,6 +98,7 @@ def _matched(docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors:
     documents = {_id(key, path): value for key, value in docstore.items()}
     for _ in range(sum(type(key) is not str for key in docstore)):
         conversion.note("(id)", "int", "string")
+    # LangChain keeps both, a collection one: which of them, the user decides.
     if len(documents) < len(docstore):
         raise InvalidInput(f"{path} has documents with the ids 1 and '1', or the like, which are one as a string")
     places: dict[str, int] = {}
@@ -186,6 +156,7 @@ def _chunk(chunk_id: str, document: Any, conversion: Conversion, path: Path) -> 
     text, metadata = fields.pop("page_content", None), fields.pop("metadata", None)
     if type(text) is not str or not (metadata is None or type(metadata) is dict):
         raise InvalidInput(f"{path}: document {chunk_id!r:.80} is no Document with a text and a dictionary of metadata")
+    # The id in the store is the one that LangChain finds it by.
     if fields.pop("id", None) not in (None, chunk_id):
         conversion.note("(document)", "an id of its own, next to that in the store", DROPPED)
     for name, value in fields.items():

@@ -17,13 +17,13 @@ from reperio.embedding.contract import embed
 from reperio.errors import EmbeddingContractError, InvalidInput
 from reperio.importers.langchain_faiss.conversion import Changed
 from reperio.importers.langchain_faiss.folder import Folder, read_folder
-from reperio.index import ForeignIndex, VectorsLost
+from reperio.index import VectorsLost
 from reperio.types import Embedder, Metric, Progress
-from reperio.vectors import to_matrix
+from reperio.vectors import cosines, to_matrix
 
 Target: TypeAlias = "Collection | str | os.PathLike[str]"
 
-_COMPARED = 8
+_COMPARED = 8  # documents that are embedded again
 _AGREEMENT = 0.99  # less than a contract asks: other libraries round, cut and pad in their own ways
 
 
@@ -45,7 +45,6 @@ class ImportReport:
         without_document: numbers of vectors that no document belongs to; they were not imported.
         duplicates: ids with more than one vector; the one with the highest number was imported.
         changed: values that JSON cannot hold, and what they became.
-
     """
 
     path: str
@@ -102,7 +101,6 @@ def import_langchain_faiss(
         InvalidVectors: a vector cannot be stored; nothing was.
         EmbeddingContractError: the embedder is not the one that made the vectors.
         CollectionReadOnly, CollectionLocked, StorageFailed, EmbedderFailed, MissingDependency.
-
     """
     wanted = None if metric is None else to_metric(metric)
     folder = to_path("folder", folder)
@@ -174,29 +172,27 @@ def _require_storable(read: Folder, embedder: Embedder | None, metric: Metric) -
                 f"{read.index.lost}; pass the model that embeds the texts again (embedder=, --embedder), or a "
                 "collection with one"
             )
-        return False
+        return False  # unknown: there are no vectors
     unit = len(read.places) > 0
     for start, block in read.blocks():
         to_matrix(block, dimension=read.index.dimension, metric=metric, what="the folder's vectors", first=start)
         unit = unit and bool((np.abs(np.linalg.norm(block, axis=1) - 1) < 1e-3).all())
     if embedder is not None:
-        _require_agreement(read, embedder, read.index)
+        _require_agreement(read, embedder)
     return unit
 
 
-def _require_agreement(read: Folder, embedder: Embedder, vectors: ForeignIndex) -> None:
+def _require_agreement(read: Folder, embedder: Embedder) -> None:
     """Embed a few documents again: with another model, every answer to a text would be wrong without a sign of it."""
     chosen = [place for place, chunk in enumerate(read.chunks) if chunk.text.strip()][:_COMPARED]
     if not chosen:
         return
     made = embed(embedder, [read.chunks[place].text for place in chosen], Metric.INNER_PRODUCT, queries=False)
-    stored = vectors.vectors(read.places[chosen]).astype(np.float64)
-    lengths = np.linalg.norm(made, axis=1) * np.linalg.norm(stored, axis=1)
-    cosines = (made * stored).sum(axis=1) / np.maximum(lengths, 1e-300)
-    if cosines.min() < _AGREEMENT:
-        worst = read.chunks[chosen[int(cosines.argmin())]].id
+    agreement = cosines(made, read.index.vectors(read.places[chosen]))
+    if agreement.min() < _AGREEMENT:
+        worst = read.chunks[chosen[int(agreement.argmin())]].id
         raise EmbeddingContractError(
             f"{embedder.name!r} did not make the folder's vectors: document {worst!r:.80}, embedded again, has cosine "
-            f"{cosines.min():.4f} to its vector, {_AGREEMENT} is required. Pass the model that made them; or none, and "
-            "import them into a new collection, which is then asked with vectors"
+            f"{agreement.min():.4f} to its vector, {_AGREEMENT} is required. Pass the model that made them; or none, "
+            "and import them into a new collection, which is then asked with vectors"
         )

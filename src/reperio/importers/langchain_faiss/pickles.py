@@ -13,7 +13,8 @@ import io
 import pickletools
 import reprlib
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from reperio.errors import InvalidInput, UnsafePickle
@@ -41,24 +42,14 @@ class Name(NamedTuple):
         return f"{self.module}.{self.name}"
 
 
+@dataclass(slots=True, eq=False, repr=False)  # equal only to itself; what it holds may be too long to show
 class Instance:
-    """The object that a pickle would have made by calling *made_by*; nothing was called.
+    """The object that a pickle would have made by calling *made_by*; nothing was called."""
 
-    Attributes:
-        made_by: the class or function.
-        arguments: that it would have been called with.
-        state: that would have been set; None where none would.
-        items: key-value pairs that would have been stored in it.
-
-    """
-
-    __slots__ = ("arguments", "items", "made_by", "state")
-
-    def __init__(self, made_by: Name, arguments: tuple[Any, ...]) -> None:
-        self.made_by = made_by
-        self.arguments = arguments
-        self.state: Any = None
-        self.items: list[tuple[Any, Any]] = []
+    made_by: Name
+    arguments: tuple[Any, ...]  # that it would have been called with
+    state: Any = None  # that would have been set; None where none would
+    items: list[tuple[Any, Any]] = field(default_factory=list)  # pairs that would have been stored in it
 
 
 def shown(value: Any) -> str:
@@ -87,19 +78,18 @@ def read_pickle(data: bytes, *, allowed: Collection[Name], where: str) -> Any:
     Raises:
         UnsafePickle: it names something else, or uses an opcode that plain data and objects do without.
         InvalidInput: it is damaged, too long, or no pickle.
-
     """
     if len(data) > MAX_BYTES:
         raise InvalidInput(f"{where} has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
     machine, file = _Machine(frozenset(allowed), where), io.BytesIO(data)
     machine.left = _EXPANSION_LEAST + _EXPANSION * len(data)
     try:
-        for opcode, argument in _opcodes(file):
-            action = _ACTIONS.get(opcode)
+        for opcode, argument, _ in pickletools.genops(file):
+            action = _ACTIONS.get(opcode.name)
             if action is None:
                 raise UnsafePickle(
-                    f"{where} was not read: it uses the opcode {opcode}, which documents and plain data do without. "
-                    "Nothing of it was executed"
+                    f"{where} was not read: it uses the opcode {opcode.name}, which documents and plain data do "
+                    "without. Nothing of it was executed"
                 )
             action(machine, argument)
         result = machine.result()
@@ -107,14 +97,10 @@ def read_pickle(data: bytes, *, allowed: Collection[Name], where: str) -> Any:
         if isinstance(error, InvalidInput):
             raise
         raise InvalidInput(f"{where} cannot be read as a pickle: it is damaged or cut short ({error!s:.200})") from None
+    # A second pickle, or anything else, may hide behind the first.
     if file.tell() != len(data):
         raise UnsafePickle(f"{where} was not read: {len(data) - file.tell():,} bytes follow the end of the pickle")
     return result
-
-
-def _opcodes(file: io.BytesIO) -> Iterator[tuple[str, Any]]:
-    for opcode, argument, _ in pickletools.genops(file):
-        yield opcode.name, argument
 
 
 class _Machine:
@@ -201,14 +187,22 @@ class _Machine:
         target.state = state
 
     def extend_dict(self, pairs: list[Any]) -> None:
-        if len(pairs) % 2:
-            raise ValueError("a key without a value")
+        keys, values = _halves(pairs)
         target = self.top((dict, Instance))
-        self.spend(_PAIR * (len(pairs) // 2))
+        self.spend(_PAIR * len(keys))
         if isinstance(target, Instance):
-            target.items += zip(map(to_key, pairs[::2]), pairs[1::2], strict=True)
+            target.items += zip(map(to_key, keys), values, strict=True)
         else:
-            target.update(zip(to_keys(pairs[::2], beside=len(target)), pairs[1::2], strict=True))
+            target.update(zip(to_keys(keys, beside=len(target)), values, strict=True))
+
+    def extend_set(self, values: list[Any]) -> None:
+        self.spend(_PAIR * len(values))
+        target = self.top(set)
+        target.update(to_keys(values, beside=len(target)))
+
+    def extend_list(self, values: list[Any]) -> None:
+        self.spend(_ITEM * len(values))
+        self.top(list).extend(values)
 
     def result(self) -> Any:
         value = self.pop()
@@ -242,40 +236,32 @@ def to_keys(values: list[Any], *, beside: int = 0) -> list[Any]:
     return keys
 
 
-def _append(machine: _Machine, values: list[Any]) -> None:
-    machine.spend(_ITEM * len(values))
-    machine.top(list).extend(values)
-
-
 def _memoize(machine: _Machine, slot: int) -> None:
     if machine.stack[-1] is _MARK:
         raise ValueError("a mark is memorized")
     machine.memo[slot] = machine.stack[-1]
 
 
-def _named_inline(machine: _Machine, both: str) -> None:
-    module, _, name = both.partition(" ")
-    machine.name(module, name)
-
-
 def _pushing(make: Callable[[_Machine], Any]) -> _Action:
     return lambda machine, _: machine.push_made(make(machine))
 
 
-def _ignore(_machine: _Machine, _argument: Any) -> None:
-    """Do nothing: PROTO and FRAME tell how to read, STOP that it is over."""
-
-
-def _pairs(values: list[Any]) -> dict[Any, Any]:
-    if len(values) % 2:
+def _halves(pairs: list[Any]) -> tuple[list[Any], list[Any]]:
+    if len(pairs) % 2:
         raise ValueError("a key without a value")
-    return dict(zip(to_keys(values[::2]), values[1::2], strict=True))
+    return pairs[::2], pairs[1::2]
+
+
+def _dictionary(machine: _Machine) -> dict[Any, Any]:
+    keys, values = _halves(machine.to_mark())
+    return dict(zip(to_keys(keys), values, strict=True))
 
 
 # Missing on purpose: INST, OBJ, EXT1/2/4 (calls by other ways), PERSID, BINPERSID, NEXT_BUFFER, READONLY_BUFFER (what
 # lies outside the file), STRING, BINSTRING, SHORT_BINSTRING (Python 2).
 _ACTIONS: dict[str, _Action] = {
-    **dict.fromkeys(("PROTO", "FRAME", "STOP"), _ignore),
+    # The first two tell how to read, the last one that it is over.
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda _machine, _argument: None),
     **dict.fromkeys(
         (
             *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
@@ -297,29 +283,23 @@ _ACTIONS: dict[str, _Action] = {
     "TUPLE3": _pushing(lambda machine: tuple(machine.popped(3))),
     "TUPLE": _pushing(lambda machine: tuple(machine.to_mark())),
     "LIST": _pushing(_Machine.to_mark),
-    "DICT": _pushing(lambda machine: _pairs(machine.to_mark())),
+    "DICT": _pushing(_dictionary),
     "FROZENSET": _pushing(lambda machine: frozenset(to_keys(machine.to_mark()))),
-    "APPEND": lambda machine, _: _append(machine, machine.popped(1)),
-    "APPENDS": lambda machine, _: _append(machine, machine.to_mark()),
+    "APPEND": lambda machine, _: machine.extend_list(machine.popped(1)),
+    "APPENDS": lambda machine, _: machine.extend_list(machine.to_mark()),
     "SETITEM": lambda machine, _: machine.extend_dict(machine.popped(2)),
     "SETITEMS": lambda machine, _: machine.extend_dict(machine.to_mark()),
-    "ADDITEMS": lambda machine, _: _add(machine, machine.to_mark()),
+    "ADDITEMS": lambda machine, _: machine.extend_set(machine.to_mark()),
     "POP": lambda machine, _: machine.stack.__delitem__(-1),
     "POP_MARK": lambda machine, _: machine.to_mark().clear(),
     "DUP": lambda machine, _: machine.push(machine.top(object)),
     "MEMOIZE": lambda machine, _: _memoize(machine, len(machine.memo)),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _memoize),
     **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda machine, slot: machine.push(machine.memo[slot])),
-    "GLOBAL": _named_inline,
+    "GLOBAL": lambda machine, both: machine.name(*both.split(" ", 1)),
     "STACK_GLOBAL": lambda machine, _: machine.name(*machine.popped(2)),
     "REDUCE": lambda machine, _: machine.call(*machine.popped(2)),
     "NEWOBJ": lambda machine, _: machine.call(*machine.popped(2)),
     "NEWOBJ_EX": lambda machine, _: machine.call_with_keywords(*machine.popped(3)),
     "BUILD": lambda machine, _: machine.build(),
 }
-
-
-def _add(machine: _Machine, values: list[Any]) -> None:
-    machine.spend(_PAIR * len(values))
-    target = machine.top(set)
-    target.update(to_keys(values, beside=len(target)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import uuid
 import zoneinfo
 from collections.abc import Callable
 from pathlib import PurePosixPath, PureWindowsPath
@@ -19,18 +20,11 @@ from reperio.importers.langchain_faiss.pickles import Instance, Name, to_keys
 
 
 class StandIn(NamedTuple):
-    """The conversion of a class of values to plain data.
+    """The conversion of a class of values to plain data."""
 
-    Attributes:
-        was: the class, in words.
-        became: what stands for it, in words; empty where that is as good as the value itself.
-        read: an instance to plain data.
-
-    """
-
-    was: str
-    became: str
-    read: Callable[[Instance], Any]
+    was: str  # the class, in words
+    became: str  # what stands for it, in words; empty where that is as good as the value itself
+    read: Callable[[Instance], Any]  # an instance to plain data
 
 
 def _date(value: Instance) -> datetime.date:
@@ -77,13 +71,7 @@ def _timedelta(value: Any) -> datetime.timedelta:
 
 
 def _uuid(value: Instance) -> str:
-    number = value.state["int"]
-    if number.bit_length() > 128:  # writing it takes as long as it is, as often as it is named
-        raise ValueError("no UUID")
-    digits = f"{number:032x}"
-    if len(digits) != 32 or number < 0:
-        raise ValueError("no UUID")
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+    return str(uuid.UUID(int=value.state["int"]))  # refuses what has more than 128 bits before it is written
 
 
 def _path(value: Instance) -> str:
@@ -140,11 +128,7 @@ STANDS_FOR: dict[Name, StandIn] = {
         for module in ("numpy.core.multiarray", "numpy._core.multiarray")
     },
 }
-_PARTS = (
-    Name("datetime", "timezone"),
-    Name("zoneinfo", "ZoneInfo._unpickle"),
-    Name("numpy", "dtype"),
-)
+_PARTS = (Name("datetime", "timezone"), Name("zoneinfo", "ZoneInfo._unpickle"), Name("numpy", "dtype"))
 PLAIN_NAMES = frozenset(STANDS_FOR) | frozenset(_PARTS)
 """The names of values that are expected in metadata: those that something stands for, and their parts."""
 

@@ -12,9 +12,8 @@ from reperio.index.library.loading import innermost, load_faiss, threads, transf
 from reperio.types import FloatMatrix, Metric
 from reperio.vectors import StoredMatrix
 
+# The sample whose variance is analysed, and the dimensions for which it is: eigenvectors of 2,048 take 3 s.
 SPECTRUM_ROWS, NARROWEST, WIDEST = 20_000, 128, 2048
-"""The sample whose variance is analysed, and the dimensions for which it is: eigenvectors of 2,048 take 3 s."""
-
 _DISTORTION_ROWS = 4096
 _MOMENT_ROWS = 2048  # widened to float64 at a time
 
@@ -88,11 +87,9 @@ def distortion(index: Any, matrix: StoredMatrix, rows: range) -> float | None:
 
 
 def _decoded(codec: Any, vectors: FloatMatrix) -> FloatMatrix:
-    """Return vectors as *codec* would give them back.
-
-    An IVF of fast-scan product codes is asked in parts: read from a file, its own `sa_decode` ends in a segmentation
-    fault (FAISS 1.15.1).
-    """
+    """Return vectors as *codec* would give them back."""
+    # An IVF of fast-scan product codes is asked in parts: read from a file, its own `sa_decode` ends in a segmentation
+    # fault (FAISS 1.15.1).
     if type(codec).__name__ != "IndexIVFPQFastScan":
         return np.asarray(codec.sa_decode(codec.sa_encode(vectors)), dtype=np.float32)
     nearest = 0.0
@@ -106,15 +103,15 @@ def _decoded(codec: Any, vectors: FloatMatrix) -> FloatMatrix:
 def drifted(trained: float, now: float) -> bool:
     """Say whether new rows fit an index so much worse than those it was trained on that it should be trained again.
 
-    Measured with real questions at 384 dimensions (trained → now): other questions of the same kind 0.232 → 0.257
-    behind a PCA to 192 and 4-bit codes, 0.086 → 0.094 behind a PCA to 224 and 8 bits; abstracts of papers 0.232 → 0.33
-    and 0.086 → 0.15, uniform noise 0.57 and 0.42. Extended by the abstracts instead of trained again, the first one
-    found 0.866 of their ten nearest with 8 lists probed instead of 0.893. Codes without a reduction in front fit
-    everything about equally (0.107 → 0.114) and are seldom told to train again; they lose less, too (0.922 for 0.937).
-
     Args:
         trained: `distortion` of rows that it was trained on.
         now: of a thousand or more rows that came later.
 
     """
+    # Measured with real questions at 384 dimensions (trained → now): other questions of the same kind 0.232 → 0.257
+    # behind a PCA to 192 and 4-bit codes, 0.086 → 0.094 behind a PCA to 224 and 8 bits; abstracts of papers 0.232 →
+    # 0.33 and 0.086 → 0.15, uniform noise 0.57 and 0.42. Extended by the abstracts instead of trained again, the first
+    # one found 0.866 of their ten nearest with 8 lists probed instead of 0.893. Codes without a reduction in front fit
+    # everything about equally (0.107 → 0.114) and are seldom told to train again; they lose less, too (0.922 for
+    # 0.937).
     return now > 1.25 * trained + 0.01

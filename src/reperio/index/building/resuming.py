@@ -22,7 +22,7 @@ import orjson
 from reperio.errors import StorageFailed
 from reperio.index.library.files import FileUnusable, Written, read_file, write_file
 from reperio.index.library.loading import metric_type, type_names
-from reperio.index.recipes.ranking import Recipe
+from reperio.index.recipes.goal import Recipe
 from reperio.layout import (
     is_build,
     is_directory,
@@ -38,27 +38,20 @@ from reperio.types import Metric
 _log = logger("reperio.index")
 _FORMAT = 1
 _RECORD, _RECORD_BYTES = "build.json", 1 << 20
-_MOST_GROWTH = 2
-"""Rows now per row that was there at training, up to which a half-built index is worth finishing."""
-
+_MOST_GROWTH = 2  # rows now per row that was there at training, up to which a half-built index is worth finishing
 _FINGERPRINT_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """The intervals at which the state of a build is saved: after training, then at block boundaries.
+    """The intervals at which the state of a build is saved: after training, then at block boundaries."""
 
-    Attributes:
-        seconds: at least so long between two saves.
-        share: of the time since the last save, the most that a save may take, as far as the last one tells: an index
-            of gigabytes is not written every few seconds.
-        finished: also save the whole index, and leave it there for the caller to `discard` once it has put the index
-            away; otherwise a finished build leaves nothing.
-
-    """
-
-    seconds: float = 20.0
+    seconds: float = 20.0  # at least so long between two saves
+    # Of the time since the last save, the most that a save may take, as far as the last one tells: an index of
+    # gigabytes is not written every few seconds.
     share: float = 0.1
+    # Also save the whole index, and leave it there for the caller to `discard` once it has put the index away;
+    # otherwise a finished build leaves nothing.
     finished: bool = False
 
     def due(self, since: float, cost: float) -> bool:
@@ -108,7 +101,7 @@ class Scratch:
                 _log.info("%s: the interrupted build is not resumed: %s", self._directory, error)
             index = None
         if index is None:
-            self.clear()
+            discard(self._directory)
         self._last = monotonic()
         return index
 
@@ -150,11 +143,7 @@ class Scratch:
         if self._saving.finished:
             self.save(index)
         else:
-            self.clear()
-
-    def clear(self) -> None:
-        """Remove the state: the record first, so that it never names a file that is gone."""
-        discard(self._directory)
+            discard(self._directory)
 
     def _read(self) -> Any:
         record = _read_record(self._directory)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from reperio.errors import IndexBuildFailed
 from reperio.index.building.judging import moments
-from reperio.index.building.resuming import Saving, Scratch
+from reperio.index.building.resuming import Saving, Scratch, discard
 from reperio.index.building.sampling import BLOCK_ROWS, SEED, choose_rows, gather
 from reperio.index.library.loading import (
     ALLOWED_TYPES,
@@ -25,7 +25,7 @@ from reperio.index.library.loading import (
     transforms,
     type_names,
 )
-from reperio.index.recipes.ranking import Recipe
+from reperio.index.recipes.goal import Recipe
 from reperio.printable import logger
 from reperio.types import FloatMatrix, Metric, Progress
 from reperio.vectors import StoredMatrix, to_float32
@@ -34,9 +34,7 @@ _log = logger("reperio.index")
 _DIGITS = 18  # of a number in a factory string: nothing is that large
 _FEW_CENTROIDS = 256  # FAISS refuses these by itself, in its own words, where there are fewer rows
 _LARGE = 65_536  # the same for what is not a number of centroids: bits, links, dimensions
-SAMPLE_BYTES = 1 << 30
-"""Most memory that a training sample takes, as float32."""
-
+SAMPLE_BYTES = 1 << 30  # most memory that a training sample takes, as float32
 _SHARED_TRAINING_ROWS = 65_536
 _UNTOLD_TRAINING_ROWS = 65_536  # for what FAISS would train on all rows: a transform before storage that needs none
 _COMPONENT_ROWS = 65_536
@@ -92,8 +90,8 @@ def build(
                 state.save(index)
         _fill(index, matrix, workers, progress, None if state is None else state.save_if_due, recipe.factory)
     except IndexBuildFailed:
-        if state is not None:
-            state.clear()
+        if scratch is not None:
+            discard(scratch)
         raise
     if state is not None:
         state.finish(index)
@@ -184,12 +182,10 @@ def _prepare(
 
 
 def _set_effort(inner: Any) -> None:
-    """Let k-means run as long as it pays.
-
-    Under inner product and cosine FAISS's factory makes the coarse quantizer's k-means spherical, as its paper says.
-    Measured on real questions the two differ by 2% in the share of rows to scan for recall 0.95 (256 lists of 100,000
-    rows: 19.7% against 20.1%; 1,024 of a million: 2.85% against 2.88%), so it stays.
-    """
+    """Let k-means run as long as it pays."""
+    # Under inner product and cosine FAISS's factory makes the coarse quantizer's k-means spherical, as its paper says.
+    # Measured on real questions the two differ by 2% in the share of rows to scan for recall 0.95 (256 lists of 100,000
+    # rows: 19.7% against 20.1%; 1,024 of a million: 2.85% against 2.88%), so it stays.
     product = getattr(inner, "pq", None)
     coarse = getattr(inner, "cp", None)
     for clustering in (coarse, getattr(product, "cp", None)):
@@ -210,14 +206,12 @@ def _set_effort(inner: Any) -> None:
 
 
 def _set_components(index: Any, sample: FloatMatrix, metric: Metric) -> None:
-    """Give every PCA in front of the index its matrix, so that FAISS trains the rest only.
-
-    FAISS subtracts the mean before it projects, which changes inner products by a term that differs from row to row:
-    the ranking by inner product would be another one. Ours projects on the eigenvectors of the second moment, the
-    subspace that keeps most of the inner products themselves; under L2, where shifting all vectors changes no
-    distance, on those of the covariance. Real questions, whose mean is as short as 0.17, do not tell the two apart:
-    behind PCA224,HNSW24,SQ8 the recall of centring was 0.4 points better on average of 5 builds, and cost 2% more.
-    """
+    """Give every PCA in front of the index its matrix, so that FAISS trains the rest only."""
+    # FAISS subtracts the mean before it projects, which changes inner products by a term that differs from row to row:
+    # the ranking by inner product would be another one. Ours projects on the eigenvectors of the second moment, the
+    # subspace that keeps most of the inner products themselves; under L2, where shifting all vectors changes no
+    # distance, on those of the covariance. Real questions, whose mean is as short as 0.17, do not tell the two apart:
+    # behind PCA224,HNSW24,SQ8 the recall of centring was 0.4 points better on average of 5 builds, and cost 2% more.
     faiss = load_faiss()
     for transform in transforms(index):
         reduces = isinstance(transform, faiss.PCAMatrix) and transform.d_out <= transform.d_in
@@ -304,7 +298,10 @@ def _add(index: Any, block: FloatMatrix) -> None:
     faiss = load_faiss()
     index = faiss.downcast_index(index)
     if isinstance(index, faiss.IndexPreTransform):
-        _add(index.index, _moved(index, block))
+        with threads(1):
+            for place in range(index.chain.size()):
+                block = index.chain.at(place).apply(block)
+        _add(index.index, block)
         index.ntotal = index.index.ntotal
     elif isinstance(index, faiss.IndexRefine):
         _add(index.base_index, block)
@@ -314,20 +311,10 @@ def _add(index: Any, block: FloatMatrix) -> None:
         index.add(block)
 
 
-def _moved(index: Any, block: FloatMatrix) -> FloatMatrix:
-    """Apply the transforms of an `IndexPreTransform`."""
-    with threads(1):
-        for place in range(index.chain.size()):
-            block = index.chain.at(place).apply(block)
-    return block
-
-
 def _set_levels(inner: Any, rows: int) -> None:
-    """Give the rows up to *rows* of a graph their levels, which FAISS takes instead of drawing them.
-
-    FAISS draws from a generator that it does not write to files: a build that was resumed would draw other levels than
-    one in one go. Here a row's level follows from its number, with FAISS's own frequencies.
-    """
+    """Give the rows up to *rows* of a graph their levels, which FAISS takes instead of drawing them."""
+    # FAISS draws from a generator that it does not write to files: a build that was resumed would draw other levels
+    # than one in one go. Here a row's level follows from its number, with FAISS's own frequencies.
     if not hasattr(inner, "hnsw"):
         return
     levels, known = inner.hnsw.levels, inner.hnsw.levels.size()
@@ -349,11 +336,9 @@ def _levels(hnsw: Any, first: int, stop: int) -> npt.NDArray[np.int32]:
 
 
 def _reserve(inner: Any, rows: int) -> None:
-    """Let a graph have the memory for all rows at once.
-
-    Growing block by block, each of FAISS's vectors doubles when it is full, and holds old and new while it is copied:
-    up to twice the index at the peak. A vector that is made long and short again keeps its place.
-    """
+    """Let a graph have the memory for all rows at once."""
+    # Growing block by block, each of FAISS's vectors doubles when it is full, and holds old and new while it is copied:
+    # up to twice the index at the peak. A vector that is made long and short again keeps its place.
     if not hasattr(inner, "hnsw"):
         return
     hnsw = inner.hnsw

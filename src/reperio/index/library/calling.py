@@ -34,9 +34,9 @@ class Caller:
     def search_one(self, query: FloatMatrix, count: int, params: Any | None) -> Rows:
         """Return candidate rows for one query of shape (d,), on one thread: concurrent searches share the cores.
 
-        The result is this thread's own buffer, valid until its next search. FAISS's Python wrapper would allocate and
-        wrap three arrays per call: 10 µs and more of a 200 µs search.
+        The result is this thread's own buffer, valid until its next search.
         """
+        # FAISS's Python wrapper would allocate and wrap three arrays per call: 10 µs and more of a 200 µs search.
         buffers = self._local.buffers
         mine = buffers.get(count)
         if mine is None:

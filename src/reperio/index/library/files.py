@@ -26,16 +26,10 @@ class FileUnusable(Exception):
 
 
 class Written(NamedTuple):
-    """The stored description of an index file.
+    """The stored description of an index file."""
 
-    Attributes:
-        sha256: of the file, hexadecimal.
-        bytes: its length.
-
-    """
-
-    sha256: str
-    bytes: int
+    sha256: str  # of the file, hexadecimal
+    bytes: int  # its length
 
 
 class _HashingFile:
@@ -116,12 +110,11 @@ def blocks_of(file: BinaryIO) -> Iterator[bytes]:
 
 
 def names_a_file(blocks: Iterable[bytes], size: int) -> bool:
-    """Say whether FAISS, reading these blocks, could open another file; read them to their end.
-
-    FAISS opens the file of inverted lists kept on disk while it reads, before its types can be looked at. What it goes
-    by is `_ON_DISK`, however deep in the index: so all bytes are searched for it. The same four bytes among vectors or
-    codes are told apart by what would follow: a table of `_ENTRY` bytes per list, which the rest of the file must hold.
-    """
+    """Say whether FAISS, reading these blocks, could open another file; read them to their end."""
+    # FAISS opens the file of inverted lists kept on disk while it reads, before its types can be looked at. What it
+    # goes by is `_ON_DISK`, however deep in the index: so all bytes are searched for it. The same four bytes among
+    # vectors or codes are told apart by what would follow: a table of `_ENTRY` bytes per list, which the rest of the
+    # file must hold.
     found, end, left = False, b"", size  # the end of the block before; bytes of the file from this block on
     for block in blocks:
         seam = end + block[: _HEAD - 1]

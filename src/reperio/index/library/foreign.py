@@ -28,22 +28,13 @@ class VectorsLost(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class ForeignIndex:
-    """An index that another program has written.
+    """An index that another program has written."""
 
-    Attributes:
-        kind: FAISS's name of its type, e.g. "IndexFlatL2".
-        dimension: of the vectors.
-        metric: L2 or INNER_PRODUCT; FAISS has no cosine.
-        numbers: by which each vector is known, int64 (n,), distinct.
-        lost: why `vectors` has none to give; None where it has.
-
-    """
-
-    kind: str
-    dimension: int
-    metric: Metric
-    numbers: Rows
-    lost: str | None
+    kind: str  # FAISS's name of its type, e.g. "IndexFlatL2"
+    dimension: int  # of the vectors
+    metric: Metric  # L2 or INNER_PRODUCT; FAISS has no cosine
+    numbers: Rows  # by which each vector is known, int64 (n,), distinct
+    lost: str | None  # why `vectors` has none to give; None where it has
     _outer: Any  # owns what `_index` points to
     _index: Any
 

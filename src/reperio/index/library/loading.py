@@ -59,11 +59,9 @@ def _require_recent(version: str) -> None:
 
 @contextmanager
 def _patient_threads() -> Iterator[None]:
-    """Let the OpenMP runtime that comes with FAISS sleep at its barriers instead of spinning.
-
-    It reads the variable once, when it is loaded. Training has thousands of short parallel regions: with another
-    process on one of two cores, spinning made it five times slower (9.6 s against 1.9 s).
-    """
+    """Let the OpenMP runtime that comes with FAISS sleep at its barriers instead of spinning."""
+    # It reads the variable once, when it is loaded. Training has thousands of short parallel regions: with another
+    # process on one of two cores, spinning made it five times slower (9.6 s against 1.9 s).
     name = "OMP_WAIT_POLICY"
     if name in os.environ:
         yield
@@ -98,36 +96,31 @@ def metric_type(metric: Metric) -> int:
     return int(faiss.METRIC_L2 if metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT)
 
 
+def _layers(index: Any) -> Iterator[Any]:
+    """Yield the index and those it wraps, outermost first, each as what it is."""
+    faiss = load_faiss()
+    while index is not None:
+        index = faiss.downcast_index(index)  # FAISS hands out what is wrapped as a mere Index
+        yield index
+        if isinstance(index, faiss.IndexPreTransform):
+            index = index.index
+        else:
+            index = index.base_index if isinstance(index, faiss.IndexRefine) else None
+
+
 def type_names(index: Any) -> list[str]:
     """Return the types of the index and of those it wraps, outermost first."""
-    faiss = load_faiss()
-    names = []
-    while index is not None:
-        index = faiss.downcast_index(index)
-        names.append(type(index).__name__)
-        inner = {"IndexPreTransform": "index", "IndexRefine": "base_index", "IndexRefineFlat": "base_index"}
-        index = getattr(index, inner[names[-1]]) if names[-1] in inner else None
-    return names
+    return [type(layer).__name__ for layer in _layers(index)]
 
 
 def innermost(index: Any) -> Any:
     """Return the index below transforms and refinements."""
-    faiss = load_faiss()
-    index = faiss.downcast_index(index)
-    while type(index).__name__ in ("IndexPreTransform", "IndexRefine", "IndexRefineFlat"):
-        index = faiss.downcast_index(index.index if type(index).__name__ == "IndexPreTransform" else index.base_index)
-    return index
+    *_, last = _layers(index)
+    return last
 
 
 def transforms(index: Any) -> list[Any]:
     """Return the transforms in front of the innermost index, in the order in which they are applied."""
     faiss = load_faiss()
-    found: list[Any] = []
-    index = faiss.downcast_index(index)
-    while isinstance(index, (faiss.IndexPreTransform, faiss.IndexRefine)):
-        if isinstance(index, faiss.IndexRefine):
-            index = faiss.downcast_index(index.base_index)
-            continue
-        found += [faiss.downcast_VectorTransform(index.chain.at(place)) for place in range(index.chain.size())]
-        index = faiss.downcast_index(index.index)
-    return found
+    chains = [layer.chain for layer in _layers(index) if isinstance(layer, faiss.IndexPreTransform)]
+    return [faiss.downcast_VectorTransform(chain.at(place)) for chain in chains for place in range(chain.size())]

@@ -23,11 +23,7 @@ _idle: dict[_Key, list[Any]] = defaultdict(list)
 
 
 def scan(
-    matrix: StoredMatrix,
-    query: FloatMatrix,
-    count: int,
-    metric: Metric,
-    allowed: npt.NDArray[np.uint8] | None = None,
+    matrix: StoredMatrix, query: FloatMatrix, count: int, metric: Metric, allowed: npt.NDArray[np.uint8] | None = None
 ) -> tuple[Rows, npt.NDArray[np.float32]]:
     """Return the *count* nearest rows, in no order, and how close they are: inner product, or minus squared distance.
 

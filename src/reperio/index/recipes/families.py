@@ -15,30 +15,19 @@ import numpy.typing as npt
 from reperio.index.recipes.goal import Recipe
 from reperio.types import Metric
 
+# Training sample per centroid of a product quantizer, FAISS's own upper bound: more change nothing but the time.
 POINTS_PER_CENTROID = 256
-"""Training sample per centroid of a product quantizer, FAISS's own upper bound: more change nothing but the time."""
-
-COARSE_POINTS = 64
-"""Training sample per list of an IVF: FAISS warns below 39."""
-
+COARSE_POINTS = 64  # training sample per list of an IVF: FAISS warns below 39
+# Below this many rows all codes are scanned: 16 bytes in a register at a time, it costs less than probing.
 SINGLE_LIST_ROWS = 20_000
-"""Below this many rows all codes are scanned: 16 bytes in a register at a time, it costs less than probing."""
-
-GRAPH_ROWS = 10_000
-"""From here on a walk over a graph is quicker than a scan of all codes."""
-
+GRAPH_ROWS = 10_000  # from here on a walk over a graph is quicker than a scan of all codes
+# From this many lists on their centroids are searched by a graph: comparing all would cost more than the lists.
 HNSW_LISTS = 4096
-"""From this many lists on their centroids are searched by a graph: comparing all would cost more than the lists."""
-
-WIDE, NARROW = 256, 16
-"""Dimensions from which a 4-bit code covers two dimensions, and one; below, 8 bits per dimension."""
-
+WIDE, NARROW = 256, 16  # dimensions from which a 4-bit code covers two dimensions, and one; below, 8 bits per dimension
+# Dimensions up to which reducing a query costs less than it saves: 20 µs; 57 at 1,024, and 200 out of cache.
 CHEAP_TRANSFORM = 768
-"""Dimensions up to which reducing a query costs less than it saves: 20 µs; 57 at 1,024, and 200 out of cache."""
-
+# Share of the variance held by the first i + 1 principal components, shape (dimension,).
 Spectrum: TypeAlias = npt.NDArray[np.float64]
-"""Share of the variance held by the first i + 1 principal components, shape (dimension,)."""
-
 _GRAPH_SHARE, _CODES_SHARE = 0.90, 0.85  # of the variance, that the kept dimensions must hold
 _ASSUMED = {_GRAPH_SHARE: 0.58, _CODES_SHARE: 0.50}  # part of the dimensions that does, for sentence embeddings
 _REDUCIBLE = range(128, 2049)  # below, little is gained; above, finding and applying the components costs too much
@@ -101,23 +90,15 @@ class Data:
 
 
 def nlist_for(rows: int) -> int:
-    """Return the number of lists for codes scanned by SIMD: the power of two nearest to √rows.
-
-    The Faiss paper (section 5) gives about 15 to 20 times √N for codes compared one by one. Fast-scan compares
-    32 at once, so longer lists cost little and fewer centroids are compared: measured at a million rows, 1,024
-    lists answer faster than 4,096 and 16,384 at equal recall.
-    """
+    """Return the number of lists for codes scanned by SIMD: the power of two nearest to √rows."""
+    # The Faiss paper (section 5) gives about 15 to 20 times √N for codes compared one by one. Fast-scan compares 32 at
+    # once, so longer lists cost little and fewer centroids are compared: measured at a million rows, 1,024 lists answer
+    # faster than 4,096 and 16,384 at equal recall.
     return 1 << max(0, round(math.log2(max(1.0, math.sqrt(rows)))))
 
 
 def graphs(data: Data, construction: int) -> list[Recipe]:
-    """Return HNSW over 8-bit codes, of reduced vectors where that pays, 16-bit and 32-bit floats; quickest first.
-
-    Args:
-        data: what is known of the vectors.
-        construction: efConstruction.
-
-    """
+    """Return HNSW over 8-bit codes, of reduced vectors where that pays, 16-bit and 32-bit floats; quickest first."""
     whole = _graph(data, 32, "SQ8", construction, "a graph over 8-bit codes: the fewest distances per query")
     smaller = _graph(data, 16, "SQ8", construction, "the graph with half the links: smaller, more steps")
     half = _graph(data, 32, "SQfp16", construction, "a graph over 16-bit floats: for values that 8 bits blur")
@@ -266,11 +247,8 @@ def _in_lists(
     """Return an IVF.
 
     Args:
-        data: what is known of the vectors.
-        storage: FAISS's name of what is in the lists.
-        lists: their number.
-        reason: for people.
-        front: FAISS's name of what comes before.
+        data, lists, reason: the vectors, the number of lists, and why, for people.
+        storage, front: FAISS's names of what is in the lists, and of what comes before.
         kept: dimensions after it; None for all.
         code: bytes of one, for codes scanned by SIMD; None for those of the storage.
         encoding: seconds to train and make the codes.
@@ -299,10 +277,8 @@ def _ranges(data: Data, kept: int, storage: str) -> float:
 
 
 def _nlist_one_by_one(rows: int) -> int:
-    """Return the paper's number of lists, 16·√rows, as a power of two; at least 32 rows per list.
-
-    At most 16,384: finding the centroids takes the square of their number, 20 minutes there and hours beyond.
-    """
+    """Return the paper's number of lists, 16·√rows, as a power of two; at least 32 rows per list."""
+    # At most 16,384: finding the centroids takes the square of their number, 20 minutes there and hours beyond.
     return min(1 << round(math.log2(16 * math.sqrt(rows))), 1 << int(math.log2(rows / 32)), 16_384)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from reperio.arguments import nearest
 from reperio.errors import InvalidInput
@@ -71,23 +71,19 @@ class Recipe:
 
 def check_goal(goal: Goal) -> None:
     """Raise `InvalidInput` for a value that means nothing, with the nearest one that does."""
-    _check_recall(goal.recall)
+    try:
+        sound = 0 < goal.recall <= 1
+        percent = 10 <= goal.recall <= 100
+    except TypeError:
+        raise InvalidInput(f"recall is {goal.recall!r}; pass a share of the true neighbours, like 0.95") from None
+    if not sound:
+        likely = f"{goal.recall / 100:g}" if percent else "1" if goal.recall > 1 else "0.95"
+        raise InvalidInput(f"recall is {goal.recall!r}; it is a share in (0, 1], so pass recall={likely}")
     if goal.prefer not in PREFERENCES:
         near = nearest(str(goal.prefer), PREFERENCES) or PREFERENCES[0]
         raise InvalidInput(f"prefer is {goal.prefer!r}; pass {near!r} (it is one of {', '.join(PREFERENCES)})")
     if goal.memory is not None:
         parse_memory(goal.memory)
-
-
-def _check_recall(recall: Any) -> None:
-    try:
-        if 0 < recall <= 1:
-            return
-        percent = 10 <= recall <= 100
-    except TypeError:
-        raise InvalidInput(f"recall is {recall!r}; pass a share of the true neighbours, like 0.95") from None
-    nearest = f"{recall / 100:g}" if percent else "1" if recall > 1 else "0.95"
-    raise InvalidInput(f"recall is {recall!r}; it is a share in (0, 1], so pass recall={nearest}")
 
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

@@ -24,7 +24,7 @@ _REMEMBERED = 1024  # masks whose use is counted, or whose codes, however few, a
 _PACKING = 2e-3  # µs per byte of code to pick out and pack: 5 ms for half of 100,000 rows of 48 bytes
 
 
-class Codes:
+class GraphCodes:
     """The codes of all rows, and packed copies of those that masks allow. For any number of threads.
 
     The copies take at most as much memory as the codes themselves: enough for all parts of a collection, however many
@@ -58,9 +58,6 @@ class Codes:
     def packed(self, key: bytes, count: int, rows: Callable[[], Rows], saving: float) -> Packed | None:
         """Return the packed codes of a mask, once its searches could have saved as much as packing costs.
 
-        So a mask that is searched once is not packed for it, unless that pays at once, and no sequence of searches
-        takes more than twice what it would with foresight.
-
         Args:
             key: of the mask; the same for the same rows.
             count: rows that it allows.
@@ -68,6 +65,8 @@ class Codes:
             saving: µs that the packed codes would save now.
 
         """
+        # So a mask that is searched once is not packed for it, unless that pays at once, and no sequence of searches
+        # takes more than twice what it would with foresight.
         with self._lock:
             use = self._known.setdefault(key, _Use())
             self._known.move_to_end(key)
@@ -118,20 +117,12 @@ class _Use:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Codes that are scanned as a whole.
+    """Codes that are scanned as a whole."""
 
-    Attributes:
-        caller: of FAISS's fast-scan index of them.
-        rows: whose codes they are, in order; None for all.
-        count: how many.
-        bytes: of the codes.
-
-    """
-
-    caller: Caller
-    rows: Rows | None
-    count: int
-    bytes: int
+    caller: Caller  # of FAISS's fast-scan index of them
+    rows: Rows | None  # whose codes they are, in order; None for all
+    count: int  # how many
+    bytes: int  # of the codes
 
     def search(self, queries: FloatMatrix, count: int) -> list[Rows]:
         """Return at most *count* candidate rows per query, on all cores; queries are (n, d)."""

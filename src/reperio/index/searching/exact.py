@@ -41,74 +41,49 @@ class Blur(NamedTuple):
         return last - 2 * (self.relative * abs(last) + self.absolute)
 
 
-def blurs(queries: FloatMatrix, metric: Metric, longest: float) -> list[Blur]:
-    """Return the blur of each query's scores.
+class Among(NamedTuple):
+    """The rows that queries are compared with."""
 
-    Args:
-        queries: (n, d).
-        metric: of the collection.
-        longest: no row considered is longer; without meaning except under inner product.
+    matrix: StoredMatrix  # (rows, d), mapped, as stored
+    metric: Metric  # of the collection
+    first: int = 0  # first row to consider
+    allowed: npt.NDArray[np.uint8] | None = None  # packed bits (little-endian) of the rows to consider; None for all
+    few: Rows | None = None  # the rows that *allowed* stands for, in order, where the caller keeps them; with *first* 0
+    # No row considered is longer; without meaning except under inner product. None to find out.
+    longest: float | None = None
 
-    """
-    dimension = queries.shape[1]
-    relative, least = slack(dimension), underflow(dimension)
-    if metric is Metric.L2:
-        return [Blur(relative, least)] * len(queries)
-    if metric is Metric.COSINE:
-        return [Blur(0.0, relative * _UNIT_LENGTH + least)] * len(queries)
-    lengths = np.sqrt(np.vecdot(queries, queries, dtype=np.float64)).tolist()
-    return [Blur(0.0, relative * longest * length + least) for length in lengths]
+    def blurs(self, queries: FloatMatrix) -> list[Blur]:
+        """Return the blur of each query's scores."""
+        dimension = queries.shape[1]
+        relative, least = slack(dimension), underflow(dimension)
+        if self.metric is Metric.L2:
+            return [Blur(relative, least)] * len(queries)
+        if self.metric is Metric.COSINE:
+            return [Blur(0.0, relative * _UNIT_LENGTH + least)] * len(queries)
+        longest = Norms().greatest(self.matrix, self.first) if self.longest is None else self.longest
+        lengths = np.sqrt(np.vecdot(queries, queries, dtype=np.float64)).tolist()
+        return [Blur(0.0, relative * longest * length + least) for length in lengths]
 
 
-def candidates(
-    matrix: StoredMatrix,
-    queries: FloatMatrix,
-    k: int,
-    metric: Metric,
-    *,
-    first: int = 0,
-    allowed: npt.NDArray[np.uint8] | None = None,
-    few: Rows | None = None,
-    longest: float | None = None,
-) -> list[Rows]:
-    """Return, per query, rows of [first, len(matrix)) among which the exact top *k* lie, by score, then by row.
-
-    Args:
-        matrix: (rows, d), mapped, as stored.
-        queries: (n, d).
-        k: at least 1.
-        metric: of the collection.
-        first: first row to consider.
-        allowed: packed bits (little-endian) of the rows to consider; None for all.
-        few: the rows that *allowed* stands for, in order, where the caller keeps them; with *first* 0.
-        longest: no row considered is longer; None to find out, where that matters.
-
-    """
-    if longest is None:
-        longest = Norms().greatest(matrix, first) if metric is Metric.INNER_PRODUCT else 1.0
-    blur = blurs(queries, metric, longest)
-    if (
-        len(queries) == 1
-        and first == 0
-        and matrix.itemsize == 4
-        and allowed is None
-        and metric is not Metric.L2
-        and len(matrix) <= _BLOCK_FLOATS
-    ):
+def candidates(among: Among, queries: FloatMatrix, k: int) -> list[Rows]:
+    """Return, per query, rows among which the exact top *k* lie, by score, then by row; queries are (n, d)."""
+    matrix, metric, first, allowed, few, _ = among
+    blur = among.blurs(queries)
+    whole, single = first == 0 and len(matrix) <= _BLOCK_FLOATS, len(queries) <= _FEW_QUERIES
+    if len(queries) == 1 and whole and matrix.itemsize == 4 and allowed is None and metric is not Metric.L2:
         found = [_near(matrix @ queries[0], k, blur[0])]  # the common case of a small collection, without bookkeeping
-        return _fewer(matrix, found, queries, k, metric)
-    if allowed is not None and first == 0 and len(queries) <= _FEW_QUERIES and len(matrix) <= _BLOCK_FLOATS:
-        rows = rows_of(allowed, len(matrix)) if few is None else few
-        picked = _picked(matrix, rows, queries, k, metric, blur)
+        return _fewer(among, found, queries, k)
+    if allowed is not None and whole and single:
+        picked = _picked(among, rows_of(allowed, len(matrix)) if few is None else few, queries, k, blur)
         if picked is not None:
-            return _fewer(matrix, picked, queries, k, metric)
-    if few is not None and len(queries) > _FEW_QUERIES:
-        return _picked_for_many(matrix, few, queries, k, metric, blur)
-    if matrix.itemsize == 2 and len(queries) <= _FEW_QUERIES:
-        scanned = [_scanned(matrix, *each, k, metric, first, allowed) for each in zip(queries, blur, strict=True)]
+            return _fewer(among, picked, queries, k)
+    if few is not None and not single:
+        return _picked_for_many(among, few, queries, k, blur)
+    if matrix.itemsize == 2 and single:
+        scanned = [_scanned(among, *each, k) for each in zip(queries, blur, strict=True)]
         if all(rows is not None for rows in scanned):
-            return _fewer(matrix, [rows for rows in scanned if rows is not None], queries, k, metric)
-    return _in_blocks(matrix, queries, k, metric, blur, first, allowed)
+            return _fewer(among, [rows for rows in scanned if rows is not None], queries, k)
+    return _in_blocks(among, queries, k, blur)
 
 
 def _near(values: Closeness, k: int, blur: Blur) -> Rows:
@@ -120,55 +95,48 @@ def _near(values: Closeness, k: int, blur: Blur) -> Rows:
     return np.flatnonzero(~(values < blur.floor(last)))
 
 
-def _fewer(matrix: StoredMatrix, found: list[Rows], queries: FloatMatrix, k: int, metric: Metric) -> list[Rows]:
+def _fewer(among: Among, found: list[Rows], queries: FloatMatrix, k: int) -> list[Rows]:
     """Return the rows found, of a query with many in doubt the exact best alone."""
     many = [i for i, rows in enumerate(found) if len(rows) > 2 * k + _DOUBTFUL]
     if many:
-        best = best_rows(matrix, [found[i] for i in many], queries[many], k, metric)
+        best = best_rows(among.matrix, [found[i] for i in many], queries[many], k, among.metric)
         for i, rows in zip(many, best, strict=True):
             found[i] = rows
     return found
 
 
-def _picked(
-    matrix: StoredMatrix, few: Rows, queries: FloatMatrix, k: int, metric: Metric, blur: list[Blur]
-) -> list[Rows] | None:
+def _picked(among: Among, few: Rows, queries: FloatMatrix, k: int, blur: list[Blur]) -> list[Rows] | None:
     """Return candidates among some of the rows; None where another way is quicker, or too many of them tie."""
+    matrix, metric, *_ = among
     if matrix.itemsize == 4:
         whole = to_float32(matrix)  # as it is, without a copy
-        return [
-            few[_near(_closeness_by_row(whole, few, query, metric), k, each)]
-            for query, each in zip(queries, blur, strict=True)
-        ]
+        closeness = (_closeness_by_row(whole, few, query, metric) for query in queries)
+        return [few[_near(values, k, each)] for values, each in zip(closeness, blur, strict=True)]
     if len(few) > _FEW_ROWS * len(matrix):
         return None
-    part = matrix.take(few, axis=0)
-    found = [_scanned(part, *each, k, metric, 0, None) for each in zip(queries, blur, strict=True)]
+    part = Among(matrix.take(few, axis=0), metric)
+    found = [_scanned(part, *each, k) for each in zip(queries, blur, strict=True)]
     known = [few[positions] for positions in found if positions is not None]
     return known if len(known) == len(found) else None
 
 
-def _picked_for_many(
-    matrix: StoredMatrix, few: Rows, queries: FloatMatrix, k: int, metric: Metric, blur: list[Blur]
-) -> list[Rows]:
+def _picked_for_many(among: Among, few: Rows, queries: FloatMatrix, k: int, blur: list[Blur]) -> list[Rows]:
     """Return candidates of many queries among some of the rows: one copy of them, and one product, for all."""
-    part = matrix.take(few, axis=0)
+    part = among.matrix.take(few, axis=0)
     step = max(1, _BLOCK_FLOATS // max(1, len(few)))
     found: list[Rows] = []
     for low in range(0, len(queries), step):
         some = queries[low : low + step]
-        values = _closeness(part, some, metric)
+        values = _closeness(part, some, among.metric)
         near = [few[_near(*each)] for each in zip(values, [k] * len(some), blur[low : low + step], strict=True)]
-        found += _fewer(matrix, near, some, k, metric)
+        found += _fewer(among, near, some, k)
     return found
 
 
 def _closeness_by_row(matrix: FloatMatrix, few: Rows, query: FloatMatrix, metric: Metric) -> Closeness:
-    """Return float32 (few,), higher is closer.
-
-    FAISS reads the rows where they lie: a third of the time that a copy and a product of it take. And it stays on this
-    thread, where numpy's product of a few thousand rows wakes all cores: 12 ms instead of 0.6 while others compute.
-    """
+    """Return float32 (few,), higher is closer."""
+    # FAISS reads the rows where they lie: a third of the time that a copy and a product of it take. And it stays on
+    # this thread, where numpy's product of a few thousand rows wakes all cores: 12 ms, not 0.6, while others compute.
     faiss = load_faiss()
     pointer = faiss.swig_ptr
     close = np.empty(len(few), dtype=np.float32)
@@ -179,17 +147,10 @@ def _closeness_by_row(matrix: FloatMatrix, few: Rows, query: FloatMatrix, metric
     return np.negative(close, out=close) if metric is Metric.L2 else close
 
 
-def _scanned(
-    matrix: StoredMatrix,
-    query: FloatMatrix,
-    blur: Blur,
-    k: int,
-    metric: Metric,
-    first: int,
-    allowed: npt.NDArray[np.uint8] | None,
-) -> Rows | None:
+def _scanned(among: Among, query: FloatMatrix, blur: Blur, k: int) -> Rows | None:
     """Return candidates of one query among float16 rows; None where so many tie that it takes the long way."""
-    start = first if allowed is None else first - first % 8
+    matrix, metric, first, allowed, *_ = among
+    start = first if allowed is None else first - first % 8  # a mask can be cut between its bytes only
     part = matrix[start:]
     bits = None
     if allowed is not None:
@@ -207,37 +168,29 @@ def _scanned(
     return np.sort(found) + start
 
 
-def _in_blocks(
-    matrix: StoredMatrix,
-    queries: FloatMatrix,
-    k: int,
-    metric: Metric,
-    blur: list[Blur],
-    first: int,
-    allowed: npt.NDArray[np.uint8] | None,
-) -> list[Rows]:
-    """Return candidates of any number of queries, from one pass over the rows, in memory that does not grow with them.
-
-    What may belong to the best of its block is held; where that becomes much, it is thinned out before the next block.
-    """
+def _in_blocks(among: Among, queries: FloatMatrix, k: int, blur: list[Blur]) -> list[Rows]:
+    """Return candidates of any number of queries, from one pass over the rows; memory does not grow with them."""
+    # What may belong to the best of its block is held; where that becomes much, it is thinned out before the next.
+    matrix, metric, first, allowed, *_ = among
     held = [_Held() for _ in queries]
     block = max(1024, _BLOCK_FLOATS // max(1, len(queries)))
     block -= block % 8  # whole bytes of the mask
     for low in range(first - first % 8, len(matrix), block):
         high = min(low + block, len(matrix))
-        ids = considered(low, high, first, allowed)
-        part = matrix[low:high] if ids is None else matrix[ids] if len(ids) * 4 < high - low else matrix[low:high]
-        gathered = ids is not None and len(part) == len(ids)
-        closeness = _closeness(part, queries, metric)
-        if ids is not None and not gathered:
-            closeness = closeness[:, ids - low]
+        ids = _considered(low, high, first, allowed)
+        if ids is not None and len(ids) * 4 < high - low:  # few enough for a copy of them to pay
+            closeness = _closeness(matrix[ids], queries, metric)
+        else:
+            closeness = _closeness(matrix[low:high], queries, metric)
+            if ids is not None and len(ids) < high - low:
+                closeness = closeness[:, ids - low]
         for each, values, own in zip(held, closeness, blur, strict=True):
             positions = _near(values, k, own)
             each.add(positions + low if ids is None else ids[positions], values[positions])
-        _thin(matrix, held, queries, k, metric, blur)
+        _thin(among, held, queries, k, blur)
     for each, own in zip(held, blur, strict=True):
         each.keep_near(k, own)
-    return _fewer(matrix, [each.rows() for each in held], queries, k, metric)
+    return _fewer(among, [each.rows() for each in held], queries, k)
 
 
 class _Held:
@@ -270,26 +223,22 @@ class _Held:
         self._rows, self._close, self.count = [rows], [close], len(rows)
 
 
-def _thin(
-    matrix: StoredMatrix, held: list[_Held], queries: FloatMatrix, k: int, metric: Metric, blur: list[Blur]
-) -> None:
+def _thin(among: Among, held: list[_Held], queries: FloatMatrix, k: int, blur: list[Blur]) -> None:
     many = [i for i, each in enumerate(held) if each.count > 8 * k + _HELD]
     for i in many:
         held[i].keep_near(k, blur[i])
     many = [i for i in many if held[i].count > 4 * k + _HELD // 2]
     if many:
         # Among what any query holds, its own best are its own: what it does not hold is surely worse.
-        best = best_rows(matrix, [held[i].rows() for i in many], queries[many], k, metric)
+        best = best_rows(among.matrix, [held[i].rows() for i in many], queries[many], k, among.metric)
         for i, rows in zip(many, best, strict=True):
             held[i].keep(rows)
 
 
-def considered(low: int, high: int, first: int, allowed: npt.NDArray[np.uint8] | None) -> Rows | None:
+def _considered(low: int, high: int, first: int, allowed: npt.NDArray[np.uint8] | None) -> Rows | None:
     """Return the rows of [low, high) to consider; None for all."""
-    if allowed is None and low >= first:
-        return None
     if allowed is None:
-        return np.arange(max(low, first), high)
+        return None if low >= first else np.arange(first, high)
     bits = np.unpackbits(allowed[low // 8 : (high + 7) // 8], count=high - low, bitorder="little")
     ids = np.flatnonzero(bits) + low
     return ids[ids >= first]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reperio.index.library.loading import load_faiss, metric_type, threads
-from reperio.index.searching.exact import candidates, considered
+from reperio.index.searching.exact import Among, candidates
 from reperio.index.searching.norms import greatest_of
 from reperio.index.searching.scoring import Scores, best, scores_of, slack, underflow
 from reperio.types import FloatMatrix, Metric, Rows
@@ -20,27 +20,17 @@ _SPARES = 16, 1024  # candidates beyond k; more for the queries for which the fi
 _GROUP = 256  # queries that are compared with every row where that was not enough either
 
 
-def nearest(
-    matrix: StoredMatrix,
-    queries: FloatMatrix,
-    k: int,
-    metric: Metric,
-    *,
-    allowed: npt.NDArray[np.uint8] | None = None,
-    workers: int | None = None,
-) -> tuple[Rows, Scores]:
+def nearest(matrix: StoredMatrix, queries: FloatMatrix, k: int, metric: Metric) -> tuple[Rows, Scores]:
     """Return the exact top *k* of many queries, with their public scores, in memory that does not grow with *matrix*.
 
     Hundreds of queries share one pass over the matrix, in FAISS's blocked matrix product: the way to the true
     neighbours of held-out queries.
 
     Args:
-        matrix: (rows, d), mapped, as stored.
+        matrix: (rows, d), mapped, as stored; all rows are considered.
         queries: (n, d).
         k: at least 1.
         metric: of the collection.
-        allowed: packed bits (little-endian) of the rows to consider; None for all.
-        workers: threads for FAISS; None for all cores that this process may use.
 
     Returns:
         rows: int64 (n, k), best first, −1 where there are fewer.
@@ -49,73 +39,55 @@ def nearest(
     """
     rows: Rows = np.full((len(queries), k), -1, dtype=np.int64)
     scores: Scores = np.full((len(queries), k), -np.inf, dtype=np.float64)
-    left = np.arange(len(queries))
-    with threads(workers or len(os.sched_getaffinity(0))):
-        for spare in _SPARES:
-            if len(left):
-                left = left[_ranked(matrix, queries[left], k + spare, metric, allowed, (rows, scores), left)]
+
+    def put(i: int, found: Rows) -> float:
+        """Keep the best of the rows found for a query; return the score of the last of them."""
+        best_rows, values = best(found, scores_of(matrix, found, queries[i], metric), k, metric)
+        rows[i, : len(best_rows)], scores[i, : len(best_rows)] = best_rows, values
+        return values[-1] if values else -math.inf
+
+    left = list(range(len(queries)))
+    with threads(len(os.sched_getaffinity(0))):
+        for spare in _SPARES if left else ():
+            tried, left = left, []
+            close, found, longest = _knn(matrix, queries[tried], k + spare, metric)
+            for i, farthest, held in zip(tried, close[:, -1].tolist(), found, strict=True):
+                last = put(i, held[held >= 0])
+                if (held >= 0).all() and _may_lack(queries[i], farthest, last, metric, longest):
+                    left.append(i)
+            if not left:
+                break
     for low in range(0, len(left), _GROUP):
         some = left[low : low + _GROUP]
-        found = candidates(matrix, queries[some], k, metric, allowed=allowed)
-        for i, rows_found in zip(some, found, strict=True):
-            _put(matrix, queries[i], rows_found, metric, (rows[i], scores[i]))
+        for i, rows_found in zip(some, candidates(Among(matrix, metric), queries[some], k), strict=True):
+            put(i, rows_found)
     return rows, scores
 
 
-def _ranked(
-    matrix: StoredMatrix,
-    queries: FloatMatrix,
-    count: int,
-    metric: Metric,
-    allowed: npt.NDArray[np.uint8] | None,
-    out: tuple[Rows, Scores],
-    places: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int64]:
-    """Score candidates exactly and write the best to *out*; return the queries whose candidates may lack a better row.
-
-    Squared distances come as ‖q‖² − 2qy + ‖y‖², which far from the origin drowns them: they are off in proportion to
-    (‖q‖ + ‖y‖)². A row that is missing wrongly is nearer than the last of the best, at distance r: then ‖y‖ < ‖q‖ + r.
-    """
-    close, found, longest = _knn(matrix, queries, count, metric, allowed)
-    part = slack(matrix.shape[1])
-    doubtful = []
-    for i, query in enumerate(queries):
-        held = found[i][found[i] >= 0]
-        last = _put(matrix, query, held, metric, (out[0][places[i]], out[1][places[i]]))
-        if len(held) < count:
-            continue
-        length = float(np.linalg.norm(query.astype(np.float64)))
-        lengths = (2 * length + math.sqrt(-last)) ** 2 if metric is Metric.L2 else length * longest
-        near = -float(close[i, -1]) if metric is Metric.L2 else float(close[i, -1])
-        if near + part * lengths + underflow(matrix.shape[1]) >= last:
-            doubtful.append(i)
-    return np.array(doubtful, dtype=np.int64)
-
-
-def _put(matrix: StoredMatrix, query: FloatMatrix, found: Rows, metric: Metric, out: tuple[Rows, Scores]) -> float:
-    """Write the best of the rows found to *out*, (k,) each; return the score of the last of them."""
-    rows, scores = out
-    best_rows, values = best(found, scores_of(matrix, found, query, metric), len(rows), metric)
-    rows[: len(best_rows)], scores[: len(best_rows)] = best_rows, values
-    return values[-1] if values else -math.inf
+def _may_lack(query: FloatMatrix, farthest: float, last: float, metric: Metric, longest: float) -> bool:
+    """Say whether a row behind the candidates, the last of which is at *farthest*, may be better than the last best."""
+    # Squared distances come as ‖q‖² − 2qy + ‖y‖², which far from the origin drowns them: they are off in proportion to
+    # (‖q‖ + ‖y‖)². A row that is missing wrongly is nearer than the last of the best, at distance r: then ‖y‖ is less
+    # than ‖q‖ + r.
+    length = float(np.linalg.norm(query.astype(np.float64)))
+    lengths = (2 * length + math.sqrt(-last)) ** 2 if metric is Metric.L2 else length * longest
+    near = -farthest if metric is Metric.L2 else farthest
+    return near + slack(len(query)) * lengths + underflow(len(query)) >= last
 
 
 def _knn(
-    matrix: StoredMatrix, queries: FloatMatrix, count: int, metric: Metric, allowed: npt.NDArray[np.uint8] | None
+    matrix: StoredMatrix, queries: FloatMatrix, count: int, metric: Metric
 ) -> tuple[npt.NDArray[np.float32], Rows, float]:
     """Return FAISS's distances and rows, (queries, count), nearest first, and the length of the longest row."""
     faiss = load_faiss()
     heap = faiss.ResultHeap(len(queries), count, keep_max=metric is not Metric.L2)
-    block = max(8, _BLOCK_BYTES // (4 * matrix.shape[1]) // 8 * 8)  # whole bytes of the mask
+    block = max(8, _BLOCK_BYTES // (4 * matrix.shape[1]))
     longest = 0.0
     for low in range(0, len(matrix), block):
-        high = min(low + block, len(matrix))
-        ids = considered(low, high, 0, allowed)
-        part = to_float32(matrix[low:high] if ids is None else matrix[ids])
-        if len(part):
-            distances, found = faiss.knn(queries, part, min(count, len(part)), metric=metric_type(metric))
-            heap.add_result(distances, found + low if ids is None else ids[found])
-            if metric is not Metric.L2:
-                longest = max(longest, greatest_of(part, np.arange(len(part))))
+        part = to_float32(matrix[low : low + block])
+        distances, found = faiss.knn(queries, part, min(count, len(part)), metric=metric_type(metric))
+        heap.add_result(distances, found + low)
+        if metric is not Metric.L2:
+            longest = max(longest, greatest_of(part, np.arange(len(part))))
     heap.finalize()
     return heap.D, heap.I, longest

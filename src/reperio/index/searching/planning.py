@@ -18,16 +18,11 @@ from typing import NamedTuple
 from reperio.index.searching.searcher import Searcher
 from reperio.types import OperatingPoint
 
-MEASURED_K = 10, 100
-"""The k for which operating points are measured; a smaller k is searched as carefully as the first."""
-
-MOSTLY = 0.9
-"""A mask that leaves more than this share of the rows is no filter but what deletes have left."""
-
+MEASURED_K = 10, 100  # the k for which operating points are measured; a smaller k is searched as carefully as the first
+MOSTLY = 0.9  # a mask that leaves more than this share of the rows is no filter but what deletes have left
 _AROUND = 1.3  # rows around the query that a graph is asked for, for each row that a mask must leave
+# Of a graph, and of lists: log effort by log k where only one k was measured, and at least under a mask.
 _SLOPES = {True: 1.0, False: 0.6}
-"""Of a graph, and of lists: log effort by log k where only one k was measured, and at least under a mask."""
-
 _FARTHER = 2.0
 _BLURRED = 3.0  # candidates of codes beyond those measured, for each that was: under a mask of hardly any rows
 _CALL = 0.2  # part of a scan of all codes that does not depend on their number: the query's tables, the best rows
@@ -102,12 +97,10 @@ def plan_codes(searcher: Searcher, recall: float, k: int, *, rows: int, count: i
 
 
 def _blur(share: float) -> float:
-    """Return how many times the measured candidates codes need under a mask of a share of the rows.
-
-    Under a mask that has nothing to do with the vectors, those measured over all rows are enough. Rows that a mask
-    leaves far from the query differ less in their scores than codes can tell: there the best are farther down. Masks
-    by the first component and by cluster, of 1% to 10%, take up to three times as many (0009).
-    """
+    """Return how many times the measured candidates codes need under a mask of a share of the rows."""
+    # Under a mask that has nothing to do with the vectors, those measured over all rows are enough. Rows that a mask
+    # leaves far from the query differ less in their scores than codes can tell: there the best are farther down. Masks
+    # by the first component and by cluster, of 1% to 10%, take up to three times as many (0009).
     return 1 + _BLURRED * (1 - share)
 
 
@@ -155,5 +148,4 @@ def _price(base: OperatingPoint, effort: int, candidates: int, graph: bool) -> f
     return base.p50 * growth + _RESCORING * max(0, candidates - base.candidates)
 
 
-_RESCORING = 0.3
-"""µs to fetch a vector from the mapped file and score it: 384 dimensions, in the page cache."""
+_RESCORING = 0.3  # µs to fetch a vector from the mapped file and score it: 384 dimensions, in the page cache

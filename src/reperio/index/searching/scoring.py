@@ -17,9 +17,7 @@ from reperio.vectors import StoredMatrix, to_float32
 
 Scores = npt.NDArray[np.float64]
 _Doubles = npt.NDArray[np.float64]
-Nearest: TypeAlias = tuple[list[int], list[float]]
-"""Rows and their scores, best first."""
-
+Nearest: TypeAlias = tuple[list[int], list[float]]  # rows and their scores, best first
 _BLOCK_FLOATS = 1 << 17  # widened at once: 1 MiB of float64, which stays in the processor's cache
 _AT_ONCE = 1 << 20  # widened at once where that saves calls: 8 MiB
 _PENDING = 1024  # rows that may be better, gathered before they are ranked: ranking costs per call
@@ -42,11 +40,9 @@ def underflow(dimension: int) -> float:
 
 
 def scores_of(matrix: StoredMatrix, rows: Rows, query: FloatMatrix, metric: Metric) -> Scores:
-    """Return the public scores of *rows* for one query of shape (d,): the same whatever path found them.
-
-    One dot product per row, so that a score depends neither on the path by which the row was found nor on the
-    rows next to it: a matrix product would round differently with its shape.
-    """
+    """Return the public scores of *rows* for one query of shape (d,): the same whatever path found them."""
+    # One dot product per row, so that a score depends neither on the path by which the row was found nor on the rows
+    # next to it: a matrix product would round differently with its shape.
     if rows.size * query.size > _AT_ONCE:
         step = max(1, _AT_ONCE // query.size)
         parts = [scores_of(matrix, rows[low : low + step], query, metric) for low in range(0, len(rows), step)]

@@ -24,46 +24,30 @@ from reperio.index.searching.searcher import Searcher
 from reperio.types import FloatMatrix, Metric, Rows
 from reperio.vectors import StoredMatrix
 
+# Allowed rows up to which they are kept next to their bits, at 8 bytes each: comparing more takes a millisecond, of
+# which finding them is a small part.
 _KEPT_ROWS = 1 << 14
-"""Allowed rows up to which they are kept next to their bits, at 8 bytes each: comparing more takes a millisecond, of
-which finding them is a small part."""
-
-_PLANS = 256
-"""Plans remembered per target: a service may pass on any recall that it is asked for."""
+_PLANS = 256  # plans remembered per target: a service may pass on any recall that it is asked for
 
 
 @dataclass(frozen=True)
 class Target:
-    """The committed state that a search runs over.
+    """The committed state that a search runs over."""
 
-    Attributes:
-        matrix: mapped vectors of all rows (rows, d).
-        metric: how they are compared.
-        count: rows that may be found.
-        allowed: packed bits (little-endian) of those rows; None when all may.
-        searcher: the index over the first rows; None for exact search.
-        norms: lengths of the rows read so far, shared with other states of the same file.
-
-    """
-
-    matrix: StoredMatrix
-    metric: Metric
-    count: int
-    allowed: npt.NDArray[np.uint8] | None = None
-    searcher: Searcher | None = None
+    matrix: StoredMatrix  # mapped vectors of all rows (rows, d)
+    metric: Metric  # how they are compared
+    count: int  # rows that may be found
+    allowed: npt.NDArray[np.uint8] | None = None  # packed bits (little-endian) of those rows; None when all may
+    searcher: Searcher | None = None  # the index over the first rows; None for exact search
+    # Lengths of the rows read so far, shared with other states of the same file.
     norms: Norms = field(default_factory=Norms, compare=False, repr=False)
+    # By (recall, k), filled as they are asked for.
+    plans: dict[tuple[float, int], Plan] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @cached_property
     def selector(self) -> Any | None:
         """The allowed rows as FAISS takes them."""
-        if self.allowed is None:
-            return None
-        return load_faiss().IDSelectorBitmap(self.allowed)
-
-    @cached_property
-    def plans(self) -> dict[tuple[float, int], Plan]:
-        """Plans by (recall, k), filled as they are asked for."""
-        return {}
+        return None if self.allowed is None else load_faiss().IDSelectorBitmap(self.allowed)
 
     def plan(self, recall: float, k: int) -> Plan:
         """Return how to search for *k* at a recall."""
@@ -97,12 +81,10 @@ class Target:
         return "lists" if planned.lists else "index", planned.candidates
 
     def planned(self, knobs: Knobs) -> Plan:
-        """Return the plan that asks the index with given knobs.
-
-        A graph under a mask is asked for all rows around the query, of which those allowed are taken: with a selector
-        FAISS would return whatever allowed rows it met on its way, near or not. Lists are probed among those that hold
-        allowed rows. Masks that hide little, as deletes do, need neither.
-        """
+        """Return the plan that asks the index with given knobs."""
+        # A graph under a mask is asked for all rows around the query, of which those allowed are taken: with a selector
+        # FAISS would return whatever allowed rows it met on its way, near or not. Lists are probed among those that
+        # hold allowed rows. Masks that hide little, as deletes do, need neither.
         searcher = self.searcher
         if searcher is None or not knobs.candidates:
             return Plan(0)
@@ -122,12 +104,12 @@ class Target:
 
     def packed(self, saving: float) -> Packed | None:
         """Return the codes of the allowed rows, once that pays; *saving*: µs that they would save now."""
-        assert self.searcher is not None
-        codes = self.searcher.codes
-        assert codes is not None
-        if self.allowed is None:
-            return codes.all
-        return codes.packed(self._key, self.count, self._covered, saving)
+        searcher, allowed = self.searcher, self.allowed
+        assert searcher is not None
+        assert searcher.codes is not None
+        if allowed is None:
+            return searcher.codes.all
+        return searcher.codes.packed(self._key, self.count, lambda: exact.rows_of(allowed, searcher.rows), saving)
 
     @cached_property
     def _key(self) -> bytes:
@@ -136,29 +118,26 @@ class Target:
         assert self.searcher is not None
         return blake2b(self.allowed[: (self.searcher.rows + 7) // 8].data, digest_size=16).digest()
 
-    def _covered(self) -> Rows:
-        """Return the allowed rows that the index holds."""
-        assert self.allowed is not None
+    @cached_property
+    def whole(self) -> exact.Among:
+        """All rows that may be found, to be compared exactly."""
+        few = None
+        if self.allowed is not None and self.count <= _KEPT_ROWS:
+            few = exact.rows_of(self.allowed, len(self.matrix))
+        return exact.Among(self.matrix, self.metric, 0, self.allowed, few, self._longest(0, few))
+
+    @cached_property
+    def tail(self) -> exact.Among:
+        """The rows that are newer than the index."""
         assert self.searcher is not None
-        return exact.rows_of(self.allowed, self.searcher.rows)
+        first = self.searcher.rows
+        return exact.Among(self.matrix, self.metric, first, self.allowed, longest=self._longest(first))
 
-    @cached_property
-    def few(self) -> Rows | None:
-        """The allowed rows, where they are few enough to be kept."""
-        if self.allowed is None or self.count > _KEPT_ROWS:
-            return None
-        return exact.rows_of(self.allowed, len(self.matrix))
-
-    @cached_property
-    def longest(self) -> float:
-        """A length that no row that may be found exceeds; without meaning except under inner product."""
+    def _longest(self, first: int, few: Rows | None = None) -> float:
+        """Return a length that no row from *first* on exceeds, or none of *few*; 1.0 where that does not matter."""
         if self.metric is not Metric.INNER_PRODUCT:
             return 1.0
-        return self.norms.greatest(self.matrix) if self.few is None else greatest_of(self.matrix, self.few)
-
-    def longest_after(self, first: int) -> float:
-        """Return the same for the rows from *first* on."""
-        return self.norms.greatest(self.matrix, first) if self.metric is Metric.INNER_PRODUCT else 1.0
+        return self.norms.greatest(self.matrix, first) if few is None else greatest_of(self.matrix, few)
 
     @cached_property
     def allowed_by_list(self) -> npt.NDArray[np.int64]:
@@ -173,26 +152,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The request to the index.
+    """The request to the index."""
 
-    Attributes:
-        candidates: rows; 0 to search exactly.
-        params: FAISS's search parameters.
-        lists: to be probed among those occupied; 0 to leave it to FAISS.
-        filtered: what FAISS returns is still to be masked.
-        wanted: fewer rows than these that may be found are no answer, and the search is done exactly.
-        instead: what to do until it pays to pack the codes that this plan scans; None for a plan that scans none.
-        saving: µs by which the scan is expected to be quicker.
-
-    """
-
-    candidates: int
-    params: Any | None = None
-    lists: int = 0
-    filtered: bool = False
-    wanted: int = 0
+    candidates: int  # rows; 0 to search exactly
+    params: Any | None = None  # FAISS's search parameters
+    lists: int = 0  # to be probed among those occupied; 0 to leave it to FAISS
+    filtered: bool = False  # what FAISS returns is still to be masked
+    wanted: int = 0  # fewer rows than these that may be found are no answer, and the search is done exactly
+    # What to do until it pays to pack the codes that this plan scans; None for a plan that scans none.
     instead: Plan | None = None
-    saving: float = 0.0
+    saving: float = 0.0  # µs by which the scan is expected to be quicker
 
 
 def search(target: Target, queries: FloatMatrix, k: int, recall: float) -> list[Nearest]:
@@ -257,18 +226,13 @@ def _tail(target: Target, searcher: Searcher, queries: FloatMatrix, k: int) -> l
     """Return the best rows that are newer than the index, per query."""
     if searcher.rows == len(target.matrix):
         return [np.empty(0, dtype=np.int64)] * len(queries)
-    first, longest = searcher.rows, target.longest_after(searcher.rows)
-    return exact.candidates(
-        target.matrix, queries, k, target.metric, first=first, allowed=target.allowed, longest=longest
-    )
+    return exact.candidates(target.tail, queries, k)
 
 
 def _merged(target: Target, planned: Plan, found: Rows, tail: Rows, query: FloatMatrix, k: int) -> Nearest:
-    """Rank what the index found together with the tail; find exactly what the index did not find enough of.
-
-    HNSW may find fewer than it is asked for, the probed lists may hold fewer, and few of the rows around the query may
-    be allowed.
-    """
+    """Rank what the index found together with the tail; find exactly what the index did not find enough of."""
+    # HNSW may find fewer than it is asked for, the probed lists may hold fewer, and few of the rows around the query
+    # may be allowed.
     live = found[found >= 0]
     if planned.filtered and target.allowed is not None:
         live = live[(target.allowed[live >> 3] >> (live & 7).astype(np.uint8)) & 1 == 1][: planned.wanted or None]
@@ -284,7 +248,5 @@ def _ranked(target: Target, rows: Rows, query: FloatMatrix, k: int) -> Nearest:
 def _exactly(target: Target, queries: FloatMatrix, k: int) -> list[Nearest]:
     if k == 0:
         return [([], []) for _ in queries]
-    found = exact.candidates(
-        target.matrix, queries, k, target.metric, allowed=target.allowed, few=target.few, longest=target.longest
-    )
+    found = exact.candidates(target.whole, queries, k)
     return [_ranked(target, rows, query, k) for rows, query in zip(found, queries, strict=True)]

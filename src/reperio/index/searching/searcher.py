@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from reperio.index.library.calling import Caller
 from reperio.index.library.huge_pages import settle
-from reperio.index.library.loading import innermost, load_faiss
-from reperio.index.searching.codes import Codes
+from reperio.index.library.loading import innermost, load_faiss, transforms
+from reperio.index.searching.codes import GraphCodes
 from reperio.types import FloatMatrix, OperatingPoint, Rows
 
 _FAIR = 2.5  # lists are of uneven length, and those that hold few allowed rows are near the query as often as others
@@ -29,7 +29,7 @@ class Searcher:
     Attributes:
         codes: of a graph that FAISS keeps together with 4-bit codes (``HNSW…,Refine(PQ…x4)``), those; else None.
             They are scanned instead of the graph, not after it: candidates are rescored exactly in any case.
-        search_one: searches for one query on one thread: see `Caller.search_one`.
+        search, search_one: search for many queries on all cores, for one on one thread: see `Caller`.
 
     """
 
@@ -43,17 +43,19 @@ class Searcher:
         # With codes the graph alone is walked; the index as a whole is what is written and extended.
         self._walked = load_faiss().downcast_index(index.base_index) if self.codes is not None else index
         self._outer = type(self._walked).__name__
+        self._transforms = transforms(self._walked)
+        # The caller's own methods: one Python call less per search.
         self._caller = Caller(self._walked)
-        self.search_one = self._caller.search_one
+        self.search, self.search_one = self._caller.search, self._caller.search_one
         self.rows = int(index.ntotal)
         settle(index)
 
-    def _codes(self) -> Codes | None:
+    def _codes(self) -> GraphCodes | None:
         if type(self.index).__name__ != "IndexRefine" or not self.is_graph:
             return None
         codes = innermost(self.index.refine_index)
         fits = type(codes).__name__ == "IndexPQ" and codes.pq.nbits == 4
-        return Codes(self.index.refine_index) if fits else None
+        return GraphCodes(self.index.refine_index) if fits else None
 
     @property
     def is_graph(self) -> bool:
@@ -129,9 +131,6 @@ class Searcher:
     ) -> Rows:
         """Return candidate rows for one query, (count,), from the nearest lists that hold rows that may be found.
 
-        Of those lists the *effort* nearest, and as many more as it takes to see the same part of the allowed rows as
-        *effort* is of all lists: where the allowed rows lie together, the lists nearest to the query hold few or none.
-
         Args:
             query: (d,).
             count: candidates wanted.
@@ -140,17 +139,17 @@ class Searcher:
             selector: FAISS's, of the allowed rows.
 
         """
+        # Of those lists the *effort* nearest, and as many more as it takes to see the same part of the allowed rows as
+        # *effort* is of all lists: where these lie together, the lists nearest to the query hold few or none.
         if not allowed.any():
             return np.empty(0, dtype=np.int64)
         faiss = load_faiss()
         before = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1)
         try:
-            moved = query[None]
-            if self._outer == "IndexPreTransform":
-                for step in range(self._walked.chain.size()):
-                    moved = self._walked.chain.at(step).apply(np.ascontiguousarray(moved))
-            moved = np.ascontiguousarray(moved)
+            moved = np.ascontiguousarray(query[None])
+            for transform in self._transforms:
+                moved = transform.apply(moved)
             distances, order = self._inner.quantizer.search(moved, int(self._inner.nlist))
             held = allowed[order[0]]
             chosen = np.flatnonzero(held)
@@ -167,7 +166,3 @@ class Searcher:
             faiss.omp_set_num_threads(before)
         candidates: Rows = found[0]
         return candidates
-
-    def search(self, queries: FloatMatrix, count: int, params: Any | None) -> Rows:
-        """Return candidate rows, int64 (n, count), on all cores; −1 where the index found fewer."""
-        return self._caller.search(queries, count, params)

@@ -26,16 +26,16 @@ from reperio.index.searching.searcher import Searcher
 from reperio.index.tuning.questions import Questions
 from reperio.types import FloatMatrix, OperatingPoint, Progress, Rows
 
+# Standard errors on each side. 2.576 would do for 99% of points picked blindly; the cheapest of those that reach a
+# recall is, a little, the luckiest.
 _CONFIDENCE = 3.0
-"""Standard errors on each side. 2.576 would do for 99% of points picked blindly; the cheapest of those that reach a
-recall is, a little, the luckiest."""
 _IMAGINED = 0.5
 _STEPS = {10: (10, 12, 15, 20, 25, 30, 40, 60, 80, 100, 150, 200, 400), 100: (100, 150, 200, 300, 400, 800)}
 _LEAST, _ENOUGH = 0.5, 0.9985  # recalls below and beyond which no setting is sought
 _LEVELS = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)  # near which settings are sought more closely
+# Recalls between which neighbouring efforts differ by a factor of `_CLOSE` at most: a recall asked for between two
+# settings pays for the next one, in time nearly in proportion to the effort.
 _DENSE = 0.85, 0.992
-"""Recalls between which neighbouring efforts differ by a factor of `_CLOSE` at most: a recall asked for between two
-settings pays for the next one, in time nearly in proportion to the effort."""
 _CLOSE = {10: 1.13, 100: 1.3}
 _GAIN = 0.9  # part of the misses that may be left for more candidates to be worth a thought
 _LONGEST_WALK = {10: 1024, 100: 2048}  # efSearch beyond which a graph is no longer worth its while
@@ -49,18 +49,11 @@ _SLICE_ROWS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """The result of a measurement.
+    """The result of a measurement."""
 
-    Attributes:
-        points: cheapest first; exact search is among them.
-        gather: µs of exact search per row picked out of the vector file.
-        origin: of the queries.
-
-    """
-
-    points: tuple[OperatingPoint, ...]
-    gather: float
-    origin: str
+    points: tuple[OperatingPoint, ...]  # cheapest first; exact search is among them
+    gather: float  # µs of exact search per row picked out of the vector file
+    origin: str  # of the queries
 
 
 class Share(NamedTuple):
@@ -99,13 +92,7 @@ def measure(target: Target, asked: Questions, *, thorough: bool, progress: Progr
 
 
 def recalls(
-    target: Target,
-    queries: FloatMatrix,
-    k: int,
-    least: Scores,
-    progress: Progress | None = None,
-    *,
-    dense: bool = True,
+    target: Target, queries: FloatMatrix, k: int, least: Scores, progress: Progress | None = None, *, dense: bool = True
 ) -> dict[Knobs, Share]:
     """Return the recall of every setting worth a thought.
 
@@ -120,8 +107,6 @@ def recalls(
         progress: called per effort with the stage "tune".
         dense: fill the gaps.
 
-    One search per effort serves every number of candidates: FAISS returns them in its own order, of which each smaller
-    number is a prefix.
     """
     searcher = target.searcher
     assert searcher is not None
@@ -174,6 +159,8 @@ def _by_candidates(target: Target, queries: FloatMatrix, k: int, least: Scores, 
     scan = searcher.codes if not effort else None
     if searcher.is_graph and scan is None:  # efSearch is at least the number of candidates
         steps = [step for step in steps if step <= effort] or [effort]
+    # One search serves every number of candidates where FAISS returns them in an order of which each smaller number is
+    # a prefix.
     groups = [steps] if searcher.returns_prefixes else [[step] for step in steps]
     shares: list[Share] = []
     for group in groups:
@@ -192,12 +179,7 @@ def _by_candidates(target: Target, queries: FloatMatrix, k: int, least: Scores, 
 
 
 def _recall(
-    target: Target,
-    queries: FloatMatrix,
-    rows: list[Rows],
-    k: int,
-    least: Scores,
-    steps: Sequence[int],
+    target: Target, queries: FloatMatrix, rows: list[Rows], k: int, least: Scores, steps: Sequence[int]
 ) -> list[Share]:
     shares = np.zeros((len(steps), len(queries)))
     for i, (found, query) in enumerate(zip(rows, queries, strict=True)):
@@ -210,11 +192,9 @@ def _recall(
 
 
 def interval(shares: npt.NDArray[np.float64]) -> Share:
-    """Return the mean of recalls per query with its 99% confidence interval.
-
-    By the normal approximation, with one more query imagined that missed half: misses come in clumps, most of all in
-    graphs, and a sample that happens to hold none would otherwise be certain of perfection.
-    """
+    """Return the mean of recalls per query with its 99% confidence interval."""
+    # By the normal approximation, with one more query imagined that missed half: misses come in clumps, most of all in
+    # graphs, and a sample that happens to hold none would otherwise be certain of perfection.
     imagined = np.append(shares, min(_IMAGINED, float(shares.mean())))
     error = _CONFIDENCE * float(imagined.std(ddof=1)) / math.sqrt(len(imagined))
     centre = float(imagined.mean())
@@ -242,11 +222,9 @@ def _points(target: Target, queries: FloatMatrix, k: int, shares: dict[Knobs, Sh
 
 
 def front(recalls: dict[Knobs, float], clock: Callable[[Knobs], float]) -> dict[Knobs, float]:
-    """Return the settings that no other beats in recall and time both, with their times; clock few of them.
-
-    Settings are tried in random order, as the paper does. The time of one that was tried bounds that of every setting
-    with knobs no smaller from below.
-    """
+    """Return the settings that no other beats in recall and time both, with their times; clock few of them."""
+    # Settings are tried in random order, as the paper does. The time of one that was tried bounds that of every setting
+    # with knobs no smaller from below.
     order = sorted(recalls)
     np.random.default_rng(_SEED).shuffle(order)
     timed: dict[Knobs, float] = {}

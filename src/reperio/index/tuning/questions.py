@@ -15,9 +15,8 @@ from reperio.layout import QUERIES, copy_regular, create_file, is_there, open_re
 from reperio.types import FloatMatrix, Metric
 from reperio.vectors import StoredMatrix, load_array
 
+# Fewer held-out queries than these say too little; the interval assumes that their mean is about normal.
 FEWEST_QUERIES = 30
-"""Fewer held-out queries than these say too little; the interval assumes that their mean is about normal."""
-
 _MOST_QUERIES, _QUICK_QUERIES = 1000, 200
 _DEAREST = 4e12  # multiplications spent on exact answers: a minute on one core
 _SEED = 7
@@ -25,18 +24,11 @@ _SLICE_ROWS = 100_000
 
 
 class Questions(NamedTuple):
-    """Held-out queries.
+    """Held-out queries."""
 
-    Attributes:
-        vectors: float32 (n, d).
-        origin: where they come from, in words.
-        given: True for queries that users bring, False for displaced stored vectors.
-
-    """
-
-    vectors: FloatMatrix
-    origin: str
-    given: bool
+    vectors: FloatMatrix  # float32 (n, d)
+    origin: str  # where they come from, in words
+    given: bool  # True for queries that users bring, False for displaced stored vectors
 
 
 def questions(
@@ -54,12 +46,11 @@ def questions(
     Returns:
         The given ones, or stored vectors moved away from where they are stored.
 
-    Stored vectors flatter an index: each is a node of the graph, and the nearest of its list. Moved by a part of the
-    distance to its tenth neighbour, in a direction in which neighbours differ, they are about as hard as held-out
-    questions of the same kind (docs/decisions/0007-tuning.md); questions of another kind than what is stored may still
-    be harder, which only real ones can tell.
-
     """
+    # Stored vectors flatter an index: each is a node of the graph, and the nearest of its list. Moved by a part of the
+    # distance to its tenth neighbour, in a direction in which neighbours differ, they are about as hard as held-out
+    # questions of the same kind (docs/decisions/0007-tuning.md); questions of another kind than what is stored may
+    # still be harder, which only real ones can tell.
     rng = np.random.default_rng(_SEED)
     most = _MOST_QUERIES if thorough else _QUICK_QUERIES
     most = max(_QUICK_QUERIES // 2, min(most, int(_DEAREST / max(1, matrix.size))))
@@ -107,10 +98,8 @@ def _displaced(
 
 
 def keep(queries: FloatMatrix, directory: Path) -> None:
-    """Keep the user's queries next to the index, for when it is built again in the background.
-
-    Not synced: losing them costs a less honest tuning, never an answer.
-    """
+    """Keep the user's queries next to the index, for when it is built again in the background."""
+    # Not synced: losing them costs a less honest tuning, never an answer.
     fresh = directory / f"{QUERIES}.new"
     with storage_errors(fresh, "write"):
         try:
@@ -126,14 +115,9 @@ def kept(directory: Path, dimension: int) -> FloatMatrix | None:
     with contextlib.suppress(OSError, ValueError, EOFError):
         with open(open_regular(directory / QUERIES), "rb") as file:
             found = load_array(file)
-        if not isinstance(found, np.ndarray) or found.dtype != np.float32:
-            return None
-        if (
-            found.ndim == 2
-            and len(found) >= FEWEST_QUERIES
-            and found.shape[1] == dimension
-            and np.isfinite(found).all()
-        ):
+        # The file may be anybody's: nothing of it is used before it is what `keep` writes.
+        alike = isinstance(found, np.ndarray) and found.dtype == np.float32 and found.shape[1:] == (dimension,)
+        if alike and len(found) >= FEWEST_QUERIES and np.isfinite(found).all():
             return np.ascontiguousarray(found)
     return None
 

@@ -1,4 +1,4 @@
-"""One record of a file: a whole document, a line, a row."""
+"""One item of a file: a whole document, a line, a row."""
 
 from __future__ import annotations
 
@@ -6,54 +6,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reperio.arguments import require_unicode
 from reperio.errors import InvalidInput
 
 DEFAULT_ID_FIELD = "id"
 
-# Ingestion's own keys in a chunk's metadata. A record's field of that name is kept under the other one.
+# Ingestion's own keys in a chunk's metadata. An item's field of that name is kept under the other one.
 _TAKEN = {"source": "record_source", "start": "record_start"}
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The names of the fields that are not metadata.
+    """The names of the fields that are not metadata."""
 
-    Attributes:
-        text: must be in every record.
-        id: the record's own id; the default need not be there, another must.
-
-    """
-
-    text: str = "text"
-    id: str = DEFAULT_ID_FIELD
+    text: str = "text"  # must be in every item
+    id: str = DEFAULT_ID_FIELD  # the item's own id; the default need not be there, another must
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A record of a file: it becomes one chunk, or several if it is long.
+class Item:
+    """An item of a file: it becomes one chunk, or several if it is long."""
 
-    Attributes:
-        place: file and line, for messages.
-        text: may be empty; then it gives no chunk.
-        id: the record's own; None where it has none.
-        metadata: its other fields.
-
-    """
-
-    place: str
-    text: str
-    id: str | None
-    metadata: Mapping[str, Any]
+    place: str  # file and line, for messages
+    text: str  # may be empty; then it gives no chunk
+    id: str | None  # the item's own; None where it has none
+    metadata: Mapping[str, Any]  # its other fields
 
 
-def to_record(values: Mapping[str, Any], place: str, fields: Fields) -> Record:
-    """Make a record of named values; null is no text, and null or "" no id.
+def to_item(values: Mapping[str, Any], place: str, fields: Fields) -> Item:
+    """Make an item of named values; null is no text, and null or "" no id.
 
     Raises:
         InvalidInput: a field is missing, or has a type that is no text or id.
 
     """
-    require_fields(values, place, fields)
+    _require_fields(values, place, fields)  # each of .jsonl: it has no header
     text, own = values[fields.text], values.get(fields.id)
     if text is not None and not isinstance(text, str):
         raise InvalidInput(
@@ -65,34 +52,26 @@ def to_record(values: Mapping[str, Any], place: str, fields: Fields) -> Record:
             f"{place}: the field {fields.id!r} is {_kind(own)}; an id is a string or an integer. Name another with "
             "id_field (--id-field)"
         )
-    _require_unicode(text or "", place)
+    require_unicode(text or "", f"{place}: the text")  # "\ud800" in JSON is one
     rest = {key: value for key, value in values.items() if key not in (fields.text, fields.id)}
-    return Record(place, text or "", None if own in (None, "") else str(own), _without_taken(rest, place))
+    return Item(place, text or "", None if own in (None, "") else str(own), _without_taken(rest, place))
 
 
-def require_fields(names: Mapping[str, Any] | list[str], place: str, fields: Fields) -> None:
-    """Refuse a record, or a header, without the fields that must be there.
+def require_header(names: list[str], place: str, fields: Fields) -> None:
+    """Refuse a header with one name twice, which would lose a column, or without a field that must be there."""
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidInput(f"{place}: two columns are named {twice!r}; rename one")
+    _require_fields(names, place, fields)
 
-    Raises:
-        InvalidInput: names the fields that are.
 
-    """
+def _require_fields(names: Mapping[str, Any] | list[str], place: str, fields: Fields) -> None:
     wanted = {"text_field (--text-field)": fields.text}
     if fields.id != DEFAULT_ID_FIELD:
         wanted["id_field (--id-field)"] = fields.id
     for option, name in wanted.items():
         if name not in names:
             raise InvalidInput(f"{place}: no field {name!r}; name one of these with {option}: {_listed(names)}")
-
-
-def _require_unicode(text: str, place: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            f"{place}: the text holds a lone surrogate at position {error.start}, which is no Unicode text; decode the "
-            "source with errors='replace'"
-        ) from None
 
 
 def _without_taken(values: dict[str, Any], place: str) -> dict[str, Any]:

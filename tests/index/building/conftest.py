@@ -1,0 +1,14 @@
+"""What the tests of building share."""
+
+from __future__ import annotations
+
+import pytest
+
+from reperio.index.building import training
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let a block be 1,000 rows."""
+    monkeypatch.setattr(training, "BLOCK_ROWS", 1000)
+    return 1000
