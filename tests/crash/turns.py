@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def operation(seed: int, writer: int, number: int) -> tuple[str, State, list[int
     rng = random.Random(f"{seed} {writer} {number}")
     kind = rng.choices(["add", "delete", "optimize", "compact"], [80, 14, 4, 2])[0]
     ids = rng.sample(range(writer * OWN, writer * OWN + 150), rng.randint(1, 40))
-    stored = {one: number for one in ids} if kind == "add" else {}
+    stored = dict.fromkeys(ids, number) if kind == "add" else {}
     return kind, stored, ids if kind == "delete" else []
 
 
@@ -201,10 +202,8 @@ def _write(path: Path, journal: Path, writer: int, seed: int) -> None:
         elif kind == "delete":
             kb.delete(ids=[f"c{one}" for one in deleted])
         else:
-            try:
+            with suppress(CollectionLocked):  # another builds for longer
                 kb.compact() if kind == "compact" else kb.optimize(index="SQ8")
-            except CollectionLocked:
-                pass  # another builds for longer
         note("done", number)
         number += 1
 

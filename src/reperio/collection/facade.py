@@ -317,7 +317,7 @@ class Collection:
         request = to_request(
             k,
             recall,
-            handle.scope.narrowed(where),
+            handle.scope.tree if where is None else handle.scope.narrowed(where),
             most=handle.limits.k,
             mode=mode,
             fusion=fusion,

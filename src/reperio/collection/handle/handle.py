@@ -92,7 +92,8 @@ class Handle:
         self.clock = Clock()
         self._locks = locks
         self._writing = threading.RLock()  # by this handle's threads, one after the other
-        self._current = root.current  # joined once: each call asks for it
+        self._current = self._locked_current = root.current  # joined once: each call asks for it
+        self._locked = root.root
         self._process = os.getpid()
         self._disturbed = False  # a fork came while it was in use: the child cannot use it
         self._auto_optimize = auto_optimize
@@ -210,7 +211,10 @@ class Handle:
                     locks.writers.require_in_place()
                 elif outermost:
                     self._acquire(locks.writers, locks.timeout if wait else 0.0)
-                generation = self._in_turn = self._follow(locks.current)
+                if locks.writers.directory is not self._locked:
+                    self._locked = locks.writers.directory
+                    self._locked_current = self._locked / self._current.name
+                generation = self._in_turn = self._follow(self._locked_current)
                 if outermost:
                     generation.store.catch_up(suspect=locks.writers.unclean)
                 yield generation

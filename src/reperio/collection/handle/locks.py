@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from reperio import layout
 
 
@@ -30,17 +28,9 @@ class Locks:
         self.builders = layout.FileLock(
             root.maintenance, purpose="which is building an index or rewriting it", cure="wait, or end that process"
         )
-        self._current = root.current
         if exclusive:
             self.writers.acquire(timeout)
             self.writers.lasting = True
-
-    @property
-    def current(self) -> Path:
-        """CURRENT, in the directory that is locked."""
-        if self._current.parent is not self.writers.directory:
-            self._current = self.writers.directory / "CURRENT"
-        return self._current
 
     def close(self) -> None:
         """Give both back."""
