@@ -54,7 +54,6 @@ class Writers:
         directory: for the collection and all else.
         count: writers, and as many readers.
         seed: of what they do, and of when they are killed.
-
     """
 
     def __init__(self, directory: Path, count: int, seed: int) -> None:

@@ -52,7 +52,6 @@ class FileLock:
         held: it is ours now.
         lasting: it is kept beyond the end of a turn, until `close`.
         unclean: the turn before ours did not end well: its process was killed during it, or an error ended it.
-
     """
 
     def __init__(self, path: Path, *, purpose: str, cure: str) -> None:
@@ -77,7 +76,6 @@ class FileLock:
         Raises:
             CollectionLocked: another process, or another handle of this one, has it for longer.
             StorageFailed: the file cannot be made or opened.
-
         """
         try:
             for _ in range(_ATTEMPTS):
@@ -107,7 +105,6 @@ class FileLock:
 
         Args:
             clean: the turn has come to its end; else the next one is told.
-
         """
         if not self.held or self._file is None:
             return b""

@@ -67,7 +67,6 @@ class Handle:
         root: the directory, as the user named it.
         generation: the one in use, as far as this handle has looked; `current` looks again.
         clock: times what goes into the ledger.
-
     """
 
     def __init__(
@@ -150,7 +149,6 @@ class Handle:
 
         Raises:
             CollectionClosed: this handle was closed.
-
         """
         self.require_open()
         generation = first or self.current()
@@ -176,7 +174,6 @@ class Handle:
         Args:
             max_age: seconds for which what was found last may be returned, at the price of reading a clock; 0 to look
                 in any case.
-
         """
         if max_age:
             now = time.monotonic()
@@ -200,7 +197,6 @@ class Handle:
         Raises:
             CollectionReadOnly, CollectionClosed: this may not write.
             CollectionLocked: another process has had its turn for longer than the timeout.
-
         """
         with self._writing:
             self.require_writable()
@@ -253,7 +249,6 @@ class Handle:
         Raises:
             CollectionReadOnly, CollectionClosed: this may not write, or Python is ending.
             CollectionLocked: another process is at it.
-
         """
         self.require_buildable(waiting=wait)
         assert self._locks is not None  # of a writer
@@ -276,7 +271,6 @@ class Handle:
 
         Args:
             attempt: reads the state of the generation it is given, prepares, and writes with ``seen=`` that state.
-
         """
         with self.turn() as generation:
             while True:
@@ -293,7 +287,6 @@ class Handle:
 
         Args:
             current: the file, by the path as the user named it, or, in a turn, in the directory that is locked.
-
         """
         if self._current_signature(current) != self._signature:
             with self._following:
@@ -323,7 +316,6 @@ class Handle:
         Args:
             old: the generation in use, in a turn, while nobody else builds.
             write: writes the new one, whole and durably, to the paths that it is given.
-
         """
         files = layout.Layout(old.paths.root.parent)
         target = files.next_generation()
@@ -342,7 +334,6 @@ class Handle:
 
         Raises:
             CollectionClosed: another collection is at the path by now.
-
         """
         with self.turn() as current:
             if current is not generation:
@@ -461,7 +452,6 @@ class Handle:
 
         Args:
             until: when to give up, as `time.monotonic` has it.
-
         """
         if self.closed or self._process != os.getpid():
             return

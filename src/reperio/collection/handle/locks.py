@@ -16,7 +16,6 @@ class Locks:
     Attributes:
         writers: held for each commit, or for as long as the handle is open.
         builders: held while an index is built or the collection rewritten; whoever has it may wait for a turn.
-
     """
 
     def __init__(self, root: layout.Layout, *, timeout: float, exclusive: bool) -> None:

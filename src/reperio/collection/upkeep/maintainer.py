@@ -35,7 +35,6 @@ class Maintainer:
 
     Attributes:
         building: the lock under which indexes are built and collections rewritten, one at a time.
-
     """
 
     def __init__(
@@ -84,7 +83,6 @@ class Maintainer:
 
         Args:
             finish: do a build that is due as well.
-
         """
         self.stop()
         with self._starting:
@@ -136,7 +134,6 @@ class Maintainer:
 
         Returns:
             Seconds that the build took, without the wait; None where nothing was built.
-
         """
         generation = self._current()
         try:

@@ -54,7 +54,6 @@ class Store:
         idle: connections for reading that are kept open between sessions.
         watch: called with how many chunks a search has found in memory, and how many it has not.
         turns: lock that a writer holds for each of its transactions; None where nobody else knows of these files yet.
-
     """
 
     def __init__(
@@ -106,7 +105,6 @@ class Store:
         Args:
             paths: of the generation.
             words: how texts are cut into words for the lexical index; "none" for no such index.
-
         """
         schema.create(paths.database, words)
         with storage_errors(paths.root, "create"):
@@ -130,7 +128,6 @@ class Store:
 
         Raises:
             CollectionDamaged: one of the chunks is not what was stored.
-
         """
         if len(rows) > MAX_PARAMETERS:
             return None
@@ -146,7 +143,6 @@ class Store:
 
         Args:
             suspect: the turn before did not end well, so that the log may hold a commit that was refused.
-
         """
         if self._suspended:
             self._suspended = False
@@ -206,7 +202,6 @@ class Store:
             Outdated: another writer has committed since *seen*; nothing was stored.
             CollectionClosed: this may not write any more; nothing was stored.
             StorageFailed: nothing was stored.
-
         """
         assert matrix.dtype == self.dtype  # else each row would be written over its neighbours
         commits = self._commits
@@ -239,7 +234,6 @@ class Store:
 
         Raises:
             Outdated, CollectionClosed, StorageFailed: as for `put`; nothing was deleted.
-
         """
         if not rows:
             self.require_permitted()  # that nothing is there to delete is an answer, too
@@ -277,7 +271,6 @@ class Store:
         Args:
             entries: in any order; this store must have none yet.
             clock: the time of the last put, in seconds since the epoch; not before that of any entry.
-
         """
         with self._transaction() as connection:
             return ledger.put_entries(connection, entries, clock)
@@ -378,7 +371,6 @@ def forget_snapshot(database: Path) -> None:
 
     Raises:
         CollectionDamaged, StorageFailed: it cannot be changed.
-
     """
     connection = schema.connect(database, read_only=False)
     try:
@@ -408,7 +400,6 @@ def copy(session: Session, matrix: StoredMatrix, target: Generation) -> None:
         session: what to copy.
         matrix: the vectors of all rows of that commit.
         target: where to; of the same dtype.
-
     """
     with storage_errors(target.root, "copy to"):
         session.copy_to(target.database)
