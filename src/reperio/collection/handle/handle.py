@@ -210,8 +210,9 @@ class Handle:
                 if locks.writers.directory is not self._locked:
                     self._locked = locks.writers.directory
                     self._locked_current = self._locked / self._current.name
-                generation = self._in_turn = self._follow(self._locked_current)
+                generation = self._follow(self._locked_current)
                 if outermost:
+                    self._in_turn = generation
                     generation.store.catch_up(suspect=locks.writers.unclean)
                 yield generation
                 clean = True
