@@ -47,7 +47,6 @@ class Shape:
         noise: standard deviation of what is added in all dimensions.
         slope: centres, spreads and noise lie along shared axes whose variance falls as (i + 8)^−slope.
         families: clusters whose numbers are equal modulo this share the subspace of their spread.
-
     """
 
     clusters: int = 400
@@ -67,7 +66,6 @@ class Clustered:
         dimension: of the vectors, at least 4; below 128 the spread has half as many.
         seed: another seed, other centres.
         shape: what the vectors are like.
-
     """
 
     def __init__(self, dimension: int = 1024, seed: int = 20_240, shape: Shape | None = None) -> None:
@@ -109,7 +107,6 @@ class Clustered:
             start: first row.
             stop: row behind the last one.
             workers: threads that make blocks ahead; one more block than that is in memory.
-
         """
         numbers = iter(range(start // BLOCK, -(-stop // BLOCK)))
         with ThreadPoolExecutor(workers) as pool:
@@ -173,7 +170,6 @@ def real_hardness(folder: Path, rows: int, queries: int) -> Figures:
 
     Raises:
         DataMissing: they are not there.
-
     """
     data = Data(folder, rows)
     return hardness((data.base[low : low + BLOCK] for low in range(0, data.rows, BLOCK)), data.queries[:queries])

@@ -75,7 +75,6 @@ class Built:
         rescored: False where FAISS's own distances are exact already.
         efforts: values to try for its knob; (0,) where it has none.
         graph: the graph, for those that can be built with more or less care.
-
     """
 
     name: str
@@ -117,7 +116,6 @@ class Workshop:
         matrix: float32 (n, d), rows of norm 1.
         sizes: what to build.
         workers: threads.
-
     """
 
     def __init__(self, matrix: Floats, sizes: Sizes, workers: int) -> None:

@@ -115,7 +115,6 @@ class Bench:
 
         Raises:
             RuntimeError: with what came back instead.
-
         """
         allowed = None if case.where is None else self.fields[case.where[0]]
         shares = []

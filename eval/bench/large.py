@@ -87,7 +87,6 @@ class Run:
         options: from the command line.
         work: where the collection grows.
         out: where results go; None to print only.
-
     """
 
     def __init__(self, options: argparse.Namespace, work: Path, out: Path | None) -> None:

@@ -51,7 +51,6 @@ class Scale:
         exact: sizes at which exact search is timed against an index.
         processes: fresh processes per way of opening.
         texts: embedded per round.
-
     """
 
     rows: int
@@ -72,7 +71,6 @@ class Data:
 
     Raises:
         DataMissing: with what is missing and how to point elsewhere.
-
     """
 
     def __init__(self, folder: Path, rows: int) -> None:
@@ -162,7 +160,6 @@ class Bench:
         Args:
             rows: None for all.
             name: of the index; None for the recommended one, or, where that is none, the one for the next larger size.
-
         """
         count = min(rows or self.data.rows, self.data.rows)
         if (count, name) not in self._built:

@@ -101,7 +101,6 @@ class Sweep:
         queries: (m, d), those that measure.
         nearest: the exact ten of each, (m, 10).
         first: queries of a first timing.
-
     """
 
     def __init__(self, matrix: Floats, queries: Floats, nearest: npt.NDArray[np.int64], first: int) -> None:

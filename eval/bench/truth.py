@@ -23,7 +23,6 @@ class Nearest:
     Args:
         queries: float32 (n, d), of norm 1; the inner product is then the cosine.
         depth: neighbours kept per query.
-
     """
 
     def __init__(self, queries: Floats, depth: int = DEPTH) -> None:

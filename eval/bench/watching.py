@@ -32,7 +32,6 @@ class Outcome:
         peaks: the most memory by kind, in KiB, over its whole life.
         stage_peaks: the same by stage.
         segments: (stage, seconds, last count reported), in the order of their beginning; "start" until the first.
-
     """
 
     result: Figures = field(default_factory=dict)
@@ -64,7 +63,6 @@ def run(script: Path, arguments: list[str], environment: Mapping[str, str] | Non
 
     Raises:
         StageFailed: the child failed, or reported no result.
-
     """
     outcome = Outcome()
     command, whole = [sys.executable, str(script), *arguments], dict(os.environ) | dict(environment or {})

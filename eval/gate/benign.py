@@ -28,7 +28,6 @@ class Given:
         embedder: of the collection.
         seed: of this one.
         kept: vectors made before.
-
     """
 
     path: Path
@@ -46,7 +45,6 @@ class Varied:
         embedder: None for that of the collection.
         limits: changed limits of the gate.
         cores: that the gate may use; None for all.
-
     """
 
     embedder: Any = None

@@ -40,7 +40,6 @@ class Case:
         kind: of the collection.
         kept: vectors made before.
         folder: for models.
-
     """
 
     path: Path
@@ -60,7 +59,6 @@ class Deployed:
         embedder: that it is opened with; None for the healthy one.
         front: makes the search that stands before the collection; None for none.
         patched: what is wrong in the running program meanwhile.
-
     """
 
     embedder: Any = None

@@ -88,7 +88,6 @@ class Results:
     Args:
         path: of the file; read where it exists.
         out: where it is published beside its page; None for nowhere.
-
     """
 
     def __init__(self, path: Path, out: Path | None) -> None:

@@ -22,7 +22,6 @@ class Fault:
         strengths: at which it is put in.
         kind: of the healthy collection.
         integrity: red is demanded always, whatever the answers.
-
     """
 
     name: str

@@ -41,7 +41,6 @@ class Healthy:
         embedder: of it.
         baselines: what was accepted, by the number of questions.
         ndcg: nDCG@10 over all questions.
-
     """
 
     path: Path
@@ -57,7 +56,6 @@ class Gated(NamedTuple):
         checks: of the gate, with what they found.
         kept: part of the baseline's first ten that came again, mean over the questions; None where asking raises.
         slower: p50 relative to the baseline's; None where it could not be measured.
-
     """
 
     checks: Sequence[CheckResult]
@@ -94,7 +92,6 @@ class Ground:
         texts: what is stored and asked.
         sizes: of the golden sets, in questions.
         limits: of the gate.
-
     """
 
     def __init__(self, work: Path, texts: TextSet, sizes: Sequence[int], limits: GateLimits | None = None) -> None:

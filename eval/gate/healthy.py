@@ -47,7 +47,6 @@ class Kind:
         factory: of its index; few lists, so that fewer probes are a fault that shows.
         metric: of its vectors.
         prompt: words put before every question when it is embedded.
-
     """
 
     name: str
@@ -73,7 +72,6 @@ class Recorded:
         texts: the set.
         model: what computes.
         queries: vectors of the set's questions; None for those that come with the set.
-
     """
 
     def __init__(

@@ -22,7 +22,6 @@ class Kept:
 
     Args:
         folder: where.
-
     """
 
     def __init__(self, folder: Path) -> None:

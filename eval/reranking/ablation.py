@@ -54,7 +54,6 @@ class Subject:
         depth: candidates of each list.
         sample: queries at most.
         make: loads it.
-
     """
 
     name: str

@@ -48,7 +48,6 @@ class TextSet:
         articles: title of each passage's document.
         answers: per query, what an answering passage contains; empty where the set does not say.
         passage_vectors, query_vectors: float32 (n, d), norm 1.
-
     """
 
     name: str
@@ -76,7 +75,6 @@ class TextSet:
 
         Raises:
             DataMissing: bm25s is not installed.
-
         """
         try:
             import bm25s
@@ -104,7 +102,6 @@ def load(name: str, folder: Path | None = None) -> TextSet:
 
     Raises:
         DataMissing: with what is missing and how to point elsewhere.
-
     """
     home = (folder or data_folder()) / name
     missing = [file for file in FILES if not (home / file).is_file()]

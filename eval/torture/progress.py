@@ -40,7 +40,6 @@ class Progress:
         tally: summed over the trials.
         seconds: from beginnings to ends, summed likewise.
         trees: how many trials were done with which state of src/.
-
     """
 
     size: int = 0
@@ -94,7 +93,6 @@ class Results:
     Args:
         path: of the JSON.
         afresh: forget what it holds.
-
     """
 
     def __init__(self, path: Path, *, afresh: bool = False) -> None:

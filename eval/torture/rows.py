@@ -51,7 +51,6 @@ class Row:
         prepare: makes what all trials of one process share.
         each: how many cases one trial is.
         unit: what a case is called.
-
     """
 
     what: str

@@ -48,7 +48,6 @@ def nearest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str | No
         name: name that is not known.
         known: names to choose from.
         cutoff: least similarity of two spellings, 0 to 1.
-
     """
     if len(name) > _LONGEST_NAME:
         return None
@@ -73,7 +72,6 @@ def unknown_option(method: str, name: str, known: Sequence[str], *, cure: str = 
         name: name of the option.
         known: options that the method has.
         cure: what to do instead; empty to name the nearest option.
-
     """
     hint = f"{cure}; " if cure else did_you_mean(name, known)
     has = f"its options are {', '.join(known)}" if known else "it takes none"

@@ -19,7 +19,6 @@ def loading(model: str, failed: type[ReperioError], cure: str, *, reported: bool
         failed: type of the error.
         cure: how the message goes on.
         reported: False to keep what transformers says of missing weights to itself.
-
     """
     from transformers.utils import logging
 

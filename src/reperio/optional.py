@@ -17,7 +17,6 @@ class OptionalImport:
     Example:
         >>> with OptionalImport("a plot", "matplotlib", extra="plot"):
         ...     import matplotlib
-
     """
 
     def __init__(self, what: str, package: str, *, extra: str, instead: str = "") -> None:

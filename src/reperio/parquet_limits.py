@@ -27,7 +27,6 @@ def rows_at_once(file: Any, path: Path, columns: Sequence[str], most: int) -> in
 
     Raises:
         InvalidInput: a column comes to many times the size of what is in the file.
-
     """
     rows, wanted = most, set(columns)
     for number in range(file.metadata.num_row_groups):

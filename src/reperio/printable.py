@@ -28,7 +28,6 @@ def one_line(text: str, *, keep_spaces: bool = False) -> str:
         text: any.
         keep_spaces: leave spaces as they are, and show line breaks and tabs as U+FFFD, too; else whatever is blank
             becomes one space.
-
     """
     return (text if keep_spaces else " ".join(text.split())).translate(_HARMFUL)
 

@@ -44,7 +44,6 @@ def progress_bar(*, disable: bool = False) -> Iterator[Progress]:
     Example:
         >>> with progress_bar(disable=True) as progress:
         ...     progress("add", 10, 100)
-
     """
     # Imported here, since few programs draw a bar.
     from rich.console import Console
@@ -119,7 +118,6 @@ class _Pace:
     Args:
         began: when, in seconds of the monotonic clock.
         done: at that time.
-
     """
 
     def __init__(self, began: float, done: int) -> None:

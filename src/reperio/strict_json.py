@@ -27,7 +27,6 @@ def encode_object(value: dict[Any, Any]) -> str:
 
     Raises:
         NotKept: some part of it would not come back equal.
-
     """
     try:
         encoded = orjson.dumps(value, default=_of_numpy)
@@ -44,7 +43,6 @@ def encode(value: Any) -> str:
 
     Raises:
         NotKept: some part of it would not come back equal.
-
     """
     try:
         encoded = orjson.dumps(value, default=_of_numpy)

@@ -58,7 +58,6 @@ class Chunk:
         id: the user's own, non-empty, unique in the collection; adding it again replaces the chunk.
         text: what was embedded, and what a search gives back. May be empty with ready vectors.
         metadata: a JSON object (string keys; numbers, strings, booleans, null, lists, objects).
-
     """
 
     id: str
@@ -78,7 +77,6 @@ class Hit:
         rank: 1 for the best.
         scores: where more than one score went into the order, each by its name: "dense" (by vector), "lexical" (BM25),
             "fused", "rerank". A list that did not find the chunk has no entry. None where `score` is the only one.
-
     """
 
     chunk: Chunk
@@ -106,7 +104,6 @@ class Limits:
             least.
         idle: database connections kept open between searches, two file descriptors each. More are opened while more
             threads search, and closed afterwards; of each, SQLite keeps one descriptor for the next that is opened.
-
     """
 
     k: int = 10_000
@@ -133,7 +130,6 @@ class Record:
         value: any JSON value, or None.
         group: what it belongs to, e.g. a document; None for nothing.
         time: of its put, in seconds since the epoch; see `Records.time`.
-
     """
 
     key: str
@@ -151,7 +147,6 @@ class AddResult:
         updated: ids whose chunk was replaced.
         unchanged: ids whose text, metadata and vector were already stored; nothing was written.
         embedded: texts that went through the embedder.
-
     """
 
     added: int = 0
@@ -178,7 +173,6 @@ class Embedder(Protocol):
 
     An embedder may also have ``revision``, ``query_prompt`` and ``passage_prompt`` (strings), which the
     contract records, and ``max_tokens`` (int) and ``tokenizer``, by which ingestion cuts documents.
-
     """
 
     @property
@@ -213,7 +207,6 @@ class Reranker(Protocol):
         Args:
             queries: of one search, or all those of a `search_many`, so that a model can fill its batches across them.
             texts: one non-empty list per query, best first as retrieved; the same text may occur repeatedly.
-
         """
         ...
 
@@ -230,7 +223,6 @@ class OperatingPoint:
         low, high: the 99% confidence interval of that mean.
         p50, p95: µs per query on one thread, rescoring included, chunks not.
         rate: queries per second in one batch on all cores.
-
     """
 
     k: int
@@ -257,7 +249,6 @@ class IndexInfo:
         recall: what it was chosen for.
         queries: which queries it was measured with, in words.
         points: the ways to search it that are worth having, cheapest first; exact search among them.
-
     """
 
     factory: str
@@ -288,7 +279,6 @@ class CollectionInfo:
         disk: bytes by file name; empty through a scope.
         generation: the generation in use.
         format_version: of the files.
-
     """
 
     path: str
@@ -321,7 +311,6 @@ class Problem:
         kind: how bad it is. It decides how the problem is mended.
         what: what is wrong, and where.
         cure: what to do about it.
-
     """
 
     kind: ProblemKind
@@ -347,7 +336,6 @@ class CheckReport:
         rows: number of chunks whose checksum was verified.
         mended: after ``check(fix=True)``: the problems that were there before.
         lost: after ``check(fix=True)``: what could not be kept, one line each; empty where everything was.
-
     """
 
     problems: Sequence[Problem]

@@ -47,7 +47,6 @@ def to_matrix(values: Any, *, dimension: int, metric: Metric, what: str, first: 
 
     Raises:
         InvalidVectors: with the first offending row and the cure.
-
     """
     array = _to_float32(values, what, first)
     if array.ndim != 2 or array.shape[1] != dimension:
@@ -91,7 +90,6 @@ def to_stored(matrix: FloatMatrix, dtype: Literal["float32", "float16"], *, what
 
     Raises:
         InvalidVectors: a component beyond ±65504, or none from 3e-8 on, with its row. Under cosine there is neither.
-
     """
     if dtype == "float32" or len(matrix) == 0:
         return matrix.astype(dtype, copy=False)
@@ -239,7 +237,6 @@ def load_array(file: BinaryIO) -> Any:
 
     Raises:
         ValueError, EOFError: it is no array, or shorter than it says.
-
     """
     if file.read(len(_NPY)) == _NPY:
         file.seek(0)

@@ -62,7 +62,6 @@ def examine(path: Path, *, read_only: bool) -> dict[str, Any]:
 
     Anything else is an exception, and the end of this process: a wrong answer that `check` does not know of, an
     exception that is none of Reperio's.
-
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -21,7 +21,6 @@ class Increments:
     Attributes:
         folder: of the backups; absent before the first.
         states: of the collection at each of them.
-
     """
 
     folder: Path
@@ -32,7 +31,6 @@ class Increments:
 
         Args:
             begun: the state of one that was being made when its process was killed; None for none. It may be there.
-
         """
         allowed = [self.states] if begun is None else [self.states, [*self.states, begun]]
         found = [self._restored(info, allowed[-1]) for info in self._listed()]
@@ -62,7 +60,6 @@ def verify_increments(folder: Path, done: Sequence[Operation], current: Operatio
         folder: of the backups.
         done: all operations that were completed.
         current: the one that was going on when the life ended; None for none.
-
     """
     increments = Increments(folder)
     state: State = {}

@@ -23,7 +23,6 @@ def kill_again_and_again(seed: int, directory: Path) -> Counter[str]:
 
     Returns:
         How many kills there were, and in which kind of operation: "amid add", "amid creation", "between operations".
-
     """
     rng = random.Random(seed)
     state: State = {}

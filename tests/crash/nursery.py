@@ -28,7 +28,6 @@ class Child:
     Args:
         answers: the nursery's standard output, unbuffered.
         pid: of the process.
-
     """
 
     def __init__(self, answers: Any, pid: int) -> None:
@@ -56,7 +55,6 @@ class Child:
 
         Raises:
             TimeoutError: it was killed.
-
         """
         late = self._status is None and not select.select([self._answers], [], [], seconds)[0]
         if late:
@@ -101,7 +99,6 @@ class Nursery:
             arguments: passed on.
             output: a file that gets what it prints.
             strace: options to trace it with, from its first call on; none where it is not to be traced.
-
         """
         if self._child is not None and self._child.poll() is None:
             self._child.kill()

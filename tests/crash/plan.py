@@ -80,7 +80,6 @@ class Operation:
         index: for optimize; None for the recommended one.
         model: for reembed.
         batch: chunks per commit.
-
     """
 
     kind: str

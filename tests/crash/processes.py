@@ -42,7 +42,6 @@ class Run:
         stop: number after the last one.
         plan: "random" or "scripted".
         auto: index in the background, as by default.
-
     """
 
     directory: Path
@@ -104,7 +103,6 @@ def possible(state: State, done: Iterable[Operation], current: Operation, steps:
         current: the one that was under way.
         steps: of it, acknowledged.
         begun: whether it was.
-
     """
     state = after_operations(state, done)
     return [current.after(state, number) for number in range(steps, min(steps + begun, current.steps) + 1)]

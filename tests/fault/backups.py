@@ -68,7 +68,6 @@ class Writer:
     Attributes:
         states: in order; the last of them may not be committed yet.
         done: number of those that are acknowledged, less one.
-
     """
 
     def __init__(self, kb: Collection, seed: int) -> None:

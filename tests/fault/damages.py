@@ -88,7 +88,6 @@ def examine(damages: Sequence[dict[str, Any]], originals: Sequence[Path], scratc
 
     Raises:
         AssertionError: the process died, or an answer was wrong; with the damage.
-
     """
     scratch.mkdir(parents=True, exist_ok=True)
     journal = scratch / "journal"

@@ -24,7 +24,6 @@ def fuzz_guided(target: str, number: int, seconds: int, corpus: Path, directory:
     Raises:
         AssertionError: something was found; its input is in the message, in hexadecimal digits.
         ModuleNotFoundError: atheris is not installed.
-
     """
     if find_spec("atheris") is None:
         raise ModuleNotFoundError("fuzzing guided by coverage needs atheris: pip install atheris")

@@ -29,7 +29,6 @@ def fail_power(
         number: seed of the moment and of what survives; the mode is ``number % len(MODES)``.
         directory: to be made and worked in.
         only: of `VERIFICATIONS`; None for both.
-
     """
     rng = random.Random(number)
     mode = MODES[number % len(MODES)]

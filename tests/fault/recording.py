@@ -32,7 +32,6 @@ class Event(NamedTuple):
         at: offset of a write or copy, length of a truncation.
         data: written.
         count: bytes copied.
-
     """
 
     kind: str

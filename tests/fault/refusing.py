@@ -29,7 +29,6 @@ class Refusal(NamedTuple):
         point: the call.
         error: its name, ENOSPC or EIO.
         lasting: whether all later calls of its kind fail as well: a disk that stays full.
-
     """
 
     point: Point
@@ -94,7 +93,6 @@ def refuse(refusal: Refusal, directory: Path) -> Counter[str]:
 
     Returns:
         Which of "typed error" (an operation was refused) and "no harm" (it was done all the same) it came to.
-
     """
     life = live(directory, refusal.option, attempts=1 if refusal.lasting else ATTEMPTS)
     try:

@@ -67,7 +67,6 @@ def soak(seconds: float, directory: Path, *, seed: int = 0) -> Counter[str]:
     Raises:
         AssertionError: a reader saw less than what was acknowledged, something foreign, or an error; handles, memory
             or the log grew without bound.
-
     """
     directory.mkdir(parents=True, exist_ok=True)
     clock = Clock(directory / "clock")

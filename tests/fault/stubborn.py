@@ -24,7 +24,6 @@ class Stubborn:
         journal: where it writes down what happens.
         path: of the collection.
         attempts: how often an operation is tried; with one, a refusal may last, and reading may be refused as well.
-
     """
 
     def __init__(self, journal: int, path: Path, attempts: int) -> None:

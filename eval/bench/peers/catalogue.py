@@ -60,7 +60,6 @@ class Entry:
         knobs: values by argument of `Subject.set`; those of the first ascend, and recall with them.
         shares: the subject whose files it opens instead of ingesting.
         promise: the argument that states a recall: it is measured at the recall asked for, too.
-
     """
 
     name: str
@@ -253,7 +252,6 @@ def choose(wanted: list[str] | None, rows: int, *, quick: bool = False) -> list[
 
     Raises:
         LookupError: a word is in no name.
-
     """
     if wanted is None and quick:
         first = {entry.package: entry.name for entry in reversed(ENTRIES.values())}

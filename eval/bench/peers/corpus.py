@@ -105,7 +105,6 @@ def prepare(folder: Path, data: Data, rows: int, grow: Path) -> Corpus:
         data: the real vectors, questions and texts.
         rows: beyond those of *data* they are grown.
         grow: the script that grows them.
-
     """
     corpus, last = Corpus(folder), folder / "nearest.npy"
     if not last.exists():

@@ -57,7 +57,6 @@ class Process:
 
         Raises:
             SubjectFailed: with what the subject said; nothing in it names a place on this machine.
-
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -160,7 +159,6 @@ def settle(
     Returns:
         By target the setting with its figures, and ``reached``; where nothing reaches it, the setting of best recall.
         And all settings that were evaluated.
-
     """
     tried: dict[str, Figures] = {}
 
@@ -235,7 +233,6 @@ def heats(resident: Mapping[str, float], everywhere: Sequence[str], budget: floa
         resident: MiB by subject.
         everywhere: the reference that makes the groups comparable.
         budget: MiB per group; a subject that alone exceeds it still gets a group.
-
     """
     always = [name for name in resident if name in everywhere]
     base = sum(resident[name] for name in always)
@@ -261,7 +258,6 @@ def block(process: Process, corpus: Corpus, knob: Knob, *, expected_us: float, t
         turn: counts the rounds.
         seconds: about what each of the two shall take; at least 50 searches, at most all questions once, and from
             the threads eight times.
-
     """
     whole = len(corpus.questions("measured")[1])
     count = int(min(whole, max(50, seconds * 1e6 / expected_us)))

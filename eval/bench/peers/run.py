@@ -60,7 +60,6 @@ class Scale:
         seconds: about what a block takes.
         opens: fresh processes of each subject and setting.
         questions: held-out questions at most; half of them for tuning.
-
     """
 
     rounds: int

@@ -39,7 +39,6 @@ def advise(
 
     Raises:
         InvalidInput: an impossible goal; the message names the nearest possible one.
-
     """
     refuse_unknown(advise, unknown)
     require_count("rows", rows)

@@ -101,7 +101,6 @@ class Collection:
             CollectionReadOnly, CollectionClosed, EmbeddingContractError, MissingDependency.
 
         Where texts are longer than the model takes, a `ReperioWarning` says how many were cut, once per handle.
-
         """
         refuse_unknown(Collection.add, unknown)
         require_count("batch_size", batch_size)
@@ -119,7 +118,6 @@ class Collection:
             ids: of the chunks; one that is absent is no error.
             where: whatever matches a filter, as in `search`; with *ids*, those of them that match. Alone, an empty
                 filter is refused: it would delete everything.
-
         """
         refuse_unknown(Collection.delete, unknown)
         if given:  # what is lost must be named
@@ -170,7 +168,6 @@ class Collection:
         Raises:
             InvalidInput: an impossible goal; the message names the nearest possible one.
             IndexBuildFailed, StorageFailed, MissingDependency: the index before stays in use.
-
         """
         refuse_unknown(Collection.optimize, unknown)
         self._handle.scope.refuse("optimize()")
@@ -199,7 +196,6 @@ class Collection:
 
         Raises:
             IndexBuildFailed: the index is missing or damaged; `optimize` builds it again.
-
         """
         refuse_unknown(Collection.tune, unknown)
         self._handle.scope.refuse("tune()")
@@ -225,7 +221,6 @@ class Collection:
 
         Raises:
             CollectionDamaged: a chunk is not what was stored, and is named; see `check`. The collection is as it was.
-
         """
         refuse_unknown(Collection.compact, unknown)
         self._handle.scope.refuse("compact()")
@@ -239,7 +234,6 @@ class Collection:
             InvalidInput: a chunk has no text. The collection is as it was.
             EmbedderFailed: the embedder raised; that error is the cause. The collection is as it was.
             CollectionDamaged: as for `compact`.
-
         """
         refuse_unknown(Collection.reembed, unknown)
         self._handle.scope.refuse("reembed()")
@@ -316,7 +310,6 @@ class Collection:
             InvalidInput: an option that cannot be, or that lacks a text or vector it needs.
             CollectionDamaged: a chunk found is not what was stored, by its checksum; it is named.
             RerankerFailed: the reranker did not give a score for each candidate.
-
         """
         if unknown:
             refuse_unknown(Collection.search, unknown)
@@ -368,7 +361,6 @@ class Collection:
             vectors: ready vectors, shape (n, d), instead of texts, or together with texts whose words are needed.
             k, recall, where, mode, fusion, weight, candidates, lexical_candidates, reranker, diversity, distinct,
                 min_score, ids: as in `search`. The reranker gets the candidates of all questions in one call.
-
         """
         refuse_unknown(Collection.search_many, unknown)
         handle = self._handle
@@ -421,7 +413,6 @@ class Collection:
             ids: one id: its chunk, or None; several: those that exist, in the order asked for.
             where: only chunks that match, as in `search`; without ids in the order of adding, all without a filter.
             limit, offset: without ids: how many at most, and how many to pass over first.
-
         """
         refuse_unknown(Collection.get, unknown)
         if ids is None:
@@ -443,7 +434,6 @@ class Collection:
 
         Raises:
             InvalidInput: an id does not exist; the rows would no longer belong to the ids.
-
         """
         refuse_unknown(Collection.vectors, unknown)
         self._handle.require_open()
@@ -468,7 +458,6 @@ class Collection:
 
         Raises:
             InvalidInput: it is no id, and so could never be there.
-
         """
         if not isinstance(chunk_id, str):
             raise InvalidInput(
@@ -510,7 +499,6 @@ class Collection:
 
         Raises:
             InvalidInput: the collection is empty.
-
         """
         refuse_unknown(Collection.sample_queries, unknown)
         require_count("number", number)
@@ -532,7 +520,6 @@ class Collection:
             CollectionReadOnly: *fix* through a read-only handle.
             CollectionDamaged: *fix*, and no chunk can be read any more; nothing was changed.
             StorageFailed: there is no room for the new generation; the collection is as it was.
-
         """
         refuse_unknown(Collection.check, unknown)
         self._handle.scope.refuse("check()")
@@ -564,7 +551,6 @@ class Collection:
             NotACollection: *incremental*, and the folder holds something else than backups.
             CollectionLocked: *incremental*, and another backup is being written there.
             StorageFailed: nothing is left there; backups from before are as they were.
-
         """
         refuse_unknown(Collection.backup, unknown)
         self._handle.scope.refuse("backup()")
@@ -585,7 +571,6 @@ class Collection:
 
         Args:
             space: a name of the caller's, of at most 1,024 characters; what is in one space is seen in no other.
-
         """
         self._handle.require_open()
         return Records(self._handle, space)
@@ -632,7 +617,6 @@ class Collection:
 
         Raises:
             EmbeddingContractError, EmbedderFailed, MissingDependency: it cannot be had.
-
         """
         self._handle.require_open()
         return self._embedder.get(self._handle.settings())

@@ -58,7 +58,6 @@ class Records:
         Raises:
             InvalidInput: something cannot be stored; nothing was.
             CollectionReadOnly, CollectionClosed, StorageFailed.
-
         """
         self._handle.require_writable()
         records = list(_checked(keys, values, groups))
@@ -90,7 +89,6 @@ class Records:
             after: only records put after it; itself excluded.
             groups: only records of these groups; None among them for those without. No groups, no records.
             limit: at most so many, the first by key.
-
         """
         if limit is not None:
             require_count("limit", limit)
@@ -134,7 +132,6 @@ def require_storable(entry: Entry) -> None:
 
     Raises:
         InvalidInput: naming what cannot be.
-
     """
     _name(entry.space, "the space")
     _name(entry.key, "a key")

@@ -32,7 +32,6 @@ def mend(handle: Handle, progress: Progress | None) -> CheckReport:
     Args:
         handle: the writer's.
         progress: called as ``progress("mend", chunks kept, rows looked at)``.
-
     """
     handle.require_writable()
     with handle.building, handle.writing:

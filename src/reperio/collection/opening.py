@@ -95,7 +95,6 @@ def open(
         EmbeddingContractError: the embedder is not the one the vectors were made with.
         InvalidInput: options contradict each other, or what is recorded.
         MissingDependency: *telemetry*, and OpenTelemetry is not installed.
-
     """
     refuse_unknown(open, unknown)
     wanted = None if metric is None else to_metric(metric)
@@ -194,7 +193,6 @@ def _create(
         embedder: None for ready-made vectors, if a *dimension* is given.
         dimension: as passed to `open`.
         settings: all but dimension and contract.
-
     """
     loaded: Embedder | None = None
     if embedder is not None or dimension is None:

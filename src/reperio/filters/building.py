@@ -17,7 +17,6 @@ def field(name: str) -> Field:
 
     Args:
         name: as in a dict filter: ``author.name`` leads into an object, ``v1\.0`` is one key.
-
     """
     return Field(parse_path(plain_string(name, "field: the name", MAX_KEY * MAX_STEPS)))
 

@@ -29,7 +29,6 @@ def matches(tree: Filter, metadata: Mapping[str, Any]) -> bool:
     Args:
         tree: from `parse`.
         metadata: a JSON object, as a chunk has it.
-
     """
     if isinstance(tree, Condition):
         return _holds(tree, lookup(metadata, tree.path))

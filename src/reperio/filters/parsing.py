@@ -35,7 +35,6 @@ def parse(where: Mapping[str, Any] | Filter) -> Filter:
 
     Raises:
         InvalidInput: with what is wrong, and the nearest possible thing.
-
     """
     return _parse(where, 1)
 
@@ -112,7 +111,6 @@ def parse_path(name: str) -> tuple[str, ...]:
 
     Raises:
         InvalidInput: a backslash before anything else.
-
     """
     if "\\" not in name:
         return tuple(name.split("."))

@@ -55,7 +55,6 @@ def like(pattern: str) -> Callable[[str], bool]:
 
     Args:
         pattern: folded where the texts are; it does not end in a single backslash.
-
     """
     # Between two % every character of the pattern stands for one of the text, so that the first place where such a part
     # fits is as good as any.

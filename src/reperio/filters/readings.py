@@ -25,7 +25,6 @@ def holds_wholly(tree: Filter, metadata: Mapping[str, Any]) -> bool:
 
     Raises:
         InvalidInput: a list has more than `MAX_ELEMENTS`, or several have more than `MAX_READINGS` together.
-
     """
     if not matches(tree, metadata):
         return False

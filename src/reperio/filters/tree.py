@@ -67,7 +67,6 @@ class Condition(Filter):
 
     Raises:
         InvalidInput: unknown operator, a value that it cannot use, or beyond a limit.
-
     """
 
     path: tuple[str, ...]
@@ -145,7 +144,6 @@ def to_operator(name: Any) -> Operator:
 
     Raises:
         InvalidInput: there is none; the nearest is named.
-
     """
     if isinstance(name, Operator):
         return name

@@ -75,7 +75,6 @@ class IndexDescription:
         Raises:
             SnapshotUnusable: it was written by another version of Reperio, or is not what was written, or names a
                 file that is no index's.
-
         """
         try:
             found = cls(**orjson.loads(text))
@@ -162,7 +161,6 @@ def remove_others(directory: Path, kept: str | None) -> None:
     Args:
         directory: of snapshots.
         kept: name of the file that stays; None for none.
-
     """
     for path in list(directory.iterdir()) if is_directory(directory) else []:
         if path.name != kept and is_snapshot(path.name) and not is_directory(path):
@@ -205,7 +203,6 @@ def write(
 
     Raises:
         StorageFailed: the disk is full, say; nothing is left behind.
-
     """
     path = directory / f"snapshot-{number:06d}.faiss"
     written = (take(scratch, path, searcher.rows) if scratch else None) or write_file(searcher.index, path)
@@ -241,7 +238,6 @@ def read(description: IndexDescription, directory: Path, *, dimension: int, metr
 
     Raises:
         SnapshotUnusable: missing, damaged, or not what the description and the collection say.
-
     """
     if not description.types or any(name not in ALLOWED_TYPES for name in description.types):
         raise SnapshotUnusable(f"{description.file} is recorded as {description.types}, which is not read here")

@@ -80,7 +80,6 @@ def find_files(paths: Paths, *, leave_out: Path | None = None) -> FoundFiles:
     Raises:
         InvalidInput: a path does not exist, a named file has a suffix that is not read, or two files would have the
             same source.
-
     """
     found = FoundFiles()
     for path in _to_paths(paths):

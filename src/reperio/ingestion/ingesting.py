@@ -30,7 +30,6 @@ class IngestResult:
         added, updated, unchanged, embedded: as in `AddResult`, in chunks.
         removed: chunks that their files no longer yield, or, with *prune*, whose files have vanished.
         skipped: files that are not read, and documents and items without text.
-
     """
 
     files: int
@@ -78,7 +77,6 @@ def ingest(
             of the batches before are stored, and nothing is deleted.
         MissingDependency: run ``pip install 'reperio[ingest]'``.
         CollectionReadOnly, CollectionClosed, StorageFailed, EmbedderFailed, EmbeddingContractError.
-
     """
     if text_field == id_field:
         raise InvalidInput(f"text_field and id_field are both {text_field!r}; they are two fields")

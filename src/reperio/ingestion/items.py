@@ -38,7 +38,6 @@ def to_item(values: Mapping[str, Any], place: str, fields: Fields) -> Item:
 
     Raises:
         InvalidInput: a field is missing, or has a type that is no text or id.
-
     """
     _require_fields(values, place, fields)  # each of .jsonl: it has no header
     text, own = values[fields.text], values.get(fields.id)

@@ -27,7 +27,6 @@ def read_parquet(path: Path, fields: Fields) -> Iterator[Item]:
     Raises:
         InvalidInput: with file and row, counted from 1.
         MissingDependency: pyarrow is not installed.
-
     """
     with OptionalImport(str(path), "pyarrow", extra="ingest"):
         import pyarrow

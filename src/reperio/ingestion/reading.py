@@ -28,7 +28,6 @@ def read(file: SourceFile, fields: Fields) -> Iterator[Item]:
     Raises:
         InvalidInput: with file and line (for bytes that are no UTF-8: the offset).
         MissingDependency: a .parquet without pyarrow.
-
     """
     read_one = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": read_parquet}.get(file.suffix)
     try:

@@ -28,7 +28,6 @@ class Splitter:
     Raises:
         InvalidInput: lengths that cannot be, or more tokens than the embedder takes.
         MissingDependency: semantic-text-splitter is not installed.
-
     """
 
     def __init__(self, embedder: Embedder, *, max_tokens: int | None = None, overlap: int | None = None) -> None:
@@ -56,7 +55,6 @@ class Splitter:
         Args:
             text: of any length.
             markdown: cut at headings, lists and code blocks too.
-
         """
         return list((self._markdown if markdown else self._plain).chunk_indices(text))
 

@@ -24,7 +24,6 @@ def identity(path: str) -> Identity:
 
     Args:
         path: as text, which is looked up more quickly than a `Path`: each commit does so.
-
     """
     try:
         status = os.lstat(path)
@@ -41,7 +40,6 @@ class Opened:
 
     Args:
         path: where it is. What is absent has no identity, and must stay absent.
-
     """
 
     def __init__(self, path: Path) -> None:

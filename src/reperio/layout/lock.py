@@ -36,7 +36,6 @@ class WriterLock:
 
     Attributes:
         directory: the directory that is locked, without links: what is written through it stays in it.
-
     """
 
     def __init__(self, path: Path, *, meanwhile: str = "or open with read_only=True to search meanwhile") -> None:

@@ -42,7 +42,6 @@ class Generation:
     Attributes:
         root: its directory.
         dtype: dtype of its vectors, which names their file; it is in collection.json.
-
     """
 
     root: Path
@@ -125,7 +124,6 @@ class Layout:
         Raises:
             NotACollection: when the path is something else; nothing is ever created inside it.
             CollectionDamaged: it has generations and no CURRENT.
-
         """
         require_path(self.root)
         with storage_errors(self.root, "open"):
@@ -159,7 +157,6 @@ class Layout:
         Raises:
             CollectionDamaged: it names none that is here.
             StorageFailed: it cannot be read; or CURRENT or the generation is a link.
-
         """
         name = read_regular(self.current, _CURRENT_BYTES).decode("ascii", errors="replace").strip()
         if not is_generation(name) or not is_there(self.root / name):
@@ -231,7 +228,6 @@ def read_settings(path: Path) -> dict[str, Any]:
         UnsupportedFormat: written by a newer Reperio.
         CollectionDamaged: missing, or not what was written.
         StorageFailed: it cannot be read, or is no regular file.
-
     """
     try:
         content = orjson.loads(read_regular(path, _SETTINGS_BYTES))

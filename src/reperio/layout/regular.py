@@ -39,7 +39,6 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, *, mode: int = 0o644, fol
     Raises:
         StorageFailed: it is not there, not regular, or may not be opened; ``errno`` says which.
         InvalidInput: the path holds NUL.
-
     """
     # Without O_NONBLOCK, opening a named pipe waits for its other end, before there is anything to look at.
     more = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
@@ -74,7 +73,6 @@ def read_regular(path: Path, limit: int, *, follow: bool = False) -> bytes:
 
     Raises:
         StorageFailed: as for `open_regular`, or it is longer than *limit* (``errno`` is EFBIG).
-
     """
     with storage_errors(path, "read"), open(open_regular(path, follow=follow), "rb") as file:
         too_long = os.fstat(file.fileno()).st_size > limit
@@ -91,7 +89,6 @@ def copy_regular(source: Path, target: Path) -> None:
 
     Raises:
         StorageFailed: as for `open_regular`, or the target cannot be written.
-
     """
     with (
         open(open_regular(source), "rb") as old,

@@ -89,7 +89,6 @@ def require_vacant(path: Path, purpose: str) -> None:
     Raises:
         CollectionExists: something is there.
         InvalidInput: it is inside a collection.
-
     """
     require_outside(path, purpose)
     with storage_errors(path, "create"):
@@ -103,7 +102,6 @@ def require_outside(path: Path, purpose: str) -> None:
 
     Args:
         path, purpose: as of `require_vacant`.
-
     """
     require_path(path)
     with storage_errors(path, "create"):
@@ -155,7 +153,6 @@ def new_directory(destination: Path) -> Iterator[Path]:
 
     Raises:
         CollectionExists: something was put at *destination* in the meantime.
-
     """
     with storage_errors(destination, "create"):
         destination.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,6 @@ def to_records(
         chunks: (id, text, metadata as JSON).
         vectors: the bytes of one vector each.
         first: row of the first chunk.
-
     """
     return [
         (row, chunk_id, text, metadata, crc32(f"{chunk_id}\0{text}\0{metadata}".encode(), crc32(vector)))
@@ -47,7 +46,6 @@ def require_intact(chunks: Iterable[StoredChunk], matrix: StoredMatrix, where: P
         chunks: chunks about to be returned or copied; a copy gets a new checksum, which would hide damage.
         matrix: the vectors of all their rows.
         where: directory of the generation, for the message.
-
     """
     for chunk in chunks:
         if not is_intact(chunk, matrix):
@@ -62,7 +60,6 @@ class Verified:
 
     Args:
         where: the generation is, for messages.
-
     """
 
     def __init__(self, where: Path) -> None:
@@ -89,7 +86,6 @@ class Verified:
 
         Raises:
             CollectionDamaged: naming the chunk; a field of another type than was stored is damage, too.
-
         """
         known = self._rows
         try:

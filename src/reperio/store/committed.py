@@ -60,7 +60,6 @@ class StoredChunk(NamedTuple):
 
         Raises:
             apsw.CorruptError: a field is not of the type that was stored.
-
         """
         if type(self.id) is not str or type(self.text) is not str:
             raise self.corrupt()

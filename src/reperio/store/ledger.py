@@ -70,7 +70,6 @@ class Ledger:
         connection: inside a transaction; for a reader, its session's cursor.
         scope: of the handle, as text; empty without one.
         space: the name within it.
-
     """
 
     def __init__(self, connection: apsw.Connection | apsw.Cursor, scope: str, space: str) -> None:

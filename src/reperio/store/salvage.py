@@ -37,7 +37,6 @@ class Lost(NamedTuple):
     Attributes:
         row: its number.
         id: what can be read as its id; None where nothing can.
-
     """
 
     row: int
@@ -62,7 +61,6 @@ class DamagedStore:
     Raises:
         CollectionDamaged: the database is missing, or no database any more.
         StorageFailed: the files cannot be read, for want of permission or of descriptors, or as links are among them.
-
     """
 
     def __init__(self, paths: Generation, dimension: int) -> None:
@@ -209,7 +207,6 @@ def _rows(committed: int, named: int, stored: int, held: int) -> int:
         named: beyond the last row that a table names.
         stored: the vectors in the file, without its holes.
         held: chunks and tombstones in the tables; some may be unreadable.
-
     """
     if held and held == named:  # each row is in a table: all of them could be read
         return named

@@ -62,7 +62,6 @@ def connect(database: Path, *, read_only: bool) -> apsw.Connection:
 
     Raises:
         CollectionDamaged, StorageFailed: with the path and the cure.
-
     """
     require_plain_database(database)
     flags = apsw.SQLITE_OPEN_READWRITE if not read_only else apsw.SQLITE_OPEN_READONLY

@@ -31,7 +31,6 @@ class Appender:
 
     Args:
         path: path of the file.
-
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +49,6 @@ class Appender:
         Raises:
             StorageFailed: the file cannot be opened or written.
             CollectionClosed: after `close`: another process may have the lock.
-
         """
         if self._closed:
             raise closed_during(self._path)
@@ -110,7 +108,6 @@ def bytes_there(path: Path) -> int:
 
     Raises:
         StorageFailed: it cannot be read.
-
     """
     descriptor = open_regular(path)
     try:
@@ -133,7 +130,6 @@ def map_rows(path: Path, rows: int, dimension: int, dtype: Dtype) -> StoredMatri
     Raises:
         CollectionDamaged: the file is missing or shorter than the database says.
         StorageFailed: it cannot be opened or mapped.
-
     """
     if rows == 0:
         return np.empty((0, dimension), dtype=dtype)

@@ -24,7 +24,6 @@ def to_chunks(
     Raises:
         InvalidInput: lists of different lengths, or an id that occurs twice: of two documents under one id the first
             would be lost.
-
     """
     if isinstance(texts, str):
         raise InvalidInput("texts is one string; pass a list of texts")

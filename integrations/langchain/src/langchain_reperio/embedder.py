@@ -34,7 +34,6 @@ class LangChainEmbedder:
     Raises:
         InvalidInput: *embedding* is not LangChain's.
         EmbedderFailed: it makes no vectors.
-
     """
 
     def __init__(self, embedding: Embeddings) -> None:
@@ -71,7 +70,6 @@ class ReperioEmbeddings(Embeddings):
 
     Raises:
         InvalidInput: it is none.
-
     """
 
     def __init__(self, embedder: Embedder) -> None:

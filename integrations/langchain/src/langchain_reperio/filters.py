@@ -39,7 +39,6 @@ def to_narrowed(collection: Collection, asked: DocumentFilter) -> Narrowed:
 
     Raises:
         InvalidInput: it is none of these.
-
     """
     if asked is None:
         return {}

@@ -25,7 +25,6 @@ class ReperioRecordManager(RecordManager):
         store: a `ReperioVectorStore`, or a `reperio.Collection`.
         verify: hold a document for indexed only if it is also stored. Without it, as LangChain has it, what was deleted
             from the store by other means than `index` is never indexed again, since its record remains.
-
     """
 
     def __init__(self, namespace: str, store: ReperioVectorStore | Collection, *, verify: bool = False) -> None:
@@ -64,7 +63,6 @@ class ReperioRecordManager(RecordManager):
 
         Raises:
             InvalidInput: numbers that differ, or a *time_at_least* in the future.
-
         """
         if group_ids and len(keys) != len(group_ids):
             raise InvalidInput(f"{len(keys)} keys with {len(group_ids)} group_ids; pass one per key, or none")
@@ -110,7 +108,6 @@ class ReperioRecordManager(RecordManager):
             before, after: only those written down before, or after, this time; itself excluded.
             group_ids: only those of these sources; as LangChain has it, an empty list means all.
             limit: at most so many.
-
         """
         found = self._records.list(before=before, after=after, groups=group_ids or None, limit=limit)
         return [record.key for record in found]

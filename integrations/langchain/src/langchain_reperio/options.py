@@ -52,7 +52,6 @@ class SearchDefaults:
 
         Raises:
             UnknownOption: *asked* has another one; the nearest is named.
-
         """
         refuse_unknown(method, asked, (*allowed, "filter"))
         found = {name: value for name in allowed if (value := getattr(self, name, None)) is not None}

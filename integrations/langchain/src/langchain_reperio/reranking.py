@@ -24,7 +24,6 @@ class ReperioRerank(BaseDocumentCompressor):
         top_n: how many to keep; None for all of them.
         score_key: where the score goes in the metadata of the documents returned; an older entry of that name, such as
             an earlier reranker's, is replaced. None leaves the metadata alone. The documents passed in never change.
-
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -62,7 +61,6 @@ class ReperioRerank(BaseDocumentCompressor):
 
         Raises:
             RerankerFailed: the reranker raised, or did not give a finite score for each document.
-
         """
         del callbacks
         # The position stands for the id: documents may have none, or the same one twice.

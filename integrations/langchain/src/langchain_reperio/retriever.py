@@ -31,7 +31,6 @@ class ReperioRetriever(BaseRetriever):
         score_threshold: least relevance, 0 to 1; None for none.
         score_key: where the score goes in the metadata of the documents returned, e.g. "score"; None, the default,
             leaves the metadata as it was stored.
-
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")

@@ -39,7 +39,6 @@ def to_relevance(metric: Metric, *, mode: str = "dense", fusion: str = "convex",
         metric: of the collection.
         mode, fusion: of the search.
         reranked: whether a reranker gave the scores.
-
     """
     if reranked:
         return _soft_sign
@@ -53,7 +52,6 @@ def checked(relevance: Relevance) -> Relevance:
 
     Raises, when called:
         InvalidInput: it gave something else.
-
     """
 
     def within(score: float) -> float:

@@ -58,7 +58,6 @@ class ReperioVectorStore(VectorStore):
         InvalidInput: options that contradict each other or what is recorded.
         EmbeddingContractError: *embedding* is not what the vectors were made with.
         CollectionLocked: another writer has it open.
-
     """
 
     def __init__(
@@ -129,7 +128,6 @@ class ReperioVectorStore(VectorStore):
 
         Raises:
             InvalidInput: numbers that differ, an id given twice, or what cannot be stored; the batch is not stored.
-
         """
         refuse_unknown("add_texts", kwargs, ("batch_size",))
         chunks = to_chunks(texts, metadatas, ids)
@@ -167,7 +165,6 @@ class ReperioVectorStore(VectorStore):
             texts, metadatas, ids: as in `add_texts`.
             embedding: as in the constructor.
             **kwargs: the constructor's other options, ``path`` among them, and ``batch_size``.
-
         """
         batch = {"batch_size": kwargs.pop("batch_size")} if "batch_size" in kwargs else {}
         store = cls(embedding, **kwargs)
@@ -201,7 +198,6 @@ class ReperioVectorStore(VectorStore):
 
         Raises:
             InvalidInput: none of the three, or more than one.
-
         """
         refuse_unknown("delete", kwargs, ("ids", "filter", "delete_all"))
         if (ids is not None) + (filter is not None) + bool(delete_all) != 1:
@@ -246,7 +242,6 @@ class ReperioVectorStore(VectorStore):
             k: how many, 1 to 10,000.
             **kwargs: ``filter`` (see the class), ``recall``, ``mode``, ``fusion``, ``weight``, ``candidates``,
                 ``reranker``, ``distinct``, ``min_score`` as in `reperio.Collection.search`. No others.
-
         """
         return [document for document, _ in self.similarity_search_with_score(query, k, **kwargs)]
 
@@ -266,7 +261,6 @@ class ReperioVectorStore(VectorStore):
             embedding: a query's vector.
             k: how many.
             **kwargs: ``filter``, ``recall``, ``candidates``, ``distinct``, ``min_score``.
-
         """
         return [document for document, _ in self.similarity_search_with_score_by_vector(embedding, k, **kwargs)]
 
@@ -289,7 +283,6 @@ class ReperioVectorStore(VectorStore):
             fetch_k: candidates to choose among, of those that match the filter; k where it is less.
             lambda_mult: from 0, all for variety, to 1, all for relevance.
             **kwargs: ``filter``, ``recall``, ``mode``, ``fusion``, ``weight``, ``distinct``, ``min_score``.
-
         """
         asked = self._defaults.merged(kwargs, options.MMR, "max_marginal_relevance_search")
         asked.update(marginal(k, fetch_k, lambda_mult))
@@ -333,7 +326,6 @@ class ReperioVectorStore(VectorStore):
 
         Args:
             **kwargs: ``search_type`` as in `search`, ``search_kwargs``, and whatever else a retriever has.
-
         """
         tags = kwargs.pop("tags", None) or self._get_retriever_tags()
         return ReperioVectorStoreRetriever(vectorstore=self, tags=tags, **kwargs)

@@ -22,7 +22,6 @@ def backup(generation: OpenGeneration, session: Session, destination: Path) -> N
     Raises:
         CollectionExists: the destination is not empty.
         CollectionDamaged: something is not what was stored.
-
     """
     layout.require_vacant(destination, "for the backup")
     require_whole(generation, session)
@@ -38,7 +37,6 @@ def require_whole(generation: OpenGeneration, session: Session) -> None:
 
     Raises:
         CollectionDamaged: something is not what was stored.
-
     """
     problems = checking.check(generation, session, with_index=False).problems
     if problems:

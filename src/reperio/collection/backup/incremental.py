@@ -39,7 +39,6 @@ class BackupInfo:
         written: bytes that it was the first to need; None where they were not counted.
         problems: what is damaged in it, where that was looked for.
         lost: chunks and records that were not whole in it and left out when it was restored, one line each.
-
     """
 
     number: int
@@ -65,7 +64,6 @@ def backup_increment(generation: OpenGeneration, session: Session, destination: 
         NotACollection: the folder holds something else.
         CollectionLocked: another backup is being written there.
         StorageFailed: the backups before are as they were.
-
     """
     if keep is not None:
         require_count("keep", keep)
@@ -120,7 +118,6 @@ def _files(generation: OpenGeneration, session: Session, copied: Path) -> dict[s
         generation: in use.
         session: of the commit.
         copied: directory with copies of the settings and the database.
-
     """
     paths, settings = generation.paths, generation.settings
     width = settings.dimension * (4 if settings.dtype == "float32" else 2)

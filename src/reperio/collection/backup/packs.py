@@ -60,7 +60,6 @@ class Packs:
     Args:
         folder: where they are.
         writable: the caller holds the lock.
-
     """
 
     def __init__(self, folder: Path, *, writable: bool) -> None:
@@ -100,7 +99,6 @@ class Packs:
 
         Args:
             files: by name, the file and how many of its bytes count.
-
         """
         with self._new_pack() as pack:
             digests = {name: self._write_file(pack, path, length) for name, (path, length) in files.items()}
@@ -118,7 +116,6 @@ class Packs:
         Raises:
             CollectionDamaged: it is missing or not what was written.
             CollectionNotFound: what needs it was removed meanwhile.
-
         """
         while True:
             place = self._places.get(digest)
@@ -144,7 +141,6 @@ class Packs:
             files: the digests of the blocks of each.
             expected: bytes that they have together, by what the backup says of itself.
             what: needs them, for messages.
-
         """
         lists = [split(blocks) for blocks in files]
         least = sum(max(0, len(digests) - 1) * _BLOCK_BYTES for digests in lists)
@@ -367,7 +363,6 @@ def read_sealed(path: Path) -> bytes:
     Raises:
         CollectionDamaged: it is not that.
         StorageFailed: it cannot be read, or is no regular file.
-
     """
     found = read_regular(path, _SEALED_BYTES)
     seal, content = found[:_DIGEST], found[_DIGEST:]

@@ -66,7 +66,6 @@ class Backup:
         time: UTC, ISO 8601.
         facts: what the caller wants to know about it later.
         files: by name, the digests of their blocks, in order.
-
     """
 
     number: int
@@ -100,7 +99,6 @@ class Repository:
         CollectionLocked: another backup is being written there.
         UnsupportedFormat: a newer Reperio has written them.
         StorageFailed: it cannot be read, or written.
-
     """
 
     def __init__(self, root: Path, *, writable: bool) -> None:
@@ -158,7 +156,6 @@ class Repository:
         Raises:
             InvalidInput: there is none of that number.
             CollectionDamaged: it cannot be read; what others can is in the message.
-
         """
         found, damaged = self.read_backups()
         wanted = number if number is not None else max([*damaged, *(backup.number for backup in found)], default=None)
@@ -184,7 +181,6 @@ class Repository:
             facts: kept with it.
             time: UTC, ISO 8601.
             require: called when all was read; raises if the files may not be those of one collection.
-
         """
         number = max([0, *numbers(self.root / "states", ".json")]) + 1
         digests, written = self._packs.write(files)
@@ -214,7 +210,6 @@ class Repository:
         Raises:
             CollectionDamaged: a block is missing or not what was written. The target is not whole.
             CollectionNotFound: the backup was removed meanwhile. Likewise.
-
         """
         digests, needed_by = split(backup.files[name]), self._path_of(backup.number)
         with storage_errors(target, "write"), open(target, "xb") as file:

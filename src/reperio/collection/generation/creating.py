@@ -20,7 +20,6 @@ def create(root: Path, settings: Settings) -> None:
 
     Raises:
         CollectionExists: another process created something there in the meantime.
-
     """
     with layout.new_directory(root) as fresh:
         paths = layout.Generation(fresh / layout.FIRST_GENERATION, settings.dtype)

@@ -27,7 +27,6 @@ class Masks:
         target: of the view, without a filter.
         seq: the commit.
         columns: of the generation.
-
     """
 
     def __init__(self, target: Target, seq: int, columns: Columns) -> None:

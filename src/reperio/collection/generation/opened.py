@@ -35,7 +35,6 @@ class View:
         target: what is searched.
         masks: the same, under filters.
         mapped: the file that the vectors are mapped from; None without any.
-
     """
 
     seq: int
@@ -69,7 +68,6 @@ class OpenGeneration:
     Attributes:
         latest: the newest view that a session has seen, None before the first; `Store.fetch_at` tells whether it still
             is the newest.
-
     """
 
     def __init__(

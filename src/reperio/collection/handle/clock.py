@@ -19,7 +19,6 @@ class Clock:
 
     Args:
         system: the system's clock, in seconds since the epoch.
-
     """
 
     def __init__(self, system: Callable[[], float] = time.time) -> None:

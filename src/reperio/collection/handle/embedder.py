@@ -16,7 +16,6 @@ def resolve(embedder: Embedder | str) -> Embedder:
 
     Raises:
         InvalidInput: it is neither.
-
     """
     if isinstance(embedder, str):
         return SentenceTransformerEmbedder(str(to_path("embedder", embedder)) if embedder[:1] == "~" else embedder)
@@ -48,7 +47,6 @@ class LazyEmbedder:
     Args:
         given: what the user passed to `open`; None takes the one named in the contract, when it is first needed.
         path: of the collection, for messages.
-
     """
 
     def __init__(self, given: Embedder | str | None, path: str) -> None:
@@ -65,7 +63,6 @@ class LazyEmbedder:
 
         Raises:
             EmbeddingContractError, EmbedderFailed, MissingDependency, InvalidInput: the dimension differs.
-
         """
         contract = settings.contract
         if self._loaded is not None and contract is self._agreed:

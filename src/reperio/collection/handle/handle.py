@@ -66,7 +66,6 @@ class Handle:
         writing: held while the store is written.
         building: held while an index is built or the collection rewritten; taken before *writing*.
         clock: times what goes into the ledger.
-
     """
 
     def __init__(
@@ -150,7 +149,6 @@ class Handle:
 
         Raises:
             CollectionClosed: this handle was closed.
-
         """
         self.require_open()
         generation = first or self.current()
@@ -177,7 +175,6 @@ class Handle:
         Args:
             max_age: seconds for which what was found last may be returned, at the price of reading a clock; 0 to look
                 in any case.
-
         """
         if max_age:
             now = time.monotonic()
@@ -197,7 +194,6 @@ class Handle:
 
         Raises:
             CollectionReadOnly, CollectionClosed: this may not write.
-
         """
         self.require_writable()
         return self.updated()
@@ -207,7 +203,6 @@ class Handle:
 
         Args:
             attempt: reads the state of the generation it is given, prepares, and writes with ``seen=`` that state.
-
         """
         with self.writing:
             while True:
@@ -280,7 +275,6 @@ class Handle:
         Args:
             old: the generation in use; *building* and *writing* are held.
             write: writes the new one, whole and durably, to the paths that it is given.
-
         """
         target = self.files.next_generation()
         with old.store.hold():
@@ -364,7 +358,6 @@ class Handle:
 
         Args:
             until: when to give up, as `time.monotonic` has it.
-
         """
         if self.closed or self._process != os.getpid():
             return

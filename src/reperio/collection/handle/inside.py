@@ -22,7 +22,6 @@ def stored(scope: Scope, generation: OpenGeneration, session: Session, ids: Sequ
 
     Raises:
         CollectionDamaged: the columns say otherwise than the metadata.
-
     """
     if scope.tree is None:
         return session.get(ids)

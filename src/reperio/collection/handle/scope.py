@@ -41,7 +41,6 @@ class Scope:
 
     Attributes:
         tree: the filter; None for the whole collection.
-
     """
 
     def __init__(self, where: Mapping[str, Any] | Filter | None) -> None:
@@ -110,7 +109,6 @@ class Scope:
 
         Args:
             chunks: within the scope, to be deleted or replaced.
-
         """
         if self.tree is None:
             return
@@ -127,7 +125,6 @@ class Scope:
 
         Raises:
             CollectionDamaged: a chunk lies outside.
-
         """
         if self.tree is None:
             return

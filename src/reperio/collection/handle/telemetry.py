@@ -25,7 +25,6 @@ class Telemetry:
 
     Raises:
         MissingDependency: opentelemetry-api is not installed.
-
     """
 
     def __init__(self, collection: str) -> None:

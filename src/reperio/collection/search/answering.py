@@ -28,7 +28,6 @@ class Asker:
     Attributes:
         handle: handle of the collection.
         recorder: keeps what is asked by text; None for no log.
-
     """
 
     handle: Handle

@@ -56,7 +56,6 @@ def candidates(
         target: what may be found. With nothing to be found, a text is still refused where it would be otherwise.
         texts, queries: of each question; None where *request* needs none.
         request: what is asked for.
-
     """
     lists = _lists(session, target, texts, queries, request, request.depth)
     chunks = session.fetch(sorted({row for found in lists for row in found.rows}), target.matrix)
@@ -81,7 +80,6 @@ def _looked_further(
 
     Raises:
         InvalidInput: it takes more rows than the limit on k allows.
-
     """
     depth, most = request.depth, request.most * LOOKED_AT
     groups: dict[int, int] = {}  # row → number of its text

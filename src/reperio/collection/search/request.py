@@ -57,7 +57,6 @@ class SearchRequest:
         min_score: least score of a hit; None for any.
         ids: ids of the chunks that may be found; None for all.
         most: the most rows that may be retrieved.
-
     """
 
     k: int
@@ -124,7 +123,6 @@ def to_request(k: Any, recall: Any, tree: Filter | None, *, most: int, **options
 
     Raises:
         InvalidInput: an option is not what it may be; the message names it.
-
     """
     try:
         light = tree is None or tree.size.bytes <= _HEAVY
@@ -181,7 +179,6 @@ class QueryBatch:
             where the embedder makes them.
         single: True for the one question of `search`.
         embedder: embeds the texts where there are no vectors.
-
     """
 
     number: int
@@ -248,7 +245,6 @@ def embed_queries(lazy: LazyEmbedder, queries: Sequence[str], settings: Settings
 
     Raises:
         InvalidInput: the collection has no embedder.
-
     """
     embedder = lazy.get(settings)
     if embedder is None:
@@ -278,7 +274,6 @@ def _require_question(text: bool, vector: bool, request: SearchRequest, names: t
         text, vector: True where it is given.
         request: what is asked for.
         names: names of the function, of its texts and of its vectors, for the message.
-
     """
     function, texts, vectors = names
     if not text and not vector:

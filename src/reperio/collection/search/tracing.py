@@ -16,7 +16,6 @@ class SearchTrace:
 
     Attributes:
         target: target that was searched last; None until then.
-
     """
 
     __slots__ = ("target",)

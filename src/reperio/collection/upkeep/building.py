@@ -39,7 +39,6 @@ class Order:
         queries: held-out queries to tune with; None for those kept from before, or stored vectors.
         thorough: try other recipes when the first misses the goal, and tune with many queries; False for a background
             build, which must be cheap.
-
     """
 
     goal: Goal
@@ -92,7 +91,6 @@ def build_index(
         InvalidInput: no recipe serves the goal.
         CollectionClosed: the collection is no longer at its path; nothing was written.
         IndexBuildFailed, StorageFailed: the previous index stays in use.
-
     """
     generation.store.require_permitted()
     matrix = generation.vectors()
@@ -194,7 +192,6 @@ def tune_index(
     Raises:
         SnapshotUnusable: the index is missing or damaged.
         CollectionClosed: as for `build_index`.
-
     """
     generation.store.require_permitted()
     description, settings = generation.description(), generation.settings
@@ -213,7 +210,6 @@ def extend_index(generation: OpenGeneration, description: IndexDescription, *, w
 
     Returns:
         None when the new rows differ too much from those that the index was trained on: it must be built again.
-
     """
     settings, matrix = generation.settings, generation.vectors()
     grown = index.read(description, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
@@ -286,7 +282,6 @@ def refresh_index(generation: OpenGeneration, *, workers: int) -> Built | None:
 
     Returns:
         None where the user asked for exact search.
-
     """
     rows = generation.store.state.rows
     description = generation.description()

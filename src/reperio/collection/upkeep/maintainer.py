@@ -32,7 +32,6 @@ class Maintainer:
 
     Attributes:
         building: the lock under which indexes are built and collections rewritten, one at a time.
-
     """
 
     def __init__(
@@ -79,7 +78,6 @@ class Maintainer:
 
         Args:
             finish: do a build that is due as well.
-
         """
         self.stop()
         with self._starting:
@@ -125,7 +123,6 @@ class Maintainer:
 
         Returns:
             Seconds that the build took, without the wait; None where nothing was built.
-
         """
         generation = self._current()
         try:

@@ -31,7 +31,6 @@ def rewrite(
         target: the new paths; complete there when this returns, in use once CURRENT names it.
         embedder: embeds every text again and becomes the contract; None keeps the vectors.
         progress: called per block.
-
     """
     settings = old.settled()
     if embedder is not None:

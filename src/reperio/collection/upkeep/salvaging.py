@@ -42,7 +42,6 @@ def replace_damaged(root: layout.Layout, progress: Progress | None = None, *, ke
 
     Raises:
         CollectionDamaged, StorageFailed: as for `salvage`; the damaged generation stays in use.
-
     """
     old = root.read_current()
     settings = Settings.read(old.settings)
@@ -72,7 +71,6 @@ def salvage(
         CollectionDamaged: no chunk can be read. An empty collection must not replace one that may still be recovered
             by other means.
         StorageFailed: nothing is left at the target.
-
     """
     if layout.is_directory(target.root):
         put_aside(target)

@@ -66,7 +66,6 @@ def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: 
         batch: chunks.
         vectors: one each, or None.
         first: number of the first chunk in the whole input, for messages.
-
     """
     checked = check_chunks(batch, first)
     require_sizes(checked, handle.limits)

@@ -27,7 +27,6 @@ def batches(chunks: Iterable[Chunk], vectors: Any | None, size: int) -> Iterator
 
     Raises:
         InvalidVectors: there are more or fewer vectors than chunks. Known lengths are compared before the first batch.
-
     """
     if type(chunks) is not list and (isinstance(chunks, (Chunk, str, bytes, Mapping)) or not is_iterable(chunks)):
         raise InvalidChunk(f"chunks is one {type(chunks).__name__}; pass a list, or any iterable, of Chunk")

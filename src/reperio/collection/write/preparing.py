@@ -32,7 +32,6 @@ def check_chunks(chunks: Sequence[Chunk], first: int) -> list[NewChunk]:
 
     Raises:
         InvalidChunk: a chunk cannot be stored; the message names it and the cure.
-
     """
     try:
         checked = [
@@ -60,7 +59,6 @@ def require_sizes(chunks: Sequence[NewChunk], limits: Limits) -> None:
 
     Raises:
         InvalidChunk: with the chunk, its size and how the limit is raised.
-
     """
     for chunk in chunks:
         if len(chunk.text) > limits.text or len(chunk.metadata) > limits.metadata:
@@ -91,7 +89,6 @@ class Ahead:
     Attributes:
         embedder: that made them; None where nothing was made.
         vectors: by text, as stored.
-
     """
 
     embedder: Embedder | None = None
@@ -115,7 +112,6 @@ def embed_ahead(
         existing: what is stored under their ids.
         embedder: None embeds nothing.
         settings: of the collection.
-
     """
     if embedder is None:
         return Ahead()
@@ -197,7 +193,6 @@ def _vectors_for(
         done: vectors embedded before, by text.
         embedder: embeds what is missing.
         settings: of the collection.
-
     """
     rows: dict[int, Any] = dict(carried)
     rows |= {at: done[chunks[at].text] for at in kept if at not in carried and chunks[at].text in done}

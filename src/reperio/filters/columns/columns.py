@@ -44,7 +44,6 @@ class Columns:
     Args:
         memory: bytes for columns.
         results: bytes for selections.
-
     """
 
     def __init__(self, *, memory: int = COLUMNS_BYTES, results: int = RESULTS_BYTES) -> None:
@@ -74,7 +73,6 @@ class Columns:
 
         Raises:
             CollectionDamaged: on leaving the session, if metadata cannot be read.
-
         """
         assert rows <= session.state.rows
         known = self._selections.get(tree)

@@ -80,7 +80,6 @@ class Dictionary:
 
     Args:
         elements: of the lists' elements, which need no elements of their own, and of which none is entered twice.
-
     """
 
     def __init__(self, *, elements: bool = False) -> None:
@@ -162,7 +161,6 @@ class Dictionary:
         Args:
             condition: the whole of it, a negation included.
             among: the codes that matter, in order; what is said of others is undefined. None for all.
-
         """
         asked = condition.operator
         table = np.zeros(self._count, dtype=np.bool_)

@@ -27,7 +27,6 @@ def spectrum(matrix: StoredMatrix, metric: Metric) -> npt.NDArray[np.float64] | 
     Returns:
         None where there is nothing to reduce, or not enough to tell: fewer than `NARROWEST` or more than `WIDEST`
         dimensions, fewer than 4 rows per dimension, or no variance at all.
-
     """
     rows, dimension = matrix.shape
     if not NARROWEST <= dimension <= WIDEST or rows < 4 * dimension:
@@ -60,7 +59,6 @@ def distortion(index: Any, matrix: StoredMatrix, rows: range) -> float | None:
 
     Returns:
         None where FAISS cannot give back what it stores (whitening, an ITQ), or there are no rows.
-
     """
     faiss = load_faiss()
     if len(rows) == 0:
@@ -106,7 +104,6 @@ def drifted(trained: float, now: float) -> bool:
     Args:
         trained: `distortion` of rows that it was trained on.
         now: of a thousand or more rows that came later.
-
     """
     # Measured with real questions at 384 dimensions (trained → now): other questions of the same kind 0.232 → 0.257
     # behind a PCA to 192 and 4-bit codes, 0.086 → 0.094 behind a PCA to 224 and 8 bits; abstracts of papers 0.232 →

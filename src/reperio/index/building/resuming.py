@@ -69,7 +69,6 @@ class Scratch:
             and none where a link is in its place.
         recipe, matrix, metric: what is built; a state of anything else is not resumed.
         saving: how often to save.
-
     """
 
     def __init__(
@@ -203,7 +202,6 @@ def take(directory: Path, target: Path, rows: int) -> Written | None:
 
     Raises:
         StorageFailed: it cannot be moved.
-
     """
     try:
         record = _read_record(directory)

@@ -76,7 +76,6 @@ def build(
 
     Raises:
         IndexBuildFailed: FAISS knows no such index, or cannot build it on this data.
-
     """
     started = time.monotonic()
     state = None if scratch is None else Scratch(scratch, recipe, matrix, metric, saving or Saving())
@@ -104,7 +103,6 @@ def extend(index: Any, matrix: StoredMatrix, *, workers: int, progress: Progress
 
     Raises:
         IndexBuildFailed: FAISS cannot add to this kind of index (NSG).
-
     """
     _fill(index, matrix, workers, progress, None, type_names(index)[-1])
 

@@ -19,7 +19,6 @@ class Caller:
 
     Args:
         index: searched and never changed.
-
     """
 
     def __init__(self, index: Any) -> None:

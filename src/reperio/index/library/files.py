@@ -57,7 +57,6 @@ def write_file(index: Any, path: Path) -> Written:
 
     Raises:
         StorageFailed: the disk is full, say; nothing is left behind, and a file at *path* is as it was.
-
     """
     faiss = load_faiss()
     fresh = path.with_name(path.name + ".new")
@@ -150,7 +149,6 @@ def read_file(path: Path, written: Written) -> Any:
 
     Raises:
         FileUnusable: missing, damaged, or no index that is read here.
-
     """
     verify_file(path, written)
     faiss = load_faiss()

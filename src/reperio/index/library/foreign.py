@@ -43,7 +43,6 @@ class ForeignIndex:
 
         Raises:
             VectorsLost: they cannot be had.
-
         """
         if self.lost is not None:
             raise VectorsLost(self.lost)
@@ -59,7 +58,6 @@ def read_foreign(path: Path) -> ForeignIndex:
         InvalidInput: it is no index that FAISS reads, contradicts itself, or compares in a way that is unknown here.
         StorageFailed: the file cannot be read.
         MissingDependency: FAISS is not installed.
-
     """
     with storage_errors(path, "read"), open(open_regular(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size

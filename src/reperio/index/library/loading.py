@@ -37,7 +37,6 @@ def load_faiss() -> Any:
     Raises:
         MissingDependency: it is not there, or too old; with the pip command. faiss-cpu and faiss-gpu install the same
             module, so neither is a hard dependency, and what is installed may be anything.
-
     """
     gpu = "pip install 'reperio[gpu]' for a GPU"
     with OptionalImport("an index", "FAISS", extra="cpu", instead=gpu), _patient_threads():
@@ -79,7 +78,6 @@ def threads(count: int) -> Iterator[None]:
 
     In a forked child it is one: the thread that outlived the fork would wait for others that are gone (see
     `reperio.forks`).
-
     """
     faiss = load_faiss()
     before = faiss.omp_get_max_threads()

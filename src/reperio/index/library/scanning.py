@@ -33,7 +33,6 @@ def scan(
         count: at least 1.
         metric: of the collection.
         allowed: packed bits (little-endian) of the rows to consider; None for all.
-
     """
     faiss = load_faiss()
     pointer = faiss.swig_ptr

@@ -149,7 +149,6 @@ def codes(data: Data, memory: int | None) -> list[Recipe]:
     Args:
         data: what is known of the vectors.
         memory: bytes for the index; codes that just fit are added where those of all components do not.
-
     """
     fine, lists = data.fine, 1 if data.rows < SINGLE_LIST_ROWS else nlist_for(data.rows)
     if data.dimension < NARROW:
@@ -252,7 +251,6 @@ def _in_lists(
         kept: dimensions after it; None for all.
         code: bytes of one, for codes scanned by SIMD; None for those of the storage.
         encoding: seconds to train and make the codes.
-
     """
     rows, kept = data.rows, kept or data.dimension
     graph = lists >= HNSW_LISTS

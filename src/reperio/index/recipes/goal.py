@@ -23,7 +23,6 @@ class Goal:
         prefer: what to be best at among those that reach it: the latency of single queries, the rate of batches,
             or the memory (and time to build).
         memory: most bytes that the index may take in memory; None for no limit.
-
     """
 
     recall: float = 0.95
@@ -43,7 +42,6 @@ class Recipe:
         bytes_per_vector: predicted size of the index; None where only building tells.
         seconds: predicted time to build on two cores; None where only building tells.
         requested: True when the user named the index; it is then kept when the collection grows.
-
     """
 
     factory: str
@@ -95,7 +93,6 @@ def parse_memory(value: int | str) -> int:
 
     Raises:
         InvalidInput: no positive amount, or an unknown unit; the message shows the nearest that is known.
-
     """
     match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*", value) if isinstance(value, str) else None
     try:

@@ -56,7 +56,6 @@ def advise(rows: int, dimension: int, metric: Metric, goal: Goal, *, spectrum: S
         InvalidInput: the goal is impossible: a recall beyond 1, or less memory than the smallest index takes; the
             message says what is possible. Exact search would do without memory, and is not put in its place unasked:
             over many rows it is a hundred times slower, no answer to a user who asked for an index.
-
     """
     check_goal(goal)
     _check_size(rows, dimension)
@@ -131,7 +130,6 @@ def training_is_due(rows: int, trained_for: int, factory: str = "") -> bool:
         factory: of the index. A graph takes new rows as well as a new one would; only its 8-bit ranges and principal
             components age: due at 8 times the rows. Codes are due when they would get twice as many lists, or a first
             partition.
-
     """
     if is_graph(factory):
         return rows >= _GRAPH_GROWTH * max(1, trained_for)

@@ -32,7 +32,6 @@ class GraphCodes:
 
     Args:
         index: FAISS's `IndexPQ` with 4 bits, behind transforms or not; row r is its r-th code.
-
     """
 
     def __init__(self, index: Any) -> None:
@@ -63,7 +62,6 @@ class GraphCodes:
             count: rows that it allows.
             rows: returns them, in order.
             saving: µs that the packed codes would save now.
-
         """
         # So a mask that is searched once is not packed for it, unless that pays at once, and no sequence of searches
         # takes more than twice what it would with foresight.

@@ -35,7 +35,6 @@ def nearest(matrix: StoredMatrix, queries: FloatMatrix, k: int, metric: Metric) 
     Returns:
         rows: int64 (n, k), best first, −1 where there are fewer.
         scores: float64 (n, k), −inf there.
-
     """
     rows: Rows = np.full((len(queries), k), -1, dtype=np.int64)
     scores: Scores = np.full((len(queries), k), -np.inf, dtype=np.float64)

@@ -54,7 +54,6 @@ def plan(searcher: Searcher, recall: float, k: int, *, rows: int, count: int) ->
         k: results wanted, at most *count*.
         rows: in the collection.
         count: of them may be found.
-
     """
     exactly = Way(EXACTLY, searcher.gather * count)
     points = [point for point in searcher.points if not _scans_codes(searcher, point)]

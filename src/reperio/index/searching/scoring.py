@@ -88,7 +88,6 @@ def best_rows(matrix: StoredMatrix, rows: Sequence[Rows], queries: FloatMatrix, 
         queries: (n, d).
         k: at least 1.
         metric: of the collection.
-
     """
     every = rows[0] if len(rows) == 1 else np.unique(np.concatenate(rows))
     wide = queries.astype(np.float64)

@@ -172,7 +172,6 @@ def search(target: Target, queries: FloatMatrix, k: int, recall: float) -> list[
         queries: float32 (n, d), normalised under cosine. One query runs on one thread, many on all cores.
         k: results wanted, at least 1.
         recall: knn recall@k to aim at, in (0, 1]; what the index cannot reach is searched exactly.
-
     """
     k = min(k, target.count)
     return run(target, queries, k, target.plan(recall, k))

@@ -30,7 +30,6 @@ class Searcher:
         codes: of a graph that FAISS keeps together with 4-bit codes (``HNSW…,Refine(PQ…x4)``), those; else None.
             They are scanned instead of the graph, not after it: candidates are rescored exactly in any case.
         search, search_one: search for many queries on all cores, for one on one thread: see `Caller`.
-
     """
 
     def __init__(self, index: Any, points: Sequence[OperatingPoint] = (), gather: float = 0.05) -> None:
@@ -93,7 +92,6 @@ class Searcher:
             effort: `nprobe` of an IVF, `efSearch` of HNSW; without meaning elsewhere.
             count: candidates wanted.
             selector: FAISS selector of the rows that may be found.
-
         """
         faiss = load_faiss()
         if "Refine" in self._outer:
@@ -137,7 +135,6 @@ class Searcher:
             effort: `nprobe`.
             allowed: how many allowed rows each list holds, (nlist,).
             selector: FAISS's, of the allowed rows.
-
         """
         # Of those lists the *effort* nearest, and as many more as it takes to see the same part of the allowed rows as
         # *effort* is of all lists: where these lie together, the lists nearest to the query hold few or none.

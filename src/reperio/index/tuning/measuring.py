@@ -72,7 +72,6 @@ def measure(target: Target, asked: Questions, *, thorough: bool, progress: Progr
         asked: held-out queries.
         thorough: for k = 10 and k = 100, with all queries; otherwise for k = 10 alone.
         progress: called per setting with the stage "tune".
-
     """
     rows = len(target.matrix)
     searcher = target.searcher
@@ -106,7 +105,6 @@ def recalls(
         least: the score that a row must have to be among the *k* best, per query.
         progress: called per effort with the stage "tune".
         dense: fill the gaps.
-
     """
     searcher = target.searcher
     assert searcher is not None

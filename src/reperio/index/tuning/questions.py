@@ -45,7 +45,6 @@ def questions(
 
     Returns:
         The given ones, or stored vectors moved away from where they are stored.
-
     """
     # Stored vectors flatter an index: each is a node of the graph, and the nearest of its list. Moved by a part of the
     # distance to its tenth neighbour, in a direction in which neighbours differ, they are about as hard as held-out

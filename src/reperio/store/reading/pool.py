@@ -31,7 +31,6 @@ class SessionPool:
         idle: how many are kept open.
         watch: called with how many chunks a search has found in memory, and how many it has not.
         require: raises where another database is at that path by now.
-
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class SessionPool:
             rows: distinct, at most `MAX_PARAMETERS`.
             matrix: the vectors of that commit, by which the rows were found.
             newest: *seq* is known to be the newest commit: where nothing is missing, nothing is read.
-
         """
         found = self.recent.get(rows)
         absent = found.count(None)
@@ -85,7 +83,6 @@ class SessionPool:
 
         Raises:
             CollectionDamaged: a chunk is not what was stored.
-
         """
         self.verified.require(rows, records, matrix)
         try:

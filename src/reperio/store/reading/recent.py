@@ -42,7 +42,6 @@ class RecentChunks:
 
     Args:
         limit: bytes, with all that Python allocates for a payload.
-
     """
 
     def __init__(self, limit: int = RECENT_BYTES) -> None:
@@ -122,7 +121,6 @@ class Watched(RecentChunks):
 
     Args:
         told: called by each look-up, with the numbers found and not found.
-
     """
 
     def __init__(self, told: Callable[[int, int], None]) -> None:

@@ -99,7 +99,6 @@ class Session:
 
         Raises:
             CollectionDamaged: one of the chunks is not what was stored.
-
         """
         found = dict(zip(rows, self._pool.recent.get(rows), strict=True))
         for part in in_parts([row for row, payload in found.items() if payload is None]):
@@ -125,7 +124,6 @@ class Session:
         Args:
             chunks: from this session.
             matrix: the vectors of this commit.
-
         """
         self._pool.verified.require([chunk.row for chunk in chunks], [chunk[1:] for chunk in chunks], matrix)
 
@@ -135,7 +133,6 @@ class Session:
         Args:
             rows: distinct, and live in this commit.
             matrix: as in `require`.
-
         """
         for part in in_parts(self._pool.verified.unknown(rows)):
             sql = (
@@ -156,7 +153,6 @@ class Session:
 
         Raises:
             CollectionDamaged: one of the chunks is not what was stored.
-
         """
         found: list[Chunk] = []
         for part in in_parts(rows):
@@ -270,7 +266,6 @@ class Session:
         Raises:
             StorageFailed: it cannot be written there.
             CollectionDamaged: this one cannot be read.
-
         """
         with storage_errors(destination, "write"):
             os.close(create_file(destination))  # SQLite does not say why it cannot
@@ -325,7 +320,6 @@ class Session:
 
         Raises:
             apsw.CorruptError: naming the row, for metadata that are no text; else a damaged bit would hide a chunk.
-
         """
         # As a path of quoted keys it is data: SQLite reads the escapes of JSON in it, and finds `$`, `.`, `[` and `"`.
         # But to SQLite a key ends at a NUL: "tenant\0x" would be "tenant". What may hold one is looked up in Python.

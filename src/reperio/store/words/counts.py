@@ -55,7 +55,6 @@ class Statistics(NamedTuple):
         live: chunks.
         tokens: in all of them.
         chunks: that hold a word, for each word of a question.
-
     """
 
     live: int
@@ -226,7 +225,6 @@ class Scope:
         mask: which rows it consists of; all of them live.
         counted: of this scope.
         read: returns the tokens of rows.
-
     """
 
     def __init__(

@@ -159,7 +159,6 @@ def search(
 
     Raises:
         InvalidInput: the text is too long, or the collection has no lexical index.
-
     """
     if len(text) > MAX_CHARACTERS:
         raise InvalidInput(f"the query has {len(text):,} characters; at most {MAX_CHARACTERS:,} can be searched for")
@@ -190,7 +189,6 @@ class Question:
     Attributes:
         weights: what each can give at most, divided by `K1` + 1.
         rare: how many of the words retrieve: one at least.
-
     """
 
     def __init__(self, words: list[Word], statistics: Statistics) -> None:

@@ -30,7 +30,6 @@ class Word(NamedTuple):
         quoted: as it is asked for, in FTS5's quotes. It is what the user wrote: a stem is not stemmed again.
         times: that it is asked for.
         chunks: that hold it, of those that are counted.
-
     """
 
     token: str
@@ -46,7 +45,6 @@ class Occurrences(NamedTuple):
         which: places in the list of words.
         rows: that hold them.
         times: how often.
-
     """
 
     which: npt.NDArray[np.int64]
@@ -73,7 +71,6 @@ class Postings:
     Args:
         cursor: inside a read transaction, of a connection made ready by `prepare`.
         rows: minted until that commit.
-
     """
 
     def __init__(self, cursor: apsw.Cursor, rows: int) -> None:
@@ -92,7 +89,6 @@ class Postings:
             word: to look for.
             first: row; FTS5 skips what is before it.
             flags: one byte per row, 1 where it may be returned.
-
         """
         # One byte per row, because SQLite can cut a byte out of a blob, and has no function that tests a bit.
         sql = (

@@ -30,7 +30,6 @@ class Checkpoints:
         writer: its connection; SQLite's own automatic checkpoints are replaced.
         database: chunks.db.
         require: raises where another database is at that path by now.
-
     """
 
     def __init__(self, writer: apsw.Connection, database: Path, require: Callable[[], None] = lambda: None) -> None:
@@ -81,7 +80,6 @@ class BackgroundCall:
 
     Args:
         call: what to do; `wait` raises its exception.
-
     """
 
     def __init__(self, call: Callable[[], None]) -> None:

@@ -54,7 +54,6 @@ class Store:
         idle: connections for reading that are kept open between sessions.
         watch: called with how many chunks a search has found in memory, and how many it has not.
         permit: called in each transaction before anything is written; raises where this may not write any more.
-
     """
 
     def __init__(
@@ -99,7 +98,6 @@ class Store:
         Args:
             paths: of the generation.
             words: how texts are cut into words for the lexical index; "none" for no such index.
-
         """
         schema.create(paths.database, words)
         with storage_errors(paths.root, "create"):
@@ -123,7 +121,6 @@ class Store:
 
         Raises:
             CollectionDamaged: one of the chunks is not what was stored.
-
         """
         # In this order: a commit that has begun between the two had not been acknowledged when the search began.
         commits = self._commits
@@ -175,7 +172,6 @@ class Store:
             Outdated: another writer has committed since *seen*; nothing was stored.
             CollectionClosed: this may not write any more; nothing was stored.
             StorageFailed: nothing was stored.
-
         """
         assert matrix.dtype == self.dtype  # else each row would be written over its neighbours
         commits = self._commits
@@ -208,7 +204,6 @@ class Store:
 
         Raises:
             Outdated, CollectionClosed, StorageFailed: as for `put`; nothing was deleted.
-
         """
         if not rows:
             self.require_permitted()  # that nothing is there to delete is an answer, too
@@ -246,7 +241,6 @@ class Store:
         Args:
             entries: in any order; this store must have none yet.
             clock: the time of the last put, in seconds since the epoch; not before that of any entry.
-
         """
         with self._transaction() as connection:
             return ledger.put_entries(connection, entries, clock)
@@ -325,7 +319,6 @@ def forget_snapshot(database: Path) -> None:
 
     Raises:
         CollectionDamaged, StorageFailed: it cannot be changed.
-
     """
     connection = schema.connect(database, read_only=False)
     try:
@@ -355,7 +348,6 @@ def copy(session: Session, matrix: StoredMatrix, target: Generation) -> None:
         session: what to copy.
         matrix: the vectors of all rows of that commit.
         target: where to; of the same dtype.
-
     """
     with storage_errors(target.root, "copy to"):
         session.copy_to(target.database)

@@ -33,7 +33,6 @@ class Commits:
         writer: the connection that writes; None for a reader, and when it is closed.
         state: the committed state, as of the last transaction here; a reader's is that of its opening.
         unsettled: a transaction has begun, and what it came to is not yet in *state*.
-
     """
 
     def __init__(self, database: Path, permit: Callable[[], None], *, read_only: bool) -> None:
@@ -64,7 +63,6 @@ class Commits:
 
         Raises:
             Outdated: another writer has committed since.
-
         """
         self.settle()
         connection = self.connection
@@ -110,7 +108,6 @@ class Commits:
         Raises:
             CollectionClosed: this handle may not write any more.
             StorageFailed: another writer is in a transaction.
-
         """
         self.settle()
         self.unsettled = True
@@ -159,7 +156,6 @@ class Commits:
 
         Raises:
             StorageFailed: this commit is refused as well; nothing was written, and the next put tries again.
-
         """
         if self._may_hold_refused:
             self._permit()

@@ -27,7 +27,6 @@ class CollectionHolder(Protocol):
     Attributes:
         path: directory of the collection.
         client: open collection; None as long as there is none.
-
     """
 
     path: str
@@ -45,7 +44,6 @@ class ReperioDocumentStore(BaseDocumentStore):
 
     Args:
         vector_store: its collection must exist before anything but a hash is stored here.
-
     """
 
     def __init__(self, vector_store: CollectionHolder) -> None:
@@ -80,7 +78,6 @@ class ReperioDocumentStore(BaseDocumentStore):
 
         Raises:
             InvalidInput: (a ValueError) an id that is there; or there is no collection yet.
-
         """
         del batch_size
         if not docs:
@@ -107,7 +104,6 @@ class ReperioDocumentStore(BaseDocumentStore):
 
         Raises:
             InvalidInput: (a ValueError) it is not there, unless *raise_error* is False: then None.
-
         """
         collection = self._store.client
         if collection is not None:
@@ -130,7 +126,6 @@ class ReperioDocumentStore(BaseDocumentStore):
 
         Raises:
             InvalidInput: (a ValueError) nothing is known of it, unless *raise_error* is False.
-
         """
         collection = self._store.client
         known = False

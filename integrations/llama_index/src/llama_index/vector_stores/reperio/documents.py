@@ -44,7 +44,6 @@ def to_chunk(node: BaseNode) -> Chunk:
 
     Raises:
         InvalidInput: a node of a class with fields that would be lost, or that cannot be serialised.
-
     """
     kind = _kind(node)
     metadata, metadata_notes = to_json(node.metadata)
@@ -62,7 +61,6 @@ def to_chunks(nodes: Sequence[BaseNode]) -> tuple[list[Chunk], list[list[float]]
 
     Raises:
         InvalidInput: a node without embedding, and as for `to_chunk`.
-
     """
     chunks: dict[str, Chunk] = {}
     kept: list[Chunk] = []
@@ -86,7 +84,6 @@ def from_chunk(chunk: Chunk, embedding: list[float] | None = None) -> BaseNode:
 
     Raises:
         CollectionDamaged: the reserved field holds something else than `to_chunk` wrote.
-
     """
     metadata = dict(chunk.metadata)
     own = metadata.pop(RESERVED, None)

@@ -24,7 +24,6 @@ class ReperioEmbedding(BaseEmbedding):
 
     Raises:
         MissingDependency, EmbedderFailed: the model cannot be loaded.
-
     """
 
     _embedder: reperio.Embedder = PrivateAttr()
@@ -67,7 +66,6 @@ class LlamaIndexEmbedder:
 
     Args:
         model: embeds one text at once, to learn the dimension.
-
     """
 
     def __init__(self, model: BaseEmbedding) -> None:

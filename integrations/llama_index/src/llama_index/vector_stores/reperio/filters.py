@@ -43,7 +43,6 @@ def to_filter(filters: MetadataFilters) -> Filter:
 
     Raises:
         InvalidInput: an operator with a value that it cannot use, or a filter beyond the core's limits.
-
     """
     children = [
         to_filter(child) if isinstance(child, MetadataFilters) else _to_condition(child) for child in filters.filters

@@ -30,7 +30,6 @@ class Stored:
         hashes: of the document, as the nodes have it; more than one where versions are mixed.
         nodes: their ids.
         following: ids of the nodes that come after one of them.
-
     """
 
     hashes: set[str | None] = field(default_factory=set)
@@ -69,7 +68,6 @@ class Ledger:
 
     Args:
         collection: an open one.
-
     """
 
     def __init__(self, collection: Collection) -> None:
@@ -85,7 +83,6 @@ class Ledger:
             hashes: by id.
             documents: of ids that are nodes: the document that each belongs to.
             early: they were told before any node was stored, and so say nothing of those that are there now.
-
         """
         belongs = {doc_id: (documents or {}).get(doc_id, doc_id) for doc_id in hashes}
         stored = {} if early else self._stored(list(belongs.values()))

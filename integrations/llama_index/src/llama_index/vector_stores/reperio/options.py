@@ -26,7 +26,6 @@ class Plan:
     Attributes:
         options: options of `reperio.Collection.search`, without where= and ids=.
         dense: whether the scores are those of the vectors.
-
     """
 
     options: dict[str, Any]
@@ -44,7 +43,6 @@ def to_plan(query: VectorStoreQuery, options: Mapping[str, Any], reranker: Reran
     Raises:
         InvalidInput: (a ValueError) a mode that is not offered, something that the mode lacks or has no use for.
         UnknownOption: an option that does not exist.
-
     """
     _require_known(options)
     mode = VectorStoreQueryMode(query.mode)

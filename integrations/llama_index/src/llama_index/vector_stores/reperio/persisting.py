@@ -28,7 +28,6 @@ class Pointer(NamedTuple):
     Attributes:
         path: of the collection.
         scope: filter that the store was confined to, as a dictionary; None for none.
-
     """
 
     path: str
@@ -65,7 +64,6 @@ def read_pointer(persist_path: str, fs: fsspec.AbstractFileSystem | None) -> Poi
 
     Raises:
         NotACollection: nothing is there, or something that `write_pointer` did not write.
-
     """
     fs = fs or LocalFileSystem()
     if fs.isdir(persist_path):
@@ -95,7 +93,6 @@ def agreed_scope(
 
     Raises:
         InvalidInput: both are there, and differ.
-
     """
     if persisted is None or given is None:
         return given if persisted is None else persisted

@@ -23,7 +23,6 @@ class ReperioRerank(BaseNodePostprocessor):
             node's excluded_embed_metadata_keys.
         top_n: how many to keep.
         keep_retrieval_score: put the score that a node came with into its metadata, as "retrieval_score".
-
     """
 
     reranker: Any = Field(exclude=True)
@@ -53,7 +52,6 @@ class ReperioRerank(BaseNodePostprocessor):
         Raises:
             InvalidInput: there is no query.
             RerankerFailed: the reranker raised, or did not give a finite score for each node.
-
         """
         if query_bundle is None:
             raise InvalidInput("reranking needs the question; pass query_bundle= or query_str=")

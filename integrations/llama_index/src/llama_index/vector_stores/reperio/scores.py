@@ -24,7 +24,6 @@ def to_similarity(score: float, metric: Metric | str, *, dense: bool) -> float:
         score: `reperio.Hit.score`.
         metric: of the collection.
         dense: whether the score is that of the vectors; others stay as they are.
-
     """
     if dense and metric == Metric.L2:
         return 1.0 / (1.0 + max(-score, 0.0))

@@ -68,7 +68,6 @@ class ReperioVectorStore(BasePydanticVectorStore):
     Raises:
         InvalidInput: neither or both of *path* and *collection*, or options of opening next to *collection*.
         ReperioError: whatever `reperio.open` raises.
-
     """
 
     stores_text: bool = True
@@ -188,7 +187,6 @@ class ReperioVectorStore(BasePydanticVectorStore):
         Warns:
             ReperioWarning: the same text of the same document is stored under another id: the document is being
                 inserted a second time, by an index that does not know this collection (see `storage_context`).
-
         """
         _refuse(kwargs, "add")
         if not nodes:
@@ -217,7 +215,6 @@ class ReperioVectorStore(BasePydanticVectorStore):
 
         Raises:
             InvalidInput: filters alone that match everything; `clear` is for that.
-
         """
         _refuse(delete_kwargs, "delete_nodes")
         if self._collection is None or (node_ids is None and filters is None):
@@ -248,7 +245,6 @@ class ReperioVectorStore(BasePydanticVectorStore):
         Args:
             node_ids, filters: as in `delete_nodes`.
             include_embeddings: with their vectors as stored, which under cosine are of unit length.
-
         """
         if self._collection is None:
             return []
@@ -273,7 +269,6 @@ class ReperioVectorStore(BasePydanticVectorStore):
 
         Raises:
             InvalidInput: (a ValueError) a mode that is not offered; something missing, or without effect in the mode.
-
         """
         plan = to_plan(query, kwargs, self._reranker)
         where = self._restricted(query)
@@ -343,7 +338,6 @@ class ReperioVectorStore(BasePydanticVectorStore):
         Raises:
             NotACollection: nothing is there, or what another store wrote.
             InvalidInput: a scope that is another than the one persisted.
-
         """
         pointer = read_pointer(str(persist_path), fs)
         scope = agreed_scope(pointer.scope, options.pop("scope", None), str(persist_path))
