@@ -35,7 +35,7 @@ def _run(case: str, directory: Path) -> None:
     ],
 )
 def test_forked_children(case: str, tmp_path: Path) -> None:
-    """A fork leaves the parent's handle and lock to the parent, and a child that opens anew can do everything."""
+    """A fork leaves the parent's lock to the parent, and a child that opens again, or goes on, can do everything."""
     _run(case, tmp_path)
 
 
