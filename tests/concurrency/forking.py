@@ -59,7 +59,7 @@ def the_parents_exclusive_handle_is_refused(directory: Path) -> None:
 
 
 def the_parents_handle_works_in_the_child(directory: Path) -> None:
-    """A handle opens itself again in the child: both write, search, build and compact through it, and lose nothing."""
+    """Go on with a handle in the child, where it opens itself again: both write, search and build through it."""
     with _filled(directory) as kb:
         kb.search(vector=vector(1, 0))
 
