@@ -23,7 +23,7 @@ from reperio import Collection, CollectionLocked
 from tests.crash.plan import random_operation
 from tests.crash.processes import Run, possible
 
-from .versions import DIMENSION, Vector, chunk, vector
+from .versions import DIMENSION, Vector, chunk, parsed, vector
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 60
