@@ -43,7 +43,7 @@ def test_opening_creates_and_opens_again(path: Path, embedder: TrigramEmbedder) 
 def test_the_directory_is_the_documented_one(kb: Collection, path: Path) -> None:
     """On disk lies exactly the scheme of the README."""
     kb.add([Chunk("a", "text")])
-    assert {entry.name for entry in path.iterdir()} == {"CURRENT", "LOCK", "gen-000001"}
+    assert {entry.name for entry in path.iterdir()} == {"CURRENT", "LOCK", "MAINTENANCE", "gen-000001"}
     assert (path / "CURRENT").read_text() == "gen-000001\n"
     names = {entry.name for entry in (path / "gen-000001").iterdir()}
     assert names - {"chunks.db-wal", "chunks.db-shm"} == {"collection.json", "chunks.db", "vectors.f32", "index"}

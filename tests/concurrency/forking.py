@@ -30,9 +30,10 @@ NOBODY = 65534
 TEXTS = ["The cat sat on the mat.", "Interest rates were raised by the central bank."]
 
 
-def the_parents_handle_is_refused(directory: Path) -> None:
-    """Every use of the parent's handle in the child is CollectionClosed; the parent goes on."""
-    with _filled(directory) as kb:
+def the_parents_exclusive_handle_is_refused(directory: Path) -> None:
+    """Every use of a parent's exclusive handle in the child is CollectionClosed; the parent goes on."""
+    _filled(directory).close()
+    with reperio.open(directory / "kb", exclusive=True) as kb:
         uses: list[Callable[[], object]] = [
             lambda: kb.search(vector=vector(1, 0)),
             lambda: kb.search_many(vectors=vector(1, 0)[None]),
@@ -51,17 +52,42 @@ def the_parents_handle_is_refused(directory: Path) -> None:
             for use in uses:
                 _expect(CollectionClosed, use)
             kb.close()  # releases nothing of the parent's
-            _expect(CollectionLocked, lambda: reperio.open(directory / "kb"))
+            _expect(CollectionLocked, lambda: reperio.open(directory / "kb", exclusive=True, lock_timeout=0))
 
         _forked(child)
         kb.add([chunk(1, 1)], vectors=vector(1, 1)[None])
-        _expect(CollectionLocked, lambda: reperio.open(directory / "kb"))
+        _expect(CollectionLocked, lambda: reperio.open(directory / "kb", exclusive=True, lock_timeout=0))
         assert len(kb.search(vector=vector(1, 1), k=400)) == 400
         assert kb.check().ok
 
 
+def the_parents_handle_works_in_the_child(directory: Path) -> None:
+    """Go on with a handle in the child, where it opens itself again: both write, search and build through it."""
+    with _filled(directory) as kb:
+        kb.search(vector=vector(1, 0))
+
+        def child() -> None:
+            for number in range(500, 520):
+                kb.add([chunk(number, 1)], vectors=vector(number, 1)[None])
+                assert parsed(kb.search(vector=vector(number, 1), k=1)[0].chunk) == (number, 1)
+            assert kb.delete(ids="c1") == 1
+            kb.optimize(index="SQ8")
+            kb.compact()
+            kb.close()
+
+        def parent() -> None:
+            for number in range(600, 620):
+                kb.add([chunk(number, 1)], vectors=vector(number, 1)[None])
+                assert parsed(kb.search(vector=vector(number, 1), k=1)[0].chunk) == (number, 1)
+
+        _forked(child, meanwhile=parent)
+        expected = {*NUMBERS, *range(500, 520), *range(600, 620)} - {1}
+        assert {parsed(one)[0] for one in kb} == expected
+        assert kb.check().ok
+
+
 def a_child_searches_after_a_parallel_search(directory: Path) -> None:
-    """Fork after FAISS's threads have run: the child opens the collection anew and searches, many at once too."""
+    """Fork after FAISS's threads have run: the child opens the collection again and searches, many at once too."""
     with _filled(directory) as kb:
         kb.optimize(index="IVF4,SQ8")
         queries = np.stack([vector(number, 0) for number in NUMBERS])
@@ -96,7 +122,8 @@ def a_child_writes_after_the_parent_has_closed(directory: Path) -> None:
 
 def the_lock_is_not_inherited(directory: Path) -> None:
     """Give the lock back while a child lives on: it does not keep it."""
-    kb = _filled(directory)
+    _filled(directory).close()
+    kb = reperio.open(directory / "kb", exclusive=True)
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         os.close(writing)
@@ -104,7 +131,7 @@ def the_lock_is_not_inherited(directory: Path) -> None:
         os._exit(0)
     os.close(reading)
     kb.close()
-    reperio.open(directory / "kb").close()
+    reperio.open(directory / "kb", exclusive=True, lock_timeout=0).close()
     os.close(writing)
     os.waitpid(child, 0)
 
@@ -114,7 +141,8 @@ def a_killed_writers_child_does_not_hold_the_lock(directory: Path) -> None:
     reading, writing = os.pipe()
     child_says, child_writes = os.pipe()
     if (parent := os.fork()) == 0:
-        kb = _filled(directory)
+        _filled(directory).close()
+        kb = reperio.open(directory / "kb", exclusive=True)
         if os.fork() == 0:
             os.write(child_writes, b"x")  # alive: its copy of the lock was closed before fork returned here
             os.close(writing)
@@ -127,7 +155,7 @@ def a_killed_writers_child_does_not_hold_the_lock(directory: Path) -> None:
     os.read(child_says, 1)
     os.kill(parent, 9)
     os.waitpid(parent, 0)
-    with reperio.open(directory / "kb") as kb:
+    with reperio.open(directory / "kb", exclusive=True, lock_timeout=0) as kb:
         assert kb.count() == len(NUMBERS)
     os.close(writing)
 
@@ -332,7 +360,8 @@ def _expect(kind: type[ReperioError], work: Callable[[], object]) -> None:
 CASES = {
     case.__name__: case
     for case in (
-        the_parents_handle_is_refused,
+        the_parents_exclusive_handle_is_refused,
+        the_parents_handle_works_in_the_child,
         a_child_searches_after_a_parallel_search,
         a_child_writes_after_the_parent_has_closed,
         the_lock_is_not_inherited,

@@ -32,7 +32,7 @@ ALONE = {"another_user_reads", "a_parent_that_never_imported_reperio"}
 
 @pytest.mark.parametrize("case", sorted(CASES.keys() - ALONE - {*WITH_A_MODEL}))
 def test_forked_children(case: str, tmp_path: Path) -> None:
-    """A fork leaves the parent's handle and lock to the parent, and a child that opens it again can do everything."""
+    """A fork leaves the parent's lock to the parent, and a child that opens again, or goes on, can do everything."""
     _run(tmp_path, case)
 
 

@@ -23,7 +23,7 @@ from reperio import Collection, CollectionLocked
 from tests.crash.plan import random_operation
 from tests.crash.processes import Run, possible
 
-from .versions import DIMENSION, Vector, chunk, vector
+from .versions import DIMENSION, Vector, chunk, parsed, vector
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 60
@@ -197,11 +197,36 @@ def test_readers_go_on_when_the_writer_is_killed(tmp_path: Path) -> None:
                 assert reader.ask("search", vector(1, 1).tolist())[0] == "later"
 
 
-def test_a_second_writer_is_told_who_holds_the_lock(kb: Collection, tmp_path: Path) -> None:
-    """A second writer, in this process or another, is refused with the holder's process id."""
+def test_a_second_writer_writes_too(kb: Collection, tmp_path: Path) -> None:
+    """Another handle, of this process or another, stores its chunks, and everybody finds them."""
+    program = (
+        "import reperio, sys; from tests.concurrency.versions import *; kb = reperio.open(sys.argv[1]); "
+        "kb.add([chunk(401, 1)], vectors=vector(401, 1)[None]); print(kb.count())"
+    )
+    with reperio.open(tmp_path / "kb") as second:
+        _add(second, [400], 1)
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "kb")],
+            cwd=Path(__file__).resolve().parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "302\n"
+        _add(kb, [402], 1)
+        for handle in (kb, second):
+            assert [handle.get(f"c{number}") for number in (400, 401, 402)] == [chunk(n, 1) for n in (400, 401, 402)]
+            assert parsed(handle.search(vector=vector(401, 1), k=1)[0].chunk) == (401, 1)
+            assert handle.count() == 303
+
+
+def test_who_wants_an_exclusive_one_is_told_who_holds_the_lock(kb: Collection, tmp_path: Path) -> None:
+    """A second one, in this process or another, is refused with the holder's process id."""
+    kb.close()
+    kb = reperio.open(tmp_path / "kb", exclusive=True)
     with pytest.raises(CollectionLocked, match=f"process {os.getpid()} on "):
-        reperio.open(tmp_path / "kb")
-    program = "import reperio, sys; reperio.open(sys.argv[1])"
+        reperio.open(tmp_path / "kb", exclusive=True, lock_timeout=0)
+    program = "import reperio, sys; reperio.open(sys.argv[1], exclusive=True, lock_timeout=0)"
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "kb")], capture_output=True, text=True, check=False
     )
@@ -209,20 +234,40 @@ def test_a_second_writer_is_told_who_holds_the_lock(kb: Collection, tmp_path: Pa
     assert "CollectionLocked" in done.stderr
     assert f"process {os.getpid()} on " in done.stderr
     kb.close()
-    reperio.open(tmp_path / "kb").close()
+    reperio.open(tmp_path / "kb", exclusive=True, lock_timeout=0).close()
 
 
 def test_the_lock_is_free_after_sigkill(tmp_path: Path) -> None:
     """The lock goes with the process that held it, however that ended."""
+    path = tmp_path / "kb"
+    program = (
+        "import reperio, sys; kb = reperio.open(sys.argv[1], dimension=2, exclusive=True); print(flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "\n"
+        with pytest.raises(CollectionLocked, match=f"process {process.pid} on "):
+            reperio.open(path, exclusive=True, lock_timeout=0)
+        process.kill()
+        process.wait()
+    reperio.open(path, exclusive=True, lock_timeout=0).close()
+
+
+def test_a_writer_goes_on_when_another_is_killed(tmp_path: Path) -> None:
+    """A process that is killed at work, at any moment, keeps nobody from the next turn, and leaves it clean."""
     run = Run(tmp_path, "random", seed=1)
     process = run.start()
     while run.position()[0] < 1 and process.poll() is None:
         time.sleep(0.001)
-    with pytest.raises(CollectionLocked, match=f"process {process.pid} on "):
-        reperio.open(run.collection)
-    process.kill()
-    process.wait()
-    reperio.open(run.collection).close()
+    with reperio.open(run.collection, auto_optimize=False) as kb:
+        kb.add([reperio.Chunk("one", "one")], vectors=vector(1, 1)[None])
+        process.kill()
+        process.wait()
+        kb.add([reperio.Chunk("two", "two")], vectors=vector(2, 1)[None])
+        assert kb.get("one") is not None
+        assert kb.check().ok
 
 
 def _untouched(path: Path) -> dict[str, tuple[int, int, int, bytes]]:

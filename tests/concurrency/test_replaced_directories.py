@@ -2,129 +2,40 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import apsw
-import numpy as np
 import pytest
 
 import reperio
-from reperio import Chunk, Collection, CollectionClosed, CollectionLocked, StorageFailed, layout
-from reperio.store import NewChunk, Store
-from tests.concurrency.step_writer import DIMENSION, vector
+from reperio import Chunk, Collection, CollectionClosed
 
-ROOT = Path(__file__).resolve().parents[2]
+from .disturbing import (
+    Embedder,
+    Steps,
+    add,
+    disturbed,
+    kept,
+    linked,
+    make,
+    move_and_restore,
+    remove_lock,
+    replace_lock,
+    switch_link,
+    switch_link_to_backup,
+)
+from .step_writer import vector
+
 ROUNDS = 12
-
-
-class Steps:
-    """A writer in another process, told step by step."""
-
-    def __init__(self, path: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "tests.concurrency.step_writer", str(path)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._line() == "open"
-
-    def add(self, chunk_id: str) -> str:
-        """Add a chunk; return "stored", or the error."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(chunk_id + "\n")
-        self._process.stdin.flush()
-        return self._line()
-
-    def close(self) -> None:
-        """Let it close the collection and end."""
-        self._process.communicate(timeout=60)
-        assert self._process.returncode == 0
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-
-def chunk(chunk_id: str) -> Chunk:
-    return Chunk(chunk_id, f"text of {chunk_id}")
-
-
-def add(kb: Collection, *ids: str) -> None:
-    kb.add([chunk(one) for one in ids], vectors=np.stack([vector(one) for one in ids]))
-
-
-def make(path: Path, *ids: str) -> None:
-    with reperio.open(path, dimension=DIMENSION, metric="l2", auto_optimize=False) as kb:
-        add(kb, *ids)
-
-
-def switch_link(kb: Path) -> Path:
-    """Switch a link to a copy that is made beforehand, as in a blue/green deployment."""
-    old = kb.resolve()
-    shutil.copytree(old, kb.with_name("green"))
-    fresh = kb.with_name("kb.tmp")
-    fresh.symlink_to("green")
-    fresh.rename(kb)
-    return old
-
-
-def move_and_restore(kb: Path) -> Path:
-    real, backup, old = kb.resolve(), kb.with_name("backup"), kb.with_name("kb.old")
-    with reperio.open(kb, read_only=True) as reader:
-        reader.backup(backup)
-    real.rename(old)
-    reperio.restore(backup, real)
-    return old
-
-
-def remove_lock(kb: Path) -> Path:
-    (kb / "LOCK").unlink()
-    return kb
-
-
-def replace_lock(kb: Path) -> Path:
-    (kb / "LOCK.new").touch()
-    (kb / "LOCK.new").rename(kb / "LOCK")
-    return kb
-
-
-def replace_by_copy(kb: Path) -> Path:
-    real, old = kb.resolve(), kb.with_name("kb.old")
-    shutil.copytree(real, kb.with_name("copy"))
-    real.rename(old)
-    kb.with_name("copy").rename(real)
-    return old
-
-
-DISTURBANCES = [switch_link, move_and_restore, remove_lock, replace_lock, replace_by_copy]
-disturbed = pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda one: one.__name__)
 
 
 @pytest.fixture
 def kb(tmp_path: Path) -> Path:
-    """Make a collection that is reached through a link."""
-    make(tmp_path / "blue", *(f"seed-{n}" for n in range(20)))
-    (tmp_path / "kb").symlink_to("blue")
-    return tmp_path / "kb"
-
-
-def kept(path: Path) -> dict[str, bool]:
-    """Return the ids of a collection, and whether each has its own vector; all of it is whole."""
-    with reperio.open(path, read_only=True) as reader:
-        assert reader.check().ok
-        ids = reader.ids()
-        return dict(zip(ids, (np.stack([vector(one) for one in ids]) == reader.vectors(ids)).all(axis=1), strict=True))
+    return linked(tmp_path)
 
 
 def told(path: Path) -> dict[str, tuple[str, bytes, dict[str, Any]]]:
@@ -158,17 +69,6 @@ def test_two_writers_that_both_go_on_lose_nothing_that_was_acknowledged(
         assert kept(old) == dict.fromkeys(before, True)
     with reperio.open(kb, auto_optimize=False) as later:
         add(later, "later")
-
-
-def switch_link_to_backup(kb: Path) -> Path:
-    """Switch a link to a copy that is whole, though others write meanwhile."""
-    old, backup = kb.resolve(), kb.with_name("backup")
-    with reperio.open(kb, read_only=True) as reader:
-        reader.backup(backup)
-    reperio.restore(backup, kb.with_name("green"))
-    kb.with_name("kb.tmp").symlink_to("green")
-    kb.with_name("kb.tmp").rename(kb)
-    return old
 
 
 @pytest.mark.parametrize("disturb", [switch_link_to_backup, move_and_restore, remove_lock, replace_lock])
@@ -262,9 +162,7 @@ def test_every_write_goes_on_in_what_is_at_the_path(disturb: Callable[[Path], Pa
     """A first write after it, of whatever kind, is done there, and what was there before stays as it was."""
     for number, (name, (write, is_done)) in enumerate(WRITES.items()):
         (tmp_path / str(number)).mkdir()
-        kb = tmp_path / str(number) / "kb"
-        make(kb.with_name("blue"), *(f"seed-{n}" for n in range(20)), "gone")
-        kb.symlink_to("blue")
+        kb = linked(tmp_path / str(number), "gone")
         with reperio.open(kb, auto_optimize=False) as writer:
             writer.add([Chunk("tagged", "text of tagged", {"n": 1})], vectors=vector("tagged")[None])
             writer.records("old").put(["key"])
@@ -323,23 +221,6 @@ def test_an_exclusive_writer_is_refused_and_writes_nothing(disturb: Callable[[Pa
         theirs = content(kb)
     if old != kb:
         assert content(kb) == theirs
-
-
-def test_a_transaction_that_has_begun_is_proved_too(kb: Path) -> None:
-    """A lock that is lost after the turn began is noticed inside the transaction, before anything is written."""
-    with reperio.open(kb, auto_optimize=False) as writer:
-        with writer._handle.turn() as generation:
-            store = generation.store
-            remove_lock(kb)
-            with pytest.raises(CollectionClosed, match="LOCK was removed"):
-                store.put([NewChunk("x", "text of x", "{}")], vector("x")[None], [])
-            with pytest.raises(CollectionClosed, match="LOCK was removed"), store.recording("", "space"):
-                pytest.fail("nothing may be written")
-        with pytest.raises(CollectionClosed), store.recording("", "space"):  # nor without a turn
-            pytest.fail("nothing may be written")
-        assert len(kept(kb)) == 20
-        add(writer, "next")
-    assert len(kept(kb)) == 21
 
 
 def test_a_writer_follows_its_path_there_and_back(kb: Path) -> None:
@@ -434,161 +315,3 @@ def test_a_reader_follows_a_switched_link(kb: Path) -> None:
         make(kb, "green-only", *(f"more-{n}" for n in range(40)))
         assert reader.count() == 61
         assert (reader.vectors(["green-only"])[0] == vector("green-only")).all()
-
-
-@contextmanager
-def opened_store(path: Path, *, read_only: bool) -> Iterator[Store]:
-    store = Store(layout.Layout(path).read_current(), DIMENSION, read_only=read_only)
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-@pytest.mark.parametrize("read_only", [True, False])
-def test_no_connection_and_no_mapping_is_of_another_directory(kb: Path, read_only: bool) -> None:
-    """What a store opens later is of the directory that it opened first, or is refused."""
-    with opened_store(kb, read_only=read_only) as store, ExitStack() as stack:
-        stack.enter_context(store.session())  # the one idle connection is in use
-        replace_by_copy(kb)
-        with pytest.raises(CollectionClosed, match="moved, removed or replaced"):
-            store.session()
-        with pytest.raises(CollectionClosed, match="moved, removed or replaced"):
-            store.map(20)
-
-
-def test_stores_that_both_write_one_generation_store_all(kb: Path) -> None:
-    """Rows are minted inside the transaction: whoever else writes there, no vector is overwritten."""
-    with opened_store(kb, read_only=False) as one, opened_store(kb, read_only=False) as two:
-        for number in range(20):
-            for name, store in (("one", one), ("two", two)):
-                ids = [f"{name}-{number}-{n}" for n in range(300 if number == 7 else 3)]
-                store.put(
-                    [NewChunk(key, f"text of {key}", "{}") for key in ids], np.stack([vector(key) for key in ids]), []
-                )
-    found = kept(kb)
-    assert len(found) == 20 + 2 * (19 * 3 + 300)
-    assert all(found.values())
-
-
-class Embedder:
-    """An embedder during whose first work something else happens."""
-
-    name = "embedder"
-    dimension = DIMENSION
-
-    def __init__(self, once: Callable[[], None] = lambda: None) -> None:
-        self.once = once
-
-    def embed_passages(self, texts: Any) -> Any:
-        do, self.once = self.once, lambda: None
-        do()
-        return np.stack([vector(text.removeprefix("text of ")) for text in texts])
-
-    embed_queries = embed_passages
-
-
-def test_a_batch_is_compared_again_when_another_writer_was_faster(kb: Path) -> None:
-    """A chunk that another has stored since it was looked up is replaced, not refused and not stored twice."""
-
-    def another() -> None:
-        with opened_store(kb, read_only=False) as store:
-            store.put([NewChunk("late", "text of late", "{}")], vector("late")[None], [])
-
-    embedder = Embedder()
-    with reperio.open(kb, embedder=embedder, auto_optimize=False) as writer:
-        # Embedded ahead is "one"; that "seed-0" has changed meanwhile shows only when the batch is compared.
-        def change() -> None:
-            add(writer, "seed-0")
-            embedder.once = another
-
-        writer.add([Chunk("seed-0", "text of later")], vectors=vector("seed-0")[None])
-        embedder.once = change
-        result = writer.add([chunk("late"), Chunk("seed-0", "text of later")])
-        assert (result.added, result.updated, result.unchanged) == (0, 1, 1)
-        assert writer.count() == 21
-        assert writer.check().ok
-
-
-def test_nothing_is_committed_to_what_is_being_written_anew(kb: Path) -> None:
-    """While compact copies, no other writer can commit, and neither can a callback: its chunk would be left behind."""
-    refused: list[Exception] = []
-
-    def progress(*_: object) -> None:
-        connection = apsw.Connection(str(kb / "gen-000001" / "chunks.db"))
-        with pytest.raises(apsw.BusyError):
-            connection.execute("BEGIN IMMEDIATE")
-        connection.close()
-        with pytest.raises(CollectionLocked, match="when that call has returned") as error:
-            add(writer, "left-behind")
-        refused.append(error.value)
-
-    with reperio.open(kb, auto_optimize=False) as writer:
-        writer.delete(ids=["seed-3"])
-        assert writer.compact(progress=progress) == 1
-        assert refused
-        add(writer, "after")
-        assert writer.count() == 20
-    assert kept(kb)["after"]
-
-
-@disturbed
-def test_a_place_lost_during_a_compaction_is_noticed(disturb: Callable[[Path], Path], kb: Path) -> None:
-    """Neither collection gets another CURRENT, and what the other is writing there stays."""
-    places: list[Path] = []
-
-    def progress(*_: object) -> None:
-        if not places:
-            places.append(disturb(kb))
-            if not (kb / "gen-000002.new").exists():
-                (kb / "gen-000002.new").mkdir()
-                (kb / "gen-000002.new" / "theirs").touch()
-                places.append(kb)
-
-    with reperio.open(kb, auto_optimize=False) as writer:
-        writer.delete(ids=["seed-3"])
-        with pytest.raises(CollectionClosed, match="open the collection again"):
-            writer.compact(progress=progress)
-        assert len(kept(places[0])) == len(kept(kb)) == 19
-        for place in (places[0], kb):
-            assert (place / "CURRENT").read_text() == "gen-000001\n"
-        assert (kb / "gen-000002.new" / "theirs").exists() == (len(places) == 2)
-        add(writer, "after")  # the next commit goes on in what is at the path
-        writer.compact()
-    assert kept(kb) == dict.fromkeys([f"seed-{n}" for n in range(20) if n != 3] + ["after"], True)
-    if places[0] != kb:
-        assert len(kept(places[0])) == 19
-
-
-def test_a_writer_that_waits_for_another_is_told_why(kb: Path) -> None:
-    """Where another program holds the database, it says so; where the lock was lost, that is what the error names."""
-    with reperio.open(kb, auto_optimize=False) as writer, opened_store(kb, read_only=False) as other, other.hold():
-        connection = writer._handle.generation.store._commits.connection
-        connection.set_busy_timeout(1)
-        with pytest.raises(StorageFailed, match="another program holds the database"):
-            add(writer, "refused")
-        with writer._handle.turn() as generation:
-            remove_lock(kb)
-            with pytest.raises(CollectionClosed, match="LOCK was removed"):
-                generation.store.put([NewChunk("x", "text of x", "{}")], vector("x")[None], [])
-    assert len(kept(kb)) == 20
-
-
-def test_a_lock_knows_whether_it_is_at_its_path(tmp_path: Path) -> None:
-    """Another file there, none, and a link to the very file are all not the one that was locked."""
-    path = tmp_path / "LOCK"
-    lock = layout.FileLock(path, purpose="which is testing", cure="wait")
-    assert not lock.is_in_place()
-    lock.acquire()
-    assert lock.is_in_place()
-    path.rename(tmp_path / "other")
-    assert not lock.is_in_place()
-    path.symlink_to("other")
-    assert not lock.is_in_place()
-    path.unlink()
-    path.touch()
-    assert not lock.is_in_place()
-    (tmp_path / "other").rename(path)
-    assert lock.is_in_place()
-    lock.release()
-    assert not lock.is_in_place()

@@ -156,7 +156,7 @@ def test_what_would_come_out_empty_is_not_mended(lost: str, kb: Path) -> None:
     found = diagnose(kb, mend=True)
     assert not found.ok
     assert found.findings[0].cure == "restore from a backup"
-    assert sorted(entry.name for entry in kb.iterdir()) == ["CURRENT", "LOCK", "gen-000001"]
+    assert sorted(entry.name for entry in kb.iterdir()) == ["CURRENT", "LOCK", "MAINTENANCE", "gen-000001"]
 
 
 @contextmanager

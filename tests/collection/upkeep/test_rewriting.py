@@ -64,7 +64,7 @@ def test_compaction_drops_what_was_deleted(kb: Collection, path: Path) -> None:
         assert kb.info().deleted == 0
         assert kb.info().generation == "gen-000002"
         assert kb.info().index.factory == "SQ8"
-        assert {entry.name for entry in path.iterdir()} == {"CURRENT", "LOCK", "gen-000002"}
+        assert {entry.name for entry in path.iterdir()} == {"CURRENT", "LOCK", "MAINTENANCE", "gen-000002"}
         assert (path / "gen-000002" / "vectors.f32").stat().st_size == 200 * 64 * 4
         for handle in (kb, reader):
             assert [hit.chunk.id for hit in handle.search("text number 33", k=30)] == before
@@ -98,7 +98,7 @@ def test_reembedding_without_texts_is_refused_and_changes_nothing(path: Path) ->
         with pytest.raises(InvalidInput, match="chunk 'b' has no text to embed"):
             kb.reembed(TrigramEmbedder())
         assert kb.search(vector=np.eye(1, 4)[0])[0].chunk.id == "a"
-        assert {entry.name for entry in path.iterdir()} == {"CURRENT", "LOCK", "gen-000001"}
+        assert {entry.name for entry in path.iterdir()} == {"CURRENT", "LOCK", "MAINTENANCE", "gen-000001"}
 
 
 def test_a_model_whose_generation_is_in_use_is_used(
