@@ -15,6 +15,7 @@ from tests.concurrency import forking
 from tests.crash.calls import kill_at, points
 from tests.crash.kills import PER_COLLECTION, kill_again_and_again
 from tests.crash.small_disk import CASES, run_on_small_disk
+from tests.crash.turns import kill_many
 from tests.fault.backups import back_up_amid_writes, open_old_format
 from tests.fault.damages import DATABASE, SNAPSHOT, VECTORS, damage, examine, make_original
 from tests.fault.endings import ENDINGS, end
@@ -27,6 +28,7 @@ from tests.fault.soak import soak
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
+TURN_KILLS = 50
 KILLS = 1000
 AT_ONCE = 50  # damages per examining process
 SOAK_SECONDS = 3600.0
@@ -128,6 +130,14 @@ ROWS: dict[str, Row] = {
         KILLS // PER_COLLECTION,
         lambda _, number, directory: kill_again_and_again(number, directory),
         each=PER_COLLECTION,
+        unit="kills",
+    ),
+    "turns": Row(
+        "SIGKILL at a random moment, one of eight writers and eight readers of one collection, the others going on",
+        "what each writer was told is there, whoever was killed; no foreign answer, check() clean, no file left",
+        KILLS // TURN_KILLS,
+        lambda _, number, directory: kill_many(number, directory, kills=TURN_KILLS),
+        each=TURN_KILLS,
         unit="kills",
     ),
     "calls": Row(
