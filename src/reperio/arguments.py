@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 import operator
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def require_count(name: str, value: Any) -> None:
 
 def require_seconds(name: str, value: Any) -> float:
     """Return a number of seconds as a float; refuse what is negative or no number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= threading.TIMEOUT_MAX:
         raise InvalidInput(f"{name} is {value!r:.80}; it must be a number of seconds, 0 or more")
     return float(value)
 

@@ -49,12 +49,17 @@ def mend(handle: Handle, progress: Progress | None) -> CheckReport:
 
 def check_now(handle: Handle) -> CheckReport:
     """Check the generation in use."""
-    try:
-        generation, session = handle.session()
-        with session:
-            return checking.check(generation, session)
-    except CollectionDamaged as error:
-        return CheckReport([Problem.of(error)], 0)
+    while True:
+        generation = None
+        try:
+            generation, session = handle.session()
+            with session:
+                report = checking.check(generation, session)
+        except CollectionDamaged as error:
+            report = CheckReport([Problem.of(error)], 0)
+        if report.ok or generation is None or handle.newer_than(generation) is None:
+            return report
+        # Another process has put another generation in use, and removed what was looked at.
 
 
 def _rebuild_index(handle: Handle, generation: OpenGeneration) -> None:

@@ -260,7 +260,7 @@ class OpenGeneration:
             loaded = index.read(description, self.paths.index, dimension=settings.dimension, metric=settings.metric)
             return description.to_searcher(loaded)
         except SnapshotUnusable as error:
-            if self._is_current(found.name):
+            if self.is_current(found.name):
                 warn_caller(
                     one_line(
                         f"the index of {self.paths.root.parent} cannot be used: {error}. Searches are exact (slower, "
@@ -270,7 +270,8 @@ class OpenGeneration:
                 self._on_unusable()
             return None
 
-    def _is_current(self, name: str) -> bool:
+    def is_current(self, name: str) -> bool:
+        """Say whether an index is the one in use by now."""
         # A writer may have replaced the index or the whole generation, and removed the file, since our session began.
         try:
             with self.store.session() as session:

@@ -9,7 +9,7 @@ from reperio.collection.generation.opened import OpenGeneration
 from reperio.embedding.contract import Settings
 from reperio.errors import CollectionDamaged, ReperioError
 from reperio.index import IndexDescription, SnapshotUnusable
-from reperio.store import Session
+from reperio.store import Session, SnapshotEntry
 from reperio.types import CheckReport, Metric, Problem
 from reperio.vectors import StoredMatrix, to_float32
 
@@ -30,8 +30,8 @@ def check(generation: OpenGeneration, session: Session, *, with_index: bool = Tr
     if generation.settings.metric is Metric.COSINE:
         problems += _norms(matrix, generation.paths.vectors.name)
     problems += _settings(generation)
-    if snapshot is not None and with_index and generation.trust_index:
-        problems += _index(generation, snapshot.description, len(matrix))
+    if with_index and generation.trust_index:
+        problems += _index(generation, snapshot, len(matrix))
     return CheckReport(problems, rows)
 
 
@@ -53,7 +53,17 @@ def _settings(generation: OpenGeneration) -> list[Problem]:
     return []
 
 
-def _index(generation: OpenGeneration, text: str, rows: int) -> list[Problem]:
+def _index(generation: OpenGeneration, snapshot: SnapshotEntry | None, rows: int) -> list[Problem]:
+    while snapshot is not None:
+        problems = _snapshot(generation, snapshot.description, rows)
+        if not problems or generation.is_current(snapshot.name):
+            return problems
+        with generation.store.session() as session:  # it was replaced meanwhile, and its file removed
+            snapshot, rows = session.snapshot(), session.state.rows
+    return []
+
+
+def _snapshot(generation: OpenGeneration, text: str, rows: int) -> list[Problem]:
     try:
         description = IndexDescription.from_json(text)
         if description.exact:
