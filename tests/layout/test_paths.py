@@ -14,6 +14,7 @@ import pytest
 
 from reperio import layout
 from reperio.errors import CollectionDamaged, CollectionExists, CollectionLocked, NotACollection, StorageFailed
+from reperio.layout.lock import _LockedFile
 
 
 def lock_of(path: Path) -> layout.FileLock:
@@ -153,6 +154,45 @@ def test_a_lasting_lock_is_kept_at_the_end_of_a_turn(tmp_path: Path) -> None:
     other.acquire()
     assert not other.unclean
     other.close()
+
+
+def test_a_turn_that_begins_during_a_look_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that finds the file replaced does not undo what another thread has locked meanwhile."""
+    lock, path = lock_of(tmp_path / "LOCK"), tmp_path / "LOCK"
+    lock.acquire()
+    known = lock.release()
+    assert lock.mark() == known
+    path.unlink()
+    real, begun = _LockedFile.is_at, []
+
+    def is_at(self: _LockedFile, name: str) -> bool:
+        there = real(self, name)
+        if not begun:
+            begun.append(name)
+            lock.acquire()  # as another thread would
+        return there
+
+    monkeypatch.setattr(_LockedFile, "is_at", is_at)
+    lock.look()
+    assert begun
+    assert lock.is_in_place()
+    lock.release()
+    assert not lock.held
+    lock.acquire()
+    lock.close()
+
+
+def test_the_mark_of_a_replaced_file_says_nothing(tmp_path: Path) -> None:
+    """Once it was noticed that the file is gone, until the next turn."""
+    lock, path = lock_of(tmp_path / "LOCK"), tmp_path / "LOCK"
+    lock.acquire()
+    assert lock.release() == lock.mark() != b""
+    path.rename(tmp_path / "old")
+    lock.look()
+    assert lock.mark() == b""
+    lock.acquire()
+    assert lock.release() == lock.mark() != b""
+    lock.close()
 
 
 def test_atomic_writing_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:
