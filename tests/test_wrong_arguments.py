@@ -124,7 +124,7 @@ def test_a_wrong_argument_of_open(parameter: str, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     for number, (name, wrong) in enumerate(WRONG.items()):
         options: dict[str, Any] = {"path": tmp_path / str(number), "dimension": 4, parameter: wrong()}
-        tried(lambda: reperio.open(options.pop("path"), **options).close(), f"{parameter}={name}")  # noqa: B023
+        tried(lambda: reperio.open(options.pop("path"), **options).close(), f"{parameter}={name}")  # noqa: B023  # called at once
 
 
 PATHS: dict[str, Callable[[Any, Path], Any]] = {
@@ -214,7 +214,7 @@ def test_in_len_and_bool(tmp_path: Path) -> None:
     with pytest.raises(reperio.CollectionClosed):
         len(kb)
     with pytest.raises(reperio.CollectionClosed):
-        "a" in kb  # noqa: B015
+        "a" in kb  # noqa: B015  # it raises
     assert kb
 
 

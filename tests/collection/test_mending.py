@@ -69,7 +69,7 @@ def flip(path: Path, at: int) -> None:
 
 
 def right(path: Path, lost: set[str]) -> None:
-    """Compare what a collection holds with what it should, but for what was lost."""
+    """Compare what a collection holds with what it should, except for what was lost."""
     with reperio.open(path, read_only=True) as kb:
         assert kb.check().ok
         wanted = {key: value for key, value in expected().items() if key not in lost}

@@ -1,4 +1,4 @@
-"""What leads a path to another directory, or to another LOCK, while handles to what it led to are open."""
+"""Lead a path to another directory, or to another LOCK, while handles to the directory before are open."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_two_writers_that_both_go_on_lose_nothing_that_was_acknowledged(
 
 @pytest.mark.parametrize("disturb", [switch_link_to_backup, move_and_restore, remove_lock, replace_lock])
 def test_writers_that_are_at_work_while_it_happens_lose_nothing(disturb: Callable[[Path], Path], kb: Path) -> None:
-    """What was acknowledged before is in what was there or in what is there; what comes after is in the latter."""
+    """Each chunk acknowledged before is in the directory before or in the new one, each later chunk in the new one."""
     writers = {name: Steps(kb) for name in ("first", "second")}
     stored: dict[str, list[str]] = {name: [] for name in writers}
     disturbed_at: dict[str, int] = {}

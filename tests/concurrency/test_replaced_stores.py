@@ -1,4 +1,4 @@
-"""What a store and its transactions do where their directory or lock is replaced, or another writer is faster."""
+"""Stores and transactions whose directory or lock is replaced, or where another writer is faster."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_transaction_that_has_begun_is_proved_too(kb: Path) -> None:
 
 @pytest.mark.parametrize("read_only", [True, False])
 def test_no_connection_and_no_mapping_is_of_another_directory(kb: Path, read_only: bool) -> None:
-    """What a store opens later is of the directory that it opened first, or is refused."""
+    """A store opens files later in the directory that it opened first, or refuses to."""
     with opened_store(kb, read_only=read_only) as store, ExitStack() as stack:
         stack.enter_context(store.session())  # the one idle connection is in use
         replace_by_copy(kb)

@@ -89,7 +89,7 @@ def test_handles_of_one_process_see_each_others_commits_at_once(seed: int, path:
 
 
 def test_a_search_that_is_answered_from_memory_sees_what_another_process_has_committed(kb: Collection) -> None:
-    """What is known to be the newest commit is so only until somebody else has had a turn."""
+    """A search trusts its last commit to be the newest only until somebody else has had a turn."""
     path = kb.info().path
     with Worker(Path(path)) as other:
         for version in range(1, 40):
@@ -182,7 +182,7 @@ def test_whoever_waits_for_a_stopped_process_is_told_its_pid(path: Path) -> None
 
 
 def test_a_stopped_process_goes_on_where_it_was(path: Path) -> None:
-    """What it was about to commit is stored when it continues; what others wanted meanwhile comes after."""
+    """A stopped writer commits when it continues, and others that waited meanwhile commit after it."""
     with Worker(path) as stopped, reperio.open(path, auto_optimize=False, lock_timeout=120) as kb:
         stopped.tell("halt", signal.SIGSTOP, [61, 62], 1)
         stopped.wait_until_stopped()

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import reperio
 from reperio import Chunk, StorageFailed
+from tests.limits import file_size_limit
 
 from .plan import DIMENSION, State, item
 from .small_disk import CASES, private_mounts, run_on_small_disk
@@ -22,17 +21,6 @@ pytestmark = pytest.mark.crash
 def test_a_full_disk_costs_nothing_that_was_acknowledged(case: str, tmp_path: Path) -> None:
     """On a full disk the operation fails with StorageFailed, the collection is as it was, and the handle goes on."""
     run_on_small_disk(case, tmp_path)
-
-
-@contextmanager
-def _file_size_limit(size: int) -> Iterator[None]:
-    """Let no file grow beyond *size* bytes; Python ignores SIGXFSZ, so that a write fails with EFBIG."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
@@ -68,7 +56,7 @@ def test_a_write_that_is_cut_off_is_refused(
 ) -> None:
     """A write beyond the process's file size limit fails with StorageFailed, changes nothing, and succeeds later."""
     before = kb.info().index
-    with _file_size_limit(limit), pytest.raises(StorageFailed):
+    with file_size_limit(limit), pytest.raises(StorageFailed):
         WRITES[name](kb, tmp_path)
     assert kb.info().index == before
     check_answers(kb, stored)

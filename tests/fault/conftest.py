@@ -1,4 +1,4 @@
-"""What the tests of hostile directories share."""
+"""Share the fixtures of the tests of hostile directories."""
 
 from __future__ import annotations
 

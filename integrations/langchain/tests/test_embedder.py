@@ -74,9 +74,9 @@ def test_what_is_no_embeddings_is_refused(path: Path) -> None:
     """With what to pass instead."""
     for given in ("all-MiniLM-L6-v2", len, object()):
         with pytest.raises(InvalidInput, match="ReperioEmbeddings"):
-            ReperioVectorStore(given, path)  # type: ignore[arg-type]
+            ReperioVectorStore(given, path)  # type: ignore[arg-type]  # what a user passes by mistake
         with pytest.raises(InvalidInput, match="SentenceTransformerEmbedder"):
-            ReperioEmbeddings(given)  # type: ignore[arg-type]
+            ReperioEmbeddings(given)  # type: ignore[arg-type]  # likewise
     with pytest.raises(EmbedderFailed, match="no vector"):
         ReperioVectorStore(DeterministicFakeEmbedding(size=0), path)
     assert not path.exists()

@@ -20,7 +20,7 @@ class OfVectorStores(VectorStoreIntegrationTests):
     state = staticmethod(fresh)
 
     @pytest.fixture
-    def vectorstore(self, path: Path) -> Iterator[ReperioVectorStore]:  # type: ignore[override]
+    def vectorstore(self, path: Path) -> Iterator[ReperioVectorStore]:  # type: ignore[override]  # theirs returns the store itself; ours closes it
         with self.state(self.get_embeddings(), path) as store:
             yield store
 

@@ -67,7 +67,7 @@ NODES: dict[str, BaseNode] = {
         text_resource=MediaResource(text="words", mimetype="text/plain"),
         image_resource=MediaResource(data=PNG, mimetype="image/png"),
         audio_resource=MediaResource(path=Path("a/b.mp3")),
-        video_resource=MediaResource(url="https://example.org/v.mp4"),  # type: ignore[arg-type]
+        video_resource=MediaResource(url="https://example.org/v.mp4"),  # type: ignore[arg-type]  # pydantic parses it
         text_template="[{content}]",
     ),
     "node without text": Node(image_resource=MediaResource(data=b"\x00\xff not base64")),
@@ -92,7 +92,7 @@ def test_every_kind_of_node_comes_back_whole(store: ReperioVectorStore, name: st
     assert found.hash == original.hash
     assert found.ref_doc_id == original.ref_doc_id
     for mode in ("all", "embed", "llm", "none"):
-        assert found.get_content(mode) == original.get_content(mode)  # type: ignore[arg-type]
+        assert found.get_content(mode) == original.get_content(mode)  # type: ignore[arg-type]  # an enum of strings
     assert store.get_nodes([original.node_id], include_embeddings=True) == [given_in]
 
 

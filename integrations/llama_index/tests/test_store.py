@@ -89,9 +89,9 @@ def test_constructor_options_that_contradict_are_refused(tmp_path: Path) -> None
         with pytest.raises(reperio.InvalidInput, match="dimension is for opening"):
             ReperioVectorStore(collection=kb, dimension=4)
     with pytest.raises(reperio.InvalidInput, match="reranker is a str"):
-        ReperioVectorStore("x", reranker="best")  # type: ignore[arg-type]
+        ReperioVectorStore("x", reranker="best")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError, match="metrik"):
-        ReperioVectorStore("x", metrik="l2")  # type: ignore[call-arg]
+        ReperioVectorStore("x", metrik="l2")  # type: ignore[call-arg]  # wrong on purpose
     with pytest.raises(reperio.CollectionNotFound):
         ReperioVectorStore(tmp_path / "none", read_only=True)
 
@@ -355,7 +355,7 @@ def test_filters_of_every_condition_in_a_query(filled: ReperioVectorStore) -> No
 def test_learner_modes_are_refused_by_name(filled: ReperioVectorStore) -> None:
     """svm, logistic_regression and linear_regression raise ValueError naming the mode, and so does what is none."""
     with pytest.raises(ValueError, match="'nonsense'"):
-        filled.query(VectorStoreQuery(query_embedding=vector(1.0), mode="nonsense"))  # type: ignore[arg-type]
+        filled.query(VectorStoreQuery(query_embedding=vector(1.0), mode="nonsense"))  # type: ignore[arg-type]  # wrong on purpose
     for mode in ("svm", "logistic_regression", "linear_regression"):
         assert VectorStoreQueryMode(mode)
         with pytest.raises(ValueError, match=f"'{mode}' is not offered; choose 'default'"):

@@ -141,7 +141,7 @@ class Subject:
 
     @cached_property
     def by_id(self) -> dict[str, Answer]:
-        """What came for each question, by its id."""
+        """Return the answer to each question, by its id."""
         return {answer.query.id: answer for answer in self.answers}
 
 

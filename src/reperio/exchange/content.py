@@ -39,7 +39,7 @@ class Content:
     """One committed state of a collection, to be read once; made by `content_of`."""
 
     def __init__(self, generation: OpenGeneration, session: Session, matrix: StoredMatrix) -> None:
-        self.settings: Mapping[str, Any] = generation.settled().to_json()  # as in collection.json, but for its format
+        self.settings: Mapping[str, Any] = generation.settled().to_json()  # as in collection.json, except its format
         self.chunks = session.state.live
         self.clock = session.clock()  # the time of the last put of a record, in seconds since the epoch
         self._matrix = matrix

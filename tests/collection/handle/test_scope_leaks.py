@@ -79,7 +79,7 @@ def test_a_foreign_id_asks_for_what_an_absent_one_does(
 def test_vectors_of_a_foreign_id_are_those_of_an_absent_one(
     shared: Path, embedder: TrigramEmbedder, statements: list[str]
 ) -> None:
-    """The same error but for the name asked for, by the same statements."""
+    """The same error except for the name asked for, by the same statements."""
     with reperio.open(shared, scope=IN, embedder=embedder, auto_optimize=False) as kb:
         told = []
         kb.count()

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import faiss
@@ -21,17 +18,7 @@ from reperio.index.building import training
 from reperio.index.building.training import build
 from reperio.index.library.files import FileUnusable, read_file, verify_file, write_file
 from tests.index.building.builds import AT_EVERY_BLOCK, Life, Reports, bytes_of, clustered, flip, interrupt, recipe
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Let no file grow beyond *size* bytes; Python ignores SIGXFSZ, so that a write fails with EFBIG."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+from tests.limits import file_size_limit
 
 
 @pytest.mark.parametrize("limit", [0, 100, 20_000])

@@ -53,7 +53,7 @@ def test_a_build_that_is_killed_goes_on(
         lives += 1
         # The first life ends in the training, the others a few blocks further than any before.
         goal = ("train", 0) if lives == 1 else ("index", reached + moments.choice([1, 2]) * block)
-        if life.follow(lambda report: (report[0], report[1] >= goal[1]) == (goal[0], True)):  # noqa: B023
+        if life.follow(lambda report: (report[0], report[1] >= goal[1]) == (goal[0], True)):  # noqa: B023  # called before the loop goes on
             time.sleep(moments.uniform(0, 0.02))
             life.kill()
         else:
