@@ -51,6 +51,7 @@ class FileLock:
         directory: the directory that is locked, without links: what is written through it stays in it.
         held: it is ours now.
         lasting: it is kept beyond the end of a turn, until `close`.
+        found: the mark as it was when the turn began: that of the last `release` where nobody had a turn in between.
         unclean: the turn before ours did not end well: its process was killed during it, or an error ended it.
     """
 
@@ -63,6 +64,7 @@ class FileLock:
         self._gone: _LockedFile | None = None
         self._turns = 0
         self.directory = path.parent
+        self.found = b""
         self.held = self.lasting = self.unclean = False
         _forget_in_children()
         _LOCKS.add(self)
@@ -191,8 +193,9 @@ class FileLock:
     def _begin(self) -> None:
         """Say in the file who has it, and that a turn is under way."""
         assert self._file is not None
-        found = os.pread(self._file.number, _MARK.size, _NOTE)
-        self._turns, self.unclean = _MARK.unpack(found) if len(found) == _MARK.size else (0, False)
+        # A new file begins with a number that no file at this path has had: a mark never means two states.
+        self.found = found = os.pread(self._file.number, _MARK.size, _NOTE)
+        self._turns, self.unclean = _MARK.unpack(found) if len(found) == _MARK.size else (time.time_ns(), False)
         note = orjson.dumps({"pid": os.getpid(), "host": _host(), "since": int(time.time()), "for": self._purpose})
         os.pwrite(self._file.number, note.ljust(_NOTE - 1)[: _NOTE - 1] + b"\n" + _MARK.pack(self._turns, True), 0)
 

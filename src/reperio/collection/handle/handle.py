@@ -213,7 +213,7 @@ class Handle:
                 generation = self._follow(self._locked_current)
                 if outermost:
                     self._in_turn = generation
-                    generation.store.catch_up(suspect=locks.writers.unclean)
+                    generation.store.catch_up(locks.writers.found, suspect=locks.writers.unclean)
                 yield generation
                 clean = True
             finally:

@@ -138,10 +138,11 @@ class Store:
             self._known = mark, seq
         return found
 
-    def catch_up(self, *, suspect: bool) -> None:
-        """Read the state at the beginning of a turn: others may have committed.
+    def catch_up(self, mark: bytes, *, suspect: bool) -> None:
+        """Read the state at the beginning of a turn, unless nobody has had a turn since the last one here.
 
         Args:
+            mark: mark of the turns as it was when this one began.
             suspect: the turn before did not end well, so that the log may hold a commit that was refused.
         """
         if self._suspended:
@@ -149,6 +150,8 @@ class Store:
             self._commits.reconnect()
             self._opened.require()
             self._follow_log()
+        elif mark and self._known == (mark, self._commits.state.seq):
+            return
         self._commits.catch_up(suspect=suspect)
 
     def known_at(self, mark: bytes) -> None:
