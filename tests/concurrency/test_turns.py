@@ -281,7 +281,10 @@ def test_a_handle_used_in_a_call_of_another_is_refused_and_not_a_deadlock(kb: Co
     with reperio.open(path, auto_optimize=False, lock_timeout=0.1) as second:
 
         def progress(*_: object) -> None:
-            with pytest.raises(CollectionLocked, match=rf"process {os.getpid()} on .* \(this one\), which is writing"):
+            with pytest.raises(
+                CollectionLocked,
+                match=rf"process {os.getpid()} on .* \(this one, through another handle\), which is writing",
+            ):
                 add(second, [83], 1)
             refused.append(second.get("c5").text)
 

@@ -25,7 +25,10 @@ def test_a_lock_is_exclusive_and_names_its_holder(tmp_path: Path) -> None:
     """A second one is told the process id, what it is held for and what to do; after release the lock is free."""
     first, second = lock_of(tmp_path / "LOCK"), lock_of(tmp_path / ".." / tmp_path.name / "LOCK")
     first.acquire()
-    told = rf"is locked by process {os.getpid()} on .* \(this one\), which is testing, since .*; wait for the test"
+    told = (
+        rf"is locked by process {os.getpid()} on .* \(this one, through another handle\), which is testing, since .*; "
+        "use or close that handle"
+    )
     with pytest.raises(CollectionLocked, match=told):
         second.acquire()
     assert first.held

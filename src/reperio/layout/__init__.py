@@ -14,7 +14,7 @@
         index/snapshot-….faiss  derived, immutable
 """
 
-from reperio.layout.identity import Opened
+from reperio.layout.identity import Opened, OpenFile
 from reperio.layout.lock import FileLock
 from reperio.layout.names import (
     BUILDING,
@@ -73,6 +73,7 @@ __all__ = [
     "Generation",
     "Layout",
     "Lexical",
+    "OpenFile",
     "Opened",
     "copy_regular",
     "create_file",

@@ -32,6 +32,34 @@ def identity(path: str) -> Identity:
     return status.st_dev, status.st_ino
 
 
+class OpenFile:
+    """A file that is open, and closed when nobody refers to it any more.
+
+    So nobody can write to its number after another file has got that, though a signal handler lets go of it.
+
+    Args:
+        number: its descriptor.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        status = os.fstat(number)
+        self._identity = (status.st_dev, status.st_ino)
+
+    def is_at(self, name: str) -> bool:
+        """Say whether a path leads to this file, itself and not through a link."""
+        return identity(name) == self._identity
+
+    def close(self) -> None:
+        """Close it; doing so twice is no error."""
+        number, self.number = self.number, -1
+        if number >= 0:
+            os.close(number)
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Opened:
     """A file or directory as it was when it was opened, to be compared with what is at its path.
 

@@ -25,6 +25,7 @@ from pathlib import Path
 import orjson
 
 from reperio.errors import CollectionClosed, CollectionLocked, StorageFailed
+from reperio.layout.identity import OpenFile
 from reperio.layout.regular import open_regular
 from reperio.layout.writing import storage_failure
 
@@ -87,7 +88,7 @@ class FileLock:
                     self._file, self.directory, self.held = file, directory, True
                     self._begin()
                     return
-                file.close()
+                self._file = None  # closed when a search that reads its mark has done so
         except StorageFailed:
             raise
         except OSError as error:
@@ -162,33 +163,31 @@ class FileLock:
         """Close this process's copy of the file, in a forked child: else it outlives the parent in the child."""
         file, self._file, self.held, self.lasting = self._file, None, False, False
         if file is not None:
-            file.close(unlock=False)
+            OpenFile.close(file)  # unlocking it would be for the parent, too
 
     def _take(self, timeout: float) -> _LockedFile:
         """Return the file at the path, locked."""
-        file, deadline, pause, next_ = self._opened(), 0.0, _SHORTEST, False
+        file, deadline, pause, is_next = self._opened(), 0.0, _SHORTEST, False
         try:
             while True:
-                next_ = next_ or file.take_place()
-                if next_ and file.lock():
+                is_next = is_next or file.take_place()
+                if is_next and file.lock():
                     return file
                 now = time.monotonic()
                 deadline = deadline or now + timeout
                 if now >= deadline:
                     raise self._refusal(file)
-                time.sleep(pause if next_ else _BEHIND * (0.5 + random.random()))
+                time.sleep(pause if is_next else _BEHIND * (0.5 + random.random()))
                 pause = min(_LONGEST, pause * 1.1)
                 if not file.is_at(self._name):  # nobody can get the file at the path by waiting for this one
                     file.leave_place()
-                    file, next_ = self._opened(), False
+                    self._file = None
+                    file, is_next = self._opened(), False
         finally:
             file.leave_place()
 
     def _opened(self) -> _LockedFile:
-        file = self._file
-        if file is not None and file.is_at(self._name):
-            return file
-        return _LockedFile(open_regular(self._path, os.O_RDWR | os.O_CREAT))
+        return self._file or _LockedFile(open_regular(self._path, os.O_RDWR | os.O_CREAT))
 
     def _begin(self) -> None:
         """Say in the file who has it, and that a turn is under way."""
@@ -200,32 +199,28 @@ class FileLock:
         os.pwrite(self._file.number, note.ljust(_NOTE - 1)[: _NOTE - 1] + b"\n" + _MARK.pack(self._turns, True), 0)
 
     def _refusal(self, file: _LockedFile) -> CollectionLocked:
+        cure = self._cure
         try:
             note = orjson.loads(os.pread(file.number, _NOTE, 0))
-            ours = note["pid"] == os.getpid() and note["host"] == _host()
+            told = f"process {note['pid']} on {note['host']}"
+            if note["pid"] == os.getpid() and note["host"] == _host():  # a notebook's cell run twice
+                told += " (this one, through another handle)"
+                cure = "use or close that handle, or wait for its call to end"
             since = datetime.fromtimestamp(note["since"], timezone.utc).isoformat()
-            told = (
-                f"process {note['pid']} on {note['host']}{' (this one)' if ours else ''}, {note['for']}, since {since}"
-            )
+            told = f"{told}, {note['for']}, since {since}"
         except (OSError, OverflowError, ValueError, KeyError, TypeError):  # what strangers have written
-            told = "another process"
-        return CollectionLocked(f"{self._path.parent} is locked by {told}; {self._cure}")
+            told, cure = "another process", self._cure
+        return CollectionLocked(f"{self._path.parent} is locked by {told}; {cure}")
 
 
-class _LockedFile:
-    """An open file, its two locks, and which file it is. Closed, and so unlocked, when nobody refers to it."""
+class _LockedFile(OpenFile):
+    """An open file with its two locks, which it loses when it is closed."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        status = os.fstat(number)
-        self._identity = (status.st_dev, status.st_ino)
-
-    def is_at(self, name: str) -> bool:
-        try:  # not by `identity`: each commit and each search asks
-            status = os.lstat(name)
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == self._identity
+    def close(self) -> None:
+        if self.number >= 0:
+            with suppress(OSError):
+                self.unlock()
+        super().close()
 
     def lock(self) -> bool:
         try:
@@ -249,17 +244,6 @@ class _LockedFile:
 
     def leave_place(self) -> None:
         fcntl.fcntl(self.number, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, _PLACE, 1, 0))
-
-    def close(self, *, unlock: bool = True) -> None:
-        number, self.number = self.number, -1
-        if number >= 0:
-            if unlock:
-                with suppress(OSError):
-                    fcntl.flock(number, fcntl.LOCK_UN)
-            os.close(number)
-
-    def __del__(self) -> None:
-        self.close()
 
 
 @cache

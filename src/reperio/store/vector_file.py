@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from reperio.errors import CollectionDamaged, StorageFailed
-from reperio.layout import Dtype, Generation, open_regular, storage_failure
+from reperio.layout import Dtype, Generation, OpenFile, open_regular, storage_failure
 from reperio.store.schema import closed_during
 from reperio.vectors import StoredMatrix
 
@@ -36,7 +36,7 @@ class Appender:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._name = str(path)
-        self._open: _Descriptor | None = None
+        self._open: OpenFile | None = None
         self._closed = False
 
     def append(self, matrix: StoredMatrix, first: int) -> None:
@@ -54,12 +54,12 @@ class Appender:
             raise closed_during(self._path)
         if len(matrix) == 0:
             return
-        data = memoryview(matrix.view(np.uint8)).cast("B")  # type: ignore[arg-type]  # an array is a buffer
+        data = _bytes_of(matrix)
         offset = first * matrix.shape[1] * matrix.itemsize
         try:
             held = self._open  # a name of its own: `close`, in a signal handler, leaves the file open for this call
             if held is None or not held.is_at(self._name):
-                held = self._open = _Descriptor(open_regular(self._path, os.O_WRONLY))
+                held = self._open = OpenFile(open_regular(self._path, os.O_WRONLY))
             number = held.number
             while data:  # a write may be cut short, e.g. by the last free block of a disk
                 written = os.pwrite(number, data, offset)
@@ -75,32 +75,16 @@ class Appender:
         self._open, self._closed = None, True
 
 
-class _Descriptor:
-    """An open file, closed when nobody refers to it any more; so nobody can write to its number afterwards."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        status = os.fstat(number)
-        self._identity = (status.st_dev, status.st_ino)
-
-    def is_at(self, name: str) -> bool:
-        """Say whether the path leads to this file."""
-        try:
-            status = os.lstat(name)
-        except OSError:  # opening it says why
-            return False
-        return (status.st_dev, status.st_ino) == self._identity
-
-    def __del__(self) -> None:
-        os.close(self.number)
-
-
 def rows_of(matrix: StoredMatrix) -> Iterator[memoryview]:
     """Yield the bytes of each row, not copied: slicing a memoryview costs half of what slicing an array does."""
-    # Through uint8, because not every Python's memoryview knows float16.
-    data = memoryview(matrix.view(np.uint8)).cast("B")  # type: ignore[arg-type]  # an array is a buffer
+    data = _bytes_of(matrix)
     width = matrix.shape[1] * matrix.itemsize
     return (data[start : start + width] for start in range(0, len(data), width))
+
+
+def _bytes_of(matrix: StoredMatrix) -> memoryview:
+    # Through uint8, because not every Python's memoryview knows float16.
+    return memoryview(matrix.view(np.uint8)).cast("B")  # type: ignore[arg-type]  # an array is a buffer
 
 
 def bytes_there(path: Path) -> int:
