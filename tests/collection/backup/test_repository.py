@@ -306,7 +306,9 @@ def test_what_cannot_be_is_refused_in_words(kb: Collection, tmp_path: Path) -> N
             reperio.restore(folder, tmp_path / "r", number=number)
     lock = FileLock(folder / "LOCK", purpose="which is writing a backup", cure="")
     lock.acquire()
-    with pytest.raises(CollectionLocked, match=r"which is writing a backup, since .*wait until its backup is done"):
+    with pytest.raises(
+        CollectionLocked, match=r"through another handle\), which is writing a backup, since .*wait for its call"
+    ):
         kb.backup(folder, incremental=True)
     lock.close()
     (folder / "packs" / "000009.index").mkdir()
