@@ -627,10 +627,12 @@ class Collection:
 
     # ── for event loops ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    aadd, adelete, aoptimize, atune = twin(add), twin(delete), twin(optimize), twin(tune)
-    acompact, areembed, acheck, abackup = twin(compact), twin(reembed), twin(check), twin(backup)
+    aadd, adelete = twin(add, writes=True), twin(delete, writes=True)
+    aoptimize, atune = twin(optimize, writes=True), twin(tune, writes=True)
+    acompact, areembed = twin(compact, writes=True), twin(reembed, writes=True)
+    acheck, abackup, aclose = twin(check, writes=True), twin(backup), twin(close, writes=True)
     asearch, asearch_many, aget, avectors = twin(search), twin(search_many), twin(get), twin(vectors)
-    aids, acount, ainfo, aclose = twin(ids), twin(count), twin(info), twin(close)
+    aids, acount, ainfo = twin(ids), twin(count), twin(info)
 
 
 def handle_of(collection: Collection) -> Handle:
