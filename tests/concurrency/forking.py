@@ -86,6 +86,19 @@ def the_parents_handle_works_in_the_child(directory: Path) -> None:
         assert kb.check().ok
 
 
+def a_handle_that_the_child_closes_first_is_closed(directory: Path) -> None:
+    """Close it in the child before anything else: it opens nothing again, and the parent goes on."""
+    with _filled(directory) as kb:
+
+        def child() -> None:
+            kb.close()
+            _expect(CollectionClosed, kb.count)
+            _expect(CollectionClosed, lambda: kb.delete(ids="c1"))
+
+        _forked(child)
+        assert kb.count() == len(NUMBERS)
+
+
 def a_child_searches_after_a_parallel_search(directory: Path) -> None:
     """Fork after FAISS's threads have run: the child opens the collection again and searches, many at once too."""
     with _filled(directory) as kb:
@@ -362,6 +375,7 @@ CASES = {
     for case in (
         the_parents_exclusive_handle_is_refused,
         the_parents_handle_works_in_the_child,
+        a_handle_that_the_child_closes_first_is_closed,
         a_child_searches_after_a_parallel_search,
         a_child_writes_after_the_parent_has_closed,
         the_lock_is_not_inherited,

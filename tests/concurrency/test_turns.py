@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 import reperio
-from reperio import Chunk, Collection, CollectionLocked, InvalidInput
+from reperio import Chunk, Collection, CollectionLocked, InvalidInput, layout
 from tests.crash.verification import check_no_leftovers
 
 from .turn_worker import Worker, add
@@ -179,6 +180,67 @@ def test_whoever_waits_for_a_stopped_process_is_told_its_pid(path: Path) -> None
         add(kb, [63], 1)
         assert other.ask("add", [64], 1) == "done"
     require(path, dict.fromkeys(range(50), 0) | {60: 1, 63: 1, 64: 1})
+
+
+def test_a_stopped_process_that_is_next_is_named_by_those_behind_it(path: Path) -> None:
+    """Not the process that had the turn before, which is done, and whose end would help nobody."""
+    with (
+        Worker(path, lock_timeout=120) as waiting,
+        reperio.open(path, auto_optimize=False) as kb,
+        reperio.open(path, auto_optimize=False, lock_timeout=0.2) as third,
+    ):
+        probe = layout.FileLock(path / "LOCK", purpose="", cure="")
+        with kb._handle.turn():
+            waiting.tell("add", [60], 1)
+            with pytest.raises(CollectionLocked):
+                probe.acquire()
+            file = probe._opened()
+            while file.queue():  # until it is the worker's
+                file.leave_queue()
+            while str(waiting.pid).encode() not in (path / "LOCK").read_bytes()[1024:]:
+                pass
+            os.kill(waiting.pid, signal.SIGSTOP)
+            waiting.wait_until_stopped()
+        with pytest.raises(CollectionLocked, match=rf"process {waiting.pid} on .*, which is next and does not go on"):
+            add(third, [61], 1)
+        waiting.kill()
+        add(third, [61], 1)
+    require(path, dict.fromkeys(range(50), 0) | {61: 1})
+
+
+def test_an_index_is_built_while_others_write_without_a_pause(path: Path) -> None:
+    """A build in the background waits for its short turns like everybody else: it does not give up for them."""
+    over = threading.Event()
+
+    def write() -> None:
+        with reperio.open(path, auto_optimize=False, lock_timeout=120) as busy:
+            while not over.is_set():
+                with busy._handle.turn():
+                    over.wait(0.001)
+
+    with ThreadPoolExecutor(3) as threads, reperio.open(path, lock_timeout=120) as kb:
+        writers = [threads.submit(write) for _ in range(2)]
+        try:
+            add(kb, list(range(1000, 7000)), 1)
+            for _ in range(1200):
+                if kb.info().index is not None:
+                    break
+                over.wait(0.05)
+            assert kb.info().index is not None
+        finally:
+            over.set()
+        for writer in writers:
+            writer.result(60)
+
+
+def test_a_writer_that_trusts_no_index_removes_none_that_is_being_built(path: Path) -> None:
+    """It waits for the lease, as all that builds or removes indexes does."""
+    with (
+        reperio.open(path, auto_optimize=False) as kb,
+        kb._handle.maintaining(),
+        pytest.raises(CollectionLocked, match="which is building an index or rewriting it"),
+    ):
+        reperio.open(path, trust_index=False, lock_timeout=0.1)
 
 
 def test_a_stopped_process_goes_on_where_it_was(path: Path) -> None:

@@ -22,6 +22,9 @@ WRITING = (
     "reperio/store/writing/commits.py",
     "reperio/store/writing/checkpoints.py",
     "reperio/store/vector_file.py",
+    "reperio/layout/lock.py",
+    "collection/handle/handle.py",
+    "collection/handle/locks.py",
     "collection/facade.py",
     "collection/write/adding.py",
     "collection/write/batches.py",
@@ -30,6 +33,8 @@ WRITING = (
 REWRITING = (
     "collection/generation/creating.py",
     "collection/handle/handle.py",
+    "collection/handle/locks.py",
+    "reperio/layout/lock.py",
     "collection/upkeep/rewriting.py",
     "layout/paths.py",
     "layout/writing.py",
@@ -94,13 +99,16 @@ def _operation(kind: str, number: int) -> Operation:
 def test_the_handle_goes_on_after_ctrl_c_at_any_line(
     kind: str, beside: bool, step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C at any line of a write leaves it done or not done, and what the same handle then adds is kept."""
+    """Ctrl-C at any line of a write leaves it done or not done, keeps nobody out, and what is added then is kept."""
     if beside:  # as large batches are, the vectors are appended by a thread
         monkeypatch.setattr(chunks, "_SHARED_ROWS", 1)
     first = next(operation for operation in scripted_operations() if operation.kind == "add")
     state: State = first.after({}, first.steps)
     number, interrupted = 1 - step, True
-    with reperio.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb:
+    with (
+        reperio.open(tmp_path / "kb", dimension=DIMENSION, auto_optimize=False) as kb,
+        reperio.open(tmp_path / "kb", auto_optimize=False, lock_timeout=0) as other,
+    ):
         _apply(kb, first)
         while interrupted:
             number += step
@@ -109,9 +117,10 @@ def test_the_handle_goes_on_after_ctrl_c_at_any_line(
                 lambda operation=operation: _apply(kb, operation)
             )
             state = _outcome(kb, [state, operation.after(state, 1)])
-            again = Operation("add", tuple(item(7, i, number + 5) for i in (1, 20)))
-            _apply(kb, again)
-            state = again.after(state, 1)
+            for handle, version in ((other, 3), (kb, 5)):
+                again = Operation("add", tuple(item(7, i, number + version) for i in (1, 20)))
+                _apply(handle, again)
+                state = again.after(state, 1)
             with reperio.open(tmp_path / "kb", read_only=True) as reader:
                 _outcome(reader, [state])
             check_answers(kb, state, sample=4)

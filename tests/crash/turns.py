@@ -27,7 +27,7 @@ from tests.concurrency.versions import DIMENSION, chunk, parsed, vector
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = 1000  # ids of one writer
-_PATIENCE = 60.0  # seconds for a few operations, on a machine with other work
+_PATIENCE = 120.0  # seconds for a few operations, on a machine with other work
 State = dict[int, int]
 """Version by number."""
 
@@ -75,7 +75,8 @@ class Writers:
     def await_lines(self, number: int, after: float) -> None:
         """Wait until the journals have so many more lines: on a busy machine most lives would end while they open."""
         until, first = time.monotonic() + _PATIENCE, self._lines()
-        while self._lines() < first + number and time.monotonic() < until:
+        while self._lines() < first + number:
+            assert time.monotonic() < until, f"nobody goes on: {self._lines()} lines"
             time.sleep(0.005)
             self.keep_going()
         time.sleep(after)

@@ -108,11 +108,12 @@ def test_another_kind_of_file_is_named_at_once(place: str, kind: str, kb: Path, 
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["LOCK", "MAINTENANCE"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_another_kind_of_file_as_the_lock_is_named(kind: str, kb: Path, tmp_path: Path) -> None:
-    """Writers are refused; readers do without the lock."""
-    put(kb / "LOCK", kind)
-    with pytest.raises(StorageFailed, match="LOCK"):
+def test_another_kind_of_file_as_a_lock_is_named(kind: str, name: str, kb: Path, tmp_path: Path) -> None:
+    """Writers are refused; readers do without the locks."""
+    put(kb / name, kind)
+    with pytest.raises(StorageFailed, match=name):
         reperio.open(kb)
     with reperio.open(kb, read_only=True) as opened:
         assert opened.count() == 20

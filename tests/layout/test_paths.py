@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import json
 import os
 import shutil
 import subprocess
@@ -80,6 +81,50 @@ def test_a_note_that_strangers_have_written_is_no_trouble(tmp_path: Path) -> Non
         with pytest.raises(CollectionLocked, match="is locked by another process; wait for the test"):
             second.acquire()
         first.close()
+
+
+def test_a_note_with_control_characters_is_told_without(tmp_path: Path) -> None:
+    """What strangers have put into the file neither starts a line in a log nor moves a terminal's cursor."""
+    first, second = lock_of(tmp_path / "LOCK"), lock_of(tmp_path / "LOCK")
+    first.acquire()
+    note = {"pid": 1, "host": "\x1b[2J\n2026 ERROR", "since": 0, "for": "\r\u202e"}
+    (tmp_path / "LOCK").write_bytes(json.dumps(note).encode().ljust(600))
+    with pytest.raises(CollectionLocked) as refused:
+        second.acquire()
+    assert str(refused.value).isprintable()
+    assert "process 1 on" in str(refused.value)
+    first.close()
+
+
+def test_a_note_that_cannot_be_written_leaves_nothing_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk the error is told, and while somebody keeps it the next one is not locked out."""
+    first, second = lock_of(tmp_path / "LOCK"), lock_of(tmp_path / "LOCK")
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", refuse)
+        with pytest.raises(StorageFailed, match="free some space") as kept:
+            first.acquire()
+    assert not first.held
+    second.acquire()
+    second.close()
+    assert kept.value.errno == errno.ENOSPC
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give a file away")
+def test_a_lock_that_root_makes_belongs_to_whom_the_directory_does(tmp_path: Path) -> None:
+    """Else a single look by root would lock the owner out for good."""
+    folder = tmp_path / "kb"
+    folder.mkdir(mode=0o775)
+    folder.chmod(0o775)
+    os.chown(folder, 65534, 65534)
+    lock = lock_of(folder / "LOCK")
+    lock.acquire()
+    lock.close()
+    status = (folder / "LOCK").stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (65534, 65534, 0o664)
 
 
 def test_a_link_in_the_place_of_the_lock_is_refused(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ class Collection:
         require_recall(recall)
         goal = to_goal(recall, prefer, memory)
         factory = to_factory(index, recall)
-        with self._handle.traced("optimize"), self._handle.maintaining() as generation:
+        with self._handle.traced("optimize"), self._handle.to_build() as generation:
             order = Order(goal, factory, held_out(self._handle, self._embedder, queries, generation.settled()))
             built = build_index(generation, order, workers=cores(), progress=progress)
             self._handle.publish(generation, built)
@@ -198,7 +198,7 @@ class Collection:
         """
         refuse_unknown(Collection.tune, unknown)
         self._handle.scope.refuse("tune()")
-        with self._handle.traced("tune"), self._handle.maintaining() as generation:
+        with self._handle.traced("tune"), self._handle.to_build() as generation:
             asked = held_out(self._handle, self._embedder, queries, generation.settled())
             try:
                 built = tune_index(generation, asked, progress=progress)

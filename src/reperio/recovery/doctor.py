@@ -77,7 +77,7 @@ def diagnose(
     """Examine a collection, also one that cannot be opened, and mend it if asked to.
 
     Args:
-        path: its directory; with *mend*, no handle may be open for writing.
+        path: its directory; with *mend*, no handle may be open with ``exclusive=True``.
         mend: do what the findings say can be done. Chunks that are not whole are left out and listed; the damaged files
             stay in the directory as ``damaged-gen-…``.
         trust_index: as in `open`: False for a directory that others have made. Its FAISS file is neither read nor

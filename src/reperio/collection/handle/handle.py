@@ -17,7 +17,7 @@ from typing import TypeAlias, TypeVar
 from reperio import layout
 from reperio.collection.generation.opened import OpenGeneration, View
 from reperio.collection.handle.clock import Clock
-from reperio.collection.handle.locks import Locks
+from reperio.collection.handle.locks import Locks, Nesting, Own
 from reperio.collection.handle.scope import Scope
 from reperio.collection.handle.telemetry import Telemetry
 from reperio.collection.upkeep import rewriting
@@ -99,13 +99,14 @@ class Handle:
         self._ending = False  # Python is
         self._following = threading.RLock()  # as the others: Ctrl-C at the end of a `with` may leave it held
         self._looked = -math.inf
+        self._turns, self._maintenance = Nesting(self._mend_turn), Nesting(self._mend_maintenance)
         self._in_turn: OpenGeneration | None = None
         self._paused = False
         self._signature, self.generation = self._open_current(self._current)
         self.maintainer = self._new_maintainer()
         _HANDLES.add(self)
         if not self.read_only and not trust_index:
-            with self.turn() as generation:
+            with self.maintaining(), self.turn() as generation:
                 generation.forget_index()  # from here on every index here is this writer's own
 
     def begin(self) -> tuple[OpenGeneration, Session, View]:
@@ -184,9 +185,8 @@ class Handle:
             self._locks.writers.look()
         return self._follow(self._current)
 
-    @contextmanager
-    def turn(self, *, wait: bool = True) -> Iterator[OpenGeneration]:
-        """Run the block while no other process and no other thread writes; yield the generation to write to.
+    def turn(self, *, wait: bool = True) -> AbstractContextManager[OpenGeneration]:
+        """Return the block in which no other process and no other thread writes; it yields the generation to write to.
 
         It is the one that CURRENT names in the directory that is locked, and knows the state that is committed there.
         Within a turn of the same thread this is that turn.
@@ -198,27 +198,42 @@ class Handle:
             CollectionReadOnly, CollectionClosed: this may not write.
             CollectionLocked: another process has had its turn for longer than the timeout.
         """
+        return self._turns.block(lambda own: self._turn(wait, own))
+
+    @contextmanager
+    def _turn(self, wait: bool, own: Own) -> Iterator[OpenGeneration]:
+        begun = time.monotonic()
         with self._writing:
             self.require_writable()
             assert self._locks is not None  # of a writer
-            locks, outermost, clean = self._locks, self._in_turn is None, False
+            locks, outermost, clean = self._locks, self._turns.is_outermost(own), False
+            if outermost:
+                self._mend_turn()
             try:
                 if locks.exclusive:
                     locks.writers.require_in_place()
                 elif outermost:
-                    self._acquire(locks.writers, locks.timeout if wait else 0.0)
+                    self._acquire(locks.writers, locks.timeout - (time.monotonic() - begun) if wait else 0.0)
                 if locks.writers.directory is not self._locked:
                     self._locked = locks.writers.directory
                     self._locked_current = self._locked / self._current.name
-                generation = self._follow(self._locked_current)
+                generation = self._follow(self._locked_current, taking=outermost)
                 if outermost:
-                    self._in_turn = generation
                     generation.store.catch_up(locks.writers.found, suspect=locks.writers.unclean)
                 yield generation
                 clean = True
             finally:
                 if outermost:
                     self._end_turn(locks.writers.release(clean=clean), clean=clean)
+
+    def _mend_turn(self) -> None:
+        """End a turn whose own end Ctrl-C has cut short, so that it keeps nobody out."""
+        if self._locks is not None and (self._in_turn is not None or self._locks.writers.in_turn):
+            self._end_turn(self._locks.writers.release(clean=False), clean=False)
+
+    def _mend_maintenance(self) -> None:
+        if self._locks is not None:
+            self._locks.lease.release(clean=False)
 
     def _acquire(self, lock: layout.FileLock, timeout: float) -> None:
         self._current_signature(self._current)  # no file is made in what is no collection
@@ -238,11 +253,8 @@ class Handle:
         if used is not self.generation:
             used.close()  # another thread has found another collection at the path meanwhile
 
-    @contextmanager
-    def maintaining(self, *, wait: bool = True) -> Iterator[OpenGeneration]:
-        """Run the block while nobody else builds an index here or rewrites the collection; others go on writing.
-
-        Yields the generation in use, which knows the state that was committed when the block began.
+    def maintaining(self, *, wait: bool = True) -> AbstractContextManager[None]:
+        """Return the block in which nobody else builds an index here or rewrites the collection; others go on writing.
 
         Args:
             wait: for others, as long as for a turn.
@@ -251,21 +263,37 @@ class Handle:
             CollectionReadOnly, CollectionClosed: this may not write, or Python is ending.
             CollectionLocked: another process is at it.
         """
+        return self._maintenance.block(lambda own: self._maintain(wait, own))
+
+    @contextmanager
+    def _maintain(self, wait: bool, own: Own) -> Iterator[None]:
         self.require_buildable(waiting=wait)
         assert self._locks is not None  # of a writer
-        builders = self._locks.builders
+        lease = self._locks.lease
         with self.building:
             self.require_buildable()
-            outermost = not builders.held
+            outermost = self._maintenance.is_outermost(own)
+            if outermost:
+                self._mend_maintenance()
             try:
                 if outermost:
-                    self._acquire(builders, self._locks.timeout if wait else 0.0)
-                with self.turn(wait=wait) as generation:
-                    pass  # the others' commits are known now
-                yield generation
+                    self._acquire(lease, self._locks.timeout if wait else 0.0)
+                yield
             finally:
                 if outermost:
-                    builders.release()
+                    lease.release()
+
+    @contextmanager
+    def to_build(self, *, wait: bool = True) -> Iterator[OpenGeneration]:
+        """Yield the generation to build an index for, `maintaining` it, with all that was committed when that began.
+
+        Args:
+            wait: for the builds of others; their commits are waited for in any case.
+        """
+        with self.maintaining(wait=wait):
+            with self.turn() as generation:
+                pass  # what others have committed is known now
+            yield generation
 
     def commit(self, attempt: Callable[[OpenGeneration], Result]) -> Result:
         """Return what *attempt* returns, which writes, and call it again where another writer has committed before it.
@@ -280,7 +308,7 @@ class Handle:
                 except Outdated:  # by one that does not take turns
                     continue
 
-    def _follow(self, current: Path) -> OpenGeneration:
+    def _follow(self, current: Path, *, taking: bool = False) -> OpenGeneration:
         """Return the generation that a CURRENT names, and use it from now on.
 
         Another one is in use after another process, or a `replace` here that was interrupted (Ctrl-C, a failing sync)
@@ -288,14 +316,18 @@ class Handle:
 
         Args:
             current: the file, by the path as the user named it, or, in a turn, in the directory that is locked.
+            taking: keep it open until the turn ends, whatever other threads find at the path meanwhile.
         """
-        if self._current_signature(current) != self._signature:
+        if taking or self._current_signature(current) != self._signature:
             with self._following:
                 if self._current_signature(current) != self._signature:
                     old = self.generation
                     self._signature, self.generation = self._open_current(current)
                     if old is not self._in_turn:
                         old.close()
+                if taking:
+                    self._in_turn = self.generation
+                return self.generation
         return self.generation
 
     @property
@@ -379,7 +411,10 @@ class Handle:
 
     def close(self, *, finish: bool = True) -> None:
         """Finish a build that is due, and release the files and the lock. Doing so twice is no error."""
-        if self.closed or self._process != os.getpid():
+        if self.closed:
+            return
+        if self._process != os.getpid():  # nothing was opened in this child yet
+            self.closed = True
             return
         self.maintainer.close(finish=finish)
         with self.building, self._writing:
@@ -436,7 +471,7 @@ class Handle:
     def _new_maintainer(self) -> Maintainer:
         return Maintainer(
             lambda: self.generation,
-            lambda: self.maintaining(wait=False),
+            lambda: self.to_build(wait=False),
             self.publish,
             enabled=self._auto_optimize and not self.read_only,
         )

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
+from contextlib import _GeneratorContextManager
+from types import GeneratorType
+from typing import Any, TypeAlias, TypeVar
+
 from reperio import layout
+
+Yielded = TypeVar("Yielded")
 
 
 class Locks:
@@ -15,7 +23,7 @@ class Locks:
 
     Attributes:
         writers: held for each commit, or for as long as the handle is open.
-        builders: held while an index is built or the collection rewritten; whoever has it may wait for a turn.
+        lease: held while an index is built or the collection rewritten; whoever has it may wait for a turn.
     """
 
     def __init__(self, root: layout.Layout, *, timeout: float, exclusive: bool) -> None:
@@ -24,7 +32,7 @@ class Locks:
         purpose = "which has opened it with exclusive=True" if exclusive else "which is writing"
         cure = "wait, or end that process; searches go on meanwhile, also through read_only=True"
         self.writers = layout.FileLock(root.lock, purpose=purpose, cure=cure)
-        self.builders = layout.FileLock(
+        self.lease = layout.FileLock(
             root.maintenance, purpose="which is building an index or rewriting it", cure="wait, or end that process"
         )
         if exclusive:
@@ -33,5 +41,43 @@ class Locks:
 
     def close(self) -> None:
         """Give both back."""
-        self.builders.close()
+        self.lease.close()
         self.writers.close()
+
+
+class Nesting:
+    """Tells whether a block runs inside another one of its kind, also after Ctrl-C has cut the end of one short.
+
+    A flag or a count would stay as the interrupted end has left it. A generator that has ended, in whatever way, has no
+    frame any more. For blocks of one thread at a time.
+
+    Args:
+        mend: called when an outermost block is gone; ends what its own end has not.
+    """
+
+    def __init__(self, mend: Callable[[], object]) -> None:
+        self._mend = mend
+        self._outermost: weakref.ref[Any] | None = None
+
+    def block(self, begin: Callable[[Own], _GeneratorContextManager[Yielded]]) -> _GeneratorContextManager[Yielded]:
+        """Return the block that *begin* makes; it asks `is_outermost` with what it is given."""
+        own: Own = []
+        block = begin(own)
+        own.append(weakref.ref(block.gen, self._gone))
+        return block
+
+    def is_outermost(self, own: Own) -> bool:
+        """Say whether a block is inside no other; if so, the next ones are inside of it until it has ended."""
+        generator = None if self._outermost is None else self._outermost()
+        if isinstance(generator, GeneratorType) and generator.gi_frame is not None:
+            return False
+        self._outermost = own[0]
+        return True
+
+    def _gone(self, which: weakref.ref[Any]) -> None:
+        if which is self._outermost:
+            self._mend()
+
+
+Own: TypeAlias = "list[weakref.ref[Any]]"
+"""The generator of one block, once it is made."""

@@ -146,7 +146,8 @@ class Maintainer:
                     self._publish(generation, built)
                 self._covered = (generation, built.covered) if built is not None and built.covered else None
                 return time.monotonic() - started
-        except CollectionLocked:  # another process builds: whether it saw what is new here, the next commit asks
+        except CollectionLocked as error:  # another builds: whether it saw what is new here, the next commit asks
+            _log.info("no index is built now: %s", error)
             self.forget()
             return None
         except CollectionClosed as error:
