@@ -6,6 +6,7 @@ import difflib
 import inspect
 import operator
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,9 @@ _OTHERS = {
     ("metric",): "distance distance_metric distance_strategy space similarity similarity_function",
     ("index",): "index_type index_factory index_params factory",
 }
+# Two letters at least: one is a drive of Windows. One slash, because a Path has made one of two.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_IN_MEMORY = re.compile(r"\s*(?:file:)?:*mem(?:ory)?:*(?:\?.*)?\s*", re.IGNORECASE)
 _LONGEST_NAME, _MOST_NAMES = 200, 1000  # that are compared: the time is that of the square of their lengths
 
 
@@ -160,6 +164,16 @@ def to_path(name: str, value: Any) -> Path:
         os.fsencode(text)  # the surrogates that stand for bytes of a name that is no UTF-8 pass
     except UnicodeEncodeError:
         raise InvalidInput(f"{name} is {text!r:.200}, which holds a lone surrogate, as no path can") from None
+    if scheme := _SCHEME.match(text):
+        raise InvalidInput(
+            f"{name} is a URL ({scheme[0]}…); pass a directory or a file of this host. What is on a server is "
+            "passed as origin=…, next to the directory of its replica"
+        )
+    if ":" in text and _IN_MEMORY.fullmatch(text):
+        raise InvalidInput(
+            f"{name} is {text!r}; reperio.open(':memory:'), spelt like that, keeps a collection in memory until it is "
+            "closed. Everything else takes a path"
+        )
     if not text.startswith("~"):
         return Path(text)
     home = os.path.expanduser(text)  # noqa: PTH111  # Path's own raises an untyped error for who is not known

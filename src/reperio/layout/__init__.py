@@ -47,6 +47,7 @@ from reperio.layout.regular import (
     require_absent_or_directory,
     require_regular,
 )
+from reperio.layout.temporary import IN_MEMORY, PrivateDirectory
 from reperio.layout.writing import (
     create_file,
     new_directory,
@@ -66,6 +67,7 @@ __all__ = [
     "DTYPES",
     "FIRST_GENERATION",
     "FORMAT_VERSION",
+    "IN_MEMORY",
     "LEXICAL",
     "QUERIES",
     "Dtype",
@@ -75,6 +77,7 @@ __all__ = [
     "Lexical",
     "OpenFile",
     "Opened",
+    "PrivateDirectory",
     "copy_regular",
     "create_file",
     "is_build",
