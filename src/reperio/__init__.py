@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from reperio.collection import BackupInfo, Collection, Records, advise
 from reperio.collection import open as open
+from reperio.collection.originating import create_origin, origin_status, pull
 from reperio.embedding import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
 from reperio.errors import (
     CollectionClosed,
@@ -34,6 +35,10 @@ from reperio.errors import (
     InvalidVectors,
     MissingDependency,
     NotACollection,
+    OriginDiverged,
+    OriginNotFound,
+    OriginRefused,
+    OriginUnavailable,
     ReperioError,
     ReperioWarning,
     RerankerFailed,
@@ -62,6 +67,7 @@ from reperio.types import (
     Metric,
     Mode,
     OperatingPoint,
+    OriginInfo,
     Problem,
     Progress,
     Record,
@@ -114,6 +120,11 @@ __all__ = [
     "Mode",
     "NotACollection",
     "OperatingPoint",
+    "OriginDiverged",
+    "OriginInfo",
+    "OriginNotFound",
+    "OriginRefused",
+    "OriginUnavailable",
     "Problem",
     "Progress",
     "QueryLog",
@@ -130,11 +141,14 @@ __all__ = [
     "UnsupportedFormat",
     "advise",
     "backups",
+    "create_origin",
     "diagnose",
     "field",
     "gate",
     "ingest",
+    "origin_status",
     "progress_bar",
+    "pull",
     "restore",
 ]
 

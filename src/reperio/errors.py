@@ -77,6 +77,22 @@ class StorageFailed(CollectionError, OSError):
     """The file system refused: full, read-only, or no permission. ``errno`` is set."""
 
 
+class OriginUnavailable(CollectionError):
+    """The server of an origin cannot be reached, or does not answer; searches go on, nothing is written."""
+
+
+class OriginRefused(CollectionError):
+    """The server of an origin was reached, and does not let this happen: a password, a permission, a setting."""
+
+
+class OriginNotFound(CollectionError):
+    """The server has no origin of that name."""
+
+
+class OriginDiverged(CollectionError):
+    """Directory and origin have commits that the other one does not have; both are as they were."""
+
+
 class EmbeddingContractError(ReperioError):
     """The embedder's vectors differ from those the collection was built with."""
 

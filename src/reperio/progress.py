@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _STAGES = {
     "add": ("storing", "chunks"),
+    "pull": ("taking over", "chunks"),
+    "push": ("copying", "chunks"),
     "import": ("importing", "chunks"),
     "export": ("exporting", "chunks"),
     "train": ("training", "rows"),

@@ -262,11 +262,32 @@ class IndexInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class OriginInfo:
+    """What is known of the origin of a replica.
+
+    Attributes:
+        where: its address, without the password.
+        commit: number of the last commit that the directory has.
+        committed: when that was made, in seconds since the epoch, by the server's clock; 0 where it is not known.
+        newest: number of the newest commit that the origin has told of.
+        age: seconds since the origin has last answered; None where it has not yet, through this handle.
+        trouble: why it did not answer since; empty where it did.
+    """
+
+    where: str
+    commit: int
+    committed: float
+    newest: int
+    age: float | None
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """The facts that `Collection.info` returns.
 
     Attributes:
-        path: the directory.
+        path: the directory; ":memory:" for a collection in memory.
         count: chunks that can be found.
         deleted: rows that deletes and updates left behind; `Collection.compact` drops them. None through a scope, as
             what follows: it would tell how much others store.
@@ -279,6 +300,7 @@ class CollectionInfo:
         disk: bytes by file name; empty through a scope.
         generation: the generation in use.
         format_version: of the files.
+        origin: where the truth is, for a replica; None for a collection of its own, and through a scope.
     """
 
     path: str
@@ -293,6 +315,7 @@ class CollectionInfo:
     disk: Mapping[str, int]
     generation: str
     format_version: int
+    origin: OriginInfo | None = None
 
 
 ProblemKind: TypeAlias = Literal["damage", "index", "waste", "note"]

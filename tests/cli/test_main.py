@@ -20,7 +20,7 @@ from reperio.cli.main import app
 
 COMMANDS = [
     "ingest", "search", "info", "check", "advise", "optimize", "tune", "backup", "backups", "restore", "doctor",
-    "export", "gate", "compact", "reembed", "delete", "version",
+    "export", "pull", "gate", "compact", "reembed", "delete", "version",
 ]  # fmt: skip
 STRANGE = "Ships [bold]sail[/bold] [/] on the [link=x]sea[/link] :smile: \x1b[31mred\x1b[0m \u202eback.\x07"
 
@@ -115,7 +115,7 @@ def test_the_commands_are_listed() -> None:
     """Without arguments, and with `--help`, all commands are shown."""
     for result in (run(), run("--help"), run("-h")):
         assert result.exit_code == 0
-        assert re.findall(r"│ (\w+)  ", result.stdout) == [*COMMANDS, "import", "golden"]
+        assert re.findall(r"│ (\w+)  ", result.stdout) == [*COMMANDS, "import", "golden", "origin"]
 
 
 def test_the_version_is_told() -> None:

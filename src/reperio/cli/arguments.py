@@ -28,6 +28,10 @@ def argument(metavar: str, text: str) -> Any:
 
 # Options whose texts several commands share are written once, here.
 KB = Annotated[Path, argument("KB", "The collection's directory.")]
+Origin = Annotated[
+    str | None,
+    option("URL", "The origin that the collection is a replica of: postgresql://… or redis://…; it is asked first."),
+]
 Json = Annotated[bool, flag("--json", "Print one JSON document, and nothing else, on standard output.")]
 
 

@@ -19,8 +19,9 @@ import reperio
 from reperio.cli import gate as cli_gate
 from reperio.cli import importing as cli_import
 from reperio.cli import keeping as cli_keeping
+from reperio.cli import origins as cli_origins
 from reperio.cli import output
-from reperio.cli.arguments import KB, Json, argument, flag, option, to_filter
+from reperio.cli.arguments import KB, Json, Origin, argument, flag, option, to_filter
 from reperio.cli.errors import Commands
 from reperio.collection import Collection
 from reperio.errors import InvalidInput
@@ -65,6 +66,7 @@ app = typer.Typer(
 # Groups come behind the commands, see `Commands.list_commands`.
 app.add_typer(cli_import.app, name="import")
 app.add_typer(cli_gate.golden_app, name="golden")
+app.add_typer(cli_origins.app, name="origin")
 
 
 def main() -> None:
@@ -102,6 +104,7 @@ def ingest(
     max_tokens: Annotated[int | None, option(None, _MAX_TOKENS, least=1)] = None,
     overlap: Annotated[int | None, option(None, _OVERLAP, least=0)] = None,
     prune: Annotated[bool, flag("--prune", "Delete the chunks of files that vanished from PATH.")] = False,
+    origin: Origin = None,
     json: Json = False,
 ) -> None:
     """Read files, split what is long, and store the chunks; a second run embeds only what has changed."""
@@ -109,7 +112,7 @@ def ingest(
 
     ingestion.find_files(paths)  # so that a mistyped path creates no collection
     with output.waiting("loading the embedder …", quiet=json):
-        collection = reperio.open(into, embedder=embedder)
+        collection = reperio.open(into, embedder=embedder, origin=origin)
     with collection:
         with output.waiting("loading the embedder …", quiet=json):
             _ = collection.embedder  # now: the bar below would stand still meanwhile
@@ -129,10 +132,11 @@ def search(
     recall: Recall = 0.95,
     where: Where = None,
     mode: Annotated[str, typer.Option(help="dense: by meaning; lexical: by words; hybrid: both.")] = "dense",
+    origin: Origin = None,
     json: Json = False,
 ) -> None:
     """Find the chunks that answer a question best."""
-    with reperio.open(kb, read_only=True) as collection, output.waiting("loading the embedder …", quiet=json):
+    with _reading(kb, origin) as collection, output.waiting("loading the embedder …", quiet=json):
         hits = collection.search(query, k=k, recall=recall, where=to_filter(where), mode=mode)  # type: ignore[arg-type]  # checked there
     if json:
         output.print_json({"query": query, "hits": output.to_json(hits)})
@@ -141,9 +145,9 @@ def search(
 
 
 @app.command()
-def info(kb: KB, json: Json = False) -> None:
-    """Describe a collection: chunks, vectors, embedder, index, bytes on disk."""
-    with reperio.open(kb, read_only=True) as collection:
+def info(kb: KB, origin: Origin = None, json: Json = False) -> None:
+    """Describe a collection: chunks, vectors, embedder, index, bytes on disk, origin."""
+    with _reading(kb, origin) as collection:
         found = collection.info()
     output.print_json(found) if json else output.print_info(found)
 
@@ -249,6 +253,7 @@ app.command()(cli_keeping.backups)
 app.command()(cli_keeping.restore)
 app.command()(cli_keeping.doctor)
 app.command()(cli_keeping.export)
+app.command()(cli_origins.pull)
 app.command()(cli_gate.gate)
 
 
@@ -281,6 +286,7 @@ def delete(
     kb: KB,
     ids: Annotated[list[str] | None, argument("ID", "Ids of chunks.")] = None,
     where: Where = None,
+    origin: Origin = None,
     json: Json = False,
 ) -> None:
     """Delete chunks by id, or by their metadata; an id that is not there is no error."""
@@ -288,7 +294,7 @@ def delete(
         raise InvalidInput("delete takes ids or --where, one of the two")
     # An id that is named twice is deleted once.
     wanted = list(dict.fromkeys(ids or ()))
-    with _existing(kb) as collection:
+    with _existing(kb, origin=origin) as collection:
         if where is not None:
             deleted = collection.delete(where=to_filter(where))
             output.print_done({"deleted": deleted}, f"{deleted:,} deleted", json=json)
@@ -304,12 +310,20 @@ def version(json: Json = False) -> None:
 
 
 @contextmanager
-def _existing(kb: Path, *, auto_optimize: bool = True) -> Iterator[Collection]:
+def _existing(kb: Path, *, auto_optimize: bool = True, origin: str | None = None) -> Iterator[Collection]:
     """Open a collection for writing, but create none."""
     # Opening to write would create it where there is none.
     reperio.open(kb, read_only=True).close()
-    with reperio.open(kb, auto_optimize=auto_optimize) as collection:
+    with reperio.open(kb, auto_optimize=auto_optimize, origin=origin, follow=0) as collection:
         yield collection
+
+
+def _reading(kb: Path, origin: str | None) -> Collection:
+    """Open a collection for reading, in step with its origin where one is named."""
+    if origin is None:
+        return reperio.open(kb, read_only=True)
+    reperio.open(kb, read_only=True).close()
+    return reperio.open(kb, auto_optimize=False, origin=origin, follow=0)
 
 
 def _require_askable(collection: Collection, asked: Queries | None, kb: Path, *, quiet: bool) -> None:

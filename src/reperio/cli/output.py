@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
@@ -22,7 +23,7 @@ from reperio.index import cheapest, to_size
 from reperio.index.recipes.goal import Recipe
 from reperio.index.recipes.ranking import is_graph
 from reperio.printable import one_line
-from reperio.types import CheckReport, CollectionInfo, Hit, IndexInfo, OperatingPoint
+from reperio.types import CheckReport, CollectionInfo, Hit, IndexInfo, OperatingPoint, OriginInfo
 
 if TYPE_CHECKING:
     from reperio.importers.langchain_faiss import ImportReport
@@ -196,8 +197,22 @@ def print_info(info: CollectionInfo) -> None:
         ("disk", to_size(sum(info.disk.values()))),
         *(("", f"{to_size(size):>10}  {name}") for name, size in info.disk.items()),
         ("generation", f"{info.generation}, format {info.format_version}"),
+        *(_origin_rows(info.origin) if info.origin is not None else ()),
     ]
     _print_rows(rows)
+
+
+def print_origin(origin: OriginInfo) -> None:
+    """Print what is known of an origin."""
+    _print_rows(_origin_rows(origin))
+
+
+def _origin_rows(origin: OriginInfo) -> list[tuple[str, str]]:
+    when = datetime.fromtimestamp(origin.committed, timezone.utc).isoformat(timespec="seconds")
+    behind = origin.newest - origin.commit
+    commit = f"{origin.commit:,}" + (f" of {origin.newest:,}" if behind else "")
+    rows = [("origin", origin.where), ("commit", f"{commit}, made at {when}" if origin.committed else commit)]
+    return [*rows, ("", f"not asked now: {origin.trouble}")] if origin.trouble else rows
 
 
 def print_index(index: IndexInfo | None) -> None:

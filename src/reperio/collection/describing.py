@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import stat
+import time
 from pathlib import Path
 
 from reperio import layout
 from reperio.collection import reading
 from reperio.collection.handle.handle import Handle
-from reperio.types import CollectionInfo
+from reperio.collection.replica.held import Held, held_by
+from reperio.collection.replica.replica import Replica
+from reperio.types import CollectionInfo, OriginInfo
 
 
 def describe(handle: Handle) -> CollectionInfo:
     """Collect the facts of `Collection.info`. Through a scope, leave out those that tell of what lies outside."""
     generation, session = handle.session()
     with session:
-        state = session.state
+        state, held = session.state, held_by(session)
     whole = handle.scope.tree is None
     description = generation.description() if whole else None
     covered = min(description.rows, state.rows) if description else 0
     settings = generation.settled()
     return CollectionInfo(
-        path=str(handle.root.root),
+        path=handle.name,
         count=reading.count(handle, handle.scope.tree),
         deleted=state.rows - state.live if whole else None,
         tail=state.rows - covered if whole else None,
@@ -33,7 +36,19 @@ def describe(handle: Handle) -> CollectionInfo:
         disk=sizes(generation.paths.root) if whole else {},
         generation=generation.paths.name,
         format_version=layout.FORMAT_VERSION,
+        origin=_origin(handle.replica, held) if whole else None,
     )
+
+
+def _origin(replica: Replica | None, held: Held | None) -> OriginInfo | None:
+    if held is None:
+        return None
+    number = held.position.number
+    if replica is None or replica.latest is None:
+        trouble = replica.trouble if replica is not None else ""
+        return OriginInfo(held.where, number, held.committed, number, None, trouble)
+    newest = max(number, replica.latest.position.number)
+    return OriginInfo(replica.where, number, held.committed, newest, time.monotonic() - replica.heard, replica.trouble)
 
 
 def sizes(root: Path) -> dict[str, int]:

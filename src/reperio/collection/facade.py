@@ -15,6 +15,7 @@ from reperio.arguments import (
     id_list,
     refuse_unknown,
     require_count,
+    require_flag,
     require_page,
     require_recall,
     require_within,
@@ -37,6 +38,7 @@ from reperio.collection.write import deleting
 from reperio.collection.write.adding import add
 from reperio.errors import EmbedderFailed, IndexBuildFailed, InvalidInput, UnknownOption
 from reperio.filters import Filter, to_dict
+from reperio.layout import IN_MEMORY
 from reperio.query_log.recording import QueryRecorder
 from reperio.types import (
     AddResult,
@@ -49,6 +51,7 @@ from reperio.types import (
     Hit,
     IndexInfo,
     Mode,
+    OriginInfo,
     Progress,
     Reranker,
 )
@@ -209,6 +212,24 @@ class Collection:
             self._handle.publish(generation, built)
         return built.to_info()
 
+    def pull(self, *, progress: Progress | None = None, **unknown: Never) -> OriginInfo:
+        """Take over what other hosts have committed at the origin up to now, and return what is known of it.
+
+        Args:
+            progress: called as ``progress("pull", chunks taken over, all)``.
+
+        Raises:
+            InvalidInput: the collection was opened without an origin.
+            OriginUnavailable, OriginRefused, OriginNotFound, OriginDiverged: nothing was changed.
+        """
+        refuse_unknown(Collection.pull, unknown)
+        self._handle.scope.refuse("pull()")
+        with self._handle.traced("pull"):
+            self._handle.pull(progress)
+        found = self.info().origin
+        assert found is not None  # it was just pulled from
+        return found
+
     def compact(self, *, progress: Progress | None = None, **unknown: Never) -> int:
         """Rewrite the collection without deleted and replaced chunks, and return how many rows were dropped.
 
@@ -268,6 +289,7 @@ class Collection:
         distinct: bool = False,
         min_score: float | None = None,
         ids: Iterable[str] | str | None = None,
+        fresh: bool = False,
         **unknown: Never,
     ) -> list[Hit]:
         """Find the chunks that answer a question best.
@@ -297,6 +319,8 @@ class Collection:
             min_score: leave out hits with a lower score.
             ids: only chunks with one of these ids, which match *where* as well; an id that is absent is no error, and
                 with none at all nothing is found.
+            fresh: ask the origin first, and take over what other hosts have written up to now. What this host has
+                written is found in any case.
 
         Raises:
             InvalidInput: an option that cannot be, or that lacks a text or vector it needs.
@@ -307,6 +331,9 @@ class Collection:
             refuse_unknown(Collection.search, unknown)
         handle = self._handle
         handle.require_open()
+        if fresh is not False:
+            require_flag("fresh", fresh)
+            handle.refresh()
         request = to_request(
             k,
             recall,
@@ -344,6 +371,7 @@ class Collection:
         distinct: bool = False,
         min_score: float | None = None,
         ids: Iterable[str] | str | None = None,
+        fresh: bool = False,
         **unknown: Never,
     ) -> list[list[Hit]]:
         """Answer many questions at once, on all cores and over one committed state, and return one list of hits each.
@@ -352,11 +380,14 @@ class Collection:
             queries: texts.
             vectors: ready vectors, shape (n, d), instead of texts, or together with texts whose words are needed.
             k, recall, where, mode, fusion, weight, candidates, lexical_candidates, reranker, diversity, distinct,
-                min_score, ids: as in `search`. The reranker gets the candidates of all questions in one call.
+                min_score, ids, fresh: as in `search`. The reranker gets the candidates of all questions in one call.
         """
         refuse_unknown(Collection.search_many, unknown)
         handle = self._handle
         handle.require_open()
+        if fresh is not False:
+            require_flag("fresh", fresh)
+            handle.refresh()
         request = to_request(
             k,
             recall,
@@ -596,6 +627,10 @@ class Collection:
         await self.aclose()
 
     def __reduce__(self) -> Never:
+        if self._path == IN_MEMORY:
+            raise InvalidInput(
+                "a Collection in memory is this process's alone; give it a path to use it in another one"
+            )
         raise InvalidInput(
             f"a Collection cannot be pickled, as for another process: pass its path, {self._path!r}, and open it there "
             "with reperio.open(path)"
@@ -623,11 +658,12 @@ class Collection:
 
     @property
     def _path(self) -> str:
-        return str(self._handle.root.root)
+        return self._handle.name
 
     # ── for event loops ──────────────────────────────────────────────────────────────────────────────────────────────
 
     aadd, adelete = twin(add, writes=True), twin(delete, writes=True)
+    apull = twin(pull, writes=True)
     aoptimize, atune = twin(optimize, writes=True), twin(tune, writes=True)
     acompact, areembed = twin(compact, writes=True), twin(reembed, writes=True)
     acheck, abackup, aclose = twin(check, writes=True), twin(backup), twin(close, writes=True)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from reperio.arguments import is_iterable, require_count
 from reperio.errors import InvalidInput
-from reperio.store import Entry, Ledger, NewRecord
+from reperio.origins import Change, ForgottenRecord
+from reperio.store import Elsewhere, Entry, Ledger, NewRecord
 from reperio.strict_json import NotKept, encode
 from reperio.types import Record
 
 if TYPE_CHECKING:
+    from reperio.collection.generation.opened import OpenGeneration
     from reperio.collection.handle.handle import Handle
 
 MAX_NAME = 1024
@@ -63,10 +65,19 @@ class Records:
         records = list(_checked(keys, values, groups))
         if not records:
             return self.time()
-        with self._handle.turn() as generation, generation.store.recording(self._scope, self._space) as ledger:
-            time = self._handle.clock.tick(ledger.time)
-            ledger.put(records, time)
-        return time
+
+        def attempt(generation: OpenGeneration) -> float:
+            def elsewhere() -> Elsewhere | None:
+                return self._handle.elsewhere(
+                    generation, lambda: Change(records=[self._entry(one, time) for one in records])
+                )
+
+            with generation.store.recording(self._scope, self._space, elsewhere) as ledger:
+                time = self._handle.clock.tick(ledger.time)
+                ledger.put(records, time)
+            return time
+
+        return self._handle.commit(attempt)
 
     def get(self, keys: Sequence[str]) -> _Found:
         """Return the record of each key, in their order; None where there is none."""
@@ -102,8 +113,17 @@ class Records:
         wanted = _keys(keys)
         if not wanted:
             return 0
-        with self._handle.turn() as generation, generation.store.recording(self._scope, self._space) as ledger:
-            return ledger.delete(wanted)
+        names = [ForgottenRecord(self._scope, self._space, key) for key in wanted]
+
+        def attempt(generation: OpenGeneration) -> int:
+            def elsewhere() -> Elsewhere | None:
+                return self._handle.elsewhere(generation, lambda: Change(forgotten=names)) if deleted else None
+
+            with generation.store.recording(self._scope, self._space, elsewhere) as ledger:
+                deleted = ledger.delete(wanted)
+            return deleted
+
+        return self._handle.commit(attempt)
 
     def time(self) -> float:
         """Return the time, in seconds since the epoch, by a clock that never runs backwards.
@@ -120,6 +140,9 @@ class Records:
     @property
     def _scope(self) -> str:
         return self._handle.scope.name
+
+    def _entry(self, record: NewRecord, time: float) -> Entry:
+        return Entry(self._scope, self._space, *record, time)
 
     def _read(self, ask: Callable[[Ledger], _Read]) -> _Read:
         _, session = self._handle.session()

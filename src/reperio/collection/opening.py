@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -26,8 +27,9 @@ from reperio.collection.handle.handle import Handle
 from reperio.collection.handle.locks import Locks
 from reperio.collection.handle.scope import Scope
 from reperio.collection.handle.telemetry import Telemetry
+from reperio.collection.replica.replica import Pulling, Replica, require_complete
 from reperio.embedding.contract import MAX_DIMENSION, Contract, Settings
-from reperio.errors import CollectionExists, CollectionLocked, InvalidInput
+from reperio.errors import CollectionExists, CollectionLocked, InvalidInput, OriginUnavailable
 from reperio.filters import Filter
 from reperio.printable import logger
 from reperio.query_log.recording import QueryLog, QueryRecorder
@@ -54,13 +56,16 @@ def open(
     limits: Limits | None = None,
     query_log: QueryLog | str | os.PathLike[str] | None = None,
     telemetry: bool = False,
+    origin: str | Callable[[], str] | None = None,
+    follow: float = 1.0,
     **unknown: Never,
 ) -> Collection:
     """Open the collection in a directory, or create it if there is none.
 
     Args:
         path: the directory. A new one is created complete or not at all. A leading ``~`` is the home directory, here
-            as in every path that is passed.
+            as in every path that is passed. ``":memory:"`` is a new collection in memory, with everything that one in
+            a directory can do; it is gone when it is closed, or when the process ends in whatever way.
         embedder: a sentence-transformers name or local path, or an `Embedder`. On an existing collection it must make
             the vectors it was built with (eight canary texts are compared); by default the recorded one is loaded when
             a text must first be embedded. A new collection without *embedder* and *dimension* takes
@@ -95,6 +100,12 @@ def open(
             ``.jsonl`` of 10 MB and four older ones next to it, or a `QueryLog` that says otherwise. None for no log.
         telemetry: report each call to OpenTelemetry, in spans and metrics (docs/telemetry.md). Your program configures
             its SDK, and so decides where these go. Texts, ids, metadata and vectors are never in them.
+        origin: where the truth of the collection is: ``postgresql://user@host/database?collection=name`` or
+            ``redis://host:6379?collection=name``, or a function that returns such a URL. The directory is a replica of
+            it: a new one is cloned, writes are made there first, and what other hosts write is taken over
+            (docs/origins.md). Its password is kept nowhere.
+        follow: seconds after which the origin is asked for what other hosts have written, where the server has not told
+            of it before; 0 to take it over in writes, `pull` and ``search(fresh=True)`` only.
 
     Raises:
         CollectionLocked: *exclusive*, and another handle is writing; or another has opened it so.
@@ -102,7 +113,9 @@ def open(
         NotACollection, CollectionDamaged, UnsupportedFormat, StorageFailed: what is at the path cannot be used.
         EmbeddingContractError: the embedder is not the one the vectors were made with.
         InvalidInput: options contradict each other, or what is recorded.
-        MissingDependency: *telemetry*, and OpenTelemetry is not installed.
+        MissingDependency: *telemetry*, and OpenTelemetry is not installed; *origin*, and its driver is not.
+        OriginUnavailable, OriginRefused, OriginNotFound: the origin cannot be used, and nothing is cloned of it yet.
+        OriginDiverged: the directory has what the origin does not have, or is a replica of another one.
     """
     refuse_unknown(open, unknown)
     wanted = None if metric is None else to_metric(metric)
@@ -118,16 +131,24 @@ def open(
         require_count("dimension", dimension)
         if dimension > MAX_DIMENSION:
             raise InvalidInput(f"dimension is {dimension}; at most {MAX_DIMENSION:,} is supported")
-    root = layout.Layout(to_path("path", path).absolute())
-    if not root.is_collection():
-        if read_only:
-            root.require()
-        fresh = Settings(dimension or 0, wanted or Metric.COSINE, None, dtype or "float32", lexical or "porter")
-        embedder = _create(root, embedder, dimension, fresh)
-    watching = Telemetry(root.root.name) if telemetry else None
-    locks = None if read_only else Locks(root, timeout=patience, exclusive=exclusive or not trust_index)
-    handle: Handle | None = None
-    try:
+    private = _private(path, read_only=read_only)
+    root = layout.Layout(to_path("path", path).absolute() if private is None else private.path)
+    given = {"dimension": dimension, "metric": wanted and wanted.value, "dtype": dtype, "lexical": lexical}
+    fresh = Settings(dimension or 0, wanted or Metric.COSINE, None, dtype or "float32", lexical or "porter")
+    with ExitStack() as undo:
+        if private is not None:
+            undo.callback(private.close)
+        require_seconds("follow", follow)
+        replica = _replica(origin, patience, read_only)
+        if replica is not None:
+            undo.callback(replica.close)
+        if not root.is_collection():
+            if read_only:
+                root.require()
+            embedder = _create(root, embedder, dimension, fresh, given, replica)
+        locks = None if read_only else Locks(root, timeout=patience, exclusive=exclusive or not trust_index)
+        if locks is not None:
+            undo.callback(locks.close)
         handle = Handle(
             root,
             locks=locks,
@@ -135,23 +156,55 @@ def open(
             scope=confined,
             trust_index=trust_index,
             limits=allowed,
-            telemetry=watching,
+            telemetry=Telemetry(root.root.name) if telemetry else None,
+            replica=replica,
+            private=private,
         )
+        undo.callback(handle.close, finish=False)
         if not read_only:
             _remove_leftovers(handle)
-        given = {"dimension": dimension, "metric": wanted and wanted.value, "dtype": dtype, "lexical": lexical}
+        _begin_following(handle)
         lazy = _checked_embedder(handle, embedder, given)
         recorder = None if log is None else QueryRecorder(log)
-    except BaseException:
-        if handle is not None:
-            handle.close(finish=False)
-        elif locks is not None:
-            locks.close()
-        raise
+        handle.follow(follow)
+        undo.pop_all()
     mode = "reading" if read_only else "writing"
     _log.info("%s: opened for %s, %d chunks", root.root, mode, handle.generation.store.state.live)
     handle.maintainer.consider()
     return Collection(handle, lazy, recorder)
+
+
+def _private(path: object, *, read_only: bool) -> layout.PrivateDirectory | None:
+    """Return a directory in memory where that was asked for."""
+    if not isinstance(path, str) or path != layout.IN_MEMORY:
+        return None
+    if read_only:
+        raise InvalidInput("read_only=True would find nothing: a collection in memory is new; leave it out")
+    return layout.PrivateDirectory()
+
+
+def _replica(origin: Any, timeout: float, read_only: bool) -> Replica | None:
+    if origin is None:
+        return None
+    if read_only:
+        raise InvalidInput("read_only=True reads a replica as it is: leave it out, or origin=")
+    pulling = origin if isinstance(origin, Pulling) else Pulling(origin)
+    return Replica(pulling, timeout=max(1.0, timeout))
+
+
+def _begin_following(handle: Handle) -> None:
+    """Take over what the origin has; one that is away is no hindrance to a replica that is complete."""
+    held = handle.find_origin(handle.generation)
+    if handle.replica is None:
+        require_complete(held, str(handle.root.root))
+        return
+    pulling = handle.replica.pulling
+    try:
+        handle.pull(pulling.progress, reset=pulling.reset)
+    except OriginUnavailable as error:
+        if held is None or not held.complete or pulling.reset:
+            raise
+        _log.warning("%s: searched as of commit %d: %s", handle.root.root, held.position.number, error)
 
 
 def _writing(read_only: bool, exclusive: bool, lock_timeout: float) -> float:
@@ -211,15 +264,24 @@ def _create(
     embedder: Embedder | str | None,
     dimension: int | None,
     settings: Settings,
-) -> Embedder | None:
-    """Create an empty collection and return its embedder, already loaded.
+    given: Mapping[str, object],
+    replica: Replica | None,
+) -> Embedder | str | None:
+    """Create an empty collection and return its embedder, already loaded unless an origin says whose the vectors are.
 
     Args:
         root: the directory.
         embedder: None for ready-made vectors, if a *dimension* is given.
         dimension: as passed to `open`.
         settings: all but dimension and contract.
+        given: what was passed to `open`, to be compared with what an origin has.
+        replica: the way to the origin that has the settings; None without one.
     """
+    if replica is not None:
+        settings = Settings.from_json(dict(replica.ask().settings), replica.where)
+        _require_settings(settings, given, replica.where)
+        _create_or_find(root, settings)
+        return embedder
     loaded: Embedder | None = None
     if embedder is not None or dimension is None:
         loaded = resolve(embedder if embedder is not None else DEFAULT_EMBEDDER)
@@ -230,8 +292,12 @@ def _create(
     contract = Contract.of(loaded) if loaded is not None else None
     size = loaded.dimension if loaded is not None else dimension
     assert size is not None  # one of the two was given
+    _create_or_find(root, replace(settings, dimension=int(size), contract=contract))
+    return loaded
+
+
+def _create_or_find(root: layout.Layout, settings: Settings) -> None:
     try:
-        creating.create(root.root, replace(settings, dimension=int(size), contract=contract))
+        creating.create(root.root, settings)
     except CollectionExists:
         root.require()  # another process was faster: its collection is opened, if it is one
-    return loaded

@@ -57,8 +57,8 @@ class Content:
             after = stored[-1].row
 
     def records(self) -> Iterator[Entry]:
-        """Yield the records of all spaces, by scope, space and key."""
-        return self._session.entries()
+        """Yield the records of all spaces that a program has named, by scope, space and key."""
+        return (entry for entry in self._session.entries() if not entry.space.startswith("\0"))
 
 
 @contextmanager

@@ -6,16 +6,27 @@ from reperio.store.ledger import Entry, Ledger, NewRecord
 from reperio.store.reading.session import Session
 from reperio.store.salvage import DamagedStore, Lost
 from reperio.store.vector_file import mapping_of
-from reperio.store.writing.chunks import NewChunk, Store, copy, forget_snapshot, supersede, verify
+from reperio.store.writing.chunks import (
+    Elsewhere,
+    NewChunk,
+    Replacement,
+    Store,
+    copy,
+    forget_snapshot,
+    supersede,
+    verify,
+)
 
 __all__ = [
     "DamagedStore",
+    "Elsewhere",
     "Entry",
     "Ledger",
     "Lost",
     "NewChunk",
     "NewRecord",
     "Outdated",
+    "Replacement",
     "Session",
     "SnapshotEntry",
     "State",

@@ -122,16 +122,24 @@ class Ledger:
 
     def put(self, records: Iterable[NewRecord], time: float) -> None:
         """Store records, each instead of an older one with its key, and set the clock."""
-        if self._number is None:
-            self._connection.execute("INSERT INTO spaces(scope, name) VALUES (?,?)", self._name)
-            self._number = _connection_of(self._connection).last_insert_rowid()
+        self._name_space()
         self._connection.executemany(_PUT, ((self._number, *record, time) for record in records))
         self._connection.execute("UPDATE clock SET time = ?", (time,))
+
+    def put_at(self, entry: Entry) -> None:
+        """Store a record with the time it has; the clock stays."""
+        self._name_space()
+        self._connection.execute(_PUT, (self._number, entry.key, entry.value, entry.group, entry.time))
 
     def delete(self, keys: Sequence[str]) -> int:
         """Delete the records with these keys; return how many there were."""
         self._connection.execute(_DELETE, (self._number, orjson.dumps(keys).decode()))
         return _connection_of(self._connection).changes()
+
+    def _name_space(self) -> None:
+        if self._number is None:
+            self._connection.execute("INSERT INTO spaces(scope, name) VALUES (?,?)", self._name)
+            self._number = _connection_of(self._connection).last_insert_rowid()
 
 
 _Records = list[Record]  # inside the class, `list` is the method
@@ -139,7 +147,7 @@ _Records = list[Record]  # inside the class, `list` is the method
 
 def entries(reading: apsw.Cursor) -> Iterator[Entry]:
     """Yield the records of all spaces, by scope, space and key."""
-    if not _is_present(reading):
+    if not is_present(reading):
         return
     sql = (
         "SELECT spaces.scope, spaces.name, key, value, in_group, time FROM records JOIN spaces ON space = number "
@@ -161,7 +169,7 @@ def is_entry(entry: Any) -> bool:
 
 def clock(reading: apsw.Cursor) -> float:
     """Return the time of the last put into any space; 0 before the first."""
-    return Ledger(reading, "", "").time if _is_present(reading) else 0.0
+    return Ledger(reading, "", "").time if is_present(reading) else 0.0
 
 
 def put_entries(connection: apsw.Connection, entries: Iterable[Entry], clock: float) -> int:
@@ -179,9 +187,27 @@ def put_entries(connection: apsw.Connection, entries: Iterable[Entry], clock: fl
     return count
 
 
+def replace_entries(
+    connection: apsw.Connection, entries: Iterable[Entry], forgotten: Iterable[tuple[str, str, str]] = ()
+) -> None:
+    """Delete records by scope, space and key, and store others with the times they have, inside a transaction."""
+    for scope, space, key in forgotten:
+        Ledger(connection, scope, space).delete([key])
+    latest = 0.0
+    for entry in entries:
+        Ledger(connection, entry.scope, entry.space).put_at(entry)
+        latest = max(latest, entry.time)
+    connection.execute("UPDATE clock SET time = max(time, ?)", (latest,))
+
+
+def clear(connection: apsw.Connection) -> None:
+    """Delete all records, inside a transaction; the clock goes on."""
+    connection.execute("DELETE FROM records; DELETE FROM spaces")
+
+
 def copy(source: apsw.Cursor, target: apsw.Connection) -> None:
     """Take over all spaces, records and the clock into a database that has none, inside its transaction."""
-    if not _is_present(source):
+    if not is_present(source):
         return
     target.execute("DELETE FROM clock")
     for table, columns in (("spaces", 3), ("records", 5), ("clock", 2)):
@@ -191,7 +217,7 @@ def copy(source: apsw.Cursor, target: apsw.Connection) -> None:
 
 def problems(reading: apsw.Cursor) -> list[Problem]:
     """Check that values are JSON and that no record is newer than the clock."""
-    if not _is_present(reading):
+    if not is_present(reading):
         return []
     checks = {
         "have fields of another type than was stored": (
@@ -215,8 +241,8 @@ def problems(reading: apsw.Cursor) -> list[Problem]:
     return found
 
 
-def _is_present(reading: apsw.Cursor) -> bool:
-    # Formats 1 and 2 had no ledger; what compact() makes of such a collection has one.
+def is_present(reading: apsw.Cursor) -> bool:
+    """Say whether there is one: formats 1 and 2 had none; what compact() makes of such a collection has one."""
     return bool(reading.execute("SELECT 1 FROM sqlite_schema WHERE name = 'records'").fetchall())
 
 

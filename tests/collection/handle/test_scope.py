@@ -187,6 +187,7 @@ def test_nothing_outside_is_replaced(writer: Collection, shared: Path) -> None:
         ("check()", lambda kb, _path: kb.check()),
         ("backup()", lambda kb, path: kb.backup(path / "copy")),
         ("sample_queries()", lambda kb, _path: kb.sample_queries(10)),
+        ("pull()", lambda kb, _path: kb.pull()),
     ],
 )
 def test_what_concerns_the_whole_is_refused(
@@ -208,7 +209,7 @@ def test_no_public_method_was_forgotten() -> None:
     for name in twins:  # each calls the method itself
         assert inspect.unwrap(getattr(Collection, name)) is inspect.unwrap(getattr(Collection, name[1:]))
     tried = {"search", "search_many", "get", "ids", "count", "info", "add", "delete", "records", "vectors"}
-    refused = {"optimize", "tune", "compact", "reembed", "check", "backup", "sample_queries"}
+    refused = {"optimize", "tune", "compact", "reembed", "check", "backup", "sample_queries", "pull"}
     assert public - twins == tried | refused | {
         "close",
         "embedder",

@@ -20,6 +20,9 @@ from reperio.collection.handle.clock import Clock
 from reperio.collection.handle.locks import Locks, Nesting, Own
 from reperio.collection.handle.scope import Scope
 from reperio.collection.handle.telemetry import Telemetry
+from reperio.collection.replica.following import Follower
+from reperio.collection.replica.held import Held, held_by
+from reperio.collection.replica.replica import NewGeneration, Replica
 from reperio.collection.upkeep import rewriting
 from reperio.collection.upkeep.building import Built, cores, publish, remove_older
 from reperio.collection.upkeep.maintainer import Maintainer
@@ -30,12 +33,14 @@ from reperio.errors import (
     CollectionError,
     CollectionReadOnly,
     EmbeddingContractError,
+    InvalidInput,
     InvalidVectors,
     StorageFailed,
 )
 from reperio.forks import ForkSafeLock
+from reperio.origins import Change
 from reperio.printable import logger
-from reperio.store import Outdated, Session, supersede
+from reperio.store import Elsewhere, Outdated, Session, supersede
 from reperio.types import HEAVY, Embedder, Limits, Progress
 from reperio.vectors import StoredMatrix
 
@@ -62,9 +67,12 @@ class Handle:
         trust_index: False: a reader reads no index, a writer forgets the one it finds and builds its own.
         limits: how much one call may ask for.
         telemetry: instruments of OpenTelemetry; None for none.
+        replica: the way to the origin that the collection follows; None without one.
+        private: the directory of a collection in memory, which goes when this is closed.
 
     Attributes:
         root: the directory, as the user named it.
+        name: the same as a text, or what was passed instead of it.
         generation: the one in use, as far as this handle has looked; `current` looks again.
         clock: times what goes into the ledger.
     """
@@ -79,8 +87,15 @@ class Handle:
         trust_index: bool = True,
         limits: Limits | None = None,
         telemetry: Telemetry | None = None,
+        replica: Replica | None = None,
+        private: layout.PrivateDirectory | None = None,
     ) -> None:
         self.root = root
+        self._private = private
+        self.name = str(root.root) if private is None else layout.IN_MEMORY
+        self.replica = replica
+        self._follower: Follower | None = None
+        self._held: Held | None = None  # as of the last look
         self.telemetry = telemetry
         self.scope = scope
         self._trust_index = trust_index
@@ -94,6 +109,7 @@ class Handle:
         self._current = self._locked_current = root.current  # joined once: each call asks for it
         self._locked = root.root
         self._process = os.getpid()
+        self._every = 0.0  # seconds between two looks at the origin
         self._disturbed = False  # a fork came while it was in use: the child cannot use it
         self._auto_optimize = auto_optimize
         self._ending = False  # Python is
@@ -218,8 +234,8 @@ class Handle:
                     self._locked = locks.writers.directory
                     self._locked_current = self._locked / self._current.name
                 generation = self._follow(self._locked_current, taking=outermost)
-                if outermost:
-                    generation.store.catch_up(locks.writers.found, suspect=locks.writers.unclean)
+                if outermost and generation.store.catch_up(locks.writers.found, suspect=locks.writers.unclean):
+                    self.find_origin(generation)
                 yield generation
                 clean = True
             finally:
@@ -301,12 +317,81 @@ class Handle:
         Args:
             attempt: reads the state of the generation it is given, prepares, and writes with ``seen=`` that state.
         """
-        with self.turn() as generation:
-            while True:
-                try:
-                    return attempt(generation)
-                except Outdated:  # by one that does not take turns
-                    continue
+        while True:
+            try:
+                with self.turn() as generation:
+                    return self._attempted(attempt, generation)
+            except NewGeneration:
+                self.pull()
+
+    def _attempted(self, attempt: Callable[[OpenGeneration], Result], generation: OpenGeneration) -> Result:
+        self._require_own()
+        while True:
+            if self.replica is not None:
+                self.replica.catch_up(generation)
+            try:
+                return attempt(generation)
+            except Outdated:  # by one that does not take turns, or on another host
+                continue
+
+    def elsewhere(self, generation: OpenGeneration, change: Callable[[], Change]) -> Elsewhere | None:
+        """Return what makes a change at the origin, too, inside `commit`; None without an origin."""
+        return None if self.replica is None else self.replica.elsewhere(generation, change())
+
+    def pull(self, progress: Progress | None = None, *, reset: bool = False) -> None:
+        """Take over what others have committed at the origin.
+
+        Args:
+            progress: called per block.
+            reset: give up what the origin does not have.
+
+        Raises:
+            InvalidInput: there is no origin.
+            OriginUnavailable, OriginRefused, OriginNotFound, OriginDiverged: nothing was changed.
+        """
+        replica = self.replica
+        if replica is None:
+            raise InvalidInput(f"{self.root.root} was opened without an origin; open it with origin=…")
+        self.require_writable()
+        try:
+            with self.turn() as generation:
+                replica.catch_up(generation, progress, reset=reset)
+        except NewGeneration:
+            with self.maintaining(), self.turn() as old:
+                self.replace(old, lambda target: replica.clone(old, target, progress))
+
+    def refresh(self) -> None:
+        """Take over what others have committed at the origin up to now; a collection without one is always fresh."""
+        replica = self.replica
+        if replica is None:
+            return
+        self.require_open()
+        state = replica.ask()
+        _, session = self.session()
+        with session:
+            held = held_by(session)
+        if held is None or held.position != state.position:
+            self.pull()
+
+    def follow(self, every: float) -> None:
+        """Take over in the background what others commit at the origin."""
+        if self.replica is not None and every > 0:
+            self._follower = Follower(self, self.replica, every)
+        self._every = every
+
+    def find_origin(self, generation: OpenGeneration) -> Held | None:
+        """Return what the directory has of an origin, which another process may have made of it meanwhile."""
+        with generation.store.session() as session:
+            self._held = held_by(session)
+        return self._held
+
+    def _require_own(self) -> None:
+        """Refuse to write to a replica without its origin: nobody else would ever see it."""
+        if self._held is not None and self.replica is None:
+            raise InvalidInput(
+                f"{self.root.root} is a replica of {self._held.where}, which this handle does not know; open it with "
+                "origin=…, or on the command line with --origin"
+            )
 
     def _follow(self, current: Path, *, taking: bool = False) -> OpenGeneration:
         """Return the generation that a CURRENT names, and use it from now on.
@@ -337,6 +422,11 @@ class Handle:
 
     def rewrite(self, embedder: Embedder | None, progress: Progress | None) -> int:
         """Put a new generation in use, without what was deleted, and return how many rows were dropped."""
+        if embedder is not None and self._held is not None:
+            raise InvalidInput(
+                f"{self.root.root} is a replica of {self._held.where}: reembed() a copy of it (reperio export, then "
+                "reperio import export), and make another origin of that"
+            )
         with self.maintaining(), self.turn() as old:
             self.replace(old, lambda target: rewriting.rewrite(old, target, embedder=embedder, progress=progress))
             return old.store.state.rows - old.store.state.live
@@ -388,7 +478,7 @@ class Handle:
     def require_open(self) -> None:
         """Raise `CollectionClosed` after `close`, and in a forked child."""
         if self.closed:
-            raise CollectionClosed(f"{self.root.root} was closed through this handle; open it again")
+            raise CollectionClosed(f"{self.name} was closed through this handle; open it again")
         if self._process != os.getpid():
             self._open_in_child()
 
@@ -416,12 +506,18 @@ class Handle:
         if self._process != os.getpid():  # nothing was opened in this child yet
             self.closed = True
             return
-        self.maintainer.close(finish=finish)
+        if self._follower is not None:
+            self._follower.close()
+        self.maintainer.close(finish=finish and self._private is None)  # an index that goes with it helps nobody
         with self.building, self._writing:
             self.closed = True
             self.generation.close()
             if self._locks is not None:
                 self._locks.close()
+        if self.replica is not None:
+            self.replica.close()
+        if self._private is not None:
+            self._private.close()
 
     def before_fork(self) -> None:
         """Close the database until `after_fork`: see `Store.suspend`. What is in use is waited for, for a moment."""
@@ -467,6 +563,9 @@ class Handle:
             self._signature, self.generation = self._open_current(self._current)
             self.maintainer = self._new_maintainer()
             self._process = os.getpid()
+            if self.replica is not None:
+                self.replica = self.replica.in_child()
+                self.follow(self._every)
 
     def _new_maintainer(self) -> Maintainer:
         return Maintainer(
@@ -532,6 +631,10 @@ class Handle:
             status = current.stat()
         except FileNotFoundError:
             if not current.parent.exists():
+                if self._private is not None:
+                    raise CollectionClosed(
+                        f"{self.name} is gone: the process that had made it has closed it, or has ended"
+                    ) from None
                 raise CollectionClosed(
                     f"{current.parent} was moved or removed; nothing was written. Put it back, or close this handle "
                     "and open the collection again"

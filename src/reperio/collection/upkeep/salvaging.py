@@ -104,8 +104,10 @@ def _copy_whole(damaged: DamagedStore, fresh: Store, progress: Progress | None) 
     if not done and (damaged.chunks or damaged.lost()):
         raise CollectionDamaged(f"{damaged.path}: no chunk of it can be read any more; restore from a backup")
     entries, unreadable = damaged.entries()
-    fresh.put_records(entries, max([damaged.clock(), *(entry.time for entry in entries)]))
     lost: list[Lost] = damaged.lost()
+    if lost:  # a replica that has lost chunks does not have the state of its origin any more
+        entries = [entry for entry in entries if not entry.space.startswith("\0")]
+    fresh.put_records(entries, max([damaged.clock(), *(entry.time for entry in entries)]))
     lines = [str(one) for one in lost]
     return [*lines, f"{unreadable} records of the ledger cannot be read"] if unreadable else lines
 

@@ -13,6 +13,7 @@ from reperio.collection.handle.inside import require_replaceable
 from reperio.collection.write.batches import batches
 from reperio.collection.write.preparing import Ahead, Prepared, check_chunks, embed_ahead, prepare, require_sizes
 from reperio.errors import EmbedderFailed, ReperioError
+from reperio.origins import Change
 from reperio.store import NewChunk
 from reperio.types import AddResult, Chunk, Embedder, Progress
 from reperio.vectors import StoredMatrix, to_matrix, to_stored
@@ -96,7 +97,8 @@ def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: 
             generation.keep_contract(contract)  # before the commit: no chunk is stored whose embedder is unknown
             lazy.replace(embedder, contract)
         if prepared.chunks:
-            store.put(prepared.chunks, prepared.matrix, prepared.replaced, seen=seen)
+            elsewhere = handle.elsewhere(generation, lambda: _change(generation, prepared))
+            store.put(prepared.chunks, prepared.matrix, prepared.replaced, seen=seen, elsewhere=elsewhere)
         else:
             store.require_permitted()  # that everything is stored already is an answer, too
         return prepared
@@ -104,6 +106,11 @@ def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: 
     prepared = handle.commit(attempt)
     handle.maintainer.consider()
     return prepared.result
+
+
+def _change(generation: OpenGeneration, prepared: Prepared) -> Change:
+    ids = generation.store.existing([chunk.id for chunk in prepared.chunks]) if prepared.replaced else ()
+    return Change(prepared.chunks, prepared.matrix, replaced=list(ids))
 
 
 def _embedded_ahead(handle: Handle, lazy: LazyEmbedder, chunks: list[NewChunk]) -> Ahead:

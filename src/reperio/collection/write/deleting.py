@@ -8,6 +8,7 @@ from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.handle.handle import Handle
 from reperio.collection.handle.inside import require_inside, stored
 from reperio.filters import Filter, matches
+from reperio.origins import Change
 
 _BLOCK = 1000  # chunks read at once where only their metadata is looked at
 
@@ -21,7 +22,8 @@ def delete(handle: Handle, tree: Filter) -> int:
             rows = generation.matching(tree, session).tolist()
             session.require_rows(rows, matrix)  # damage to its metadata alone would have chosen a chunk, for good
             require_inside(handle, session, matrix, rows, own=True)
-        generation.store.delete(rows, seen=session.state.seq)
+            elsewhere = handle.elsewhere(generation, lambda: Change(deleted=session.ids_of(rows))) if rows else None
+        generation.store.delete(rows, seen=session.state.seq, elsewhere=elsewhere)
         return len(rows)
 
     return handle.commit(attempt)
@@ -38,7 +40,8 @@ def delete_among(handle: Handle, ids: Sequence[str], tree: Filter | None) -> int
                 found = [one for one, _ in matching]
                 session.require(found, generation.matrix_of(session))  # without a filter, deleting is a cure of damage
                 handle.scope.require_own(chunk for _, chunk in matching)
-        generation.store.delete([one.row for one in found], seen=session.state.seq)
+        elsewhere = handle.elsewhere(generation, lambda: Change(deleted=[one.id for one in found])) if found else None
+        generation.store.delete([one.row for one in found], seen=session.state.seq, elsewhere=elsewhere)
         return len(found)
 
     return handle.commit(attempt)

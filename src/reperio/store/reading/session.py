@@ -281,6 +281,10 @@ class Session:
         with storage_errors(destination, "write"):
             sync_file(destination)
 
+    def has_ledger(self) -> bool:
+        """Say whether records can be kept here; the first formats had none."""
+        return ledger.is_present(self._cursor)
+
     def ledger(self, scope: str, space: str) -> ledger.Ledger:
         """Return the records of a space: see `ledger.Ledger`."""
         return ledger.Ledger(self._cursor, scope, space)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -39,6 +39,28 @@ class NewChunk(NamedTuple):
     id: str
     text: str
     metadata: str
+
+
+class Elsewhere(NamedTuple):
+    """What makes a commit somewhere else, too, as the last step before it is made here.
+
+    Attributes:
+        entry: record of where that will be, stored in the same transaction.
+        append: makes the commit there; what it raises rolls this one back.
+    """
+
+    entry: Entry
+    append: Callable[[], None]
+
+
+class Replacement(NamedTuple):
+    """Chunks that are put instead of those with the same ids, or deleted ids, as one step of `Store.take_over`."""
+
+    chunks: Sequence[NewChunk] = ()
+    vectors: StoredMatrix | None = None
+    deleted: Sequence[str] = ()
+    records: Sequence[Entry] = ()
+    forgotten: Sequence[tuple[str, str, str]] = ()
 
 
 _SHARED_ROWS = 256  # from so many on, writing the vectors takes long enough to be another thread's work
@@ -138,8 +160,10 @@ class Store:
             self._known = mark, seq
         return found
 
-    def catch_up(self, mark: bytes, *, suspect: bool) -> None:
+    def catch_up(self, mark: bytes, *, suspect: bool) -> bool:
         """Read the state at the beginning of a turn, unless nobody has had a turn since the last one here.
+
+        Returns whether it was read.
 
         Args:
             mark: mark of the turns as it was when this one began.
@@ -151,8 +175,9 @@ class Store:
             self._opened.require()
             self._follow_log()
         elif mark and self._known == (mark, self._commits.state.seq):
-            return
+            return False
         self._commits.catch_up(suspect=suspect)
+        return True
 
     def known_at(self, mark: bytes) -> None:
         """Note the mark with which a turn has ended, so that the next search need not ask for the newest commit."""
@@ -191,7 +216,13 @@ class Store:
             return lookup(self._commits.connection, ids)
 
     def put(
-        self, chunks: Sequence[NewChunk], matrix: StoredMatrix, replaced: Sequence[int], *, seen: int | None = None
+        self,
+        chunks: Sequence[NewChunk],
+        matrix: StoredMatrix,
+        replaced: Sequence[int],
+        *,
+        seen: int | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """Store *chunks* with the rows of *matrix*, and bury the rows they replace; durable on return.
 
@@ -200,9 +231,10 @@ class Store:
             matrix: one row each, of the store's dtype.
             replaced: rows that hold older versions.
             seen: commit in which *replaced* was looked up.
+            elsewhere: another place that the commit is made in.
 
         Raises:
-            Outdated: another writer has committed since *seen*; nothing was stored.
+            Outdated: another writer has committed since *seen*, here or elsewhere; nothing was stored.
             CollectionClosed: this may not write any more; nothing was stored.
             StorageFailed: nothing was stored.
         """
@@ -218,22 +250,22 @@ class Store:
                 records = to_records(chunks, vector_file.rows_of(matrix), first)
                 if replaced:
                     self._bury(connection, replaced)
-                connection.executemany("INSERT INTO chunks(row, id, text, metadata, crc) VALUES (?,?,?,?,?)", records)
-                if self._indexes_words:
-                    lexical.put(connection, [(row, text) for row, _, text, *_ in records])
+                self._insert(connection, records)
                 commits.advance(rows=len(chunks), live=len(chunks) - len(replaced))
                 if appending is not None:
                     appending.wait()  # the commit makes the vectors count: they must be durable before it
+                self._commit_elsewhere(connection, elsewhere)
             finally:
                 if appending is not None:
                     appending.rest()
 
-    def delete(self, rows: Sequence[int], *, seen: int | None = None) -> None:
+    def delete(self, rows: Sequence[int], *, seen: int | None = None, elsewhere: Elsewhere | None = None) -> None:
         """Bury rows that hold chunks; durable on return.
 
         Args:
             rows: of the chunks.
             seen: commit in which they were looked up.
+            elsewhere: another place that the commit is made in.
 
         Raises:
             Outdated, CollectionClosed, StorageFailed: as for `put`; nothing was deleted.
@@ -244,6 +276,45 @@ class Store:
         with self._transaction(seen) as connection:
             self._bury(connection, rows)
             self._commits.advance(live=-len(rows))
+            self._commit_elsewhere(connection, elsewhere)
+
+    def take_over(self, replacements: Iterable[Replacement], entry: Entry, *, instead: bool = False) -> None:
+        """Apply what others have changed elsewhere, in one transaction, and keep a record of where that ends.
+
+        Args:
+            replacements: applied one after the other.
+            entry: the record.
+            instead: of everything that is stored here: what is not among them is deleted.
+        """
+        commits = self._commits
+        commits.settle()
+        commits.overwrite_refused()
+        with self._transaction() as connection:
+            begun = first = commits.state.rows
+            buried = 0
+            if instead:
+                old = [row for (row,) in connection.execute("SELECT row FROM chunks")]
+                self._bury(connection, old)
+                buried += len(old)
+                ledger.clear(connection)
+            for one in replacements:
+                found = lookup(connection, [*one.deleted, *(chunk.id for chunk in one.chunks)])
+                rows = [stored.row for stored in found.values()]
+                self._bury(connection, rows)
+                buried += len(rows)
+                if one.chunks and one.vectors is not None:
+                    self._vectors.append(one.vectors, first)
+                    self._insert(connection, to_records(one.chunks, vector_file.rows_of(one.vectors), first))
+                    first += len(one.chunks)
+                ledger.replace_entries(connection, one.records, one.forgotten)
+            ledger.replace_entries(connection, [entry])
+            if first != begun or buried:
+                commits.advance(rows=first - begun, live=first - begun - buried)
+
+    def note(self, elsewhere: Elsewhere) -> None:
+        """Make a commit elsewhere that changes nothing here but its record."""
+        with self._transaction() as connection:
+            self._commit_elsewhere(connection, elsewhere)
 
     def use_snapshot(self, snapshot: SnapshotEntry | None) -> None:
         """Make *snapshot* the index in use (None: none), and forget the others."""
@@ -255,13 +326,21 @@ class Store:
             self._commits.name_snapshot(snapshot and snapshot.name)
 
     @contextmanager
-    def recording(self, scope: str, space: str) -> Iterator[Ledger]:
+    def recording(
+        self, scope: str, space: str, elsewhere: Callable[[], Elsewhere | None] = lambda: None
+    ) -> Iterator[Ledger]:
         """Yield the records of a space, to be changed; durable at the end of the block, or not at all.
 
         The commit number stays: it counts the states of the chunks, which this changes nothing about.
+
+        Args:
+            scope: of the handle, as text.
+            space: name of the space.
+            elsewhere: asked at the end of the block for another place that the commit is made in.
         """
         with self._transaction() as connection:
             yield Ledger(connection, scope, space)
+            self._commit_elsewhere(connection, elsewhere())
 
     def take_records(self, session: Session) -> None:
         """Take over the records that a session of another store sees, durably; this one must have none."""
@@ -338,6 +417,18 @@ class Store:
         with self._commits.transaction(seen) as connection:
             self._opened.require()
             yield connection
+
+    def _insert(self, connection: apsw.Connection, records: Sequence[Any]) -> None:
+        connection.executemany("INSERT INTO chunks(row, id, text, metadata, crc) VALUES (?,?,?,?,?)", records)
+        if self._indexes_words:
+            lexical.put(connection, [(row, text) for row, _, text, *_ in records])
+
+    def _commit_elsewhere(self, connection: apsw.Connection, elsewhere: Elsewhere | None) -> None:
+        if elsewhere is not None:
+            ledger.replace_entries(connection, [elsewhere.entry])
+            # Now the log grows, not in COMMIT: on a full disk nothing is to be done elsewhere.
+            connection.cache_flush()
+            elsewhere.append()
 
     def _bury(self, connection: apsw.Connection, rows: Sequence[int]) -> None:
         targets = [(row,) for row in rows]

@@ -1,0 +1,1 @@
+"""Keep a directory in step with an origin."""

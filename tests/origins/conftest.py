@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import pytest
+
+from .redis_server import Redis, running_redis
+from .servers import Postgres, postgres_binaries, running_postgres
+
+Server: TypeAlias = Postgres | Redis
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Run a server of PostgreSQL for all tests of this process."""
+    if postgres_binaries() is None:
+        pytest.skip("needs PostgreSQL (Debian: apt install postgresql)")
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Redis]:
+    """Run a server of Redis for all tests of this process."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("needs redis-server (Debian: apt install redis-server)")
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture(params=["postgres", "redis"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Return one server after the other: what is promised does not depend on which."""
+    found: Server = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def url(server: Server, request: pytest.FixtureRequest) -> str:
+    """Return the address of an origin that is not there yet."""
+    return server.url(f"kb-{abs(hash(request.node.nodeid)):x}")

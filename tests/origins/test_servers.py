@@ -1,0 +1,96 @@
+"""What is refused of PostgreSQL and of Redis, each in its own words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import reperio
+from reperio import InvalidInput, OriginNotFound, OriginRefused, OriginUnavailable
+
+from .redis_server import Redis, running_redis
+from .servers import Postgres
+from .test_replicas import D, add
+
+
+def test_addresses_that_are_none_are_refused(tmp_path: Path, postgres: Postgres) -> None:
+    """With the form that an address has, and never with a password."""
+    cases: list[tuple[Any, type[Exception], str]] = [
+        ("mysql://user:secret@h/db?collection=a", InvalidInput, "postgresql://user@host"),
+        ("kb", InvalidInput, "postgresql://user@host"),
+        (7, InvalidInput, "the origin is int"),
+        ("postgresql://user:secret@h/db", InvalidInput, r"add \?collection=NAME"),
+        (postgres.url("x", database="nothere"), OriginRefused, "check the name of the database"),
+        (postgres.url("x", user="nobody-here"), OriginRefused, "role"),
+        (postgres.url("x", sslmode="silly"), OriginRefused, "sslmode"),
+        (postgres.url("x", nonsense="1"), OriginRefused, "check the options|invalid"),
+        (postgres.url("x"), OriginNotFound, "reperio origin create"),
+        ("postgresql://u:secret@127.0.0.1:1/db?collection=a", OriginUnavailable, "u@127.0.0.1:1"),
+    ]
+    for address, kind, told in cases:
+        with pytest.raises(kind, match=told) as caught:
+            reperio.open(tmp_path / "kb", origin=address, lock_timeout=2)
+        assert "secret" not in str(caught.value)
+        assert not (tmp_path / "kb").exists()
+
+
+def test_a_role_that_may_only_read_can_follow_and_not_write(tmp_path: Path, postgres: Postgres) -> None:
+    """Its writes are refused with the cure, and leave both sides as they were."""
+    made = postgres.url("read-only")
+    with reperio.open(tmp_path / "first", dimension=D) as kb:
+        add(kb, list(range(20)))
+    reperio.create_origin(made, tmp_path / "first")
+    postgres.execute("DROP ROLE IF EXISTS reader")
+    postgres.execute("CREATE ROLE reader LOGIN")
+    postgres.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+    reading = made.replace("tester@", "reader@")
+    with reperio.open(tmp_path / "r", origin=reading, follow=0) as kb:
+        assert kb.count() == 20
+        with pytest.raises(OriginRefused, match="needs SELECT, INSERT, UPDATE and DELETE"):
+            add(kb, [1], version=3)
+        assert kb.get("c1").metadata["version"] == 0  # type: ignore[union-attr]
+        kb.pull()
+        assert kb.check().ok
+    postgres.execute("DROP OWNED BY reader")
+    postgres.execute("DROP ROLE reader")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (("--appendonly", "no"), "appendonly no"),
+        (("--appendonly", "yes", "--appendfsync", "everysec"), "set appendonly yes and appendfsync always"),
+        (
+            ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "allkeys-lru"),
+            "set it to noeviction",
+        ),
+        (("--appendonly", "yes", "--appendfsync", "always", "--requirepass", "secret"), "give user and password"),
+    ],
+)
+def test_a_redis_that_may_lose_something_is_refused(settings: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    """By the name of its setting; one with a password is used with it."""
+    reperio.open(tmp_path / "kb", dimension=D).close()
+    with running_redis(*settings) as server:
+        with pytest.raises(OriginRefused, match=told):
+            reperio.create_origin(server.url("a"), tmp_path / "kb")
+        with pytest.raises(OriginRefused, match="check user and password|" + told):
+            reperio.create_origin(server.url("a", password="wrong"), tmp_path / "kb")
+        if "secret" in settings:
+            assert reperio.create_origin(server.url("a", password="secret"), tmp_path / "kb").commit == 1
+
+
+def test_addresses_of_no_redis_are_refused(tmp_path: Path, redis: Redis) -> None:
+    """With the form that an address has, and never with a password."""
+    cases: list[tuple[Any, type[Exception], str]] = [
+        ("redis://:secret@127.0.0.1:1?collection=a", OriginUnavailable, "127.0.0.1:1"),
+        ("redis://:secret@127.0.0.1:6379/0", InvalidInput, r"add \?collection=NAME"),
+        (redis.url("x"), OriginNotFound, "reperio origin create"),
+        (redis.url("x", db="999"), OriginRefused, "check the number of the database"),
+    ]
+    for address, kind, told in cases:
+        with pytest.raises(kind, match=told) as caught:
+            reperio.open(tmp_path / "kb", origin=address, lock_timeout=2)
+        assert "secret" not in str(caught.value)
+        assert not (tmp_path / "kb").exists()
