@@ -293,10 +293,15 @@ def test_stores_of_one_path_all_write(path: Path, embeddings: TrigramEmbeddings)
         assert holder.check().ok
 
 
-def test_a_place_is_required(embeddings: TrigramEmbeddings) -> None:
-    """Without a path there is nowhere to be durable."""
-    with pytest.raises(InvalidInput, match='path="kb"'):
-        ReperioVectorStore.from_texts(["one"], embeddings)
+def test_without_a_path_it_is_in_memory(embeddings: TrigramEmbeddings) -> None:
+    """As LangChain's own stores are; two have nothing of each other."""
+    with (
+        ReperioVectorStore.from_texts(["one"], embeddings) as first,
+        ReperioVectorStore(embeddings) as second,
+    ):
+        assert [found.page_content for found in first.similarity_search("one")] == ["one"]
+        assert second.similarity_search("one") == []
+        assert first.collection.info().path == ":memory:"
 
 
 def test_ready_vectors_are_stored_without_a_call_of_the_model(

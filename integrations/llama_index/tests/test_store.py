@@ -79,10 +79,21 @@ def test_the_first_add_from_many_threads_creates_one_collection(store: ReperioVe
     assert {each.node_id for each in store.get_nodes()} == {f"n{i}" for i in range(16)}
 
 
+def test_without_a_path_it_is_in_memory(tmp_path: Path) -> None:
+    """Two have nothing of each other, and a pointer to one is refused: it would lead nowhere."""
+    with ReperioVectorStore() as first, ReperioVectorStore() as second:
+        first.add([node("a", (1.0, 0.0))])
+        assert [each.node_id for each in first.get_nodes()] == ["a"]
+        assert second.get_nodes() == []
+        assert first.client is not None
+        assert first.client.info().path == first.path == ":memory:"
+        with pytest.raises(reperio.InvalidInput, match="would lead nowhere"):
+            first.persist(str(tmp_path / "store.json"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_constructor_options_that_contradict_are_refused(tmp_path: Path) -> None:
     """Path and collection, opening options beside an open handle, a reranker that is none: each by name."""
-    with pytest.raises(reperio.InvalidInput, match="path= or collection="):
-        ReperioVectorStore()
     with reperio.open(tmp_path / "kb", dimension=4) as kb:
         with pytest.raises(reperio.InvalidInput, match="path= or collection="):
             ReperioVectorStore("x", collection=kb)

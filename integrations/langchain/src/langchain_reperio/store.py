@@ -43,7 +43,8 @@ class ReperioVectorStore(VectorStore):
     Args:
         embedding: LangChain embeddings. On an existing collection they must make the vectors it was built with (eight
             canary texts are compared). None takes the recorded model, or for a new collection Reperio's own.
-        path: directory of the collection; a new one is created.
+        path: directory of the collection; a new one is created. None keeps it in memory, until the store is closed or
+            the process ends.
         collection: or one that is open already, with its own embedder (``reperio.open("kb",
             embedder=LangChainEmbedder(embeddings))``), which then stays open when the store is closed.
         metric: "cosine" (default), "inner_product" or "l2"; fixed at creation, and persisted.
@@ -378,10 +379,9 @@ def _opened(
     scope: Mapping[str, Any] | Filter | None,
     read_only: bool,
 ) -> Collection:
-    if path is None:
-        raise InvalidInput('where is the collection? pass path="kb", a directory, or collection=, an open one')
     embedder = None if embedding is None else to_embedder(embedding)
-    return reperio.open(path, embedder=embedder, metric=metric, scope=scope, read_only=read_only)
+    where = ":memory:" if path is None else path
+    return reperio.open(where, embedder=embedder, metric=metric, scope=scope, read_only=read_only)
 
 
 def _require_type(search_type: str) -> None:

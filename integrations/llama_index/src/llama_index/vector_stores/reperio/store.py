@@ -46,6 +46,7 @@ from llama_index.vector_stores.reperio.persisting import agreed_scope, read_poin
 from llama_index.vector_stores.reperio.repetition import warn_of_repetition
 from llama_index.vector_stores.reperio.scores import to_similarity
 
+_IN_MEMORY = ":memory:"  # what reperio.open takes instead of a path
 _SEPARATOR = "__"  # between namespace and file name, as StorageContext.persist writes it
 
 
@@ -57,7 +58,7 @@ class ReperioVectorStore(BasePydanticVectorStore):
     number of threads may use one store; the asynchronous methods run in threads and never hold up the event loop.
 
     Args:
-        path: the collection's directory.
+        path: the collection's directory; without it and *collection*, it is in memory until the store is closed.
         collection: an open handle instead, which stays the caller's to close.
         embed_model: what makes the embeddings. It is not used to embed, but recorded in the collection, and checked
             whenever it is opened with it, so that another model's vectors are never mixed in.
@@ -97,8 +98,8 @@ class ReperioVectorStore(BasePydanticVectorStore):
         recall: float = 0.95,
         reranker: Reranker | None = None,
     ) -> None:
-        if (path is None) == (collection is None):
-            raise InvalidInput("ReperioVectorStore takes path= or collection=, one of the two")
+        if path is not None and collection is not None:
+            raise InvalidInput("ReperioVectorStore takes path= or collection=, not both; without them it is in memory")
         if reranker is not None and not isinstance(reranker, Reranker):
             raise InvalidInput(f"reranker is a {type(reranker).__name__}; pass a reperio.Reranker")
         options = {"dimension": dimension, "metric": metric, "dtype": dtype, "lexical": lexical, "scope": scope}
@@ -108,9 +109,10 @@ class ReperioVectorStore(BasePydanticVectorStore):
         if collection is not None and (given or embed_model is not None):
             name = next(iter(given), "embed_model")
             raise InvalidInput(f"{name} is for opening a path; collection= is open already, leave {name} out")
-        where = path if collection is None else collection.info().path
+        where = str((path or _IN_MEMORY) if collection is None else collection.info().path)
         # Absolute: the collection may be created long after this, by when the working directory is another.
-        super().__init__(stores_text=True, path=str(Path(str(where)).absolute()), recall=recall)
+        where = where if where == _IN_MEMORY else str(Path(where).absolute())
+        super().__init__(stores_text=True, path=where, recall=recall)
         self._options, self._reranker, self._owned = given, reranker, collection is None
         if collection is not None:
             self._use(collection)
@@ -326,7 +328,15 @@ class ReperioVectorStore(BasePydanticVectorStore):
         """Write a pointer to the collection, which is on disk already; `reperio.Collection.backup` makes copies.
 
         The scope is written with it, and holds again when the store is loaded.
+
+        Raises:
+            InvalidInput: the collection is in memory.
         """
+        if self.path == _IN_MEMORY:
+            raise InvalidInput(
+                "this store is in memory, and a pointer to it would lead nowhere; make it with path=…, or keep a copy: "
+                "store.client.backup(path)"
+            )
         write_pointer(str(persist_path), self.path, self._scope(), fs)
 
     @classmethod
@@ -364,6 +374,8 @@ class ReperioVectorStore(BasePydanticVectorStore):
         return None if given is None else to_dict(parse(given)) or None
 
     def _exists(self) -> bool:
+        if self.path == _IN_MEMORY:
+            return False
         try:
             reperio.open(self.path, read_only=True).close()
         except CollectionNotFound:
