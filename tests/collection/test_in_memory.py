@@ -128,7 +128,8 @@ def test_other_spellings_are_told_the_right_one(spelling: str, tmp_path: Path, m
 
 
 _PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored, here too
 import numpy as np
 import reperio
 from reperio import Chunk

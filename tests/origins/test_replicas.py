@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -215,6 +215,48 @@ def test_the_first_embedder_is_recorded_for_every_host(url: str, tmp_path: Path,
         second.pull()
         assert second.info().embedder == first.info().embedder is not None
         assert contents(first) == contents(second)
+
+
+def test_one_host_embeds_again_for_all(made: str, tmp_path: Path, embedder: reperio.Embedder) -> None:
+    """A new generation for everyone, with what others have stored meanwhile, and an index like the old one."""
+    first, second = both(made, tmp_path)
+    with first, second:
+        add(first, list(range(1000)))
+        second.optimize(index="SQ8")
+
+        class Meanwhile:
+            """Another host stores something while the first one is embedding; it embeds no text twice."""
+
+            name, dimension = embedder.name, embedder.dimension
+            embedded: ClassVar[list[str]] = []
+
+            def embed_passages(self, texts: list[str]) -> Any:
+                if not self.embedded:
+                    add(second, [2000], version=1)
+                self.embedded.extend(texts)
+                return embedder.embed_passages(texts)
+
+            def embed_queries(self, texts: list[str]) -> Any:
+                return embedder.embed_queries(texts)
+
+        first.reembed(Meanwhile())
+        passages = [text for text in Meanwhile.embedded if text.startswith("text ")]
+        assert sorted(passages) == sorted({*passages})
+        assert len(passages) == 1001
+        info = second.pull()
+        assert second.info().embedder == first.info().embedder == embedder.name
+        assert second.info().dimension == embedder.dimension
+        assert info.commit == first.pull().commit
+        assert contents(first) == contents(second)
+        assert second.info().index is not None
+        query = embedder.embed_queries(["text 77 version 0"])[0]
+        assert first.search(vector=query, k=1)[0].chunk.id == second.search(vector=query, k=1)[0].chunk.id == "c77"
+        assert reperio.open(tmp_path / "third", origin=made, follow=0, embedder=embedder).count() == 1001
+        first.delete(ids=["c1"])
+        second.pull()
+        assert contents(first) == contents(second)
+        assert first.check().ok
+        assert second.check().ok
 
 
 # ── when something is away ───────────────────────────────────────────────────────────────────────────────────────────

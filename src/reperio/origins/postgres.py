@@ -39,6 +39,7 @@ with OptionalImport("an origin in PostgreSQL", "psycopg", extra="postgres"):
 
 FORMAT = 1
 _BLOCK = 1000  # chunks or names in a message
+_PER_SECOND = 1000  # chunks that a slow server takes at least
 _ATTEMPTS = 3  # to make one commit, over connections that are cut
 
 # reperio_chunks: the newest version of each chunk. `key` is a hash of the id, which may be longer than an index takes.
@@ -138,7 +139,7 @@ class PostgresOrigin:
 
     def append(self, change: Change, after: Position, to: Position) -> None:
         """Make a commit: see `Origin.append`."""
-        until = time.monotonic() + self._timeout
+        until = time.monotonic() + self._timeout + len(change.chunks) / _PER_SECOND
         for attempt in range(_ATTEMPTS):
             try:
                 with self._errors(), self._within(until - time.monotonic()):

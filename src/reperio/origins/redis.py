@@ -33,6 +33,7 @@ Client: TypeAlias = Any
 
 FORMAT = 1
 _BLOCK = 500  # chunks, records or names in an answer
+_PER_SECOND = 1000  # chunks that a slow server takes at least
 _ATTEMPTS = 3  # to make one commit, over connections that are cut
 _SIZES = struct.Struct("<QII")  # of a chunk: number of its commit, bytes of text and metadata; its vector is the rest
 
@@ -117,7 +118,7 @@ class RedisOrigin:
 
     def append(self, change: Change, after: Position, to: Position) -> None:
         """Make a commit: see `Origin.append`."""
-        until = time.monotonic() + self._timeout
+        until = time.monotonic() + self._timeout + len(change.chunks) / _PER_SECOND
         arguments = _arguments(change, after, to, self._channel)
         for attempt in range(_ATTEMPTS):
             try:

@@ -358,7 +358,7 @@ class Handle:
                 replica.catch_up(generation, progress, reset=reset)
         except NewGeneration:
             with self.maintaining(), self.turn() as old:
-                self.replace(old, lambda target: replica.clone(old, target, progress))
+                self.replace(old, lambda target: replica.clone(old, target, rewriting.build_alike, progress))
 
     def refresh(self) -> None:
         """Take over what others have committed at the origin up to now; a collection without one is always fresh."""
@@ -422,14 +422,32 @@ class Handle:
 
     def rewrite(self, embedder: Embedder | None, progress: Progress | None) -> int:
         """Put a new generation in use, without what was deleted, and return how many rows were dropped."""
-        if embedder is not None and self._held is not None:
-            raise InvalidInput(
-                f"{self.root.root} is a replica of {self._held.where}: reembed() a copy of it (reperio export, then "
-                "reperio import export), and make another origin of that"
-            )
         with self.maintaining(), self.turn() as old:
+            if embedder is not None:
+                self._require_own()
+                if self.replica is not None:
+                    self._reembed_for_all(self.replica, old, embedder, progress)
+                    return 0
             self.replace(old, lambda target: rewriting.rewrite(old, target, embedder=embedder, progress=progress))
             return old.store.state.rows - old.store.state.live
+
+    def _reembed_for_all(
+        self, replica: Replica, old: OpenGeneration, embedder: Embedder, progress: Progress | None
+    ) -> None:
+        """Embed everything again, here and at the origin; what other hosts write meanwhile is embedded, too."""
+        remembering = rewriting.Remembering(embedder)
+
+        def write(target: layout.Generation) -> None:
+            rewriting.rewrite(old, target, embedder=remembering, progress=progress)
+            replica.put_again(old, target)
+
+        while True:
+            replica.catch_up(old)
+            try:
+                self.replace(old, write)
+            except Outdated:
+                continue
+            return
 
     def replace(self, old: OpenGeneration, write: Callable[[layout.Generation], Result]) -> Result:
         """Put a new generation in use instead of *old*, which is removed, and return what *write* returns.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from reperio.embedding.contract import Settings
 from reperio.errors import CollectionDamaged, OriginDiverged, OriginNotFound, OriginUnavailable
 from reperio.origins import Address, Change, Origin, OriginState, Position, Pulled, connect
 from reperio.printable import logger
-from reperio.store import Elsewhere, Replacement
+from reperio.store import Elsewhere, NewChunk, Replacement
 from reperio.types import Progress
 
 _log = logger("reperio.origin")
@@ -108,8 +108,38 @@ class Replica:
             self.latest, self.heard = pulled.state, time.monotonic()
             _log.info("%s: at commit %d of %s", generation.paths.root, pulled.state.position.number, self.where)
 
-    def clone(self, old: OpenGeneration, target: layout.Generation, progress: Progress | None = None) -> None:
-        """Make a new generation of all that the origin has, inside a turn; complete there when this returns."""
+    def put_again(self, old: OpenGeneration, target: layout.Generation) -> None:
+        """Make one commit at the origin that replaces every chunk by what a new generation has, inside a turn.
+
+        Raises:
+            Outdated: others have committed since `catch_up`; nothing was changed.
+        """
+        settings = Settings.read(target.settings)
+        fresh = OpenGeneration(target, settings, read_only=False)
+        try:
+            with fresh.store.session() as session:
+                matrix = fresh.matrix_of(session)
+                chunks = [NewChunk(*one[1:4]) for block in session.scan_all() for one in block]
+            change = Change(chunks, matrix, replaced=[chunk.id for chunk in chunks], settings=settings.to_json())
+            fresh.store.note(self.elsewhere(old, change))
+        finally:
+            fresh.close()
+
+    def clone(
+        self,
+        old: OpenGeneration,
+        target: layout.Generation,
+        build: Callable[[OpenGeneration, OpenGeneration, Progress | None], None],
+        progress: Progress | None = None,
+    ) -> None:
+        """Make a new generation of all that the origin has, inside a turn; complete there when this returns.
+
+        Args:
+            old: the generation in use.
+            target: the new one.
+            build: builds an index like that of the old one for the new one.
+            progress: called per block.
+        """
         held = self.require_held(old)
         start = Position(held.position.origin, 0, "")
         with self._asking, self.origin.changes(start) as pulled:
@@ -118,6 +148,7 @@ class Replica:
                 fresh = OpenGeneration(scratch, settings, read_only=False)
                 try:
                     _apply(fresh, Held(start, self.where, complete=False, committed=0.0), pulled, progress)
+                    build(old, fresh, progress)
                 finally:
                     fresh.close()
 
@@ -125,7 +156,8 @@ class Replica:
         """Return what makes a change at the origin before it is made here; inside a turn, after `catch_up`."""
         held = self.require_held(generation)
         settings = generation.settled()
-        if settings.contract is not None and self.latest is not None and self.latest.settings.get("embedding") is None:
+        unknown = self.latest is not None and self.latest.settings.get("embedding") is None
+        if change.settings is None and settings.contract is not None and unknown:
             change = replace(change, settings=settings.to_json())  # of the first embedder
         to = held.position.next()
         entry = held._replace(position=to, where=self.where, committed=time.time()).to_entry()

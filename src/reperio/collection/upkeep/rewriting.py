@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from reperio.embedding.contract import Contract, Settings, embed
 from reperio.errors import IndexBuildFailed, InvalidInput
 from reperio.printable import logger
 from reperio.store import NewChunk, Store, StoredChunk, require_intact
-from reperio.types import Embedder, Progress
+from reperio.types import Embedder, FloatMatrix, Progress
 from reperio.vectors import StoredMatrix, to_stored
 
 _log = logger("reperio.collection")
@@ -45,9 +47,37 @@ def rewrite(
                 fresh.store.take_records(session)
             if embedder is None:  # the queries of another model would say nothing about the new vectors
                 index.copy_kept(old.paths.index, fresh.paths.index)
-            _build_alike(old, fresh, progress)
+            build_alike(old, fresh, progress)
         finally:
             fresh.close()
+
+
+class Remembering:
+    """An embedder that embeds no passage twice, for a rewrite that may have to be begun again.
+
+    Args:
+        embedder: that embeds what is new.
+    """
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._known: dict[str, FloatMatrix] = {}
+        self.name, self.dimension = embedder.name, embedder.dimension
+
+    def embed_passages(self, texts: Sequence[str]) -> FloatMatrix:
+        """Embed the passages that were not embedded before."""
+        new = list(dict.fromkeys(text for text in texts if text not in self._known))
+        if new:
+            self._known.update(zip(new, self._embedder.embed_passages(new), strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+    def embed_queries(self, texts: Sequence[str]) -> FloatMatrix:
+        """Embed queries."""
+        return self._embedder.embed_queries(texts)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else an embedder tells of itself, such as its revision."""
+        return getattr(self._embedder, name)
 
 
 def _copy_live(old: OpenGeneration, fresh: Store, embedder: Embedder | None, progress: Progress | None) -> None:
@@ -76,7 +106,8 @@ def _vectors(
     return to_stored(made, settings.dtype, what=f"vectors from {embedder.name}")
 
 
-def _build_alike(old: OpenGeneration, fresh: OpenGeneration, progress: Progress | None) -> None:
+def build_alike(old: OpenGeneration, fresh: OpenGeneration, progress: Progress | None) -> None:
+    """Build an index like that of *old* for a new generation, where it had one."""
     description = old.description()
     if description is None:
         return
