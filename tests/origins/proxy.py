@@ -24,6 +24,7 @@ class Proxy:
     def __init__(self, target: Path, folder: Path, *, seed: int, most: int | None, delay: float = 0.0) -> None:
         self._target, self._draw, self._most, self._delay = target, random.Random(seed), most, delay
         self.cuts = 0
+        self.stalls = False  # instead of cutting: nothing comes any more, and nobody is told
         self._open: list[tuple[socket.socket, socket.socket]] = []
         self._over = threading.Event()
         self._listening = socket.socket(socket.AF_UNIX)
@@ -84,6 +85,8 @@ class Proxy:
                 sink.sendall(data)
                 if left[0] is not None and left[0] <= 0 and self._most is not None:
                     self.cuts += 1
+                    if self.stalls:
+                        self._over.wait()
                     break
         for one in (source, sink):
             with contextlib.suppress(OSError):

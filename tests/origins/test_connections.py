@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,3 +121,102 @@ def test_slow_connections_only_take_longer(server: Server, url: str, tmp_path: P
             assert time.monotonic() < until
             time.sleep(0.05)
         assert contents(first) == contents(second)
+
+
+@pytest.mark.parametrize("most", [60, 300, 600, 900, 1500, 3000])
+def test_connections_that_stall_are_given_up(most: int, server: Server, url: str, tmp_path: Path) -> None:
+    """At any point, also while they are made: nobody is kept out of the directory for longer than lock_timeout."""
+    reperio.open(tmp_path / "first", dimension=D).close()
+    reperio.create_origin(url, tmp_path / "first")
+    with through(server, url, seed=0, most=None) as (proxy, stalling):
+        kb = reperio.open(tmp_path / "first", origin=stalling, follow=0, auto_optimize=False, lock_timeout=1)
+        with kb:
+            proxy.stalls = True
+            proxy._draw.randint = lambda _, most: most  # type: ignore[method-assign]  # always there
+            proxy.cut_after(most)
+            try:
+                for number in range(30):
+                    add(kb, [number])
+            except OriginUnavailable:
+                pass
+            else:
+                assert most >= 1500
+            if most < 1500:
+                with pytest.raises(OriginUnavailable):
+                    reperio.origin_status(stalling, timeout=1)
+        proxy.close()
+    with reperio.open(tmp_path / "first", origin=url, follow=0, lock_timeout=5) as after:
+        add(after, [1000])
+        assert after.check().ok
+
+
+def test_nothing_of_a_closed_handle_is_left(url: str, tmp_path: Path) -> None:
+    """Neither threads nor connections, however seldom it asks, and also where nobody has closed it."""
+    reperio.open(tmp_path / "first", dimension=D).close()
+    reperio.create_origin(url, tmp_path / "first")
+    before = threading.active_count()
+    for number in range(20):
+        kb = reperio.open(tmp_path / "first", origin=url, follow=600)
+        if number % 2:
+            kb.close()
+        del kb
+    gc.collect()
+    until = time.monotonic() + 60
+    while threading.active_count() > before:
+        assert time.monotonic() < until, threading.enumerate()
+        time.sleep(0.05)
+
+
+def test_a_clone_that_has_nothing_yet_is_not_opened_without_its_origin(url: str, tmp_path: Path) -> None:
+    """It would look like an empty collection, and take chunks that the origin never hears of."""
+    with reperio.open(tmp_path / "first", dimension=D, auto_optimize=False) as kb:
+        add(kb, list(range(1000)))
+    reperio.create_origin(url, tmp_path / "first")
+
+    class Stop(Exception):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        reperio.pull(tmp_path / "second", url, progress=stop)
+    for read_only in (True, False):
+        with pytest.raises(reperio.CollectionDamaged, match="is being cloned from"):
+            reperio.open(tmp_path / "second", read_only=read_only)
+    reperio.pull(tmp_path / "second", url)
+    with reperio.open(tmp_path / "second", read_only=True) as second:
+        assert second.count() == 1000
+
+
+def test_a_replica_whose_origin_is_lost_can_be_made_another(server: Server, url: str, tmp_path: Path) -> None:
+    """With all it has; its records of the old origin stay out of the new one."""
+    with reperio.open(tmp_path / "first", dimension=D) as kb:
+        add(kb, [1, 2, 3])
+    reperio.create_origin(url, tmp_path / "first")
+    server.drop(url.partition("collection=")[2].partition("&")[0])
+    other = url.replace("collection=", "collection=other-")
+    with pytest.raises(reperio.InvalidInput, match="reset=True"):
+        reperio.create_origin(other, tmp_path / "first")
+    reperio.create_origin(other, tmp_path / "first", reset=True)
+    with (
+        reperio.open(tmp_path / "first", origin=other, follow=0) as first,
+        reperio.open(tmp_path / "second", origin=other, follow=0) as second,
+    ):
+        add(second, [4])
+        first.pull()
+        assert contents(first) == contents(second)
+        assert first.count() == 4
+
+
+def test_reset_takes_over_other_settings_too(url: str, tmp_path: Path) -> None:
+    """Where a directory differs in metric, dtype or words, the origin's are those of its new generation."""
+    reperio.open(tmp_path / "first", dimension=D, metric="l2", dtype="float16", lexical="none").close()
+    reperio.create_origin(url, tmp_path / "first")
+    with reperio.open(tmp_path / "own", dimension=4) as own:
+        own.add([reperio.Chunk("x", "y")], vectors=[[1.0, 0.0, 0.0, 0.0]])
+    reperio.pull(tmp_path / "own", url, reset=True)
+    with reperio.open(tmp_path / "own", origin=url, follow=0) as kb:
+        add(kb, [1])
+        assert (kb.count(), kb.info().metric.value, kb.info().dtype, kb.info().dimension) == (1, "l2", "float16", D)
+        assert kb.check().ok

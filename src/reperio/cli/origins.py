@@ -16,14 +16,15 @@ URL = Annotated[
     str,
     argument("URL", "postgresql://user@host/database?collection=name, or redis://host:6379?collection=name."),
 ]
+_LOST = "Give up the origin that the collection has, e.g. because it is lost."
 _RESET = "Give up what only the directory has, and take over all that the origin has."
 
 
 @app.command()
-def create(url: URL, kb: KB, json: Json = False) -> None:
+def create(url: URL, kb: KB, reset: Annotated[bool, flag("--reset", _LOST)] = False, json: Json = False) -> None:
     """Copy a collection to a server; the directory is a replica of it from then on."""
     with reperio.progress_bar(disable=json) as progress:
-        made = reperio.create_origin(url, kb, progress=progress)
+        made = reperio.create_origin(url, kb, reset=reset, progress=progress)
     output.print_done(made, f"{made.where} has all of {kb}; clone it: reperio pull DIRECTORY --origin URL", json=json)
 
 

@@ -27,13 +27,15 @@ from reperio.collection.handle.handle import Handle
 from reperio.collection.handle.locks import Locks
 from reperio.collection.handle.scope import Scope
 from reperio.collection.handle.telemetry import Telemetry
+from reperio.collection.replica.held import Held
 from reperio.collection.replica.replica import Pulling, Replica, require_complete
 from reperio.embedding.contract import MAX_DIMENSION, Contract, Settings
 from reperio.errors import CollectionExists, CollectionLocked, InvalidInput, OriginUnavailable
 from reperio.filters import Filter
+from reperio.origins import Position
 from reperio.printable import logger
 from reperio.query_log.recording import QueryLog, QueryRecorder
-from reperio.store import supersede
+from reperio.store import Entry, supersede
 from reperio.types import Embedder, Limits, Metric
 
 _log = logger("reperio.collection")
@@ -280,7 +282,8 @@ def _create(
     if replica is not None:
         settings = Settings.from_json(dict(replica.ask().settings), replica.where)
         _require_settings(settings, given, replica.where)
-        _create_or_find(root, settings)
+        held = Held(Position(replica.ask().position.origin, 0, ""), replica.where, complete=False, committed=0.0)
+        _create_or_find(root, settings, held.to_entry())
         return embedder
     loaded: Embedder | None = None
     if embedder is not None or dimension is None:
@@ -296,8 +299,8 @@ def _create(
     return loaded
 
 
-def _create_or_find(root: layout.Layout, settings: Settings) -> None:
+def _create_or_find(root: layout.Layout, settings: Settings, first: Entry | None = None) -> None:
     try:
-        creating.create(root.root, settings)
+        creating.create(root.root, settings, first)
     except CollectionExists:
         root.require()  # another process was faster: its collection is opened, if it is one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from reperio.collection.facade import handle_of
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.replica.held import Held, held_by
 from reperio.collection.replica.replica import Pulling
-from reperio.errors import InvalidInput
+from reperio.errors import CollectionExists, InvalidInput, OriginDiverged
 from reperio.layout import Layout
 from reperio.origins import Change, Origin, OriginState, Position, connect, create, new_token
 from reperio.store import Elsewhere, Entry, NewChunk, require_intact
@@ -30,6 +31,7 @@ def create_origin(
     origin: Address,
     collection: str | os.PathLike[str],
     *,
+    reset: bool = False,
     timeout: float = 30.0,
     progress: Progress | None = None,
     **unknown: Never,
@@ -43,17 +45,19 @@ def create_origin(
         origin: ``postgresql://user@host/database?collection=name``, or ``redis://host:6379?collection=name``, or a
             function that returns such a URL.
         collection: the directory; an empty collection will do.
+        reset: give up the origin that the collection has, e.g. because it is lost.
         timeout: seconds for each answer of the server.
         progress: called as ``progress("push", chunks copied, all)``.
 
     Raises:
         CollectionNotFound: there is no collection in the directory.
         CollectionExists: the server has an origin of that name.
-        InvalidInput: the collection has an origin already.
+        InvalidInput: the collection has an origin already, and *reset* is not given.
         OriginUnavailable, OriginRefused: the server cannot be used; the collection is as it was.
         InvalidChunk: the server cannot keep one of the chunks.
     """
     refuse_unknown(create_origin, unknown)
+    require_flag("reset", reset)
     path = to_path("collection", collection)
     Layout(path.absolute()).require()
     with opening.open(path, auto_optimize=False) as opened:
@@ -61,13 +65,21 @@ def create_origin(
         with handle.maintaining(), handle.turn() as generation:
             with generation.store.session() as session:
                 held = held_by(session)
-            if held is not None:
-                raise InvalidInput(f"{path} is a replica of {held.where} already")
+            if held is not None and not (reset and held.complete):
+                raise InvalidInput(
+                    f"{path} is a replica of {held.where} already; where that is lost, pass reset=True, or --reset on "
+                    "the command line"
+                )
             settings = generation.settled().to_json()
             start = Position(new_token(), 0, new_token())
             server = create(origin, {**settings, "filling": True}, start, timeout=timeout)
             try:
                 return _push(generation, server, start, settings, progress)
+            except OriginDiverged:
+                raise CollectionExists(
+                    f"{server.where} is being made by another process, too; take another name, or clone that one when "
+                    "it is complete"
+                ) from None
             finally:
                 server.close()
 
@@ -136,7 +148,7 @@ def _push(
     store, at, done = generation.store, start, 0
     with store.session() as session:
         matrix = generation.matrix_of(session)
-        records: list[Entry] = list(session.entries())
+        records: list[Entry] = [entry for entry in session.entries() if not entry.space.startswith("\0")]
         for first in range(0, len(records), _BLOCK):
             at = _append(server, Change(records=records[first : first + _BLOCK]), at)
         for block in session.scan_all():
@@ -147,7 +159,7 @@ def _push(
             if progress is not None:
                 progress("push", done, session.state.live)
     last = at.next()
-    held = Held(last, server.where, complete=True, committed=0.0)
+    held = Held(last, server.where, complete=True, committed=time.time())
     store.note(Elsewhere(held.to_entry(), lambda: server.append(Change(settings=settings), at, last)))
     state = server.state()
     return to_info(server, state)

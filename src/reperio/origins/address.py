@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from reperio.errors import InvalidInput
 from reperio.printable import one_line
@@ -20,6 +21,8 @@ def is_origin(value: object) -> bool:
     return isinstance(value, str) and value.partition("://")[0] in SCHEMES and "://" in value
 
 
+_SECRET = ("password", "sslpassword")
+_HOST = re.compile(r"(?:\[[^\[\]@]*\]|[^:\[\]@]*)(?::[0-9]*)?")
 _MOST_NAME = 200
 
 
@@ -30,19 +33,20 @@ class Parsed(NamedTuple):
         server: the URL for the driver.
         name: of the collection.
         where: the URL without its password, for messages.
-        secret: the password in it; empty without one.
+        secrets: the passwords in it, as they are written there.
     """
 
     server: str
     name: str
     where: str
-    secret: str
+    secrets: frozenset[str]
 
     def told(self, error: object) -> str:
         """Return what an error says, in one line and without the password."""
         text = one_line(str(error))
-        for secret in {self.secret, quote(self.secret, safe="")} - {""}:
-            text = text.replace(secret, "***")
+        for secret in self.secrets:
+            for spelling in {secret, unquote(secret), quote(secret, safe=""), quote(unquote(secret), safe="")}:
+                text = text.replace(spelling, "***")
         return text[:500]
 
 
@@ -54,22 +58,28 @@ def parse(url: str) -> Parsed:
     """
     try:
         parts = urlsplit(url)
-        secret = parts.password or ""
-    except ValueError:
-        raise InvalidInput("the origin's address is no URL; check its host and port") from None
+        userinfo, _, hosts = parts.netloc.rpartition("@")
+        user, _, raw = userinfo.partition(":")
+        if "@" in userinfo or "@" in parts.path or parts.fragment or ("@" in parts.query and not userinfo):
+            raise ValueError
+        if not all(_HOST.fullmatch(host) for host in hosts.split(",")):
+            raise ValueError
+    except ValueError:  # nothing of it is told: where the password ends cannot be known
+        raise InvalidInput(
+            "the origin's address is no URL; check its host and port, and percent-encode user and password "
+            "(urllib.parse.quote(password, safe=''))"
+        ) from None
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     name = query.pop("collection", "")
-    host = parts.netloc.rpartition("@")[2]
-    user = parts.netloc.rpartition("@")[0].partition(":")[0]
-    netloc = f"{user}@{host}" if user else host
-    secret = secret or query.get("password", "")
-    public = {key: value for key, value in query.items() if key not in ("password", "sslpassword")}
+    netloc = f"{user}@{hosts}" if user else hosts
+    secrets = {raw, *(value for key, value in query.items() if key in _SECRET)} - {""}
+    public = {key: value for key, value in query.items() if key not in _SECRET}
     where = one_line(_url(parts.scheme, netloc, parts.path, public | {"collection": name}))
     if not name or len(name) > _MOST_NAME or not name.isprintable():
         raise InvalidInput(
             f"{where} does not say which collection; add ?collection=NAME to it, of 1 to {_MOST_NAME} characters"
         )
-    return Parsed(_url(parts.scheme, parts.netloc, parts.path, query), name, where, secret)
+    return Parsed(_url(parts.scheme, parts.netloc, parts.path, query), name, where, frozenset(secrets))
 
 
 def _url(scheme: str, netloc: str, path: str, query: dict[str, str]) -> str:
@@ -90,7 +100,7 @@ def resolved(address: Address) -> str:
     if not isinstance(url, str) or not is_origin(url):
         told = type(url).__name__
         if isinstance(url, str):  # with a password in it, perhaps
-            told = f"{url.partition('://')[0]}://…" if "://" in url else f"{url!r:.40}"
+            told = f"{url.partition('://')[0]:.20}://…" if "://" in url else "a text that is no URL"
         raise InvalidInput(
             f"the origin is {told}; pass postgresql://user@host/database?collection=name or "
             "redis://host:6379?collection=name, or a function that returns such a URL"

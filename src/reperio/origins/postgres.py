@@ -124,16 +124,17 @@ class PostgresOrigin:
         self.where = self._parsed.where
         self._connection: psycopg.Connection[Any] | None = None
         self._collection = -1
+        self._was_silent = False
         self._dtype = np.dtype("<f4")
         self._dimension = 0
 
     def state(self) -> OriginState:
         """Ask for the newest state."""
-        kept = self._connection is not None
+        kept, self._was_silent = self._connection is not None, False
         try:
             return self._asked()
         except OriginUnavailable:
-            if not kept or self._connection is not None:
+            if not kept or self._was_silent:
                 raise
         return self._asked()  # over a new connection: the server, or what lies between, has ended the one that was kept
 
@@ -154,8 +155,8 @@ class PostgresOrigin:
     def changes(self, after: Position) -> Iterator[PostgresChanges]:
         """Yield what has changed since a position: see `Origin.changes`."""
         with self._errors():
-            connection = self._connected()
             with self._within(self._timeout):
+                connection = self._connected()
                 connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             try:
                 with self._within(self._timeout):
@@ -170,15 +171,14 @@ class PostgresOrigin:
                 with suppress(psycopg.Error):
                     connection.rollback()
 
-    def wait(self, seconds: float) -> None:
-        """Return when the server tells of a commit, or the time is over."""
+    def wait(self, seconds: float) -> bool:
+        """Return True when the server tells of a commit, and False when the time is over."""
         self.state()
         with self._errors():
-            connection = self._connected()
             with self._within(self._timeout):
+                connection = self._connected()
                 connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
-            for _ in connection.notifies(timeout=seconds, stop_after=1):
-                return
+            return any(True for _ in connection.notifies(timeout=seconds, stop_after=1))
 
     def close(self) -> None:
         """End the connection."""
@@ -210,6 +210,14 @@ class PostgresOrigin:
             return connection
         self._parsed = parse(resolved(self._address))
         self._connection = connection = _connection(self._parsed, self._timeout)
+        # Known by now to whoever cuts it where it takes too long.
+        found = connection.execute(
+            "SELECT current_setting('server_encoding'), set_config('synchronous_commit', 'on', false), "
+            "set_config('client_encoding', 'UTF8', false)"
+        ).fetchone()
+        if found is None or found[0] != "UTF8":
+            self.close()
+            raise OriginRefused(f"{self.where}: the database is not encoded as UTF8; take one that is")
         return connection
 
     def _asked(self) -> OriginState:
@@ -320,8 +328,10 @@ class PostgresOrigin:
 
     def _create(self, settings: Mapping[str, Any], position: Position) -> None:
         with self._errors():
-            connection = self._connected()
-            with self._within(self._timeout), connection.transaction():
+            with self._within(self._timeout):
+                self._connected()
+            with self._within(self._timeout), self._connected().transaction():
+                connection = self._connected()
                 # Two that create at once would trip over each other's tables.
                 connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('reperio', 0))")
                 if connection.execute("SELECT to_regclass('reperio_records')").fetchone() == (None,):
@@ -362,10 +372,11 @@ class PostgresOrigin:
         """Cut the connection where the block takes longer: neither libpq nor a server behind a dead link gives up."""
         if seconds <= 0:
             raise OriginUnavailable(self._silent())
-        connection, late = self._connection, threading.Event()
+        late = threading.Event()
 
         def cut() -> None:
             late.set()
+            connection = self._connection  # as of then: it may just be made
             if connection is not None:
                 _cut(connection)
 
@@ -374,9 +385,10 @@ class PostgresOrigin:
         watch.start()
         try:
             yield
-        except psycopg.Error as error:
+        except psycopg.Error:
             if late.is_set():
-                raise OriginUnavailable(self._silent()) from error
+                self._was_silent = True
+                raise OriginUnavailable(self._silent()) from None
             raise
         finally:
             watch.cancel()
@@ -390,16 +402,21 @@ class PostgresOrigin:
         try:
             yield
         except psycopg.Error as error:
-            if self._connection is not None and (self._connection.closed or self._connection.broken):
-                self._connection = None
-            raise translated(error, self._parsed) from error
+            connection = self._connection
+            if connection is not None and (connection.closed or connection.broken or not error.sqlstate):
+                self.close()
+            raise translated(error, self._parsed) from None  # the driver's text may have the password
         except OriginUnavailable:
             self.close()
             raise
+        except Exception:
+            raise
         except BaseException:
-            connection = self._connection
-            if connection is not None and connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-                self.close()  # Ctrl-C amid an answer: the rest of it would be taken for the next one
+            # Ctrl-C: the rest of an answer would be taken for the next one, and the driver's lock may stay held.
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                _cut(connection)
+                connection.pgconn.finish()
             raise
 
 
@@ -499,7 +516,11 @@ _MEANINGS: tuple[tuple[str, _Meaning, str], ...] = (
     ("28", OriginRefused, "check user and password (PGPASSWORD, a service file, or a function that returns the URL)"),
     ("3D", OriginRefused, "check the name of the database"),
     ("42P01", OriginNotFound, f"the database is no origin; {_MAKE}"),
-    ("42", OriginRefused, "the role needs SELECT, INSERT, UPDATE and DELETE on the reperio_ tables"),
+    (
+        "42",
+        OriginRefused,
+        "the role needs SELECT, INSERT, UPDATE and DELETE on the reperio_ tables; CREATE on the schema to make them",
+    ),
     ("25006", OriginRefused, "it is read-only (a standby?); connect to the primary"),
     ("3F", OriginRefused, "name a schema: ?options=-csearch_path%3Dname"),
     ("53100", OriginRefused, "the disk of the server is full; free some space there"),
@@ -515,6 +536,9 @@ _WORDS: tuple[tuple[str, _Meaning, str], ...] = (
     ('role "', OriginRefused, _MEANINGS[0][2]),
     ("invalid connection option", OriginRefused, "check the options in the URL"),
     ("invalid sslmode", OriginRefused, "check the options in the URL"),
+    ("invalid port", OriginRefused, "check the URL"),
+    ("invalid integer value", OriginRefused, "check the options in the URL"),
+    ("invalid percent-encoded", OriginRefused, "percent-encode user and password"),
     ("invalid URI", OriginRefused, "check the URL"),
     ("definition of service", OriginRefused, "check the service file"),
 )
@@ -522,7 +546,7 @@ _ABANDONED: list[object] = []  # connections of a parent process
 
 
 def _connection(parsed: Parsed, timeout: float) -> psycopg.Connection[Any]:
-    connection = psycopg.connect(
+    return psycopg.connect(
         parsed.server,
         autocommit=True,
         connect_timeout=max(2, int(timeout)),
@@ -532,17 +556,6 @@ def _connection(parsed: Parsed, timeout: float) -> psycopg.Connection[Any]:
         application_name="reperio",
         prepare_threshold=None,  # statements that a pooler like PgBouncer would not find again
     )
-    try:
-        found = connection.execute(
-            "SELECT current_setting('server_encoding'), set_config('synchronous_commit', 'on', false), "
-            "set_config('client_encoding', 'UTF8', false), pg_is_in_recovery()"
-        ).fetchone()
-        if found is None or found[0] != "UTF8":
-            raise OriginRefused(f"{parsed.where}: the database is not encoded as UTF8; take one that is")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _cut(connection: psycopg.Connection[Any]) -> None:

@@ -162,8 +162,8 @@ class Origin(Protocol):
         """
         ...
 
-    def wait(self, seconds: float) -> None:
-        """Return when there may be a new commit, or the time is over."""
+    def wait(self, seconds: float) -> bool:
+        """Return True when there may be a new commit, and False when the time is over."""
         ...
 
     def close(self) -> None:

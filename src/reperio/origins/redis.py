@@ -142,8 +142,8 @@ class RedisOrigin:
                 changes.collect(self._connected(), time.monotonic() + 10 * self._timeout)
             yield changes
 
-    def wait(self, seconds: float) -> None:
-        """Return when the server tells of a commit, or the time is over."""
+    def wait(self, seconds: float) -> bool:
+        """Return True when the server tells of a commit, and False when the time is over."""
         with self._errors():
             listening: Any = self._connected().pubsub()
             try:
@@ -152,7 +152,8 @@ class RedisOrigin:
                 while (left := until - time.monotonic()) > 0:
                     told = listening.get_message(timeout=left)
                     if told is not None and told["type"] == "message":
-                        return
+                        return True
+                return False
             finally:
                 listening.close()
 
@@ -250,7 +251,12 @@ class RedisOrigin:
             raise OriginUnavailable(
                 f"{self.where}: {self._parsed.told(error)}; searches go on, try again later"
             ) from None
-        except (OriginUnavailable, KeyboardInterrupt):
+        except OriginUnavailable:
+            self.close()
+            raise
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C: the rest of an answer would be taken for the next one
             self.close()
             raise
 

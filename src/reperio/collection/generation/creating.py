@@ -10,13 +10,18 @@ from pathlib import Path
 from reperio import layout
 from reperio.embedding.contract import Settings
 from reperio.printable import logger
-from reperio.store import Store
+from reperio.store import Entry, Store
 
 _log = logger("reperio.collection")
 
 
-def create(root: Path, settings: Settings) -> None:
+def create(root: Path, settings: Settings, first: Entry | None = None) -> None:
     """Create an empty collection: complete under its name, or not there at all.
+
+    Args:
+        root: the directory.
+        settings: of the collection.
+        first: a record that it has from the beginning.
 
     Raises:
         CollectionExists: another process created something there in the meantime.
@@ -24,6 +29,12 @@ def create(root: Path, settings: Settings) -> None:
     with layout.new_directory(root) as fresh:
         paths = layout.Generation(fresh / layout.FIRST_GENERATION, settings.dtype)
         lay_out(paths, settings)
+        if first is not None:
+            store = Store(paths, settings.dimension, read_only=False)
+            try:
+                store.take_over([], first)
+            finally:
+                store.close()
         name_current(fresh, paths)
     _log.info("%s: created: %s, %d dimensions, %s", root, settings.metric.value, settings.dimension, settings.dtype)
 

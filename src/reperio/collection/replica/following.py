@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from contextlib import suppress
 from typing import Protocol
@@ -12,6 +13,7 @@ from reperio.errors import OriginUnavailable, ReperioError
 from reperio.printable import logger
 
 _log = logger("reperio.origin")
+_STEP = 1.0  # seconds
 _LONGEST = 60.0  # seconds between two attempts at an origin that is away
 
 
@@ -53,7 +55,11 @@ def _follow(handle: weakref.ref[Follows], replica: Replica, every: float, over: 
         try:
             if origin is None:
                 origin = replica.another()
-            origin.wait(every)
+            until = time.monotonic() + every
+            while not (over.is_set() or handle() is None):  # in steps: it must end soon after its handle
+                left = until - time.monotonic()
+                if left <= 0 or origin.wait(min(left, _STEP)):
+                    break
             following = handle()
             if following is None or over.is_set():
                 break

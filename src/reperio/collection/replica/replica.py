@@ -103,7 +103,7 @@ class Replica:
         if position == held.position and held.complete:
             return
         with self._asking, self.origin.changes(held.position) as pulled:
-            self._require_settings(generation, pulled)
+            self._require_settings(generation, pulled, reset=reset)
             _apply(generation, held, pulled, progress)
             self.latest, self.heard = pulled.state, time.monotonic()
             _log.info("%s: at commit %d of %s", generation.paths.root, pulled.state.position.number, self.where)
@@ -140,8 +140,7 @@ class Replica:
             build: builds an index like that of the old one for the new one.
             progress: called per block.
         """
-        held = self.require_held(old)
-        start = Position(held.position.origin, 0, "")
+        start = Position((self.latest or self.ask()).position.origin, 0, "")
         with self._asking, self.origin.changes(start) as pulled:
             settings = Settings.from_json(dict(pulled.state.settings), self.where)
             with unnamed(target, settings) as scratch:
@@ -196,10 +195,12 @@ class Replica:
                 self.trouble = str(error)
                 raise
 
-    def _require_settings(self, generation: OpenGeneration, pulled: Pulled) -> None:
+    def _require_settings(self, generation: OpenGeneration, pulled: Pulled, *, reset: bool) -> None:
         told = Settings.from_json(dict(pulled.state.settings), self.where)
         ours = generation.settled()
         if (told.metric, told.dtype, told.lexical) != (ours.metric, ours.dtype, ours.lexical):
+            if reset:
+                raise NewGeneration
             raise OriginDiverged(
                 f"{generation.paths.root.parent} and {self.where} differ in metric, dtype or lexical; clone the origin "
                 "into another directory"
