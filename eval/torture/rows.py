@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from tests.concurrency import forking
 from tests.crash.calls import kill_at, points
 from tests.crash.kills import PER_COLLECTION, kill_again_and_again
+from tests.crash.pair import kill_one_at, pair_points
 from tests.crash.small_disk import CASES, run_on_small_disk
 from tests.crash.turns import kill_many
 from tests.fault.backups import back_up_amid_writes, open_old_format
@@ -140,6 +141,13 @@ ROWS: dict[str, Row] = {
         lambda _, number, directory: kill_many(number, directory, kills=TURN_KILLS),
         each=TURN_KILLS,
         unit="kills",
+    ),
+    "turn-calls": Row(
+        "SIGKILL at every sync, rename, removal, truncation and write of one of two writers that alternate",
+        "the other goes on at once without opening again; what both were told is there, check() clean, no file left",
+        len,
+        lambda found, number, directory: kill_one_at(found[number], directory / "work"),
+        lambda directory: _shuffled(pair_points(directory / "traced")),
     ),
     "calls": Row(
         "SIGKILL at every sync, rename, removal, truncation and write of a scripted life",
