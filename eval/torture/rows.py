@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from tests.concurrency import forking
 from tests.crash.calls import kill_at, points
 from tests.crash.kills import PER_COLLECTION, kill_again_and_again
+from tests.crash.pair import kill_one_at, pair_points
 from tests.crash.small_disk import CASES, run_on_small_disk
 from tests.crash.turns import kill_many
 from tests.fault.backups import back_up_amid_writes, open_old_format
@@ -134,11 +135,19 @@ ROWS: dict[str, Row] = {
     ),
     "turns": Row(
         "SIGKILL at a random moment, one of eight writers and eight readers of one collection, the others going on",
-        "what each writer was told is there, whoever was killed; no foreign answer, check() clean, no file left",
+        "what each writer was told is there, whoever was killed; no reader meets anything else meanwhile; check() "
+        "clean, no file left, and after compact no more than 1.2 times what the same chunks take in a new collection",
         KILLS // TURN_KILLS,
         lambda _, number, directory: kill_many(number, directory, kills=TURN_KILLS),
         each=TURN_KILLS,
         unit="kills",
+    ),
+    "turn-calls": Row(
+        "SIGKILL at every sync, rename, removal, truncation and write of one of two writers that alternate",
+        "the other goes on at once without opening again; what both were told is there, check() clean, no file left",
+        len,
+        lambda found, number, directory: kill_one_at(found[number], directory / "work"),
+        lambda directory: _shuffled(pair_points(directory / "traced")),
     ),
     "calls": Row(
         "SIGKILL at every sync, rename, removal, truncation and write of a scripted life",

@@ -18,6 +18,8 @@ from .verification import check_no_creation_left, verify
 
 # What makes bytes and names durable, or takes them away: between two of these nothing else changes what is on disk.
 CALLS = ("fsync", "fdatasync", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "mkdir", "ftruncate")
+DURABLE = ("fsync", "fdatasync", "rename", "renameat", "renameat2")
+TRACED = ",".join([*CALLS, "pwrite64"])
 
 
 class Point(NamedTuple):
@@ -36,9 +38,13 @@ def points(directory: Path) -> list[Point]:
     """Run the script once, only traced, in *directory*, which is made; return every call at which to kill it."""
     directory.mkdir()
     run = Run(directory, "scripted", stop=len(scripted_operations()))
-    trace = directory / "trace"
-    assert run.start(*strace(trace, ",".join([*CALLS, "pwrite64"]))).wait() == 0, run.stderr()
-    counts = _counted(trace.read_text(), directory)
+    assert run.start(*strace(directory / "trace", TRACED)).wait() == 0, run.stderr()
+    return points_of(directory)
+
+
+def points_of(directory: Path) -> list[Point]:
+    """Return every call of a life that was traced in *directory*."""
+    counts = _counted((directory / "trace").read_text(), directory)
     assert {"fsync", "fdatasync", "rename", "unlink", "ftruncate", "pwrite64"} <= counts.keys()
     return [Point(call, when) for call, count in counts.items() for when in range(1, count + 1)]
 
@@ -56,8 +62,8 @@ def kill_at(point: Point, directory: Path) -> Counter[str]:
     """Kill the script at one call, and require that nothing is lost or half there."""
     directory.mkdir(exist_ok=True)
     run = Run(directory, "scripted", stop=len(scripted_operations()))
-    _kill(run, point)
     try:
+        _kill(run, point)
         _verify(run)
     except BaseException as error:
         error.add_note(f"killed at {point.call} number {point.when}\n{run.stderr()}")
@@ -67,9 +73,19 @@ def kill_at(point: Point, directory: Path) -> Counter[str]:
 
 
 def _kill(run: Run, point: Point) -> None:
-    trace, (call, when) = run.directory / "trace", point
-    status = run.start(*strace(trace, call, "-e", f"inject={call}:signal=SIGKILL:when={when}")).wait()
-    assert status == -signal.SIGKILL, f"{call} number {when} was not reached\n{run.stderr()}"
+    trace = run.directory / "trace"
+    require_killed(trace, point, run.start(*killing(trace, point)).wait())
+
+
+def killing(trace: Path, point: Point) -> list[str]:
+    """Return the options with which strace kills at a point."""
+    return strace(trace, point.call, "-e", f"inject={point.call}:signal=SIGKILL:when={point.when}")
+
+
+def require_killed(trace: Path, point: Point, status: int) -> None:
+    """Require that a process was killed at a point, before the call was made."""
+    call, when = point
+    assert status == -signal.SIGKILL, f"{call} number {when} was not reached, the status is {status}"
     made = [line for line in trace.read_text().splitlines() if f" {call}(" in line]
     assert len(made) == when
     assert made[-1].endswith("= ?") or "<unfinished" in made[-1], "the call itself is not to be made"

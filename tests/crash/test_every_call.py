@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from .calls import Point, kill_at, points
+from .calls import DURABLE, Point, kill_at, points
 
 SHARES = 4
-ALWAYS = ("fsync", "fdatasync", "rename", "renameat", "renameat2")
 OTHERS = 24  # of several hundred removals, truncations, new directories and writes; `make torture`: all
 SOME = 20
 
@@ -24,7 +23,7 @@ def test_killed_at_some_system_calls(tmp_path: Path) -> None:
     """Killed at the first call of each kind, and at some other syncs and renames, nothing is lost or half there."""
     found = points(tmp_path / "traced")
     firsts = {point.call: point for point in found[::-1]}
-    others = [point for point in found if point.call in ALWAYS and point.when > 1]
+    others = [point for point in found if point.call in DURABLE and point.when > 1]
     for number, point in enumerate([*firsts.values(), *random.Random(9).sample(others, SOME)]):
         kill_at(point, tmp_path / str(number))
 
@@ -41,7 +40,7 @@ def test_killed_at_every_system_call(share: int, tmp_path: Path) -> None:
 
 
 def _chosen(found: list[Point]) -> list[Point]:
-    others = [point for point in found if point.call not in ALWAYS]
-    always = [point for point in found if point.call in ALWAYS]
+    others = [point for point in found if point.call not in DURABLE]
+    always = [point for point in found if point.call in DURABLE]
     assert len(always) > 100
     return always + random.Random(8).sample(others, OTHERS)
