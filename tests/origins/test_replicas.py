@@ -30,6 +30,7 @@ from tests.limits import file_size_limit
 from .conftest import Server
 
 D = 8
+KILLS = int(os.environ.get("REPERIO_KILLS", "20"))
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -406,9 +407,9 @@ def test_writers_that_are_killed_lose_nothing_that_was_acknowledged(made: str, t
 
 
 @pytest.mark.campaign
-def test_a_hundred_killed_writers(made: str, tmp_path: Path) -> None:
-    """The same, a hundred times."""
-    _kill_writers(made, tmp_path, 100, lambda _: None)
+def test_many_killed_writers(made: str, tmp_path: Path) -> None:
+    """The same, as often as REPERIO_KILLS says."""
+    _kill_writers(made, tmp_path, KILLS, lambda _: None)
 
 
 def test_a_server_that_stops_as_if_without_power_loses_nothing(made: str, tmp_path: Path, server: Server) -> None:
@@ -422,14 +423,14 @@ def test_a_server_that_stops_as_if_without_power_loses_nothing(made: str, tmp_pa
 
 
 @pytest.mark.campaign
-def test_a_hundred_servers_without_power(made: str, tmp_path: Path, server: Server) -> None:
-    """The same, a hundred times."""
+def test_many_servers_without_power(made: str, tmp_path: Path, server: Server) -> None:
+    """The same, as often as REPERIO_KILLS says."""
 
     def crash(_: int) -> None:
         server.stop("immediate")
         server.start()
 
-    _kill_writers(made, tmp_path, 100, crash)
+    _kill_writers(made, tmp_path, KILLS, crash)
 
 
 # ── bad input ────────────────────────────────────────────────────────────────────────────────────────────────────────
