@@ -297,6 +297,7 @@ def translated(error: redis.RedisError, parsed: Parsed) -> OriginUnavailable | O
 _MEANINGS = (
     ("WRONGPASS", "check user and password"),
     ("NOAUTH", "give user and password, e.g. in a function that returns the URL"),
+    ("Authentication required", "give user and password, e.g. in a function that returns the URL"),
     ("already authenticated", "give user and password, e.g. in a function that returns the URL"),
     ("Authentication", "check user and password"),
     ("NOPERM", "the user needs all commands on keys and channels that begin with reperio:"),
