@@ -7,21 +7,20 @@ which Redis runs without another in between. Redis keeps what it has acknowledge
 
 from __future__ import annotations
 
-import struct
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from typing import IO, Any, TypeAlias
+from contextlib import closing, contextmanager, suppress
+from typing import Any, TypeAlias
 
-import numpy as np
 import orjson
 
-from reperio.errors import CollectionExists, OriginNotFound, OriginRefused, OriginUnavailable
+from reperio.errors import CollectionExists, OriginNotFound, OriginRefused, OriginUnavailable, StorageFailed
 from reperio.optional import OptionalImport
 from reperio.origins.address import Address, Parsed, parse, resolved
-from reperio.origins.protocol import Block, Change, ForgottenRecord, OriginState, Position, diverged
-from reperio.store import Entry, NewChunk, Outdated
+from reperio.origins.protocol import Change, OriginState, Position, diverged
+from reperio.origins.redis_changes import RedisChanges
+from reperio.origins.redis_format import FORMAT, KEYS, packed, read_state, require_size
+from reperio.store import Outdated
 
 with OptionalImport("an origin in Redis", "redis", extra="redis"):
     import redis
@@ -31,22 +30,27 @@ with OptionalImport("an origin in Redis", "redis", extra="redis"):
 Client: TypeAlias = Any
 """A client of redis-py, whose types promise text and bytes by turns, from version to version."""
 
-FORMAT = 1
-_BLOCK = 500  # chunks, records or names in an answer
 _PER_SECOND = 1000  # chunks that a slow server takes at least
 _ATTEMPTS = 3  # to make one commit, over connections that are cut
-_SIZES = struct.Struct("<QII")  # of a chunk: number of its commit, bytes of text and metadata; its vector is the rest
 
-# meta, commits, chunks, chunks by number, gone, records, records by number
-_KEYS = ("meta", "commits", "chunks", "by-number", "gone", "records", "records-by-number")
-
+# KEYS are those of redis_format. An error in a script takes back nothing that it has done. So all that may be forbidden
+# is tried first. (Redis without memory or disk refuses the first write, and no other.)
+# The commit that is there already is written once more: what is waited for (WAITAOF) are the writes of this connection,
+# and that commit came over another one, whose answer was lost.
 _APPEND = """
 local held = redis.call('HMGET', KEYS[1], 'identity', 'number', 'token')
 if not held[1] then return {'none'} end
 if held[1] ~= ARGV[1] or held[2] ~= ARGV[2] or held[3] ~= ARGV[3] then
-  if held[1] == ARGV[1] and redis.call('HGET', KEYS[2], ARGV[4]) == ARGV[5] then return {'done'} end
+  if held[1] == ARGV[1] and redis.call('HGET', KEYS[2], ARGV[4]) == ARGV[5] then
+    redis.call('HSET', KEYS[2], ARGV[4], ARGV[5])
+    return {'done'}
+  end
   return {'other', held[1], held[2], held[3]}
 end
+for _, command in ipairs(redis.acl_check_cmd and {'HSET', 'HDEL', 'ZADD', 'ZREM', 'HINCRBY'} or {}) do
+  if not redis.acl_check_cmd(command, KEYS[1], '1', '1') then return redis.error_reply('NOPERM ' .. command) end
+end
+redis.call('PUBLISH', ARGV[7], ARGV[4])
 local number, at, live = ARGV[4], 7, 0
 local function counted() at = at + 1 return tonumber(ARGV[at]) end
 local function taken() at = at + 1 return ARGV[at] end
@@ -72,7 +76,6 @@ redis.call('HSET', KEYS[1], 'number', number, 'token', ARGV[5], 'committed', sec
 redis.call('HINCRBY', KEYS[1], 'chunks', live)
 if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'settings', ARGV[6]) end
 redis.call('HSET', KEYS[2], number, ARGV[5])
-redis.call('PUBLISH', ARGV[7], number)
 return {'done'}
 """
 _CREATE = """
@@ -101,8 +104,7 @@ class RedisOrigin:
         self.where = self._parsed.where
         self._client: Client | None = None
         self._waits = False  # for the file of appends, where the server does not sync each of them by itself
-        self._dtype = np.dtype("<f4")
-        self._dimension = 0
+        self._connections = 0  # made so far
 
     def state(self) -> OriginState:
         """Ask for the newest state."""
@@ -119,7 +121,8 @@ class RedisOrigin:
     def append(self, change: Change, after: Position, to: Position) -> None:
         """Make a commit: see `Origin.append`."""
         until = time.monotonic() + self._timeout + len(change.chunks) / _PER_SECOND
-        arguments = _arguments(change, after, to, self._channel)
+        arguments = packed(change, after, to, self._channel)
+        require_size(arguments, self.where)
         for attempt in range(_ATTEMPTS):
             try:
                 with self._errors():
@@ -136,10 +139,12 @@ class RedisOrigin:
     @contextmanager
     def changes(self, after: Position) -> Iterator[RedisChanges]:
         """Yield what has changed since a position: see `Origin.changes`."""
-        with tempfile.TemporaryFile() as file:
-            changes = RedisChanges(self, after, file)
+        with self._errors():
+            changes = RedisChanges(self._connected(), self._keys, after, self.where, self._errors)
+        with closing(changes):
             with self._errors():
-                changes.collect(self._connected(), time.monotonic() + 10 * self._timeout)
+                if not changes.collect(time.monotonic() + 10 * self._timeout):
+                    raise self._not_found()
             yield changes
 
     def wait(self, seconds: float) -> bool:
@@ -174,12 +179,13 @@ class RedisOrigin:
 
     @property
     def _prefix(self) -> str:
-        # In braces, so that a cluster keeps all keys of a collection in one place.
-        return f"reperio:{{{self._parsed.name}}}:"
+        # In braces, so that a cluster keeps all keys of a collection in one place. They end at the first that closes.
+        name = self._parsed.name.replace("%", "%25").replace("}", "%7D")
+        return f"reperio:{{{name}}}:"
 
     @property
     def _keys(self) -> list[str]:
-        return [self._prefix + key for key in _KEYS]
+        return [self._prefix + key for key in KEYS]
 
     @property
     def _channel(self) -> str:
@@ -188,31 +194,32 @@ class RedisOrigin:
     def _connected(self) -> Client:
         if self._client is None:
             self._parsed = parse(resolved(self._address))
-            client = redis.Redis.from_url(
-                self._parsed.server,
-                socket_timeout=self._timeout,
-                socket_connect_timeout=self._timeout,
-                retry=Retry(NoBackoff(), 0),
-                **({} if self._parsed.server.startswith("unix") else {"socket_keepalive": True}),
-            )
-            self._client = client
-            self._waits = _require_durable(client, self.where)
+            try:
+                self._client = _client(self._parsed.server, self._timeout, self._check)
+            except (TypeError, ValueError) as error:
+                raise OriginRefused(
+                    f"{self.where}: {self._parsed.told(error)}; check the options in the URL, and its port"
+                ) from None
         return self._client
+
+    def _check(self, connection: Any) -> None:
+        """Require of each new connection that its server keeps what it acknowledges.
+
+        Of each one, since the driver makes new ones unasked: behind the address may by then be another server.
+        """
+        try:
+            connection.on_connect()
+            self._waits = _require_durable(connection, self.where)
+            self._connections += 1
+        except BaseException:
+            connection.disconnect()
+            raise
 
     def _state(self, client: Client) -> OriginState:
         found: Any = client.hgetall(self._keys[0])
         if not found:
             raise self._not_found()
-        if int(found[b"format"]) > FORMAT:
-            raise OriginRefused(
-                f"{self.where} was made by a newer Reperio (format {int(found[b'format'])}; this one knows {FORMAT}); "
-                "update this one"
-            )
-        settings = orjson.loads(found[b"settings"])
-        self._dtype = np.dtype("<f2" if settings.get("dtype") == "float16" else "<f4")
-        self._dimension = int(settings["dimension"])
-        position = Position(found[b"identity"].decode(), int(found[b"number"]), found[b"token"].decode())
-        return OriginState(position, float(found[b"committed"]), settings, int(found[b"chunks"]))
+        return read_state(found, self.where)
 
     def _require_done(self, answer: list[bytes], after: Position) -> None:
         if answer[0] == b"none":
@@ -225,8 +232,9 @@ class RedisOrigin:
 
     def _wait_for_file(self, client: Client) -> None:
         if self._waits:
+            made = self._connections
             synced: Any = client.execute_command("WAITAOF", 1, 0, int(self._timeout * 1000))
-            if not synced or synced[0] < 1:
+            if not synced or synced[0] < 1 or self._connections != made:  # a new connection has no writes to wait for
                 raise OriginUnavailable(f"{self.where} has not synced its file within {self._timeout:g} s; try again")
 
     def _not_found(self) -> OriginNotFound:
@@ -239,6 +247,8 @@ class RedisOrigin:
         """Turn the driver's errors into ours; a connection that has failed is not used again."""
         try:
             yield
+        except StorageFailed:  # of what is read, on this host
+            raise
         except redis.RedisError as error:
             self.close()
             if isinstance(error, redis.TimeoutError):
@@ -259,106 +269,6 @@ class RedisOrigin:
         except BaseException:  # Ctrl-C: the rest of an answer would be taken for the next one
             self.close()
             raise
-
-
-class RedisChanges:
-    """What has changed since a commit, as of one later state: see `Pulled`.
-
-    Redis has no snapshots. What has changed is read, and then what has changed meanwhile, until nothing has. It is kept
-    in a file until then.
-    """
-
-    def __init__(self, origin: RedisOrigin, after: Position, file: IO[bytes]) -> None:
-        self._origin, self._after, self._file = origin, after, file
-        self._client: Client | None = None
-        self._places: dict[bytes, tuple[int, int, int]] = {}  # number, offset and size, by id
-        self._gone: list[str] = []
-        self._records: list[Entry] = []
-        self.state: OriginState = OriginState(after, 0.0, {}, 0)
-
-    def collect(self, client: Client, until: float) -> None:
-        """Read all that has changed, up to a state that nothing has changed since."""
-        self._client = client
-        keys, low, after = self._origin._keys, self._after.number, self._after
-        while True:
-            self.state = state = self._origin._state(client)
-            passed = after.number == 0 or client.hget(keys[1], str(after.number)) == after.token.encode()
-            if state.position.origin != after.origin or not passed:
-                raise diverged(self._origin.where, after, state.position)
-            ids: Any = client.zrange(keys[3], f"({low}", "+inf", byscore=True)
-            for first in range(0, len(ids), _BLOCK):
-                self._keep(ids[first : first + _BLOCK], client.hmget(keys[2], ids[first : first + _BLOCK]))
-            gone: Any = client.zrange(keys[4], f"({low}", "+inf", byscore=True, withscores=True)
-            for key, number in gone:
-                if self._places.get(key, (int(number) + 1,))[0] <= number:
-                    del self._places[key]
-            names: Any = client.zrange(keys[6], f"({after.number}", "+inf", byscore=True)
-            self._gone = [key.decode() for key in client.zrange(keys[4], f"({after.number}", "+inf", byscore=True)]
-            self._records = _records(names, client.hmget(keys[5], names) if names else [])
-            if self._origin._state(client).position == state.position:
-                return
-            if time.monotonic() > until:
-                raise OriginUnavailable(
-                    f"{self._origin.where} changes more quickly than it can be read; try again later"
-                )
-            low = state.position.number
-
-    def _keep(self, ids: list[bytes], values: list[bytes | None]) -> None:
-        for key, value in zip(ids, values, strict=True):
-            if value is None:  # deleted meanwhile
-                self._places.pop(key, None)
-                continue
-            offset = self._file.seek(0, 2)
-            self._file.write(value)
-            self._places[key] = _SIZES.unpack_from(value)[0], offset, len(value)
-
-    @property
-    def chunks(self) -> int:
-        """How many chunks `blocks` yields."""
-        return len(self._places)
-
-    def deleted(self) -> Iterator[list[str]]:
-        """Yield ids of chunks that were deleted."""
-        if self._after.number and self._gone:
-            yield self._gone
-
-    def forgotten(self) -> Iterator[list[ForgottenRecord]]:
-        """Yield names of records that were deleted."""
-        names = [ForgottenRecord(*entry[:3]) for entry in self._records if entry.time < 0]
-        if self._after.number and names:
-            yield names
-
-    def records(self) -> Iterator[list[Entry]]:
-        """Yield records that were put."""
-        entries = [entry for entry in self._records if entry.time >= 0]
-        if entries:
-            yield entries
-
-    def blocks(self) -> Iterator[Block]:
-        """Yield the chunks that were put, by the numbers of their commits."""
-        dtype, dimension = self._origin._dtype, self._origin._dimension
-        places = sorted(self._places.items(), key=lambda item: item[1])
-        for first in range(0, len(places), _BLOCK):
-            chunks, vectors = [], []
-            part = places[first : first + _BLOCK]
-            for key, (_, offset, size) in part:
-                self._file.seek(offset)
-                chunk, vector = _unpacked(key, self._file.read(size))
-                chunks.append(chunk)
-                vectors.append(vector)
-            data = b"".join(vectors)
-            if len(data) != len(part) * dimension * dtype.itemsize:
-                raise OriginRefused(
-                    f"{self._origin.where}: its vectors do not have {dimension} values; mend them there"
-                )
-            yield Block(chunks, np.frombuffer(data, dtype=dtype).reshape(len(part), dimension), part[-1][1][0])
-
-    def token_of(self, number: int) -> str:
-        """Return the token of a commit before the state's."""
-        assert self._client is not None  # collected
-        with self._origin._errors():
-            found: Any = self._client.hget(self._origin._keys[1], str(number))
-        return found.decode() if found else ""
 
 
 def create(address: Address, settings: Mapping[str, Any], position: Position, *, timeout: float) -> RedisOrigin:
@@ -387,74 +297,86 @@ def translated(error: redis.RedisError, parsed: Parsed) -> OriginUnavailable | O
 _MEANINGS = (
     ("WRONGPASS", "check user and password"),
     ("NOAUTH", "give user and password, e.g. in a function that returns the URL"),
+    ("Authentication required", "give user and password, e.g. in a function that returns the URL"),
     ("already authenticated", "give user and password, e.g. in a function that returns the URL"),
     ("Authentication", "check user and password"),
     ("NOPERM", "the user needs all commands on keys and channels that begin with reperio:"),
     ("NoPermission", "the user needs all commands on keys and channels that begin with reperio:"),
+    (
+        "The user executing the script can't",
+        "the user needs all commands on keys and channels that begin with reperio:",
+    ),
     ("READONLY", "connect to the primary"),
     ("ReadOnly", "connect to the primary"),
     ("MISCONF", "the server cannot write its file: free some space there"),
     ("OOM", "the server's memory is full: raise maxmemory there"),
     ("OutOfMemory", "the server's memory is full: raise maxmemory there"),
     ("DB index", "check the number of the database"),
+    ("Moved", "it is one node of a cluster; connect to the node that is named here"),
+    ("protocol must be", "check the options in the URL"),
     ("unknown command", "take Redis 6 or newer"),
 )
 _ABANDONED: list[object] = []  # connections of a parent process
 
 
-def _require_durable(client: Client, where: str) -> bool:
-    """Require that the server keeps what it acknowledges; say whether it has to be waited for after each commit."""
-    role: Any = client.info("replication")
-    if role.get("role") != "master":
+def _client(server: str, timeout: float, check: Any) -> Client:
+    pool = redis.ConnectionPool.from_url(server)
+    ours: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "redis_connect_func": check,
+        "decode_responses": False,
+    }
+    if not issubclass(pool.connection_class, redis.UnixDomainSocketConnection):
+        ours["socket_keepalive"] = True
+    pool.connection_kwargs.update(ours)  # not by from_url, for which the URL's own options come first
+    pool.connection_class(**pool.connection_kwargs)  # options that do not exist are refused now
+    return redis.Redis(connection_pool=pool)
+
+
+def _require_durable(connection: Any, where: str) -> bool:
+    """Require that a server keeps what it acknowledges; say whether it has to be waited for after each commit."""
+    role = _asked(connection, "ROLE")
+    if role and role[0] != b"master":
         raise OriginRefused(f"{where} is a replica of another Redis; connect to the primary")
-    try:
-        found: Any = client.config_get("appendonly", "appendfsync", "maxmemory-policy")
-    except redis.ResponseError:  # a managed server tells nothing of its settings
-        found = {}
-    if str(found.get("maxmemory-policy", "noeviction")).startswith("allkeys"):
-        raise OriginRefused(
-            f"{where} may drop what it holds (maxmemory-policy {found['maxmemory-policy']}); set it to noeviction"
-        )
+    # By patterns: before Redis 7, CONFIG GET takes one at a time.
+    found = _named(_asked(connection, "CONFIG", "GET", "append*"))
+    policy = _named(_asked(connection, "CONFIG", "GET", "maxmemory-policy")).get("maxmemory-policy", "noeviction")
+    if policy.startswith("allkeys"):
+        raise OriginRefused(f"{where} may drop what it holds (maxmemory-policy {policy}); set it to noeviction")
     if (found.get("appendonly"), found.get("appendfsync")) == ("yes", "always"):
         return False
-    try:
-        client.execute_command("WAITAOF", 1, 0, 1)
-    except redis.ResponseError:
-        told = ", ".join(f"{name} {found.get(name, 'unknown')}" for name in ("appendonly", "appendfsync"))
+    if _asked(connection, "WAITAOF", "1", "0", "1") is not None:
+        return True
+    if not found:
         raise OriginRefused(
-            f"{where} may lose what it has acknowledged ({told}); set appendonly yes and appendfsync always there"
-        ) from None
-    return True
+            f"{where} does not say whether it syncs each write; let this user call CONFIG GET (ACL: +config|get), or "
+            "take Redis 7.2 or newer, which can be waited for"
+        )
+    told = ", ".join(f"{name} {found.get(name, 'unknown')}" for name in ("appendonly", "appendfsync"))
+    raise OriginRefused(
+        f"{where} may lose what it has acknowledged ({told}); set appendonly yes and appendfsync always there"
+    )
 
 
-def _arguments(change: Change, after: Position, to: Position, channel: str) -> list[Any]:
-    found: list[Any] = [after.origin, str(after.number), after.token, str(to.number), to.token]
-    found += ["" if change.settings is None else orjson.dumps(change.settings), channel]
-    found += [len(change.deleted), *(one.encode() for one in change.deleted), len(change.chunks)]
-    for number, chunk in enumerate(change.chunks):
-        assert change.vectors is not None  # one each
-        text, metadata = chunk.text.encode(), chunk.metadata.encode()
-        sizes = _SIZES.pack(to.number, len(text), len(metadata))
-        found += [chunk.id.encode(), sizes + text + metadata + change.vectors[number].tobytes()]
-    found.append(len(change.records) + len(change.forgotten))
-    for entry in change.records:
-        found += [orjson.dumps(entry[:3]), orjson.dumps(entry[3:])]
-    for names in change.forgotten:
-        found += [orjson.dumps(tuple(names)), b"null"]
-    return found
+def _asked(connection: Any, *command: str) -> Any:
+    """Return an answer; None where this server does not know or not allow the command."""
+    connection.send_command(*command)
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        if (
+            isinstance(error, redis.exceptions.NoPermissionError)
+            or "unknown command" in str(error)
+            or command[0] == "WAITAOF"
+        ):
+            return None
+        raise
 
 
-def _unpacked(key: bytes, value: bytes) -> tuple[NewChunk, bytes]:
-    _, text, metadata = _SIZES.unpack_from(value)
-    end = _SIZES.size + text
-    chunk = NewChunk(key.decode(), value[_SIZES.size : end].decode(), value[end : end + metadata].decode())
-    return chunk, value[end + metadata :]
-
-
-def _records(names: list[bytes], values: list[bytes | None]) -> list[Entry]:
-    """Return records; those that were deleted have a negative time."""
-    found = []
-    for name, value in zip(names, values, strict=True):
-        told = orjson.loads(value or b"null") or [None, None, -1.0]
-        found.append(Entry(*orjson.loads(name), *told))
-    return found
+def _named(found: Any) -> dict[str, str]:
+    if not found:
+        return {}
+    pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+    return {name.decode(): value.decode() for name, value in pairs}
