@@ -115,7 +115,8 @@ class Handle:
         self._ending = False  # Python is
         self._following = threading.RLock()  # as the others: Ctrl-C at the end of a `with` may leave it held
         self._looked = -math.inf
-        self._turns, self._maintenance = Nesting(self._mend_turn), Nesting(self._mend_maintenance)
+        self._turns = Nesting(self._mend_turn, lambda: self._writing)
+        self._maintenance = Nesting(self._mend_maintenance, lambda: self.building)
         self._in_turn: OpenGeneration | None = None
         self._paused = False
         self._signature, self.generation = self._open_current(self._current)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable
 from contextlib import _GeneratorContextManager
@@ -53,10 +54,13 @@ class Nesting:
 
     Args:
         mend: called when an outermost block is gone; ends what its own end has not.
+        lock: returns the lock that is held within the blocks. Where another thread has it by then, that one mends.
     """
 
-    def __init__(self, mend: Callable[[], object]) -> None:
+    def __init__(self, mend: Callable[[], object], lock: Callable[[], RLock]) -> None:
         self._mend = mend
+        self._lock = lock
+        self._thread = 0
         self._outermost: weakref.ref[Any] | None = None
 
     def block(self, begin: Callable[[Own], _GeneratorContextManager[Yielded]]) -> _GeneratorContextManager[Yielded]:
@@ -69,15 +73,25 @@ class Nesting:
     def is_outermost(self, own: Own) -> bool:
         """Say whether a block is inside no other; if so, the next ones are inside of it until it has ended."""
         generator = None if self._outermost is None else self._outermost()
-        if isinstance(generator, GeneratorType) and generator.gi_frame is not None:
+        # One of another thread has just given the lock back, and may not have ended yet.
+        alive = isinstance(generator, GeneratorType) and generator.gi_frame is not None
+        if alive and self._thread == threading.get_ident():
             return False
-        self._outermost = own[0]
+        self._outermost, self._thread = own[0], threading.get_ident()
         return True
 
     def _gone(self, which: weakref.ref[Any]) -> None:
-        if which is self._outermost:
-            self._mend()
+        lock = self._lock()
+        if which is self._outermost and lock.acquire(blocking=False):
+            try:
+                if which is self._outermost:  # no other thread has begun a block meanwhile
+                    self._mend()
+            finally:
+                lock.release()
 
+
+RLock: TypeAlias = Any
+"""A `threading.RLock`, whose type has no public name before Python 3.13."""
 
 Own: TypeAlias = "list[weakref.ref[Any]]"
 """The generator of one block, once it is made."""
