@@ -96,7 +96,7 @@ def _do_row(name: str, asked: argparse.Namespace, results: Results, work: Path) 
     if asked.failed:
         progress.forget_failed()
     progress.size = row.count(_prepared(name, str(work)))
-    wanted = asked.trials or range(progress.size)
+    wanted = range(progress.size) if asked.trials is None else asked.trials  # an empty range is none
     missing = iter(progress.missing(range(wanted.start, min(wanted.stop, progress.size))))
     begun = saved = time.monotonic()
     with _pool(1 if name == "soak" else asked.jobs) as pool:  # a soak is a dozen processes by itself
