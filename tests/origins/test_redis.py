@@ -238,7 +238,7 @@ def test_a_user_with_few_rights_is_enough_or_told_what_lacks() -> None:
         server.client().execute_command("ACL", "SETUSER", "app", "+config|get")
         origin = connect(server.url("a", username="app", password="secret"), timeout=5)
         put(origin, origin.state().position, change(["a"]))
-        origin.wait(0.01)
+        origin.wait(0.01, None)
         origin.close()
         first = origin.state().position
         for lacking in (["-@write"], ["+@write", "-zadd"], ["+@write", "-zrem"], ["+@write", "resetchannels"]):

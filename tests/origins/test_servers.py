@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,17 @@ from reperio import InvalidInput, OriginNotFound, OriginRefused, OriginUnavailab
 from .redis_server import Redis, running_redis
 from .servers import Postgres
 from .test_replicas import D, add
+
+
+def test_a_function_that_raises_is_told_without_what_it_says(tmp_path: Path) -> None:
+    """That may have the password; it is the cause of the error."""
+
+    def address() -> str:
+        raise ValueError("secret")
+
+    with pytest.raises(InvalidInput, match="has raised ValueError$") as caught:
+        reperio.open(tmp_path / "kb", origin=address)
+    assert isinstance(caught.value.__cause__, ValueError)
 
 
 def test_addresses_that_are_none_are_refused(tmp_path: Path, postgres: Postgres) -> None:
@@ -102,3 +115,20 @@ def test_addresses_of_no_redis_are_refused(tmp_path: Path, redis: Redis) -> None
             reperio.open(tmp_path / "kb", origin=address, lock_timeout=2)
         assert "secret" not in str(caught.value)
         assert not (tmp_path / "kb").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "module"), [("postgresql://h/d?collection=a", "psycopg"), ("redis://h?collection=a", "redis")]
+)
+def test_a_missing_driver_is_named_with_its_command(url: str, module: str, tmp_path: Path) -> None:
+    """And nothing is created."""
+    program = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "import reperio\n"
+        f"try: reperio.open({str(tmp_path / 'kb')!r}, origin={url!r})\n"
+        "except reperio.MissingDependency as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    extra = {"psycopg": "postgres", "redis": "redis"}[module]
+    assert f"pip install 'reperio[{extra}]'" in done.stdout
+    assert list(tmp_path.iterdir()) == []

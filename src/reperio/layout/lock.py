@@ -146,7 +146,7 @@ class FileLock:
 
     @property
     def in_turn(self) -> bool:
-        """Whether it is held for a turn alone."""
+        """True while it is held for a turn alone."""
         return self.held and not self.lasting
 
     def is_in_place(self) -> bool:

@@ -23,7 +23,7 @@ from reperio.layout.regular import open_regular
 from reperio.layout.writing import storage_errors
 
 IN_MEMORY = ":memory:"
-"""What is passed instead of a path."""
+"""Passed instead of a path."""
 
 _SHARED_MEMORY = Path("/dev/shm")
 _ENOUGH = 1 << 30  # bytes free there: a container has 64 MiB by default, which a few thousand chunks fill

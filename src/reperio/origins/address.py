@@ -94,9 +94,8 @@ def resolved(address: Address) -> str:
         try:
             url = address()
         except Exception as error:  # whatever a program of others raises
-            raise InvalidInput(
-                f"the function that origin is has raised {type(error).__name__}: {error!s:.200}"
-            ) from error
+            # Not what it says: that may have the password.
+            raise InvalidInput(f"the function that origin is has raised {type(error).__name__}") from error
     if not isinstance(url, str) or not is_origin(url):
         told = type(url).__name__
         if isinstance(url, str):  # with a password in it, perhaps

@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from reperio.errors import OriginDiverged
+import numpy as np
+
 from reperio.store import Entry, NewChunk
 from reperio.vectors import StoredMatrix
 
@@ -36,7 +37,7 @@ class Position(NamedTuple):
 
 
 class OriginState(NamedTuple):
-    """What an origin says of itself.
+    """The state that an origin tells of.
 
     Attributes:
         position: of its newest commit.
@@ -61,7 +62,7 @@ class ForgottenRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one commit changes, made against the state before it.
+    """The content of one commit, made against the state before it.
 
     Attributes:
         chunks: added, or instead of older versions.
@@ -95,7 +96,7 @@ class Pulled(Protocol):
 
     @property
     def state(self) -> OriginState:
-        """What the origin is at, once all of it is applied."""
+        """The state of the origin to which all of it leads."""
         ...
 
     @property
@@ -162,8 +163,8 @@ class Origin(Protocol):
         """
         ...
 
-    def wait(self, seconds: float) -> bool:
-        """Return True when there may be a new commit, and False when the time is over."""
+    def wait(self, seconds: float, known: Position | None) -> bool:
+        """Return True when the origin is not at a known position, or may have left it; False when the time is over."""
         ...
 
     def close(self) -> None:
@@ -180,16 +181,6 @@ def new_token() -> str:
     return str(uuid.uuid4())
 
 
-def diverged(where: str, ours: Position, theirs: Position) -> OriginDiverged:
-    """Build the error for a directory whose position the origin has never been at."""
-    if ours.origin != theirs.origin:
-        return OriginDiverged(
-            f"{where} is another origin than the one this directory was made from (it was created again, or its name "
-            "was used for something else); clone it into another directory, or give this one up: reperio pull KB "
-            "--origin URL --reset"
-        )
-    return OriginDiverged(
-        f"{where} is at commit {theirs.number}, and lacks commit {ours.number} of this directory as it was made: the "
-        "server was set back to an older state. Bring its newer state back, or give up what only this directory has: "
-        "reperio pull KB --origin URL --reset"
-    )
+def vectors_of(state: OriginState) -> tuple[np.dtype[Any], int]:
+    """Return the type and the length of the vectors that an origin keeps."""
+    return np.dtype("<f2" if state.settings.get("dtype") == "float16" else "<f4"), int(state.settings["dimension"])

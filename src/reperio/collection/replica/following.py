@@ -18,7 +18,7 @@ _LONGEST = 60.0  # seconds between two attempts at an origin that is away
 
 
 class Follows(Protocol):
-    """What takes over commits: a handle."""
+    """The side of a handle that takes over commits."""
 
     def pull(self) -> None:
         """Take over what others have committed."""
@@ -50,7 +50,7 @@ class Follower:
 
 def _follow(handle: weakref.ref[Follows], replica: Replica, every: float, over: threading.Event) -> None:
     pause = every
-    origin = None
+    origin = known = None
     while not over.is_set():
         try:
             if origin is None:
@@ -58,13 +58,14 @@ def _follow(handle: weakref.ref[Follows], replica: Replica, every: float, over: 
             until = time.monotonic() + every
             while not (over.is_set() or handle() is None):  # in steps: it must end soon after its handle
                 left = until - time.monotonic()
-                if left <= 0 or origin.wait(min(left, _STEP)):
+                if left <= 0 or origin.wait(min(left, _STEP), known):
                     break
             following = handle()
             if following is None or over.is_set():
                 break
             following.pull()
             del following
+            known = None if replica.latest is None else replica.latest.position
             pause = every
         except ReperioError as error:
             if over.is_set():

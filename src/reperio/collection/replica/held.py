@@ -17,7 +17,7 @@ _KEY = "position"
 
 
 class Held(NamedTuple):
-    """What a replica has of its origin.
+    """The state of its origin that a replica has.
 
     Attributes:
         position: the state that it has.

@@ -14,13 +14,13 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from reperio.errors import CollectionExists, OriginNotFound, OriginRefused, OriginUnavailable, StorageFailed
+from reperio.errors import OriginRefused, OriginUnavailable, StorageFailed
 from reperio.optional import OptionalImport
 from reperio.origins.address import Address, Parsed, parse, resolved
-from reperio.origins.protocol import Change, OriginState, Position, diverged
-from reperio.origins.redis_changes import RedisChanges
-from reperio.origins.redis_format import FORMAT, KEYS, packed, read_state, require_size
-from reperio.store import Outdated
+from reperio.origins.protocol import Change, OriginState, Position
+from reperio.origins.redis.changes import RedisChanges
+from reperio.origins.redis.packing import FORMAT, KEYS, packed, read_state, require_size
+from reperio.origins.server import ServerOrigin
 
 with OptionalImport("an origin in Redis", "redis", extra="redis"):
     import redis
@@ -30,10 +30,7 @@ with OptionalImport("an origin in Redis", "redis", extra="redis"):
 Client: TypeAlias = Any
 """A client of redis-py, whose types promise text and bytes by turns, from version to version."""
 
-_PER_SECOND = 1000  # chunks that a slow server takes at least
-_ATTEMPTS = 3  # to make one commit, over connections that are cut
-
-# KEYS are those of redis_format. An error in a script takes back nothing that it has done. So all that may be forbidden
+# KEYS are those of packing.py. An error in a script takes back nothing that it has done. So all that may be forbidden
 # is tried first. (Redis without memory or disk refuses the first write, and no other.)
 # The commit that is there already is written once more: what is waited for (WAITAOF) are the writes of this connection,
 # and that commit came over another one, whose answer was lost.
@@ -89,7 +86,7 @@ return 'made'
 """
 
 
-class RedisOrigin:
+class RedisOrigin(ServerOrigin):
     """An origin in Redis: see `Origin`.
 
     Args:
@@ -98,43 +95,11 @@ class RedisOrigin:
     """
 
     def __init__(self, address: Address, *, timeout: float) -> None:
-        self._address = address
-        self._timeout = timeout
-        self._parsed = parse(resolved(address))
-        self.where = self._parsed.where
+        super().__init__(address, timeout=timeout)
         self._client: Client | None = None
+        self._news: Any = None  # where the server tells of commits
         self._waits = False  # for the file of appends, where the server does not sync each of them by itself
         self._connections = 0  # made so far
-
-    def state(self) -> OriginState:
-        """Ask for the newest state."""
-        kept = self._client is not None
-        try:
-            with self._errors():
-                return self._state(self._connected())
-        except OriginUnavailable:
-            if not kept:
-                raise
-        with self._errors():
-            return self._state(self._connected())  # over a new connection: the one that was kept has ended
-
-    def append(self, change: Change, after: Position, to: Position) -> None:
-        """Make a commit: see `Origin.append`."""
-        until = time.monotonic() + self._timeout + len(change.chunks) / _PER_SECOND
-        arguments = packed(change, after, to, self._channel)
-        require_size(arguments, self.where)
-        for attempt in range(_ATTEMPTS):
-            try:
-                with self._errors():
-                    client = self._connected()
-                    answer: Any = client.register_script(_APPEND)(keys=self._keys, args=arguments)
-                    self._require_done(answer, after)
-                    self._wait_for_file(client)
-                return
-            except OriginUnavailable:
-                # Whether it was made is told by its token.
-                if attempt + 1 == _ATTEMPTS or time.monotonic() > until:
-                    raise
 
     @contextmanager
     def changes(self, after: Position) -> Iterator[RedisChanges]:
@@ -147,35 +112,41 @@ class RedisOrigin:
                     raise self._not_found()
             yield changes
 
-    def wait(self, seconds: float) -> bool:
-        """Return True when the server tells of a commit, and False when the time is over."""
+    def wait(self, seconds: float, known: Position | None) -> bool:
+        """Return when the origin leaves a position: see `Origin.wait`."""
+        self.state()
         with self._errors():
-            listening: Any = self._connected().pubsub()
-            try:
-                listening.subscribe(self._channel)
-                until = time.monotonic() + seconds
-                while (left := until - time.monotonic()) > 0:
-                    told = listening.get_message(timeout=left)
-                    if told is not None and told["type"] == "message":
-                        return True
-                return False
-            finally:
-                listening.close()
-
-    def close(self) -> None:
-        """End the connection."""
-        client, self._client = self._client, None
-        if client is not None:
-            with suppress(redis.RedisError, OSError):
-                client.close()
-
-    def abandon(self) -> None:
-        """Leave the connection to the parent; the driver itself knows of a fork, and never writes to it here."""
-        if self._client is not None:
-            _ABANDONED.append(self._client)
-            self._client = None
+            if self._news is None:  # kept: a commit between two waits is told at the next
+                self._news = self._connected().pubsub()
+                self._news.subscribe(self._channel)
+            if self._state(self._connected()).position != known:
+                return True
+            until = time.monotonic() + seconds
+            while (left := until - time.monotonic()) > 0:
+                told = self._news.get_message(timeout=left)
+                if told is not None and told["type"] == "message":
+                    return True
+            return False
 
     # ── one answer ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _ask(self) -> OriginState:
+        with self._errors():
+            return self._state(self._connected())
+
+    def _append(self, change: Change, after: Position, to: Position, seconds: float) -> None:
+        if seconds <= 0:
+            raise self._silent()
+        arguments = packed(change, after, to, self._channel)
+        require_size(arguments, self.where)
+        with self._errors():
+            client = self._connected()
+            answer: Any = client.register_script(_APPEND)(keys=self._keys, args=arguments)
+            if answer[0] == b"none":
+                raise self._not_found()
+            if answer[0] == b"other":
+                self._require_at(after, Position(answer[1].decode(), int(answer[2]), answer[3].decode()))
+            self._wait_for_file(client)
 
     @property
     def _prefix(self) -> str:
@@ -221,15 +192,6 @@ class RedisOrigin:
             raise self._not_found()
         return read_state(found, self.where)
 
-    def _require_done(self, answer: list[bytes], after: Position) -> None:
-        if answer[0] == b"none":
-            raise self._not_found()
-        if answer[0] == b"other":
-            theirs = Position(answer[1].decode(), int(answer[2]), answer[3].decode())
-            if theirs.origin != after.origin or theirs.number < after.number:
-                raise diverged(self.where, after, theirs)
-            raise Outdated(f"{self.where}: commit {theirs.number} has come after {after.number}; try again")
-
     def _wait_for_file(self, client: Client) -> None:
         if self._waits:
             made = self._connections
@@ -237,10 +199,19 @@ class RedisOrigin:
             if not synced or synced[0] < 1 or self._connections != made:  # a new connection has no writes to wait for
                 raise OriginUnavailable(f"{self.where} has not synced its file within {self._timeout:g} s; try again")
 
-    def _not_found(self) -> OriginNotFound:
-        return OriginNotFound(
-            f"{self.where}: the server has no origin of that name; make one: reperio origin create URL KB"
-        )
+    def _connection_held(self) -> object | None:
+        return self._client
+
+    def _forget_connection(self) -> None:
+        self._client = self._news = None
+
+    def _disconnect(self) -> None:
+        held = (self._news, self._client)
+        self._forget_connection()
+        for one in held:
+            if one is not None:
+                with suppress(redis.RedisError, OSError):
+                    one.close()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -252,9 +223,7 @@ class RedisOrigin:
         except redis.RedisError as error:
             self.close()
             if isinstance(error, redis.TimeoutError):
-                raise OriginUnavailable(
-                    f"{self.where} has not answered within {self._timeout:g} s; searches go on, try again later"
-                ) from None
+                raise self._silent() from None
             raise translated(error, self._parsed) from None  # the driver's text may have the password
         except OSError as error:
             self.close()
@@ -270,18 +239,24 @@ class RedisOrigin:
             self.close()
             raise
 
+    def make(self, settings: Mapping[str, Any], position: Position) -> None:
+        """Make an empty origin: see `connecting.create`."""
+        arguments = [position.origin, position.token, orjson.dumps(settings), FORMAT]
+        with self._errors():
+            client = self._connected()
+            if client.register_script(_CREATE)(keys=self._keys, args=arguments) != b"made":
+                raise self._exists()
+            self._wait_for_file(client)
+
 
 def create(address: Address, settings: Mapping[str, Any], position: Position, *, timeout: float) -> RedisOrigin:
-    """Make an empty origin: see `connecting.create`."""
+    """Make an empty origin, and return it: see `connecting.create`."""
     origin = RedisOrigin(address, timeout=timeout)
-    arguments = [position.origin, position.token, orjson.dumps(settings), FORMAT]
-    with origin._errors():
-        client = origin._connected()
-        answer = client.register_script(_CREATE)(keys=origin._keys, args=arguments)
-        if answer != b"made":
-            origin.close()
-            raise CollectionExists(f"{origin.where} is there already; clone it with reperio pull, or take another name")
-        origin._wait_for_file(client)
+    try:
+        origin.make(settings, position)
+    except BaseException:
+        origin.close()
+        raise
     return origin
 
 
@@ -316,7 +291,6 @@ _MEANINGS = (
     ("protocol must be", "check the options in the URL"),
     ("unknown command", "take Redis 6 or newer"),
 )
-_ABANDONED: list[object] = []  # connections of a parent process
 
 
 def _client(server: str, timeout: float, check: Any) -> Client:

@@ -18,8 +18,9 @@ import numpy as np
 
 from reperio.errors import OriginRefused, OriginUnavailable
 from reperio.layout import storage_errors
-from reperio.origins.protocol import Block, ForgottenRecord, OriginState, Position, diverged
-from reperio.origins.redis_format import GONE, entry_of, number_of, read_state, unpacked
+from reperio.origins.protocol import Block, ForgottenRecord, OriginState, Position, vectors_of
+from reperio.origins.redis.packing import GONE, entry_of, number_of, read_state, unpacked
+from reperio.origins.server import diverged
 from reperio.store import Entry
 
 _BLOCK = 500  # chunks, records or names in an answer
@@ -46,7 +47,7 @@ _Place = tuple[int, int, int]  # number of the commit, offset and size in the fi
 
 
 class RedisChanges:
-    """What has changed since a commit: see `Pulled`. It is kept in a file until it is asked for.
+    """The changes since a commit: see `Pulled`. They are kept in a file until they are asked for.
 
     Args:
         client: of the server.
@@ -177,8 +178,7 @@ class RedisChanges:
 
     def blocks(self) -> Iterator[Block]:
         """Yield the chunks that were put, by the numbers of their commits."""
-        settings = self.state.settings
-        dtype, dimension = np.dtype("<f2" if settings.get("dtype") == "float16" else "<f4"), int(settings["dimension"])
+        dtype, dimension = vectors_of(self.state)
         for part in _blocks(sorted(self._places.items(), key=lambda item: item[1])):
             with self._damage():
                 read = [unpacked(key, self._read(place)) for key, place in part]
