@@ -24,7 +24,7 @@ def test_a_function_that_raises_is_told_without_what_it_says(tmp_path: Path) -> 
     def address() -> str:
         raise ValueError("secret")
 
-    with pytest.raises(InvalidInput, match="has raised ValueError$") as caught:
+    with pytest.raises(InvalidInput, match=r"has raised ValueError$") as caught:
         reperio.open(tmp_path / "kb", origin=address)
     assert isinstance(caught.value.__cause__, ValueError)
 
