@@ -14,8 +14,8 @@ import numpy as np
 import orjson
 from measuring import Bench, Figures, K, interleave, p50, ratios, spread
 
+from reperio.store import NewChunk
 from reperio.store.schema import PAGE_SIZE, SCHEMA
-from reperio.store.writing.chunks import NewChunk
 
 _BATCH = 1000
 _INSERT = "INSERT INTO chunks(row, id, text, metadata, crc) VALUES (?,?,?,?,?)"

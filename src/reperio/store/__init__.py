@@ -2,20 +2,13 @@
 
 from reperio.store.checksums import is_intact, require_intact
 from reperio.store.committed import Outdated, SnapshotEntry, State, StoredChunk
-from reperio.store.ledger import Entry, Ledger, NewRecord
+from reperio.store.ledger import Entry, Ledger, NewRecord, is_entry
 from reperio.store.reading.session import Session
 from reperio.store.salvage import DamagedStore, Lost
 from reperio.store.vector_file import mapping_of
-from reperio.store.writing.chunks import (
-    Elsewhere,
-    NewChunk,
-    Replacement,
-    Store,
-    copy,
-    forget_snapshot,
-    supersede,
-    verify,
-)
+from reperio.store.writing.changes import Elsewhere, NewChunk, Replacement
+from reperio.store.writing.chunks import Store
+from reperio.store.writing.generations import copy, forget_snapshot, supersede, verify
 
 __all__ = [
     "DamagedStore",
@@ -34,6 +27,7 @@ __all__ = [
     "StoredChunk",
     "copy",
     "forget_snapshot",
+    "is_entry",
     "is_intact",
     "mapping_of",
     "require_intact",

@@ -12,56 +12,23 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import apsw
 
-from reperio.errors import CollectionError
-from reperio.layout import Dtype, FileLock, Generation, Lexical, Opened, create_file, is_regular, storage_errors
+from reperio.layout import Dtype, FileLock, Generation, Lexical, Opened, create_file, storage_errors
 from reperio.store import ledger, schema, vector_file
-from reperio.store.checksums import is_intact, to_records
+from reperio.store.checksums import to_records
 from reperio.store.committed import MAX_PARAMETERS, SnapshotEntry, State, StoredChunk, lookup
 from reperio.store.ledger import Entry, Ledger
 from reperio.store.reading.pool import SessionPool
 from reperio.store.reading.recent import Payload
 from reperio.store.reading.session import Session
 from reperio.store.words import lexical
+from reperio.store.writing.changes import Elsewhere, NewChunk, Replacement
 from reperio.store.writing.checkpoints import BackgroundCall, Checkpoints
 from reperio.store.writing.commits import Commits
-from reperio.types import Problem
 from reperio.vectors import StoredMatrix
-
-
-class NewChunk(NamedTuple):
-    """A chunk ready to be stored: checked, its metadata as JSON text."""
-
-    id: str
-    text: str
-    metadata: str
-
-
-class Elsewhere(NamedTuple):
-    """What makes a commit somewhere else, too, as the last step before it is made here.
-
-    Attributes:
-        entry: record of where that will be, stored in the same transaction.
-        append: makes the commit there; what it raises rolls this one back.
-    """
-
-    entry: Entry
-    append: Callable[[], None]
-
-
-class Replacement(NamedTuple):
-    """Chunks that are put instead of those with the same ids, or deleted ids, as one step of `Store.take_over`."""
-
-    chunks: Sequence[NewChunk] = ()
-    vectors: StoredMatrix | None = None
-    deleted: Sequence[str] = ()
-    records: Sequence[Entry] = ()
-    forgotten: Sequence[tuple[str, str, str]] = ()
-
 
 _SHARED_ROWS = 256  # from so many on, writing the vectors takes long enough to be another thread's work
 
@@ -440,63 +407,3 @@ class Store:
 
 def _nothing() -> None:
     """Permit to write where nobody else knows of the files."""
-
-
-def supersede(paths: Generation) -> None:
-    """Tell readers of a generation that another one is in use: a commit that changes nothing but the sequence.
-
-    Readers look at CURRENT only after a commit. A store that a killed writer has half removed is left as it is.
-    """
-    try:
-        if not is_regular(paths.database):
-            return
-        connection = schema.connect(paths.database, read_only=False)
-        try:
-            schema.require_tables(connection)
-            connection.execute("UPDATE state SET seq = seq + 1")
-        finally:
-            connection.close()
-    except (apsw.Error, CollectionError):
-        return
-
-
-def forget_snapshot(database: Path) -> None:
-    """Make no index the one in use, in a copy of a store that nobody has open.
-
-    Raises:
-        CollectionDamaged, StorageFailed: it cannot be changed.
-    """
-    connection = schema.connect(database, read_only=False)
-    try:
-        connection.execute("BEGIN IMMEDIATE; UPDATE state SET snapshot = NULL; DELETE FROM snapshots; COMMIT")
-    except apsw.Error as error:
-        raise schema.translate(error, database) from error
-    finally:
-        connection.close(True)
-
-
-def verify(session: Session, matrix: StoredMatrix) -> tuple[int, list[Problem]]:
-    """Compare every chunk with its checksum; return how many were read, and the problems."""
-    count, problems = 0, []
-    for block in session.scan_all():
-        for chunk in block:
-            count += 1
-            if not is_intact(chunk, matrix):
-                what = f"chunk {chunk.id!r} (row {chunk.row}): text, metadata or vector is not what was stored"
-                problems.append(Problem("damage", what, "add it again, or restore from a backup"))
-    return count, problems
-
-
-def copy(session: Session, matrix: StoredMatrix, target: Generation) -> None:
-    """Copy the store of the session's commit, durably, into the existing directory of *target*.
-
-    Args:
-        session: what to copy.
-        matrix: the vectors of all rows of that commit.
-        target: where to; of the same dtype.
-    """
-    with storage_errors(target.root, "copy to"):
-        session.copy_to(target.database)
-        os.close(create_file(target.vectors))
-        vector_file.Appender(target.vectors).append(matrix, 0)
-        target.index.mkdir(exist_ok=True)
