@@ -3,8 +3,8 @@
     python eval/bench/origin.py            # some three minutes on two cores
     python eval/bench/origin.py --quick    # small, only printed: does it run?
 
-The server runs on this machine, on a socket, with its defaults but for memory: what a network adds is not in it. Ingest
-and search alternate between the two, so that a neighbour slows both. Vectors are random, 384 dimensions.
+The server runs on this machine, on a socket, with its defaults and more memory. What a network adds is not in it.
+Ingest and search alternate between the two, so that a neighbour slows both. Vectors are random, 384 dimensions.
 Exit 0 measured, 2 could not measure.
 """
 

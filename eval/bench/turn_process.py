@@ -50,7 +50,7 @@ class Waits:
         FileLock.acquire = timed  # type: ignore[method-assign]  # the package has no place to ask for it
 
     def __exit__(self, *_: object) -> None:
-        FileLock.acquire = self._acquire  # type: ignore[method-assign]
+        FileLock.acquire = self._acquire  # type: ignore[method-assign]  # as above
         os.close(self._file)
 
     @staticmethod

@@ -260,6 +260,20 @@ def test_one_host_embeds_again_for_all(made: str, tmp_path: Path, embedder: repe
         assert second.check().ok
 
 
+def test_two_hosts_that_embed_again_come_to_one_truth(made: str, tmp_path: Path, embedder: reperio.Embedder) -> None:
+    """The second has not heard of the first one's: it takes that over, and embeds again after it."""
+    first, second = both(made, tmp_path)
+    with first, second:
+        first.reembed(embedder)
+        second.reembed(type(embedder)(48, name="another", salt="x"))  # type: ignore[call-arg]  # the tests' own
+        first.pull()
+        assert first.info().embedder == second.info().embedder == "another"
+        assert first.info().dimension == 48
+        assert contents(first) == contents(second)
+        assert first.check().ok
+        assert second.check().ok
+
+
 # ── when something is away ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -364,7 +378,7 @@ with reperio.open(sys.argv[1], origin=sys.argv[2], follow=0, auto_optimize=False
 
 
 def _kill_writers(made: str, tmp_path: Path, rounds: int, disturb: Callable[[int], None]) -> None:
-    """Kill a writer again and again, amid its commits, and require all that it has told of on both hosts."""
+    """Kill a writer again and again, during its commits, and require all that it has told of on both hosts."""
     acknowledged: set[int] = set()
     start, draw = 1000, random.Random(1)
     for number in range(rounds):
@@ -402,7 +416,7 @@ def _kill_writers(made: str, tmp_path: Path, rounds: int, disturb: Callable[[int
 
 
 def test_writers_that_are_killed_lose_nothing_that_was_acknowledged(made: str, tmp_path: Path) -> None:
-    """Amid commits, at any moment."""
+    """During commits, at any moment."""
     _kill_writers(made, tmp_path, 4, lambda _: None)
 
 
@@ -413,7 +427,7 @@ def test_many_killed_writers(made: str, tmp_path: Path) -> None:
 
 
 def test_a_server_that_stops_as_if_without_power_loses_nothing(made: str, tmp_path: Path, server: Server) -> None:
-    """Amid a writer's commits: what was acknowledged is there, on both hosts."""
+    """During a writer's commits: what was acknowledged is there, on both hosts."""
 
     def crash(_: int) -> None:
         server.stop("immediate")

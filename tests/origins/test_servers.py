@@ -132,3 +132,39 @@ def test_a_missing_driver_is_named_with_its_command(url: str, module: str, tmp_p
     extra = {"psycopg": "postgres", "redis": "redis"}[module]
     assert f"pip install 'reperio[{extra}]'" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("UPDATE reperio_chunks SET source = 'no json' WHERE id = 'c3'", "chunk 'c3'"),
+        ("UPDATE reperio_chunks SET source = '[1]' WHERE id = 'c3'", "chunk 'c3'"),
+        (
+            "UPDATE reperio_chunks SET vector = decode(repeat('0000c07f', 8), 'hex') WHERE id = 'c3'",
+            "the vector of chunk 'c3'",
+        ),
+        ("UPDATE reperio_chunks SET vector = '' WHERE id = 'c3'", "do not have 8 values"),
+        ("UPDATE reperio_records SET value = 'no json'", "record 'a'"),
+        ("UPDATE reperio_records SET put_at = 'NaN'", "record 'a'"),
+        ("UPDATE reperio_records SET space = 'space' || chr(1), value = '{'", "record 'a'"),
+        ("UPDATE reperio_collections SET settings = '{\"dimension\": 99999999}'", "its settings cannot be read"),
+        ("UPDATE reperio_collections SET format = 2", "made by a newer Reperio"),
+    ],
+)
+def test_what_others_have_written_into_the_tables_is_refused_by_name(
+    statement: str, told: str, tmp_path: Path, postgres: Postgres
+) -> None:
+    """And nothing of it is stored."""
+    url = postgres.url(f"strange-{abs(hash(statement))}")
+    with reperio.open(tmp_path / "first", dimension=D) as kb:
+        add(kb, list(range(20)))
+        kb.records("space").put(["a"])
+    reperio.create_origin(url, tmp_path / "first")
+    name = url.partition("collection=")[2]
+    ours = "(SELECT collection FROM reperio_collections WHERE name = %s)"
+    postgres.execute(f"{statement} {'AND' if 'WHERE' in statement else 'WHERE'} collection = {ours}", name)
+    with pytest.raises(OriginRefused, match=told):
+        reperio.open(tmp_path / "second", origin=url)
+    with pytest.raises((reperio.CollectionDamaged, reperio.CollectionNotFound)):  # it is cloned whole, or not at all
+        reperio.open(tmp_path / "second", read_only=True)
+    assert reperio.open(tmp_path / "first", read_only=True).check().ok

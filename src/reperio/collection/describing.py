@@ -36,7 +36,7 @@ def describe(handle: Handle) -> CollectionInfo:
         disk=sizes(generation.paths.root) if whole else {},
         generation=generation.paths.name,
         format_version=layout.FORMAT_VERSION,
-        origin=_origin(handle.replica, held) if whole else None,
+        origin=_origin(handle.origin.replica, held) if whole else None,
     )
 
 

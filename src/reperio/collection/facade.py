@@ -225,7 +225,7 @@ class Collection:
         refuse_unknown(Collection.pull, unknown)
         self._handle.scope.refuse("pull()")
         with self._handle.traced("pull"):
-            self._handle.pull(progress)
+            self._handle.origin.pull(progress)
         found = self.info().origin
         assert found is not None  # it was just pulled from
         return found
@@ -333,7 +333,7 @@ class Collection:
         handle.require_open()
         if fresh is not False:
             require_flag("fresh", fresh)
-            handle.refresh()
+            handle.origin.refresh()
         request = to_request(
             k,
             recall,
@@ -387,7 +387,7 @@ class Collection:
         handle.require_open()
         if fresh is not False:
             require_flag("fresh", fresh)
-            handle.refresh()
+            handle.origin.refresh()
         request = to_request(
             k,
             recall,

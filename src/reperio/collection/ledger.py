@@ -68,7 +68,7 @@ class Records:
 
         def attempt(generation: OpenGeneration) -> float:
             def elsewhere() -> Elsewhere | None:
-                return self._handle.elsewhere(
+                return self._handle.origin.elsewhere(
                     generation, lambda: Change(records=[self._entry(one, time) for one in records])
                 )
 
@@ -117,7 +117,7 @@ class Records:
 
         def attempt(generation: OpenGeneration) -> int:
             def elsewhere() -> Elsewhere | None:
-                return self._handle.elsewhere(generation, lambda: Change(forgotten=names)) if deleted else None
+                return self._handle.origin.elsewhere(generation, lambda: Change(forgotten=names)) if deleted else None
 
             with generation.store.recording(self._scope, self._space, elsewhere) as ledger:
                 deleted = ledger.delete(wanted)

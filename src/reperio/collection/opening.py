@@ -27,6 +27,7 @@ from reperio.collection.handle.handle import Handle
 from reperio.collection.handle.locks import Locks
 from reperio.collection.handle.scope import Scope
 from reperio.collection.handle.telemetry import Telemetry
+from reperio.collection.replica.content import settings_of
 from reperio.collection.replica.held import Held
 from reperio.collection.replica.replica import Pulling, Replica, require_complete
 from reperio.embedding.contract import MAX_DIMENSION, Contract, Settings
@@ -168,7 +169,7 @@ def open(
         _begin_following(handle)
         lazy = _checked_embedder(handle, embedder, given)
         recorder = None if log is None else QueryRecorder(log)
-        handle.follow(follow)
+        handle.origin.follow(follow)
         undo.pop_all()
     mode = "reading" if read_only else "writing"
     _log.info("%s: opened for %s, %d chunks", root.root, mode, handle.generation.store.state.live)
@@ -196,13 +197,13 @@ def _replica(origin: Any, timeout: float, read_only: bool) -> Replica | None:
 
 def _begin_following(handle: Handle) -> None:
     """Take over what the origin has; one that is away is no hindrance to a replica that is complete."""
-    held = handle.find_origin(handle.generation)
-    if handle.replica is None:
+    held = handle.origin.find(handle.generation)
+    if handle.origin.replica is None:
         require_complete(held, str(handle.root.root))
         return
-    pulling = handle.replica.pulling
+    pulling = handle.origin.replica.pulling
     try:
-        handle.pull(pulling.progress, reset=pulling.reset)
+        handle.origin.pull(pulling.progress, reset=pulling.reset)
     except OriginUnavailable as error:
         if held is None or not held.complete or pulling.reset:
             raise
@@ -280,7 +281,7 @@ def _create(
         replica: the way to the origin that has the settings; None without one.
     """
     if replica is not None:
-        settings = Settings.from_json(dict(replica.ask().settings), replica.where)
+        settings = settings_of(replica.ask().settings, replica.where)
         _require_settings(settings, given, replica.where)
         held = Held(Position(replica.ask().position.origin, 0, ""), replica.where, complete=False, committed=0.0)
         _create_or_find(root, settings, held.to_entry())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import errno
 import math
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -18,11 +16,11 @@ from reperio import layout
 from reperio.collection.generation.opened import OpenGeneration, View
 from reperio.collection.handle.clock import Clock
 from reperio.collection.handle.locks import Locks, Nesting, Own
+from reperio.collection.handle.origin import HandleOrigin
+from reperio.collection.handle.process import HANDLES
 from reperio.collection.handle.scope import Scope
 from reperio.collection.handle.telemetry import Telemetry
-from reperio.collection.replica.following import Follower
-from reperio.collection.replica.held import Held, held_by
-from reperio.collection.replica.replica import NewGeneration, Replica
+from reperio.collection.replica.replica import Replica
 from reperio.collection.upkeep import rewriting
 from reperio.collection.upkeep.building import Built, cores, publish, remove_older
 from reperio.collection.upkeep.maintainer import Maintainer
@@ -33,21 +31,19 @@ from reperio.errors import (
     CollectionError,
     CollectionReadOnly,
     EmbeddingContractError,
-    InvalidInput,
     InvalidVectors,
     StorageFailed,
 )
 from reperio.forks import ForkSafeLock
-from reperio.origins import Change
 from reperio.printable import logger
-from reperio.store import Elsewhere, Outdated, Session, supersede
+from reperio.store import Session, supersede
 from reperio.types import HEAVY, Embedder, Limits, Progress
 from reperio.vectors import StoredMatrix
 
 Result = TypeVar("Result")
 _log = logger("reperio.collection")
 _FORK_SECONDS = 1.0  # that a fork waits for a commit under way
-_LAST_SECONDS = 10.0  # that the end of Python waits for builds under way
+_PATIENCE_AT_THE_END = 10.0  # seconds that a thread is kept from beginning a build, while Python ends
 _AT_ONCE = nullcontext()
 REPLACED = (CollectionError, FileNotFoundError, InvalidVectors, EmbeddingContractError)
 """Errors of a read whose generation may have been replaced by one of another model or dimension."""
@@ -73,6 +69,7 @@ class Handle:
     Attributes:
         root: the directory, as the user named it.
         name: the same as a text, or what was passed instead of it.
+        origin: the origin of the collection, if it has one.
         generation: the one in use, as far as this handle has looked; `current` looks again.
         clock: times what goes into the ledger.
     """
@@ -93,9 +90,7 @@ class Handle:
         self.root = root
         self._private = private
         self.name = str(root.root) if private is None else layout.IN_MEMORY
-        self.replica = replica
-        self._follower: Follower | None = None
-        self._held: Held | None = None  # as of the last look
+        self.origin = HandleOrigin(self, replica, locks.timeout if locks is not None else 0.0)
         self.telemetry = telemetry
         self.scope = scope
         self._trust_index = trust_index
@@ -109,7 +104,6 @@ class Handle:
         self._current = self._locked_current = root.current  # joined once: each call asks for it
         self._locked = root.root
         self._process = os.getpid()
-        self._every = 0.0  # seconds between two looks at the origin
         self._disturbed = False  # a fork came while it was in use: the child cannot use it
         self._auto_optimize = auto_optimize
         self._ending = False  # Python is
@@ -121,7 +115,7 @@ class Handle:
         self._paused = False
         self._signature, self.generation = self._open_current(self._current)
         self.maintainer = self._new_maintainer()
-        _HANDLES.add(self)
+        HANDLES.add(self)
         if not self.read_only and not trust_index:
             with self.maintaining(), self.turn() as generation:
                 generation.forget_index()  # from here on every index here is this writer's own
@@ -236,7 +230,7 @@ class Handle:
                     self._locked_current = self._locked / self._current.name
                 generation = self._follow(self._locked_current, taking=outermost)
                 if outermost and generation.store.catch_up(locks.writers.found, suspect=locks.writers.unclean):
-                    self.find_origin(generation)
+                    self.origin.find(generation)
                 yield generation
                 clean = True
             finally:
@@ -318,81 +312,7 @@ class Handle:
         Args:
             attempt: reads the state of the generation it is given, prepares, and writes with ``seen=`` that state.
         """
-        while True:
-            try:
-                with self.turn() as generation:
-                    return self._attempted(attempt, generation)
-            except NewGeneration:
-                self.pull()
-
-    def _attempted(self, attempt: Callable[[OpenGeneration], Result], generation: OpenGeneration) -> Result:
-        self._require_own()
-        while True:
-            if self.replica is not None:
-                self.replica.catch_up(generation)
-            try:
-                return attempt(generation)
-            except Outdated:  # by one that does not take turns, or on another host
-                continue
-
-    def elsewhere(self, generation: OpenGeneration, change: Callable[[], Change]) -> Elsewhere | None:
-        """Return what makes a change at the origin, too, inside `commit`; None without an origin."""
-        return None if self.replica is None else self.replica.elsewhere(generation, change())
-
-    def pull(self, progress: Progress | None = None, *, reset: bool = False) -> None:
-        """Take over what others have committed at the origin.
-
-        Args:
-            progress: called per block.
-            reset: give up what the origin does not have.
-
-        Raises:
-            InvalidInput: there is no origin.
-            OriginUnavailable, OriginRefused, OriginNotFound, OriginDiverged: nothing was changed.
-        """
-        replica = self.replica
-        if replica is None:
-            raise InvalidInput(f"{self.root.root} was opened without an origin; open it with origin=…")
-        self.require_writable()
-        try:
-            with self.turn() as generation:
-                replica.catch_up(generation, progress, reset=reset)
-        except NewGeneration:
-            with self.maintaining(), self.turn() as old:
-                self.replace(old, lambda target: replica.clone(old, target, rewriting.build_alike, progress))
-
-    def refresh(self) -> None:
-        """Take over what others have committed at the origin up to now; a collection without one is always fresh."""
-        replica = self.replica
-        if replica is None:
-            return
-        self.require_open()
-        state = replica.ask()
-        _, session = self.session()
-        with session:
-            held = held_by(session)
-        if held is None or held.position != state.position:
-            self.pull()
-
-    def follow(self, every: float) -> None:
-        """Take over in the background what others commit at the origin."""
-        if self.replica is not None and every > 0:
-            self._follower = Follower(self, self.replica, every)
-        self._every = every
-
-    def find_origin(self, generation: OpenGeneration) -> Held | None:
-        """Return what the directory has of an origin, which another process may have made of it meanwhile."""
-        with generation.store.session() as session:
-            self._held = held_by(session)
-        return self._held
-
-    def _require_own(self) -> None:
-        """Refuse to write to a replica without its origin: nobody else would ever see it."""
-        if self._held is not None and self.replica is None:
-            raise InvalidInput(
-                f"{self.root.root} is a replica of {self._held.where}, which this handle does not know; open it with "
-                "origin=…, or on the command line with --origin"
-            )
+        return self.origin.commit(attempt)
 
     def _follow(self, current: Path, *, taking: bool = False) -> OpenGeneration:
         """Return the generation that a CURRENT names, and use it from now on.
@@ -425,30 +345,12 @@ class Handle:
         """Put a new generation in use, without what was deleted, and return how many rows were dropped."""
         with self.maintaining(), self.turn() as old:
             if embedder is not None:
-                self._require_own()
-                if self.replica is not None:
-                    self._reembed_for_all(self.replica, old, embedder, progress)
+                self.origin.require_own()
+                if self.origin.replica is not None:
+                    self.origin.reembed(embedder, progress)
                     return 0
             self.replace(old, lambda target: rewriting.rewrite(old, target, embedder=embedder, progress=progress))
             return old.store.state.rows - old.store.state.live
-
-    def _reembed_for_all(
-        self, replica: Replica, old: OpenGeneration, embedder: Embedder, progress: Progress | None
-    ) -> None:
-        """Embed everything again, here and at the origin; what other hosts write meanwhile is embedded, too."""
-        remembering = rewriting.Remembering(embedder)
-
-        def write(target: layout.Generation) -> None:
-            rewriting.rewrite(old, target, embedder=remembering, progress=progress)
-            replica.put_again(old, target)
-
-        while True:
-            replica.catch_up(old)
-            try:
-                self.replace(old, write)
-            except Outdated:
-                continue
-            return
 
     def replace(self, old: OpenGeneration, write: Callable[[layout.Generation], Result]) -> Result:
         """Put a new generation in use instead of *old*, which is removed, and return what *write* returns.
@@ -512,7 +414,7 @@ class Handle:
         self.require_writable()
         if self._ending and threading.current_thread() is not threading.main_thread():
             if waiting:  # without a lock. An error at once would be printed while Python ends, which may abort it
-                time.sleep(_LAST_SECONDS)
+                time.sleep(_PATIENCE_AT_THE_END)
             raise CollectionClosed(
                 f"{self.root.root}: Python is ending, and a build in another thread would not be finished; join the "
                 "thread first, or close the collection"
@@ -525,16 +427,14 @@ class Handle:
         if self._process != os.getpid():  # nothing was opened in this child yet
             self.closed = True
             return
-        if self._follower is not None:
-            self._follower.close()
+        self.origin.stop_following()
         self.maintainer.close(finish=finish and self._private is None)  # an index that goes with it helps nobody
         with self.building, self._writing:
             self.closed = True
             self.generation.close()
             if self._locks is not None:
                 self._locks.close()
-        if self.replica is not None:
-            self.replica.close()
+        self.origin.close()
         if self._private is not None:
             self._private.close()
 
@@ -582,9 +482,7 @@ class Handle:
             self._signature, self.generation = self._open_current(self._current)
             self.maintainer = self._new_maintainer()
             self._process = os.getpid()
-            if self.replica is not None:
-                self.replica = self.replica.in_child()
-                self.follow(self._every)
+            self.origin.begin_in_child()
 
     def _new_maintainer(self) -> Maintainer:
         return Maintainer(
@@ -664,38 +562,4 @@ class Handle:
         return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
-_HANDLES: weakref.WeakSet[Handle] = weakref.WeakSet()
 _CHILD = ForkSafeLock()
-
-
-def _before_fork() -> None:
-    for handle in _handles():
-        handle.before_fork()
-
-
-def _after_fork() -> None:
-    for handle in _handles():
-        handle.after_fork()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)
-
-
-@atexit.register
-def _rest_all() -> None:
-    """Let no daemon thread, the builder or a user's, build an index when Python ends without `close`.
-
-    FAISS writes files through a callback into Python: in a thread that is stopped during it, that aborts the process (1
-    of 120 ends during builds). Nothing is lost by it, but it leaves a core dump. SQLite, in C, is stopped unharmed.
-    """
-    until = time.monotonic() + _LAST_SECONDS
-    for handle in _handles():
-        handle.rest(until)
-
-
-def _handles() -> list[Handle]:
-    while True:
-        try:
-            return list(_HANDLES)
-        except RuntimeError:  # a daemon thread opens or drops one meanwhile
-            continue

@@ -17,11 +17,20 @@ _STEP = 1.0  # seconds
 _LONGEST = 60.0  # seconds between two attempts at an origin that is away
 
 
-class Follows(Protocol):
-    """The side of a handle that takes over commits."""
+class Pulls(Protocol):
+    """An origin that can be pulled from."""
 
     def pull(self) -> None:
         """Take over what others have committed."""
+        ...
+
+
+class Follows(Protocol):
+    """A handle, as far as it takes over commits."""
+
+    @property
+    def origin(self) -> Pulls:
+        """The origin of its collection."""
         ...
 
 
@@ -63,7 +72,7 @@ def _follow(handle: weakref.ref[Follows], replica: Replica, every: float, over: 
             following = handle()
             if following is None or over.is_set():
                 break
-            following.pull()
+            following.origin.pull()
             del following
             known = None if replica.latest is None else replica.latest.position
             pause = every

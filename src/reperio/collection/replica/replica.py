@@ -12,6 +12,7 @@ from typing import NamedTuple
 from reperio import layout
 from reperio.collection.generation.creating import unnamed
 from reperio.collection.generation.opened import OpenGeneration
+from reperio.collection.replica.content import require_chunks, require_records, settings_of
 from reperio.collection.replica.held import Held, held_by
 from reperio.embedding.contract import Settings
 from reperio.errors import CollectionDamaged, OriginDiverged, OriginNotFound, OriginUnavailable
@@ -142,7 +143,7 @@ class Replica:
         """
         start = Position((self.latest or self.ask()).position.origin, 0, "")
         with self._asking, self.origin.changes(start) as pulled:
-            settings = Settings.from_json(dict(pulled.state.settings), self.where)
+            settings = settings_of(pulled.state.settings, self.where)
             with unnamed(target, settings) as scratch:
                 fresh = OpenGeneration(scratch, settings, read_only=False)
                 try:
@@ -196,7 +197,7 @@ class Replica:
                 raise
 
     def _require_settings(self, generation: OpenGeneration, pulled: Pulled, *, reset: bool) -> None:
-        told = Settings.from_json(dict(pulled.state.settings), self.where)
+        told = settings_of(pulled.state.settings, self.where)
         ours = generation.settled()
         if (told.metric, told.dtype, told.lexical) != (ours.metric, ours.dtype, ours.lexical):
             if reset:
@@ -230,9 +231,9 @@ def _apply(generation: OpenGeneration, held: Held, pulled: Pulled, progress: Pro
     reached = Held(state.position, held.where, complete=True, committed=state.committed)
     if held.complete:
         everything = held.position.number == 0
-        store.take_over(_replacements(pulled, progress), reached.to_entry(), instead=everything)
+        store.take_over(_replacements(pulled, held.where, progress), reached.to_entry(), instead=everything)
         return
-    for one, number in _steps(pulled, progress):
+    for one, number in _steps(pulled, held.where, progress):
         position = held.position
         if number - 1 > position.number:  # of the last commit there may be more in the next block
             position = Position(state.position.origin, number - 1, pulled.token_of(number - 1))
@@ -241,20 +242,22 @@ def _apply(generation: OpenGeneration, held: Held, pulled: Pulled, progress: Pro
     store.take_over([], reached.to_entry())
 
 
-def _replacements(pulled: Pulled, progress: Progress | None) -> Iterator[Replacement]:
-    return (one for one, _ in _steps(pulled, progress))
+def _replacements(pulled: Pulled, where: str, progress: Progress | None) -> Iterator[Replacement]:
+    return (one for one, _ in _steps(pulled, where, progress))
 
 
-def _steps(pulled: Pulled, progress: Progress | None) -> Iterator[tuple[Replacement, int]]:
+def _steps(pulled: Pulled, where: str, progress: Progress | None) -> Iterator[tuple[Replacement, int]]:
     """Yield what is to be replaced, and the number of the commit that the last of it came in."""
     for ids in pulled.deleted():
         yield Replacement(deleted=ids), 0
     for names in pulled.forgotten():
         yield Replacement(forgotten=names), 0
     for records in pulled.records():
+        require_records(records, where)
         yield Replacement(records=records), 0
     done = 0
     for chunks, vectors, number in pulled.blocks():
+        require_chunks(chunks, vectors, where)
         yield Replacement(chunks, vectors), number
         done += len(chunks)
         if progress is not None:

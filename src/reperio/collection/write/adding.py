@@ -97,7 +97,7 @@ def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: 
             generation.keep_contract(contract)  # before the commit: no chunk is stored whose embedder is unknown
             lazy.replace(embedder, contract)
         if prepared.chunks:
-            elsewhere = handle.elsewhere(generation, lambda: _change(generation, prepared))
+            elsewhere = handle.origin.elsewhere(generation, lambda: _change(generation, prepared))
             store.put(prepared.chunks, prepared.matrix, prepared.replaced, seen=seen, elsewhere=elsewhere)
         else:
             store.require_permitted()  # that everything is stored already is an answer, too

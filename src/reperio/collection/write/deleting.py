@@ -22,7 +22,9 @@ def delete(handle: Handle, tree: Filter) -> int:
             rows = generation.matching(tree, session).tolist()
             session.require_rows(rows, matrix)  # damage to its metadata alone would have chosen a chunk, for good
             require_inside(handle, session, matrix, rows, own=True)
-            elsewhere = handle.elsewhere(generation, lambda: Change(deleted=session.ids_of(rows))) if rows else None
+            elsewhere = (
+                handle.origin.elsewhere(generation, lambda: Change(deleted=session.ids_of(rows))) if rows else None
+            )
         generation.store.delete(rows, seen=session.state.seq, elsewhere=elsewhere)
         return len(rows)
 
@@ -40,7 +42,9 @@ def delete_among(handle: Handle, ids: Sequence[str], tree: Filter | None) -> int
                 found = [one for one, _ in matching]
                 session.require(found, generation.matrix_of(session))  # without a filter, deleting is a cure of damage
                 handle.scope.require_own(chunk for _, chunk in matching)
-        elsewhere = handle.elsewhere(generation, lambda: Change(deleted=[one.id for one in found])) if found else None
+        elsewhere = (
+            handle.origin.elsewhere(generation, lambda: Change(deleted=[one.id for one in found])) if found else None
+        )
         generation.store.delete([one.row for one in found], seen=session.state.seq, elsewhere=elsewhere)
         return len(found)
 
