@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
+import reperio
+
+from .contents import D, add
 from .redis_server import Redis, running_redis
 from .servers import Postgres, postgres_binaries, running_postgres
 
@@ -41,3 +45,13 @@ def server(request: pytest.FixtureRequest) -> Server:
 def url(server: Server, request: pytest.FixtureRequest) -> str:
     """Return the address of an origin that is not there yet."""
     return server.url(f"kb-{abs(hash(request.node.nodeid)):x}")
+
+
+@pytest.fixture
+def made(url: str, tmp_path: Path) -> str:
+    """Make an origin of a collection with 20 chunks, and return its address."""
+    with reperio.open(tmp_path / "first", dimension=D) as kb:
+        add(kb, list(range(20)))
+        kb.records("space").put(["a"], values=[{"x": 1}], groups=["g"])
+    assert reperio.create_origin(url, tmp_path / "first").commit > 0
+    return url

@@ -17,9 +17,9 @@ import reperio
 from reperio import OriginUnavailable
 
 from .conftest import Server
+from .contents import D, add, contents
 from .proxy import Proxy
 from .servers import Postgres
-from .test_replicas import D, add, contents
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from reperio import Chunk
 from reperio.cli.main import app
 from tests.test_readme import blocks, require_extras
 
+from .contents import D, vector
 from .servers import Postgres
-from .test_replicas import D, vector
 
 URL = "postgresql://app@db/knowledge?collection=faq"
 

@@ -13,9 +13,9 @@ import pytest
 import reperio
 from reperio import InvalidInput, OriginNotFound, OriginRefused, OriginUnavailable
 
+from .contents import D, add
 from .redis_server import Redis, running_redis
 from .servers import Postgres
-from .test_replicas import D, add
 
 
 def test_a_function_that_raises_is_told_without_what_it_says(tmp_path: Path) -> None:
