@@ -144,11 +144,6 @@ class FileLock:
         if file is not None and not file.is_at(self._name):
             self._gone = file
 
-    @property
-    def in_turn(self) -> bool:
-        """True while it is held for a turn alone."""
-        return self.held and not self.lasting
-
     def is_in_place(self) -> bool:
         """Say whether it is held, and the path still leads to the file that is locked."""
         return self.held and self._file is not None and self._file.is_at(self._name)

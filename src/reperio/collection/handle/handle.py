@@ -36,7 +36,7 @@ from reperio.errors import (
 )
 from reperio.forks import ForkSafeLock
 from reperio.printable import logger
-from reperio.store import Session, supersede
+from reperio.store import Outdated, Session, supersede
 from reperio.types import HEAVY, Embedder, Limits, Progress
 from reperio.vectors import StoredMatrix
 
@@ -239,8 +239,9 @@ class Handle:
 
     def _mend_turn(self) -> None:
         """End a turn whose own end Ctrl-C has cut short, so that it keeps nobody out."""
-        if self._locks is not None and (self._in_turn is not None or self._locks.writers.in_turn):
-            self._end_turn(self._locks.writers.release(clean=False), clean=False)
+        locks = self._locks
+        if locks is not None and (self._in_turn is not None or (locks.writers.held and not locks.writers.lasting)):
+            self._end_turn(locks.writers.release(clean=False), clean=False)
 
     def _mend_maintenance(self) -> None:
         if self._locks is not None:
@@ -312,7 +313,16 @@ class Handle:
         Args:
             attempt: reads the state of the generation it is given, prepares, and writes with ``seen=`` that state.
         """
-        return self.origin.commit(attempt)
+        if self.origin.replica is not None:
+            return self.origin.commit(attempt)
+        with self.turn() as generation:
+            if self.origin.held is not None:
+                self.origin.require_own()
+            while True:
+                try:
+                    return attempt(generation)
+                except Outdated:  # by one that does not take turns
+                    continue
 
     def _follow(self, current: Path, *, taking: bool = False) -> OpenGeneration:
         """Return the generation that a CURRENT names, and use it from now on.

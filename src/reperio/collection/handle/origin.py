@@ -66,24 +66,27 @@ class HandleOrigin:
         handle: of the collection.
         replica: the way to the origin that the handle was opened with; None without one.
         patience: seconds for a commit that other hosts are quicker than.
+
+    Attributes:
+        held: what the directory has of an origin, as of the last look; None for a collection of its own.
     """
 
     def __init__(self, handle: Owner, replica: Replica | None, patience: float) -> None:
         self._handle = handle
         self.replica = replica
         self._patience = patience
-        self._held: Held | None = None  # as of the last look
+        self.held: Held | None = None
         self._follower: Follower | None = None
         self._every = 0.0  # seconds between two looks
 
     def find(self, generation: OpenGeneration) -> Held | None:
         """Return what the directory has of an origin, which another process may have made of it meanwhile."""
         with generation.store.session() as session:
-            self._held = held_by(session)
-        return self._held
+            self.held = held_by(session)
+        return self.held
 
     def commit(self, attempt: Callable[[OpenGeneration], Result]) -> Result:
-        """Return what *attempt* returns: see `Handle.commit`."""
+        """Return what *attempt* returns, which writes here and at the origin: see `Handle.commit`."""
         while True:
             try:
                 with self._handle.turn() as generation:
@@ -92,23 +95,24 @@ class HandleOrigin:
                 self.pull()
 
     def _attempted(self, attempt: Callable[[OpenGeneration], Result], generation: OpenGeneration) -> Result:
-        self.require_own()
-        until, pause = time.monotonic() + self._patience, 0.001
+        replica, until, pause = self._required(), time.monotonic() + self._patience, 0.001
         while True:
-            if self.replica is not None:
-                self.replica.catch_up(generation)
+            replica.catch_up(generation)
             try:
                 return attempt(generation)
-            except Outdated:  # by one that does not take turns, or on another host
-                if self.replica is None:
-                    continue
+            except Outdated:
                 if time.monotonic() > until:
                     raise OriginUnavailable(
-                        f"{self.replica.where}: other hosts have committed before this one for {self._patience:g} s; "
+                        f"{replica.where}: other hosts have committed before this one for {self._patience:g} s; "
                         "nothing was written, try again"
                     ) from None
                 time.sleep(pause * random.random())  # else two hosts would go on in step
                 pause = min(_LONGEST, 2 * pause)
+
+    def _required(self) -> Replica:
+        if self.replica is None:
+            raise InvalidInput(f"{self._handle.name} was opened without an origin; open it with origin=…")
+        return self.replica
 
     def elsewhere(self, generation: OpenGeneration, change: Callable[[], Change]) -> Elsewhere | None:
         """Return what makes a change at the origin, too, inside `commit`; None without an origin."""
@@ -125,9 +129,7 @@ class HandleOrigin:
             InvalidInput: there is no origin.
             OriginUnavailable, OriginRefused, OriginNotFound, OriginDiverged: nothing was changed.
         """
-        handle, replica = self._handle, self.replica
-        if replica is None:
-            raise InvalidInput(f"{handle.name} was opened without an origin; open it with origin=…")
+        handle, replica = self._handle, self._required()
         handle.require_writable()
         try:
             with handle.turn() as generation:
@@ -153,8 +155,7 @@ class HandleOrigin:
 
         What other hosts write meanwhile is embedded, too.
         """
-        handle, replica = self._handle, self.replica
-        assert replica is not None  # the caller's business
+        handle, replica = self._handle, self._required()
         remembering = rewriting.Remembering(embedder)
 
         def write(target: layout.Generation) -> None:
@@ -177,9 +178,9 @@ class HandleOrigin:
 
     def require_own(self) -> None:
         """Refuse to write to a replica without its origin: nobody else would ever see it."""
-        if self._held is not None and self.replica is None:
+        if self.held is not None and self.replica is None:
             raise InvalidInput(
-                f"{self._handle.name} is a replica of {self._held.where}, which this handle does not know; open it "
+                f"{self._handle.name} is a replica of {self.held.where}, which this handle does not know; open it "
                 "with origin=…, or with --origin on the command line"
             )
 

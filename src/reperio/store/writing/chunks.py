@@ -221,7 +221,8 @@ class Store:
                 commits.advance(rows=len(chunks), live=len(chunks) - len(replaced))
                 if appending is not None:
                     appending.wait()  # the commit makes the vectors count: they must be durable before it
-                self._commit_elsewhere(connection, elsewhere)
+                if elsewhere is not None:
+                    self._commit_elsewhere(connection, elsewhere)
             finally:
                 if appending is not None:
                     appending.rest()
@@ -243,7 +244,8 @@ class Store:
         with self._transaction(seen) as connection:
             self._bury(connection, rows)
             self._commits.advance(live=-len(rows))
-            self._commit_elsewhere(connection, elsewhere)
+            if elsewhere is not None:
+                self._commit_elsewhere(connection, elsewhere)
 
     def take_over(self, replacements: Iterable[Replacement], entry: Entry, *, instead: bool = False) -> None:
         """Apply what others have changed elsewhere, in one transaction, and keep a record of where that ends.
@@ -307,7 +309,8 @@ class Store:
         """
         with self._transaction() as connection:
             yield Ledger(connection, scope, space)
-            self._commit_elsewhere(connection, elsewhere())
+            if (other := elsewhere()) is not None:
+                self._commit_elsewhere(connection, other)
 
     def take_records(self, session: Session) -> None:
         """Take over the records that a session of another store sees, durably; this one must have none."""
@@ -390,12 +393,11 @@ class Store:
         if self._indexes_words:
             lexical.put(connection, [(row, text) for row, _, text, *_ in records])
 
-    def _commit_elsewhere(self, connection: apsw.Connection, elsewhere: Elsewhere | None) -> None:
-        if elsewhere is not None:
-            ledger.replace_entries(connection, [elsewhere.entry])
-            # Now the log grows, not in COMMIT: on a full disk nothing is to be done elsewhere.
-            connection.cache_flush()
-            elsewhere.append()
+    def _commit_elsewhere(self, connection: apsw.Connection, elsewhere: Elsewhere) -> None:
+        ledger.replace_entries(connection, [elsewhere.entry])
+        # Now the log grows, not in COMMIT: on a full disk nothing is to be done elsewhere.
+        connection.cache_flush()
+        elsewhere.append()
 
     def _bury(self, connection: apsw.Connection, rows: Sequence[int]) -> None:
         targets = [(row,) for row in rows]
