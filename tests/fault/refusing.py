@@ -96,7 +96,7 @@ def refuse(refusal: Refusal, directory: Path) -> Counter[str]:
     """
     life = live(directory, refusal.option, attempts=1 if refusal.lasting else ATTEMPTS)
     try:
-        assert life.status == 0, life.stderr
+        assert life.status == 0, f"status {life.status}; {life.stderr}"
         assert any("(INJECTED)" in line for line in life.trace), "the call was not reached"
         refused = [note for note in life.notes if note[0] == "refused"]
         for _, _, _, number in refused:
