@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import numpy as np
 import pytest
 
@@ -234,6 +235,46 @@ def test_collections_that_do_not_fit_are_refused(made: str, tmp_path: Path, embe
     assert reperio.open(tmp_path / "first", read_only=True).count() == 20
     reperio.pull(tmp_path / "own", made, reset=True)
     assert reperio.open(tmp_path / "own", read_only=True).count() == 20
+
+
+def test_a_collection_of_an_old_format_is_brought_up_to_date_first(url: str, tmp_path: Path) -> None:
+    """By the command that the error names: until then it has no place for records."""
+    with reperio.open(tmp_path / "kb", dimension=D) as kb:
+        add(kb, [1, 2])
+    connection = apsw.Connection(str(next((tmp_path / "kb").glob("gen-*")) / "chunks.db"))
+    connection.execute("DROP TABLE records; DROP TABLE spaces; DROP TABLE clock")
+    connection.close()
+    with pytest.raises(InvalidInput, match="reperio compact"):
+        reperio.create_origin(url, tmp_path / "kb")
+    with reperio.open(tmp_path / "kb") as kb:
+        kb.compact()
+    reperio.create_origin(url, tmp_path / "kb")
+    with reperio.open(tmp_path / "clone", origin=url) as clone:
+        assert clone.count() == 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '[["o",1,"t"],"w",true,1e300]',
+        '[["o",-1,"t"],"w",true,0.0]',
+        '[["o",1],"w",true,0.0]',
+        '["o"]',
+        "7",
+        '[["o",1,"t"],5,true,0.0]',
+        '[[{},1,"t"],"w",true,0.0]',
+    ],
+)
+def test_what_strangers_have_put_in_the_place_of_a_position_is_refused(value: str, tmp_path: Path) -> None:
+    """In a directory that was passed on."""
+    with reperio.open(tmp_path / "kb", dimension=D) as kb:
+        add(kb, [1])
+    connection = apsw.Connection(str(next((tmp_path / "kb").glob("gen-*")) / "chunks.db"))
+    connection.execute("INSERT INTO spaces(scope, name) VALUES ('', char(0) || 'origin')")
+    connection.execute("INSERT INTO records VALUES (last_insert_rowid(), 'position', ?, NULL, 0.0)", (value,))
+    connection.close()
+    with pytest.raises(reperio.CollectionDamaged, match=r"what chunks.db says of its origin"):
+        reperio.open(tmp_path / "kb", read_only=True)
 
 
 def test_a_handle_that_was_open_before_does_not_write_past_the_origin(url: str, tmp_path: Path) -> None:

@@ -281,9 +281,10 @@ def _create(
         replica: the way to the origin that has the settings; None without one.
     """
     if replica is not None:
-        settings = settings_of(replica.ask().settings, replica.where)
+        state = replica.ask()
+        settings = settings_of(state.settings, replica.where)
         _require_settings(settings, given, replica.where)
-        held = Held(Position(replica.ask().position.origin, 0, ""), replica.where, complete=False, committed=0.0)
+        held = Held(Position(state.position.origin, 0, ""), replica.where, complete=False, committed=0.0)
         _create_or_find(root, settings, held.to_entry())
         return embedder
     loaded: Embedder | None = None

@@ -64,7 +64,11 @@ def create_origin(
         handle = handle_of(opened)
         with handle.maintaining(), handle.turn() as generation:
             with generation.store.session() as session:
-                held = held_by(session)
+                held, current = held_by(session), session.has_ledger()
+            if not current:
+                raise InvalidInput(
+                    f"{path} has a format from before origins; bring it up to date: reperio compact {path}"
+                )
             if held is not None and not (reset and held.complete):
                 raise InvalidInput(
                     f"{path} is a replica of {held.where} already; where that is lost, pass reset=True, or --reset on "

@@ -8,12 +8,14 @@ import orjson
 
 from reperio.errors import CollectionDamaged
 from reperio.origins import Position
+from reperio.printable import one_line
 from reperio.store import Entry, Session
 
 SPACE = "\0origin"
 """Space of the ledger that programs cannot name: theirs hold no NUL."""
 
 _KEY = "position"
+_LATEST = 253_402_300_800.0  # the end of the year 9999, which is as far as a date can tell
 
 
 class Held(NamedTuple):
@@ -45,10 +47,12 @@ def held_by(session: Session) -> Held | None:
     try:
         position, where, complete, committed = found.value
         origin, number, token = position
-        known = Held(Position(origin, number, token), where, complete, float(committed))
         for value, kind in ((origin, str), (number, int), (token, str), (where, str), (complete, bool)):
             if type(value) is not kind:
                 raise TypeError(kind)
+        known = Held(Position(origin, number, token), one_line(where), complete, float(committed))
+        if not (0 <= known.committed < _LATEST and number >= 0):
+            raise ValueError("no time, or no number of a commit")
     except (TypeError, ValueError) as error:
         raise CollectionDamaged(
             f"what chunks.db says of its origin cannot be read ({error!s:.100}); clone it into another place"
