@@ -13,6 +13,7 @@ import pytest
 
 import reperio
 from reperio import Collection
+from reperio.collection.generation.opened import OpenGeneration
 
 from .versions import DIMENSION, History, chunk, parsed, vector
 
@@ -184,3 +185,28 @@ def test_an_iteration_survives_a_compaction(traffic: Traffic) -> None:
     traffic.kb.compact()
     rest = [parsed(found) for found in going]
     assert {number for number, _ in first + rest} >= set(range(1, 2500)) - {2400}
+
+
+def test_each_session_gets_the_vectors_of_its_own_commit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread maps those of an older commit at that moment; they are fewer."""
+    with reperio.open(path, dimension=DIMENSION, auto_optimize=False) as kb:
+        generation = kb._handle.generation
+        sessions = []
+        for version in (0, 1):
+            kb.add([chunk(n, version) for n in range(10)], vectors=np.stack([vector(n, version) for n in range(10)]))
+            sessions.append(generation.store.session().begin())
+        older, newer = sessions
+        generation.latest = generation._mapped = None
+        waiting = [older]
+
+        def assign(this: OpenGeneration, name: str, value: object) -> None:
+            object.__setattr__(this, name, value)
+            if name == "_mapped" and waiting:
+                assert len(this.matrix_of(waiting.pop())) == 10
+                object.__setattr__(this, name, this.store.map(10))  # as the other thread has left it
+
+        monkeypatch.setattr(OpenGeneration, "__setattr__", assign)
+        assert len(generation.matrix_of(newer)) == 20
+        assert not waiting
+        for session in sessions:
+            session.__exit__(None, None, None)

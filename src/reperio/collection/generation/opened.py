@@ -124,8 +124,8 @@ class OpenGeneration:
             if mapped is not None and len(mapped) >= rows:
                 self.store.require_there(mapped)
                 return mapped[:rows]
-        self._mapped = self.store.map(rows)
-        return self._mapped
+        mapped = self._mapped = self.store.map(rows)
+        return mapped  # not what another thread has put there since, for fewer rows
 
     def matching(self, tree: Filter | None, session: Session) -> Rows:
         """Return the live rows that match a filter in the session's commit, in order; without loading the index."""
