@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,6 +166,33 @@ def test_nothing_of_a_closed_handle_is_left(url: str, tmp_path: Path) -> None:
     while threading.active_count() > before:
         assert time.monotonic() < until, threading.enumerate()
         time.sleep(0.05)
+
+
+def test_a_forgotten_handle_leaves_no_thread_while_its_server_is_away(
+    server: Server, url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error that its thread has met keeps nothing alive."""
+    reperio.open(tmp_path / "first", dimension=D).close()
+    reperio.create_origin(url, tmp_path / "first")
+    caplog.set_level("INFO", logger="reperio.origin")
+    before = threading.active_count()
+    kb = reperio.open(tmp_path / "first", origin=url, follow=0.05)
+    server.stop("immediate")
+    try:
+        until = time.monotonic() + 60
+        while "nothing is taken over now" not in caplog.text:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        caplog.clear()  # its records hold the error, and so the handle
+        handle = weakref.ref(kb._handle)
+        del kb
+        gc.collect()
+        while threading.active_count() > before or handle() is not None:
+            assert time.monotonic() < until, threading.enumerate()
+            gc.collect()
+            time.sleep(0.05)
+    finally:
+        server.start()
 
 
 def test_a_clone_that_has_nothing_yet_is_not_opened_without_its_origin(url: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
@@ -10,10 +11,12 @@ from typing import Protocol
 
 from reperio.collection.replica.replica import Replica
 from reperio.errors import OriginUnavailable, ReperioError
+from reperio.origins import Origin
 from reperio.printable import logger
 
 _log = logger("reperio.origin")
-_STEP = 1.0  # seconds
+_STEP = 1.0  # seconds: so soon after its handle the thread ends
+_FIRST = 0.5  # seconds before the second attempt at an origin that is away
 _LONGEST = 60.0  # seconds between two attempts at an origin that is away
 
 
@@ -58,33 +61,40 @@ class Follower:
 
 
 def _follow(handle: weakref.ref[Follows], replica: Replica, every: float, over: threading.Event) -> None:
-    pause = every
-    origin = known = None
-    while not over.is_set():
+    origin: Origin | None = None
+    pause = _FIRST
+    while not over.is_set() and handle() is not None:
         try:
-            if origin is None:
-                origin = replica.another()
-            until = time.monotonic() + every
-            while not (over.is_set() or handle() is None):  # in steps: it must end soon after its handle
-                left = until - time.monotonic()
-                if left <= 0 or origin.wait(min(left, _STEP), known):
-                    break
-            following = handle()
-            if following is None or over.is_set():
-                break
-            following.origin.pull()
-            del following
+            origin = origin or replica.another()
             known = None if replica.latest is None else replica.latest.position
-            pause = every
+            until = time.monotonic() + every
+            while not _is_over(handle, over) and (left := until - time.monotonic()) > 0:
+                if origin.wait(min(left, _STEP), known):
+                    break
+            _pull(handle, over)
+            pause = _FIRST
         except ReperioError as error:
-            if over.is_set():
-                break
             # Once, and not every few seconds for as long as a server is away.
-            level = "warning" if pause == every and not isinstance(error, OriginUnavailable) else "info"
-            getattr(_log, level)("%s: nothing is taken over now: %s", replica.where, error)
+            level = logging.WARNING if pause == _FIRST and not isinstance(error, OriginUnavailable) else logging.INFO
+            _log.log(level, "%s: nothing is taken over now: %s", replica.where, error)
+            until = time.monotonic() + pause
             pause = min(_LONGEST, pause * 2)
-            if handle() is None or over.wait(pause):
-                break
+        else:
+            continue
+        # Outside the handling of the error, whose traceback keeps the handle alive.
+        while not _is_over(handle, over) and (left := until - time.monotonic()) > 0:
+            over.wait(min(left, _STEP))
     if origin is not None:
         with suppress(Exception):
             origin.close()
+
+
+def _is_over(handle: weakref.ref[Follows], over: threading.Event) -> bool:
+    return over.is_set() or handle() is None
+
+
+def _pull(handle: weakref.ref[Follows], over: threading.Event) -> None:
+    """Have the handle take over what is new, in a frame of its own: a name here would keep it alive."""
+    following = handle()
+    if following is not None and not over.is_set():
+        following.origin.pull()
