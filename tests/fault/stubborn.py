@@ -1,14 +1,18 @@
 """The process whose calls the file system refuses: it notes the refusal, looks at what is stored, and tries again.
 
-Forked from the nursery with JOURNAL COLLECTION ATTEMPTS. The journal is written with ``writev``, which is
-never refused here: ``begin N``, ``ack N STEPS``, ``refused N STEPS ERRNO``, ``unreadable N``, ``done N``, ``closed``.
+Forked from the nursery with JOURNAL COLLECTION ATTEMPTS. The journal and what is told on standard error are written
+with ``writev``, which is never refused here: ``begin N``, ``ack N STEPS``, ``refused N STEPS ERRNO``,
+``unreadable N``, ``done N``, ``closed``.
 Any exception but `StorageFailed` is a traceback and the exit status 1.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import reperio
 from reperio import Collection, StorageFailed
@@ -95,7 +99,18 @@ class Stubborn:
         os.writev(self._journal, [f"{line}\n".encode()])
 
 
+class _NeverRefused(io.RawIOBase):
+    """Standard error. Python ends with the status 120 where that cannot be written."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return os.writev(2, [data])
+
+
 def main(journal: str, path: str, attempts: str) -> None:
     """Live once."""
+    sys.stderr = io.TextIOWrapper(io.BufferedWriter(_NeverRefused()), line_buffering=True)
     descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     Stubborn(descriptor, Path(path), int(attempts)).live()
