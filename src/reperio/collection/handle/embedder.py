@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from reperio.arguments import to_path
-from reperio.embedding import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from reperio.collection.handle.questions import KnownQuestions
+from reperio.embedding import DEFAULT_EMBEDDER, load_embedder
 from reperio.embedding.contract import Contract, Settings
 from reperio.errors import EmbedderFailed, InvalidInput, MissingDependency, warn_caller
 from reperio.forks import ForkSafeLock
@@ -17,7 +18,7 @@ def resolve(embedder: Embedder | str) -> Embedder:
         InvalidInput: it is neither.
     """
     if isinstance(embedder, str):
-        return SentenceTransformerEmbedder(str(to_path("embedder", embedder)) if embedder[:1] == "~" else embedder)
+        return load_embedder(str(to_path("embedder", embedder)) if embedder[:1] == "~" else embedder)
     if not isinstance(embedder, Embedder):
         raise InvalidInput(
             f"embedder is a {type(embedder).__name__}; pass a sentence-transformers name or path, or an object with "
@@ -46,9 +47,13 @@ class LazyEmbedder:
     Args:
         given: what the user passed to `open`; None takes the one named in the contract, when it is first needed.
         path: of the collection, for messages.
+
+    Attributes:
+        questions: the vectors of the last questions.
     """
 
     def __init__(self, given: Embedder | str | None, path: str) -> None:
+        self.questions = KnownQuestions()
         self._given = given
         self._path = path
         self._lock = ForkSafeLock()
@@ -111,7 +116,7 @@ class LazyEmbedder:
     def _recorded(self, contract: Contract) -> Embedder:
         """Load the embedder by what the contract says of it. Remote code is not trusted, whatever it says."""
         try:
-            return SentenceTransformerEmbedder(
+            return load_embedder(
                 contract.name,
                 revision=contract.revision or None,
                 query_prompt=contract.query_prompt,

@@ -20,7 +20,7 @@ from reperio.arguments import (
 )
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.handle.embedder import LazyEmbedder
-from reperio.embedding.contract import Settings, embed
+from reperio.embedding.contract import Settings
 from reperio.errors import InvalidInput
 from reperio.filters import Filter
 from reperio.types import FloatMatrix, Fusion, Limits, Mode, Reranker
@@ -252,7 +252,7 @@ def embed_queries(lazy: LazyEmbedder, queries: Sequence[str], settings: Settings
             "this collection has no embedder: search by vector=, or open it with embedder= (a model's name or "
             "path, or an Embedder)"
         )
-    return embed(embedder, list(queries), settings.metric, queries=True)
+    return lazy.questions.embed(embedder, queries, settings.metric)
 
 
 def _to_texts(queries: Any, limits: Limits) -> list[str]:
