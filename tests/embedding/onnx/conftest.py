@@ -7,6 +7,6 @@ import reperio
 
 @pytest.fixture(scope="session")
 def quick() -> reperio.OnnxEmbedder:
-    """The same model as `minilm`, on the other engine."""
+    """Load the same model as `minilm`, on the other engine."""
     pytest.importorskip("onnxruntime", reason="pip install 'reperio[onnx]'")
     return reperio.OnnxEmbedder(reperio.DEFAULT_EMBEDDER)

