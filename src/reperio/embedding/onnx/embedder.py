@@ -27,7 +27,7 @@ from reperio.types import FloatMatrix
 
 _log = logger("reperio.embedding")
 
-_BATCH = 1024  # tokens of one run, padding included: more of them leave the processor's cache
+_BATCH = 512  # tokens of one run, padding included: more of them leave the processor's cache
 _MOST_THREADS = 16
 
 _Batch = tuple[npt.NDArray[np.intp], npt.NDArray[np.int64], npt.NDArray[np.int32]]

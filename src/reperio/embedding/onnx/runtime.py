@@ -40,6 +40,8 @@ def load(runtime: Any, graph: Graph) -> tuple[Any, Any]:
     """
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # A fork may come while another thread has the lock of the arena; that of malloc is in order in the child.
+    options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False  # a pattern is kept per shape, and nearly every batch has another one
     options.log_severity_level = 3
     arrays = list(graph.outside.values())
