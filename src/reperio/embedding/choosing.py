@@ -17,8 +17,11 @@ from pathlib import Path
 from reperio.embedding.onnx import OnnxEmbedder
 from reperio.embedding.onnx.embedder import parameters
 from reperio.embedding.sentence_transformers import SentenceTransformerEmbedder
-from reperio.errors import EmbedderFailed
+from reperio.errors import EmbedderFailed, MissingDependency
+from reperio.printable import logger
 from reperio.types import Embedder
+
+_log = logger("reperio.embedding")
 
 _SMALL = 25_000_000
 """Most numbers in the layers of a model that one thread answers a question with; one of twelve layers of 384 has 21."""
@@ -59,16 +62,17 @@ def load_embedder(
     try:
         if not other or ((_one_question.get() or not _is_accelerated()) and parameters(name, revision) <= _SMALL):
             return OnnxEmbedder(name, revision=revision, query_prompt=query_prompt, passage_prompt=passage_prompt)
-    except EmbedderFailed:
+    except (EmbedderFailed, MissingDependency) as error:
         if not other:
             raise
+        _log.info("%s: sentence-transformers is taken: %s", name, error)
     return SentenceTransformerEmbedder(
         name, revision=revision, query_prompt=query_prompt, passage_prompt=passage_prompt
     )
 
 
 def _is_installed(*modules: str) -> bool:
-    return all(module in sys.modules or find_spec(module) is not None for module in modules)
+    return all(sys.modules.get(module) is not None or find_spec(module) is not None for module in modules)
 
 
 @cache

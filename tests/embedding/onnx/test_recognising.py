@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reperio import OnnxEmbedder, SentenceTransformerEmbedder
+from reperio import MissingDependency, OnnxEmbedder, SentenceTransformerEmbedder
 from reperio.embedding import choosing, for_one_question, load_embedder
-from reperio.embedding.onnx import UnknownArchitecture
+from reperio.embedding.onnx import UnknownArchitecture, embedder
 from reperio.embedding.onnx.recognising import read_model
 from reperio.embedding.onnx.weights import BadWeights, read_weights
 from reperio.embedding.source import packaged
@@ -177,3 +178,25 @@ def test_without_sentence_transformers_an_unknown_model_says_what_to_install(
     changed(folder / "config.json", lambda it: it.update(model_type="mpnet"))
     with pytest.raises(UnknownArchitecture, match=r"pip install 'reperio\[sentence-transformers\]'"):
         load_embedder(str(folder))
+
+
+def test_without_onnxruntime_everything_is_as_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name takes sentence-transformers; asked for by name, the engine says how to install it."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert isinstance(load_embedder(str(folder)), SentenceTransformerEmbedder)
+    with pytest.raises(MissingDependency, match=r"pip install 'reperio\[onnx\]'"):
+        OnnxEmbedder(str(folder))
+
+
+def test_an_onnxruntime_that_cannot_be_imported_is_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library of the system that it lacks is no reason to fail where the other engine is installed."""
+
+    def broken() -> None:
+        raise ImportError("libstdc++.so.6: version not found")
+
+    monkeypatch.setattr(embedder, "import_quietly", broken)
+    monkeypatch.setattr(choosing, "_is_installed", lambda *_: True)
+    monkeypatch.setattr(choosing, "_is_accelerated", lambda: False)
+    assert isinstance(load_embedder(str(folder)), SentenceTransformerEmbedder)
+    with pytest.raises(MissingDependency, match="cannot be imported"):
+        OnnxEmbedder(str(folder))
