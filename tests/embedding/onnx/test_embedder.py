@@ -181,6 +181,14 @@ def test_a_model_that_is_not_there_is_explained(quick: OnnxEmbedder, tmp_path: P
         OnnxEmbedder(str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["", "./nowhere", "no/such-model"])
+def test_a_name_that_is_no_model_is_explained(quick: OnnxEmbedder, name: str) -> None:
+    """Neither the current folder nor a traceback of the hub's library takes its place."""
+    assert quick
+    with pytest.raises(EmbedderFailed, match=r"cannot be loaded: .*Give a local path"):
+        OnnxEmbedder(name)
+
+
 def test_a_wrong_number_of_threads_is_refused() -> None:
     """Before anything is loaded."""
     with pytest.raises(reperio.InvalidInput, match="threads"):

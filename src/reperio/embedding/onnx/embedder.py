@@ -249,4 +249,5 @@ def _folder(name: str, revision: str | None) -> Path:
     found = packaged(name)
     if found is not None:
         return found
-    return Path(name) if Path(name).is_dir() else on_hub(name, revision)
+    # An empty name would be the current folder.
+    return Path(name) if name and Path(name).is_dir() else on_hub(name, revision)
