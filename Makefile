@@ -81,12 +81,13 @@ CAMPAIGNS := crash eval fault gate
 BROAD_TESTS := bin/$(PYTEST) $(CAMPAIGNS:%=--ignore=tests/%)
 
 # uv, because pip cannot resolve to the lowest versions; where a machine keeps wheels of its own for pip, it looks there as well.
+# Copied, not linked to its cache: nltk, which llama-index brings, refuses to read files that have several names.
 LOWEST := .venv-lowest
 QUICK_LOWEST := tests/index tests/collection/search $(addprefix tests/origins/test_,servers.py redis.py) \
 	tests/cli/test_output.py tests/exchange/test_exporting.py
 OTHER := .venv-other
 INSTALL_LOWEST = $(1)/bin/python -m pip install --quiet --disable-pip-version-check uv && UV_FIND_LINKS="$$PIP_FIND_LINKS" \
-	$(1)/bin/uv pip install --quiet --python $(1)/bin/python --resolution lowest-direct -c constraints-lowest.txt
+	$(1)/bin/uv pip install --quiet --link-mode copy --python $(1)/bin/python --resolution lowest-direct -c constraints-lowest.txt
 $(LOWEST)/.ready: pyproject.toml constraints-lowest.txt $(ADAPTERS:%=%/pyproject.toml)
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(call INSTALL_LOWEST,$(LOWEST)) -e '.[dev]' $(ADAPTERS:%=-e '%[test]')
