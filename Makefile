@@ -18,7 +18,8 @@ SAY := @printf '\n── %s\n'
 VERSION := import sys; print(*sys.version_info[:2], sep=".")
 SOUND = [ "$$($(BIN)/python -c 'import pip; $(VERSION)' 2>/dev/null)" = "$$($(PYTHON) -c '$(VERSION)')" ]
 STALE := $(if $(wildcard $(READY)),$(shell $(SOUND) || echo stale))
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Without compiling every module of every package, which takes longer than the rest: Python compiles what it imports.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 stale:
 $(READY): pyproject.toml constraints-dev.txt $(ADAPTERS:%=%/pyproject.toml) $(STALE)
 	@$(PYTHON) -c 'import sys; sys.exit("Reperio needs Python 3.10 or newer, not %d.%d; run: make PYTHON=python3.12 ..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
