@@ -16,8 +16,14 @@ import pytest
 import reperio
 from reperio import CollectionLocked, InvalidInput
 
-from .turn_worker import Worker, add
+from .turn_worker import Worker, add, with_fifty
 from .versions import found, require
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Make a collection with 50 chunks."""
+    return with_fifty(tmp_path / "kb")
 
 
 def test_an_exclusive_handle_lets_nobody_else_write_until_it_is_closed(path: Path) -> None:

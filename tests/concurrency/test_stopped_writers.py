@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,8 +15,20 @@ import reperio
 from reperio import Collection, CollectionLocked, layout
 from tests.crash.verification import check_no_leftovers
 
-from .turn_worker import Worker, add
+from .turn_worker import Worker, add, with_fifty
 from .versions import found, require
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Make a collection with 50 chunks."""
+    return with_fifty(tmp_path / "kb")
+
+
+@pytest.fixture
+def kb(path: Path) -> Iterator[Collection]:
+    with reperio.open(path, auto_optimize=False, lock_timeout=60) as kb:
+        yield kb
 
 
 def test_a_commit_of_a_process_that_is_killed_before_it_says_so_is_seen(kb: Collection, path: Path) -> None:

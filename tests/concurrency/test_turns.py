@@ -7,6 +7,7 @@ import random
 import re
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,11 +19,23 @@ import pytest
 import reperio
 from reperio import Chunk, Collection, CollectionLocked
 
-from .turn_worker import Worker, add
+from .turn_worker import Worker, add, with_fifty
 from .versions import found, parsed, require, vector
 
 WRITERS, TURNS = 4, 40
 MOST_WAITED = 60  # others' turns; as a lottery among three it is exceeded once in 10^10
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Make a collection with 50 chunks."""
+    return with_fifty(tmp_path / "kb")
+
+
+@pytest.fixture
+def kb(path: Path) -> Iterator[Collection]:
+    with reperio.open(path, auto_optimize=False, lock_timeout=60) as kb:
+        yield kb
 
 
 @pytest.mark.parametrize("seed", range(3))
