@@ -6,10 +6,10 @@ from reperio.index.building.training import build, extend
 from reperio.index.library.foreign import ForeignIndex, VectorsLost, read_foreign
 from reperio.index.recipes.goal import Goal, Recipe, check_goal, parse_memory, to_size
 from reperio.index.recipes.ranking import MOST_RECALL, advise, choose, extension_is_due, requested, training_is_due
+from reperio.index.searching.faiss_searcher import FaissSearcher
 from reperio.index.searching.norms import Norms
 from reperio.index.searching.planning import MEASURED_K, cheapest
 from reperio.index.searching.search import Target, run_one, search, search_one
-from reperio.index.searching.searcher import Searcher
 from reperio.index.snapshot import IndexDescription, Provenance, SnapshotUnusable, read, remove_others, verify, write
 from reperio.index.tuning.measuring import Tuned, measure
 from reperio.index.tuning.questions import FEWEST_QUERIES, Questions, copy_kept, drawn, keep, kept, questions
@@ -19,6 +19,7 @@ __all__ = [
     "FEWEST_QUERIES",
     "MEASURED_K",
     "MOST_RECALL",
+    "FaissSearcher",
     "ForeignIndex",
     "Goal",
     "IndexDescription",
@@ -27,7 +28,6 @@ __all__ = [
     "Questions",
     "Recipe",
     "Saving",
-    "Searcher",
     "SnapshotUnusable",
     "Target",
     "Tuned",

@@ -14,7 +14,7 @@ from reperio.index.building.resuming import take
 from reperio.index.library.files import FileUnusable, Written, read_file, verify_file, write_file
 from reperio.index.library.loading import ALLOWED_TYPES, metric_type, type_names
 from reperio.index.recipes.goal import Goal, Recipe, check_goal
-from reperio.index.searching.searcher import Searcher
+from reperio.index.searching.faiss_searcher import FaissSearcher
 from reperio.index.tuning.measuring import Tuned
 from reperio.layout import is_directory, is_snapshot, snapshot_file
 from reperio.types import IndexInfo, Metric, OperatingPoint
@@ -95,9 +95,9 @@ class IndexDescription:
         """Return what the index was chosen for."""
         return Goal(*self.goal)
 
-    def to_searcher(self, index: Any) -> Searcher:
+    def to_searcher(self, index: Any) -> FaissSearcher:
         """Return the loaded index with what was measured of it."""
-        return Searcher(index, self._points(), self.gather)
+        return FaissSearcher(index, self._points(), self.gather)
 
     def to_info(self) -> IndexInfo:
         """Return what users are shown."""
@@ -183,7 +183,7 @@ class Provenance:
 
 
 def write(
-    searcher: Searcher,
+    searcher: FaissSearcher,
     directory: Path,
     number: int,
     *,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from reperio import index
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.errors import StorageFailed
-from reperio.index import Goal, IndexDescription, Recipe, Searcher, SnapshotUnusable, Target
+from reperio.index import FaissSearcher, Goal, IndexDescription, Recipe, SnapshotUnusable, Target
 from reperio.layout import BUILDING
 from reperio.printable import logger
 from reperio.store import SnapshotEntry
@@ -57,7 +57,7 @@ class Built(NamedTuple):
     """An index that is written and not in use yet; without a searcher, the decision that searches are exact."""
 
     description: IndexDescription | None
-    searcher: Searcher | None
+    searcher: FaissSearcher | None
 
     @property
     def covered(self) -> int:
@@ -102,7 +102,7 @@ def build_index(
         )
     if order.queries is not None:
         index.keep(order.queries, generation.paths.index)
-    made: tuple[Searcher, index.Provenance] | None = None
+    made: tuple[FaissSearcher, index.Provenance] | None = None
     for recipe in recipes if order.thorough else recipes[:1]:
         fresh = _build(generation, recipe, order, workers=workers, progress=progress)
         reached = recipe.requested or _reaches(fresh[0], order.goal.recall)
@@ -140,7 +140,7 @@ def _recipes(generation: OpenGeneration, order: Order) -> list[Recipe]:
 
 def _build(
     generation: OpenGeneration, recipe: Recipe, order: Order, *, workers: int, progress: Progress | None
-) -> tuple[Searcher, index.Provenance]:
+) -> tuple[FaissSearcher, index.Provenance]:
     """Build and measure one index; it is neither written nor in use yet."""
     settings, matrix = generation.settings, generation.vectors()
     scratch = generation.paths.index / BUILDING
@@ -148,9 +148,9 @@ def _build(
     built = index.build(
         recipe, matrix, settings.metric, workers=workers, progress=progress, scratch=scratch, saving=saving
     )
-    searcher = Searcher(built)
+    searcher = FaissSearcher(built)
     tuned = _tune(generation, searcher, order.queries, thorough=order.thorough, progress=progress)
-    searcher = Searcher(built, tuned.points, tuned.gather)
+    searcher = FaissSearcher(built, tuned.points, tuned.gather)
     distortion = index.distortion(built, matrix, range(len(matrix)))
     return searcher, index.Provenance(recipe, order.goal, len(matrix), distortion, tuned.origin)
 
@@ -160,7 +160,7 @@ _TELLING_ROWS = 1000  # fewer new rows say little about whether what is stored h
 
 def _tune(
     generation: OpenGeneration,
-    searcher: Searcher,
+    searcher: FaissSearcher,
     queries: FloatMatrix | None,
     *,
     thorough: bool,
@@ -179,7 +179,7 @@ def _tune(
     return index.measure(target, asked, thorough=thorough, progress=progress)
 
 
-def _reaches(searcher: Searcher, recall: float) -> bool:
+def _reaches(searcher: FaissSearcher, recall: float) -> bool:
     """Say whether the index reaches the recall in less time than exact search."""
     point = index.cheapest(searcher.points, recall, index.MEASURED_K[0])
     return point is not None and point.candidates > 0
@@ -201,7 +201,7 @@ def tune_index(
     if queries is not None:
         index.keep(queries, generation.paths.index)
     loaded = index.read(description, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
-    tuned = _tune(generation, Searcher(loaded), queries, thorough=True, progress=progress)
+    tuned = _tune(generation, FaissSearcher(loaded), queries, thorough=True, progress=progress)
     fresh = description.retuned(tuned)
     return Built(fresh, fresh.to_searcher(loaded))
 
@@ -235,7 +235,7 @@ def extend_index(generation: OpenGeneration, description: IndexDescription, *, w
 
 
 def _write(
-    generation: OpenGeneration, searcher: Searcher, provenance: index.Provenance, *, scratch: Path | None = None
+    generation: OpenGeneration, searcher: FaissSearcher, provenance: index.Provenance, *, scratch: Path | None = None
 ) -> Built:
     # A handle learns from the name alone that it must load another index, so no name may be used twice, not even that
     # of an index whose file is gone. The commit number makes it unique.

@@ -18,7 +18,7 @@ from reperio.types import FloatMatrix, OperatingPoint, Rows
 _FAIR = 2.5  # lists are of uneven length, and those that hold few allowed rows are near the query as often as others
 
 
-class Searcher:
+class FaissSearcher:
     """A loaded index that is searched and never changed, by any number of threads.
 
     Args:
