@@ -17,7 +17,7 @@ from reperio.embedding.contract import Contract, Settings
 from reperio.errors import CollectionDamaged, CollectionError, warn_caller
 from reperio.filters import Filter
 from reperio.filters.columns.columns import Columns
-from reperio.index import FaissSearcher, IndexDescription, Norms, SnapshotUnusable, Target
+from reperio.index import IndexDescription, Norms, Searcher, SnapshotUnusable, Target
 from reperio.printable import one_line
 from reperio.store import Session, SnapshotEntry, State, Store, mapping_of
 from reperio.types import Rows
@@ -92,7 +92,7 @@ class OpenGeneration:
         self._lock = threading.Lock()
         self.latest: View | None = None
         self._mapped: StoredMatrix | None = None
-        self._adopted: dict[str, FaissSearcher] = {}
+        self._adopted: dict[str, Searcher] = {}
 
     def begin(self) -> tuple[Session, View]:
         """Begin a session, with the view of the very commit it reads. The caller ends it (``with session:``)."""
@@ -172,7 +172,7 @@ class OpenGeneration:
         bits = self._columns.evaluate(tree, session, session.state.rows)
         return [row for row in rows if row >> 3 < len(bits) and bits[row >> 3] >> (row & 7) & 1]
 
-    def adopt(self, name: str, searcher: FaissSearcher) -> None:
+    def adopt(self, name: str, searcher: Searcher) -> None:
         """Keep an index that this process has just built, so that it is not loaded again once recorded."""
         self._adopted = {name: searcher}
 
@@ -183,7 +183,7 @@ class OpenGeneration:
         self.require_directory()
         with layout.storage_errors(self.paths.index, "clear"):
             shutil.rmtree(self.paths.index / layout.BUILDING, ignore_errors=True)
-            index.remove_others(self.paths.index, None)
+            index.remove_others(self.paths.index)
 
     def close(self) -> None:
         """Close the store; views in use stay valid until they are dropped."""
@@ -229,7 +229,7 @@ class OpenGeneration:
         np.bitwise_and.at(bits, rows >> 3, ~(np.uint8(1) << (rows & 7).astype(np.uint8)))
         return bits, fresh[-1][0] if fresh else (old.tombstone if old else 0)
 
-    def _searcher(self, found: SnapshotEntry | None, old: FaissSearcher | None) -> FaissSearcher | None:
+    def _searcher(self, found: SnapshotEntry | None, old: Searcher | None) -> Searcher | None:
         if found is None:
             return None
         if found.name in self._adopted:
@@ -248,7 +248,7 @@ class OpenGeneration:
                 target = replace(view.target, searcher=searcher)
                 self.latest = replace(view, target=target, masks=Masks(target, view.seq, self._columns))
 
-    def _load(self, found: SnapshotEntry) -> FaissSearcher | None:
+    def _load(self, found: SnapshotEntry) -> Searcher | None:
         """Load a recorded index; warn, and do without, when it cannot be trusted."""
         if not self.trust_index:
             return None
@@ -292,9 +292,9 @@ class OpenGeneration:
         Nobody else may be building one.
         """
         with self.store.session() as session:
-            recorded = index.file_of(session.state.snapshot)
+            found = session.snapshot()
         with layout.storage_errors(self.paths.index, "clear"):
-            index.remove_others(self.paths.index, recorded)
+            index.remove_others(self.paths.index, index.files_of(found.name, found.description) if found else ())
 
     def description(self) -> IndexDescription | None:
         """Return the description of the index in use; None where there is none, or it cannot be read."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from reperio import index
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.errors import StorageFailed
-from reperio.index import FaissSearcher, Goal, IndexDescription, Recipe, SnapshotUnusable, Target
+from reperio.index import Goal, IndexDescription, Recipe, Searcher, SnapshotUnusable, Target, searcher_of
 from reperio.layout import BUILDING
 from reperio.printable import logger
 from reperio.store import SnapshotEntry
@@ -57,7 +57,7 @@ class Built(NamedTuple):
     """An index that is written and not in use yet; without a searcher, the decision that searches are exact."""
 
     description: IndexDescription | None
-    searcher: FaissSearcher | None
+    searcher: Searcher | None
 
     @property
     def covered(self) -> int:
@@ -102,7 +102,7 @@ def build_index(
         )
     if order.queries is not None:
         index.keep(order.queries, generation.paths.index)
-    made: tuple[FaissSearcher, index.Provenance] | None = None
+    made: tuple[Searcher, index.Provenance] | None = None
     for recipe in recipes if order.thorough else recipes[:1]:
         fresh = _build(generation, recipe, order, workers=workers, progress=progress)
         reached = recipe.requested or _reaches(fresh[0], order.goal.recall)
@@ -133,14 +133,21 @@ def _recipes(generation: OpenGeneration, order: Order) -> list[Recipe]:
     if index.choose(rows, settings.dimension, settings.metric, order.goal).exact:
         return [index.choose(rows, settings.dimension, settings.metric, order.goal)]
     spectrum = index.spectrum(generation.vectors(), settings.metric)
-    ranked = index.advise(rows, settings.dimension, settings.metric, order.goal, spectrum=spectrum)
+    ranked = index.advise(
+        rows,
+        settings.dimension,
+        settings.metric,
+        order.goal,
+        spectrum=spectrum,
+        symphony=index.symphony_is_installed(),
+    )
     promising = [recipe for recipe in ranked if not recipe.exact][:_RECIPES_TRIED]
     return promising or ranked[:1]
 
 
 def _build(
     generation: OpenGeneration, recipe: Recipe, order: Order, *, workers: int, progress: Progress | None
-) -> tuple[FaissSearcher, index.Provenance]:
+) -> tuple[Searcher, index.Provenance]:
     """Build and measure one index; it is neither written nor in use yet."""
     settings, matrix = generation.settings, generation.vectors()
     scratch = generation.paths.index / BUILDING
@@ -148,9 +155,9 @@ def _build(
     built = index.build(
         recipe, matrix, settings.metric, workers=workers, progress=progress, scratch=scratch, saving=saving
     )
-    searcher = FaissSearcher(built)
+    searcher = searcher_of(built)
     tuned = _tune(generation, searcher, order.queries, thorough=order.thorough, progress=progress)
-    searcher = FaissSearcher(built, tuned.points, tuned.gather)
+    searcher = searcher_of(built, tuned.points, tuned.gather)
     distortion = index.distortion(built, matrix, range(len(matrix)))
     return searcher, index.Provenance(recipe, order.goal, len(matrix), distortion, tuned.origin)
 
@@ -160,7 +167,7 @@ _TELLING_ROWS = 1000  # fewer new rows say little about whether what is stored h
 
 def _tune(
     generation: OpenGeneration,
-    searcher: FaissSearcher,
+    searcher: Searcher,
     queries: FloatMatrix | None,
     *,
     thorough: bool,
@@ -179,7 +186,7 @@ def _tune(
     return index.measure(target, asked, thorough=thorough, progress=progress)
 
 
-def _reaches(searcher: FaissSearcher, recall: float) -> bool:
+def _reaches(searcher: Searcher, recall: float) -> bool:
     """Say whether the index reaches the recall in less time than exact search."""
     point = index.cheapest(searcher.points, recall, index.MEASURED_K[0])
     return point is not None and point.candidates > 0
@@ -201,7 +208,7 @@ def tune_index(
     if queries is not None:
         index.keep(queries, generation.paths.index)
     loaded = index.read(description, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
-    tuned = _tune(generation, FaissSearcher(loaded), queries, thorough=True, progress=progress)
+    tuned = _tune(generation, searcher_of(loaded), queries, thorough=True, progress=progress)
     fresh = description.retuned(tuned)
     return Built(fresh, fresh.to_searcher(loaded))
 
@@ -222,7 +229,7 @@ def extend_index(generation: OpenGeneration, description: IndexDescription, *, w
         fresh = index.distortion(grown, matrix, range(description.rows, len(matrix)))
         if fresh is not None and index.drifted(description.distortion, fresh):
             return None
-    index.extend(grown, matrix, workers=workers)
+    grown = index.extend(grown, matrix, settings.metric, description.factory, workers=workers)
     searcher = description.to_searcher(grown)
     provenance = index.Provenance(
         description.to_recipe(),
@@ -235,7 +242,7 @@ def extend_index(generation: OpenGeneration, description: IndexDescription, *, w
 
 
 def _write(
-    generation: OpenGeneration, searcher: FaissSearcher, provenance: index.Provenance, *, scratch: Path | None = None
+    generation: OpenGeneration, searcher: Searcher, provenance: index.Provenance, *, scratch: Path | None = None
 ) -> Built:
     # A handle learns from the name alone that it must load another index, so no name may be used twice, not even that
     # of an index whose file is gone. The commit number makes it unique.
@@ -263,8 +270,9 @@ def publish(generation: OpenGeneration, built: Built) -> None:
         if (
             description and searcher and not description.revision
         ):  # a retuned index has its file in common with the one in use
-            # The new file takes the space that a full disk lacks.
-            (generation.paths.index / description.file).unlink(missing_ok=True)
+            # The new files take the space that a full disk lacks; those of graphs that stay are in use.
+            for name in {description.file, Path(description.file).with_suffix(".symqg").name}:
+                (generation.paths.index / name).unlink(missing_ok=True)
         raise
 
 
@@ -275,7 +283,7 @@ def remove_older(generation: OpenGeneration, built: Built) -> None:
         _log.info("%s: index in use: %s over %d rows", generation.paths.root, description.factory, description.rows)
     else:
         _log.info("%s: no index in use: searches are exact", generation.paths.root)
-    index.remove_others(generation.paths.index, description.file if description else None)
+    index.remove_others(generation.paths.index, description.files if description else ())
 
 
 def refresh_index(generation: OpenGeneration, *, workers: int) -> Built | None:

@@ -69,7 +69,9 @@ def _snapshot(generation: OpenGeneration, text: str, rows: int) -> list[Problem]
         if description.exact:
             return []
         settings = generation.settings
-        index.read(description, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
+        index.read(
+            description, generation.paths.index, dimension=settings.dimension, metric=settings.metric, shared=False
+        )
         if description.rows > rows:
             raise SnapshotUnusable(f"{description.file} covers {description.rows} rows, {rows} are committed")
     except SnapshotUnusable as error:

@@ -79,21 +79,36 @@ def write_file(index: Any, path: Path) -> Written:
     return Written(file.sha256, file.bytes)
 
 
-def verify_file(path: Path, written: Written) -> None:
-    """Raise `FileUnusable` unless the file is the one recorded, to the byte, and names no other file."""
+def verify_file(path: Path, written: Written, *, faiss: bool = True) -> None:
+    """Raise `FileUnusable` unless the file is the one recorded, to the byte, and names no other file.
+
+    Args:
+        path: of the file.
+        written: what was recorded.
+        faiss: False for a file of another library, which knows no names of files.
+    """
     digest = hashlib.sha256()
     try:
         with open(open_regular(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size != written.bytes:
                 raise FileUnusable(f"{path} holds {size} bytes, {written.bytes} were written")
-            elsewhere = names_a_file(_hashed(blocks_of(file), digest), size)
+            blocks = _hashed(blocks_of(file), digest)
+            elsewhere = names_a_file(blocks, size) if faiss else any(False for _ in blocks)
     except OSError as error:
         raise FileUnusable(f"{path}: {reason(error)}") from error
     if digest.hexdigest() != written.sha256:
         raise FileUnusable(f"{path} is damaged: its SHA-256 is not the one recorded")
     if elsewhere:
         raise FileUnusable(f"{path} says that its lists are in another file, which is not read here")
+
+
+def hash_file(path: Path) -> Written:
+    """Return what a file of ours holds; any `OSError` is the caller's."""
+    digest = hashlib.sha256()
+    with open(open_regular(path), "rb") as file:
+        size = sum(len(block) for block in _hashed(blocks_of(file), digest))
+    return Written(digest.hexdigest(), size)
 
 
 def _hashed(blocks: Iterable[bytes], digest: Any) -> Iterator[bytes]:

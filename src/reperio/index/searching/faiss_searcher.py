@@ -1,4 +1,4 @@
-"""Search a loaded FAISS index: knobs in, candidate rows out."""
+"""Search a loaded FAISS index."""
 
 from __future__ import annotations
 
@@ -13,29 +13,17 @@ from reperio.index.library.calling import Caller
 from reperio.index.library.huge_pages import settle
 from reperio.index.library.loading import innermost, load_faiss, transforms
 from reperio.index.searching.codes import GraphCodes
+from reperio.index.searching.searcher import Searcher
 from reperio.types import FloatMatrix, OperatingPoint, Rows
 
 _FAIR = 2.5  # lists are of uneven length, and those that hold few allowed rows are near the query as often as others
 
 
-class FaissSearcher:
-    """A loaded index that is searched and never changed, by any number of threads.
-
-    Args:
-        index: FAISS index; row r has id r, for rows [0, index.ntotal).
-        points: how it may be searched and what that gives, from `tuning.measure`; without any, searches are exact.
-        gather: µs that exact search costs per row picked out of the vector file, from `tuning.measure`.
-
-    Attributes:
-        codes: of a graph that FAISS keeps together with 4-bit codes (``HNSW…,Refine(PQ…x4)``), those; else None.
-            They are scanned instead of the graph, not after it: candidates are rescored exactly in any case.
-        search, search_one: search for many queries on all cores, for one on one thread: see `Caller`.
-    """
+class FaissSearcher(Searcher):
+    """Searches an index of FAISS: see `Searcher`. Codes beside a graph are those of ``HNSW…,Refine(PQ…x4)``."""
 
     def __init__(self, index: Any, points: Sequence[OperatingPoint] = (), gather: float = 0.05) -> None:
-        self.index = index
-        self.points = points
-        self.gather = gather
+        super().__init__(index, points, gather)
         self._inner = innermost(index)
         self._kind = type(self._inner).__name__
         self.codes = self._codes()
@@ -43,10 +31,8 @@ class FaissSearcher:
         self._walked = load_faiss().downcast_index(index.base_index) if self.codes is not None else index
         self._outer = type(self._walked).__name__
         self._transforms = transforms(self._walked)
-        # The caller's own methods: one Python call less per search.
         self._caller = Caller(self._walked)
         self.search, self.search_one = self._caller.search, self._caller.search_one
-        self.rows = int(index.ntotal)
         settle(index)
 
     def _codes(self) -> GraphCodes | None:

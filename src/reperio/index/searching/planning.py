@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from reperio.index.searching.faiss_searcher import FaissSearcher
+from reperio.index.searching.searcher import Searcher
 from reperio.types import OperatingPoint
 
 MEASURED_K = 10, 100  # the k for which operating points are measured; a smaller k is searched as carefully as the first
@@ -45,7 +45,7 @@ class Way(NamedTuple):
     micros: float
 
 
-def plan(searcher: FaissSearcher, recall: float, k: int, *, rows: int, count: int) -> Way:
+def plan(searcher: Searcher, recall: float, k: int, *, rows: int, count: int) -> Way:
     """Choose the cheapest way that reaches *recall* and needs no packed codes.
 
     Args:
@@ -69,7 +69,8 @@ def plan(searcher: FaissSearcher, recall: float, k: int, *, rows: int, count: in
     asked = max(k, MEASURED_K[0])
     effort = _effort(searcher, base, wide, asked, share)
     candidates = _candidates(base, wide, asked)
-    if not searcher.takes_selector:
+    walks = searcher.is_graph and searcher.most_effort > 0
+    if not searcher.takes_selector and not (walks and share < MOSTLY):
         # As many more as are masked on average, and as lie farther; the masked ones are dropped afterwards.
         spread = (1 + _FARTHER * (1 - share)) / share
         candidates = math.ceil(candidates * spread) + 10 if count < rows else candidates
@@ -83,7 +84,7 @@ def plan(searcher: FaissSearcher, recall: float, k: int, *, rows: int, count: in
     return exactly if price > exactly.micros else Way(Knobs(effort, candidates), price)
 
 
-def plan_codes(searcher: FaissSearcher, recall: float, k: int, *, rows: int, count: int) -> Way | None:
+def plan_codes(searcher: Searcher, recall: float, k: int, *, rows: int, count: int) -> Way | None:
     """Return the scan of the allowed rows' codes that reaches *recall*; None where none was measured that does."""
     points = [point for point in searcher.points if _scans_codes(searcher, point)]
     base, wide = (cheapest(points, recall, measured) for measured in MEASURED_K)
@@ -103,7 +104,7 @@ def _blur(share: float) -> float:
     return 1 + _BLURRED * (1 - share)
 
 
-def _scans_codes(searcher: FaissSearcher, point: OperatingPoint) -> bool:
+def _scans_codes(searcher: Searcher, point: OperatingPoint) -> bool:
     return searcher.codes is not None and point.effort == 0 and point.candidates > 0
 
 
@@ -114,7 +115,7 @@ def cheapest(points: Sequence[OperatingPoint], recall: float, k: int) -> Operati
     )
 
 
-def _effort(searcher: FaissSearcher, base: OperatingPoint, wide: OperatingPoint | None, k: int, share: float) -> int:
+def _effort(searcher: Searcher, base: OperatingPoint, wide: OperatingPoint | None, k: int, share: float) -> int:
     """Return the effort for *k* of a share of the rows, from that for ten and for a hundred of all of them."""
     if not searcher.most_effort:
         return 0

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from reperio.index.library.loading import load_faiss
 from reperio.index.searching import exact
 from reperio.index.searching.codes import Packed
-from reperio.index.searching.faiss_searcher import FaissSearcher
 from reperio.index.searching.norms import Norms, greatest_of
 from reperio.index.searching.planning import MOSTLY, Knobs, plan, plan_codes
 from reperio.index.searching.scoring import Nearest, best, scores_of
+from reperio.index.searching.searcher import Searcher
 from reperio.types import FloatMatrix, Metric, Rows
 from reperio.vectors import StoredMatrix
 
@@ -38,7 +38,7 @@ class Target:
     metric: Metric  # how they are compared
     count: int  # rows that may be found
     allowed: npt.NDArray[np.uint8] | None = None  # packed bits (little-endian) of those rows; None when all may
-    searcher: FaissSearcher | None = None  # the index over the first rows; None for exact search
+    searcher: Searcher | None = None  # the index over the first rows; None for exact search
     # Lengths of the rows read so far, shared with other states of the same file.
     norms: Norms = field(default_factory=Norms, compare=False, repr=False)
     # By (recall, k), filled as they are asked for.
@@ -93,13 +93,13 @@ class Target:
             return Plan(candidates, instead=Plan(0), saving=math.inf)
         if self.allowed is None:
             return Plan(candidates, searcher.params(effort, candidates))
+        hides_much = self.count < MOSTLY * len(self.matrix)
+        if hides_much and searcher.is_graph and searcher.most_effort:
+            return Plan(effort, searcher.params(effort, effort), filtered=True, wanted=candidates)
         if not searcher.takes_selector:
             return Plan(candidates, searcher.params(effort, candidates), filtered=True)
-        if self.count < MOSTLY * len(self.matrix):
-            if searcher.is_graph:
-                return Plan(effort, searcher.params(effort, effort), filtered=True, wanted=candidates)
-            if searcher.lists is not None:
-                return Plan(candidates, lists=effort)
+        if hides_much and searcher.lists is not None:
+            return Plan(candidates, lists=effort)
         return Plan(candidates, searcher.params(effort, candidates, self.selector))
 
     def packed(self, saving: float) -> Packed | None:
@@ -221,7 +221,7 @@ def run_one(target: Target, query: FloatMatrix, k: int, planned: Plan) -> Neares
     return _merged(target, planned, found, _tail(target, searcher, query[None], k)[0], query, k)
 
 
-def _tail(target: Target, searcher: FaissSearcher, queries: FloatMatrix, k: int) -> list[Rows]:
+def _tail(target: Target, searcher: Searcher, queries: FloatMatrix, k: int) -> list[Rows]:
     """Return the best rows that are newer than the index, per query."""
     if searcher.rows == len(target.matrix):
         return [np.empty(0, dtype=np.int64)] * len(queries)

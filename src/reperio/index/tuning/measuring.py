@@ -18,11 +18,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reperio.index.searching.faiss_searcher import FaissSearcher
 from reperio.index.searching.nearest import nearest
 from reperio.index.searching.planning import EXACTLY, MEASURED_K, Knobs
 from reperio.index.searching.scoring import Scores, scores_of
 from reperio.index.searching.search import Plan, Target, run, run_one
+from reperio.index.searching.searcher import Searcher
 from reperio.index.tuning.questions import Questions
 from reperio.types import FloatMatrix, OperatingPoint, Progress, Rows
 
@@ -243,7 +243,7 @@ def front(recalls: dict[Knobs, float], clock: Callable[[Knobs], float]) -> dict[
     }
 
 
-def _scans_codes(searcher: FaissSearcher, knobs: Knobs) -> bool:
+def _scans_codes(searcher: Searcher, knobs: Knobs) -> bool:
     return searcher.codes is not None and not knobs.effort
 
 

@@ -1,0 +1,158 @@
+"""A collection whose index is a graph of SymphonyQG: chosen, grown, copied, damaged, and read by others."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import reperio
+from reperio import Chunk, Collection
+from tests.brute_force import scores
+from tests.collection.upkeep.test_maintainer import wait_for_index
+from tests.index.building.test_graphs import FACTORY, D, data
+
+ROWS, N = 17_000, 18_500
+MATRIX, QUERIES = data(reperio.Metric.COSINE, N, 300)
+
+
+def fill(kb: Collection, first: int, stop: int) -> None:
+    kb.add([Chunk(str(i), f"text {i}", {"tenth": i % 10}) for i in range(first, stop)], vectors=MATRIX[first:stop])
+
+
+def found_share(kb: Collection, rows: int, recall: float = 0.95, gone: int = 0) -> float:
+    shares = []
+    for query in QUERIES[200:]:
+        least = np.partition(scores(MATRIX[gone:rows], query, "cosine"), -10)[-10] - 1e-6
+        hits = kb.search(vector=query, recall=recall)
+        assert len(hits) == 10
+        shares.append(np.mean([hit.score >= least for hit in hits]))
+    return float(np.mean(shares))
+
+
+def searcher_of(kb: Collection) -> Any:
+    kb.search(vector=QUERIES[0])
+    view = kb._handle.generation.latest
+    assert view is not None
+    return view.target.searcher
+
+
+def files(path: Path) -> list[str]:
+    return sorted(file.name for file in (path / "gen-000001" / "index").glob("snapshot-*"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a collection of 17,000 chunks with the graph that `optimize` chose."""
+    path = tmp_path_factory.mktemp("graph") / "kb"
+    with reperio.open(path, dimension=D, auto_optimize=False) as kb:
+        fill(kb, 0, ROWS)
+        info = kb.optimize(queries=QUERIES[:200])
+        assert info is not None
+        assert info.factory == FACTORY
+    return path
+
+
+@pytest.fixture
+def path(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "kb"))
+
+
+def test_optimize_takes_the_graph_where_the_library_is_there(path: Path) -> None:
+    """It is measured, described with all its bytes, opened again by readers, and clean."""
+    assert len(files(path)) == 2
+    with reperio.open(path, read_only=True) as kb:
+        info = kb.info().index
+        assert info is not None
+        assert info.factory == FACTORY
+        assert info.bytes == sum(file.stat().st_size for file in path.glob("gen-*/index/snapshot-*"))
+        assert found_share(kb, ROWS) >= 0.94
+        assert kb.check().ok
+
+
+def test_rows_that_come_later_get_a_graph_in_the_background(path: Path) -> None:
+    """Found at once by comparing them, then by a second graph; the first one's file stays, and readers see both."""
+    (first,) = path.glob("gen-*/index/*.symqg")
+    with reperio.open(path) as kb, reperio.open(path, read_only=True) as reader:
+        fill(kb, ROWS, ROWS + 500)
+        assert found_share(kb, ROWS + 500) >= 0.94
+        fill(kb, ROWS + 500, N)
+        kb.add([Chunk(f"again {i}", "again") for i in range(2700)], vectors=MATRIX[:2700])
+        wait_for_index(kb, N + 2700)
+        deadline = time.monotonic() + 60
+        while len(files(path)) != 3:  # the index before is removed a moment after the new one is in use
+            assert time.monotonic() < deadline, files(path)
+            time.sleep(0.05)
+        assert first.name in files(path)
+        for each in (kb, reader):
+            hits = [each.search(vector=query)[0] for query in MATRIX[ROWS:N:100]]
+            assert [hit.chunk.id for hit in hits] == [str(i) for i in range(ROWS, N, 100)]
+            assert each.check().ok
+        kb.compact()
+        assert kb.check().ok
+
+
+def test_a_mask_and_deletes_are_kept(path: Path) -> None:
+    """By metadata, and where a part of the rows is gone."""
+    with reperio.open(path, auto_optimize=False) as kb:
+        for query in QUERIES[200:230]:
+            truth = scores(MATRIX[3:ROWS:10], query, "cosine")
+            hits = kb.search(vector=query, where={"tenth": 3})
+            least = np.partition(truth, -10)[-10] - 1e-6
+            assert np.mean([hit.score >= least for hit in hits]) >= 0.8
+        kb.delete(ids=[str(i) for i in range(3000)])
+        assert found_share(kb, ROWS, gone=3000) >= 0.94
+
+
+def test_backups_hold_the_graph(path: Path, tmp_path: Path) -> None:
+    """A full copy and an increment: both are searched by the graph, without building anything."""
+    with reperio.open(path, read_only=True) as kb:
+        kb.backup(tmp_path / "full")
+        kb.backup(tmp_path / "increments", incremental=True)
+    reperio.restore(tmp_path / "increments", tmp_path / "restored")
+    for copy in (tmp_path / "full", tmp_path / "restored"):
+        assert len(files(copy)) == 2
+        with reperio.open(copy, read_only=True) as kb:
+            assert found_share(kb, ROWS) >= 0.94
+            assert kb.check().ok
+    with reperio.open(path, read_only=True, trust_index=False) as kb:
+        kb.backup(tmp_path / "bare")
+    assert files(tmp_path / "bare") == []
+
+
+def test_a_damaged_graph_costs_time_and_no_answer(path: Path) -> None:
+    """It is told, searches are exact, check() names it, and optimize() builds another."""
+    graph = next(path.glob("gen-*/index/*.symqg"))
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    with reperio.open(path, auto_optimize=False) as kb:
+        with pytest.warns(UserWarning, match="SHA-256"):
+            kb.search(vector=QUERIES[0])
+        assert found_share(kb, ROWS) == 1.0
+        assert [problem.kind for problem in kb.check().problems] == ["index"]
+        assert kb.optimize(index="symphonyqg", queries=QUERIES[:50]) is not None
+        assert kb.check().ok
+    assert len(files(path)) == 2
+
+
+def test_damage_is_seen_by_check_where_the_graph_is_in_memory(path: Path) -> None:
+    """Who has loaded it before the file changed is told all the same."""
+    with reperio.open(path, auto_optimize=False) as kb:
+        assert found_share(kb, ROWS) >= 0.94
+        graph = next(path.glob("gen-*/index/*.symqg"))
+        graph.write_bytes(graph.read_bytes()[:-1])
+        assert [problem.kind for problem in kb.check().problems] == ["index"]
+        assert found_share(kb, ROWS) >= 0.94
+
+
+def test_two_handles_of_a_process_share_a_graph(path: Path) -> None:
+    """It is loaded once: a graph may take gigabytes."""
+    with reperio.open(path, read_only=True) as one, reperio.open(path, read_only=True) as other:
+        found = [searcher_of(kb) for kb in (one, other)]
+        assert found[0] is not found[1]
+        assert found[0].index.graphs[0] is found[1].index.graphs[0]
