@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from reperio.index.building.resuming import take
-from reperio.index.library.files import FileUnusable, Written, read_file, verify_file, write_file
+from reperio.index.library.files import FileUnusable, Written, read_file, share_file, verify_file, write_file
 from reperio.index.library.loading import ALLOWED_TYPES, metric_type, type_names
 from reperio.index.recipes.goal import Goal, Recipe, check_goal
 from reperio.index.searching.searcher import Searcher
@@ -233,8 +233,16 @@ def verify(description: IndexDescription, directory: Path) -> None:
     verify_file(directory / description.file, Written(description.sha256, description.bytes))
 
 
-def read(description: IndexDescription, directory: Path, *, dimension: int, metric: Metric) -> Any:
+def read(
+    description: IndexDescription, directory: Path, *, dimension: int, metric: Metric, shared: bool = False
+) -> Any:
     """Verify and load an index.
+
+    Args:
+        description: as recorded.
+        directory: of snapshots.
+        dimension, metric: of the collection.
+        shared: for an index that is searched and never changed: verified once per machine, and mapped.
 
     Raises:
         SnapshotUnusable: missing, damaged, or not what the description and the collection say.
@@ -243,7 +251,8 @@ def read(description: IndexDescription, directory: Path, *, dimension: int, metr
         raise SnapshotUnusable(f"{description.file} is recorded as {description.types}, which is not read here")
     if (description.dimension, description.metric) != (dimension, metric.value):
         raise SnapshotUnusable(f"{description.file} is of another dimension or metric than the collection")
-    index = read_file(directory / description.file, Written(description.sha256, description.bytes))
+    load = share_file if shared else read_file
+    index = load(directory / description.file, Written(description.sha256, description.bytes))
     found = (type_names(index), index.d, index.ntotal, index.metric_type)
     if found != (description.types, description.dimension, description.rows, metric_type(metric)):
         raise SnapshotUnusable(f"{description.file} holds {found}, which is not what was recorded")
