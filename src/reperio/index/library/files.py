@@ -12,9 +12,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from reperio.errors import StorageFailed
-from reperio.index.library.huge_pages import HUGE
+from reperio.index.library.huge_pages import HUGE, populate
 from reperio.index.library.loading import ALLOWED_TYPES, innermost, load_faiss, type_names
-from reperio.index.library.mapped import index_in, map_file
+from reperio.index.library.mapped import Bytes, forget_pages, index_in, map_file
 from reperio.index.library.verified import is_verified, remember, same
 from reperio.layout import create_file, open_regular, reason, storage_errors, sync_directory
 
@@ -86,6 +86,7 @@ def write_file(index: Any, path: Path) -> Written:
                 faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, _BLOCK))
                 file.finish()
                 os.fsync(descriptor)
+                forget_pages(descriptor)
                 if os.fstat(descriptor).st_size != file.bytes:
                     raise StorageFailed(f"cannot write {path}: it came out shorter than what was written")
             finally:
@@ -106,20 +107,22 @@ def verify_file(path: Path, written: Written) -> None:
         raise FileUnusable(f"{path}: {reason(error)}") from error
 
 
-def _verify(file: BinaryIO, path: Path, written: Written, *, once: bool = False) -> None:
-    """Do what `verify_file` does for an open file; with *once*, believe what is remembered of it, and remember it."""
+def _verify(file: BinaryIO, path: Path, written: Written, mapped: Bytes | None = None) -> None:
+    """Do what `verify_file` does for an open file; of a mapped one believe what is remembered, and remember it."""
     digest = hashlib.sha256()
     before = os.fstat(file.fileno())
     if before.st_size != written.bytes:
         raise FileUnusable(f"{path} holds {before.st_size} bytes, {written.bytes} were written")
-    if once and is_verified(before, written.sha256):
-        return
+    if mapped is not None:
+        if is_verified(before, written.sha256):
+            return
+        populate(mapped.ctypes.data, before.st_size)  # all of it is read now: then into huge pages
     elsewhere = names_a_file(_hashed(blocks_of(file), digest), before.st_size)
     if digest.hexdigest() != written.sha256:
         raise FileUnusable(f"{path} is damaged: its SHA-256 is not the one recorded")
     if elsewhere:
         raise FileUnusable(f"{path} says that its lists are in another file, which is not read here")
-    if once and same(before, os.fstat(file.fileno())):
+    if mapped is not None and same(before, os.fstat(file.fileno())):
         remember(before, written.sha256)
 
 
@@ -189,12 +192,12 @@ def share_file(path: Path, written: Written) -> Any:
     """
     try:
         with open(open_regular(path), "rb") as file:
-            _verify(file, path, written, once=True)
             view = map_file(file, written.bytes)
+            if view is None:
+                return read_file(path, written)
+            _verify(file, path, written, view)
     except OSError as error:
         raise FileUnusable(f"{path}: {reason(error)}") from error
-    if view is None:
-        return read_file(path, written)
     return _checked(path, written, lambda flags: index_in(view, flags))
 
 

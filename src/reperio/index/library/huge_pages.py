@@ -20,7 +20,8 @@ from reperio.index.library.loading import innermost, load_faiss
 HUGE = 1 << 21
 """Bytes of a huge page."""
 
-_MADV_HUGEPAGE, _MADV_COLLAPSE = 14, 25  # <asm-generic/mman-common.h>; the second since Linux 6.1, else refused
+# <asm-generic/mman-common.h>; the last two since Linux 5.14 and 6.1, else refused.
+_MADV_HUGEPAGE, _MADV_POPULATE_READ, _MADV_COLLAPSE = 14, 22, 25
 
 
 def settle(index: Any) -> None:
@@ -40,6 +41,13 @@ def advise_huge(address: int, size: int) -> None:
     advise = _madvise()
     if advise is not None:
         advise(address, size, _MADV_HUGEPAGE)
+
+
+def populate(address: int, size: int) -> None:
+    """Ask the kernel to read a mapped file now; unlike touching its pages, this bears with one that was cut short."""
+    advise = _madvise()
+    if advise is not None:
+        advise(address, size, _MADV_POPULATE_READ)
 
 
 def _nodes(index: Any) -> Iterator[tuple[int, int]]:
