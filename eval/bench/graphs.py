@@ -4,8 +4,8 @@
     python eval/bench/graphs.py --quick    # 20,000 rows, printed only
 
 Three collections over the same vectors and chunks, one per index. Half of the held-out questions go to `optimize`,
-recall and times come from the others. `search` is timed whole, with its ten chunks, one thread, in rounds that take turns;
-"index" is the part of it that finds the rows. Then eight threads at once, and opening with a first search.
+recall and times come from the others. `search` is timed whole, with its ten chunks, one thread, in rounds that take
+turns; "index" is the part of it that finds the rows. Then eight threads at once, and opening with a first search.
 
 The data is no part of the repository: eval/README.md. Exit 0 measured, 2 could not measure.
 """
@@ -65,6 +65,7 @@ def build(folder: Path, data: Data, factory: str, number: int) -> tuple[Collecti
 
 
 def rows_found(kb: Collection, queries: Any, recall: float) -> list[list[int]]:
+    """Return the rows that a search finds, per query."""
     return [[row_of(hit) for hit in kb.search(vector=query, recall=recall)] for query in queries]
 
 
@@ -152,7 +153,9 @@ def page(results: Figures) -> str:
         cells = []
         for name in names:
             value = results["figures"][name][key]
-            cells.append(f"{value['median']:,} ({value['low']:,}–{value['high']:,})" if isinstance(value, dict) else f"{value}")
+            cells.append(
+                f"{value['median']:,} ({value['low']:,}–{value['high']:,})" if isinstance(value, dict) else f"{value}"
+            )
         lines.append(f"| {key} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

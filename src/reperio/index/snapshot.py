@@ -13,7 +13,7 @@ import orjson
 
 from reperio.errors import MissingDependency, StorageFailed
 from reperio.index.building.resuming import take, take_graph
-from reperio.index.library.files import FileUnusable, Written, read_file, verify_file, write_file
+from reperio.index.library.files import FileUnusable, Written, read_file, share_file, verify_file, write_file
 from reperio.index.library.loading import ALLOWED_TYPES, metric_type, type_names
 from reperio.index.library.symphony import Graph, Graphs, known_graph, read_graph, remember, write_graph
 from reperio.index.recipes.goal import Goal, Recipe, check_goal
@@ -298,14 +298,17 @@ def verify(description: IndexDescription, directory: Path) -> None:
         verify_file(directory / name, Written(sha256, size), faiss=False)
 
 
-def read(description: IndexDescription, directory: Path, *, dimension: int, metric: Metric, shared: bool = True) -> Any:
+def read(
+    description: IndexDescription, directory: Path, *, dimension: int, metric: Metric, shared: bool = False
+) -> Any:
     """Verify and load an index.
 
     Args:
-        description: that is recorded.
+        description: as recorded.
         directory: of snapshots.
         dimension, metric: of the collection.
-        shared: a graph that this process has loaded from the same file serves again, and the file is not read.
+        shared: for an index that is searched and never changed: verified once per machine, and mapped. A graph is never
+            changed, and one that this process has already serves again in any case.
 
     Raises:
         SnapshotUnusable: missing, damaged, or not what the description and the collection say.
@@ -314,20 +317,21 @@ def read(description: IndexDescription, directory: Path, *, dimension: int, metr
         raise SnapshotUnusable(f"{description.file} is recorded as {description.types}, which is not read here")
     if (description.dimension, description.metric) != (dimension, metric.value):
         raise SnapshotUnusable(f"{description.file} is of another dimension or metric than the collection")
-    index = read_file(directory / description.file, Written(description.sha256, description.bytes))
+    load = share_file if shared else read_file
+    index = load(directory / description.file, Written(description.sha256, description.bytes))
     found = (type_names(index), index.d, index.ntotal, index.metric_type)
     if found != (description.types, description.dimension, description.rows, metric_type(metric)):
         raise SnapshotUnusable(f"{description.file} holds {found}, which is not what was recorded")
-    return _with_graphs(index, description, directory, metric, shared) if description.graphs else index
+    return _with_graphs(index, description, directory, metric) if description.graphs else index
 
 
-def _with_graphs(codes: Any, description: IndexDescription, directory: Path, metric: Metric, shared: bool) -> Graphs:
+def _with_graphs(codes: Any, description: IndexDescription, directory: Path, metric: Metric) -> Graphs:
     graphs: list[Graph] = []
     first = 0
     try:
         for name, sha256, size, rows in description.graphs:
             path, written = directory / name, Written(sha256, size)
-            known = known_graph(path, written, first) if shared else None
+            known = known_graph(path, written, first)
             graphs.append(known or read_graph(path, written, first, rows, description.dimension, metric))
             first += rows
     except MissingDependency as error:

@@ -201,7 +201,8 @@ def test_the_bytes_predicted_are_those_of_the_files(tmp_path: Path) -> None:
     ranked = index.advise(N, D, Metric.COSINE, index.Goal(), symphony=True)
     predicted = next(each.bytes_per_vector for each in ranked if each.factory == FACTORY)
     assert size == pytest.approx(predicted * N, rel=0.01)
-    again = index.read(description, tmp_path, dimension=D, metric=Metric.COSINE, shared=False)
+    symphony._loaded.clear()  # as another process
+    again = index.read(description, tmp_path, dimension=D, metric=Metric.COSINE)
     both = [searcher_of(each).search(queries, 10, 50).tolist() for each in (built, again)]
     assert both[0] == both[1]
 
@@ -243,7 +244,8 @@ def test_without_the_library_the_codes_serve_and_a_build_says_what_to_install(
         raise MissingDependency("a SymphonyQG graph needs rabitqlib; run: pip install 'reperio[graph]'")
 
     monkeypatch.setattr(symphony, "_load", missing)
-    alone = index.read(description, tmp_path, dimension=D, metric=Metric.COSINE, shared=False)
+    symphony._loaded.clear()  # as another process
+    alone = index.read(description, tmp_path, dimension=D, metric=Metric.COSINE)
     assert alone.graphs == ()
     assert "pip install 'reperio[graph]'" in caplog.text
     assert recall_of(description.to_searcher(alone), matrix, queries[100:], Metric.COSINE, 0.95) >= 0.94
@@ -262,7 +264,7 @@ def test_damage_is_found_before_the_library_reads_a_byte(tmp_path: Path) -> None
     for damaged in (whole[:-1], whole[:70] + bytes([whole[70] ^ 1]) + whole[71:], b"", whole + b"x"):
         file.write_bytes(damaged)
         with pytest.raises(index.SnapshotUnusable, match=r"snapshot-000001\.symqg"):
-            index.read(description, tmp_path, dimension=D, metric=Metric.COSINE, shared=False)
+            index.read(description, tmp_path, dimension=D, metric=Metric.COSINE)
         with pytest.raises(index.SnapshotUnusable, match=r"snapshot-000001\.symqg"):
             index.verify(description, tmp_path)
     file.unlink()
@@ -270,7 +272,7 @@ def test_damage_is_found_before_the_library_reads_a_byte(tmp_path: Path) -> None
     other.write_bytes(whole)
     file.symlink_to(other)
     with pytest.raises(index.SnapshotUnusable):
-        index.read(description, tmp_path, dimension=D, metric=Metric.COSINE, shared=False)
+        index.read(description, tmp_path, dimension=D, metric=Metric.COSINE)
 
 
 @pytest.mark.parametrize(

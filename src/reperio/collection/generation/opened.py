@@ -257,7 +257,9 @@ class OpenGeneration:
             if description.exact:
                 return None
             settings = self.settings
-            loaded = index.read(description, self.paths.index, dimension=settings.dimension, metric=settings.metric)
+            loaded = index.read(
+                description, self.paths.index, dimension=settings.dimension, metric=settings.metric, shared=True
+            )
             return description.to_searcher(loaded)
         except SnapshotUnusable as error:
             if self.is_current(found.name):

@@ -69,9 +69,8 @@ def _snapshot(generation: OpenGeneration, text: str, rows: int) -> list[Problem]
         if description.exact:
             return []
         settings = generation.settings
-        index.read(
-            description, generation.paths.index, dimension=settings.dimension, metric=settings.metric, shared=False
-        )
+        index.verify(description, generation.paths.index)  # a graph that is in memory is not read again
+        index.read(description, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
         if description.rows > rows:
             raise SnapshotUnusable(f"{description.file} covers {description.rows} rows, {rows} are committed")
     except SnapshotUnusable as error:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from reperio import forks
 from reperio.errors import IndexBuildFailed, MissingDependency, StorageFailed
-from reperio.index.library.files import FileUnusable, Written, hash_file, verify_file
+from reperio.index.library.files import FileUnusable, Written, hash_file, opened_once_verified
 from reperio.index.library.loading import patient_threads
 from reperio.layout import storage_errors, sync_directory, sync_file
 from reperio.types import FloatMatrix, Metric, Rows
@@ -214,11 +214,11 @@ def read_graph(path: Path, written: Written, first: int, rows: int, dimension: i
         MissingDependency: rabitqlib is not installed.
     """
     native = _load()
-    verify_file(path, written, faiss=False)
-    try:
-        index = native.load(str(path))
-    except (RuntimeError, ValueError, MemoryError) as error:
-        raise FileUnusable(f"{path}: rabitqlib cannot read it ({error!s:.200})") from error
+    with opened_once_verified(path, written) as verified:
+        try:
+            index = native.load(verified)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise FileUnusable(f"{path}: rabitqlib cannot read it ({error!s:.200})") from error
     found = (int(index.num_points), int(index.dim), str(index.metric))
     if found != (rows, dimension, _name(metric)):
         raise FileUnusable(f"{path} holds {found}, which is not what was recorded")
