@@ -20,6 +20,7 @@ from reperio.index.snapshot import (
     read,
     remove_others,
     verify,
+    verify_graphs,
     write,
 )
 from reperio.index.tuning.measuring import Tuned, measure
@@ -73,5 +74,6 @@ __all__ = [
     "to_size",
     "training_is_due",
     "verify",
+    "verify_graphs",
     "write",
 ]

@@ -15,7 +15,7 @@ import pytest
 
 import reperio
 from reperio import Chunk, ReperioWarning
-from reperio.index import Searcher, remove_others
+from reperio.index import remove_others, searcher_of
 from reperio.index.library import files, verified
 from reperio.index.library.files import FileUnusable, Written, read_file, share_file, write_file
 from reperio.index.library.huge_pages import HUGE
@@ -81,7 +81,7 @@ def test_a_mapped_index_answers_as_a_read_one_does(factory: str, tmp_path: Path)
     queries = vectors()[:40] + 0.1
     for one, other in zip(read.search(queries, 10), shared.search(queries, 10), strict=True):
         assert one.tobytes() == other.tobytes()
-    mine, theirs = Searcher(read), Searcher(shared)
+    mine, theirs = searcher_of(read), searcher_of(shared)
     found = [each.search_one(queries[0], 10, each.params(8, 10)).copy() for each in (mine, theirs)]
     assert found[0].tolist() == found[1].tolist()
     if mine.codes is not None:
@@ -105,7 +105,7 @@ def test_an_index_outlives_its_name(tmp_path: Path) -> None:
     record = index_file(tmp_path / "snapshot-000001.faiss")
     shared = share_file(tmp_path / "snapshot-000001.faiss", record)
     before = shared.search(vectors()[:40], 10)[1]
-    remove_others(tmp_path, None)
+    remove_others(tmp_path)
     assert not (tmp_path / "snapshot-000001.faiss").exists()
     assert (shared.search(vectors()[:40], 10)[1] == before).all()
 

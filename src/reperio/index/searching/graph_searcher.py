@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reperio.index.library.symphony import Graphs, walk
+from reperio.index.library.symphony import Graph, Graphs, walk
 from reperio.index.searching.codes import GraphCodes
 from reperio.index.searching.searcher import Searcher
 from reperio.types import FloatMatrix, OperatingPoint, Rows
@@ -27,10 +27,10 @@ class GraphSearcher(Searcher):
         walks = bool(index.graphs)
         super().__init__(index, points if walks else [point for point in points if not point.effort], gather)
         self.codes = GraphCodes(index.codes)
-        self.search = self._search
-        self.search_one = self._search_one if len(index.graphs) == 1 else self._search_each
-        self._only = index.graphs[0] if len(index.graphs) == 1 else None
-        self._cores = len(os.sched_getaffinity(0))
+        # Methods of another object: with its own it would refer to itself, and a graph would wait for the collector.
+        walker = _Walker(index.graphs)
+        self.search = walker.search
+        self.search_one = walker.search_one if len(index.graphs) == 1 else walker.search_each
 
     @property
     def is_graph(self) -> bool:
@@ -57,24 +57,30 @@ class GraphSearcher(Searcher):
         assert selector is None
         return max(effort, count)
 
-    def _search(self, queries: FloatMatrix, count: int, effort: int) -> Rows:
-        queries = np.ascontiguousarray(queries)
-        return self._nearest(queries, count, effort, self._cores)
 
-    def _search_one(self, query: FloatMatrix, count: int, effort: int) -> Rows:
-        assert self._only is not None
-        found: Rows = walk(self._only, query[None], count, effort, 1)[0][0]
+class _Walker:
+    """Searches of graphs that cover runs of rows."""
+
+    def __init__(self, graphs: Sequence[Graph]) -> None:
+        self._graphs = graphs
+        self._cores = len(os.sched_getaffinity(0))
+
+    def search(self, queries: FloatMatrix, count: int, effort: int) -> Rows:
+        return self._nearest(np.ascontiguousarray(queries), count, effort, self._cores)
+
+    def search_one(self, query: FloatMatrix, count: int, effort: int) -> Rows:
+        """Search where there is one graph only."""
+        found: Rows = walk(self._graphs[0], query[None], count, effort, 1)[0][0]
         return found
 
-    def _search_each(self, query: FloatMatrix, count: int, effort: int) -> Rows:
+    def search_each(self, query: FloatMatrix, count: int, effort: int) -> Rows:
         found: Rows = self._nearest(query[None], count, effort, 1)[0]
         return found
 
     def _nearest(self, queries: FloatMatrix, count: int, effort: int, workers: int) -> Rows:
         """Return the *count* nearest of what all graphs find: their estimates of a distance are comparable."""
         parts = [
-            walk(graph, queries, min(count, graph.rows), min(effort, graph.rows), workers)
-            for graph in self.index.graphs
+            walk(graph, queries, min(count, graph.rows), min(effort, graph.rows), workers) for graph in self._graphs
         ]
         if len(parts) == 1:
             return parts[0][0]
