@@ -167,7 +167,7 @@ def test_extending_gives_the_same_answers_as_building_at_once() -> None:
     matrix, queries = data(Metric.COSINE)
     recipe = index.requested("IVF1,PQ24x4fs")
     grown = index.build(recipe, matrix[:2000], Metric.COSINE, workers=1)
-    index.extend(grown, matrix, workers=1)
+    grown = index.extend(grown, matrix, Metric.COSINE, "", workers=1)
     target = Target(matrix, Metric.COSINE, N, None, searcher_of(grown))
     assert grown.ntotal == N
     assert recall_of(target, queries, np.arange(N), 10, 0.999) >= 0.97
