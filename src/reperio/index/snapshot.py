@@ -303,8 +303,17 @@ def verify_graphs(description: IndexDescription, directory: Path) -> None:
         verify_file(directory / name, Written(sha256, size), faiss=False)
 
 
+_SOON = 32 << 20  # bytes of graphs that are loaded in 20 ms or so
+
+
 def read(
-    description: IndexDescription, directory: Path, *, dimension: int, metric: Metric, shared: bool = False
+    description: IndexDescription,
+    directory: Path,
+    *,
+    dimension: int,
+    metric: Metric,
+    shared: bool = False,
+    soon: bool = False,
 ) -> Any:
     """Verify and load an index.
 
@@ -314,6 +323,7 @@ def read(
         dimension, metric: of the collection.
         shared: for an index that is searched and never changed: verified once per machine, and mapped. A graph is never
             changed, and one that this process has already serves again in any case.
+        soon: leave out graphs that would have to be loaded and are large: the codes beside them serve meanwhile.
 
     Raises:
         SnapshotUnusable: missing, damaged, or not what the description and the collection say.
@@ -327,10 +337,21 @@ def read(
     found = (type_names(index), index.d, index.ntotal, index.metric_type)
     if found != (description.types, description.dimension, description.rows, metric_type(metric)):
         raise SnapshotUnusable(f"{description.file} holds {found}, which is not what was recorded")
-    return _with_graphs(index, description, directory, metric) if description.graphs else index
+    return _with_graphs(index, description, directory, metric, soon) if description.graphs else index
 
 
-def _with_graphs(codes: Any, description: IndexDescription, directory: Path, metric: Metric) -> Graphs:
+def _unknown_bytes(description: IndexDescription, directory: Path) -> int:
+    """Return the bytes of the graphs that this process has not loaded."""
+    first, unknown = 0, 0
+    for name, sha256, size, rows in description.graphs:
+        unknown += 0 if known_graph(directory / name, Written(sha256, size), first) else size
+        first += rows
+    return unknown
+
+
+def _with_graphs(codes: Any, description: IndexDescription, directory: Path, metric: Metric, soon: bool) -> Graphs:
+    if soon and _unknown_bytes(description, directory) > _SOON:
+        return Graphs(codes, [])
     graphs: list[Graph] = []
     first = 0
     try:

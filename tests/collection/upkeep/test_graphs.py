@@ -12,6 +12,8 @@ import pytest
 
 import reperio
 from reperio import Chunk, Collection
+from reperio.index import snapshot
+from reperio.index.library import symphony
 from tests.brute_force import scores
 from tests.collection.upkeep.test_maintainer import wait_for_index
 from tests.index.building.test_graphs import FACTORY, D, data
@@ -156,3 +158,17 @@ def test_two_handles_of_a_process_share_a_graph(path: Path) -> None:
         found = [searcher_of(kb) for kb in (one, other)]
         assert found[0] is not found[1]
         assert found[0].index.graphs[0] is found[1].index.graphs[0]
+
+
+def test_a_large_graph_is_loaded_while_the_codes_answer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first answers do not wait for it, and have the recall; then the graph takes over."""
+    monkeypatch.setattr(snapshot, "_SOON", 0)
+    symphony._loaded.clear()  # as another process
+    with reperio.open(path, read_only=True) as kb:
+        assert searcher_of(kb).waits
+        assert found_share(kb, ROWS) >= 0.94
+        deadline = time.monotonic() + 60
+        while searcher_of(kb).waits:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert found_share(kb, ROWS) >= 0.94

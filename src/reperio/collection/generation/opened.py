@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import shutil
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,10 @@ from reperio.printable import one_line
 from reperio.store import Session, SnapshotEntry, State, Store, mapping_of
 from reperio.types import Rows
 from reperio.vectors import StoredMatrix
+
+# Seconds from the first search until a large graph is loaded: a process that asks one question, as the command line
+# does, is gone by then.
+_ONE_QUESTION = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +240,17 @@ class OpenGeneration:
         if found.name in self._adopted:
             return self._adopted[found.name]
         if old is None:
-            return self._load(found)
+            first = self._load(found, soon=True)
+            if first is not None and first.waits:
+                threading.Thread(target=self._swap_later, args=(found,), name="reperio-load", daemon=True).start()
+            return first
         # The index before still answers rightly, with a longer tail: nobody waits for the new one.
         threading.Thread(target=self._swap, args=(found,), name="reperio-load", daemon=True).start()
         return old
+
+    def _swap_later(self, found: SnapshotEntry) -> None:
+        time.sleep(_ONE_QUESTION)
+        self._swap(found)
 
     def _swap(self, found: SnapshotEntry) -> None:
         searcher = self._load(found)
@@ -248,8 +260,13 @@ class OpenGeneration:
                 target = replace(view.target, searcher=searcher)
                 self.latest = replace(view, target=target, masks=Masks(target, view.seq, self._columns))
 
-    def _load(self, found: SnapshotEntry) -> Searcher | None:
-        """Load a recorded index; warn, and do without, when it cannot be trusted."""
+    def _load(self, found: SnapshotEntry, *, soon: bool = False) -> Searcher | None:
+        """Load a recorded index; warn, and do without, when it cannot be trusted.
+
+        Args:
+            found: what is recorded.
+            soon: leave out what takes long; the searcher then `waits` for it.
+        """
         if not self.trust_index:
             return None
         try:
@@ -258,7 +275,12 @@ class OpenGeneration:
                 return None
             settings = self.settings
             loaded = index.read(
-                description, self.paths.index, dimension=settings.dimension, metric=settings.metric, shared=True
+                description,
+                self.paths.index,
+                dimension=settings.dimension,
+                metric=settings.metric,
+                shared=True,
+                soon=soon,
             )
             return description.to_searcher(loaded)
         except SnapshotUnusable as error:

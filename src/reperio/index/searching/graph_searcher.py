@@ -17,7 +17,7 @@ from reperio.types import FloatMatrix, OperatingPoint, Rows
 class GraphSearcher(Searcher):
     """Walks the graphs of an index: see `Searcher`.
 
-    Without rabitqlib there are no graphs, and of the points those remain that scan the codes.
+    Without graphs, which are not loaded yet or cannot be, of the points those remain that scan the codes.
     """
 
     index: Graphs
@@ -31,6 +31,11 @@ class GraphSearcher(Searcher):
         walker = _Walker(index.graphs)
         self.search = walker.search
         self.search_one = walker.search_one if len(index.graphs) == 1 else walker.search_each
+
+    @property
+    def waits(self) -> bool:
+        """Say whether the graphs are not loaded, or cannot be."""
+        return not self.index.graphs
 
     @property
     def is_graph(self) -> bool:

@@ -41,6 +41,11 @@ class Searcher(ABC):
         self.rows = int(index.ntotal)
 
     @property
+    def waits(self) -> bool:
+        """Say whether a part of the index is not loaded, without which a search takes longer."""
+        return False
+
+    @property
     @abstractmethod
     def is_graph(self) -> bool:
         """Say whether candidates are found by walking from row to row."""
