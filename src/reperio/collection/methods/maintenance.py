@@ -53,8 +53,8 @@ class Maintenance:
             recall: knn recall@10 to be reached by `search`; above 0.999 the collection goes without an index.
             index: None for the best; "symphonyqg", "hnsw", "exact", or any FAISS factory string, kept when the
                 collection grows.
-            memory: most that the index may take in memory: bytes, or a string like "2GiB". None for no limit, but a graph
-                comes first up to 4 GiB (SymphonyQG) or 8 GiB (FAISS) only.
+            memory: most that the index may take in memory: bytes, or a string like "2GiB". None for no limit, but a
+                graph comes first up to 4 GiB (SymphonyQG) or 8 GiB (FAISS) only.
             prefer: "latency" of single queries, "throughput" of many at once, or least "memory" and time to build.
             queries: held-out queries to measure with, as users ask them: texts, or vectors (n, d), at least 30; a
                 thousand suffice. They are kept, and used again when the index is rebuilt. Without them stored vectors
