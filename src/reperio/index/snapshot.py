@@ -14,7 +14,7 @@ import orjson
 from reperio.errors import MissingDependency, StorageFailed
 from reperio.index.building.resuming import take, take_graph
 from reperio.index.library.files import FileUnusable, Written, read_file, share_file, verify_file, write_file
-from reperio.index.library.loading import ALLOWED_TYPES, metric_type, type_names
+from reperio.index.library.loading import ALLOWED_TYPES, innermost, metric_type, type_names
 from reperio.index.library.symphony import Graph, Graphs, known_graph, read_graph, remember, write_graph
 from reperio.index.recipes.goal import Goal, Recipe, check_goal
 from reperio.index.searching.engines import searcher_of
@@ -344,12 +344,15 @@ def _unknown_bytes(description: IndexDescription, directory: Path) -> int:
     """Return the bytes of the graphs that this process has not loaded."""
     first, unknown = 0, 0
     for name, sha256, size, rows in description.graphs:
-        unknown += 0 if known_graph(directory / name, Written(sha256, size), first) else size
+        unknown += 0 if known_graph(directory / name, Written(sha256, size), first, rows) else size
         first += rows
     return unknown
 
 
 def _with_graphs(codes: Any, description: IndexDescription, directory: Path, metric: Metric, soon: bool) -> Graphs:
+    inner = innermost(codes)
+    if type(inner).__name__ != "IndexPQ" or inner.pq.nbits != 4:
+        raise SnapshotUnusable(f"{description.file} does not hold the codes that lie beside a graph")
     if soon and _unknown_bytes(description, directory) > _SOON:
         return Graphs(codes, [])
     graphs: list[Graph] = []
@@ -357,10 +360,11 @@ def _with_graphs(codes: Any, description: IndexDescription, directory: Path, met
     try:
         for name, sha256, size, rows in description.graphs:
             path, written = directory / name, Written(sha256, size)
-            known = known_graph(path, written, first)
+            known = known_graph(path, written, first, rows)
             graphs.append(known or read_graph(path, written, first, rows, description.dimension, metric))
             first += rows
-    except MissingDependency as error:
-        _log.warning("%s: searches go through the codes beside the graph, which takes longer: %s", directory, error)
+    except (MissingDependency, MemoryError) as error:
+        told = error if isinstance(error, MissingDependency) else "the graph takes more memory than there is"
+        _log.warning("%s: searches go through the codes beside the graph, which takes longer: %s", directory, told)
         return Graphs(codes, [])
     return Graphs(codes, graphs)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 import reperio
-from reperio import Chunk, Collection
+from reperio import Chunk, Collection, MissingDependency
 from reperio.index import snapshot
 from reperio.index.library import symphony
 from tests.brute_force import scores
@@ -171,4 +173,37 @@ def test_a_large_graph_is_loaded_while_the_codes_answer(path: Path, monkeypatch:
         while searcher_of(kb).waits:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        assert found_share(kb, ROWS) >= 0.94
+
+
+ENDING = """
+import sys, time, numpy as np, reperio
+from reperio.index import snapshot
+snapshot._SOON = 0
+kb = reperio.open(sys.argv[1], read_only=True)
+kb.search(vector=np.ones(64, dtype=np.float32))
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("seconds", [0.0, 0.25, 0.26, 0.27, 0.3])
+def test_python_ends_well_while_a_graph_is_loaded(path: Path, seconds: float) -> None:
+    """Before, at and after the moment at which the load begins."""
+    command = [sys.executable, "-c", ENDING, str(path), str(seconds)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_measuring_again_needs_the_library(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it the points of the graph would be lost for those who have it: refused, with the command."""
+
+    def missing() -> None:
+        raise MissingDependency("rabitqlib is missing")
+
+    monkeypatch.setattr(symphony, "_load", missing)
+    symphony._loaded.clear()
+    with reperio.open(path, auto_optimize=False) as kb:
+        with pytest.raises(MissingDependency, match=r"pip install 'reperio\[graph\]'"):
+            kb.tune(queries=QUERIES[:50])
         assert found_share(kb, ROWS) >= 0.94

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -214,7 +215,8 @@ def test_what_cannot_be_built_is_refused_in_our_words() -> None:
         (20, D, FACTORY, "more than 32 rows"),
         (100, 63, FACTORY, "at least 64 dimensions"),
         (100, D, "SymphonyQG33,RaBitQ8", "multiple of 32"),
-        (100, D, "SymphonyQG32,RaBitQ5", "bits are 4 or 8"),
+        (100, D, "SymphonyQG32", r"SymphonyQG<links>,RaBitQ<bits>"),
+        (100, D, "SymphonyQG32,RaBitQ5", "bits 4 or 8"),
         (100, D, "symphonyqg32", 'pass "symphonyqg"'),
     ):
         with pytest.raises(IndexBuildFailed, match=told):
@@ -399,3 +401,40 @@ def test_recipes_name_the_graph_by_family() -> None:
     """As "hnsw" does for HNSW."""
     recipe: Recipe = index.requested(" SymphonyQG ")
     assert (recipe.factory, recipe.requested) == (FACTORY, True)
+
+
+@pytest.mark.parametrize("factory", ["HNSW8,Flat", "SQ8", "PQ8x8", "IVF4,PQ16x4fs"])
+def test_codes_that_cannot_lie_beside_a_graph_are_refused(factory: str, tmp_path: Path) -> None:
+    """Whatever a description says, with whatever checksum: before a search meets them."""
+    matrix, _ = data(Metric.COSINE, 2000, 1)
+    provenance = index.Provenance(index.requested(FACTORY), index.Goal(), 2000, None, "none")
+    description = index.write(searcher_of(graph_over(matrix)), tmp_path, 1, metric=Metric.COSINE, provenance=provenance)
+    other = index.build(index.requested(factory), matrix, Metric.COSINE, workers=1)
+    forged = index.write(searcher_of(other), tmp_path, 2, metric=Metric.COSINE, provenance=provenance)
+    with pytest.raises(index.SnapshotUnusable, match="codes"):
+        index.read(replace(forged, graphs=description.graphs), tmp_path, dimension=D, metric=Metric.COSINE)
+
+
+ENDING = """
+import signal, os, sys, threading, numpy as np
+from reperio import Metric, index
+matrix = np.load(sys.argv[1])
+def told(stage, done, of):
+    if stage == "graph" and done == 0:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    index.build(index.requested("symphonyqg"), matrix, Metric.COSINE, workers=2, progress=told)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.crash
+def test_python_ends_well_after_a_build_that_was_interrupted(tmp_path: Path) -> None:
+    """Ctrl-C is obeyed at once, and the thread that still builds does not abort the process that ends."""
+    matrix, _ = data(Metric.COSINE, 6000, 1)
+    np.save(tmp_path / "m.npy", matrix)
+    for _ in range(3):
+        command = [sys.executable, "-c", ENDING, str(tmp_path / "m.npy")]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        assert (ended.returncode, ended.stdout) == (0, "interrupted\n"), ended.stderr

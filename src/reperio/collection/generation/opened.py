@@ -25,8 +25,8 @@ from reperio.types import Rows
 from reperio.vectors import StoredMatrix
 
 # Seconds from the first search until a large graph is loaded: a process that asks one question, as the command line
-# does, is gone by then.
-_ONE_QUESTION = 0.25
+# does, is gone by then. And how often the thread that waits looks whether Python ends.
+_ONE_QUESTION, _A_MOMENT = 0.25, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ class OpenGeneration:
         self._on_unusable = on_unusable
         self._lock = threading.Lock()
         self.latest: View | None = None
+        self._closed = threading.Event()
         self._mapped: StoredMatrix | None = None
         self._adopted: dict[str, Searcher] = {}
 
@@ -192,6 +193,7 @@ class OpenGeneration:
 
     def close(self) -> None:
         """Close the store; views in use stay valid until they are dropped."""
+        self._closed.set()
         self.store.close()
         self.latest = self._mapped = None
         self._adopted = {}
@@ -242,14 +244,18 @@ class OpenGeneration:
         if old is None:
             first = self._load(found, soon=True)
             if first is not None and first.waits:
-                threading.Thread(target=self._swap_later, args=(found,), name="reperio-load", daemon=True).start()
+                threading.Thread(target=self._swap_later, args=(found,), name="reperio-load").start()
             return first
         # The index before still answers rightly, with a longer tail: nobody waits for the new one.
-        threading.Thread(target=self._swap, args=(found,), name="reperio-load", daemon=True).start()
+        threading.Thread(target=self._swap, args=(found,), name="reperio-load").start()
         return old
 
     def _swap_later(self, found: SnapshotEntry) -> None:
-        time.sleep(_ONE_QUESTION)
+        # Not a daemon: Python waits for it. A native call that returned while Python ends would abort the process.
+        until = time.monotonic() + _ONE_QUESTION
+        while time.monotonic() < until:
+            if self._closed.wait(_A_MOMENT) or not threading.main_thread().is_alive():
+                return
         self._swap(found)
 
     def _swap(self, found: SnapshotEntry) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from reperio import index
 from reperio.collection.generation.opened import OpenGeneration
-from reperio.errors import StorageFailed
+from reperio.errors import MissingDependency, StorageFailed
 from reperio.index import Goal, IndexDescription, Recipe, Searcher, SnapshotUnusable, Target, searcher_of
 from reperio.layout import BUILDING
 from reperio.printable import logger
@@ -208,7 +208,13 @@ def tune_index(
     if queries is not None:
         index.keep(queries, generation.paths.index)
     loaded = index.read(description, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
-    tuned = _tune(generation, searcher_of(loaded), queries, thorough=True, progress=progress)
+    searcher = searcher_of(loaded)
+    if searcher.waits:
+        raise MissingDependency(
+            "the index is a SymphonyQG graph, and can be measured where rabitqlib is installed and there is memory for "
+            "it; run: pip install 'reperio[graph]', or optimize() for another index"
+        )
+    tuned = _tune(generation, searcher, queries, thorough=True, progress=progress)
     fresh = description.retuned(tuned)
     return Built(fresh, fresh.to_searcher(loaded))
 

@@ -6,9 +6,11 @@ serves as an index: graphs over consecutive runs of rows, and 4-bit codes of all
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import threading
+import time
 import weakref
 from collections.abc import Sequence
 from functools import cache
@@ -29,8 +31,9 @@ from reperio.types import FloatMatrix, Metric, Rows
 # Its next versions name the arguments otherwise, and may write another format: none of that is tested here.
 _LEAST_VERSION, _FIRST_UNTESTED = (0, 7, 1), (0, 8)
 _PIP = "pip install 'reperio[graph]'"
-_FACTORY = re.compile(r"SymphonyQG([1-9][0-9]{0,3}),RaBitQ([48])")
+_FACTORY = re.compile(r"SymphonyQG([1-9][0-9]{0,3}),RaBitQ([48])", re.IGNORECASE)
 NARROWEST = 64  # dimensions; its rotation takes no fewer
+_LAST_SECONDS = 10.0  # that the end of Python waits for a build, as for other indexes
 _STEP = 32  # links and dimensions come in multiples of it
 
 
@@ -66,19 +69,20 @@ def shape_of(factory: str) -> Shape | None:
     match = _FACTORY.fullmatch(factory)
     if match is None or int(match[1]) % _STEP:
         raise IndexBuildFailed(
-            f"{factory!r:.100} names no SymphonyQG graph: links are a multiple of {_STEP}, bits are 4 or 8; "
-            f'pass "symphonyqg" for {STANDARD.factory}'
+            f"{factory!r:.100} names no SymphonyQG graph: that is SymphonyQG<links>,RaBitQ<bits>, links a multiple of "
+            f'{_STEP}, bits 4 or 8; pass "symphonyqg" for {STANDARD.factory}'
         )
     return Shape(int(match[1]), int(match[2]))
 
 
 @cache
 def is_installed() -> bool:
-    """Say whether rabitqlib is there, in a version that is known to work; it is not imported for that."""
+    """Say whether rabitqlib is there, in a version that is known to work."""
     try:
-        return _LEAST_VERSION <= _version() < _FIRST_UNTESTED
-    except metadata.PackageNotFoundError:
+        _load()
+    except MissingDependency:
         return False
+    return True
 
 
 def _version() -> tuple[int, ...]:
@@ -95,7 +99,7 @@ def _load() -> Any:
         raise MissingDependency(
             f"a SymphonyQG graph needs rabitqlib, which is not installed or cannot be imported; run: {_PIP} [{error}]"
         ) from error
-    if not is_installed():
+    if not _LEAST_VERSION <= _version() < _FIRST_UNTESTED:
         raise MissingDependency(f"a SymphonyQG graph needs rabitqlib 0.7, and {found} is installed; run: {_PIP}")
     return SymqgIndex
 
@@ -154,9 +158,11 @@ def build_graph(
     # One call of minutes, during which Python could not handle a signal: this thread only waits, and can be
     # interrupted. What goes on then is forgotten, and ends by itself.
     worker = threading.Thread(target=work, name="reperio-graph", daemon=True)
+    _building.add(worker)
     worker.start()
     while worker.is_alive():
         worker.join(0.2)
+    _building.discard(worker)
     if failed:
         error = failed[0]
         if isinstance(error, (RuntimeError, ValueError, MemoryError)):
@@ -166,6 +172,17 @@ def build_graph(
             ) from error
         raise error
     return Graph(made[0], first)
+
+
+_building: set[threading.Thread] = set()
+
+
+@atexit.register
+def _rest() -> None:
+    """Let builds that were interrupted end before Python does: its threads would abort the process."""
+    until = time.monotonic() + _LAST_SECONDS
+    for worker in list(_building):
+        worker.join(max(0.0, until - time.monotonic()))
 
 
 def _name(metric: Metric) -> str:
@@ -200,10 +217,11 @@ def write_graph(graph: Graph, path: Path) -> Written:
 _loaded: weakref.WeakValueDictionary[tuple[str, str], Graph] = weakref.WeakValueDictionary()
 
 
-def known_graph(path: Path, written: Written, first: int) -> Graph | None:
+def known_graph(path: Path, written: Written, first: int, rows: int) -> Graph | None:
     """Return the graph that this process has loaded from a file, or written to it; None where it has not."""
     known = _loaded.get((os.path.realpath(path), written.sha256))
-    return known if known is not None and known.first == first and path.exists() else None
+    fits = known is not None and (known.first, known.rows) == (first, rows)
+    return known if fits and path.exists() else None
 
 
 def read_graph(path: Path, written: Written, first: int, rows: int, dimension: int, metric: Metric) -> Graph:
@@ -212,12 +230,13 @@ def read_graph(path: Path, written: Written, first: int, rows: int, dimension: i
     Raises:
         FileUnusable: missing, damaged, or another graph than the one recorded.
         MissingDependency: rabitqlib is not installed.
+        MemoryError: it takes more than there is.
     """
     native = _load()
     with opened_once_verified(path, written) as verified:
         try:
             index = native.load(verified)
-        except (RuntimeError, ValueError, MemoryError) as error:
+        except (RuntimeError, ValueError) as error:
             raise FileUnusable(f"{path}: rabitqlib cannot read it ({error!s:.200})") from error
     found = (int(index.num_points), int(index.dim), str(index.metric))
     if found != (rows, dimension, _name(metric)):
