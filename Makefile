@@ -88,7 +88,7 @@ QUICK_LOWEST := tests/index tests/collection/search $(addprefix tests/origins/te
 	tests/cli/test_output.py tests/exchange/test_exporting.py
 OTHER := .venv-other
 INSTALL_LOWEST = $(1)/bin/python -m pip install --quiet --disable-pip-version-check uv && UV_FIND_LINKS="$$PIP_FIND_LINKS" \
-	$(1)/bin/uv pip install --quiet --link-mode copy --python $(1)/bin/python --resolution lowest-direct -c constraints-lowest.txt
+	env $${PIP_CERT:+SSL_CERT_FILE="$$PIP_CERT"} $(1)/bin/uv pip install --quiet --link-mode copy --python $(1)/bin/python --resolution lowest-direct -c constraints-lowest.txt
 $(LOWEST)/.ready: pyproject.toml constraints-lowest.txt $(ADAPTERS:%=%/pyproject.toml)
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(call INSTALL_LOWEST,$(LOWEST)) -e '.[dev]' $(ADAPTERS:%=-e '%[test]')
@@ -106,7 +106,7 @@ test-lowest: $(LOWEST)/.ready  ## The tests, with the lowest version of everythi
 	test -z "$$failed" || { echo "tests with the lowest versions failed in:$$failed" >&2; exit 1; }
 
 # What a version that is too low breaks is an import, a call or a new warning: those show in a test of each room.
-test-lowest-quickly:  ## The broad and short part of test-lowest that CI runs, without torch (four minutes)
+test-lowest-quickly:  ## The broad and short part of test-lowest, without torch (four minutes)
 	$(OLDEST) -m venv --clear $(OTHER)
 	$(call INSTALL_LOWEST,$(OTHER)) -e '.[test]'
 	@$(MEMORY) $(OTHER)/bin/$(PYTEST) $(BRIEFLY) -m 'not model and not crash' $(QUICK) $(QUICK_LOWEST)
