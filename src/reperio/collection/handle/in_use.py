@@ -101,7 +101,10 @@ class InUse:
                     f"{current.parent} was moved or removed; nothing was written. Put it back, or close this handle "
                     "and open the collection again"
                 ) from None
-            raise CollectionDamaged(f"{current} is missing; restore from a backup") from None
+            # A directory that was not there a moment ago may have come back since, by a restore: it is looked at again.
+            if not layout.is_there(current):
+                raise CollectionDamaged(f"{current} is missing; restore from a backup") from None
+            return self._read_signature(current)
         except OSError as error:
             raise layout.storage_failure(error, current, "look at") from error
         return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
