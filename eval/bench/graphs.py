@@ -147,7 +147,7 @@ def page(results: Figures) -> str:
     """Return the page as Markdown."""
     names = list(INDEXES)
     lines = [
-        "# A graph of SymphonyQG beside FAISS's",
+        "# A graph of SymphonyQG next to FAISS's",
         "",
         f"`python eval/bench/graphs.py`, {results['date']}: {results['rows']:,} real embeddings of "
         f"{results['dimension']} dimensions, 500 questions that were not measured with; median (least–greatest) of "

@@ -1,4 +1,4 @@
-"""Vectors to rows: the only room that knows FAISS. Its currency is int64 rows and float32 matrices."""
+"""Vectors to rows: the only room that knows FAISS and rabitqlib. Its currency is int64 rows and float32 matrices."""
 
 from reperio.index.building.engines import build, extend
 from reperio.index.building.judging import distortion, drifted, spectrum
@@ -19,7 +19,6 @@ from reperio.index.snapshot import (
     files_of,
     read,
     remove_others,
-    verify,
     verify_graphs,
     write,
 )
@@ -73,7 +72,6 @@ __all__ = [
     "symphony_is_installed",
     "to_size",
     "training_is_due",
-    "verify",
     "verify_graphs",
     "write",
 ]

@@ -291,14 +291,8 @@ def _write_graphs(index: Graphs, path: Path, scratch: Path | None) -> list[list[
     return [[graph.file, *(graph.written or ()), graph.rows] for graph in index.graphs]
 
 
-def verify(description: IndexDescription, directory: Path) -> None:
-    """Raise `SnapshotUnusable` unless each file is the one recorded, to the byte."""
-    verify_file(directory / description.file, Written(description.sha256, description.bytes))
-    verify_graphs(description, directory)
-
-
 def verify_graphs(description: IndexDescription, directory: Path) -> None:
-    """Do what `verify` does for the graphs that belong to an index: `read` takes those that are in memory."""
+    """Raise `SnapshotUnusable` unless the file of each graph is the one recorded: `read` takes those in memory."""
     for name, sha256, size, _ in description.graphs:
         verify_file(directory / name, Written(sha256, size), faiss=False)
 
@@ -323,7 +317,7 @@ def read(
         dimension, metric: of the collection.
         shared: for an index that is searched and never changed: verified once per machine, and mapped. A graph is never
             changed, and one that this process has already serves again in any case.
-        soon: leave out graphs that would have to be loaded and are large: the codes beside them serve meanwhile.
+        soon: leave out graphs that would have to be loaded and are large: the codes next to them serve meanwhile.
 
     Raises:
         SnapshotUnusable: missing, damaged, or not what the description and the collection say.
@@ -352,7 +346,7 @@ def _unknown_bytes(description: IndexDescription, directory: Path) -> int:
 def _with_graphs(codes: Any, description: IndexDescription, directory: Path, metric: Metric, soon: bool) -> Graphs:
     inner = innermost(codes)
     if type(inner).__name__ != "IndexPQ" or inner.pq.nbits != 4:
-        raise SnapshotUnusable(f"{description.file} does not hold the codes that lie beside a graph")
+        raise SnapshotUnusable(f"{description.file} does not hold the codes that lie next to a graph")
     if soon and _unknown_bytes(description, directory) > _SOON:
         return Graphs(codes, [])
     graphs: list[Graph] = []
@@ -365,6 +359,6 @@ def _with_graphs(codes: Any, description: IndexDescription, directory: Path, met
             first += rows
     except (MissingDependency, MemoryError) as error:
         told = error if isinstance(error, MissingDependency) else "the graph takes more memory than there is"
-        _log.warning("%s: searches go through the codes beside the graph, which takes longer: %s", directory, told)
+        _log.warning("%s: searches go through the codes next to the graph, which takes longer: %s", directory, told)
         return Graphs(codes, [])
     return Graphs(codes, graphs)

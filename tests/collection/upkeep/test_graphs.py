@@ -126,6 +126,8 @@ def test_backups_hold_the_graph(path: Path, tmp_path: Path) -> None:
     with reperio.open(path, read_only=True, trust_index=False) as kb:
         kb.backup(tmp_path / "bare")
     assert files(tmp_path / "bare") == []
+    reperio.restore(tmp_path / "increments", tmp_path / "distrusted", trust_index=False)
+    assert files(tmp_path / "distrusted") == []
 
 
 def test_a_damaged_graph_costs_time_and_no_answer(path: Path) -> None:
@@ -145,7 +147,7 @@ def test_a_damaged_graph_costs_time_and_no_answer(path: Path) -> None:
 
 
 def test_damage_is_seen_by_check_where_the_graph_is_in_memory(path: Path) -> None:
-    """Who has loaded it before the file changed is told all the same."""
+    """Tell it also to a process that loaded the graph before the file changed."""
     with reperio.open(path, auto_optimize=False) as kb:
         assert found_share(kb, ROWS) >= 0.94
         graph = next(path.glob("gen-*/index/*.symqg"))

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import resource
-import signal
 import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import orjson
 import pytest
 
-from reperio import IndexBuildFailed, Metric, MissingDependency, StorageFailed, index
+from reperio import Metric, index
 from reperio.index import Questions, Recipe, Searcher, Target, searcher_of
 from reperio.index.building.graphs import joined
-from reperio.index.library import symphony
-from reperio.index.library.symphony import Graph, Graphs, Shape
+from reperio.index.library.symphony import Graph, Graphs
 from tests.brute_force import scores
 from tests.index.building.builds import ROOT
 from tests.index.tuning.test_measuring import data as narrow
@@ -126,7 +121,7 @@ def test_graphs_are_joined_as_long_as_one_is_not_much_longer_than_what_follows(
 
 
 def test_a_mask_is_kept_wherever_it_lies() -> None:
-    """By the graph and by the codes beside it, at every share, also where the mask follows the vectors."""
+    """By the graph and by the codes next to it, at every share, also where the mask follows the vectors."""
     matrix, queries = data(Metric.COSINE, N, 200)
     built = graph_over(matrix)
     whole = Target(matrix, Metric.COSINE, N, None, searcher_of(built))
@@ -190,116 +185,13 @@ def test_dimensions_that_are_no_multiple_of_its_block_are_taken(dimension: int) 
     assert predicted is not None
 
 
-def test_the_bytes_predicted_are_those_of_the_files(tmp_path: Path) -> None:
-    """Within a hundredth, for graph and codes together."""
-    matrix, queries = data(Metric.COSINE, N, 40)
-    built = graph_over(matrix)
-    provenance = index.Provenance(index.requested(FACTORY), index.Goal(), N, None, "none")
-    description = index.write(searcher_of(built), tmp_path, 7, metric=Metric.COSINE, provenance=provenance)
-    assert sorted(description.files) == ["snapshot-000007.faiss", "snapshot-000007.symqg"]
-    size = sum((tmp_path / name).stat().st_size for name in description.files)
-    assert description.to_info().bytes == size
-    ranked = index.advise(N, D, Metric.COSINE, index.Goal(), symphony=True)
-    predicted = next(each.bytes_per_vector for each in ranked if each.factory == FACTORY)
-    assert size == pytest.approx(predicted * N, rel=0.01)
-    symphony._loaded.clear()  # as another process
-    again = index.read(description, tmp_path, dimension=D, metric=Metric.COSINE)
-    both = [searcher_of(each).search(queries, 10, 50).tolist() for each in (built, again)]
-    assert both[0] == both[1]
-
-
-def test_what_cannot_be_built_is_refused_in_our_words() -> None:
-    """Too few rows or dimensions, unknown shapes; nothing is left half built."""
-    matrix, _ = data(Metric.COSINE, 100, 1)
-    for rows, cut, factory, told in (
-        (20, D, FACTORY, "more than 32 rows"),
-        (100, 63, FACTORY, "at least 64 dimensions"),
-        (100, D, "SymphonyQG33,RaBitQ8", "multiple of 32"),
-        (100, D, "SymphonyQG32", r"SymphonyQG<links>,RaBitQ<bits>"),
-        (100, D, "SymphonyQG32,RaBitQ5", "bits 4 or 8"),
-        (100, D, "symphonyqg32", 'pass "symphonyqg"'),
-    ):
-        with pytest.raises(IndexBuildFailed, match=told):
-            index.build(index.requested(factory), matrix[:rows, :cut], Metric.COSINE, workers=1)
-
-
 def test_a_graph_of_four_bits_is_there_on_request() -> None:
     """Half the code of each row, and more candidates."""
     matrix, queries = data(Metric.COSINE, 4000, 50)
     built = graph_over(matrix, factory="SymphonyQG64,RaBitQ4")
-    assert built.graphs[0].shape == Shape(64, 4)
+    native = built.graphs[0].native
+    assert (native.max_degree, native.quantization_bits) == (64, 4)
     assert searcher_of(built).search_one(queries[0], 20, 200).shape == (20,)
-
-
-def test_without_the_library_the_codes_serve_and_a_build_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A reader without rabitqlib keeps the recall, through what lies beside the graph."""
-    matrix, queries = data(Metric.COSINE, N, 200)
-    built = graph_over(matrix)
-    target = Target(matrix, Metric.COSINE, N, None, searcher_of(built))
-    searcher = searcher_of(built, settled(target, queries[:100]), gather=0.1)
-    provenance = index.Provenance(index.requested(FACTORY), index.Goal(), N, None, "none")
-    description = index.write(searcher, tmp_path, 1, metric=Metric.COSINE, provenance=provenance)
-
-    def missing() -> None:
-        raise MissingDependency("a SymphonyQG graph needs rabitqlib; run: pip install 'reperio[graph]'")
-
-    monkeypatch.setattr(symphony, "_load", missing)
-    symphony._loaded.clear()  # as another process
-    alone = index.read(description, tmp_path, dimension=D, metric=Metric.COSINE)
-    assert alone.graphs == ()
-    assert "pip install 'reperio[graph]'" in caplog.text
-    assert recall_of(description.to_searcher(alone), matrix, queries[100:], Metric.COSINE, 0.95) >= 0.94
-    assert Target(matrix, Metric.COSINE, N, None, description.to_searcher(alone)).told(0.95, 10)[0] == "codes"
-    with pytest.raises(MissingDependency, match="pip install"):
-        graph_over(matrix)
-
-
-def test_damage_is_found_before_the_library_reads_a_byte(tmp_path: Path) -> None:
-    """A bit, a cut, another graph, a link: refused by name, whatever the record says."""
-    matrix, _ = data(Metric.COSINE, 2000, 1)
-    provenance = index.Provenance(index.requested(FACTORY), index.Goal(), 2000, None, "none")
-    description = index.write(searcher_of(graph_over(matrix)), tmp_path, 1, metric=Metric.COSINE, provenance=provenance)
-    file = tmp_path / "snapshot-000001.symqg"
-    whole = file.read_bytes()
-    for damaged in (whole[:-1], whole[:70] + bytes([whole[70] ^ 1]) + whole[71:], b"", whole + b"x"):
-        file.write_bytes(damaged)
-        with pytest.raises(index.SnapshotUnusable, match=r"snapshot-000001\.symqg"):
-            index.read(description, tmp_path, dimension=D, metric=Metric.COSINE)
-        with pytest.raises(index.SnapshotUnusable, match=r"snapshot-000001\.symqg"):
-            index.verify(description, tmp_path)
-    file.unlink()
-    other = tmp_path / "elsewhere"
-    other.write_bytes(whole)
-    file.symlink_to(other)
-    with pytest.raises(index.SnapshotUnusable):
-        index.read(description, tmp_path, dimension=D, metric=Metric.COSINE)
-
-
-@pytest.mark.parametrize(
-    "graphs",
-    [
-        [["../../x.symqg", "0", 1, 2000]],
-        [["snapshot-000001.faiss", "0", 1, 2000]],
-        [["snapshot-000001.symqg", "0", 1, 1999]],
-        [["snapshot-000001.symqg", "0", 1, 1000], ["snapshot-000001.symqg", "0", 1, 1000]],
-        [["snapshot-000001.symqg", "0", -1, 2000]],
-        [["snapshot-000001.symqg", None, 1, 2000]],
-        [["snapshot-000001.symqg"]],
-        "snapshot-000001.symqg",
-        [1],
-    ],
-)
-def test_a_description_that_names_graphs_that_there_cannot_be_is_refused(graphs: object, tmp_path: Path) -> None:
-    """Names are compared with those that we write, lengths with the rows; only the index's own file is told as its."""
-    matrix, _ = data(Metric.COSINE, 2000, 1)
-    provenance = index.Provenance(index.requested(FACTORY), index.Goal(), 2000, None, "none")
-    description = index.write(searcher_of(graph_over(matrix)), tmp_path, 1, metric=Metric.COSINE, provenance=provenance)
-    forged = orjson.dumps(orjson.loads(description.to_json()) | {"graphs": graphs}).decode()
-    with pytest.raises(index.SnapshotUnusable, match="cannot be read"):
-        index.IndexDescription.from_json(forged)
-    assert index.files_of("snapshot-000001.faiss", forged) == ("snapshot-000001.faiss",)
 
 
 LIFE = """
@@ -380,39 +272,10 @@ def test_a_recipe_is_offered_where_the_library_is_and_memory_allows() -> None:
     assert FACTORY not in [each.factory for each in index.advise(100_000, 384, Metric.COSINE, index.Goal())]
 
 
-def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
-    """As the library reports it: a typed error, no file, and the graph may be written elsewhere."""
-    matrix, _ = data(Metric.COSINE, 2000, 1)
-    built = graph_over(matrix)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-        with pytest.raises(StorageFailed, match=r"snapshot-000001\.symqg"):
-            symphony.write_graph(built.graphs[0], tmp_path / "snapshot-000001.symqg")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, old)
-    assert list(tmp_path.iterdir()) == []
-    symphony.write_graph(built.graphs[0], tmp_path / "snapshot-000001.symqg")
-
-
 def test_recipes_name_the_graph_by_family() -> None:
     """As "hnsw" does for HNSW."""
     recipe: Recipe = index.requested(" SymphonyQG ")
     assert (recipe.factory, recipe.requested) == (FACTORY, True)
-
-
-@pytest.mark.parametrize("factory", ["HNSW8,Flat", "SQ8", "PQ8x8", "IVF4,PQ16x4fs"])
-def test_codes_that_cannot_lie_beside_a_graph_are_refused(factory: str, tmp_path: Path) -> None:
-    """Whatever a description says, with whatever checksum: before a search meets them."""
-    matrix, _ = data(Metric.COSINE, 2000, 1)
-    provenance = index.Provenance(index.requested(FACTORY), index.Goal(), 2000, None, "none")
-    description = index.write(searcher_of(graph_over(matrix)), tmp_path, 1, metric=Metric.COSINE, provenance=provenance)
-    other = index.build(index.requested(factory), matrix, Metric.COSINE, workers=1)
-    forged = index.write(searcher_of(other), tmp_path, 2, metric=Metric.COSINE, provenance=provenance)
-    with pytest.raises(index.SnapshotUnusable, match="codes"):
-        index.read(replace(forged, graphs=description.graphs), tmp_path, dimension=D, metric=Metric.COSINE)
 
 
 ENDING = """

@@ -161,7 +161,7 @@ def test_a_changed_file_is_verified_again(change: Callable[[Path], None], tmp_pa
 
 @pytest.mark.usefixtures("settled")
 def test_another_record_of_the_same_file_is_not_vouched_for(tmp_path: Path) -> None:
-    """What is remembered is the checksum that was computed, not that the file is good."""
+    """Remember the checksum that was computed, not that the file is good."""
     record = index_file(tmp_path / "index")
     share_file(tmp_path / "index", record)
     with pytest.raises(FileUnusable, match="SHA-256 is not the one recorded"):
@@ -297,7 +297,7 @@ def test_a_collection_brings_no_note_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("settled")
 def test_a_check_reads_the_index_each_time(tmp_path: Path, reads: list[int]) -> None:
-    """What is remembered is for opening; `check` looks at every byte."""
+    """Use what is remembered for opening only; `check` looks at every byte."""
     with reperio.open(tmp_path / "kb", dimension=D, auto_optimize=False) as kb:
         kb.add([Chunk(f"c{row}", "text") for row in range(600)], vectors=vectors())
         kb.optimize(index="HNSW8,SQ8")

@@ -243,7 +243,7 @@ class OpenGeneration:
             return self._adopted[found.name]
         if old is None:
             first = self._load(found, soon=True)
-            if first is not None and first.waits:
+            if first is not None and first.waits and index.symphony_is_installed():
                 threading.Thread(target=self._swap_later, args=(found,), name="reperio-load").start()
             return first
         # The index before still answers rightly, with a longer tail: nobody waits for the new one.

@@ -18,7 +18,7 @@ from reperio.errors import IndexBuildFailed
 from reperio.index.building import training
 from reperio.index.building.resuming import SavedGraph, Saving, discard
 from reperio.index.library.symphony import Graph, Graphs, Shape, build_graph, require_possible, shape_of
-from reperio.index.recipes.families import SYMPHONY_CONSTRUCTION, beside
+from reperio.index.recipes.families import SYMPHONY_CONSTRUCTION, mask_codes
 from reperio.index.recipes.goal import Recipe
 from reperio.types import Metric, Progress
 from reperio.vectors import StoredMatrix, to_float32
@@ -47,7 +47,7 @@ def build(
     saved = None if scratch is None else SavedGraph(scratch, recipe, matrix, metric)
     try:
         codes = training.build(
-            replace(recipe, factory=beside(matrix.shape[1])),
+            replace(recipe, factory=mask_codes(matrix.shape[1])),
             matrix,
             metric,
             workers=workers,

@@ -56,7 +56,7 @@ def distortion(index: Any, matrix: StoredMatrix, rows: range) -> float | None:
     Over at most 4,096 of *rows*, which need not be in the index: the codes are made again, so new rows can be
     judged before they are added. The size is that of the vectors under cosine and inner product, of their deviations
     from their mean under L2. What a PCA leaves out counts as error. 0 for codes without loss, though their lists may
-    have become uneven. Of graphs with codes beside them, what those lose.
+    have become uneven. Of graphs with codes next to them, what those lose.
 
     Returns:
         None where FAISS cannot give back what it stores (whitening, an ITQ), or there are no rows.

@@ -3,7 +3,7 @@
 The state is two files in a directory of the caller's: ``build-ROWS.faiss``, the index as far as it was filled, and
 ``build.json``, which names it with its checksum and says what was being built. The record is replaced after the
 index file is durable and before the older one is removed, so a kill leaves a whole state or none. A graph that is
-built beside the index is saved when it is finished, with a record of its own, ``graph.json``.
+built next to the index is saved when it is finished, with a record of its own, ``graph.json``.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class SavedGraph:
             graph = read_graph(self._path, written, 0, self._rows, self._dimension, self._metric)
             graph.file = None  # it gets a name of its own when it is put in use
             return graph
-        except (FileUnusable, OSError, ValueError, KeyError, TypeError) as error:
+        except (FileUnusable, MemoryError, OSError, ValueError, KeyError, TypeError) as error:
             if getattr(error, "errno", None) != errno.ENOENT:
                 _log.info("%s: the graph of the interrupted build is not used: %s", self._directory, error)
             _remove(self._directory, _GRAPH_RECORD, *filter(_is_graph, _files(self._directory)))
@@ -215,15 +215,7 @@ class SavedGraph:
 def take_graph(directory: Path, target: Path, graph: Graph) -> Written | None:
     """Do for a graph what `take` does for an index."""
     source, written = directory / f"build-{graph.rows:012d}.symqg", graph.written
-    if written is None or graph.first:
-        return None
-    with storage_errors(target, "write"):
-        try:
-            source.rename(target)
-        except FileNotFoundError:
-            return None
-        sync_directory(target.parent)
-    return written
+    return written if written is not None and not graph.first and _moved(source, target) else None
 
 
 def discard(directory: Path) -> None:
@@ -288,14 +280,21 @@ def take(directory: Path, target: Path, rows: int) -> Written | None:
         source, written = directory / f"build-{rows:012d}.faiss", Written(record["sha256"], record["bytes"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if not _moved(source, target):
+        return None
+    _remove(directory, _RECORD)
+    return written
+
+
+def _moved(source: Path, target: Path) -> bool:
+    """Move a file durably; False where there is none."""
     with storage_errors(target, "write"):
         try:
             source.rename(target)
         except FileNotFoundError:
-            return None
+            return False
         sync_directory(target.parent)
-    _remove(directory, _RECORD)
-    return written
+    return True
 
 
 def _fingerprint(matrix: npt.NDArray[np.floating[Any]], rows: int) -> str:

@@ -109,20 +109,28 @@ def verify_file(path: Path, written: Written, *, faiss: bool = True) -> None:
     """
     try:
         with open(open_regular(path), "rb") as file:
-            _verify(file, path, written, faiss=faiss)
+            _verify(file, path, written, once=False, faiss=faiss)
     except OSError as error:
         raise FileUnusable(f"{path}: {reason(error)}") from error
 
 
-def _verify(file: BinaryIO, path: Path, written: Written, mapped: Bytes | None = None, *, faiss: bool = True) -> None:
-    """Do what `verify_file` does for an open file; of a mapped one believe what is remembered, and remember it."""
+def _verify(
+    file: BinaryIO, path: Path, written: Written, mapped: Bytes | None = None, *, once: bool, faiss: bool
+) -> None:
+    """Do what `verify_file` does for an open file.
+
+    Args:
+        file, path, written, faiss: see `verify_file`.
+        mapped: the file's bytes, where it is mapped.
+        once: believe what is remembered of it, and remember it.
+    """
     digest = hashlib.sha256()
     before = os.fstat(file.fileno())
     if before.st_size != written.bytes:
         raise FileUnusable(f"{path} holds {before.st_size} bytes, {written.bytes} were written")
+    if once and is_verified(before, written.sha256):
+        return
     if mapped is not None:
-        if is_verified(before, written.sha256):
-            return
         populate(mapped.ctypes.data, before.st_size)  # all of it is read now: then into huge pages
     blocks = _hashed(blocks_of(file), digest)
     elsewhere = names_a_file(blocks, before.st_size) if faiss else any(False for _ in blocks)
@@ -130,7 +138,7 @@ def _verify(file: BinaryIO, path: Path, written: Written, mapped: Bytes | None =
         raise FileUnusable(f"{path} is damaged: its SHA-256 is not the one recorded")
     if elsewhere:
         raise FileUnusable(f"{path} says that its lists are in another file, which is not read here")
-    if mapped is not None and same(before, os.fstat(file.fileno())):
+    if once and same(before, os.fstat(file.fileno())):
         remember(before, written.sha256)
 
 
@@ -143,11 +151,7 @@ def opened_once_verified(path: Path, written: Written) -> Iterator[str]:
     """
     try:
         with open(open_regular(path), "rb") as file:
-            before = os.fstat(file.fileno())
-            if before.st_size != written.bytes or not is_verified(before, written.sha256):
-                _verify(file, path, written, faiss=False)
-                if same(before, os.fstat(file.fileno())):
-                    remember(before, written.sha256)
+            _verify(file, path, written, once=True, faiss=False)
             known = Path(f"/proc/self/fd/{file.fileno()}")
             yield str(known if known.exists() else path)
     except OSError as error:
@@ -231,7 +235,7 @@ def share_file(path: Path, written: Written) -> Any:
             view = map_file(file, written.bytes)
             if view is None:
                 return read_file(path, written)
-            _verify(file, path, written, view)
+            _verify(file, path, written, view, once=True, faiss=True)
     except OSError as error:
         raise FileUnusable(f"{path}: {reason(error)}") from error
     return _checked(path, written, lambda flags: index_in(view, flags))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import sys
 import threading
 import time
 import weakref
@@ -26,14 +27,16 @@ from reperio.errors import IndexBuildFailed, MissingDependency, StorageFailed
 from reperio.index.library.files import FileUnusable, Written, hash_file, opened_once_verified
 from reperio.index.library.loading import patient_threads
 from reperio.layout import storage_errors, sync_directory, sync_file
+from reperio.optional import OptionalImport
 from reperio.types import FloatMatrix, Metric, Rows
 
 # Its next versions name the arguments otherwise, and may write another format: none of that is tested here.
 _LEAST_VERSION, _FIRST_UNTESTED = (0, 7, 1), (0, 8)
-_PIP = "pip install 'reperio[graph]'"
+_LEAST_PYTHON = 3, 11
 _FACTORY = re.compile(r"SymphonyQG([1-9][0-9]{0,3}),RaBitQ([48])", re.IGNORECASE)
 NARROWEST = 64  # dimensions; its rotation takes no fewer
 _LAST_SECONDS = 10.0  # that the end of Python waits for a build, as for other indexes
+_TOO_FEW = "could not produce k results"  # what it says of a walk that ended too early
 _STEP = 32  # links and dimensions come in multiples of it
 
 
@@ -85,22 +88,28 @@ def is_installed() -> bool:
     return True
 
 
-def _version() -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", metadata.version("rabitqlib"))[:3])
-
-
 @cache
 def _load() -> Any:
-    try:
-        found = ".".join(map(str, _version()))
-        with patient_threads():  # it brings an OpenMP runtime of its own
-            from rabitqlib import SymqgIndex
-    except (metadata.PackageNotFoundError, ImportError) as error:
+    """Import rabitqlib.
+
+    Raises:
+        MissingDependency: it is not there, or in a version that is not known to work; with the cure.
+    """
+    if sys.version_info < _LEAST_PYTHON:
         raise MissingDependency(
-            f"a SymphonyQG graph needs rabitqlib, which is not installed or cannot be imported; run: {_PIP} [{error}]"
-        ) from error
-    if not _LEAST_VERSION <= _version() < _FIRST_UNTESTED:
-        raise MissingDependency(f"a SymphonyQG graph needs rabitqlib 0.7, and {found} is installed; run: {_PIP}")
+            "a SymphonyQG graph needs rabitqlib, which has no build for Python 3.10; use Python 3.11 or later, or "
+            "another index"
+        )
+    # It brings an OpenMP runtime of its own.
+    with OptionalImport("a SymphonyQG graph", "rabitqlib", extra="graph"), patient_threads():
+        version = metadata.version("rabitqlib")
+        found = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+        if not _LEAST_VERSION <= found < _FIRST_UNTESTED:
+            raise MissingDependency(
+                f"a SymphonyQG graph needs rabitqlib 0.7.1 or a later 0.7, and {version} is installed; run: "
+                "pip install 'reperio[graph]'"
+            )
+        from rabitqlib import SymqgIndex
     return SymqgIndex
 
 
@@ -117,11 +126,6 @@ class Graph:
     def __init__(self, native: Any, first: int, file: str | None = None, written: Written | None = None) -> None:
         self.native, self.first, self.file, self.written = native, first, file, written
         self.rows = int(native.num_points)
-
-    @property
-    def shape(self) -> Shape:
-        """Return its parameters."""
-        return Shape(int(self.native.max_degree), int(self.native.quantization_bits))
 
 
 def require_possible(shape: Shape, rows: int, dimension: int) -> None:
@@ -266,9 +270,11 @@ def walk(
     """
     try:
         found, far = graph.native.search(queries, count, effort, 1 if forks.in_child() else workers)
-    except RuntimeError:
+    except RuntimeError as error:
         # It raises where a walk ends before *count* rows were met, among equal rows by the thousand: for all queries of
         # a call, whichever it was.
+        if _TOO_FEW not in str(error):
+            raise
         if len(queries) == 1:
             return np.full((1, count), -1, dtype=np.int64), np.full((1, count), np.inf, dtype=np.float32)
         parts = [walk(graph, queries[i : i + 1], count, effort, 1) for i in range(len(queries))]
@@ -278,9 +284,9 @@ def walk(
 
 
 class Graphs:
-    """An index of graphs: each over a run of rows, one after the other, and codes of all rows beside them.
+    """An index of graphs: each over a run of rows, one after the other, and codes of all rows next to them.
 
-    Without graphs, because rabitqlib is missing, the codes alone serve.
+    Without graphs, which are not loaded yet or cannot be, the codes alone serve.
 
     Args:
         codes: FAISS's `IndexPQ` with 4 bits, behind transforms or not; row r is its r-th code.

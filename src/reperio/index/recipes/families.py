@@ -126,7 +126,7 @@ def _graph(
     # Per row and unit of efConstruction, measured at 100,000 rows; a larger graph no longer fits the caches.
     step = 1e-6 * (0.35 + 0.0023 * kept) * slower * (data.rows / 1e5) ** 0.1
     return Recipe(
-        (f"PCA{kept}," if reduction else "") + f"HNSW{links},{storage},Refine({beside(data.dimension)})",
+        (f"PCA{kept}," if reduction else "") + f"HNSW{links},{storage},Refine({mask_codes(data.dimension)})",
         reason + (f"; {reduction.words}" if reduction else ""),
         training_rows=0 if storage == "Flat" and not reduction else _TRAINING_ROWS,
         construction=construction,
@@ -141,7 +141,7 @@ def _graph(
 
 
 def symphony(data: Data, shape: Shape = STANDARD) -> Recipe | None:
-    """Return a graph of SymphonyQG with 4-bit codes beside it; None below the dimensions that it takes."""
+    """Return a graph of SymphonyQG with 4-bit codes next to it; None below the dimensions that it takes."""
     if data.dimension < NARROWEST:
         return None
     dimension = data.dimension
@@ -155,7 +155,7 @@ def symphony(data: Data, shape: Shape = STANDARD) -> Recipe | None:
     )
 
 
-def beside(dimension: int) -> str:
+def mask_codes(dimension: int) -> str:
     """Return FAISS's name of the codes kept with a graph for searches under masks (0009): of four dimensions each."""
     parts = math.ceil(dimension / 4)
     return (f"Pad{4 * parts}," if 4 * parts != dimension else "") + f"PQ{parts}x4"

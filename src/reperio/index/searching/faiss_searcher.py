@@ -20,7 +20,7 @@ _FAIR = 2.5  # lists are of uneven length, and those that hold few allowed rows 
 
 
 class FaissSearcher(Searcher):
-    """Searches an index of FAISS: see `Searcher`. Codes beside a graph are those of ``HNSW…,Refine(PQ…x4)``."""
+    """Searches an index of FAISS: see `Searcher`. Codes next to a graph are those of ``HNSW…,Refine(PQ…x4)``."""
 
     def __init__(self, index: Any, points: Sequence[OperatingPoint] = (), gather: float = 0.05) -> None:
         super().__init__(index, points, gather)
@@ -72,13 +72,7 @@ class FaissSearcher(Searcher):
         return self.rows if "HNSW" in self._kind else 0
 
     def params(self, effort: int, count: int, selector: Any | None = None) -> Any | None:
-        """Return FAISS's search parameters for *count* candidates; None for its defaults.
-
-        Args:
-            effort: `nprobe` of an IVF, `efSearch` of HNSW; without meaning elsewhere.
-            count: candidates wanted.
-            selector: FAISS selector of the rows that may be found.
-        """
+        """Return FAISS's search parameters for *count* candidates; None for its defaults."""
         faiss = load_faiss()
         if "Refine" in self._outer:
             return None
@@ -113,15 +107,7 @@ class FaissSearcher(Searcher):
     def search_lists(
         self, query: FloatMatrix, count: int, effort: int, allowed: npt.NDArray[np.int64], selector: Any
     ) -> Rows:
-        """Return candidate rows for one query, (count,), from the nearest lists that hold rows that may be found.
-
-        Args:
-            query: (d,).
-            count: candidates wanted.
-            effort: `nprobe`.
-            allowed: how many allowed rows each list holds, (nlist,).
-            selector: FAISS's, of the allowed rows.
-        """
+        """Return candidate rows for one query from the nearest lists: see `Searcher`."""
         # Of those lists the *effort* nearest, and as many more as it takes to see the same part of the allowed rows as
         # *effort* is of all lists: where these lie together, the lists nearest to the query hold few or none.
         if not allowed.any():

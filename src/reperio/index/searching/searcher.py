@@ -23,7 +23,7 @@ class Searcher(ABC):
 
     Attributes:
         rows: that it covers.
-        codes: of a graph that has 4-bit codes of its rows beside it, those; else None. They are scanned instead of the
+        codes: of a graph that has 4-bit codes of its rows next to it, those; else None. They are scanned instead of the
             graph, not after it: candidates are rescored exactly in any case.
         search: (queries (n, d), count, params) → candidate rows, int64 (n, count), on all cores; −1 where the index
             found fewer.
