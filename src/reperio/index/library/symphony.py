@@ -100,15 +100,16 @@ def _load() -> Any:
             "a SymphonyQG graph needs rabitqlib, which has no build for Python 3.10; use Python 3.11 or later, or "
             "another index"
         )
-    # It brings an OpenMP runtime of its own.
-    with OptionalImport("a SymphonyQG graph", "rabitqlib", extra="graph"), patient_threads():
+    needed = OptionalImport("a SymphonyQG graph", "rabitqlib", extra="graph")
+    with needed:
         version = metadata.version("rabitqlib")
-        found = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
-        if not _LEAST_VERSION <= found < _FIRST_UNTESTED:
-            raise MissingDependency(
-                f"a SymphonyQG graph needs rabitqlib 0.7.1 or a later 0.7, and {version} is installed; run: "
-                "pip install 'reperio[graph]'"
-            )
+    found = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    if not _LEAST_VERSION <= found < _FIRST_UNTESTED:
+        raise MissingDependency(
+            f"a SymphonyQG graph needs rabitqlib 0.7.1 or a later 0.7, and {version} is installed; run: "
+            "pip install 'reperio[graph]'"
+        )
+    with needed, patient_threads():  # it brings an OpenMP runtime of its own
         from rabitqlib import SymqgIndex
     return SymqgIndex
 
