@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ from tests.data import ABSENT
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# What is remembered about the files of tests does not belong in the user's cache.
+_CACHE = tempfile.TemporaryDirectory(prefix="reperio-tests-cache-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 # Before FAISS and PyTorch are loaded: next to other tests, threads that spin while they wait double the time.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -129,6 +129,7 @@ def run_command(command: str, named: str) -> None:
 def require_extras(requirement: str) -> None:
     """Require that a package which a page installs is one of ours, and has the extras that are named."""
     name, _, extras = requirement.rstrip("]").partition("[")
+    name = "reperio" if name == "." else name  # in a clone
     projects = [ROOT / "pyproject.toml", *ROOT.glob("integrations/*/pyproject.toml")]
     (project,) = [text for text in (path.read_text() for path in projects) if f'\nname = "{name}"\n' in text]
     for extra in filter(None, extras.split(",")):

@@ -60,11 +60,11 @@ def main() -> int:
             f"{folder} lacks base.f16.npy; set REPERIO_DATA to a folder that has it (eval/README.md)", file=sys.stderr
         )
         return 2
-    with _checked_out(options.revision) as before:
+    with checked_out(options.revision) as before:
         figures = _compared(before, folder, options.rounds)
     results = {
-        "before": _git("rev-parse", "--short", options.revision),
-        "after": _git("describe", "--always", "--dirty"),
+        "before": git("rev-parse", "--short", options.revision),
+        "after": git("describe", "--always", "--dirty"),
         "rounds": options.rounds,
         "operations": figures,
     }
@@ -209,17 +209,19 @@ class _Worker:
 
 
 @contextmanager
-def _checked_out(revision: str) -> Iterator[Path]:
+def checked_out(revision: str) -> Iterator[Path]:
+    """Yield a directory in which a commit is checked out; it is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="before-") as folder:
         tree = Path(folder) / "tree"
-        _git("worktree", "add", "--detach", str(tree), revision)
+        git("worktree", "add", "--detach", str(tree), revision)
         try:
             yield tree
         finally:
-            _git("worktree", "remove", "--force", str(tree))
+            git("worktree", "remove", "--force", str(tree))
 
 
-def _git(*arguments: str) -> str:
+def git(*arguments: str) -> str:
+    """Return what git says."""
     return subprocess.run(["git", *arguments], cwd=_ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 

@@ -14,7 +14,7 @@ from measuring import Bench, Figures, Floats, K, interleave, p50, spread
 
 import reperio
 from reperio import Chunk, Collection, Hit, Metric
-from reperio.collection.facade import DEFAULT_RECALL
+from reperio.collection.search.request import DEFAULT_RECALL
 from reperio.index import Searcher, Target
 from reperio.index.library.loading import threads
 from reperio.index.searching.planning import Knobs

@@ -11,7 +11,7 @@ from measuring import Bench, Figures, K, interleave, knn_recall, microseconds, p
 
 import reperio
 from reperio import Collection
-from reperio.collection.facade import DEFAULT_RECALL
+from reperio.collection.search.request import DEFAULT_RECALL
 
 RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 

@@ -22,6 +22,7 @@ _STAGES = {
     "export": ("exporting", "chunks"),
     "train": ("training", "rows"),
     "index": ("indexing", "rows"),
+    "graph": ("building a graph", "rows"),
     "copy": ("copying", "rows"),
     "reembed": ("embedding", "chunks"),
     "tune": ("measuring", "runs"),
@@ -31,7 +32,7 @@ _STAGES = {
     "neighbours": ("measuring", "queries"),
 }
 # Stages that report where they stand before they begin; an index whose build is resumed stands beyond 0.
-_REPORTED_FIRST = frozenset({"train", "index", "tune"})
+_REPORTED_FIRST = frozenset({"train", "index", "graph", "tune"})
 # The rate while a stage runs, and so the time left, is that of the last minute: a graph grows slower as it grows.
 _RECENT_SECONDS = 60.0
 

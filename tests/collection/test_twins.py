@@ -20,15 +20,16 @@ VECTORS = np.eye(D, dtype=np.float32)
 def test_every_method_that_reads_or_writes_has_a_twin() -> None:
     """With the same arguments; properties, records and what only describes have none."""
     without = {"fingerprint", "sample_queries", "records"}
+    members = dict(inspect.getmembers(Collection))
     methods = {
         name
-        for name, member in vars(Collection).items()
+        for name, member in members.items()
         if inspect.isfunction(member) and not name.startswith("_") and not inspect.iscoroutinefunction(member)
     }
     for name in methods - without:
-        twin = vars(Collection)[f"a{name}"]
+        twin = members[f"a{name}"]
         assert inspect.iscoroutinefunction(twin), name
-        assert inspect.signature(twin) == inspect.signature(vars(Collection)[name]), name
+        assert inspect.signature(twin) == inspect.signature(members[name]), name
 
 
 def test_twins_do_what_the_methods_do(path: Path) -> None:

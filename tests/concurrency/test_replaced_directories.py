@@ -13,6 +13,7 @@ import pytest
 
 import reperio
 from reperio import Chunk, Collection, CollectionClosed
+from reperio.layout.paths import Layout
 
 from .disturbing import (
     Embedder,
@@ -108,6 +109,44 @@ def test_writers_that_are_at_work_while_it_happens_lose_nothing(disturb: Callabl
         assert set(ids[: disturbed_at[name]]) <= set(there) | set(left)
     with reperio.open(kb, auto_optimize=False) as later:
         add(later, "later")
+
+
+def test_a_directory_that_comes_back_between_two_looks_is_not_damaged(
+    kb: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore puts it there after CURRENT was looked for, and before its directory is: an open handle writes on."""
+    real = kb.resolve()
+    away, exists = real.with_name("away"), Path.exists
+
+    def put_back(path: Path, **options: Any) -> bool:
+        if away.is_dir():
+            away.rename(real)
+        return exists(path, **options)
+
+    with reperio.open(kb, auto_optimize=False) as writer:
+        real.rename(away)
+        monkeypatch.setattr(Path, "exists", put_back)
+        add(writer, "later")
+    monkeypatch.undo()
+    assert "later" in kept(kb)
+
+
+def test_a_directory_that_comes_back_while_it_is_opened_is_not_damaged(
+    kb: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for who opens it then: CURRENT was looked for too early, the entries are those of the restored one."""
+    current = kb.resolve() / "CURRENT"
+    away, entries = current.with_name("away"), Layout._entries
+
+    def put_back(root: Layout) -> Any:
+        if away.exists():
+            away.rename(current)
+        return entries(root)
+
+    current.rename(away)
+    monkeypatch.setattr(Layout, "_entries", put_back)
+    with reperio.open(kb, auto_optimize=False) as opened:
+        add(opened, "later")
 
 
 def test_a_chain_of_disturbances_loses_nothing(kb: Path) -> None:

@@ -111,6 +111,13 @@ def halted(kb: Collection, which: int, numbers: list[int], version: int) -> None
         generation.store.put(new, np.stack([vector(number, version) for number in numbers]), _Halt(which))  # type: ignore[arg-type]  # what stands for a sequence
 
 
+def with_fifty(path: Path) -> Path:
+    """Make a collection with 50 chunks at *path*, and return that."""
+    with reperio.open(path, dimension=DIMENSION, auto_optimize=False) as kb:
+        add(kb, list(range(50)), 0)
+    return path
+
+
 def add(kb: Collection, numbers: list[int], version: int) -> None:
     """Store a version of chunks."""
     kb.add([chunk(one, version) for one in numbers], vectors=np.stack([vector(one, version) for one in numbers]))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from reperio import Chunk, Hit
+import reperio
+from reperio import Chunk, Collection, Hit
 
 DIMENSION = 16
 
@@ -32,6 +34,20 @@ def parsed(found: Chunk) -> tuple[int, int]:
     assert found.id == f"c{number}"
     assert found.metadata == {"version": version}
     return number, version
+
+
+def found(kb: Collection, number: int, version: int) -> tuple[int, int]:
+    """Return number and version of what is nearest to a version of a chunk."""
+    return parsed(kb.search(vector=vector(number, version), k=1)[0].chunk)
+
+
+def require(path: Path, expected: dict[int, int]) -> None:
+    """Require that just these are stored, each with its own vector, and that all is whole."""
+    with reperio.open(path, read_only=True) as reader:
+        assert reader.check().ok
+        assert dict(map(parsed, reader)) == expected
+        ids = [f"c{one}" for one in expected]
+        assert np.allclose(reader.vectors(ids), np.stack([vector(*one) for one in expected.items()]), atol=1e-6)
 
 
 class History:

@@ -27,12 +27,13 @@ def cosine(left: Floats, right: Floats) -> float:
 def naive(query: Floats, vectors: Floats, k: int, lambda_mult: float) -> list[int]:
     """Write the definition out, one pair at a time."""
     chosen: list[int] = []
+    relevance = [cosine(vector, query) for vector in vectors]
+    similarity = [[cosine(vector, other) for other in vectors] for vector in vectors]
     while len(chosen) < min(k, len(vectors)):
         worth = {}
         for at in set(range(len(vectors))) - set(chosen):
-            redundancy = max((cosine(vectors[at], vectors[other]) for other in chosen), default=0.0)
-            relevance = cosine(vectors[at], query)
-            worth[at] = lambda_mult * relevance - (1 - lambda_mult) * redundancy if chosen else relevance
+            redundancy = max((similarity[at][other] for other in chosen), default=0.0)
+            worth[at] = lambda_mult * relevance[at] - (1 - lambda_mult) * redundancy if chosen else relevance[at]
         chosen.append(min(worth, key=lambda at: (-worth[at], at)))
     return chosen
 

@@ -24,9 +24,9 @@ from reperio.collection.facade import Collection
 from reperio.collection.generation import creating
 from reperio.collection.handle.embedder import DEFAULT_EMBEDDER, LazyEmbedder, resolve
 from reperio.collection.handle.handle import Handle
-from reperio.collection.handle.locks import Locks
 from reperio.collection.handle.scope import Scope
 from reperio.collection.handle.telemetry import Telemetry
+from reperio.collection.handle.turns import Locks
 from reperio.collection.replica.content import settings_of
 from reperio.collection.replica.held import Held
 from reperio.collection.replica.replica import Pulling, Replica, require_complete

@@ -1,19 +1,29 @@
-"""Vectors to rows: the only room that knows FAISS. Its currency is int64 rows and float32 matrices."""
+"""Vectors to rows: the only room that knows FAISS and rabitqlib. Its currency is int64 rows and float32 matrices."""
 
+from reperio.index.building.engines import build, extend
 from reperio.index.building.judging import distortion, drifted, spectrum
 from reperio.index.building.resuming import Saving, discard
-from reperio.index.building.training import build, extend
 from reperio.index.library.foreign import ForeignIndex, VectorsLost, read_foreign
+from reperio.index.library.symphony import is_installed as symphony_is_installed
 from reperio.index.recipes.goal import Goal, Recipe, check_goal, parse_memory, to_size
 from reperio.index.recipes.ranking import MOST_RECALL, advise, choose, extension_is_due, requested, training_is_due
+from reperio.index.searching.engines import searcher_of
 from reperio.index.searching.norms import Norms
 from reperio.index.searching.planning import MEASURED_K, cheapest
 from reperio.index.searching.search import Target, run_one, search, search_one
 from reperio.index.searching.searcher import Searcher
-from reperio.index.snapshot import IndexDescription, Provenance, SnapshotUnusable, read, remove_others, verify, write
+from reperio.index.snapshot import (
+    IndexDescription,
+    Provenance,
+    SnapshotUnusable,
+    files_of,
+    read,
+    remove_others,
+    verify_graphs,
+    write,
+)
 from reperio.index.tuning.measuring import Tuned, measure
 from reperio.index.tuning.questions import FEWEST_QUERIES, Questions, copy_kept, drawn, keep, kept, questions
-from reperio.layout import snapshot_file as file_of
 
 __all__ = [
     "FEWEST_QUERIES",
@@ -44,7 +54,7 @@ __all__ = [
     "drifted",
     "extend",
     "extension_is_due",
-    "file_of",
+    "files_of",
     "keep",
     "kept",
     "measure",
@@ -57,9 +67,11 @@ __all__ = [
     "run_one",
     "search",
     "search_one",
+    "searcher_of",
     "spectrum",
+    "symphony_is_installed",
     "to_size",
     "training_is_due",
-    "verify",
+    "verify_graphs",
     "write",
 ]

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from collections.abc import Collection
+from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from reperio.index.building.resuming import take
-from reperio.index.library.files import FileUnusable, Written, read_file, verify_file, write_file
-from reperio.index.library.loading import ALLOWED_TYPES, metric_type, type_names
+from reperio.errors import MissingDependency, StorageFailed
+from reperio.index.building.resuming import take, take_graph
+from reperio.index.library.files import FileUnusable, Written, read_file, share_file, verify_file, write_file
+from reperio.index.library.loading import ALLOWED_TYPES, innermost, metric_type, type_names
+from reperio.index.library.symphony import Graph, Graphs, known_graph, read_graph, remember, write_graph
 from reperio.index.recipes.goal import Goal, Recipe, check_goal
+from reperio.index.searching.engines import searcher_of
 from reperio.index.searching.searcher import Searcher
 from reperio.index.tuning.measuring import Tuned
-from reperio.layout import is_directory, is_snapshot, snapshot_file
+from reperio.layout import is_directory, is_graph, is_snapshot, snapshot_file
+from reperio.printable import logger
 from reperio.types import IndexInfo, Metric, OperatingPoint
+
+_log = logger("reperio.index")
 
 # A snapshot is missing or not what was recorded. Internal: an index is disposable, the caller rebuilds.
 SnapshotUnusable = FileUnusable
@@ -47,6 +54,8 @@ class IndexDescription:
     gather: float  # µs of exact search per row picked out of the vector file
     queries: str  # what the points were measured with
     revision: int = 0  # how often the points were measured again for the same file
+    # Files of the graphs that belong to it, in order of rows, each as [name, sha256, bytes, rows].
+    graphs: list[list[Any]] = field(default_factory=list)
 
     @classmethod
     def of_exact(cls, recipe: Recipe, metric: Metric) -> IndexDescription:
@@ -85,6 +94,11 @@ class IndexDescription:
             raise SnapshotUnusable(f"its description names the file {found.file!r:.80}, which no index has")
         return found
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all its files in the index directory."""
+        return (self.file, *(name for name, *_ in self.graphs)) if self.file else ()
+
     def to_recipe(self) -> Recipe:
         """Return the recipe by which this index was built."""
         return Recipe(
@@ -97,12 +111,13 @@ class IndexDescription:
 
     def to_searcher(self, index: Any) -> Searcher:
         """Return the loaded index with what was measured of it."""
-        return Searcher(index, self._points(), self.gather)
+        return searcher_of(index, self._points(), self.gather)
 
     def to_info(self) -> IndexInfo:
         """Return what users are shown."""
+        size = self.bytes + sum(graph[2] for graph in self.graphs)
         return IndexInfo(
-            self.factory, self.rows, self.bytes, self.reason, self.created, self.goal[0], self.queries, self._points()
+            self.factory, self.rows, size, self.reason, self.created, self.goal[0], self.queries, self._points()
         )
 
     def retuned(self, tuned: Tuned) -> IndexDescription:
@@ -145,6 +160,21 @@ def _require_kinds(description: IndexDescription) -> None:
         k, effort, candidates, *rest = point
         if len(rest) != 6 or not all(map(_is_count, (k, effort, candidates))) or not all(map(_is_number, rest)):
             raise ValueError(f"a point is {point!r:.60}")
+    _require_graphs(description)
+
+
+def _require_graphs(description: IndexDescription) -> None:
+    names = set()
+    for graph in description.graphs:
+        name, sha256, size, rows = graph
+        sound = isinstance(name, str) and is_graph(name) and isinstance(sha256, str)
+        if not sound or not _is_count(size) or not _is_count(rows) or rows == 0:
+            raise ValueError(f"a graph is {graph!r:.120}")
+        names.add(name)
+    if description.graphs and (
+        len(names) < len(description.graphs) or sum(graph[3] for graph in description.graphs) != description.rows
+    ):
+        raise ValueError("its graphs do not cover its rows, or one is named twice")
 
 
 def _is_count(value: object) -> bool:
@@ -155,15 +185,29 @@ def _is_number(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and value >= 0  # type: ignore[arg-type,operator]  # a number
 
 
-def remove_others(directory: Path, kept: str | None) -> None:
-    """Remove the index files of a directory but one; a stranger's files, and directories, stay.
+def files_of(name: object, description: str) -> tuple[str, ...]:
+    """Return the files of the index that the store names and describes so; nothing where it has none.
+
+    Of an index whose description cannot be read, its own file alone.
+    """
+    file = snapshot_file(name)
+    if file is None:
+        return ()
+    try:
+        return (file, *(each for each in IndexDescription.from_json(description).files if each != file))
+    except SnapshotUnusable:
+        return (file,)
+
+
+def remove_others(directory: Path, kept: Collection[str] = ()) -> None:
+    """Remove the index files of a directory but some; a stranger's files, and directories, stay.
 
     Args:
         directory: of snapshots.
-        kept: name of the file that stays; None for none.
+        kept: names of the files that stay.
     """
     for path in list(directory.iterdir()) if is_directory(directory) else []:
-        if path.name != kept and is_snapshot(path.name) and not is_directory(path):
+        if path.name not in kept and is_snapshot(path.name) and not is_directory(path):
             path.unlink(missing_ok=True)
 
 
@@ -205,15 +249,24 @@ def write(
         StorageFailed: the disk is full, say; nothing is left behind.
     """
     path = directory / f"snapshot-{number:06d}.faiss"
-    written = (take(scratch, path, searcher.rows) if scratch else None) or write_file(searcher.index, path)
+    index, graphs = searcher.index, []
+    if isinstance(index, Graphs):
+        graphs = _write_graphs(index, path.with_suffix(".symqg"), scratch)
+        index = index.codes
+    try:
+        written = (take(scratch, path, searcher.rows) if scratch else None) or write_file(index, path)
+    except StorageFailed:
+        if graphs and graphs[-1][0] == path.with_suffix(".symqg").name:
+            path.with_suffix(".symqg").unlink(missing_ok=True)
+        raise
     return IndexDescription(
         file=path.name,
         sha256=written.sha256,
         bytes=written.bytes,
         rows=searcher.rows,
-        dimension=searcher.index.d,
+        dimension=index.d,
         metric=metric.value,
-        types=type_names(searcher.index),
+        types=type_names(index),
         factory=provenance.recipe.factory,
         construction=provenance.recipe.construction,
         reason=provenance.recipe.reason,
@@ -225,16 +278,46 @@ def write(
         points=[list(astuple(point)) for point in searcher.points],
         gather=searcher.gather,
         queries=provenance.queries,
+        graphs=graphs,
     )
 
 
-def verify(description: IndexDescription, directory: Path) -> None:
-    """Raise `SnapshotUnusable` unless the file is the one recorded, to the byte."""
-    verify_file(directory / description.file, Written(description.sha256, description.bytes))
+def _write_graphs(index: Graphs, path: Path, scratch: Path | None) -> list[list[Any]]:
+    """Write the graph that has no file yet to *path*; return the record of all of them."""
+    for graph in index.graphs:
+        if graph.file is None:
+            written = (take_graph(scratch, path, graph) if scratch else None) or write_graph(graph, path)
+            remember(graph, path, written)
+    return [[graph.file, *(graph.written or ()), graph.rows] for graph in index.graphs]
 
 
-def read(description: IndexDescription, directory: Path, *, dimension: int, metric: Metric) -> Any:
+def verify_graphs(description: IndexDescription, directory: Path) -> None:
+    """Raise `SnapshotUnusable` unless the file of each graph is the one recorded: `read` takes those in memory."""
+    for name, sha256, size, _ in description.graphs:
+        verify_file(directory / name, Written(sha256, size), faiss=False)
+
+
+_SOON = 32 << 20  # bytes of graphs that are loaded in 20 ms or so
+
+
+def read(
+    description: IndexDescription,
+    directory: Path,
+    *,
+    dimension: int,
+    metric: Metric,
+    shared: bool = False,
+    soon: bool = False,
+) -> Any:
     """Verify and load an index.
+
+    Args:
+        description: as recorded.
+        directory: of snapshots.
+        dimension, metric: of the collection.
+        shared: for an index that is searched and never changed: verified once per machine, and mapped. A graph is never
+            changed, and one that this process has already serves again in any case.
+        soon: leave out graphs that would have to be loaded and are large: the codes next to them serve meanwhile.
 
     Raises:
         SnapshotUnusable: missing, damaged, or not what the description and the collection say.
@@ -243,8 +326,39 @@ def read(description: IndexDescription, directory: Path, *, dimension: int, metr
         raise SnapshotUnusable(f"{description.file} is recorded as {description.types}, which is not read here")
     if (description.dimension, description.metric) != (dimension, metric.value):
         raise SnapshotUnusable(f"{description.file} is of another dimension or metric than the collection")
-    index = read_file(directory / description.file, Written(description.sha256, description.bytes))
+    load = share_file if shared else read_file
+    index = load(directory / description.file, Written(description.sha256, description.bytes))
     found = (type_names(index), index.d, index.ntotal, index.metric_type)
     if found != (description.types, description.dimension, description.rows, metric_type(metric)):
         raise SnapshotUnusable(f"{description.file} holds {found}, which is not what was recorded")
-    return index
+    return _with_graphs(index, description, directory, metric, soon) if description.graphs else index
+
+
+def _unknown_bytes(description: IndexDescription, directory: Path) -> int:
+    """Return the bytes of the graphs that this process has not loaded."""
+    first, unknown = 0, 0
+    for name, sha256, size, rows in description.graphs:
+        unknown += 0 if known_graph(directory / name, Written(sha256, size), first, rows) else size
+        first += rows
+    return unknown
+
+
+def _with_graphs(codes: Any, description: IndexDescription, directory: Path, metric: Metric, soon: bool) -> Graphs:
+    inner = innermost(codes)
+    if type(inner).__name__ != "IndexPQ" or inner.pq.nbits != 4:
+        raise SnapshotUnusable(f"{description.file} does not hold the codes that lie next to a graph")
+    if soon and _unknown_bytes(description, directory) > _SOON:
+        return Graphs(codes, [])
+    graphs: list[Graph] = []
+    first = 0
+    try:
+        for name, sha256, size, rows in description.graphs:
+            path, written = directory / name, Written(sha256, size)
+            known = known_graph(path, written, first, rows)
+            graphs.append(known or read_graph(path, written, first, rows, description.dimension, metric))
+            first += rows
+    except (MissingDependency, MemoryError) as error:
+        told = error if isinstance(error, MissingDependency) else "the graph takes more memory than there is"
+        _log.warning("%s: searches go through the codes next to the graph, which takes longer: %s", directory, told)
+        return Graphs(codes, [])
+    return Graphs(codes, graphs)

@@ -12,6 +12,7 @@
         chunks.db               SQLite: the commit point
         vectors.f32             row r at byte r·d·4; vectors.f16, at byte r·d·2, where float16 was asked for
         index/snapshot-….faiss  derived, immutable
+        index/snapshot-….symqg  a graph that belongs to it, the same
 """
 
 from reperio.layout.identity import Opened, OpenFile
@@ -21,6 +22,7 @@ from reperio.layout.names import (
     QUERIES,
     is_build,
     is_generation,
+    is_graph,
     is_snapshot,
     is_stored,
     snapshot_file,
@@ -83,6 +85,7 @@ __all__ = [
     "is_build",
     "is_directory",
     "is_generation",
+    "is_graph",
     "is_regular",
     "is_snapshot",
     "is_stored",

@@ -10,11 +10,12 @@ import re
 _NUMBER = r"(?:[0-9]{6}|[1-9][0-9]{6,18})"  # as f"{number:06d}" writes it
 _GENERATION = re.compile(rf"gen-({_NUMBER})")
 _LEFTOVER = re.compile(rf"gen-{_NUMBER}(?:\.new|\.old)?")
-_SNAPSHOT = re.compile(rf"snapshot-{_NUMBER}\.faiss")
+_SNAPSHOT = re.compile(rf"snapshot-{_NUMBER}\.(?:faiss|symqg)")
+_GRAPH = re.compile(rf"snapshot-{_NUMBER}\.symqg")
 _INDEX = re.compile(rf"(snapshot-{_NUMBER}\.faiss)(?:#[1-9][0-9]{{0,18}})?")
-_BUILD = re.compile(r"build-[0-9]{12}\.faiss(?:\.new)?|build\.json(?:\.new)?")
+_BUILD = re.compile(r"(?:build-[0-9]{12}\.(?:faiss|symqg)|(?:build|graph)\.json)(?:\.new)?")
 _STORED = re.compile(
-    rf"collection\.json|chunks\.db|vectors\.f(?:32|16)|index/(?:queries\.npy|snapshot-{_NUMBER}\.faiss)"
+    rf"collection\.json|chunks\.db|vectors\.f(?:32|16)|index/(?:queries\.npy|snapshot-{_NUMBER}\.(?:faiss|symqg))"
 )
 
 QUERIES = "queries.npy"
@@ -41,8 +42,13 @@ def is_leftover(name: str) -> bool:
 
 
 def is_snapshot(name: str) -> bool:
-    """Say whether this is the name of an index's file."""
+    """Say whether this is the name of an index's file, or of a graph's that belongs to one."""
     return _SNAPSHOT.fullmatch(name) is not None
+
+
+def is_graph(name: str) -> bool:
+    """Say whether this is the name of the file of a graph, which an index has besides its own."""
+    return _GRAPH.fullmatch(name) is not None
 
 
 def is_unfinished_in_index(name: str) -> bool:

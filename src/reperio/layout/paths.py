@@ -141,6 +141,8 @@ class Layout:
             strangers = sorted(entry.name for entry in self._entries())
         if not strangers:
             return False
+        if is_there(self.current):  # a restore has put the directory there between the two looks
+            return True
         if any(is_generation(name) for name in strangers):
             raise CollectionDamaged(f"{self.current} is missing; restore from a backup")
         raise NotACollection(

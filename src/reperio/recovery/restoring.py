@@ -146,7 +146,7 @@ def _verified(origin: Path, fresh: Path, *, trust_index: bool, mend: bool) -> tu
 
 def _drop_index(origin: Path, fresh: Path) -> None:
     """Remove the file of a damaged or unknown index: the first writer builds one like it."""
-    index.remove_others(layout.Layout(fresh).read_current().index, None)
+    index.remove_others(layout.Layout(fresh).read_current().index)
     warn_caller(
         one_line(
             f"the index in {origin} is damaged or missing, and left out. Searches are exact (slower, right) until a "

@@ -86,10 +86,10 @@ def test_a_projection_of_the_longest_vectors_is_right(metric: Metric) -> None:
 
 def test_the_users_own_transforms_are_trained_by_faiss() -> None:
     """A PCA behind an OPQ or with whitening is left to FAISS; one behind a padding is not."""
-    matrix = clustered(3000, 30)
+    matrix = clustered(1000, 30)
     for factory in ("OPQ8_32,PCA16,SQ8", "PCAW16,SQ8", "Pad32,PCA16,IVF4,SQ8", "PCA16,IVF4,PQ16x4fs,RFlat"):
-        index = build(recipe(factory, 3000), matrix, Metric.COSINE, workers=1)
-        assert (index.ntotal, index.is_trained) == (3000, True)
+        index = build(recipe(factory, 1000), matrix, Metric.COSINE, workers=1)
+        assert (index.ntotal, index.is_trained) == (1000, True)
     padded = build(recipe("Pad32,PCA16,Flat"), matrix, Metric.COSINE, workers=1)
     assert not faiss.downcast_VectorTransform(padded.chain.at(1)).have_bias
 

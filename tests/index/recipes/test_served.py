@@ -83,7 +83,7 @@ def test_wide_vectors_are_served(dimension: int) -> None:
 
 def test_lists_searched_by_a_graph_are_served() -> None:
     """What is proposed for ten million rows is a string that FAISS takes, too."""
-    matrix = correlated(5_000, 128)
+    matrix = correlated(3_000, 128)
     for metric in Metric:
         for recipe in proposals(10_000_000, 128, metric).values():
             if "_HNSW32" in recipe.factory:

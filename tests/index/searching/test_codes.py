@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reperio import Metric, OperatingPoint, index
-from reperio.index import Searcher, Target
+from reperio.index import Searcher, Target, searcher_of
 from reperio.index.searching.codes import GraphCodes
 from reperio.index.searching.planning import EXACTLY, Knobs, plan, plan_codes
 from reperio.index.searching.search import run
@@ -29,7 +29,7 @@ def built(metric: Metric = Metric.COSINE, factory: str = FACTORY) -> tuple[np.nd
     The price of the points is by rule, so that the codes are what is planned under every mask.
     """
     matrix, queries = data(metric, N, 300)
-    searcher = Searcher(index.build(index.requested(factory), matrix, metric, workers=2))
+    searcher = searcher_of(index.build(index.requested(factory), matrix, metric, workers=2))
     points = [OperatingPoint(10, 0, 0, 1, 1, 1, 1e5, 1e5, 10), OperatingPoint(10, 400, 400, 1, 1, 1, 5e3, 5e3, 200)]
     assert searcher.codes is not None
     for count in (20, 40, 80, 160):
@@ -39,7 +39,7 @@ def built(metric: Metric = Metric.COSINE, factory: str = FACTORY) -> tuple[np.nd
             shares.append(np.mean(np.isin(np.argsort(-values)[:10], rows)))
         mean = float(np.mean(shares))
         points.append(OperatingPoint(10, 0, count, mean, mean - 0.01, mean + 0.01, 50 + count / 4, 90, 9000))
-    return matrix, queries[:100], Searcher(searcher.index, points, gather=0.1)
+    return matrix, queries[:100], searcher_of(searcher.index, points, gather=0.1)
 
 
 def masks(matrix: np.ndarray) -> dict[str, np.ndarray]:
@@ -101,7 +101,7 @@ def test_the_graph_of_an_index_with_codes_is_searched_as_one_without() -> None:
     assert searcher.is_graph
     assert searcher.takes_selector
     assert searcher.returns_prefixes
-    plain = Searcher(searcher.index.base_index)
+    plain = searcher_of(searcher.index.base_index)
     for query in queries[:10]:
         both = [each.search_one(query, 20, each.params(60, 20)).tolist() for each in (searcher, plain)]
         assert both[0] == both[1]
@@ -131,7 +131,7 @@ def test_a_mask_is_packed_once_its_searches_would_have_paid_for_it() -> None:
 def test_before_its_codes_are_packed_a_mask_is_searched_without() -> None:
     """The first answer is that of the way without codes, here exact search; the mask is packed for the second."""
     matrix, queries, searcher = built()
-    fresh = Searcher(searcher.index, searcher.points, gather=0.02)
+    fresh = searcher_of(searcher.index, searcher.points, gather=0.02)
     mask = masks(matrix)["random 0.5"]
     target = narrowed(matrix, mask, fresh)
     assert plan(fresh, 0.95, 10, rows=N, count=target.count).knobs == EXACTLY
@@ -148,7 +148,7 @@ def test_before_its_codes_are_packed_a_mask_is_searched_without() -> None:
 def test_packed_codes_outlive_a_commit_that_hides_no_other_rows() -> None:
     """A target of a later state, with a tail, finds the codes of the same mask packed, and the tail beside them."""
     matrix, queries, searcher = built()
-    covered = Searcher(searcher.index, searcher.points)
+    covered = searcher_of(searcher.index, searcher.points)
     mask = masks(matrix)["random 0.2"]
     knobs = Knobs(0, 80)
     first = narrowed(matrix, mask, covered)
@@ -208,7 +208,7 @@ def test_the_count_is_exact_however_few_rows_are_left(alive: int) -> None:
 def test_threads_share_the_packed_codes() -> None:
     """Eight threads under eight masks, more than are kept: each finds what one thread finds alone."""
     matrix, queries, searcher = built()
-    fresh = Searcher(searcher.index, searcher.points)
+    fresh = searcher_of(searcher.index, searcher.points)
     every = [np.random.default_rng(i).random(N) < 0.3 for i in range(8)]
     knobs = Knobs(0, 80)
 
@@ -219,7 +219,7 @@ def test_threads_share_the_packed_codes() -> None:
             found.append(index.run_one(target, query, 10, target.planned(knobs))[0])
         return found
 
-    alone = [find(mask, Searcher(searcher.index, searcher.points)) for mask in every]
+    alone = [find(mask, searcher_of(searcher.index, searcher.points)) for mask in every]
     together: dict[int, list[list[int]]] = {}
     workers = [
         threading.Thread(target=lambda i=i, mask=mask: together.update({i: find(mask, fresh)}))

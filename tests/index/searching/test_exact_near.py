@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reperio.index import Searcher, Target, run_one, search, search_one
+from reperio.index import Target, run_one, search, search_one, searcher_of
 from reperio.index.searching.nearest import nearest
 from reperio.index.searching.planning import Knobs
 from reperio.index.searching.search import run
@@ -82,7 +82,7 @@ def test_a_tight_cluster_beyond_the_index_is_found_in_order(metric: Metric, dtyp
     index = faiss.IndexFlat(matrix.shape[1], faiss.METRIC_L2 if metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT)
     index.add(to_float32(matrix[:300]))
     for mask in (None, np.arange(350) != 300):
-        target = Target(matrix, metric, 350, None, Searcher(index))
+        target = Target(matrix, metric, 350, None, searcher_of(index))
         if mask is not None:
             target = replace(target, count=349, allowed=pack(mask))
         planned = target.planned(Knobs(0, 20))

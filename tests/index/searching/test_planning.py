@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reperio import Metric, OperatingPoint, index
-from reperio.index import Questions, Searcher, Target
+from reperio.index import Questions, Searcher, Target, searcher_of
 from reperio.index.searching.planning import EXACTLY, Knobs, plan
 from tests.brute_force import scores
 from tests.index.tuning.test_measuring import data, settled
@@ -26,8 +26,8 @@ POINTS = (
 def tuned(factory: str, metric: Metric = Metric.COSINE) -> tuple[np.ndarray, np.ndarray, Searcher]:
     matrix, queries = data(metric, N, 700)
     built = index.build(index.requested(factory), matrix, metric, workers=2)
-    target = Target(matrix, metric, N, None, Searcher(built))
-    return matrix, queries[500:], Searcher(built, settled(target, queries[:500], (10, 100)), gather=0.1)
+    target = Target(matrix, metric, N, None, searcher_of(built))
+    return matrix, queries[500:], searcher_of(built, settled(target, queries[:500], (10, 100)), gather=0.1)
 
 
 def masks(matrix: np.ndarray) -> dict[str, np.ndarray]:
@@ -98,10 +98,10 @@ def test_the_recall_is_kept_for_every_k(factory: str, k: int) -> None:
 def test_an_index_measured_for_ten_alone_serves_more(factory: str, k: int) -> None:
     """What the background has built is searched for every k, and keeps the recall, though only ten were measured."""
     matrix, queries, searcher = tuned(factory)
-    target = Target(matrix, Metric.COSINE, N, None, Searcher(searcher.index))
+    target = Target(matrix, Metric.COSINE, N, None, searcher_of(searcher.index))
     quick = index.measure(target, Questions(queries[:150], "", True), thorough=False)
     assert {point.k for point in quick.points} == {10}
-    searcher = Searcher(searcher.index, quick.points, gather=1e6)
+    searcher = searcher_of(searcher.index, quick.points, gather=1e6)
     target = Target(matrix, Metric.COSINE, N, None, searcher)
     assert plan(searcher, 0.9, k, rows=N, count=N).knobs.candidates >= k
     shares = []
@@ -113,7 +113,7 @@ def test_an_index_measured_for_ten_alone_serves_more(factory: str, k: int) -> No
 
 def searcher_with(points: tuple[OperatingPoint, ...], gather: float = 0.1) -> Searcher:
     matrix, _ = data(Metric.COSINE, 2000, 0)
-    return Searcher(index.build(index.requested("IVF32,Flat"), matrix, Metric.COSINE, workers=1), points, gather)
+    return searcher_of(index.build(index.requested("IVF32,Flat"), matrix, Metric.COSINE, workers=1), points, gather)
 
 
 def test_all_rows_are_searched_with_the_point_measured() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reperio import IndexBuildFailed, Metric, index
-from reperio.index import Searcher, Target
+from reperio.index import Searcher, Target, searcher_of
 from reperio.index.searching.planning import Knobs, plan
 from reperio.vectors import to_matrix
 from tests.brute_force import assert_top_k, scores
@@ -65,10 +65,10 @@ def test_l2_is_exact_far_from_the_origin() -> None:
 
 
 def tuned(recipe: index.Recipe, matrix: np.ndarray, metric: Metric) -> Searcher:
-    searcher = Searcher(index.build(recipe, matrix, metric, workers=2))
+    searcher = searcher_of(index.build(recipe, matrix, metric, workers=2))
     asked = index.questions(matrix, metric, given=None, graph=searcher.is_graph, thorough=False)
     tuned = index.measure(Target(matrix, metric, len(matrix), None, searcher), asked, thorough=False)
-    return Searcher(searcher.index, tuned.points, tuned.gather)
+    return searcher_of(searcher.index, tuned.points, tuned.gather)
 
 
 FACTORIES = [
@@ -167,8 +167,8 @@ def test_extending_gives_the_same_answers_as_building_at_once() -> None:
     matrix, queries = data(Metric.COSINE)
     recipe = index.requested("IVF1,PQ24x4fs")
     grown = index.build(recipe, matrix[:2000], Metric.COSINE, workers=1)
-    index.extend(grown, matrix, workers=1)
-    target = Target(matrix, Metric.COSINE, N, None, Searcher(grown))
+    grown = index.extend(grown, matrix, Metric.COSINE, "", workers=1)
+    target = Target(matrix, Metric.COSINE, N, None, searcher_of(grown))
     assert grown.ntotal == N
     assert recall_of(target, queries, np.arange(N), 10, 0.999) >= 0.97
 

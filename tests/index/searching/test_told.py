@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from reperio import Metric, OperatingPoint, index
-from reperio.index import Searcher, Target
+from reperio.index import Target, searcher_of
 from reperio.index.library.calling import Caller
 from reperio.index.searching.codes import Packed
+from reperio.index.searching.faiss_searcher import FaissSearcher
 
 N, D = 3000, 16
 MATRIX = np.random.default_rng(2).standard_normal((N, D)).astype(np.float32)
@@ -34,7 +35,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(owner, name, noted)
 
     note(Caller, "search_one", "index")  # which packed codes call as well, after they are noted themselves
-    note(Searcher, "search_lists", "lists")
+    note(FaissSearcher, "search_lists", "lists")
     note(Packed, "search_one", "codes")
     return calls
 
@@ -53,7 +54,7 @@ def test_what_is_told_is_what_is_done(factory: str, recall: float, share: float,
     """The way and the number of candidates, asked for after the search as before it."""
     points = [EXACT, INDEXED, SCANNED] if "Refine" in factory else [EXACT, INDEXED]
     built = index.build(index.requested(factory), MATRIX, Metric.INNER_PRODUCT, workers=1)
-    searcher = Searcher(built, points, gather=1.0)
+    searcher = searcher_of(built, points, gather=1.0)
     allowed = None if share == 1 else np.packbits(np.arange(N) % 10 < 10 * share, bitorder="little")
     target = Target(MATRIX, Metric.INNER_PRODUCT, int(N * share), allowed, searcher)
     index.search_one(target, MATRIX[5], 10, recall)

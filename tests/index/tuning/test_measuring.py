@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reperio import Metric, OperatingPoint, index
-from reperio.index import Questions, Searcher, Target
+from reperio.index import Questions, Target, searcher_of
 from reperio.index.searching.nearest import nearest
 from reperio.index.searching.planning import Knobs
 from reperio.index.tuning.measuring import front, interval, recalls
@@ -54,14 +54,14 @@ def thresholds(matrix: np.ndarray, queries: np.ndarray, metric: Metric, k: int) 
     return np.array([np.partition(scores(matrix, query, metric.value), -k)[-k] for query in queries]) - 1e-5
 
 
-@pytest.mark.parametrize("repetitions", [8, pytest.param(50, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("repetitions", [5, pytest.param(50, marks=pytest.mark.campaign)])
 @pytest.mark.parametrize("factory", ["IVF64,PQ32x4fs", "HNSW16,SQ8"])
 def test_points_hold_on_queries_that_were_not_used_for_tuning(factory: str, repetitions: int) -> None:
     """In repetitions with other queries, the recall of the point chosen lies in the interval stated, all except one."""
     metric = Metric.COSINE
     matrix, pool = data(metric, N, 11_000)
     built = index.build(index.requested(factory), matrix, metric, workers=2)
-    target = Target(matrix, metric, N, None, Searcher(built))
+    target = Target(matrix, metric, N, None, searcher_of(built))
     fresh = pool[:4000]
     least = thresholds(matrix, fresh, metric, 10)
     known: dict[Knobs, float] = {}
@@ -84,7 +84,7 @@ def test_points_are_worth_having_and_sorted() -> None:
     """Cheapest first, more recall for more time, exact search last at recall 1, for k = 10 and 100."""
     matrix, queries = data(Metric.L2, N, 300)
     built = index.build(index.requested("IVF64,PQ32x4fs"), matrix, Metric.L2, workers=2)
-    target = Target(matrix, Metric.L2, N, None, Searcher(built))
+    target = Target(matrix, Metric.L2, N, None, searcher_of(built))
     seen: list[str] = []
     tuned = index.measure(
         target,
@@ -116,7 +116,7 @@ def test_efforts_lie_close_where_searches_ask(factory: str) -> None:
     """Between lower bounds of 0.85 and 0.99 no effort is more than an eighth, or one step, beyond the one before."""
     matrix, queries = data(Metric.COSINE, N, 600)
     built = index.build(index.requested(factory), matrix, Metric.COSINE, workers=2)
-    target = Target(matrix, Metric.COSINE, N, None, Searcher(built))
+    target = Target(matrix, Metric.COSINE, N, None, searcher_of(built))
     least = thresholds(matrix, queries, Metric.COSINE, 10).astype(np.float32)
     reached: dict[int, float] = {}
     for knobs, share in recalls(target, queries, 10, least).items():
@@ -133,12 +133,12 @@ def test_what_no_setting_reaches_is_searched_exactly() -> None:
     matrix = to_matrix(rng.standard_normal((4000, 32)), dimension=32, metric=Metric.COSINE, what="vectors")
     queries = to_matrix(rng.standard_normal((100, 32)), dimension=32, metric=Metric.COSINE, what="vectors")
     built = index.build(index.requested("IVF1,PQ4x4fs"), matrix, Metric.COSINE, workers=2)
-    target = Target(matrix, Metric.COSINE, 4000, None, Searcher(built))
+    target = Target(matrix, Metric.COSINE, 4000, None, searcher_of(built))
     tuned = index.measure(target, Questions(queries, "", True), thorough=False)
     point = index.cheapest(tuned.points, 0.99, 10)
     assert point is not None
     assert point.candidates == 0
-    target = Target(matrix, Metric.COSINE, 4000, None, Searcher(built, tuned.points, tuned.gather))
+    target = Target(matrix, Metric.COSINE, 4000, None, searcher_of(built, tuned.points, tuned.gather))
     for query in queries[:20]:
         rows, _ = index.search_one(target, query, 10, 0.99)
         assert set(rows) == set(np.argsort(-scores(matrix, query, "cosine"))[:10].tolist())
@@ -215,11 +215,11 @@ def test_given_queries_are_taken_as_they_are_or_sampled() -> None:
 def test_tiny_and_equal_rows_can_be_measured(rows: int, factory: str) -> None:
     """All vectors equal, fewer than k of them: everything is found, or search is exact; nothing breaks."""
     matrix = np.full((rows, 8), 8**-0.5, dtype=np.float32)
-    searcher = Searcher(index.build(index.requested(factory), matrix, Metric.COSINE, workers=1))
+    searcher = searcher_of(index.build(index.requested(factory), matrix, Metric.COSINE, workers=1))
     target = Target(matrix, Metric.COSINE, rows, None, searcher)
     asked = index.questions(matrix, Metric.COSINE, given=None, graph="HNSW" in factory, thorough=True)
     tuned = index.measure(target, asked, thorough=True)
-    target = Target(matrix, Metric.COSINE, rows, None, Searcher(searcher.index, tuned.points, tuned.gather))
+    target = Target(matrix, Metric.COSINE, rows, None, searcher_of(searcher.index, tuned.points, tuned.gather))
     found, _ = index.search_one(target, matrix[0], 10, 0.95)
     assert len(set(found)) == min(10, rows)
 

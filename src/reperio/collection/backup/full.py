@@ -68,8 +68,7 @@ def write_copy(generation: OpenGeneration, session: Session, fresh: Path) -> Non
 def _copy_index(generation: OpenGeneration, session: Session, target: layout.Generation) -> None:
     """Copy the index in use; without it, the backup's first writer builds it."""
     found = session.snapshot()
-    name = index.file_of(found.name) if found is not None else None  # "exact" has no file
-    if name is not None:
+    for name in index.files_of(found.name, found.description) if found is not None else ():  # "exact" has no file
         try:
             layout.copy_regular(generation.paths.index / name, target.index / name)
         except StorageFailed as error:

@@ -126,11 +126,10 @@ def _files(generation: OpenGeneration, session: Session, copied: Path) -> dict[s
         paths.vectors.name: (paths.vectors, session.state.rows * width),
     }
     found = session.snapshot()
-    snapshot = index.file_of(found.name) if found is not None and generation.trust_index else None
-    for name in (QUERIES, snapshot):
-        if name is not None:  # "exact" has no file
-            with contextlib.suppress(FileNotFoundError):  # a writer has just replaced the index
-                files[f"index/{name}"] = (paths.index / name, (paths.index / name).lstat().st_size)
+    trusted = found is not None and generation.trust_index
+    for name in (QUERIES, *(index.files_of(found.name, found.description) if found and trusted else ())):
+        with contextlib.suppress(FileNotFoundError):  # a writer has just replaced the index
+            files[f"index/{name}"] = (paths.index / name, (paths.index / name).lstat().st_size)
     return files
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import shutil
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,10 @@ from reperio.printable import one_line
 from reperio.store import Session, SnapshotEntry, State, Store, mapping_of
 from reperio.types import Rows
 from reperio.vectors import StoredMatrix
+
+# Seconds from the first search until a large graph is loaded: a process that asks one question, as the command line
+# does, is gone by then. And how often the thread that waits looks whether Python ends.
+_ONE_QUESTION, _A_MOMENT = 0.25, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ class OpenGeneration:
         self._on_unusable = on_unusable
         self._lock = threading.Lock()
         self.latest: View | None = None
+        self._closed = threading.Event()
         self._mapped: StoredMatrix | None = None
         self._adopted: dict[str, Searcher] = {}
 
@@ -183,10 +189,11 @@ class OpenGeneration:
         self.require_directory()
         with layout.storage_errors(self.paths.index, "clear"):
             shutil.rmtree(self.paths.index / layout.BUILDING, ignore_errors=True)
-            index.remove_others(self.paths.index, None)
+            index.remove_others(self.paths.index)
 
     def close(self) -> None:
         """Close the store; views in use stay valid until they are dropped."""
+        self._closed.set()
         self.store.close()
         self.latest = self._mapped = None
         self._adopted = {}
@@ -235,10 +242,21 @@ class OpenGeneration:
         if found.name in self._adopted:
             return self._adopted[found.name]
         if old is None:
-            return self._load(found)
+            first = self._load(found, soon=True)
+            if first is not None and first.waits and index.symphony_is_installed():
+                threading.Thread(target=self._swap_later, args=(found,), name="reperio-load").start()
+            return first
         # The index before still answers rightly, with a longer tail: nobody waits for the new one.
-        threading.Thread(target=self._swap, args=(found,), name="reperio-load", daemon=True).start()
+        threading.Thread(target=self._swap, args=(found,), name="reperio-load").start()
         return old
+
+    def _swap_later(self, found: SnapshotEntry) -> None:
+        # Not a daemon: Python waits for it. A native call that returned while Python ends would abort the process.
+        until = time.monotonic() + _ONE_QUESTION
+        while time.monotonic() < until:
+            if self._closed.wait(_A_MOMENT) or not threading.main_thread().is_alive():
+                return
+        self._swap(found)
 
     def _swap(self, found: SnapshotEntry) -> None:
         searcher = self._load(found)
@@ -248,8 +266,13 @@ class OpenGeneration:
                 target = replace(view.target, searcher=searcher)
                 self.latest = replace(view, target=target, masks=Masks(target, view.seq, self._columns))
 
-    def _load(self, found: SnapshotEntry) -> Searcher | None:
-        """Load a recorded index; warn, and do without, when it cannot be trusted."""
+    def _load(self, found: SnapshotEntry, *, soon: bool = False) -> Searcher | None:
+        """Load a recorded index; warn, and do without, when it cannot be trusted.
+
+        Args:
+            found: what is recorded.
+            soon: leave out what takes long; the searcher then `waits` for it.
+        """
         if not self.trust_index:
             return None
         try:
@@ -257,7 +280,14 @@ class OpenGeneration:
             if description.exact:
                 return None
             settings = self.settings
-            loaded = index.read(description, self.paths.index, dimension=settings.dimension, metric=settings.metric)
+            loaded = index.read(
+                description,
+                self.paths.index,
+                dimension=settings.dimension,
+                metric=settings.metric,
+                shared=True,
+                soon=soon,
+            )
             return description.to_searcher(loaded)
         except SnapshotUnusable as error:
             if self.is_current(found.name):
@@ -292,9 +322,9 @@ class OpenGeneration:
         Nobody else may be building one.
         """
         with self.store.session() as session:
-            recorded = index.file_of(session.state.snapshot)
+            found = session.snapshot()
         with layout.storage_errors(self.paths.index, "clear"):
-            index.remove_others(self.paths.index, recorded)
+            index.remove_others(self.paths.index, index.files_of(found.name, found.description) if found else ())
 
     def description(self) -> IndexDescription | None:
         """Return the description of the index in use; None where there is none, or it cannot be read."""

@@ -1,25 +1,24 @@
-"""Hold the open files of a collection: the generation in use, the lock by which writers take turns, the maintainer."""
+"""Hold what all calls of a collection share: the generation in use, the turns of its writers, the maintainer."""
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from reperio import layout
 from reperio.collection.generation.opened import OpenGeneration, View
 from reperio.collection.handle.clock import Clock
-from reperio.collection.handle.locks import Locks, Nesting, Own
+from reperio.collection.handle.in_use import InUse
 from reperio.collection.handle.origin import HandleOrigin
 from reperio.collection.handle.process import HANDLES
 from reperio.collection.handle.scope import Scope
 from reperio.collection.handle.telemetry import Telemetry
+from reperio.collection.handle.turns import Locks, Turns
 from reperio.collection.replica.replica import Replica
 from reperio.collection.upkeep import rewriting
 from reperio.collection.upkeep.building import Built, cores, publish, remove_older
@@ -27,12 +26,10 @@ from reperio.collection.upkeep.maintainer import Maintainer
 from reperio.embedding.contract import Settings
 from reperio.errors import (
     CollectionClosed,
-    CollectionDamaged,
     CollectionError,
     CollectionReadOnly,
     EmbeddingContractError,
     InvalidVectors,
-    StorageFailed,
 )
 from reperio.forks import ForkSafeLock
 from reperio.printable import logger
@@ -47,9 +44,6 @@ _PATIENCE_AT_THE_END = 10.0  # seconds that a thread is kept from beginning a bu
 _AT_ONCE = nullcontext()
 REPLACED = (CollectionError, FileNotFoundError, InvalidVectors, EmbeddingContractError)
 """Errors of a read whose generation may have been replaced by one of another model or dimension."""
-
-Signature: TypeAlias = "tuple[int, int, int, int]"
-"""The identity of a CURRENT file: device, inode, and when it was written and moved."""
 
 
 class Handle:
@@ -70,7 +64,6 @@ class Handle:
         root: the directory, as the user named it.
         name: the same as a text, or what was passed instead of it.
         origin: the origin of the collection, if it has one.
-        generation: the one in use, as far as this handle has looked; `current` looks again.
         clock: times what goes into the ledger.
     """
 
@@ -100,25 +93,24 @@ class Handle:
         self.closed = False
         self.clock = Clock()
         self._locks = locks
-        self._writing = threading.RLock()  # by this handle's threads, one after the other
-        self._current = self._locked_current = root.current  # joined once: each call asks for it
-        self._locked = root.root
         self._process = os.getpid()
         self._disturbed = False  # a fork came while it was in use: the child cannot use it
         self._auto_optimize = auto_optimize
         self._ending = False  # Python is
-        self._following = threading.RLock()  # as the others: Ctrl-C at the end of a `with` may leave it held
         self._looked = -math.inf
-        self._turns = Nesting(self._mend_turn, lambda: self._writing)
-        self._maintenance = Nesting(self._mend_maintenance, lambda: self.building)
-        self._in_turn: OpenGeneration | None = None
         self._paused = False
-        self._signature, self.generation = self._open_current(self._current)
+        self._in_use = InUse(root.current, self._open, in_memory=private is not None)
+        self._turns = Turns(self, root, locks, self._in_use)
         self.maintainer = self._new_maintainer()
         HANDLES.add(self)
         if not self.read_only and not trust_index:
             with self.maintaining(), self.turn() as generation:
                 generation.forget_index()  # from here on every index here is this writer's own
+
+    @property
+    def generation(self) -> OpenGeneration:
+        """The generation in use, as far as this handle has looked; `current` looks again."""
+        return self._in_use.generation
 
     def begin(self) -> tuple[OpenGeneration, Session, View]:
         """Begin a session with the view of its commit, which the caller ends (``with session:``)."""
@@ -190,11 +182,11 @@ class Handle:
         if max_age:
             now = time.monotonic()
             if now - self._looked <= max_age:
-                return self.generation
+                return self._in_use.generation
             self._looked = now
         if self._locks is not None:
             self._locks.writers.look()
-        return self._follow(self._current)
+        return self._in_use.follow()
 
     def turn(self, *, wait: bool = True) -> AbstractContextManager[OpenGeneration]:
         """Return the block in which no other process and no other thread writes; it yields the generation to write to.
@@ -209,61 +201,8 @@ class Handle:
             CollectionReadOnly, CollectionClosed: this may not write.
             CollectionLocked: another process has had its turn for longer than the timeout.
         """
-        return self._turns.block(lambda own: self._turn(wait, own))
-
-    @contextmanager
-    def _turn(self, wait: bool, own: Own) -> Iterator[OpenGeneration]:
-        begun = time.monotonic()
-        with self._writing:
-            self.require_writable()
-            assert self._locks is not None  # of a writer
-            locks, outermost, clean = self._locks, self._turns.is_outermost(own), False
-            if outermost:
-                self._mend_turn()
-            try:
-                if locks.exclusive:
-                    locks.writers.require_in_place()
-                elif outermost:
-                    self._acquire(locks.writers, locks.timeout - (time.monotonic() - begun) if wait else 0.0)
-                if locks.writers.directory is not self._locked:
-                    self._locked = locks.writers.directory
-                    self._locked_current = self._locked / self._current.name
-                generation = self._follow(self._locked_current, taking=outermost)
-                if outermost and generation.store.catch_up(locks.writers.found, suspect=locks.writers.unclean):
-                    self.origin.find(generation)
-                yield generation
-                clean = True
-            finally:
-                if outermost:
-                    self._end_turn(locks.writers.release(clean=clean), clean=clean)
-
-    def _mend_turn(self) -> None:
-        """End a turn whose own end Ctrl-C has cut short, so that it keeps nobody out."""
-        locks = self._locks
-        if locks is not None and (self._in_turn is not None or (locks.writers.held and not locks.writers.lasting)):
-            self._end_turn(locks.writers.release(clean=False), clean=False)
-
-    def _mend_maintenance(self) -> None:
-        if self._locks is not None:
-            self._locks.lease.release(clean=False)
-
-    def _acquire(self, lock: layout.FileLock, timeout: float) -> None:
-        self._current_signature(self._current)  # no file is made in what is no collection
-        try:
-            lock.acquire(timeout)
-        except StorageFailed as error:
-            if error.errno == errno.ENOENT:  # the directory has gone since: this says so
-                self._current_signature(self._current)
-            raise
-
-    def _end_turn(self, mark: bytes, *, clean: bool) -> None:
-        used, self._in_turn = self._in_turn, None
-        if used is None:
-            return
-        if clean:
-            used.store.known_at(mark)
-        if used is not self.generation:
-            used.close()  # another thread has found another collection at the path meanwhile
+        self.require_writable()
+        return self._turns.turn(wait)
 
     def maintaining(self, *, wait: bool = True) -> AbstractContextManager[None]:
         """Return the block in which nobody else builds an index here or rewrites the collection; others go on writing.
@@ -275,25 +214,7 @@ class Handle:
             CollectionReadOnly, CollectionClosed: this may not write, or Python is ending.
             CollectionLocked: another process is at it.
         """
-        return self._maintenance.block(lambda own: self._maintain(wait, own))
-
-    @contextmanager
-    def _maintain(self, wait: bool, own: Own) -> Iterator[None]:
-        self.require_buildable(waiting=wait)
-        assert self._locks is not None  # of a writer
-        lease = self._locks.lease
-        with self.building:
-            self.require_buildable()
-            outermost = self._maintenance.is_outermost(own)
-            if outermost:
-                self._mend_maintenance()
-            try:
-                if outermost:
-                    self._acquire(lease, self._locks.timeout if wait else 0.0)
-                yield
-            finally:
-                if outermost:
-                    lease.release()
+        return self._turns.maintaining(wait)
 
     @contextmanager
     def to_build(self, *, wait: bool = True) -> Iterator[OpenGeneration]:
@@ -324,33 +245,6 @@ class Handle:
                 except Outdated:  # by one that does not take turns
                     continue
 
-    def _follow(self, current: Path, *, taking: bool = False) -> OpenGeneration:
-        """Return the generation that a CURRENT names, and use it from now on.
-
-        Another one is in use after another process, or a `replace` here that was interrupted (Ctrl-C, a failing sync)
-        when CURRENT was replaced already. Writing to the old one would lose it.
-
-        Args:
-            current: the file, by the path as the user named it, or, in a turn, in the directory that is locked.
-            taking: keep it open until the turn ends, whatever other threads find at the path meanwhile.
-        """
-        if taking or self._current_signature(current) != self._signature:
-            with self._following:
-                if self._current_signature(current) != self._signature:
-                    old = self.generation
-                    self._signature, self.generation = self._open_current(current)
-                    if old is not self._in_turn:
-                        old.close()
-                if taking:
-                    self._in_turn = self.generation
-                return self.generation
-        return self.generation
-
-    @property
-    def last_read(self) -> OpenGeneration:
-        """The generation that was read from last."""
-        return self.generation
-
     def rewrite(self, embedder: Embedder | None, progress: Progress | None) -> int:
         """Put a new generation in use, without what was deleted, and return how many rows were dropped."""
         with self.maintaining(), self.turn() as old:
@@ -378,7 +272,7 @@ class Handle:
             old.store.require_permitted()
             files.write_current(target)
         _log.info("%s: %s in use instead of %s", self.root.root, target.name, old.paths.name)
-        self._follow(files.current)
+        self._in_use.follow(files.current)
         supersede(old.paths)
         files.retire(old.paths)
         return written
@@ -439,7 +333,7 @@ class Handle:
             return
         self.origin.stop_following()
         self.maintainer.close(finish=finish and self._private is None)  # an index that goes with it helps nobody
-        with self.building, self._writing:
+        with self.building, self._turns.writing:
             self.closed = True
             self.generation.close()
             if self._locks is not None:
@@ -452,9 +346,9 @@ class Handle:
         """Close the database until `after_fork`: see `Store.suspend`. What is in use is waited for, for a moment."""
         if self.closed or self._process != os.getpid():
             return
-        writing = self._writing.acquire(timeout=_FORK_SECONDS)
-        if writing and self._in_turn is not None:  # of this very thread: a callback of the user forks
-            self._writing.release()
+        writing = self._turns.writing.acquire(timeout=_FORK_SECONDS)
+        if writing and self._in_use.kept is not None:  # of this very thread: a callback of the user forks
+            self._turns.writing.release()
             writing = False
         self._disturbed = not (writing and self.generation.store.suspend())
         self._paused = writing
@@ -466,7 +360,7 @@ class Handle:
         self.generation.store.resume()
         if self._paused:
             self._paused = False
-            self._writing.release()
+            self._turns.writing.release()
 
     def _open_in_child(self) -> None:
         """Open everything again, in a child that was forked from the process that had opened it."""
@@ -486,10 +380,10 @@ class Handle:
                 )
             if self._locks is not None:
                 self._locks = Locks(self.root, timeout=self._locks.timeout, exclusive=False)
-            self._writing, self._following = threading.RLock(), threading.RLock()
+            self._turns.begin_in_child(self._locks)
             self._heavy = threading.BoundedSemaphore(self.limits.heavy or max(2, cores()))
-            self.clock, self._in_turn, self._paused = Clock(), None, False
-            self._signature, self.generation = self._open_current(self._current)
+            self.clock, self._paused = Clock(), False
+            self._in_use.open_again()
             self.maintainer = self._new_maintainer()
             self._process = os.getpid()
             self.origin.begin_in_child()
@@ -524,23 +418,6 @@ class Handle:
         else:
             _log.warning("%s: Python ends during a build; close() waits for it", self.root.root)
 
-    def _open_current(self, current: Path) -> tuple[Signature, OpenGeneration]:
-        """Open the generation that CURRENT names, and read CURRENT again if it changed meanwhile.
-
-        Without links: a link that is switched later leads none of its paths into another collection.
-        """
-        while True:
-            signature = self._current_signature(current)
-            try:
-                generation = self._open(layout.Layout(Path(os.path.realpath(current.parent))).read_current())
-            except (CollectionDamaged, CollectionClosed, StorageFailed):
-                if self._current_signature(current) == signature:
-                    raise
-                continue
-            if self._current_signature(current) == signature:
-                return signature, generation
-            generation.close()
-
     def _open(self, paths: layout.Generation) -> OpenGeneration:
         return OpenGeneration(
             paths,
@@ -552,24 +429,6 @@ class Handle:
             turns=None if self._locks is None else self._locks.writers,
             on_unusable=lambda: self.maintainer.rebuild(),
         )
-
-    def _current_signature(self, current: Path) -> Signature:
-        try:
-            status = current.stat()
-        except FileNotFoundError:
-            if not current.parent.exists():
-                if self._private is not None:
-                    raise CollectionClosed(
-                        f"{self.name} is gone: the process that had made it has closed it, or has ended"
-                    ) from None
-                raise CollectionClosed(
-                    f"{current.parent} was moved or removed; nothing was written. Put it back, or close this handle "
-                    "and open the collection again"
-                ) from None
-            raise CollectionDamaged(f"{current} is missing; restore from a backup") from None
-        except OSError as error:
-            raise layout.storage_failure(error, current, "look at") from error
-        return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 _CHILD = ForkSafeLock()

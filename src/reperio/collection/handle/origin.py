@@ -27,7 +27,6 @@ class Owner(Protocol):
     """A handle, as far as its origin needs it; each method is `Handle`'s."""
 
     name: str
-    generation: OpenGeneration
 
     def turn(self) -> AbstractContextManager[OpenGeneration]:
         """Return the block in which nobody else writes."""
@@ -51,6 +50,11 @@ class Owner(Protocol):
 
     def require_writable(self) -> None:
         """Raise where it cannot be written through."""
+        ...
+
+    @property
+    def generation(self) -> OpenGeneration:
+        """The generation in use."""
         ...
 
     @property

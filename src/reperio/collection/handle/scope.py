@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import marshal
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -28,6 +28,9 @@ from reperio.filters.operands import LargeNumber
 from reperio.store import NewChunk
 from reperio.types import Chunk
 
+Where: TypeAlias = Mapping[str, Any] | Filter | None
+"""A filter as users write it; None or empty for everything."""
+
 _PLAIN = 2  # version of the format: every value written out, however often it occurs
 _LONGEST_KEY, _MOST_KNOWN = 4096, 256
 _UNKNOWN = object()
@@ -43,7 +46,7 @@ class Scope:
         tree: the filter; None for the whole collection.
     """
 
-    def __init__(self, where: Mapping[str, Any] | Filter | None) -> None:
+    def __init__(self, where: Where) -> None:
         self.tree = to_filter(where)
         self._known: dict[bytes, Filter | None] = {}
 
@@ -52,7 +55,7 @@ class Scope:
         """The scope as text: equal for equal filters, however they were written; empty for the whole collection."""
         return "" if self.tree is None else _tree_text(self.tree)
 
-    def narrowed(self, where: Mapping[str, Any] | Filter | None) -> Filter | None:
+    def narrowed(self, where: Where) -> Filter | None:
         """Return *where* within the scope; None when neither restricts anything.
 
         Parsing takes some 30 µs, a fifth of a search. What was parsed is known again by its bytes: `marshal` writes
@@ -141,7 +144,7 @@ class Scope:
             raise InvalidInput(f"{what} concerns the whole collection, and this handle has a scope; open one without")
 
 
-def to_filter(where: Mapping[str, Any] | Filter | None) -> Filter | None:
+def to_filter(where: Where) -> Filter | None:
     """Parse what users pass as a filter; None where it restricts nothing."""
     if where is None:
         return None

@@ -29,6 +29,9 @@ from reperio.vectors import to_matrix, to_query
 MODES: tuple[Mode, ...] = ("dense", "lexical", "hybrid")
 FUSIONS: tuple[Fusion, ...] = ("convex", "rrf")
 
+DEFAULT_RECALL = 0.95
+"""knn recall@k that a search aims at, and an index is built for."""
+
 FUSED_DEPTH = 100
 """Rows of each list that are fused, at least: min-max scores depend on it, and 100 is what the figures are for."""
 

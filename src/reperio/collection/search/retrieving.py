@@ -67,7 +67,7 @@ def retrieve_many(
 
 def _prepared(handle: Handle, batch: QueryBatch) -> tuple[OpenGeneration, FloatMatrix]:
     """Make the vectors of the questions for the generation read last, or for the one that has replaced it."""
-    return handle.on_current(lambda generation: (generation, batch.matrix(generation)), first=handle.last_read)
+    return handle.on_current(lambda generation: (generation, batch.matrix(generation)), first=handle.generation)
 
 
 def _retrieve(

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from reperio import index
 from reperio.collection.generation.opened import OpenGeneration
-from reperio.errors import StorageFailed
-from reperio.index import Goal, IndexDescription, Recipe, Searcher, SnapshotUnusable, Target
+from reperio.errors import MissingDependency, StorageFailed
+from reperio.index import Goal, IndexDescription, Recipe, Searcher, SnapshotUnusable, Target, searcher_of
 from reperio.layout import BUILDING
 from reperio.printable import logger
 from reperio.store import SnapshotEntry
@@ -133,7 +133,14 @@ def _recipes(generation: OpenGeneration, order: Order) -> list[Recipe]:
     if index.choose(rows, settings.dimension, settings.metric, order.goal).exact:
         return [index.choose(rows, settings.dimension, settings.metric, order.goal)]
     spectrum = index.spectrum(generation.vectors(), settings.metric)
-    ranked = index.advise(rows, settings.dimension, settings.metric, order.goal, spectrum=spectrum)
+    ranked = index.advise(
+        rows,
+        settings.dimension,
+        settings.metric,
+        order.goal,
+        spectrum=spectrum,
+        symphony=index.symphony_is_installed(),
+    )
     promising = [recipe for recipe in ranked if not recipe.exact][:_RECIPES_TRIED]
     return promising or ranked[:1]
 
@@ -148,9 +155,9 @@ def _build(
     built = index.build(
         recipe, matrix, settings.metric, workers=workers, progress=progress, scratch=scratch, saving=saving
     )
-    searcher = Searcher(built)
+    searcher = searcher_of(built)
     tuned = _tune(generation, searcher, order.queries, thorough=order.thorough, progress=progress)
-    searcher = Searcher(built, tuned.points, tuned.gather)
+    searcher = searcher_of(built, tuned.points, tuned.gather)
     distortion = index.distortion(built, matrix, range(len(matrix)))
     return searcher, index.Provenance(recipe, order.goal, len(matrix), distortion, tuned.origin)
 
@@ -201,7 +208,13 @@ def tune_index(
     if queries is not None:
         index.keep(queries, generation.paths.index)
     loaded = index.read(description, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
-    tuned = _tune(generation, Searcher(loaded), queries, thorough=True, progress=progress)
+    searcher = searcher_of(loaded)
+    if searcher.waits:
+        raise MissingDependency(
+            "the index is a SymphonyQG graph, and can be measured where rabitqlib is installed and there is memory for "
+            "it; run: pip install 'reperio[graph]', or optimize() for another index"
+        )
+    tuned = _tune(generation, searcher, queries, thorough=True, progress=progress)
     fresh = description.retuned(tuned)
     return Built(fresh, fresh.to_searcher(loaded))
 
@@ -222,7 +235,7 @@ def extend_index(generation: OpenGeneration, description: IndexDescription, *, w
         fresh = index.distortion(grown, matrix, range(description.rows, len(matrix)))
         if fresh is not None and index.drifted(description.distortion, fresh):
             return None
-    index.extend(grown, matrix, workers=workers)
+    grown = index.extend(grown, matrix, settings.metric, description.factory, workers=workers)
     searcher = description.to_searcher(grown)
     provenance = index.Provenance(
         description.to_recipe(),
@@ -263,8 +276,9 @@ def publish(generation: OpenGeneration, built: Built) -> None:
         if (
             description and searcher and not description.revision
         ):  # a retuned index has its file in common with the one in use
-            # The new file takes the space that a full disk lacks.
-            (generation.paths.index / description.file).unlink(missing_ok=True)
+            # The new files take the space that a full disk lacks; those of graphs that stay are in use.
+            for name in {description.file, Path(description.file).with_suffix(".symqg").name}:
+                (generation.paths.index / name).unlink(missing_ok=True)
         raise
 
 
@@ -275,7 +289,7 @@ def remove_older(generation: OpenGeneration, built: Built) -> None:
         _log.info("%s: index in use: %s over %d rows", generation.paths.root, description.factory, description.rows)
     else:
         _log.info("%s: no index in use: searches are exact", generation.paths.root)
-    index.remove_others(generation.paths.index, description.file if description else None)
+    index.remove_others(generation.paths.index, description.files if description else ())
 
 
 def refresh_index(generation: OpenGeneration, *, workers: int) -> Built | None:

@@ -69,6 +69,7 @@ def _snapshot(generation: OpenGeneration, text: str, rows: int) -> list[Problem]
         if description.exact:
             return []
         settings = generation.settings
+        index.verify_graphs(description, generation.paths.index)
         index.read(description, generation.paths.index, dimension=settings.dimension, metric=settings.metric)
         if description.rows > rows:
             raise SnapshotUnusable(f"{description.file} covers {description.rows} rows, {rows} are committed")

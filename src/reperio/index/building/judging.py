@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from reperio.index.building.sampling import choose_rows, gather
 from reperio.index.library.loading import innermost, load_faiss, threads, transforms
+from reperio.index.library.symphony import Graphs
 from reperio.types import FloatMatrix, Metric
 from reperio.vectors import StoredMatrix
 
@@ -55,7 +56,7 @@ def distortion(index: Any, matrix: StoredMatrix, rows: range) -> float | None:
     Over at most 4,096 of *rows*, which need not be in the index: the codes are made again, so new rows can be
     judged before they are added. The size is that of the vectors under cosine and inner product, of their deviations
     from their mean under L2. What a PCA leaves out counts as error. 0 for codes without loss, though their lists may
-    have become uneven.
+    have become uneven. Of graphs with codes next to them, what those lose.
 
     Returns:
         None where FAISS cannot give back what it stores (whitening, an ITQ), or there are no rows.
@@ -63,6 +64,8 @@ def distortion(index: Any, matrix: StoredMatrix, rows: range) -> float | None:
     faiss = load_faiss()
     if len(rows) == 0:
         return None
+    if isinstance(index, Graphs):
+        index = index.codes
     sample = gather(matrix, choose_rows(rows, _DISTORTION_ROWS))
     codec = innermost(index)
     if hasattr(codec, "storage"):  # a graph

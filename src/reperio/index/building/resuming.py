@@ -2,7 +2,8 @@
 
 The state is two files in a directory of the caller's: ``build-ROWS.faiss``, the index as far as it was filled, and
 ``build.json``, which names it with its checksum and says what was being built. The record is replaced after the
-index file is durable and before the older one is removed, so a kill leaves a whole state or none.
+index file is durable and before the older one is removed, so a kill leaves a whole state or none. A graph that is
+built next to the index is saved when it is finished, with a record of its own, ``graph.json``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import orjson
 from reperio.errors import StorageFailed
 from reperio.index.library.files import FileUnusable, Written, read_file, write_file
 from reperio.index.library.loading import metric_type, type_names
+from reperio.index.library.symphony import Graph, read_graph, write_graph
 from reperio.index.recipes.goal import Recipe
 from reperio.layout import (
     is_build,
@@ -37,7 +39,7 @@ from reperio.types import Metric
 
 _log = logger("reperio.index")
 _FORMAT = 1
-_RECORD, _RECORD_BYTES = "build.json", 1 << 20
+_RECORD, _GRAPH_RECORD, _RECORD_BYTES = "build.json", "graph.json", 1 << 20
 _MOST_GROWTH = 2  # rows now per row that was there at training, up to which a half-built index is worth finishing
 _FINGERPRINT_ROWS = 256
 
@@ -78,15 +80,7 @@ class Scratch:
         self._matrix = matrix
         self._metric = metric
         self._saving = saving
-        self._building = {
-            "format": _FORMAT,
-            "factory": recipe.factory,
-            "training_rows": recipe.training_rows,
-            "construction": recipe.construction,
-            "metric": metric.value,
-            "dimension": matrix.shape[1],
-            "dtype": matrix.dtype.name,
-        }
+        self._building = _facts(recipe, matrix, metric)
         self._trained_for = len(matrix)
         self._cost, self._last = 0.0, monotonic()
         self._failed = False
@@ -133,7 +127,8 @@ class Scratch:
             self._failed = True
             _remove(self._directory, path.name, f"{_RECORD}.new")
             return
-        _remove(self._directory, *(name for name in _files(self._directory) if name not in (path.name, _RECORD)))
+        others = (name for name in _files(self._directory) if name.startswith("build-") and not _is_graph(name))
+        _remove(self._directory, *(name for name in others if name != path.name))
         self._last = monotonic()
         self._cost = self._last - started
 
@@ -166,15 +161,86 @@ class Scratch:
         return self._directory / f"build-{rows:012d}.faiss"
 
 
+class SavedGraph:
+    """A finished graph in the directory of a build, until the index that it belongs to is put in use.
+
+    As with `Scratch`, what cannot be saved costs a warning and the ability to resume.
+
+    Args:
+        directory: of the build's state.
+        recipe, matrix, metric: what is built; a graph of anything else, or over other rows, is not taken.
+    """
+
+    def __init__(self, directory: Path, recipe: Recipe, matrix: npt.NDArray[np.floating[Any]], metric: Metric) -> None:
+        self._directory, self._metric = directory, metric
+        self._rows, self._dimension = matrix.shape
+        self._facts = _facts(recipe, matrix, metric) | {
+            "rows": self._rows,
+            "fingerprint": _fingerprint(matrix, self._rows),
+        }
+
+    def load(self) -> Graph | None:
+        """Return the graph that was saved; None where there is none of these rows."""
+        try:
+            record = _read_record(self._directory, _GRAPH_RECORD)
+            if any(record[name] != value for name, value in self._facts.items()):
+                raise FileUnusable("it was built over other rows, or otherwise")
+            written = Written(record["sha256"], record["bytes"])
+            graph = read_graph(self._path, written, 0, self._rows, self._dimension, self._metric)
+            graph.file = None  # it gets a name of its own when it is put in use
+            return graph
+        except (FileUnusable, MemoryError, OSError, ValueError, KeyError, TypeError) as error:
+            if getattr(error, "errno", None) != errno.ENOENT:
+                _log.info("%s: the graph of the interrupted build is not used: %s", self._directory, error)
+            _remove(self._directory, _GRAPH_RECORD, *filter(_is_graph, _files(self._directory)))
+            return None
+
+    def save(self, graph: Graph) -> None:
+        """Save a graph over all rows; when that fails, warn."""
+        try:
+            written = write_graph(graph, self._path)
+            record = self._facts | written._asdict()
+            write_atomically(self._directory / _GRAPH_RECORD, orjson.dumps(record))
+        except StorageFailed as error:
+            _log.warning("the build goes on, but a kill would lose its graph: %s", error)
+            _remove(self._directory, self._path.name, f"{_GRAPH_RECORD}.new")
+        else:
+            graph.written = written
+
+    @property
+    def _path(self) -> Path:
+        return self._directory / f"build-{self._rows:012d}.symqg"
+
+
+def take_graph(directory: Path, target: Path, graph: Graph) -> Written | None:
+    """Do for a graph what `take` does for an index."""
+    source, written = directory / f"build-{graph.rows:012d}.symqg", graph.written
+    return written if written is not None and not graph.first and _moved(source, target) else None
+
+
 def discard(directory: Path) -> None:
     """Remove the state of a build from *directory*; there need not be one."""
-    # The record first, so that it never names a file that is gone.
-    _remove(directory, _RECORD, *(name for name in _files(directory) if name != _RECORD))
+    # The records first, so that they never name a file that is gone.
+    records = (_RECORD, _GRAPH_RECORD)
+    _remove(directory, *records, *(name for name in _files(directory) if name not in records))
 
 
-def _read_record(directory: Path) -> Any:
+def _facts(recipe: Recipe, matrix: npt.NDArray[np.floating[Any]], metric: Metric) -> dict[str, Any]:
+    """Return what must be equal for a build to go on where another one was."""
+    return {
+        "format": _FORMAT,
+        "factory": recipe.factory,
+        "training_rows": recipe.training_rows,
+        "construction": recipe.construction,
+        "metric": metric.value,
+        "dimension": matrix.shape[1],
+        "dtype": matrix.dtype.name,
+    }
+
+
+def _read_record(directory: Path, name: str = _RECORD) -> Any:
     require_absent_or_directory(directory)
-    return orjson.loads(read_regular(directory / _RECORD, _RECORD_BYTES))
+    return orjson.loads(read_regular(directory / name, _RECORD_BYTES))
 
 
 def _files(directory: Path) -> list[str]:
@@ -183,6 +249,10 @@ def _files(directory: Path) -> list[str]:
         if is_directory(directory):
             return [path.name for path in directory.iterdir() if is_build(path.name)]
     return []
+
+
+def _is_graph(name: str) -> bool:
+    return name.endswith((".symqg", ".symqg.new"))
 
 
 def _remove(directory: Path, *names: str) -> None:
@@ -210,14 +280,21 @@ def take(directory: Path, target: Path, rows: int) -> Written | None:
         source, written = directory / f"build-{rows:012d}.faiss", Written(record["sha256"], record["bytes"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if not _moved(source, target):
+        return None
+    _remove(directory, _RECORD)
+    return written
+
+
+def _moved(source: Path, target: Path) -> bool:
+    """Move a file durably; False where there is none."""
     with storage_errors(target, "write"):
         try:
             source.rename(target)
         except FileNotFoundError:
-            return None
+            return False
         sync_directory(target.parent)
-    discard(directory)
-    return written
+    return True
 
 
 def _fingerprint(matrix: npt.NDArray[np.floating[Any]], rows: int) -> str:

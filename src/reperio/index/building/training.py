@@ -52,27 +52,15 @@ def build(
     scratch: Path | None = None,
     saving: Saving | None = None,
 ) -> Any:
-    """Train and fill a FAISS index over all rows of *matrix*; row r gets FAISS id r.
+    """Do what `engines.build` says, for an index of FAISS.
 
-    Deleted rows go in as well: an id is a position, and searches mask what is deleted. Memory: the index, a training
-    sample of at most `SAMPLE_BYTES` (given back before the index is filled), and one block.
+    Memory: the index, a training sample of at most `SAMPLE_BYTES` (given back before the index is filled), and a block.
 
     On one machine the same recipe over the same rows gives the same bytes, built in one go or resumed, whatever
     *workers*: levels of a graph are given by row (`_set_levels`), FAISS encodes and inserts in parallel without a race
     for the outcome (graphs: since FAISS 1.15; before, only with one worker), and transforms, which are matrix products,
     run on one thread: how those are rounded depends on the number of threads, on some processors more than on others.
     What is left are k-means over more than `_SHARED_TRAINING_ROWS` rows, and rows as near to one list as to another.
-
-    Args:
-        recipe: what to build; not an exact one.
-        matrix: float32 or float16 (n, d), mapped or not; converted block by block.
-        workers: threads for FAISS.
-        progress: called as "train" (rows of the sample) and "index" (rows in the index; above 0 at once if resumed).
-        scratch: a directory that outlives the process, where the state is saved so that a build that was killed goes on
-            from its last save when it is called again: with the same recipe, metric and dimension, and the same
-            rows, to which others may have been added. What is there of another build is removed, and so is this
-            build's state when it succeeds or fails.
-        saving: how often; see `Saving` for the default.
 
     Raises:
         IndexBuildFailed: FAISS knows no such index, or cannot build it on this data.

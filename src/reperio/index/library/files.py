@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from reperio.errors import StorageFailed
+from reperio.index.library.huge_pages import HUGE, populate
 from reperio.index.library.loading import ALLOWED_TYPES, innermost, load_faiss, type_names
+from reperio.index.library.mapped import Bytes, forget_pages, index_in, map_file
+from reperio.index.library.verified import is_verified, remember, same
 from reperio.layout import create_file, open_regular, reason, storage_errors, sync_directory
 
 _BLOCK = 1 << 20
@@ -33,17 +37,31 @@ class Written(NamedTuple):
 
 
 class _HashingFile:
-    """Counts and hashes what FAISS writes; a short or failed write raises here, where FAISS may not notice."""
+    """Counts and hashes what FAISS writes; a short or failed write raises here, where FAISS may not notice.
+
+    What it is given goes to the file in pieces of a huge page: so the page cache can keep it (see `huge_pages`).
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._hash = hashlib.sha256()
+        self._pending = bytearray()
         self.bytes = 0
 
     def write(self, data: Any) -> None:
+        self._hash.update(data)
+        self.bytes += len(data)
+        self._pending += data
+        while len(self._pending) >= HUGE:
+            self._write(bytes(self._pending[:HUGE]))
+            del self._pending[:HUGE]
+
+    def finish(self) -> None:
+        """Write what is left."""
+        self._write(bytes(self._pending))
+
+    def _write(self, data: bytes) -> None:
         rest = memoryview(data)
-        self._hash.update(rest)
-        self.bytes += len(rest)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
 
@@ -67,7 +85,9 @@ def write_file(index: Any, path: Path) -> Written:
                 file = _HashingFile(descriptor)
                 # faiss.write_index(path) may report success on a full disk; this writer raises.
                 faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, _BLOCK))
+                file.finish()
                 os.fsync(descriptor)
+                forget_pages(descriptor)
                 if os.fstat(descriptor).st_size != file.bytes:
                     raise StorageFailed(f"cannot write {path}: it came out shorter than what was written")
             finally:
@@ -79,21 +99,71 @@ def write_file(index: Any, path: Path) -> Written:
     return Written(file.sha256, file.bytes)
 
 
-def verify_file(path: Path, written: Written) -> None:
-    """Raise `FileUnusable` unless the file is the one recorded, to the byte, and names no other file."""
-    digest = hashlib.sha256()
+def verify_file(path: Path, written: Written, *, faiss: bool = True) -> None:
+    """Raise `FileUnusable` unless the file is the one recorded, to the byte, and names no other file.
+
+    Args:
+        path: of the file.
+        written: what was recorded.
+        faiss: False for a file of another library, which knows no names of files.
+    """
     try:
         with open(open_regular(path), "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != written.bytes:
-                raise FileUnusable(f"{path} holds {size} bytes, {written.bytes} were written")
-            elsewhere = names_a_file(_hashed(blocks_of(file), digest), size)
+            _verify(file, path, written, once=False, faiss=faiss)
     except OSError as error:
         raise FileUnusable(f"{path}: {reason(error)}") from error
+
+
+def _verify(
+    file: BinaryIO, path: Path, written: Written, mapped: Bytes | None = None, *, once: bool, faiss: bool
+) -> None:
+    """Do what `verify_file` does for an open file.
+
+    Args:
+        file, path, written, faiss: see `verify_file`.
+        mapped: the file's bytes, where it is mapped.
+        once: believe what is remembered of it, and remember it.
+    """
+    digest = hashlib.sha256()
+    before = os.fstat(file.fileno())
+    if before.st_size != written.bytes:
+        raise FileUnusable(f"{path} holds {before.st_size} bytes, {written.bytes} were written")
+    if once and is_verified(before, written.sha256):
+        return
+    if mapped is not None:
+        populate(mapped.ctypes.data, before.st_size)  # all of it is read now: then into huge pages
+    blocks = _hashed(blocks_of(file), digest)
+    elsewhere = names_a_file(blocks, before.st_size) if faiss else any(False for _ in blocks)
     if digest.hexdigest() != written.sha256:
         raise FileUnusable(f"{path} is damaged: its SHA-256 is not the one recorded")
     if elsewhere:
         raise FileUnusable(f"{path} says that its lists are in another file, which is not read here")
+    if once and same(before, os.fstat(file.fileno())):
+        remember(before, written.sha256)
+
+
+@contextmanager
+def opened_once_verified(path: Path, written: Written) -> Iterator[str]:
+    """Yield a path by which a library reads the very file that was verified, once per machine; it is not one of FAISS.
+
+    Raises:
+        FileUnusable: missing or damaged.
+    """
+    try:
+        with open(open_regular(path), "rb") as file:
+            _verify(file, path, written, once=True, faiss=False)
+            known = Path(f"/proc/self/fd/{file.fileno()}")
+            yield str(known if known.exists() else path)
+    except OSError as error:
+        raise FileUnusable(f"{path}: {reason(error)}") from error
+
+
+def hash_file(path: Path) -> Written:
+    """Return what a file of ours holds; any `OSError` is the caller's."""
+    digest = hashlib.sha256()
+    with open(open_regular(path), "rb") as file:
+        size = sum(len(block) for block in _hashed(blocks_of(file), digest))
+    return Written(digest.hexdigest(), size)
 
 
 def _hashed(blocks: Iterable[bytes], digest: Any) -> Iterator[bytes]:
@@ -151,13 +221,35 @@ def read_file(path: Path, written: Written) -> Any:
         FileUnusable: missing, damaged, or no index that is read here.
     """
     verify_file(path, written)
+    return _checked(path, written, lambda flags: load_faiss().read_index(str(path), flags))
+
+
+def share_file(path: Path, written: Written) -> Any:
+    """Do what `read_file` does for an index that is never changed: verified once per machine, mapped, not copied.
+
+    Raises:
+        FileUnusable: as for `read_file`.
+    """
+    try:
+        with open(open_regular(path), "rb") as file:
+            view = map_file(file, written.bytes)
+            if view is None:
+                return read_file(path, written)
+            _verify(file, path, written, view, once=True, faiss=True)
+    except OSError as error:
+        raise FileUnusable(f"{path}: {reason(error)}") from error
+    return _checked(path, written, lambda flags: index_in(view, flags))
+
+
+def _checked(path: Path, written: Written, read: Callable[[int], Any]) -> Any:
+    """Return what *read* reads with FAISS's flags, within limits, if it is of the allowed types."""
     faiss = load_faiss()
     # The checksum has vouched for the bytes; the limits are the second fence, against a forged record.
     faiss.set_deserialization_vector_byte_limit(max(written.bytes, 1 << 20))
     faiss.set_deserialization_loop_limit(1 << 31)
     try:
         # The table that an IVFPQ computes of its centroids may be larger than the file, and counts against the limit.
-        index = faiss.read_index(str(path), faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE)
+        index = read(faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE)
     except RuntimeError as error:
         raise FileUnusable(f"{path}: FAISS cannot read it ({error})") from error
     strange = [name for name in type_names(index) if name not in ALLOWED_TYPES]

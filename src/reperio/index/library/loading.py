@@ -39,7 +39,7 @@ def load_faiss() -> Any:
             module, so neither is a hard dependency, and what is installed may be anything.
     """
     gpu = "pip install 'reperio[gpu]' for a GPU"
-    with OptionalImport("an index", "FAISS", extra="cpu", instead=gpu), _patient_threads():
+    with OptionalImport("an index", "FAISS", extra="cpu", instead=gpu), patient_threads():
         import faiss
     _require_recent(faiss.__version__)
     return faiss
@@ -57,8 +57,8 @@ def _require_recent(version: str) -> None:
 
 
 @contextmanager
-def _patient_threads() -> Iterator[None]:
-    """Let the OpenMP runtime that comes with FAISS sleep at its barriers instead of spinning."""
+def patient_threads() -> Iterator[None]:
+    """Let the OpenMP runtime that comes with what is imported sleep at its barriers instead of spinning."""
     # It reads the variable once, when it is loaded. Training has thousands of short parallel regions: with another
     # process on one of two cores, spinning made it five times slower (9.6 s against 1.9 s).
     name = "OMP_WAIT_POLICY"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from reperio.errors import InvalidInput
+from reperio.index.library.symphony import STANDARD
 from reperio.index.recipes import families
 from reperio.index.recipes.families import GRAPH_ROWS, SINGLE_LIST_ROWS, Data, Spectrum, nlist_for
 from reperio.index.recipes.goal import Goal, Recipe, check_goal, to_size
@@ -20,6 +21,8 @@ EXACT_ROWS = 1024
 TAIL_ROWS = 4096
 # A graph larger than this is not the first choice unless a memory limit allows it: it takes a machine of its own.
 GRAPH_BYTES = 8 << 30
+# The same for a graph of SymphonyQG, which takes about four times as much per vector: what a laptop can bear.
+SYMPHONY_BYTES = 4 << 30
 MOST_RECALL = 0.999  # above, exact search comes first: a thousand queries prove no more of an index
 # efConstruction of a graph, and of one over more than `_LARGE` rows. Measured at 100,000 rows and recall 0.95: 85 µs
 # instead of 105, for 20 s of building instead of 10.
@@ -37,7 +40,9 @@ def choose(
     return advise(rows, dimension, metric, goal, spectrum=spectrum)[0]
 
 
-def advise(rows: int, dimension: int, metric: Metric, goal: Goal, *, spectrum: Spectrum | None = None) -> list[Recipe]:
+def advise(
+    rows: int, dimension: int, metric: Metric, goal: Goal, *, spectrum: Spectrum | None = None, symphony: bool = False
+) -> list[Recipe]:
     """Rank the indexes that serve so many vectors, best first.
 
     Candidates of every one are rescored exactly from the vector file. Exact search needs no memory but time. It is
@@ -51,6 +56,7 @@ def advise(rows: int, dimension: int, metric: Metric, goal: Goal, *, spectrum: S
             finer codes come first.
         goal: what to be best at, and within which memory.
         spectrum: measured by `judging.spectrum`; None to assume that of sentence embeddings.
+        symphony: graphs of SymphonyQG can be built here.
 
     Raises:
         InvalidInput: the goal is impossible: a recall beyond 1, or less memory than the smallest index takes; the
@@ -63,7 +69,7 @@ def advise(rows: int, dimension: int, metric: Metric, goal: Goal, *, spectrum: S
     exact = Recipe("", _exact_reason(data), bytes_per_vector=0.0, seconds=0.0)
     if rows <= EXACT_ROWS or dimension < 4:
         return [exact]
-    ranked = list({recipe.factory: recipe for recipe in reversed(_ranked(data, goal))}.values())[::-1]
+    ranked = list({recipe.factory: recipe for recipe in reversed(_ranked(data, goal, symphony))}.values())[::-1]
     fitting = [recipe for recipe in ranked if goal.memory is None or families.size(recipe, rows) <= goal.memory]
     if goal.recall > MOST_RECALL:
         return [exact, *fitting]
@@ -72,10 +78,13 @@ def advise(rows: int, dimension: int, metric: Metric, goal: Goal, *, spectrum: S
     return [*fitting, exact]
 
 
-def _ranked(data: Data, goal: Goal) -> list[Recipe]:
+def _ranked(data: Data, goal: Goal, symphony: bool) -> list[Recipe]:
     """Return every index, whatever its size, in the order of what the goal prefers."""
     graphs = families.graphs(data, _LARGE_CONSTRUCTION if data.rows > _LARGE else _CONSTRUCTION)
     codes, others = families.codes(data, goal.memory), families.others(data)
+    quickest = families.symphony(data) if symphony else None
+    if quickest is not None and (goal.prefer != "latency" or data.rows < GRAPH_ROWS):
+        graphs = [quickest, *graphs]
     if goal.prefer == "memory":
         # Coarser codes come after finer ones: what they save in memory they cost in vectors read per query.
         smallest_first = sorted((*graphs, *others), key=lambda recipe: recipe.bytes_per_vector or 0.0)
@@ -85,6 +94,11 @@ def _ranked(data: Data, goal: Goal) -> list[Recipe]:
     limit = GRAPH_BYTES if goal.memory is None else goal.memory
     near = [recipe for recipe in graphs if families.size(recipe, data.rows) <= limit]
     far = [recipe for recipe in graphs if recipe not in near]
+    if quickest is not None:
+        # A scan of all codes is not as quick as this one, whatever the recall.
+        if families.size(quickest, data.rows) <= (SYMPHONY_BYTES if goal.memory is None else goal.memory):
+            return [quickest, *near[:1], *codes[:1], *near[1:], *codes[1:], *far, *others]
+        far = [quickest, *far]
     # Two graphs, then another kind: the first few recipes must differ, because only they are tried.
     return [*_scan(data, goal, data.fine), *near[:2], *codes[:1], *near[2:], *codes[1:], *far, *others]
 
@@ -101,8 +115,16 @@ def _scan(data: Data, goal: Goal, per_code: int) -> list[Recipe]:
 
 
 def requested(factory: str) -> Recipe:
-    """Wrap a factory string, or the family name "hnsw" or "exact", that the user named."""
+    """Wrap a factory string, or the family name "symphonyqg", "hnsw" or "exact", that the user named."""
     family = factory.strip().lower()
+    if family == "symphonyqg":
+        return Recipe(
+            STANDARD.factory,
+            "a SymphonyQG graph, as requested",
+            training_rows=65_536,
+            construction=families.SYMPHONY_CONSTRUCTION,
+            requested=True,
+        )
     if family in ("exact", "flat"):
         return Recipe("", "exact search, as requested", requested=True)
     if family == "hnsw":
@@ -113,7 +135,8 @@ def requested(factory: str) -> Recipe:
             construction=_CONSTRUCTION,
             requested=True,
         )
-    return Recipe(factory.strip(), f"{factory.strip()}, as requested", training_rows=1 << 18, requested=True)
+    construction = families.SYMPHONY_CONSTRUCTION if family.startswith("symphonyqg") else 0
+    return Recipe(factory.strip(), f"{factory.strip()}, as requested", 1 << 18, construction, requested=True)
 
 
 def extension_is_due(rows: int, covered: int) -> bool:
@@ -140,7 +163,7 @@ def training_is_due(rows: int, trained_for: int, factory: str = "") -> bool:
 
 def is_graph(factory: str) -> bool:
     """Say whether a factory string makes an index that walks from row to row (an IVF with HNSW lists does not)."""
-    return "IVF" not in factory and ("HNSW" in factory or "NSG" in factory)
+    return "IVF" not in factory and any(name in factory for name in ("HNSW", "NSG", "SymphonyQG"))
 
 
 def _exact_reason(data: Data) -> str:

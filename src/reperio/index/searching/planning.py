@@ -69,7 +69,8 @@ def plan(searcher: Searcher, recall: float, k: int, *, rows: int, count: int) ->
     asked = max(k, MEASURED_K[0])
     effort = _effort(searcher, base, wide, asked, share)
     candidates = _candidates(base, wide, asked)
-    if not searcher.takes_selector:
+    walks = searcher.is_graph and searcher.most_effort > 0
+    if not searcher.takes_selector and not (walks and share < MOSTLY):
         # As many more as are masked on average, and as lie farther; the masked ones are dropped afterwards.
         spread = (1 + _FARTHER * (1 - share)) / share
         candidates = math.ceil(candidates * spread) + 10 if count < rows else candidates

@@ -93,13 +93,13 @@ class Target:
             return Plan(candidates, instead=Plan(0), saving=math.inf)
         if self.allowed is None:
             return Plan(candidates, searcher.params(effort, candidates))
+        hides_much = self.count < MOSTLY * len(self.matrix)
+        if hides_much and searcher.is_graph and searcher.most_effort:
+            return Plan(effort, searcher.params(effort, effort), filtered=True, wanted=candidates)
         if not searcher.takes_selector:
             return Plan(candidates, searcher.params(effort, candidates), filtered=True)
-        if self.count < MOSTLY * len(self.matrix):
-            if searcher.is_graph:
-                return Plan(effort, searcher.params(effort, effort), filtered=True, wanted=candidates)
-            if searcher.lists is not None:
-                return Plan(candidates, lists=effort)
+        if hides_much and searcher.lists is not None:
+            return Plan(candidates, lists=effort)
         return Plan(candidates, searcher.params(effort, candidates, self.selector))
 
     def packed(self, saving: float) -> Packed | None:

@@ -1,133 +1,91 @@
-"""Search a loaded FAISS index: knobs in, candidate rows out."""
+"""A loaded index as searches see it, whatever library it is of: knobs in, candidate rows out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from reperio.index.library.calling import Caller
-from reperio.index.library.huge_pages import settle
-from reperio.index.library.loading import innermost, load_faiss, transforms
 from reperio.index.searching.codes import GraphCodes
 from reperio.types import FloatMatrix, OperatingPoint, Rows
 
-_FAIR = 2.5  # lists are of uneven length, and those that hold few allowed rows are near the query as often as others
 
-
-class Searcher:
+class Searcher(ABC):
     """A loaded index that is searched and never changed, by any number of threads.
 
     Args:
-        index: FAISS index; row r has id r, for rows [0, index.ntotal).
+        index: row r has id r, for rows [0, index.ntotal).
         points: how it may be searched and what that gives, from `tuning.measure`; without any, searches are exact.
         gather: µs that exact search costs per row picked out of the vector file, from `tuning.measure`.
 
     Attributes:
-        codes: of a graph that FAISS keeps together with 4-bit codes (``HNSW…,Refine(PQ…x4)``), those; else None.
-            They are scanned instead of the graph, not after it: candidates are rescored exactly in any case.
-        search, search_one: search for many queries on all cores, for one on one thread: see `Caller`.
+        rows: that it covers.
+        codes: of a graph that has 4-bit codes of its rows next to it, those; else None. They are scanned instead of the
+            graph, not after it: candidates are rescored exactly in any case.
+        search: (queries (n, d), count, params) → candidate rows, int64 (n, count), on all cores; −1 where the index
+            found fewer.
+        search_one: the same for one query of shape (d,), on one thread: concurrent searches share the cores. The result
+            may be this thread's own buffer, valid until its next search.
     """
 
-    def __init__(self, index: Any, points: Sequence[OperatingPoint] = (), gather: float = 0.05) -> None:
-        self.index = index
-        self.points = points
-        self.gather = gather
-        self._inner = innermost(index)
-        self._kind = type(self._inner).__name__
-        self.codes = self._codes()
-        # With codes the graph alone is walked; the index as a whole is what is written and extended.
-        self._walked = load_faiss().downcast_index(index.base_index) if self.codes is not None else index
-        self._outer = type(self._walked).__name__
-        self._transforms = transforms(self._walked)
-        # The caller's own methods: one Python call less per search.
-        self._caller = Caller(self._walked)
-        self.search, self.search_one = self._caller.search, self._caller.search_one
-        self.rows = int(index.ntotal)
-        settle(index)
+    # Attributes instead of methods: one Python call less per search.
+    search: Callable[[FloatMatrix, int, Any], Rows]
+    search_one: Callable[[FloatMatrix, int, Any], Rows]
+    codes: GraphCodes | None
 
-    def _codes(self) -> GraphCodes | None:
-        if type(self.index).__name__ != "IndexRefine" or not self.is_graph:
-            return None
-        codes = innermost(self.index.refine_index)
-        fits = type(codes).__name__ == "IndexPQ" and codes.pq.nbits == 4
-        return GraphCodes(self.index.refine_index) if fits else None
+    def __init__(self, index: Any, points: Sequence[OperatingPoint], gather: float) -> None:
+        self.index, self.points, self.gather = index, points, gather
+        self.rows = int(index.ntotal)
 
     @property
+    def waits(self) -> bool:
+        """Say whether a part of the index is not loaded, without which a search takes longer."""
+        return False
+
+    @property
+    @abstractmethod
     def is_graph(self) -> bool:
         """Say whether candidates are found by walking from row to row."""
-        return "HNSW" in self._kind or "NSG" in self._kind
 
     @property
-    def is_partitioned(self) -> bool:
-        """Say whether rows lie in lists, of which some are probed."""
-        return "IVF" in self._kind
-
-    @property
+    @abstractmethod
     def takes_selector(self) -> bool:
-        """Say whether FAISS can restrict this index to a set of rows; flat fast-scan and refinements cannot."""
-        return self._kind not in ("IndexPQFastScan", "IndexRaBitQFastScan") and "Refine" not in self._outer
+        """Say whether the library can restrict a search to a set of rows."""
 
     @property
+    @abstractmethod
     def returns_prefixes(self) -> bool:
-        """Say whether fewer candidates are the first of more: not of an index that rescores them itself."""
-        return "Refine" not in self._outer
+        """Say whether fewer candidates are the first of more."""
 
     @property
+    @abstractmethod
     def most_effort(self) -> int:
-        """The largest effort with a meaning: `nlist`; the rows of a graph; 0 for an index without a knob."""
-        if "Refine" in self._outer:
-            return 0
-        if self.is_partitioned:
-            return int(self._inner.nlist)
-        return self.rows if "HNSW" in self._kind else 0
+        """The largest effort with a meaning; 0 for an index without a knob."""
 
+    @abstractmethod
     def params(self, effort: int, count: int, selector: Any | None = None) -> Any | None:
-        """Return FAISS's search parameters for *count* candidates; None for its defaults.
+        """Return what `search` takes to find *count* candidates; None for the library's defaults.
 
         Args:
-            effort: `nprobe` of an IVF, `efSearch` of HNSW; without meaning elsewhere.
+            effort: `nprobe` of lists, `efSearch` of a graph; without meaning elsewhere.
             count: candidates wanted.
-            selector: FAISS selector of the rows that may be found.
+            selector: FAISS selector of the rows that may be found, where `takes_selector`.
         """
-        faiss = load_faiss()
-        if "Refine" in self._outer:
-            return None
-        if self.is_partitioned:
-            params = faiss.SearchParametersIVF(sel=selector, nprobe=max(1, min(self.most_effort, effort)))
-        elif "HNSW" in self._kind:
-            params = faiss.SearchParametersHNSW(sel=selector, efSearch=max(count, effort))
-        elif selector is not None:
-            params = faiss.SearchParameters(sel=selector)
-        else:
-            return None
-        if self._outer == "IndexPreTransform":
-            return faiss.SearchParametersPreTransform(index_params=params)
-        return params
 
-    @cached_property
+    @property
     def lists(self) -> npt.NDArray[np.int32] | None:
         """The list of each row; None where the nearest lists cannot be had exactly, or there are none."""
-        faiss = load_faiss()
-        if not self.is_partitioned or "Flat" not in type(faiss.downcast_index(self._inner.quantizer)).__name__:
-            return None
-        found = np.zeros(self.rows, dtype=np.int32)
-        inverted = self._inner.invlists
-        for number in range(self._inner.nlist):
-            size = inverted.list_size(number)
-            if size:
-                ids = inverted.get_ids(number)
-                found[faiss.rev_swig_ptr(ids, size)] = number
-                inverted.release_ids(number, ids)
-        return found
+        return None
 
     def search_lists(
         self, query: FloatMatrix, count: int, effort: int, allowed: npt.NDArray[np.int64], selector: Any
     ) -> Rows:
         """Return candidate rows for one query, (count,), from the nearest lists that hold rows that may be found.
+
+        Only where there are `lists`.
 
         Args:
             query: (d,).
@@ -136,30 +94,4 @@ class Searcher:
             allowed: how many allowed rows each list holds, (nlist,).
             selector: FAISS's, of the allowed rows.
         """
-        # Of those lists the *effort* nearest, and as many more as it takes to see the same part of the allowed rows as
-        # *effort* is of all lists: where these lie together, the lists nearest to the query hold few or none.
-        if not allowed.any():
-            return np.empty(0, dtype=np.int64)
-        faiss = load_faiss()
-        before = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)
-        try:
-            moved = np.ascontiguousarray(query[None])
-            for transform in self._transforms:
-                moved = transform.apply(moved)
-            distances, order = self._inner.quantizer.search(moved, int(self._inner.nlist))
-            held = allowed[order[0]]
-            chosen = np.flatnonzero(held)
-            part = min(1.0, _FAIR * effort / len(held)) * held.sum()
-            chosen = chosen[: max(effort, int(np.searchsorted(held[chosen].cumsum(), part)) + 1)]
-            order, distances = np.ascontiguousarray(order[:, chosen]), np.ascontiguousarray(distances[:, chosen])
-            found: Rows = np.empty((1, count), dtype=np.int64)
-            scores = np.empty((1, count), dtype=np.float32)
-            params = faiss.SearchParametersIVF(sel=selector, nprobe=len(chosen))
-            pointers = (faiss.swig_ptr(each) for each in (order, distances, scores, found))
-            # The Python wrapper of this method refuses parameters.
-            self._inner.search_preassigned_c(1, faiss.swig_ptr(moved), count, *pointers, False, params)
-        finally:
-            faiss.omp_set_num_threads(before)
-        candidates: Rows = found[0]
-        return candidates
+        raise NotImplementedError

@@ -58,14 +58,13 @@ class Store:
         self._paths = paths
         self._dimension = dimension
         self._turns = turns
-        self._permit = _nothing if turns is None else turns.require_in_place
         self._known: tuple[bytes, int] = b"", -1  # a mark of the turns, and the newest commit by then
         self._opened = Opened(paths.database)
         self._pool = SessionPool(paths.database, idle, watch, require=self._opened.require)
         self._vectors = vector_file.Appender(paths.vectors)
         self._appending: BackgroundCall | None = None
         self._checkpoints: Checkpoints | None = None
-        self._commits = commits = Commits(paths.database, self._permit, read_only=read_only)
+        self._commits = commits = Commits(paths.database, turns, self._opened, read_only=read_only)
         self._suspended = False
         self._follow_log()
         self._indexes_words = False
@@ -163,8 +162,7 @@ class Store:
 
     def require_permitted(self) -> None:
         """Raise `CollectionClosed` where another writer may be at work here, or other files are at the paths."""
-        self._permit()
-        self._opened.require()
+        self._commits.require_permitted()
 
     def require_in_place(self) -> None:
         """Raise `CollectionClosed` where other files are at the paths."""
@@ -210,7 +208,6 @@ class Store:
         commits.settle()
         commits.overwrite_refused()
         with commits.transaction(seen) as connection:
-            self._opened.require()
             first = commits.state.rows
             appending = self._append(matrix, first)
             try:
@@ -241,7 +238,7 @@ class Store:
         if not rows:
             self.require_permitted()  # that nothing is there to delete is an answer, too
             return
-        with self._transaction(seen) as connection:
+        with self._commits.transaction(seen) as connection:
             self._bury(connection, rows)
             self._commits.advance(live=-len(rows))
             if elsewhere is not None:
@@ -258,7 +255,7 @@ class Store:
         commits = self._commits
         commits.settle()
         commits.overwrite_refused()
-        with self._transaction() as connection:
+        with self._commits.transaction() as connection:
             begun = first = commits.state.rows
             buried = 0
             if instead:
@@ -282,12 +279,12 @@ class Store:
 
     def note(self, elsewhere: Elsewhere) -> None:
         """Make a commit elsewhere that changes nothing here but its record."""
-        with self._transaction() as connection:
+        with self._commits.transaction() as connection:
             self._commit_elsewhere(connection, elsewhere)
 
     def use_snapshot(self, snapshot: SnapshotEntry | None) -> None:
         """Make *snapshot* the index in use (None: none), and forget the others."""
-        with self._transaction() as connection:
+        with self._commits.transaction() as connection:
             connection.execute("UPDATE state SET snapshot = NULL")
             connection.execute("DELETE FROM snapshots")
             if snapshot is not None:
@@ -307,14 +304,14 @@ class Store:
             space: name of the space.
             elsewhere: asked at the end of the block for another place that the commit is made in.
         """
-        with self._transaction() as connection:
+        with self._commits.transaction() as connection:
             yield Ledger(connection, scope, space)
             if (other := elsewhere()) is not None:
                 self._commit_elsewhere(connection, other)
 
     def take_records(self, session: Session) -> None:
         """Take over the records that a session of another store sees, durably; this one must have none."""
-        with self._transaction() as connection:
+        with self._commits.transaction() as connection:
             session.copy_records_to(connection)
 
     def put_records(self, entries: Iterable[Entry], clock: float) -> int:
@@ -324,7 +321,7 @@ class Store:
             entries: in any order; this store must have none yet.
             clock: the time of the last put, in seconds since the epoch; not before that of any entry.
         """
-        with self._transaction() as connection:
+        with self._commits.transaction() as connection:
             return ledger.put_entries(connection, entries, clock)
 
     def hold(self) -> AbstractContextManager[None]:
@@ -381,13 +378,6 @@ class Store:
         self._appending.begin("reperio-append")
         return self._appending
 
-    @contextmanager
-    def _transaction(self, seen: int | None = None) -> Iterator[apsw.Connection]:
-        """Run the block in a transaction, in the database that is at the path."""
-        with self._commits.transaction(seen) as connection:
-            self._opened.require()
-            yield connection
-
     def _insert(self, connection: apsw.Connection, records: Sequence[Any]) -> None:
         connection.executemany("INSERT INTO chunks(row, id, text, metadata, crc) VALUES (?,?,?,?,?)", records)
         if self._indexes_words:
@@ -405,7 +395,3 @@ class Store:
         connection.executemany("INSERT INTO tombstones(row) VALUES (?)", targets)
         if self._indexes_words:
             lexical.bury(connection, targets)
-
-
-def _nothing() -> None:
-    """Permit to write where nobody else knows of the files."""

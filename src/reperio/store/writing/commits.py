@@ -6,13 +6,14 @@ was committed before it, and nothing is committed until it has ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
 
 from reperio.errors import CollectionLocked
+from reperio.layout import FileLock, Opened
 from reperio.printable import logger
 from reperio.store import schema
 from reperio.store.committed import Outdated, State, read_state
@@ -26,7 +27,8 @@ class Commits:
 
     Args:
         database: chunks.db.
-        permit: raises where this may not write, or not any more; called in each transaction, before anything else.
+        turns: lock that a writer holds for each transaction; None where nobody else knows of the database yet.
+        opened: the database as it was opened.
         read_only: for a reader, which has no connection to write with.
 
     Attributes:
@@ -35,9 +37,10 @@ class Commits:
         unsettled: a transaction has begun, and what it came to is not yet in *state*.
     """
 
-    def __init__(self, database: Path, permit: Callable[[], None], *, read_only: bool) -> None:
+    def __init__(self, database: Path, turns: FileLock | None, opened: Opened, *, read_only: bool) -> None:
         self._database = database
-        self._permit = permit
+        self._turns = turns
+        self._opened = opened
         self.state = State(0, 0, 0, None)
         self.unsettled = False
         self._coming = self.state  # what the transaction leads to
@@ -86,6 +89,12 @@ class Commits:
             self._may_hold_refused = False  # this commit lies over whatever was refused before
             self.state = self._coming
             self.unsettled = False
+
+    def require_permitted(self) -> None:
+        """Raise `CollectionClosed` where another writer may be at work here, or other files are at the paths."""
+        if self._turns is not None:
+            self._turns.require_in_place()
+        self._opened.require()
 
     def advance(self, *, rows: int = 0, live: int = 0) -> None:
         """Move the state by so many rows and chunks, inside a transaction."""
@@ -169,7 +178,7 @@ class Commits:
             StorageFailed: this commit is refused as well; nothing was written, and the next put tries again.
         """
         if self._may_hold_refused:
-            self._permit()
+            self.require_permitted()
             with self.errors():
                 self.unsettled = True
                 self._overwrite()
@@ -201,9 +210,9 @@ class Commits:
         try:
             connection.execute("BEGIN IMMEDIATE")
         except apsw.BusyError:
-            self._permit()  # its error says more, where another process has the lock
+            self.require_permitted()  # its error says more, where another process has the lock
             raise
-        self._permit()
+        self.require_permitted()
         self.state = self._coming = read_state(connection)
 
     def _roll_back(self) -> None:
