@@ -7,6 +7,7 @@ offending row named. A collection may keep its vectors as float16: `to_stored` r
 from __future__ import annotations
 
 import math
+import mmap
 import os
 from collections.abc import Callable
 from typing import Any, BinaryIO, Literal, TypeAlias
@@ -110,6 +111,16 @@ def to_stored(matrix: FloatMatrix, dtype: Literal["float32", "float16"], *, what
                 "scale the vectors, or keep them in a collection with dtype='float32'"
             )
     return stored
+
+
+def mapping_of(matrix: StoredMatrix) -> mmap.mmap | None:
+    """Return the mapping that a matrix lies in; None for one without rows, which has none."""
+    base: object = matrix
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    return base if isinstance(base, mmap.mmap) else None
 
 
 def to_float32(stored: StoredMatrix) -> FloatMatrix:

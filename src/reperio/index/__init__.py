@@ -10,6 +10,7 @@ from reperio.index.recipes.ranking import MOST_RECALL, advise, choose, extension
 from reperio.index.searching.engines import searcher_of
 from reperio.index.searching.norms import Norms
 from reperio.index.searching.planning import MEASURED_K, cheapest
+from reperio.index.searching.read_ahead import ReadAhead
 from reperio.index.searching.search import Target, run_one, search, search_one
 from reperio.index.searching.searcher import Searcher
 from reperio.index.snapshot import (
@@ -35,6 +36,7 @@ __all__ = [
     "Norms",
     "Provenance",
     "Questions",
+    "ReadAhead",
     "Recipe",
     "Saving",
     "Searcher",

@@ -5,7 +5,6 @@ from reperio.store.committed import Outdated, SnapshotEntry, State, StoredChunk
 from reperio.store.ledger import Entry, Ledger, NewRecord, is_entry
 from reperio.store.reading.session import Session
 from reperio.store.salvage import DamagedStore, Lost
-from reperio.store.vector_file import mapping_of
 from reperio.store.writing.changes import Elsewhere, NewChunk, Replacement
 from reperio.store.writing.chunks import Store
 from reperio.store.writing.generations import copy, forget_snapshot, supersede, verify
@@ -29,7 +28,6 @@ __all__ = [
     "forget_snapshot",
     "is_entry",
     "is_intact",
-    "mapping_of",
     "require_intact",
     "supersede",
     "verify",

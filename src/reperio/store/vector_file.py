@@ -18,7 +18,7 @@ import numpy as np
 from reperio.errors import CollectionDamaged, StorageFailed
 from reperio.layout import Dtype, Generation, OpenFile, open_regular, storage_failure
 from reperio.store.schema import closed_during
-from reperio.vectors import StoredMatrix
+from reperio.vectors import StoredMatrix, mapping_of
 
 _LITTLE_ENDIAN: dict[Dtype, str] = {"float32": "<f4", "float16": "<f2"}
 
@@ -140,16 +140,6 @@ def require_there(matrix: StoredMatrix, paths: Generation) -> None:
     mapped = mapping_of(matrix)
     if mapped is not None and mapped.size() < len(mapped):
         raise _too_short(paths.vectors, mapped.size(), len(mapped))  # joined here alone: each session comes by
-
-
-def mapping_of(matrix: StoredMatrix) -> mmap.mmap | None:
-    """Return the mapping that a matrix lies in; None for one without rows, which has none."""
-    base: object = matrix
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if isinstance(base, memoryview):
-        base = base.obj
-    return base if isinstance(base, mmap.mmap) else None
 
 
 def _too_short(path: Path, size: int, length: int) -> CollectionDamaged:

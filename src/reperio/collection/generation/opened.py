@@ -18,11 +18,11 @@ from reperio.embedding.contract import Contract, Settings
 from reperio.errors import CollectionDamaged, CollectionError, warn_caller
 from reperio.filters import Filter
 from reperio.filters.columns.columns import Columns
-from reperio.index import IndexDescription, Norms, Searcher, SnapshotUnusable, Target
+from reperio.index import IndexDescription, Norms, ReadAhead, Searcher, SnapshotUnusable, Target
 from reperio.printable import one_line
-from reperio.store import Session, SnapshotEntry, State, Store, mapping_of
+from reperio.store import Session, SnapshotEntry, State, Store
 from reperio.types import Rows
-from reperio.vectors import StoredMatrix
+from reperio.vectors import StoredMatrix, mapping_of
 
 # Seconds from the first search until a large graph is loaded: a process that asks one question, as the command line
 # does, is gone by then. And how often the thread that waits looks whether Python ends.
@@ -217,7 +217,8 @@ class OpenGeneration:
         if state.snapshot != (old.snapshot if old else None):
             searcher = self._searcher(session.snapshot(), searcher)
         norms = old.target.norms if old else Norms()  # rows of a generation never change
-        target = Target(matrix, self.settings.metric, state.live, allowed, searcher, norms)
+        ahead = old.target.ahead if old else ReadAhead()
+        target = Target(matrix, self.settings.metric, state.live, allowed, searcher, norms, ahead)
         masks = Masks(target, state.seq, self._columns)
         return View(state.seq, tombstone, state.snapshot, target, masks, mapping_of(matrix))
 

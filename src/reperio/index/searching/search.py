@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from reperio.index.searching import exact
 from reperio.index.searching.codes import Packed
 from reperio.index.searching.norms import Norms, greatest_of
 from reperio.index.searching.planning import MOSTLY, Knobs, plan, plan_codes
+from reperio.index.searching.read_ahead import ReadAhead
 from reperio.index.searching.scoring import Nearest, best, scores_of
 from reperio.index.searching.searcher import Searcher
 from reperio.types import FloatMatrix, Metric, Rows
@@ -41,6 +43,7 @@ class Target:
     searcher: Searcher | None = None  # the index over the first rows; None for exact search
     # Lengths of the rows read so far, shared with other states of the same file.
     norms: Norms = field(default_factory=Norms, compare=False, repr=False)
+    ahead: ReadAhead = field(default_factory=ReadAhead, compare=False, repr=False)  # shared likewise
     # By (recall, k), filled as they are asked for.
     plans: dict[tuple[float, int], Plan] = field(default_factory=dict, init=False, compare=False, repr=False)
 
@@ -241,11 +244,21 @@ def _merged(target: Target, planned: Plan, found: Rows, tail: Rows, query: Float
 
 
 def _ranked(target: Target, rows: Rows, query: FloatMatrix, k: int) -> Nearest:
-    return best(rows, scores_of(target.matrix, rows, query, target.metric), k, target.metric)
+    begun, ahead = perf_counter(), target.ahead  # not by `reading`, which takes a microsecond
+    if ahead.is_due:
+        ahead.ask(target.matrix, rows)
+    scores = scores_of(target.matrix, rows, query, target.metric)
+    ahead.note(perf_counter() - begun, len(rows))
+    return best(rows, scores, k, target.metric)
 
 
 def _exactly(target: Target, queries: FloatMatrix, k: int) -> list[Nearest]:
     if k == 0:
         return [([], []) for _ in queries]
-    found = exact.candidates(target.whole, queries, k)
+    whole = target.whole
+    if whole.few is None:
+        found = exact.candidates(whole, queries, k)
+    else:
+        with target.ahead.reading(target.matrix, whole.few):
+            found = exact.candidates(whole, queries, k)
     return [_ranked(target, rows, query, k) for rows, query in zip(found, queries, strict=True)]

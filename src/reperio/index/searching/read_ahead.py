@@ -1,0 +1,55 @@
+"""Ask the system for the pages of many rows at once, where they come from the disk."""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reperio.types import Rows
+from reperio.vectors import StoredMatrix, mapping_of
+
+_MOST_ROWS = 4096  # asked for at once: of more, so many lie together that the kernel's own reading ahead serves
+# A read that takes longer has waited for a disk. Rows in memory take up to 3 µs each; one page of a fast disk takes 80.
+_LEAST_SECONDS, _SECONDS_PER_ROW = 100e-6, 10e-6
+
+
+class ReadAhead:
+    """Asks for the pages of rows before they are read, while the rows of this file come from the disk.
+
+    A page that is not in memory is read when it is touched, together with its neighbours, and the next one only
+    afterwards. Pages that were asked for are read at the same time: 120 rows of 2 kB took 5 ms instead of a second
+    (docs/decisions/0017-mapped-indexes.md). Rows that are in memory are asked for in vain, at 2 µs each. So asking ends
+    with the first read that was quick, and begins with one that was slow. For any number of threads.
+
+    Rejected: `MADV_RANDOM`, which reads no neighbours, but still one page after the other.
+    """
+
+    def __init__(self) -> None:
+        self.is_due = _ADVISES  # nothing is known of a file that was just opened
+
+    @contextmanager
+    def reading(self, matrix: StoredMatrix, rows: Rows) -> Iterator[None]:
+        """Ask for *rows* of a mapped matrix where that is due; the block reads them."""
+        begun = time.perf_counter()
+        self.ask(matrix, rows)
+        yield
+        self.note(time.perf_counter() - begun, len(rows))
+
+    def ask(self, matrix: StoredMatrix, rows: Rows) -> None:
+        """Ask for the pages of *rows*, if that is due. It does not wait for them."""
+        mapped = mapping_of(matrix) if self.is_due else None
+        if mapped is None:
+            return
+        width = matrix.shape[1] * matrix.itemsize
+        for start in (rows[:_MOST_ROWS] * width).tolist():
+            page = start - start % mmap.PAGESIZE
+            mapped.madvise(mmap.MADV_WILLNEED, page, start + width - page)
+
+    def note(self, seconds: float, rows: int) -> None:
+        """Learn from how long it took to read so many rows."""
+        self.is_due = _ADVISES and seconds > _LEAST_SECONDS + _SECONDS_PER_ROW * rows
+
+
+_ADVISES = hasattr(mmap, "MADV_WILLNEED")  # not on Windows
