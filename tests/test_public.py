@@ -44,6 +44,7 @@ NAMES = [
     "Lexical",
     "Limits",
     "Metric",
+    "DeviceUnavailable",
     "MissingDependency",
     "Mode",
     "NotACollection",

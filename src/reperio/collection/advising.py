@@ -53,7 +53,9 @@ def to_factory(factory: Any, recall: float) -> str | None:
     if factory is None:
         return "exact" if recall > index.MOST_RECALL else None
     if not isinstance(factory, str) or not factory.strip():
-        raise InvalidInput(f'index is {factory!r}; pass "symphonyqg", "hnsw", "exact", or a FAISS factory string')
+        raise InvalidInput(
+            f'index is {factory!r}; pass "symphonyqg", "hnsw", "cagra", "exact", or a FAISS factory string'
+        )
     return factory
 
 

@@ -6,7 +6,8 @@ Bytes are those of the file; times are for two cores, fitted to the measurements
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -36,6 +37,7 @@ _WORTH_REDUCING = 0.8  # a reduction to more than this part of the dimensions is
 _TRAINING_ROWS = 65_536  # for the ranges of 8-bit codes
 # Rows in view while the neighbours of a row are sought: with 100 recall is .006 less at equal effort (0018).
 SYMPHONY_CONSTRUCTION = 200
+_HNSW, _CAGRA = re.compile(r"\bHNSW([0-9]+)"), re.compile(r"\bCAGRA([0-9]+)", re.IGNORECASE)
 _FLOPS = 1.2e11  # float32 operations per second of a matrix product
 _READING = 1e9  # bytes of vectors read per second
 _EXACT_RATE = 13.5e9  # bytes of vectors compared per second, on the one thread of a query
@@ -138,6 +140,19 @@ def _graph(
         + _ranges(data, data.dimension, "PQ"),
         seconds=data.rows * construction * step + data.reading_seconds(kept),
     )
+
+
+def on_card(recipe: Recipe) -> Recipe:
+    """Return an HNSW as the CAGRA graph with as many links that a graphics card builds."""
+    factory = _HNSW.sub(lambda match: f"CAGRA{2 * int(match[1])}", recipe.factory)
+    reason = recipe.reason.replace("a graph", "a graph built on the card", 1)
+    # Without upper levels it is no larger; how long a card takes only a card tells.
+    return replace(recipe, factory=factory, reason=reason, construction=0, seconds=None)
+
+
+def on_processor(factory: str) -> str:
+    """Return the factory string of the HNSW with as many links as a CAGRA graph; any other string as it is."""
+    return _CAGRA.sub(lambda match: f"HNSW{int(match[1]) // 2}", factory)
 
 
 def symphony(data: Data, shape: Shape = STANDARD) -> Recipe | None:
