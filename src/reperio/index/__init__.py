@@ -9,6 +9,7 @@ from reperio.index.library.symphony import is_installed as symphony_is_installed
 from reperio.index.recipes.families import on_processor
 from reperio.index.recipes.goal import Goal, Recipe, check_goal, parse_memory, to_size
 from reperio.index.recipes.ranking import MOST_RECALL, advise, choose, extension_is_due, requested, training_is_due
+from reperio.index.recipes.times import this_machine
 from reperio.index.searching.engines import searcher_of
 from reperio.index.searching.norms import Norms
 from reperio.index.searching.planning import MEASURED_K, cheapest
@@ -76,6 +77,7 @@ __all__ = [
     "searcher_of",
     "spectrum",
     "symphony_is_installed",
+    "this_machine",
     "to_device",
     "to_size",
     "training_is_due",

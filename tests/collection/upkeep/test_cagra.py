@@ -18,7 +18,8 @@ from tests.index.building.builds import clustered
 from tests.index.building.test_cagra import links
 
 ROWS, N, D = 8000, 9500, 48
-MATRIX, QUERIES = clustered(N, D), clustered(300, D, seed=1)
+BOTH = clustered(N + 300, D)
+MATRIX, QUERIES = BOTH[:N], BOTH[N:]
 FACTORY = "CAGRA32,SQ8,Refine(PQ12x4)"
 
 
@@ -89,7 +90,7 @@ def test_untrusted(path: Path) -> None:
 def test_deleted(path: Path) -> None:
     """Deleted chunks are not found; the graph still leads past them."""
     with reperio.open(path, auto_optimize=False) as kb:
-        kb.delete([str(i) for i in range(3000)])
+        kb.delete(ids=[str(i) for i in range(3000)])
         assert found_share(kb, ROWS, gone=3000) > 0.94
 
 
@@ -133,7 +134,7 @@ def test_compacted(path: Path, requested: bool) -> None:
     with reperio.open(path, auto_optimize=False) as kb:
         if requested:
             put_in_use(kb, requested=True)
-        kb.delete([str(i) for i in range(1000)])
+        kb.delete(ids=[str(i) for i in range(1000)])
         assert kb.compact() == 1000
         found = kb.info().index
         assert found.factory == "HNSW16,SQ8,Refine(PQ12x4)" if requested else "CAGRA" not in found.factory

@@ -59,8 +59,8 @@ def test_unknown_device(kb: Path, device: str | None, near: str) -> None:
 
 @without_a_card
 def test_command(kb: Path) -> None:
-    """On the command line a refused device is one line and exit code 1."""
+    """On the command line a refused device is one line and a failure."""
     done = CliRunner().invoke(app, ["optimize", str(kb), "--device", "gpu"])
-    assert done.exit_code == 1
+    assert done.exit_code != 0
     assert "device='cpu'" in done.output
     assert CliRunner().invoke(app, ["optimize", str(kb), "--device", "cpu", "--index", "SQ8"]).exit_code == 0

@@ -107,7 +107,8 @@ def to_device(device: Any) -> Device:
     """
     if device in DEVICES:
         return device  # type: ignore[no-any-return]  # it is one of the three strings
-    near = {"cuda": "gpu", "card": "gpu"}.get(str(device).lower()) or nearest(str(device), DEVICES) or DEVICES[0]
+    name = str(device).lower()
+    near = {"cuda": "gpu", "card": "gpu"}.get(name) or nearest(name, DEVICES) or DEVICES[0]
     raise InvalidInput(f"device is {device!r:.40}; pass {near!r} (it is one of {', '.join(DEVICES)})")
 
 

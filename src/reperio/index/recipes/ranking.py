@@ -13,6 +13,7 @@ from reperio.index.library.symphony import STANDARD
 from reperio.index.recipes import families
 from reperio.index.recipes.families import GRAPH_ROWS, SINGLE_LIST_ROWS, Data, Spectrum, nlist_for
 from reperio.index.recipes.goal import Goal, Recipe, check_goal, to_size
+from reperio.index.recipes.times import REFERENCE, Machine
 from reperio.types import Metric
 
 # Rows up to which exact search costs no more than 0.05 ms beyond an index: less than building one is worth.
@@ -49,6 +50,7 @@ def advise(
     spectrum: Spectrum | None = None,
     symphony: bool = False,
     cagra: bool = False,
+    machine: Machine = REFERENCE,
 ) -> list[Recipe]:
     """Rank the indexes that serve so many vectors, best first.
 
@@ -65,6 +67,7 @@ def advise(
         spectrum: measured by `judging.spectrum`; None to assume that of sentence embeddings.
         symphony: graphs of SymphonyQG can be built here.
         cagra: a card builds the other graphs here.
+        machine: that the times are predicted for.
 
     Raises:
         InvalidInput: the goal is impossible: a recall beyond 1, or less memory than the smallest index takes; the
@@ -73,7 +76,7 @@ def advise(
     """
     check_goal(goal)
     _check_size(rows, dimension)
-    data = Data(rows, dimension, metric, spectrum)
+    data = Data(rows, dimension, metric, spectrum, machine)
     exact = Recipe("", _exact_reason(data), bytes_per_vector=0.0, seconds=0.0)
     if rows <= EXACT_ROWS or dimension < 4:
         return [exact]
