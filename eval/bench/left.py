@@ -27,7 +27,7 @@ from reperio.index.library.loading import load_faiss
 
 RESULTS = Path(__file__).parents[1] / "results"
 PARTS = ("codes", "lists", "panorama")
-K, ROUNDS, TIMED, WIDE = 10, 3, 100, 1024
+K, ROUNDS, TIMED, WIDE = 10, 3, 40, 1024
 RECALLS = (0.90, 0.95, 0.99)
 CODES = {
     "48 B": ("PQ96x4fs", "PCAR192,PQ96x4fs", "RR384,SQtqmse1", "RR384,EDEN1", "RR384,RaBitQfs"),
@@ -119,7 +119,7 @@ def panorama(rows: int, queries: int) -> Figures:
     base, asked = turn.apply(base), turn.apply(stream.queries(queries))
     nearest = faiss.knn(asked, base, K)[1]
     graph = faiss.IndexHNSWFlatPanorama(WIDE, 32, 8)
-    graph.hnsw.efConstruction = 100
+    graph.hnsw.efConstruction = 60
     graph.add(base)
     subjects = {"HNSW32,FlatPanorama8": graph}
     for name in ("HNSW32,Flat", "HNSW32,SQ8"):
@@ -204,7 +204,7 @@ def main() -> int:
     parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--quick", action="store_true", help="5,000 rows, printed only")
     asked = parser.parse_args()
-    rows, queries = (5_000, 100) if asked.quick else (100_000, 500)
+    rows, queries = (5_000, 100) if asked.quick else (100_000, 200)
     load_faiss().omp_set_num_threads(1)
     try:
         data = Data(pages.data_folder(), rows)
