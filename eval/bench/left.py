@@ -4,9 +4,9 @@
     python eval/bench/left.py --only codes     # codes, lists or panorama; the other parts' figures stay as they are
     python eval/bench/left.py --quick          # small sizes, printed only
 
-Everything runs on one thread. What is compared takes turns, round by round; times are medians over the rounds of the
-median per query, so their ratios stand although the machine has other work. docs/decisions/0019-measured-and-left.md
-says what follows.
+Everything runs on one thread, and is clocked by the processor time of that thread, which other work on the machine
+disturbs little. What is compared takes turns, round by round; times are medians over the rounds of the median per
+query. What follows: docs/decisions/0019-measured-and-left.md.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pages
 from clustered import BLOCK, Clustered
-from measuring import Data, DataMissing, Figures, Floats, interleave, knn_recall, machine, p50, spread
+from measuring import Data, DataMissing, Figures, Floats, interleave, knn_recall, machine, spread
 
 from reperio.index.library.loading import load_faiss
 
@@ -68,11 +69,21 @@ def codes(data: Data, queries: int) -> Figures:
                 "bytes": index.sa_code_size() if hasattr(index, "sa_code_size") else None,
                 "recall": {count: _share(found[:, :count], data.nearest) for count in CANDIDATES},
             }
-            searches[name] = lambda index=index: p50(lambda query: index.search(query[None], 30), asked[:TIMED])
+            searches[name] = lambda index=index: _cpu_p50(lambda query: index.search(query[None], 30), asked[:TIMED])
         for name, times in interleave(ROUNDS, searches).items():
             made[name]["us"] = spread(times)
         figures[size] = made
     return figures
+
+
+def _cpu_p50(search: Callable[[Any], object], queries: Floats) -> float:
+    """Return the median processor time of a search, in µs."""
+    took = []
+    for query in queries:
+        before = time.thread_time_ns()
+        search(query)
+        took.append(time.thread_time_ns() - before)
+    return float(np.median(took)) / 1000
 
 
 def _share(found: Any, nearest: Any) -> float:
@@ -155,7 +166,7 @@ def _raced(ways: dict[str, list[Way]], asked: Floats) -> Figures:
     for recall in RECALLS:
         chosen = {name: next((way for way in each if way.recall >= recall), None) for name, each in ways.items()}
         able = {name: way for name, way in chosen.items() if way is not None}
-        times = interleave(ROUNDS, {name: lambda way=way: p50(way.search, asked) for name, way in able.items()})
+        times = interleave(ROUNDS, {name: lambda way=way: _cpu_p50(way.search, asked) for name, way in able.items()})
         figures[f"{recall}"] = {
             name: {"recall": able[name].recall, "us": spread(each)} for name, each in times.items()
         } | {name: None for name in chosen if name not in able}

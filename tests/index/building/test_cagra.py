@@ -95,6 +95,27 @@ def test_strange_file(tmp_path: Path) -> None:
         read_file(path, hash_file(path))
 
 
+def test_damaged_files(tmp_path: Path) -> None:
+    """A file that was damaged before it was hashed is refused, or searched; the process lives."""
+    path, (matrix, queries) = tmp_path / "x.faiss", data(1500, 5)
+    write_file(built(matrix), path)
+    whole = path.read_bytes()
+    random, refused = np.random.default_rng(0), 0
+    for number in range(60):
+        damaged = bytearray(whole)
+        place = int(random.integers(0, 300 if number % 2 else len(whole) - 8))
+        damaged[place : place + 4] = random.choice([-1, 0, 1 << 20, -(1 << 31)]).astype(np.int32).tobytes()
+        path.write_bytes(damaged if number % 5 else damaged[:place])
+        try:
+            read = read_file(path, hash_file(path))
+        except FileUnusable:
+            refused += 1
+            continue
+        if (read.d, read.ntotal) == (D, 1500):  # else it is not what was recorded
+            searcher_of(read).search(queries, 10, searcher_of(read).params(30, 10))
+    assert refused > 10
+
+
 @pytest.mark.parametrize("share", [1.0, 0.3, 0.03, 0.003])
 def test_masks(share: float) -> None:
     """Under a mask exactly min(k, matches) rows are found, all allowed, in order, and nearly all of the nearest."""

@@ -174,7 +174,8 @@ def clustering_on(flat: Flat | None, index: Any) -> Iterator[None]:
         return
     # A graph over the centroids is trained with L2 by FAISS, a plain list of them with the metric of the index.
     metric = inner.metric_type if inner.quantizer_trains_alone == 0 else load_faiss().METRIC_L2
-    inner.clustering_index = flat(inner.d, metric, None)
+    other = flat(inner.d, metric, None)  # by a name of its own: FAISS has a mere pointer to it
+    inner.clustering_index = other
     try:
         yield
     finally:
