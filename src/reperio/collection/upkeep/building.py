@@ -53,6 +53,7 @@ BACKGROUND = Order(Goal(prefer="memory"), thorough=False)
 """The order of a build that nobody asked for: codes take a fraction of the time that a graph takes."""
 
 _RECIPES_TRIED = 3
+_WORTH_A_CARD = 20_000  # rows below which the processor is done before a card is ready
 
 
 class Built(NamedTuple):
@@ -97,7 +98,8 @@ def build_index(
     """
     generation.store.require_in_place()
     generation.require_directory()
-    card = index.find_card(order.device)
+    small = order.device == "auto" and generation.store.state.rows < _WORTH_A_CARD
+    card = None if small else index.find_card(order.device)
     try:
         return _build_best(generation, order, card, workers=workers, progress=progress)
     except IndexBuildFailed as error:
