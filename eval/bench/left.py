@@ -5,8 +5,8 @@
     python eval/bench/left.py --quick          # small sizes, printed only
 
 Everything runs on one thread, and is clocked by the processor time of that thread, which other work on the machine
-disturbs little. What is compared takes turns, round by round; times are medians over the rounds of the median per
-query. What follows: docs/decisions/0019-measured-and-left.md.
+disturbs little. What is compared takes turns; times are medians. docs/decisions/0019-measured-and-left.md says what
+follows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from reperio.index.library.loading import load_faiss
 
 RESULTS = Path(__file__).parents[1] / "results"
 PARTS = ("codes", "lists", "panorama")
-K, ROUNDS, TIMED, WIDE = 10, 3, 40, 1024
+K, ROUNDS, TIMED, SCANNED, WIDE = 10, 3, 100, 20, 1024
 RECALLS = (0.90, 0.95, 0.99)
 CODES = {
     "48 B": ("PQ96x4fs", "PCAR192,PQ96x4fs", "RR384,SQtqmse1", "RR384,EDEN1", "RR384,RaBitQfs"),
@@ -53,7 +53,7 @@ class Way(NamedTuple):
 def codes(data: Data, queries: int) -> Figures:
     """Compare codes of equal size, all scanned: recall@10 among so many candidates that are rescored exactly."""
     faiss = load_faiss()
-    asked, figures = data.queries[:queries], {}
+    asked, figures = data.queries[: queries // 2], {}
     for size, names in CODES.items():
         made, searches = {}, {}
         for name in names:
@@ -69,21 +69,20 @@ def codes(data: Data, queries: int) -> Figures:
                 "bytes": index.sa_code_size() if hasattr(index, "sa_code_size") else None,
                 "recall": {count: _share(found[:, :count], data.nearest) for count in CANDIDATES},
             }
-            searches[name] = lambda index=index: _cpu_p50(lambda query: index.search(query[None], 30), asked[:TIMED])
+            searches[name] = lambda index=index: float(
+                np.median([_cpu(lambda query: index.search(query[None], 30), query) for query in asked[:SCANNED]])
+            )
         for name, times in interleave(ROUNDS, searches).items():
             made[name]["us"] = spread(times)
         figures[size] = made
     return figures
 
 
-def _cpu_p50(search: Callable[[Any], object], queries: Floats) -> float:
-    """Return the median processor time of a search, in µs."""
-    took = []
-    for query in queries:
-        before = time.thread_time_ns()
-        search(query)
-        took.append(time.thread_time_ns() - before)
-    return float(np.median(took)) / 1000
+def _cpu(search: Callable[[Any], object], query: Floats) -> float:
+    """Return the processor time of a search, in µs."""
+    before = time.thread_time_ns()
+    search(query)
+    return (time.thread_time_ns() - before) / 1000
 
 
 def _share(found: Any, nearest: Any) -> float:
@@ -161,15 +160,18 @@ def _walking(index: Any, base: Floats, asked: Floats, nearest: Any, effort: int)
 
 
 def _raced(ways: dict[str, list[Way]], asked: Floats) -> Figures:
-    """Time, for each recall, the cheapest setting of each subject that reaches it."""
-    figures = {}
+    """Time the cheapest setting of each subject that reaches a recall: for each query all of them, in any order."""
+    figures: Figures = {}
+    random = np.random.default_rng(0)
     for recall in RECALLS:
-        chosen = {name: next((way for way in each if way.recall >= recall), None) for name, each in ways.items()}
-        able = {name: way for name, way in chosen.items() if way is not None}
-        times = interleave(ROUNDS, {name: lambda way=way: _cpu_p50(way.search, asked) for name, way in able.items()})
+        able = {name: way for name, each in ways.items() for way in each[::-1] if way.recall >= recall}
+        took: dict[str, list[float]] = {name: [] for name in able}
+        for query in asked:
+            for name in random.permutation(list(able)):
+                took[name].append(_cpu(able[name].search, query))
         figures[f"{recall}"] = {
-            name: {"recall": able[name].recall, "us": spread(each)} for name, each in times.items()
-        } | {name: None for name in chosen if name not in able}
+            name: {"recall": able[name].recall, "us": spread(took[name])} if name in able else None for name in ways
+        }
     return figures
 
 
