@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo check test test-long test-campaigns hooks stale test-lowest test-lowest-quickly test-python lint format gate torture bench bench-index bench-peers bench-retrieval bench-gate bench-reranking clean
+.PHONY: help demo check gpu test test-long test-campaigns hooks stale test-lowest test-lowest-quickly test-python lint format gate torture bench bench-index bench-peers bench-retrieval bench-gate bench-reranking clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -132,6 +132,15 @@ gate: $(READY)  ## Gate the demo's collection with eval/gate/python_docs.yaml, a
 torture: $(READY)  ## Kill, fill, corrupt, race, restore: the full campaign (hours); goes on where it was
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r eval/torture/requirements.txt
 	$(BIN)/python eval/torture/run.py
+
+# Nothing is installed here: which FAISS is right depends on the driver (docs/operations.md), and two of them do not
+# go together. GPU_PYTHON is the interpreter that has it.
+GPU_PYTHON ?= $(BIN)/python
+gpu:  ## On a machine with a graphics card: its tests, then CPU next to GPU at 1 M × 1,024 (resumable)
+	@$(GPU_PYTHON) -c 'from reperio.index import find_card; find_card("gpu")' 2>&1 | tail -1 | { ! grep .; } \
+		|| { echo 'make gpu needs a FAISS for graphics cards in $(GPU_PYTHON), pytest, and a card (docs/operations.md)' >&2; exit 1; }
+	$(GPU_PYTHON) -m pytest -m gpu tests/gpu
+	$(GPU_PYTHON) eval/bench/gpu.py
 
 bench: $(READY)  ## Measure; writes eval/results/
 	$(BIN)/python eval/bench/run.py

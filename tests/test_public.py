@@ -25,6 +25,7 @@ NAMES = [
     "CollectionReadOnly",
     "CrossEncoderReranker",
     "DEFAULT_EMBEDDER",
+    "DeviceUnavailable",
     "Diagnosis",
     "Dtype",
     "Embedder",

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +22,7 @@ import orjson
 
 import reperio
 from reperio import Chunk, index
+from reperio.index.library.loading import load_faiss
 from reperio.index.recipes.ranking import EXACT_ROWS
 
 Figures: TypeAlias = dict[str, Any]
@@ -235,7 +235,7 @@ def machine() -> Figures:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "faiss": version("faiss-cpu"),
+        "faiss": load_faiss().__version__,
         "sqlite_of_apsw": apsw.sqlite_lib_version(),
         "sqlite_of_python": sqlite3.sqlite_version,
         "reperio": reperio.__version__,

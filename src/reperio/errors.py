@@ -109,6 +109,10 @@ class IndexBuildFailed(ReperioError):
     """FAISS refused the index that was asked for."""
 
 
+class DeviceUnavailable(ReperioError):
+    """No graphics card can be used here; the message says why, and how to go on without one."""
+
+
 class MissingDependency(ReperioError, ImportError):
     """An optional package is not installed; the message holds the pip command."""
 

@@ -77,7 +77,7 @@ def test_advise_prints_what_the_package_advises() -> None:
     assert lines[0].split() == ["index", "memory", "a", "vector", "build"]
     for rank, (recipe, line, reason) in enumerate(zip(recipes, lines[1::2], lines[2::2], strict=True), start=1):
         assert line.split()[:2] == [str(rank), recipe.factory or "exact"]
-        assert line.split()[-1] == recipe.build_class
+        assert line.endswith(f"  {recipe.build_time}")
         assert f"  {recipe.bytes_per_vector:,.0f} B  " in line or recipe.exact
         assert reason.strip() == recipe.reason
     for line in run("advise", *args, columns=80).stdout.splitlines():

@@ -51,7 +51,8 @@ QueryLog = Annotated[
 # Texts of options that are longer than a line of a signature has room for.
 _MAX_TOKENS = "Longest chunk; by default what the embedder takes, at most 512."
 _OVERLAP = "Most tokens repeated from one chunk to the next; by default a tenth."
-_FACTORY = "hnsw, exact, or a FAISS factory string; by default the best one."
+_FACTORY = "symphonyqg, hnsw, cagra, exact, or a FAISS factory string; by default the best one."
+_DEVICE = "What to build with: cpu, gpu (a graphics card), or auto: a card if there is one."
 _INCREMENTAL = "DEST is a folder of backups; write only what is new since them."
 _KEEP = "With --incremental: remove all but so many, the newest."
 
@@ -193,6 +194,7 @@ def optimize(
     memory: Memory = None,
     prefer: Prefer = "latency",
     queries: QueryLog = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help=_DEVICE)] = "auto",
     json: Json = False,
 ) -> None:
     """Choose, build and measure an index over all chunks, and put it in use; interrupted, it goes on next time."""
@@ -201,7 +203,7 @@ def optimize(
         _require_askable(collection, asked, kb, quiet=json)
         with reperio.progress_bar(disable=json) as progress:
             built = collection.optimize(
-                recall, index=index, memory=memory, prefer=prefer, queries=asked, progress=progress
+                recall, index=index, memory=memory, prefer=prefer, queries=asked, device=device, progress=progress
             )
     output.print_json({"index": built}) if json else output.print_index(built)
 

@@ -248,7 +248,7 @@ def print_recipes(recipes: Sequence[Recipe], rows: int) -> None:
         each = recipe.bytes_per_vector
         total = "unknown" if each is None else to_size(each * rows) if each else "none"
         line = Text(f"{rank:>2}  ").append(f"{recipe.factory or 'exact':<{width}}", style="bold cyan")
-        line.append(f"  {total:>8}  {f'{each:,.0f} B' if each else _NOTHING:>9}  {recipe.build_class}")
+        line.append(f"  {total:>8}  {f'{each:,.0f} B' if each else _NOTHING:>9}  {recipe.build_time}")
         console.print(line, soft_wrap=True)
         console.print(Padding(Text(one_line(recipe.reason), style="dim"), (0, 0, 0, 4)))
 

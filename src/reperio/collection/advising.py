@@ -35,7 +35,8 @@ def advise(
         prefer: "latency" of single queries, "throughput" of many at once, or least "memory".
 
     Returns:
-        Recipes, each with its name or FAISS factory string, predicted bytes per vector, time to build, and reason.
+        Recipes, each with its name or FAISS factory string, predicted bytes per vector, time to build and measure on
+        this machine (within a factor of two or so), and reason.
 
     Raises:
         InvalidInput: an impossible goal; the message names the nearest possible one.
@@ -45,7 +46,8 @@ def advise(
     require_count("dimension", dimension)
     require_recall(recall)
     goal: Any = to_goal(recall, prefer, memory)
-    return index.advise(rows, dimension, to_metric(metric), goal, symphony=index.symphony_is_installed())
+    can, machine = index.symphony_is_installed(), index.this_machine()
+    return index.advise(rows, dimension, to_metric(metric), goal, symphony=can, machine=machine)
 
 
 def to_factory(factory: Any, recall: float) -> str | None:
@@ -53,7 +55,9 @@ def to_factory(factory: Any, recall: float) -> str | None:
     if factory is None:
         return "exact" if recall > index.MOST_RECALL else None
     if not isinstance(factory, str) or not factory.strip():
-        raise InvalidInput(f'index is {factory!r}; pass "symphonyqg", "hnsw", "exact", or a FAISS factory string')
+        raise InvalidInput(
+            f'index is {factory!r}; pass "symphonyqg", "hnsw", "cagra", "exact", or a FAISS factory string'
+        )
     return factory
 
 

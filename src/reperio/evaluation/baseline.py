@@ -22,7 +22,17 @@ MAX_BYTES = 1 << 30
 """A longer baseline is not read."""
 
 # Their versions may change answers or times.
-_LIBRARIES = ("reperio", "faiss-cpu", "faiss-gpu", "numpy", "apsw", "sentence-transformers", "torch", "ir-measures")
+_LIBRARIES = (
+    "reperio",
+    "faiss-cpu",
+    "faiss-gpu",
+    "faiss-gpu-cuvs",
+    "numpy",
+    "apsw",
+    "sentence-transformers",
+    "torch",
+    "ir-measures",
+)
 
 _Test: TypeAlias = Callable[[Any], bool]
 _Kind: TypeAlias = tuple[str, _Test]

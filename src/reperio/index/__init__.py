@@ -1,12 +1,15 @@
 """Vectors to rows: the only room that knows FAISS and rabitqlib. Its currency is int64 rows and float32 matrices."""
 
 from reperio.index.building.engines import build, extend
+from reperio.index.building.gpu import Card, Device, find_card, to_device
 from reperio.index.building.judging import distortion, drifted, spectrum
 from reperio.index.building.resuming import Saving, discard
 from reperio.index.library.foreign import ForeignIndex, VectorsLost, read_foreign
 from reperio.index.library.symphony import is_installed as symphony_is_installed
+from reperio.index.recipes.families import on_processor
 from reperio.index.recipes.goal import Goal, Recipe, check_goal, parse_memory, to_size
 from reperio.index.recipes.ranking import MOST_RECALL, advise, choose, extension_is_due, requested, training_is_due
+from reperio.index.recipes.times import this_machine
 from reperio.index.searching.engines import searcher_of
 from reperio.index.searching.norms import Norms
 from reperio.index.searching.planning import MEASURED_K, cheapest
@@ -30,6 +33,8 @@ __all__ = [
     "FEWEST_QUERIES",
     "MEASURED_K",
     "MOST_RECALL",
+    "Card",
+    "Device",
     "ForeignIndex",
     "Goal",
     "IndexDescription",
@@ -57,9 +62,11 @@ __all__ = [
     "extend",
     "extension_is_due",
     "files_of",
+    "find_card",
     "keep",
     "kept",
     "measure",
+    "on_processor",
     "parse_memory",
     "questions",
     "read",
@@ -72,6 +79,8 @@ __all__ = [
     "searcher_of",
     "spectrum",
     "symphony_is_installed",
+    "this_machine",
+    "to_device",
     "to_size",
     "training_is_due",
     "verify_graphs",

@@ -22,6 +22,7 @@ from reperio.collection.search.answering import held_out
 from reperio.collection.search.request import DEFAULT_RECALL
 from reperio.collection.upkeep.building import Order, build_index, cores, tune_index
 from reperio.errors import EmbedderFailed, IndexBuildFailed, InvalidInput
+from reperio.index import to_device
 from reperio.types import CheckReport, Embedder, IndexInfo, OriginInfo, Progress
 
 
@@ -40,6 +41,7 @@ class Maintenance:
         memory: int | str | None = None,
         prefer: str = "latency",
         queries: Any | None = None,
+        device: str = "auto",
         progress: Progress | None = None,
         **unknown: Never,
     ) -> IndexInfo | None:
@@ -51,14 +53,16 @@ class Maintenance:
 
         Args:
             recall: knn recall@10 to be reached by `search`; above 0.999 the collection goes without an index.
-            index: None for the best; "symphonyqg", "hnsw", "exact", or any FAISS factory string, kept when the
-                collection grows.
+            index: None for the best; "symphonyqg", "hnsw", "cagra" (built by a card), "exact", or any FAISS factory
+                string, kept when the collection grows.
             memory: most that the index may take in memory: bytes, or a string like "2GiB". None for no limit, but a
                 graph comes first up to 4 GiB (SymphonyQG) or 8 GiB (FAISS) only.
             prefer: "latency" of single queries, "throughput" of many at once, or least "memory" and time to build.
             queries: held-out queries to measure with, as users ask them: texts, or vectors (n, d), at least 30; a
                 thousand suffice. They are kept, and used again when the index is rebuilt. Without them stored vectors
                 serve, which flatter an index.
+            device: what to build with: the "cpu"; a graphics card, "gpu"; or "auto", a card if FAISS and CUDA have one.
+                The index opens on any machine, with a card or without.
             progress: called per block with the stages "train", "index", "graph" and "tune".
 
         Returns:
@@ -66,16 +70,17 @@ class Maintenance:
 
         Raises:
             InvalidInput: an impossible goal; the message names the nearest possible one.
+            DeviceUnavailable: *device* is "gpu", and there is no card that can be used.
             IndexBuildFailed, StorageFailed, MissingDependency: the index before stays in use.
         """
         refuse_unknown(Maintenance.optimize, unknown)
         self._handle.scope.refuse("optimize()")
         require_recall(recall)
         goal = to_goal(recall, prefer, memory)
-        factory = to_factory(index, recall)
+        factory, on = to_factory(index, recall), to_device(device)
         with self._handle.traced("optimize"), self._handle.to_build() as generation:
-            order = Order(goal, factory, held_out(self._handle, self._embedder, queries, generation.settled()))
-            built = build_index(generation, order, workers=cores(), progress=progress)
+            asked = held_out(self._handle, self._embedder, queries, generation.settled())
+            built = build_index(generation, Order(goal, factory, asked, device=on), workers=cores(), progress=progress)
             self._handle.publish(generation, built)
         return built.to_info()
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from reperio import index
 from reperio.collection.generation.opened import OpenGeneration
-from reperio.errors import MissingDependency, StorageFailed
+from reperio.errors import IndexBuildFailed, MissingDependency, StorageFailed
 from reperio.index import Goal, IndexDescription, Recipe, Searcher, SnapshotUnusable, Target, searcher_of
 from reperio.layout import BUILDING
 from reperio.printable import logger
@@ -39,18 +39,21 @@ class Order:
         queries: held-out queries to tune with; None for those kept from before, or stored vectors.
         thorough: try other recipes when the first misses the goal, and tune with many queries; False for a background
             build, which must be cheap.
+        device: "cpu" for a build that nobody waits for: a process whose threads use a card unasked cannot fork.
     """
 
     goal: Goal
     factory: str | None = None
     queries: FloatMatrix | None = None
     thorough: bool = True
+    device: index.Device = "cpu"
 
 
 BACKGROUND = Order(Goal(prefer="memory"), thorough=False)
 """The order of a build that nobody asked for: codes take a fraction of the time that a graph takes."""
 
 _RECIPES_TRIED = 3
+_WORTH_A_CARD = 20_000  # rows below which the processor is done before a card is ready
 
 
 class Built(NamedTuple):
@@ -90,12 +93,29 @@ def build_index(
     Raises:
         InvalidInput: no recipe serves the goal.
         CollectionClosed: the collection is no longer at its path; nothing was written.
+        DeviceUnavailable, MissingDependency: the order is for a card, and none can be used.
         IndexBuildFailed, StorageFailed: the previous index stays in use.
     """
     generation.store.require_in_place()
     generation.require_directory()
+    small = order.device == "auto" and generation.store.state.rows < _WORTH_A_CARD
+    card = None if small else index.find_card(order.device)
+    try:
+        return _build_best(generation, order, card, workers=workers, progress=progress)
+    except IndexBuildFailed as error:
+        if card is None or order.device != "auto":
+            raise
+        _log.warning("the index is built without the graphics card: %s", error)
+        on_processor = replace(order, device="cpu", factory=order.factory and index.on_processor(order.factory))
+        return _build_best(generation, on_processor, None, workers=workers, progress=progress)
+
+
+def _build_best(
+    generation: OpenGeneration, order: Order, card: index.Card | None, *, workers: int, progress: Progress | None
+) -> Built:
+    """Do what `build_index` says, on a card or without one."""
     matrix = generation.vectors()
-    recipes = _recipes(generation, order)
+    recipes = _recipes(generation, order, card)
     if recipes[0].exact or len(matrix) == 0:
         return Built(
             IndexDescription.of_exact(recipes[0], generation.settings.metric) if recipes[0].requested else None, None
@@ -104,7 +124,7 @@ def build_index(
         index.keep(order.queries, generation.paths.index)
     made: tuple[Searcher, index.Provenance] | None = None
     for recipe in recipes if order.thorough else recipes[:1]:
-        fresh = _build(generation, recipe, order, workers=workers, progress=progress)
+        fresh = _build(generation, recipe, order, card, workers=workers, progress=progress)
         reached = recipe.requested or _reaches(fresh[0], order.goal.recall)
         made = fresh if reached or made is None else made
         if reached:
@@ -125,10 +145,16 @@ def _forget_scratch(generation: OpenGeneration) -> None:
         scratch.rmdir()
 
 
-def _recipes(generation: OpenGeneration, order: Order) -> list[Recipe]:
+def _recipes(generation: OpenGeneration, order: Order, card: index.Card | None = None) -> list[Recipe]:
     """Return what to try, best first; an exact recipe, where rules prefer it, ends the list."""
     if order.factory is not None:
         return [index.requested(order.factory)]
+    cagra = card is not None and card.builds_graphs
+    if order.device == "gpu" and not cagra and order.goal.prefer == "latency":
+        _log.warning(
+            "a graph is built by the processor, for this FAISS has no cuVS; run: pip uninstall faiss-gpu, then pip "
+            "install 'reperio[gpu-cuvs]', for graphs that the card builds"
+        )
     settings, rows = generation.settings, generation.store.state.rows
     if index.choose(rows, settings.dimension, settings.metric, order.goal).exact:
         return [index.choose(rows, settings.dimension, settings.metric, order.goal)]
@@ -139,21 +165,29 @@ def _recipes(generation: OpenGeneration, order: Order) -> list[Recipe]:
         settings.metric,
         order.goal,
         spectrum=spectrum,
-        symphony=index.symphony_is_installed(),
+        # Searches are quickest in its graphs, but no card builds them.
+        symphony=index.symphony_is_installed() and order.device != "gpu",
+        cagra=cagra,
     )
     promising = [recipe for recipe in ranked if not recipe.exact][:_RECIPES_TRIED]
     return promising or ranked[:1]
 
 
 def _build(
-    generation: OpenGeneration, recipe: Recipe, order: Order, *, workers: int, progress: Progress | None
+    generation: OpenGeneration,
+    recipe: Recipe,
+    order: Order,
+    card: index.Card | None,
+    *,
+    workers: int,
+    progress: Progress | None,
 ) -> tuple[Searcher, index.Provenance]:
     """Build and measure one index; it is neither written nor in use yet."""
     settings, matrix = generation.settings, generation.vectors()
     scratch = generation.paths.index / BUILDING
     saving = index.Saving(finished=order.thorough)  # measuring takes long enough to be killed in
     built = index.build(
-        recipe, matrix, settings.metric, workers=workers, progress=progress, scratch=scratch, saving=saving
+        recipe, matrix, settings.metric, workers=workers, progress=progress, scratch=scratch, saving=saving, card=card
     )
     searcher = searcher_of(built)
     tuned = _tune(generation, searcher, order.queries, thorough=order.thorough, progress=progress)
@@ -320,5 +354,5 @@ def like(description: IndexDescription | None) -> Order:
     """Return the order for an index like the one described; the default where there is none."""
     if description is None:
         return BACKGROUND
-    factory = description.factory if description.requested else None
+    factory = index.on_processor(description.factory) if description.requested else None
     return Order(description.to_goal(), "exact" if description.exact else factory, thorough=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from reperio.errors import IndexBuildFailed
+from reperio.index.building.gpu import Flat, assigning_on, clustering_on
 from reperio.index.building.judging import moments
 from reperio.index.building.resuming import Saving, Scratch, discard
 from reperio.index.building.sampling import BLOCK_ROWS, SEED, choose_rows, gather
 from reperio.index.library.loading import (
-    ALLOWED_TYPES,
     innermost,
     load_faiss,
     metric_type,
+    strange_part,
     threads,
     transforms,
     type_names,
@@ -40,6 +41,7 @@ _UNTOLD_TRAINING_ROWS = 65_536  # for what FAISS would train on all rows: a tran
 _COMPONENT_ROWS = 65_536
 _PQ_ITERATIONS, _PQ_POINTS_PER_CENTROID = 12, 128
 _MANY_LISTS, _MANY_LISTS_ITERATIONS = 1024, 6
+_NOT_ON_A_CARD: AbstractContextManager[None] = nullcontext()
 
 
 def build(
@@ -51,16 +53,18 @@ def build(
     progress: Progress | None = None,
     scratch: Path | None = None,
     saving: Saving | None = None,
+    flat: Flat | None = None,
 ) -> Any:
-    """Do what `engines.build` says, for an index of FAISS.
+    """Do what `engines.build` says, for an index of FAISS, whose lists *flat* finds: None for FAISS's own.
 
     Memory: the index, a training sample of at most `SAMPLE_BYTES` (given back before the index is filled), and a block.
 
     On one machine the same recipe over the same rows gives the same bytes, built in one go or resumed, whatever
-    *workers*: levels of a graph are given by row (`_set_levels`), FAISS encodes and inserts in parallel without a race
+    *workers*: levels of a graph are given by row (`set_levels`), FAISS encodes and inserts in parallel without a race
     for the outcome (graphs: since FAISS 1.15; before, only with one worker), and transforms, which are matrix products,
     run on one thread: how those are rounded depends on the number of threads, on some processors more than on others.
-    What is left are k-means over more than `_SHARED_TRAINING_ROWS` rows, and rows as near to one list as to another.
+    What is left are k-means over more than `_SHARED_TRAINING_ROWS` rows, rows as near to one list as to another, and
+    what a card has computed.
 
     Raises:
         IndexBuildFailed: FAISS knows no such index, or cannot build it on this data.
@@ -72,10 +76,12 @@ def build(
         if index is None:
             _require_possible(recipe.factory, matrix)
             index = _empty(recipe, matrix.shape[1], metric)
-            _prepare(index, recipe, matrix, metric, workers=workers, progress=progress)
+            with clustering_on(flat, index):
+                _prepare(index, recipe, matrix, metric, workers=workers, progress=progress)
             if state is not None and recipe.training_rows:
                 state.save(index)
-        _fill(index, matrix, workers, progress, None if state is None else state.save_if_due, recipe.factory)
+        save = None if state is None else state.save_if_due
+        _fill(index, matrix, workers, progress, save, recipe.factory, assigning=assigning_on(flat, index))
     except IndexBuildFailed:
         if scratch is not None:
             discard(scratch)
@@ -121,11 +127,9 @@ def _empty(recipe: Recipe, dimension: int, metric: Metric) -> Any:
             f"FAISS knows no index {recipe.factory!r} for dimension {dimension}: {_reason(error)}; "
             'examples: "IVF256,PQ192x4fs", "HNSW32,SQ8", "exact"'
         ) from error
-    strange = [name for name in type_names(index) if name not in ALLOWED_TYPES]
-    if strange:
-        raise IndexBuildFailed(
-            f"{recipe.factory!r}: a FAISS {strange[0]} cannot serve here; leave it out of the string"
-        )
+    strange = strange_part(index)
+    if strange is not None:
+        raise IndexBuildFailed(f"{recipe.factory!r}: {strange} cannot serve here; leave it out of the string")
     return index
 
 
@@ -258,6 +262,8 @@ def _fill(
     progress: Progress | None,
     after_block: Callable[[Any], None] | None,
     name: str,
+    *,
+    assigning: AbstractContextManager[None] = _NOT_ON_A_CARD,
 ) -> None:
     rows = len(matrix)
     if progress is not None:
@@ -270,8 +276,8 @@ def _fill(
     with threads(workers):
         for start in range(index.ntotal, rows, step):
             block = np.ascontiguousarray(to_float32(matrix[start : start + step]))
-            _set_levels(inner, start + len(block))
-            with _faiss_errors(name, matrix):
+            set_levels(inner, start + len(block))
+            with _faiss_errors(name, matrix), assigning:
                 _add(index, block)
             if progress is not None:
                 progress("index", index.ntotal, rows)
@@ -297,7 +303,7 @@ def _add(index: Any, block: FloatMatrix) -> None:
         index.add(block)
 
 
-def _set_levels(inner: Any, rows: int) -> None:
+def set_levels(inner: Any, rows: int) -> None:
     """Give the rows up to *rows* of a graph their levels, which FAISS takes instead of drawing them."""
     # FAISS draws from a generator that it does not write to files: a build that was resumed would draw other levels
     # than one in one go. Here a row's level follows from its number, with FAISS's own frequencies.

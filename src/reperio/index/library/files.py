@@ -14,7 +14,7 @@ import numpy as np
 
 from reperio.errors import StorageFailed
 from reperio.index.library.huge_pages import HUGE, populate
-from reperio.index.library.loading import ALLOWED_TYPES, innermost, load_faiss, type_names
+from reperio.index.library.loading import innermost, load_faiss, strange_part
 from reperio.index.library.mapped import Bytes, forget_pages, index_in, map_file
 from reperio.index.library.verified import is_verified, remember, same
 from reperio.layout import create_file, open_regular, reason, storage_errors, sync_directory
@@ -252,9 +252,9 @@ def _checked(path: Path, written: Written, read: Callable[[int], Any]) -> Any:
         index = read(faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE)
     except RuntimeError as error:
         raise FileUnusable(f"{path}: FAISS cannot read it ({error})") from error
-    strange = [name for name in type_names(index) if name not in ALLOWED_TYPES]
-    if strange:
-        raise FileUnusable(f"{path} holds a FAISS {strange[0]}, which is not read here")
+    strange = strange_part(index)
+    if strange is not None:
+        raise FileUnusable(f"{path} holds {strange}, which is not read here")
     _precompute(index)
     return index
 

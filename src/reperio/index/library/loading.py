@@ -24,10 +24,13 @@ ALLOWED_TYPES = frozenset(
         "IndexFlat", "IndexFlatIP", "IndexFlatL2", "IndexScalarQuantizer", "IndexPQ", "IndexPQFastScan",
         "IndexIVFFlat", "IndexIVFScalarQuantizer", "IndexIVFPQ", "IndexIVFPQFastScan",
         "IndexIVFRaBitQ", "IndexIVFRaBitQFastScan", "IndexRaBitQ", "IndexRaBitQFastScan",
-        "IndexHNSWFlat", "IndexHNSWSQ", "IndexHNSWPQ", "IndexNSGFlat",
+        "IndexHNSWFlat", "IndexHNSWSQ", "IndexHNSWPQ", "IndexHNSWCagra", "IndexNSGFlat",
         "IndexPreTransform", "IndexRefine", "IndexRefineFlat",
     }
 )  # fmt: skip
+
+_GRAPH_STORAGES = frozenset({"IndexFlat", "IndexFlatIP", "IndexFlatL2", "IndexScalarQuantizer", "IndexPQ"})
+_MOST_ENTRY_POINTS = 4096  # rows that a search of a CAGRA graph may compare before it walks: a walk compares fewer
 
 
 @cache
@@ -109,6 +112,22 @@ def _layers(index: Any) -> Iterator[Any]:
 def type_names(index: Any) -> list[str]:
     """Return the types of the index and of those it wraps, outermost first."""
     return [type(layer).__name__ for layer in _layers(index)]
+
+
+def strange_part(index: Any) -> str | None:
+    """Return the first part of an index that is not allowed, in words; None where all are."""
+    for layer in _layers(index):
+        name = type(layer).__name__
+        if name not in ALLOWED_TYPES:
+            return f"a FAISS {name}"
+        if not hasattr(layer, "hnsw") and "NSG" not in name:
+            continue
+        storage = type(load_faiss().downcast_index(layer.storage)).__name__
+        if storage not in _GRAPH_STORAGES:
+            return f"a graph over a FAISS {storage}"
+        if not 0 < getattr(layer, "num_base_level_search_entrypoints", 1) <= _MOST_ENTRY_POINTS:
+            return f"a graph with {layer.num_base_level_search_entrypoints} entry points"
+    return None
 
 
 def innermost(index: Any) -> Any:

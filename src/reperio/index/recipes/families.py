@@ -1,19 +1,22 @@
 """The families of indexes: what each is called, what it weighs, how long it takes to build.
 
-Bytes are those of the file; times are for two cores, fitted to the measurements in docs/decisions/0005-advice.md.
+Bytes are those of the file; times are those of `times`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from reperio.index.library.symphony import NARROWEST, STANDARD, Shape
+from reperio.index.recipes import times
 from reperio.index.recipes.goal import Recipe
+from reperio.index.recipes.times import NOTHING, REFERENCE, Machine, Work
 from reperio.types import Metric
 
 # Training sample per centroid of a product quantizer, FAISS's own upper bound: more change nothing but the time.
@@ -36,8 +39,9 @@ _WORTH_REDUCING = 0.8  # a reduction to more than this part of the dimensions is
 _TRAINING_ROWS = 65_536  # for the ranges of 8-bit codes
 # Rows in view while the neighbours of a row are sought: with 100 recall is .006 less at equal effort (0018).
 SYMPHONY_CONSTRUCTION = 200
-_FLOPS = 1.2e11  # float32 operations per second of a matrix product
-_READING = 1e9  # bytes of vectors read per second
+_HNSW, _CAGRA = re.compile(r"\bHNSW([0-9]+)"), re.compile(r"\bCAGRA([0-9]+)", re.IGNORECASE)
+# Of the time that the settings of a graph of 8-bit codes take to be measured, what those of others take.
+_GRAPH, _SYMPHONY, _LISTS, _SCAN = 1.0, 0.55, 0.8, 0.15
 _EXACT_RATE = 13.5e9  # bytes of vectors compared per second, on the one thread of a query
 
 
@@ -50,12 +54,13 @@ class Reduction(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Facts about the vectors that the rule goes by: number, dimension, metric, and the spectrum if measured."""
+    """Facts that the rule goes by: number of vectors, dimension, metric, the spectrum if measured, and the machine."""
 
     rows: int
     dimension: int
     metric: Metric = Metric.COSINE
     spectrum: Spectrum | None = None
+    machine: Machine = REFERENCE
 
     @property
     def exact_milliseconds(self) -> float:
@@ -84,12 +89,17 @@ class Data:
         """Return a vector's share of the matrix that reduces to *kept* dimensions; 0 where nothing is reduced."""
         return 4 * kept * self.dimension / self.rows if kept < self.dimension else 0.0
 
-    def reading_seconds(self, kept: int) -> float:
-        """Return the time to read all vectors and reduce them to *kept* dimensions."""
-        reading = self.rows * self.dimension * 4 / _READING
-        if kept >= self.dimension:
-            return reading
-        return reading + (2 * self.rows * self.dimension * kept + 20 * self.dimension**3) / _FLOPS
+    def seconds(self, work: Work, share: float, training_rows: int) -> float:
+        """Return the seconds to train and fill an index by some work, and to measure it.
+
+        Args:
+            work: beyond what the disk does.
+            share: see `times.measuring`.
+            training_rows: of its sample.
+        """
+        work += times.measuring(self.rows, self.dimension, share)
+        work += times.paging(self.rows, self.dimension, min(self.rows, training_rows), self.machine.memory)
+        return work.on(self.machine)
 
 
 def nlist_for(rows: int) -> int:
@@ -120,11 +130,10 @@ def _graph(
     data: Data, links: int, storage: str, construction: int, reason: str, reduction: Reduction | None = None
 ) -> Recipe:
     kept = reduction.kept if reduction else data.dimension
-    width, slower = {"SQ8": (1, 1.0), "SQfp16": (2, 1.15), "Flat": (4, 1.3)}[storage]
+    width = {"SQ8": 1, "SQfp16": 2, "Flat": 4}[storage]
     # 2·M links on the ground level, M on each above, which one row in M reaches; an offset and a level.
     linked = 4 * (2 * links + links / (links - 1)) + 12
-    # Per row and unit of efConstruction, measured at 100,000 rows; a larger graph no longer fits the caches.
-    step = 1e-6 * (0.35 + 0.0023 * kept) * slower * (data.rows / 1e5) ** 0.1
+    work = times.reading(data.rows, data.dimension, kept) + times.linking(data.rows, kept, construction, width)
     return Recipe(
         (f"PCA{kept}," if reduction else "") + f"HNSW{links},{storage},Refine({mask_codes(data.dimension)})",
         reason + (f"; {reduction.words}" if reduction else ""),
@@ -136,8 +145,21 @@ def _graph(
         + data.matrix_bytes(kept)
         + _ranges(data, kept, storage)
         + _ranges(data, data.dimension, "PQ"),
-        seconds=data.rows * construction * step + data.reading_seconds(kept),
+        seconds=data.seconds(work, _GRAPH, _TRAINING_ROWS),
     )
+
+
+def on_card(recipe: Recipe) -> Recipe:
+    """Return an HNSW as the CAGRA graph with as many links that a graphics card builds."""
+    factory = _HNSW.sub(lambda match: f"CAGRA{2 * int(match[1])}", recipe.factory)
+    reason = recipe.reason.replace("a graph", "a graph built on the card", 1)
+    # Without upper levels it is no larger; how long a card takes only a card tells.
+    return replace(recipe, factory=factory, reason=reason, construction=0, seconds=None)
+
+
+def on_processor(factory: str) -> str:
+    """Return the factory string of the HNSW with as many links as a CAGRA graph; any other string as it is."""
+    return _CAGRA.sub(lambda match: f"HNSW{int(match[1]) // 2}", factory)
 
 
 def symphony(data: Data, shape: Shape = STANDARD) -> Recipe | None:
@@ -151,7 +173,7 @@ def symphony(data: Data, shape: Shape = STANDARD) -> Recipe | None:
         training_rows=_TRAINING_ROWS,
         construction=SYMPHONY_CONSTRUCTION,
         bytes_per_vector=shape.row_bytes(dimension) + math.ceil(dimension / 8) + _ranges(data, dimension, "PQ"),
-        seconds=data.rows * (60e-6 + 0.5e-6 * dimension) + data.reading_seconds(dimension),
+        seconds=data.seconds(times.symphony(data.rows, dimension), _SYMPHONY, _TRAINING_ROWS),
     )
 
 
@@ -213,7 +235,7 @@ def product(data: Data, per_code: int, lists: int, reason: str, reduction: Reduc
         front=f"PCAR{kept}," if reduction else f"Pad{kept}," if kept != data.dimension else "",
         kept=kept,
         code=(parts + 1) // 2,
-        encoding=parts * 2e-3 + 32e-10 * data.rows * kept,
+        encoding=Work(16e-9 * data.rows * kept, parts * 2e-3),
     )
 
 
@@ -233,7 +255,7 @@ def others(data: Data) -> list[Recipe]:
         ("SQfp16", 2, "16-bit floats, all scanned: nearly exact, at a third of the time"),
     ):
         total = width * dimension + _ranges(data, dimension, storage)
-        seconds = data.reading_seconds(dimension)
+        seconds = data.seconds(times.reading(data.rows, dimension, dimension), _SCAN, _TRAINING_ROWS)
         found.append(Recipe(storage, reason, _TRAINING_ROWS, bytes_per_vector=total, seconds=seconds))
     return found
 
@@ -246,7 +268,7 @@ def _rabitq(data: Data) -> Recipe:
         nlist_for(data.rows),
         "one bit per dimension: no codes to train, slower to compare",
         code=math.ceil(data.dimension / 8) + 8,
-        encoding=20e-10 * data.rows * data.dimension,
+        encoding=Work(20e-10 * data.rows * data.dimension),
     )
 
 
@@ -259,7 +281,7 @@ def _in_lists(
     front: str = "",
     kept: int | None = None,
     code: int | None = None,
-    encoding: float = 0.0,
+    encoding: Work = NOTHING,
 ) -> Recipe:
     """Return an IVF.
 
@@ -268,7 +290,7 @@ def _in_lists(
         storage, front: FAISS's names of what is in the lists, and of what comes before.
         kept: dimensions after it; None for all.
         code: bytes of one, for codes scanned by SIMD; None for those of the storage.
-        encoding: seconds to train and make the codes.
+        encoding: work to train and make the codes.
     """
     rows, kept = data.rows, kept or data.dimension
     graph = lists >= HNSW_LISTS
@@ -276,14 +298,15 @@ def _in_lists(
     stored = code * (1 + 16 * lists / rows) if code else kept * {"SQ8": 1, "Flat": 4}[storage]
     centroids = lists * (4 * kept + (272 if graph else 0)) / rows
     training = max(lists * COARSE_POINTS, 16 * POINTS_PER_CENTROID, 20_000 if front.startswith("PCA") else 0)
-    clustering = 20 * min(rows, COARSE_POINTS * lists) * lists * kept / _FLOPS if lists > 1 else 0.0
-    assigning = rows * (12e-6 if graph else 2 * lists * kept / _FLOPS)
+    work = times.reading(rows, data.dimension, kept) + encoding
+    work += times.clustering(rows, lists, kept, COARSE_POINTS, data.dimension)
+    work += times.assigning(rows, lists, kept, graph=graph)
     return Recipe(
         f"{front}IVF{lists}{'_HNSW32' if graph else ''},{storage}",
         f"{reason}; " + ("all scanned" if lists == 1 else f"a part of {lists:,} lists scanned"),
         training_rows=training,
         bytes_per_vector=stored + 8 + centroids + data.matrix_bytes(kept) + _ranges(data, kept, storage),
-        seconds=data.reading_seconds(kept) + clustering + assigning + encoding,
+        seconds=data.seconds(work, _LISTS if lists > 1 else _SCAN, training),
     )
 
 

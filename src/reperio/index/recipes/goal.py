@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias, get_args
 
 from reperio.arguments import nearest
 from reperio.errors import InvalidInput
+from reperio.index.recipes.times import in_words
 
 Preference: TypeAlias = Literal["latency", "throughput", "memory"]
 PREFERENCES: tuple[Preference, ...] = get_args(Preference)
@@ -40,7 +41,7 @@ class Recipe:
         training_rows: rows to sample for training, as far as there are so many; 0 for an index that needs none.
         construction: efConstruction of a graph; 0 for FAISS's own.
         bytes_per_vector: predicted size of the index; None where only building tells.
-        seconds: predicted time to build on two cores; None where only building tells.
+        seconds: predicted time to build and measure; None where only doing so tells.
         requested: True when the user named the index; it is then kept when the collection grows.
     """
 
@@ -56,6 +57,11 @@ class Recipe:
     def exact(self) -> bool:
         """True when no index is needed."""
         return not self.factory
+
+    @property
+    def build_time(self) -> str:
+        """The time to build and measure, as people say it: "about 1 h 45 min"; within a factor of two."""
+        return in_words(self.seconds) if self.seconds else self.build_class
 
     @property
     def build_class(self) -> str:

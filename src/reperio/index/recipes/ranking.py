@@ -13,6 +13,7 @@ from reperio.index.library.symphony import STANDARD
 from reperio.index.recipes import families
 from reperio.index.recipes.families import GRAPH_ROWS, SINGLE_LIST_ROWS, Data, Spectrum, nlist_for
 from reperio.index.recipes.goal import Goal, Recipe, check_goal, to_size
+from reperio.index.recipes.times import REFERENCE, Machine
 from reperio.types import Metric
 
 # Rows up to which exact search costs no more than 0.05 ms beyond an index: less than building one is worth.
@@ -41,7 +42,15 @@ def choose(
 
 
 def advise(
-    rows: int, dimension: int, metric: Metric, goal: Goal, *, spectrum: Spectrum | None = None, symphony: bool = False
+    rows: int,
+    dimension: int,
+    metric: Metric,
+    goal: Goal,
+    *,
+    spectrum: Spectrum | None = None,
+    symphony: bool = False,
+    cagra: bool = False,
+    machine: Machine = REFERENCE,
 ) -> list[Recipe]:
     """Rank the indexes that serve so many vectors, best first.
 
@@ -57,6 +66,8 @@ def advise(
         goal: what to be best at, and within which memory.
         spectrum: measured by `judging.spectrum`; None to assume that of sentence embeddings.
         symphony: graphs of SymphonyQG can be built here.
+        cagra: a card builds the other graphs here.
+        machine: that the times are predicted for.
 
     Raises:
         InvalidInput: the goal is impossible: a recall beyond 1, or less memory than the smallest index takes; the
@@ -65,11 +76,11 @@ def advise(
     """
     check_goal(goal)
     _check_size(rows, dimension)
-    data = Data(rows, dimension, metric, spectrum)
+    data = Data(rows, dimension, metric, spectrum, machine)
     exact = Recipe("", _exact_reason(data), bytes_per_vector=0.0, seconds=0.0)
     if rows <= EXACT_ROWS or dimension < 4:
         return [exact]
-    ranked = list({recipe.factory: recipe for recipe in reversed(_ranked(data, goal, symphony))}.values())[::-1]
+    ranked = list({recipe.factory: recipe for recipe in reversed(_ranked(data, goal, symphony, cagra))}.values())[::-1]
     fitting = [recipe for recipe in ranked if goal.memory is None or families.size(recipe, rows) <= goal.memory]
     if goal.recall > MOST_RECALL:
         return [exact, *fitting]
@@ -78,9 +89,11 @@ def advise(
     return [*fitting, exact]
 
 
-def _ranked(data: Data, goal: Goal, symphony: bool) -> list[Recipe]:
+def _ranked(data: Data, goal: Goal, symphony: bool, cagra: bool) -> list[Recipe]:
     """Return every index, whatever its size, in the order of what the goal prefers."""
     graphs = families.graphs(data, _LARGE_CONSTRUCTION if data.rows > _LARGE else _CONSTRUCTION)
+    if cagra:
+        graphs = [families.on_card(recipe) for recipe in graphs]
     codes, others = families.codes(data, goal.memory), families.others(data)
     quickest = families.symphony(data) if symphony else None
     if quickest is not None and (goal.prefer != "latency" or data.rows < GRAPH_ROWS):
@@ -115,7 +128,7 @@ def _scan(data: Data, goal: Goal, per_code: int) -> list[Recipe]:
 
 
 def requested(factory: str) -> Recipe:
-    """Wrap a factory string, or the family name "symphonyqg", "hnsw" or "exact", that the user named."""
+    """Wrap a factory string, or the family name "symphonyqg", "hnsw", "cagra" or "exact", that the user named."""
     family = factory.strip().lower()
     if family == "symphonyqg":
         return Recipe(
@@ -135,6 +148,8 @@ def requested(factory: str) -> Recipe:
             construction=_CONSTRUCTION,
             requested=True,
         )
+    if family == "cagra":
+        return Recipe("CAGRA64,SQ8", "a CAGRA graph over 8-bit codes, as requested", 65_536, requested=True)
     construction = families.SYMPHONY_CONSTRUCTION if family.startswith("symphonyqg") else 0
     return Recipe(factory.strip(), f"{factory.strip()}, as requested", 1 << 18, construction, requested=True)
 
@@ -163,7 +178,7 @@ def training_is_due(rows: int, trained_for: int, factory: str = "") -> bool:
 
 def is_graph(factory: str) -> bool:
     """Say whether a factory string makes an index that walks from row to row (an IVF with HNSW lists does not)."""
-    return "IVF" not in factory and any(name in factory for name in ("HNSW", "NSG", "SymphonyQG"))
+    return "IVF" not in factory and any(name in factory for name in ("HNSW", "NSG", "SymphonyQG", "CAGRA"))
 
 
 def _exact_reason(data: Data) -> str:
