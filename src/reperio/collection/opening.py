@@ -280,6 +280,8 @@ def _create(
         given: what was passed to `open`, to be compared with what an origin has.
         replica: the way to the origin that has the settings; None without one.
     """
+    if layout.finish_creation(root.root):  # a process was killed when all was made but the last name
+        return embedder
     if replica is not None:
         state = replica.ask()
         settings = settings_of(state.settings, replica.where)

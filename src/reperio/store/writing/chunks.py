@@ -16,7 +16,7 @@ from typing import Any
 
 import apsw
 
-from reperio.layout import Dtype, FileLock, Generation, Lexical, Opened, create_file, storage_errors
+from reperio.layout import Dtype, FileLock, Generation, Lexical, Opened, create_file, make_directory, storage_errors
 from reperio.store import ledger, schema, vector_file
 from reperio.store.checksums import to_records
 from reperio.store.committed import MAX_PARAMETERS, SnapshotEntry, State, StoredChunk, lookup
@@ -97,7 +97,7 @@ class Store:
         schema.create(paths.database, words)
         with storage_errors(paths.root, "create"):
             os.close(create_file(paths.vectors))
-            paths.index.mkdir(exist_ok=True)
+            make_directory(paths.index, exist_ok=True)
 
     def session(self) -> Session:
         """Return a reading session, for a ``with`` statement; any number of threads may have one each."""
