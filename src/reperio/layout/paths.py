@@ -23,8 +23,11 @@ from reperio.layout.regular import (
 from reperio.layout.writing import remove_tree, require_path, storage_errors, write_atomically
 from reperio.types import Dtype, Lexical
 
-FORMAT_VERSION = 3
-"""2: the database has a lexical index; 3: a ledger. What an older version has written is read as having none."""
+FORMAT_VERSION = 4
+"""2: the database has a lexical index; 3: a ledger. What an older version has written is read as having none.
+
+4: a lexical index finds words of languages without spaces. That of an older version does not, until it is compacted.
+"""
 
 DTYPES: dict[Dtype, str] = {"float32": "f32", "float16": "f16"}
 """The choices, and the suffix of the file."""
