@@ -55,8 +55,9 @@ class Tokenizer(NamedTuple):
         """Return why this index cannot answer a question of so many tokens as it should; nothing where it can."""
         if self.name == "trigram" and not tokens:
             return (
-                "it has fewer than three characters, and this collection is indexed by every three (lexical='trigram'); "
-                "ask for more, or create another collection with lexical='unicode61', which finds words of any length"
+                "it has fewer than three characters, and this collection is indexed by every three "
+                "(lexical='trigram'); ask for more, or create another collection with lexical='unicode61', which finds "
+                "words of any length"
             )
         if not tokens:
             return "there is no letter and no digit in it; ask with words"
