@@ -29,9 +29,8 @@ def leave(directory: Path, kind: str, *content: str, number: int = 1) -> Path:
 def test_it_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     """An error leaves the directory empty, and the directory stays the one that it was."""
     inode = tmp_path.stat().st_ino
-    with pytest.raises(RuntimeError), layout.new_directory(tmp_path) as fresh:
-        (fresh / "part").touch()
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        _fail(tmp_path)
     assert names(tmp_path) == set()
     with layout.new_directory(tmp_path) as fresh:
         (fresh / "part").touch()
@@ -41,16 +40,27 @@ def test_it_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     assert tmp_path.stat().st_ino == inode
 
 
+def _fail(place: Path) -> None:
+    with layout.new_directory(place) as fresh:
+        (fresh / "part").touch()
+        raise RuntimeError
+
+
 def test_what_comes_in_between_is_not_overwritten(tmp_path: Path) -> None:
     """Who was slower is told, and leaves nothing; a file that somebody has put there stays."""
     for other in ("CURRENT", "notes.txt"):
         place = tmp_path / other
         place.mkdir()
-        with pytest.raises(CollectionExists, match="already exists"), layout.new_directory(place) as fresh:
-            (fresh / "CURRENT").write_text("ours")
-            (place / other).write_text("theirs")
+        with pytest.raises(CollectionExists, match="already exists"):
+            _make_while(place, other)
         assert names(place) == {other}
         assert (place / other).read_text() == "theirs"
+
+
+def _make_while(place: Path, other: str) -> None:
+    with layout.new_directory(place) as fresh:
+        (fresh / "CURRENT").write_text("ours")
+        (place / other).write_text("theirs")
 
 
 def test_many_may_create_at_once(tmp_path: Path) -> None:
