@@ -55,7 +55,7 @@ def in_mount(path: Path, function: str) -> None:
     private = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--map-root-user", "--mount"]
     try:
         possible = subprocess.run(
-            [*private, "sh", "-c", _MOUNTING, str(path), "true"], capture_output=True, check=False
+            [*private, "sh", "-c", _MOUNTING, str(path), sys.executable, "-c", ""], capture_output=True, check=False
         )
     except FileNotFoundError:
         pytest.skip("unshare is not installed: apt-get install util-linux")

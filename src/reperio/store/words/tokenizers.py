@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import apsw
@@ -99,10 +100,16 @@ def tokenizer_of(reading: apsw.Connection | apsw.Cursor) -> Tokenizer | None:
     found: Any = reading.execute("SELECT sql FROM sqlite_schema WHERE name = 'lexical'").fetchone()
     if found is None:
         return None
-    for tokenizer in all_kinds():
-        if isinstance(found[0], str) and f"{found[0]};" in schema(tokenizer):
-            return tokenizer
-    raise apsw.CorruptError(f"its lexical index is {found[0]!r:.200}")
+    known = _by_statement().get(found[0]) if isinstance(found[0], str) else None
+    if known is None:
+        raise apsw.CorruptError(f"its lexical index is {found[0]!r:.200}")
+    return known
+
+
+@cache
+def _by_statement() -> dict[str, Tokenizer]:
+    """Return each kind by the statement that SQLite keeps of its table: each search looks it up."""
+    return {schema(tokenizer).partition(";")[0]: tokenizer for tokenizer in all_kinds()}
 
 
 CHOICES = LEXICAL[:-1]
