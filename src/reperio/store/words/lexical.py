@@ -143,11 +143,14 @@ def search(
             "this collection has no lexical index (lexical='none'); search it with mode=\"dense\", or create another "
             f"with lexical= one of {', '.join(map(repr, CHOICES))}"
         )
+    reading = _Reading(cursor, tokenizer, corpus)
+    asked = reading.asked(
+        text
+    )  # also of no chunks: whether there are any outside of a scope must not show in a warning
     if count < 1 or not corpus.live:
         return np.empty(0, dtype=np.int64), np.empty(0)
-    reading = _Reading(cursor, tokenizer, corpus)
     source = reading.source(scope, counted)
-    words = reading.words(text, source)
+    words = reading.words(asked, source)
     if not words:
         return np.empty(0, dtype=np.int64), np.empty(0)
     question = Question(words, Statistics(source.live, source.tokens(words), tuple(word.chunks for word in words)))
@@ -199,8 +202,8 @@ class _Reading:
             return Texts(self.tokens(np.flatnonzero(mask).tolist()))
         return Scope(self._postings, self._corpus, mask, counted.scope, self.tokens)
 
-    def words(self, text: str, source: Source) -> list[Word]:
-        """Return the different words that any chunk holds, the rarest first, at most `MAX_WORDS`."""
+    def asked(self, text: str) -> list[Word]:
+        """Return the different words of a question, those asked most often first; warn where it has none."""
         # A lone surrogate is in no stored text: as a question mark it separates words.
         data = self._kind.of_question(text).encode(errors="replace")
         quoted: dict[str, str] = {}
@@ -217,7 +220,11 @@ class _Reading:
         asked = [token for token, _ in times.most_common() if "\0" not in quoted[token]]
         if len(tokens) >= LONG:
             asked = [token for token in asked if token not in self._stop_words] or asked
-        found = [Word(token, apsw.fts5.quote_name(quoted[token], '"'), times[token]) for token in asked[:MAX_COUNTED]]
+        return [Word(token, apsw.fts5.quote_name(quoted[token], '"'), times[token]) for token in asked[:MAX_COUNTED]]
+
+    @staticmethod
+    def words(found: list[Word], source: Source) -> list[Word]:
+        """Return those that any chunk holds, the rarest first, at most `MAX_WORDS`."""
         held = [word._replace(chunks=source.chunks(word)) for word in found]
         return sorted((word for word in held if word.chunks), key=lambda word: word.chunks)[:MAX_WORDS]
 
