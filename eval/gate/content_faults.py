@@ -130,7 +130,7 @@ def lexical_out_of_step(case: Case) -> Deployed | None:
         for row in rows:
             connection.execute("DELETE FROM lexical WHERE rowid = ?", (row,))
             connection.execute(
-                "INSERT INTO lexical(rowid, text) VALUES (?, ?)", (row, case.texts.passages[row + 1])
+                "INSERT INTO lexical(rowid, written_out) VALUES (?, ?)", (row, case.texts.passages[row + 1])
             )  # fmt: skip
     return None
 

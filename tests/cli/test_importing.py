@@ -28,7 +28,7 @@ def test_the_group_and_its_command_have_help() -> None:
     assert result.exit_code == 0
     assert "its pickle is read, and not executed" in " ".join(result.stdout.split())
     rows = re.findall(r"│ \*? *(?:--?[\w-]+|FOLDER|folder) .*│", result.stdout)
-    assert len(rows) == 7
+    assert len(rows) == 8
     assert all(len(row.split()) > 4 for row in rows)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import reperio
 from reperio import Chunk, Collection, CollectionClosed
-from reperio.layout.paths import Layout
+from reperio.layout import paths
 
 from .disturbing import (
     Embedder,
@@ -136,15 +136,15 @@ def test_a_directory_that_comes_back_while_it_is_opened_is_not_damaged(
 ) -> None:
     """The same for who opens it then: CURRENT was looked for too early, the entries are those of the restored one."""
     current = kb.resolve() / "CURRENT"
-    away, entries = current.with_name("away"), Layout._entries
+    away, entries = current.with_name("away"), paths.strangers_in
 
-    def put_back(root: Layout) -> Any:
+    def put_back(root: Path) -> list[str]:
         if away.exists():
             away.rename(current)
         return entries(root)
 
     current.rename(away)
-    monkeypatch.setattr(Layout, "_entries", put_back)
+    monkeypatch.setattr(paths, "strangers_in", put_back)
     with reperio.open(kb, auto_optimize=False) as opened:
         add(opened, "later")
 

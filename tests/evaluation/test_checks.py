@@ -431,7 +431,7 @@ def test_a_lexical_index_out_of_step_is_red(path: Path, embedder: TrigramEmbedde
         collection.add(chunks()[:60])
         with apsw.Connection(str(next(path.glob("gen-*/chunks.db")))) as other:
             other.execute("DELETE FROM lexical WHERE rowid = 7")
-            other.execute("INSERT INTO lexical(rowid, text) VALUES (7, 'something else')")
+            other.execute("INSERT INTO lexical(rowid, written_out) VALUES (7, 'something else')")
         other.close()
         found = one("reachable", collection, limits=replace(LIMITS, sample=60))
     assert (found.verdict, "of 'c7' is not" in found.evidence[2]) == ("fail", True), found

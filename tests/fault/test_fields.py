@@ -127,7 +127,7 @@ def test_words_of_rows_that_are_not_find_none(original: Path, tmp_path: Path, mo
     root = Path(shutil.copytree(original, tmp_path / "kb"))
     with apsw.Connection(str(root / "gen-000001" / "chunks.db")) as connection:
         for row in (-5, ROWS, 10**12):
-            connection.execute("INSERT INTO lexical(rowid, text) VALUES (?, 'number 7')", (row,))
+            connection.execute("INSERT INTO lexical(rowid, written_out) VALUES (?, 'number 7')", (row,))
     with reperio.open(root, read_only=True) as kb:
         hits = kb.search("number 7", mode="lexical", k=ROWS)
         assert hits[0].chunk == CHUNKS[ROW]

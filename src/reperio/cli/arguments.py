@@ -32,6 +32,13 @@ Origin = Annotated[
     str | None,
     option("URL", "The origin that the collection is a replica of: postgresql://… or redis://…; it is asked first."),
 ]
+Lexical = Annotated[
+    str | None,
+    option(
+        "WORDS",
+        "How a new collection cuts texts into words: porter (by default), unicode61, trigram or none.",
+    ),
+]
 Json = Annotated[bool, flag("--json", "Print one JSON document, and nothing else, on standard output.")]
 
 

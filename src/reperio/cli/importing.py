@@ -10,7 +10,7 @@ import typer
 
 import reperio
 from reperio.cli import output
-from reperio.cli.arguments import Json, argument, option
+from reperio.cli.arguments import Json, Lexical, argument, option
 
 app = typer.Typer(help="Bring in what other stores have written.", no_args_is_help=True)
 
@@ -26,6 +26,7 @@ def langchain_faiss(
     index_name: Annotated[str, typer.Option(metavar="NAME", help="As passed to save_local.")] = "index",
     metric: Annotated[str | None, option("METRIC", _METRIC)] = None,
     embedder: Annotated[str | None, option("NAME", _MODEL)] = None,
+    lexical: Lexical = None,
     json: Json = False,
 ) -> None:
     """Bring a folder of LangChain's FAISS store into a collection; its pickle is read, and not executed."""
@@ -33,8 +34,9 @@ def langchain_faiss(
 
     with reperio.progress_bar(disable=json) as progress:
         report = langchain_faiss.import_langchain_faiss(
-            folder, into, index_name=index_name, metric=metric, embedder=embedder, progress=progress
-        )
+            folder, into, index_name=index_name, metric=metric, embedder=embedder, progress=progress,
+            lexical=lexical,  # type: ignore[arg-type]  # checked there
+        )  # fmt: skip
     if json:
         output.print_json({**asdict(report), "complete": report.complete})
     else:

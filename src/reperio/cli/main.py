@@ -21,7 +21,7 @@ from reperio.cli import importing as cli_import
 from reperio.cli import keeping as cli_keeping
 from reperio.cli import origins as cli_origins
 from reperio.cli import output
-from reperio.cli.arguments import KB, Json, Origin, argument, flag, option, to_filter
+from reperio.cli.arguments import KB, Json, Lexical, Origin, argument, flag, option, to_filter
 from reperio.cli.errors import Commands
 from reperio.collection import Collection
 from reperio.embedding import for_one_question, load_embedder
@@ -106,6 +106,7 @@ def ingest(
     max_tokens: Annotated[int | None, option(None, _MAX_TOKENS, least=1)] = None,
     overlap: Annotated[int | None, option(None, _OVERLAP, least=0)] = None,
     prune: Annotated[bool, flag("--prune", "Delete the chunks of files that vanished from PATH.")] = False,
+    lexical: Lexical = None,
     origin: Origin = None,
     json: Json = False,
 ) -> None:
@@ -114,7 +115,7 @@ def ingest(
 
     ingestion.find_files(paths)  # so that a mistyped path creates no collection
     with output.waiting("loading the embedder …", quiet=json):
-        collection = reperio.open(into, embedder=embedder, origin=origin)
+        collection = reperio.open(into, embedder=embedder, lexical=lexical, origin=origin)  # type: ignore[arg-type]  # checked there
     with collection:
         with output.waiting("loading the embedder …", quiet=json):
             _ = collection.embedder  # now: the bar below would stand still meanwhile

@@ -66,9 +66,10 @@ def open(
     """Open the collection in a directory, or create it if there is none.
 
     Args:
-        path: the directory. A new one is created complete or not at all. A leading ``~`` is the home directory, here
-            as in every path that is passed. ``":memory:"`` is a new collection in memory, with everything that one in
-            a directory can do; it is gone when it is closed, or when the process ends in whatever way.
+        path: the directory. A new one is created complete or not at all; an empty one, or a link to one, is taken as
+            it is. A leading ``~`` is the home directory, here as in every path that is passed. ``":memory:"`` is a new
+            collection in memory, with everything that one in a directory can do; it is gone when it is closed, or when
+            the process ends in whatever way.
         embedder: a sentence-transformers name or local path, or an `Embedder`. On an existing collection it must make
             the vectors it was built with (eight canary texts are compared); by default the recorded one is loaded when
             a text must first be embedded. A new collection without *embedder* and *dimension* takes
@@ -80,9 +81,10 @@ def open(
         dtype: "float32" (default), or "float16", which takes half the disk and page cache and keeps 11 significant bits
             (cosine scores differ by less than 5e-4); fixed at creation.
         lexical: how texts are cut into words for lexical and hybrid search: "porter" (default: English words without
-            their endings), "unicode61" (whole words, any language that writes spaces), "trigram" (every three
-            characters, for languages without spaces; a question of one or two characters finds nothing), or "none", for
-            no lexical index: adding is quicker, and only dense search is left. Fixed at creation.
+            their endings), "unicode61" (words as they are written), "trigram" (every three characters, to find parts of
+            words; a question of one or two finds nothing, with a warning), or "none", for no lexical index: adding is
+            quicker, and only dense search is left. "porter" and "unicode61" cut Chinese, Japanese, Thai and other
+            languages without spaces into characters and pairs. Fixed at creation.
         scope: a filter, as in `Collection.search`, that every read and write through this handle is confined to, e.g.
             ``{"tenant": "a"}``: chunks outside are not found, not counted, not deleted and not replaced, and none can
             be stored there. A list in one of the filter's fields must lie inside by each element to be written, deleted
@@ -280,6 +282,8 @@ def _create(
         given: what was passed to `open`, to be compared with what an origin has.
         replica: the way to the origin that has the settings; None without one.
     """
+    if layout.finish_creation(root.root):  # a process was killed when all was made but the last name
+        return embedder
     if replica is not None:
         state = replica.ask()
         settings = settings_of(state.settings, replica.where)

@@ -15,6 +15,7 @@
         index/snapshot-….symqg  a graph that belongs to it, the same
 """
 
+from reperio.layout.creating import finish_creation, new_directory, require_vacant, strangers_in
 from reperio.layout.identity import Opened, OpenFile
 from reperio.layout.lock import FileLock
 from reperio.layout.names import (
@@ -52,10 +53,9 @@ from reperio.layout.regular import (
 from reperio.layout.temporary import IN_MEMORY, PrivateDirectory
 from reperio.layout.writing import (
     create_file,
-    new_directory,
+    make_directory,
     require_outside,
     require_path,
-    require_vacant,
     storage_errors,
     storage_failure,
     sync_directory,
@@ -82,6 +82,7 @@ __all__ = [
     "PrivateDirectory",
     "copy_regular",
     "create_file",
+    "finish_creation",
     "is_build",
     "is_directory",
     "is_generation",
@@ -90,6 +91,7 @@ __all__ = [
     "is_snapshot",
     "is_stored",
     "is_there",
+    "make_directory",
     "new_directory",
     "open_regular",
     "read_regular",
@@ -104,6 +106,7 @@ __all__ = [
     "snapshot_file",
     "storage_errors",
     "storage_failure",
+    "strangers_in",
     "sync_directory",
     "sync_file",
     "write_atomically",

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from reperio.errors import CollectionDamaged, CollectionNotFound, NotACollection, StorageFailed, UnsupportedFormat
+from reperio.layout.creating import is_being_published, remove_unfinished, strangers_in
 from reperio.layout.names import BUILDING, generation_number, is_generation, is_leftover, is_unfinished_in_index
 from reperio.layout.regular import (
     is_directory,
@@ -22,8 +23,11 @@ from reperio.layout.regular import (
 from reperio.layout.writing import remove_tree, require_path, storage_errors, write_atomically
 from reperio.types import Dtype, Lexical
 
-FORMAT_VERSION = 3
-"""2: the database has a lexical index; 3: a ledger. What an older version has written is read as having none."""
+FORMAT_VERSION = 4
+"""2: the database has a lexical index; 3: a ledger. What an older version has written is read as having none.
+
+4: a lexical index finds words of languages without spaces. That of an older version does not, until it is compacted.
+"""
 
 DTYPES: dict[Dtype, str] = {"float32": "f32", "float16": "f16"}
 """The choices, and the suffix of the file."""
@@ -124,7 +128,7 @@ class Layout:
         return self.root / "MAINTENANCE"
 
     def is_collection(self) -> bool:
-        """Say whether this is one; False when there is nothing yet, or an empty directory.
+        """Say whether this is one; False when there is nothing yet, an empty directory, or one that is being made.
 
         Raises:
             NotACollection: when the path is something else; nothing is ever created inside it.
@@ -135,12 +139,13 @@ class Layout:
             if not self.root.exists() and not self.root.is_symlink():
                 return False
             if not self.root.is_dir():
-                raise NotACollection(f"{self.root} is a file, not a collection; choose another path")
+                raise NotACollection(f"{self.root} is {self._kind()}")
             if is_there(self.current):
                 return True
-            strangers = sorted(entry.name for entry in self._entries())
-        if not strangers:
-            return False
+            strangers = strangers_in(self.root)
+            # In this order: what is being moved up has CURRENT before it is at an end.
+            if not strangers or is_being_published(self.root):
+                return is_there(self.current)
         if is_there(self.current):  # a restore has put the directory there between the two looks
             return True
         if any(is_generation(name) for name in strangers):
@@ -149,6 +154,11 @@ class Layout:
             f"{self.root} is no collection: it holds {', '.join(strangers[:3])}"
             f"{' …' if len(strangers) > 3 else ''} and no CURRENT file; choose an empty or new directory"
         )
+
+    def _kind(self) -> str:
+        if self.root.is_symlink() and not self.root.exists():
+            return "a link that leads nowhere; make the directory that it leads to, or remove it"
+        return "a file, not a collection; choose another path"
 
     def require(self) -> None:
         """Raise `CollectionNotFound` or `NotACollection` unless a collection is here."""
@@ -211,6 +221,7 @@ class Layout:
             if entry.name != current.name and is_leftover(entry.name):
                 remove_tree(entry)
         with storage_errors(self.root, "clear"):
+            remove_unfinished(self.root)
             fresh = [self.current.with_name("CURRENT.new")]
             if is_directory(current.index):
                 fresh += [entry for entry in current.index.iterdir() if is_unfinished_in_index(entry.name)]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from reperio.errors import CollectionExists, InvalidInput, ReperioError, StorageFailed
+from reperio.errors import InvalidInput, StorageFailed
 
 _LONG_PATH = 1000  # characters of a path in a message
 _CURES = {
@@ -30,6 +27,8 @@ _CURES = {
     errno.EFBIG: "the file size limit of this process or file system is reached; raise it",
 }
 
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
 
 @contextmanager
 def storage_errors(path: Path, doing: str) -> Iterator[None]:
@@ -45,6 +44,8 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
 def storage_failure(error: OSError, path: Path, doing: str) -> StorageFailed:
     """Build the `StorageFailed` for an `OSError` met while *doing* something to *path*."""
     cure = _CURES.get(error.errno or 0, "check the file system")
+    if doing == "create" and error.errno in _FORBIDDEN:
+        cure = "you may not write there; choose a directory of your own, or have one made for you"
     name = str(path) if len(str(path)) <= _LONG_PATH else f"{str(path)[:_LONG_PATH]}…"
     failure = StorageFailed(f"cannot {doing} {name}: {error.strerror or error}; {cure}")
     failure.errno = error.errno
@@ -68,9 +69,27 @@ def create_file(path: Path) -> int:
     """Make a new file for writing and return its descriptor; what is there by that name is removed.
 
     A killed writer may have left its file there, anybody else a link to a file of others: neither is written to.
+    Who may use it, the umask says: under 002 the group may write, as a directory for several people needs.
     """
     path.unlink(missing_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    _adopt_owner(path)
+    return descriptor
+
+
+def make_directory(path: Path, *, exist_ok: bool = False, parents: bool = False) -> None:
+    """Make a directory inside one of ours; the options are those of `Path.mkdir`."""
+    path.mkdir(exist_ok=exist_ok, parents=parents)
+    _adopt_owner(path)
+
+
+def _adopt_owner(path: Path) -> None:
+    """Give what root has made to whom the directory belongs: else its owner could not go on with it."""
+    if os.geteuid() == 0:
+        directory = path.parent.stat()
+        if directory.st_uid != 0:
+            with suppress(OSError):  # a file system without owners, or one on which root is nobody
+                os.chown(path, directory.st_uid, directory.st_gid, follow_symlinks=False)
 
 
 def require_path(path: Path) -> None:
@@ -79,29 +98,12 @@ def require_path(path: Path) -> None:
         raise InvalidInput(f"the path {str(path)!r:.200} holds NUL, which no path can; leave it out")
 
 
-def require_vacant(path: Path, purpose: str) -> None:
-    """Refuse a path that is taken, by anything but an empty directory, or that lies inside a collection.
-
-    Args:
-        path: what is written.
-        purpose: of a new path, for the message: "for the backup".
-
-    Raises:
-        CollectionExists: something is there.
-        InvalidInput: it is inside a collection.
-    """
-    require_outside(path, purpose)
-    with storage_errors(path, "create"):
-        link = path.is_symlink()
-        if link or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
-            raise CollectionExists(f"{path} already exists; choose a new path {purpose}")
-
-
 def require_outside(path: Path, purpose: str) -> None:
     """Raise `InvalidInput` for a path inside a collection, whose next writer may take what is there for its own.
 
     Args:
-        path, purpose: as of `require_vacant`.
+        path: what is written.
+        purpose: of a new path, for the message: "for the backup".
     """
     require_path(path)
     with storage_errors(path, "create"):
@@ -143,78 +145,7 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def new_directory(destination: Path) -> Iterator[Path]:
-    """Yield a temporary directory that takes the name *destination* when the block succeeds.
-
-    It stands next to its destination, on the same file system. A crash leaves at most a directory named
-    ``.NAME.creating-PID-HEX``, which the next creation of the same path removes; the destination is either absent
-    or complete. An empty directory at the destination is replaced.
-
-    Raises:
-        CollectionExists: something was put at *destination* in the meantime.
-    """
-    with storage_errors(destination, "create"):
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        fresh, guard = _guarded_directory(destination)
-    try:
-        yield fresh
-        with storage_errors(destination, "create"):
-            sync_directory(fresh)
-            _take_name(fresh, destination)
-            sync_directory(destination.parent)
-    except ReperioError as error:  # nobody finds the temporary directory any more
-        error.args = (str(error).replace(str(fresh), str(destination)),)
-        raise
-    finally:
-        os.close(guard)
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
 def remove_tree(path: Path) -> None:
     """Remove a directory as far as that goes: nothing of a link or a file, and not what is nested too deep."""
     with suppress(RecursionError):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _guarded_directory(destination: Path) -> tuple[Path, int]:
-    """Make the temporary directory, flocked: that tells a creation in progress from one that was killed."""
-    prefix = f".{destination.name}.creating-"
-    _remove_stale(destination.parent, prefix)
-    while True:
-        fresh = destination.parent / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}"
-        fresh.mkdir()
-        try:
-            guard = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            continue  # another creation took it for stale, before the lock
-        fcntl.flock(guard, fcntl.LOCK_EX)
-        if fresh.exists():
-            return fresh, guard
-        os.close(guard)
-
-
-def _take_name(fresh: Path, destination: Path) -> None:
-    try:
-        fresh.rename(destination)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise CollectionExists(f"{destination} already exists; choose a new path") from None
-        raise
-
-
-def _remove_stale(parent: Path, prefix: str) -> None:
-    """Remove what killed creations have left: directories with names exactly as `_guarded_directory` makes them."""
-    ours = re.compile(re.escape(prefix) + r"[1-9][0-9]{0,9}-[0-9a-f]{8}")
-    for entry in [entry for entry in parent.iterdir() if ours.fullmatch(entry.name)]:
-        try:
-            descriptor = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            continue  # gone meanwhile; or a file, a link or another user's directory, which is in nobody's way
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_tree(entry)
-        except BlockingIOError:
-            pass  # a creation in progress
-        finally:
-            os.close(descriptor)

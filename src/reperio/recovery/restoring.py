@@ -182,8 +182,8 @@ def _unpack(repository: Repository, backup: Backup, fresh: Path, *, trust_index:
     repository.require_plausible(backup)
     paths = layout.Generation(fresh / layout.FIRST_GENERATION)
     with layout.storage_errors(fresh, "write"):
-        paths.root.mkdir()
-        paths.index.mkdir()
+        layout.make_directory(paths.root)
+        layout.make_directory(paths.index)
     for name in backup.files:  # names that a generation has: else the backup could not be read
         if not name.startswith("index/"):
             repository.restore(backup, name, paths.root / name, whole=whole)
@@ -234,8 +234,8 @@ def _copy_as_it_is(origin: Path, fresh: Path) -> None:
     paths = layout.Generation(fresh / layout.FIRST_GENERATION)
     with layout.storage_errors(fresh, "write"):
         shutil.rmtree(paths.root, ignore_errors=True)
-        paths.root.mkdir()
-        paths.index.mkdir()
+        layout.make_directory(paths.root)
+        layout.make_directory(paths.index)
     # An index is not copied: it is built again from what is whole.
     for name in _WANTED:
         if layout.is_there(found.root / name):

@@ -16,9 +16,9 @@ from urllib.parse import quote
 import apsw
 
 from reperio.errors import CollectionClosed, CollectionDamaged, CollectionError, StorageFailed
-from reperio.layout import LEXICAL, Lexical, create_file, require_plain_database, storage_errors
+from reperio.layout import Lexical, create_file, require_plain_database, storage_errors
 from reperio.store import ledger
-from reperio.store.words import lexical as words
+from reperio.store.words import tokenizers
 
 PAGE_SIZE = 8192
 BUSY_TIMEOUT_MS = 10_000
@@ -26,7 +26,7 @@ BUSY_TIMEOUT_MS = 10_000
 # state: the single row that makes a commit a commit. `rows` is the high-water mark of the vectors, `live` the
 # number of chunks, `seq` counts commits, `snapshot` names the index in use.
 # chunks: a row is never changed, only inserted and deleted; an update is a new row.
-# lexical (in lexical.py): the words of each live row, for FTS5. records (in ledger.py): what others keep here.
+# lexical (in words/): the words of each live row, for FTS5. records (in ledger.py): what others keep here.
 # tombstones: rows below the mark that hold no chunk; numbered, so that a reader fetches only the new ones.
 SCHEMA = """
 CREATE TABLE state(
@@ -125,9 +125,9 @@ def require_plain_tables(reading: apsw.Connection | apsw.Cursor) -> None:
 def _created() -> frozenset[Any]:
     """Return the entries of SQLite's schema that `create` makes, of all ways to cut words."""
     found: set[Any] = set()
-    for lexical in LEXICAL:
+    for tokenizer in (None, *tokenizers.all_kinds()):
         connection = apsw.Connection(":memory:")
-        connection.execute(f"{SCHEMA} {ledger.SCHEMA} {words.schema(lexical)}")
+        connection.execute(f"{SCHEMA} {ledger.SCHEMA} {tokenizers.schema(tokenizer)}")
         found.update(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema"))
         connection.close()
     return frozenset(found)
@@ -168,7 +168,7 @@ def create(database: Path, lexical: Lexical) -> None:
         connection.pragma("page_size", PAGE_SIZE)
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "FULL")
-        connection.execute(f"BEGIN; {SCHEMA} {ledger.SCHEMA} {words.schema(lexical)} COMMIT")
+        connection.execute(f"BEGIN; {SCHEMA} {ledger.SCHEMA} {tokenizers.schema(tokenizers.newest(lexical))} COMMIT")
         connection.close()
     except apsw.Error as error:
         raise translate(error, database) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -311,8 +312,10 @@ def test_the_tokenizer_is_the_one_asked_for(tmp_path: Path) -> None:
 def test_a_question_is_never_syntax(question: str, filled: Collection) -> None:
     """Signs that FTS5 knows are data: such questions find what their words find, or nothing."""
     assert filled.search(f"{question} river", mode="lexical", k=5, where=EVEN)
-    filled.search(question, mode="lexical", k=5)
-    assert len(filled.search(question, vector=VECTOR, mode="hybrid", k=5, where=EVEN)) == 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", reperio.ReperioWarning)  # some have no words
+        filled.search(question, mode="lexical", k=5)
+        assert len(filled.search(question, vector=VECTOR, mode="hybrid", k=5, where=EVEN)) == 5
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,10 +20,10 @@ from hypothesis import strategies as st
 import reperio
 from reperio import CheckReport, Chunk, Collection
 from reperio.embedding.contract import Settings
-from reperio.errors import CollectionDamaged, InvalidInput, StorageFailed
+from reperio.errors import CollectionDamaged, InvalidInput, ReperioWarning, StorageFailed
 from reperio.layout import Generation, Lexical
 from reperio.store import NewChunk, Store, copy
-from reperio.store.words import lexical
+from reperio.store.words import lexical, tokenizers
 from reperio.store.words.postings import Postings, Word
 
 D = 4
@@ -51,7 +52,8 @@ def stored(*chunks: str, words: Lexical = "porter") -> Iterator[Store]:
 
 def match(store: Store, text: str, count: int = 10, allowed: Sequence[bool] | None = None) -> list[tuple[int, float]]:
     bits = None if allowed is None else np.packbits(np.array(allowed, dtype=bool), bitorder="little")
-    with store.session() as session:
+    with store.session() as session, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ReperioWarning)  # of questions without words: test_unanswerable.py
         rows, scores = session.match(text, count=count, allowed=bits)
     return list(zip(rows.tolist(), scores.tolist(), strict=True))
 
@@ -192,7 +194,7 @@ def test_words_are_cut_as_chosen() -> None:
     chunks = ("Relational databases in cafés", "光合作用把光能转化为化学能")
     with stored(*chunks) as store:
         assert found(store, "relation database") == found(store, "CAFE") == [0]
-        assert found(store, "光合作用") == []
+        assert found(store, "光合作用") == [1]
     with stored(*chunks, words="unicode61") as store:
         assert found(store, "relation database") == []
         assert found(store, "CAFES") == [0]
@@ -325,7 +327,7 @@ def test_words_survive_update_backup_compaction_and_reopening(path: Path, tmp_pa
             assert (asked(kb, "cats dogs"), asked(kb, "owls")) == (["c"], ["a"])
             assert kb._handle.generation.settings.lexical == words
             with kb._handle.generation.store.session() as session:
-                assert lexical.tokenizer_of(session._cursor) == words
+                assert lexical.tokenizer_of(session._cursor) == tokenizers.newest(words)
 
 
 def test_the_choice_is_fixed_at_creation(path: Path) -> None:

@@ -54,7 +54,7 @@ def write_copy(generation: OpenGeneration, session: Session, fresh: Path) -> Non
     """
     paths = layout.Generation(fresh / layout.FIRST_GENERATION, generation.settings.dtype)
     with layout.storage_errors(fresh, "write"):
-        paths.root.mkdir()
+        layout.make_directory(paths.root)
     store.copy(session, generation.store.map(session.state.rows), paths)
     layout.write_settings(paths.settings, generation.settled().to_json())
     if generation.trust_index:

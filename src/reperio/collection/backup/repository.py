@@ -40,11 +40,13 @@ from reperio.layout import (
     FileLock,
     is_regular,
     is_stored,
+    make_directory,
     open_regular,
     require_absent_or_directory,
     require_outside,
     require_path,
     storage_errors,
+    strangers_in,
     sync_directory,
     write_atomically,
 )
@@ -284,14 +286,14 @@ class Repository:
                 write_atomically(self.root / _MARKER, _MARK)
             for name in ("packs", "states"):
                 require_absent_or_directory(self.root / name)
-                (self.root / name).mkdir(exist_ok=True)
+                make_directory(self.root / name, exist_ok=True)
             sync_directory(self.root)
             # Every time: one that was killed may have left a folder whose name is not durable.
             sync_directory(self.root.parent)
 
     def _is_blank(self) -> bool:
         """Say whether nothing is there but what a first backup leaves that was killed."""
-        return self.root.is_dir() and all(entry.name == f"{_MARKER}.new" for entry in self.root.iterdir())
+        return self.root.is_dir() and not set(strangers_in(self.root)) - {f"{_MARKER}.new"}
 
     def _named(self, backup: Backup) -> str:
         return f"backup {backup.number} of {self.root}"

@@ -45,7 +45,7 @@ def unnamed(target: layout.Generation, settings: Settings) -> Iterator[layout.Ge
     scratch = layout.Generation(target.root.with_name(target.name + ".new"), settings.dtype)
     shutil.rmtree(scratch.root, ignore_errors=True)
     with layout.storage_errors(scratch.root, "create"):
-        scratch.root.mkdir()
+        layout.make_directory(scratch.root)
     made = layout.Opened(scratch.root)
     try:
         lay_out(scratch, settings)
@@ -67,7 +67,7 @@ def unnamed(target: layout.Generation, settings: Settings) -> Iterator[layout.Ge
 def lay_out(paths: layout.Generation, settings: Settings) -> None:
     """Make the files of an empty generation, durably, in its directory, which is empty or not there."""
     with layout.storage_errors(paths.root, "create"):
-        paths.root.mkdir(exist_ok=True)
+        layout.make_directory(paths.root, exist_ok=True)
     layout.write_settings(paths.settings, settings.to_json())
     Store.create(paths, settings.lexical)
     with layout.storage_errors(paths.root, "create"):

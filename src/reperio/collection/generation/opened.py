@@ -314,7 +314,7 @@ class OpenGeneration:
         """Make the directory of indexes where it is missing: all in it is derived, and copies may leave it out."""
         with layout.storage_errors(self.paths.index, "create"):
             if not layout.is_there(self.paths.index):
-                self.paths.index.mkdir()
+                layout.make_directory(self.paths.index)
                 layout.sync_directory(self.paths.root)
 
     def remove_unrecorded(self) -> None:

@@ -59,7 +59,8 @@ class Searching:
             recall: knn recall@k to aim at, in (0, 1]; above 0.999 the search is exact. Scores are exact always.
             where: only chunks whose metadata matches: a dictionary such as ``{"lang": "en", "year": {"$gte": 2023}}``,
                 or a filter made with `reperio.field` (docs/filters.md).
-            mode: "dense" (by vector), "lexical" (by words: BM25), or "hybrid": both, fused.
+            mode: "dense" (by vector), "lexical" (by words: BM25), or "hybrid": both, fused. A question that the lexical
+                index cannot answer, such as one without words, warns (`ReperioWarning`).
             fusion: how hybrid search fuses: "convex", the weighted sum of min-max scores, or "rrf", reciprocal ranks.
             weight: weight of the dense list in "convex", 0 to 1.
             candidates: rows retrieved, among which reranker and diversity choose; k or more. Default 5 · k where there

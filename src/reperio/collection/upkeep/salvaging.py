@@ -122,7 +122,7 @@ def put_aside(paths: layout.Generation) -> Path:
     while layout.is_there(aside := paths.root.with_name(f"damaged-{paths.name}{f'-{number}' if number else ''}")):
         number += 1
     with layout.storage_errors(aside, "write"):
-        aside.mkdir()
+        layout.make_directory(aside)
         for path in paths.root.iterdir():
             if layout.is_regular(path) and not path.name.endswith("-shm"):
                 _second_name(path, aside / path.name)

@@ -15,6 +15,7 @@ from reperio.types import Chunk
 
 _COMPARED = 20  # questions asked of both
 _WORDS = 30  # of a text, as a lexical question
+_LETTERS = 3  # of one that every tokenizer finds a word in
 _TIE = 1e-5  # what two summations of one product may differ by
 
 
@@ -64,7 +65,8 @@ def _differences(collection: Collection, restored: Collection) -> list[str]:
 def _in_words(collection: Collection, restored: Collection, sample: list[Chunk]) -> list[str]:
     if collection.fingerprint()["lexical"] == "none":
         return []
-    texts = [" ".join(chunk.text.split()[:_WORDS]) for chunk in sample if chunk.text.strip()][:_COMPARED]
+    texts = [" ".join(chunk.text.split()[:_WORDS]) for chunk in sample]
+    texts = [text for text in texts if sum(map(str.isalnum, text)) >= _LETTERS][:_COMPARED]
     pairs = zip(*(each.search_many(texts, mode="lexical") for each in (collection, restored)), strict=True)
     unlike = sum([hit.chunk for hit in left] != [hit.chunk for hit in right] for left, right in pairs)
     return [f"{unlike} of {len(texts)} lexical questions are answered differently"] if unlike else []

@@ -18,7 +18,7 @@ from reperio.errors import EmbeddingContractError, InvalidInput
 from reperio.importers.langchain_faiss.conversion import Changed
 from reperio.importers.langchain_faiss.folder import Folder, read_folder
 from reperio.index import VectorsLost
-from reperio.types import Embedder, Metric, Progress
+from reperio.types import Embedder, Lexical, Metric, Progress
 from reperio.vectors import cosines, to_matrix
 
 Target: TypeAlias = "Collection | str | os.PathLike[str]"
@@ -76,6 +76,7 @@ def import_langchain_faiss(
     index_name: str = "index",
     metric: Metric | str | None = None,
     embedder: Embedder | str | None = None,
+    lexical: Lexical | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Bring what LangChain's ``FAISS.save_local(folder, index_name)`` has written into a collection.
@@ -93,6 +94,7 @@ def import_langchain_faiss(
         embedder: the model that made the vectors, for a directory: with it, the collection can be asked with texts, and
             a few documents are embedded again to see whether it is the one. From an index that does not hold its
             vectors as they were added (codes, or an IVF after a delete), all texts are embedded again.
+        lexical: how a new collection cuts texts into words, as in `reperio.open`.
         progress: as by `Collection.add`.
 
     Raises:
@@ -105,8 +107,9 @@ def import_langchain_faiss(
     wanted = None if metric is None else to_metric(metric)
     folder = to_path("folder", folder)
     if isinstance(kb, Collection):
-        if embedder is not None:
-            raise InvalidInput("embedder belongs to the directory of a collection; an open one has its own")
+        for name, value in (("embedder", embedder), ("lexical", lexical)):
+            if value is not None:
+                raise InvalidInput(f"{name} belongs to the directory of a collection; an open one has its own")
         read = read_folder(folder, index_name)
         return _store(read, kb, wanted or read.index.metric, created=False, progress=progress)
     kb = to_path("kb", kb)
@@ -122,6 +125,7 @@ def import_langchain_faiss(
         embedder=loaded,
         dimension=read.index.dimension if created and loaded is None else None,
         metric=wanted if created else None,
+        lexical=lexical,
     ) as collection:
         return _store(read, collection, wanted, created=created, progress=progress)
 

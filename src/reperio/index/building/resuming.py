@@ -28,6 +28,7 @@ from reperio.index.recipes.goal import Recipe
 from reperio.layout import (
     is_build,
     is_directory,
+    make_directory,
     read_regular,
     require_absent_or_directory,
     storage_errors,
@@ -112,7 +113,7 @@ class Scratch:
         try:
             require_absent_or_directory(self._directory)
             with storage_errors(self._directory, "create"):
-                self._directory.mkdir(parents=True, exist_ok=True)
+                make_directory(self._directory, exist_ok=True, parents=True)
             written = write_file(index, path)
             state = {
                 "rows": index.ntotal,

@@ -22,7 +22,8 @@ for again; a Python function in the SQL, which costs microseconds for every matc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import apsw
@@ -31,10 +32,12 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from reperio.errors import InvalidInput
-from reperio.layout import LEXICAL, Lexical
+from reperio.errors import InvalidInput, warn_caller
+from reperio.layout import Lexical
+from reperio.printable import one_line
 from reperio.store.words.counts import FEW, Bits, Corpus, Counts, Scope, Source, Statistics, Texts, Whole
 from reperio.store.words.postings import Postings, Rows, Word
+from reperio.store.words.tokenizers import CHOICES, Tokenizer, tokenizer_of
 
 Found: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 """Rows, best first, and their scores."""
@@ -72,38 +75,6 @@ POSTINGS = 100_000
 _PROMISING = 10  # times the rows wanted
 _FEW_NAMES = 4  # looked for one by one sooner than all tokens of a text are counted
 _FEW_ROWS = 10_000  # sorted sooner than counted in an array of all rows
-_TOKENIZERS: dict[Lexical, tuple[str, ...]] = {
-    "porter": ("porter", "unicode61", "remove_diacritics", "2"),
-    "unicode61": ("unicode61", "remove_diacritics", "2"),
-    "trigram": ("trigram", "remove_diacritics", "1"),
-}
-
-
-def schema(lexical: Lexical) -> str:
-    """Return the statements that create the index; none for "none".
-
-    With larger pages, a larger buffer and later merges than FTS5's own, commits of 1,000 chunks take 16 ms instead of
-    22, merges included, and the longest of them no more.
-    """
-    if lexical == "none":
-        return ""
-    tokenizer = " ".join(_TOKENIZERS[lexical])
-    return (
-        f"CREATE VIRTUAL TABLE lexical USING fts5("
-        f"text, content='', contentless_delete=1, detail=full, tokenize='{tokenizer}');"
-        "INSERT INTO lexical(lexical, rank) VALUES ('pgsz', 8000), ('hashsize', 8388608), ('automerge', 8);"
-    )
-
-
-def tokenizer_of(reading: apsw.Connection | apsw.Cursor) -> Lexical:
-    """Return what the index of a database was created with."""
-    found: Any = reading.execute("SELECT sql FROM sqlite_schema WHERE name = 'lexical'").fetchone()
-    if found is None:
-        return "none"
-    for name, arguments in _TOKENIZERS.items():
-        if isinstance(found[0], str) and f"tokenize='{' '.join(arguments)}'" in found[0]:
-            return name
-    raise apsw.CorruptError(f"its lexical index is {found[0]!r:.200}")
 
 
 def refresh(cursor: apsw.Cursor) -> None:
@@ -112,13 +83,14 @@ def refresh(cursor: apsw.Cursor) -> None:
     A query does; `integrity_check` (SQLite 3.54) goes by what the connection saw last, and calls segments that another
     connection has dropped since, by deleting all their rows, corrupt.
     """
-    if tokenizer_of(cursor) != "none":
+    if tokenizer_of(cursor) is not None:
         cursor.execute("SELECT rowid FROM lexical WHERE lexical MATCH 'a' LIMIT 1").fetchall()
 
 
-def put(connection: apsw.Connection, rows: Sequence[tuple[int, str]]) -> None:
+def put(connection: apsw.Connection, tokenizer: Tokenizer, rows: Iterable[tuple[int, str]]) -> None:
     """Index (row, text), inside the caller's transaction."""
-    connection.executemany("INSERT INTO lexical(rowid, text) VALUES (?,?)", rows)
+    indexed = [(row, tokenizer.of_chunk(text)) for row, text in rows]
+    connection.executemany(f"INSERT INTO lexical(rowid, {tokenizer.column}) VALUES (?,?)", indexed)
 
 
 def bury(connection: apsw.Connection, rows: Sequence[tuple[int]]) -> None:
@@ -157,22 +129,28 @@ def search(
         equals the oldest. Without a scope, in how many chunks a common word is, and how long chunks are, may have been
         counted when the collection was a 64th smaller or larger. Nothing for a text without words.
 
+    Warns:
+        ReperioWarning: the text has no words, or the index cannot find some of them.
+
     Raises:
         InvalidInput: the text is too long, or the collection has no lexical index.
     """
     if len(text) > MAX_CHARACTERS:
         raise InvalidInput(f"the query has {len(text):,} characters; at most {MAX_CHARACTERS:,} can be searched for")
     tokenizer = tokenizer_of(cursor)
-    if tokenizer == "none":
+    if tokenizer is None:
         raise InvalidInput(
             "this collection has no lexical index (lexical='none'); search it with mode=\"dense\", or create another "
-            f"with lexical= one of {', '.join(map(repr, LEXICAL[:-1]))}"
+            f"with lexical= one of {', '.join(map(repr, CHOICES))}"
         )
+    reading = _Reading(cursor, tokenizer, corpus)
+    asked = reading.asked(
+        text
+    )  # also of no chunks: whether there are any outside of a scope must not show in a warning
     if count < 1 or not corpus.live:
         return np.empty(0, dtype=np.int64), np.empty(0)
-    reading = _Reading(cursor, tokenizer, corpus)
     source = reading.source(scope, counted)
-    words = reading.words(text, source)
+    words = reading.words(asked, source)
     if not words:
         return np.empty(0, dtype=np.int64), np.empty(0)
     question = Question(words, Statistics(source.live, source.tokens(words), tuple(word.chunks for word in words)))
@@ -205,10 +183,11 @@ class Question:
 class _Reading:
     """One search: the connection, its tokenizer, and the commit."""
 
-    def __init__(self, cursor: apsw.Cursor, tokenizer: Lexical, corpus: Corpus) -> None:
-        name, *arguments = _TOKENIZERS[tokenizer]
+    def __init__(self, cursor: apsw.Cursor, kind: Tokenizer, corpus: Corpus) -> None:
+        name, *arguments = kind.arguments
         self._cursor = cursor
-        self._stop_words = STOP_WORDS.get(tokenizer, frozenset())
+        self._stop_words = STOP_WORDS.get(kind.name, frozenset())
+        self._kind = kind
         self._tokenizer = cursor.connection.fts5_tokenizer(name, arguments)
         self._corpus = corpus
         self._postings = Postings(cursor, corpus.rows)
@@ -223,10 +202,10 @@ class _Reading:
             return Texts(self.tokens(np.flatnonzero(mask).tolist()))
         return Scope(self._postings, self._corpus, mask, counted.scope, self.tokens)
 
-    def words(self, text: str, source: Source) -> list[Word]:
-        """Return the different words that any chunk holds, the rarest first, at most `MAX_WORDS`."""
+    def asked(self, text: str) -> list[Word]:
+        """Return the different words of a question, those asked most often first; warn where it has none."""
         # A lone surrogate is in no stored text: as a question mark it separates words.
-        data = text.encode(errors="replace")
+        data = self._kind.of_question(text).encode(errors="replace")
         quoted: dict[str, str] = {}
         times: Counter[str] = Counter()
         tokens: Any = self._tokenizer(data, apsw.FTS5_TOKENIZE_QUERY, None)
@@ -234,11 +213,18 @@ class _Reading:
             times[token] += 1
             if token not in quoted:
                 quoted[token] = data[start:end].decode(errors="replace")
+        if why := self._kind.unanswerable(text, len(tokens)):
+            where = Path(self._cursor.connection.filename).parents[1]
+            warn_caller(one_line(f"{where}: a question is not answered by words: {why}"))
         # A trigram over a NUL, which ends an FTS5 query, is left out.
         asked = [token for token, _ in times.most_common() if "\0" not in quoted[token]]
         if len(tokens) >= LONG:
             asked = [token for token in asked if token not in self._stop_words] or asked
-        found = [Word(token, apsw.fts5.quote_name(quoted[token], '"'), times[token]) for token in asked[:MAX_COUNTED]]
+        return [Word(token, apsw.fts5.quote_name(quoted[token], '"'), times[token]) for token in asked[:MAX_COUNTED]]
+
+    @staticmethod
+    def words(found: list[Word], source: Source) -> list[Word]:
+        """Return those that any chunk holds, the rarest first, at most `MAX_WORDS`."""
         held = [word._replace(chunks=source.chunks(word)) for word in found]
         return sorted((word for word in held if word.chunks), key=lambda word: word.chunks)[:MAX_WORDS]
 
@@ -335,10 +321,11 @@ class _Reading:
         for row, text in self._cursor.execute(sql, (orjson.dumps(rows).decode(),)):
             if not isinstance(text, str):
                 raise apsw.CorruptError(f"the text of the chunk in row {row} is not what was stored")
-            tokens: Any = self._tokenizer(
-                text.encode(), apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
+            rest, tokens = self._kind.split(text)
+            others: Any = self._tokenizer(
+                rest.encode(), apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
             )
-            yield row, tokens
+            yield row, others if not tokens else tokens + others
 
 
 def _times(tokens: list[str], names: Sequence[str]) -> list[int]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import apsw
 
-from reperio.layout import Dtype, FileLock, Generation, Lexical, Opened, create_file, storage_errors
+from reperio.layout import Dtype, FileLock, Generation, Lexical, Opened, create_file, make_directory, storage_errors
 from reperio.store import ledger, schema, vector_file
 from reperio.store.checksums import to_records
 from reperio.store.committed import MAX_PARAMETERS, SnapshotEntry, State, StoredChunk, lookup
@@ -25,6 +25,7 @@ from reperio.store.reading.pool import SessionPool
 from reperio.store.reading.recent import Payload
 from reperio.store.reading.session import Session
 from reperio.store.words import lexical
+from reperio.store.words.tokenizers import Tokenizer, tokenizer_of
 from reperio.store.writing.changes import Elsewhere, NewChunk, Replacement
 from reperio.store.writing.checkpoints import BackgroundCall, Checkpoints
 from reperio.store.writing.commits import Commits
@@ -67,11 +68,11 @@ class Store:
         self._commits = commits = Commits(paths.database, turns, self._opened, read_only=read_only)
         self._suspended = False
         self._follow_log()
-        self._indexes_words = False
+        self._tokenizer: Tokenizer | None = None
         try:
             if commits.writer is not None:
                 with commits.errors():
-                    self._indexes_words = lexical.tokenizer_of(commits.writer) != "none"
+                    self._tokenizer = tokenizer_of(commits.writer)
                 self._opened.require()
             with self.session() as session:
                 session.require_ends()
@@ -97,7 +98,7 @@ class Store:
         schema.create(paths.database, words)
         with storage_errors(paths.root, "create"):
             os.close(create_file(paths.vectors))
-            paths.index.mkdir(exist_ok=True)
+            make_directory(paths.index, exist_ok=True)
 
     def session(self) -> Session:
         """Return a reading session, for a ``with`` statement; any number of threads may have one each."""
@@ -380,8 +381,8 @@ class Store:
 
     def _insert(self, connection: apsw.Connection, records: Sequence[Any]) -> None:
         connection.executemany("INSERT INTO chunks(row, id, text, metadata, crc) VALUES (?,?,?,?,?)", records)
-        if self._indexes_words:
-            lexical.put(connection, [(row, text) for row, _, text, *_ in records])
+        if self._tokenizer is not None:
+            lexical.put(connection, self._tokenizer, ((row, text) for row, _, text, *_ in records))
 
     def _commit_elsewhere(self, connection: apsw.Connection, elsewhere: Elsewhere) -> None:
         ledger.replace_entries(connection, [elsewhere.entry])
@@ -393,5 +394,5 @@ class Store:
         targets = [(row,) for row in rows]
         connection.executemany("DELETE FROM chunks WHERE row = ?", targets)
         connection.executemany("INSERT INTO tombstones(row) VALUES (?)", targets)
-        if self._indexes_words:
+        if self._tokenizer is not None:
             lexical.bury(connection, targets)

@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 
 from reperio.errors import CollectionError
-from reperio.layout import Generation, create_file, is_regular, storage_errors
+from reperio.layout import Generation, create_file, is_regular, make_directory, storage_errors
 from reperio.store import schema, vector_file
 from reperio.store.checksums import is_intact
 from reperio.store.reading.session import Session
@@ -73,4 +73,4 @@ def copy(session: Session, matrix: StoredMatrix, target: Generation) -> None:
         session.copy_to(target.database)
         os.close(create_file(target.vectors))
         vector_file.Appender(target.vectors).append(matrix, 0)
-        target.index.mkdir(exist_ok=True)
+        make_directory(target.index, exist_ok=True)
