@@ -38,6 +38,10 @@ Lexical: TypeAlias = Literal["porter", "unicode61", "trigram", "none"]
 """The tokenizers of lexical search; "none" keeps no lexical index."""
 
 
+CONTEXT_FIELD = "embedding_context"
+"""The metadata field whose text is embedded before that of the chunk: the document's title and headings."""
+
+
 class Metric(str, enum.Enum):
     """The comparison of vectors. A member equals its string: ``Metric("l2") == "l2"``.
 

@@ -88,7 +88,10 @@ def test_every_format_is_stored_and_found(kb: Collection, docs: Path) -> None:
     assert chunks["c1"].metadata == {"source": "docs/table.csv", "lang": "en"}
     assert chunks["9"].metadata == {"source": "docs/rows.parquet", "x": 1.5}
     assert kb.search("salty sea ships", k=1)[0].chunk.metadata == {"source": "docs/plain.txt"}
-    assert kb.search("knead bread dough", k=1)[0].chunk.metadata == {"source": "docs/sub/page.md"}
+    assert kb.search("knead bread dough", k=1)[0].chunk.metadata == {
+        "source": "docs/sub/page.md",
+        "headings": ["Bread"],
+    }
 
 
 def test_a_long_text_is_stored_in_pieces_with_their_places(kb: Collection, docs: Path) -> None:

@@ -11,7 +11,7 @@ from reperio.errors import InvalidInput
 from reperio.ingestion.atoms import PARAGRAPH, SENTENCE, Atoms, atoms
 from reperio.ingestion.measuring import Measure
 from reperio.ingestion.structure import Heading, Kind, Table, structure
-from reperio.types import Embedder
+from reperio.types import CONTEXT_FIELD, Embedder
 
 # Longest piece by default, where the embedder takes more: one vector for pages of text finds none of them well.
 DEFAULT_TOKENS = 512
@@ -34,6 +34,18 @@ class Piece:
     headings: tuple[str, ...] = ()  # the headings that it is under, the highest first
     header: str = ""  # the header of the table in whose rows it begins
     context: str = ""  # what is embedded before the text: the title, the headings and the header that it does not show
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What a chunk is to keep of it: headings, the header of its table, and the context, where there are any."""
+        found: dict[str, Any] = {}
+        if self.headings:
+            found["headings"] = list(self.headings)
+        if self.header:
+            found["table_header"] = self.header
+        if self.context:
+            found[CONTEXT_FIELD] = self.context
+        return found
 
 
 class Splitter:
