@@ -61,7 +61,8 @@ class Chunk:
     Args:
         id: the user's own, non-empty, unique in the collection; adding it again replaces the chunk.
         text: what was embedded, and what a search gives back. May be empty with ready vectors.
-        metadata: a JSON object (string keys; numbers, strings, booleans, null, lists, objects).
+        metadata: a JSON object (string keys; numbers, strings, booleans, null, lists, objects). Where it has a text
+            under "embedding_context", that is embedded before the chunk's text; a search gives the text alone.
     """
 
     id: str
