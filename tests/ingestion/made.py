@@ -37,6 +37,21 @@ def packed(parts: Mapping[str, str | bytes], *, stored: Sequence[str] = ()) -> b
     return out.getvalue()
 
 
+def bomb(name: str) -> bytes:
+    """Make a ZIP file of one member that says that it unpacks to 2 GiB."""
+    made = bytearray(packed({name: b"x"}))
+    place = made.index(b"PK\x01\x02") + 24  # of its size, in the directory at the end
+    made[place : place + 4] = (2**31).to_bytes(4, "little")
+    return bytes(made)
+
+
+def packed_spaces(megabytes: int) -> bytes:
+    """Make a gzip file that unpacks to so many megabytes, and whose checksum is wrong."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return b"\x1f\x8b\x08\0\0\0\0\0\2\xff" + block * megabytes + packer.flush() + bytes(8)
+
+
 def _types(*overrides: tuple[str, str]) -> str:
     listed = "".join(f'<Override PartName="{name}" ContentType="{kind}"/>' for name, kind in overrides)
     return (
@@ -141,8 +156,8 @@ def pptx(slides: Sequence[tuple[str, Sequence[str]]]) -> bytes:
     )
 
 
-def xlsx(sheets: Mapping[str, Sequence[Sequence[Any]]]) -> bytes:
-    """Make a workbook; strings are shared ones, numbers numbers, booleans booleans."""
+def xlsx(sheets: Mapping[str, Sequence[Sequence[Any]]], *, cells: str = "") -> bytes:
+    """Make a workbook; strings are shared ones, numbers and booleans typed. *cells* end each sheet as they are."""
     strings: dict[str, int] = {}
 
     def cell(column: int, row: int, value: Any) -> str:
@@ -164,7 +179,7 @@ def xlsx(sheets: Mapping[str, Sequence[Sequence[Any]]]) -> bytes:
             for r, row in enumerate(rows, start=1)
         )
         parts[f"xl/worksheets/sheet{number}.xml"] = (
-            f"{_HEAD}<worksheet {_S}><sheetData>{content}</sheetData></worksheet>"
+            f"{_HEAD}<worksheet {_S}><sheetData>{content}{cells}</sheetData></worksheet>"
         )
         overrides.append((f"/xl/worksheets/sheet{number}.xml", f"{main}.worksheet+xml"))
     listed = "".join(

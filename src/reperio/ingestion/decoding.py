@@ -77,6 +77,12 @@ def encoding_of(file: io.BufferedReader, given: str | None) -> str:
     return marked or codecs.lookup(given or "utf-8").name
 
 
+def found_encoding(path: Path) -> str:
+    """Return the encoding that a file's byte order mark says; UTF-8 without one."""
+    with opened(path) as file:
+        return encoding_of(file, None)
+
+
 def read_text(path: Path, given: str | None) -> str:
     """Read a whole text file.
 
@@ -109,7 +115,8 @@ def lines(path: Path, given: str | None) -> Iterator[str]:
             yield from _utf8_lines(path, file)
             return
         try:
-            yield from io.TextIOWrapper(file, encoding=encoding, newline="")
+            with io.TextIOWrapper(file, encoding=encoding, newline="") as decoded:
+                yield from decoded
         except UnicodeDecodeError as error:
             raise InvalidInput(
                 f"{path}: cannot be read as {encoding} ({error.reason}); name another with encoding (--encoding)"

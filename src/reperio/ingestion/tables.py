@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reperio.errors import InvalidInput
-from reperio.ingestion.decoding import lines
+from reperio.ingestion.decoding import found_encoding, lines
 from reperio.ingestion.items import Item, ReadingOptions, require_header, to_item
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -39,6 +39,8 @@ def read_csv(path: Path, options: ReadingOptions, say: Callable[[str], None]) ->
     Raises:
         InvalidInput: with file and line.
     """
+    if options.encoding is None and not (found := found_encoding(path)).startswith("utf-8"):
+        say(f"it is written in {found.upper()}, by its byte order mark")
     with _long_fields():
         delimiter = options.delimiter or _found_delimiter(path, options)
         if options.delimiter is None and delimiter != ("\t" if ".tsv" in path.name.lower() else ","):
