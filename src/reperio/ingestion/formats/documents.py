@@ -97,7 +97,9 @@ class _Workers:
                     self._end()
 
     def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._of != os.getpid() or self._process.poll() is not None:
+        if self._process is not None and (self._of != os.getpid() or self._process.poll() is not None):
+            self._end()
+        if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _SERVE],
                 stdin=subprocess.PIPE,
@@ -112,7 +114,10 @@ class _Workers:
     def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
+            if self._of == os.getpid():
+                process.kill()
+            else:
+                process.returncode = 0  # the parent's, which goes on: here only the ends of its pipes are closed
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
