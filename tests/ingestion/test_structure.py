@@ -196,8 +196,8 @@ def test_splitting_can_be_interrupted() -> None:
     program = (
         "import sys\nfrom reperio.ingestion.splitting import Splitter\n"
         "from tests.ingestion.test_structure import CountingEmbedder\n"
-        "text = 'words and numbers 12345 ' * 5_000_000\nprint('ready', flush=True)\n"
-        "try:\n    list(Splitter(CountingEmbedder()).pieces(text))\n"
+        "text = 'words and numbers 12345 ' * 5_000_000\n"
+        "try:\n    print('ready', flush=True)\n    list(Splitter(CountingEmbedder()).pieces(text))\n"
         "except KeyboardInterrupt:\n    print('interrupted')\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
