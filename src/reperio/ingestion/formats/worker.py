@@ -69,7 +69,9 @@ def _answer(request: dict[str, Any], answers: IO[bytes]) -> None:
         _say(answers, {"failed": f"needs more than {_MEMORY >> 30} GiB of memory; cut it into smaller files"})
     except ImportError as error:
         _say(answers, {"missing": error.name or "its library", "why": str(error)})
-    except Exception as error:  # of a library, over a file of anybody's making: the next one is read all the same
+    # Of a library, over a file of anybody's making: the next one is read all the same. What Rust panics with is no
+    # Exception.
+    except BaseException as error:
         kind = type(error).__name__
         _say(answers, {"failed": f"cannot be read ({kind}: {error!s:.200}); save it again by the program that made it"})
 
