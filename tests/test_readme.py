@@ -19,7 +19,14 @@ from reperio.evaluation import read_golden
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
-    *("README.md", "docs/start.md", "docs/search.md", "docs/filters.md", "docs/hybrid-and-reranking.md"),
+    *(
+        "README.md",
+        "docs/start.md",
+        "docs/ingest.md",
+        "docs/search.md",
+        "docs/filters.md",
+        "docs/hybrid-and-reranking.md",
+    ),
     *("docs/keep-and-mend.md", "docs/gate.md", "docs/langchain.md", "docs/llama-index.md"),
     *("docs/moving-from-langchain-faiss.md", "docs/operations.md", "docs/telemetry.md"),
 )
@@ -53,6 +60,13 @@ def with_documents(folder: Path) -> None:
         (folder / "docs" / name).write_text(text[:2500], encoding="utf-8")
 
 
+def with_files(folder: Path) -> None:
+    """Give the page about ingestion a folder of its own, and a table as a spreadsheet program writes it."""
+    (folder / "handbook").mkdir()
+    (folder / "handbook" / "start.md").write_text("# Start\n\nTurn the key to the right.\n", encoding="utf-8")
+    (folder / "orders.csv").write_bytes("id;note;product;iban\n1;Für München;Säge;DE00\n".encode("cp1252"))
+
+
 def with_collection(folder: Path) -> None:
     """Make the collection that the page of the gate asks, large enough for every check."""
     answers = {
@@ -76,6 +90,7 @@ def with_langchain_folder(folder: Path) -> None:
 
 PREPARED: dict[str, Callable[[Path], None]] = {
     "docs/start.md": with_documents,
+    "docs/ingest.md": with_files,
     "docs/search.md": with_documents,
     "docs/keep-and-mend.md": with_documents,
     "docs/gate.md": with_collection,

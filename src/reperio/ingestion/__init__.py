@@ -2,5 +2,6 @@
 
 from reperio.ingestion.finding import Skipped, find_files
 from reperio.ingestion.ingesting import IngestResult, ingest
+from reperio.ingestion.items import ReadingOptions
 
-__all__ = ["IngestResult", "Skipped", "find_files", "ingest"]
+__all__ = ["IngestResult", "ReadingOptions", "Skipped", "find_files", "ingest"]

@@ -10,8 +10,7 @@ from typing import TypeAlias
 
 from reperio.arguments import is_iterable, to_path
 from reperio.errors import InvalidInput
-
-SUFFIXES = (".txt", ".md", ".jsonl", ".csv", ".parquet")
+from reperio.ingestion.suffixes import SUFFIXES, suffix_of
 
 Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
@@ -28,8 +27,8 @@ class SourceFile:
 
     @property
     def suffix(self) -> str:
-        """In lower case, with the dot."""
-        return self.path.suffix.lower()
+        """In lower case, with the dot: ``.csv.gz``."""
+        return suffix_of(self.path.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +171,10 @@ def _unreadable(path: Path) -> str | None:
         return "is a link to a folder; name that folder itself to ingest it"
     if not path.is_file():
         return "is neither a file nor a folder"
-    if path.suffix.lower() not in SUFFIXES:
-        kind = f"has the suffix {_shown(path.suffix)!r}" if path.suffix else "has no suffix"
-        return f"{kind}; what is read is {' '.join(SUFFIXES)}"
+    suffix = suffix_of(path.name)
+    if suffix not in SUFFIXES:
+        kind = f"has the suffix {_shown(suffix)!r}" if suffix else "has no suffix"
+        return f"{kind}; what is read is text, Markdown, tables, documents and source code: see docs/ingest.md"
     if _shown(path.name) != path.name:
         return "has a name that is no UTF-8; rename it"
     return None

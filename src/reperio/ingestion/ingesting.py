@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
 from reperio.collection import Collection
 from reperio.errors import InvalidInput
 from reperio.ingestion.finding import FoundFiles, Paths, Skipped, SourceFile, find_files
-from reperio.ingestion.items import DEFAULT_ID_FIELD, Fields, Item
+from reperio.ingestion.items import DEFAULT_ID_FIELD, DEFAULT_TEXT_FIELD, Item, ReadingOptions
 from reperio.ingestion.reading import read
 from reperio.ingestion.splitting import Splitter
 from reperio.printable import logger
@@ -30,6 +31,7 @@ class IngestResult:
         added, updated, unchanged, embedded: as in `AddResult`, in chunks.
         removed: chunks that their files no longer yield, or, with *prune*, whose files have vanished.
         skipped: files that are not read, and documents and items without text.
+        notes: what was found out about files that were read, or left out of them.
     """
 
     files: int
@@ -39,14 +41,16 @@ class IngestResult:
     embedded: int
     removed: int
     skipped: Sequence[Skipped]
+    notes: Sequence[Skipped] = ()
 
 
 def ingest(
     collection: Collection,
     paths: Paths,
     *,
-    text_field: str = "text",
+    text_field: str = DEFAULT_TEXT_FIELD,
     id_field: str = DEFAULT_ID_FIELD,
+    reading: ReadingOptions | None = None,
     max_tokens: int | None = None,
     overlap: int | None = None,
     prune: bool = False,
@@ -67,6 +71,8 @@ def ingest(
         collection: open for writing, with an embedder.
         paths: files and folders; a folder is known by its name, wherever it lies.
         text_field, id_field: of the items in .jsonl, .csv and .parquet. The default id field may be missing.
+        reading: what else there is to say about the files: delimiter, encoding, columns, a title. Its own names of
+            the two fields count where these are the defaults.
         max_tokens, overlap: see `Splitter`.
         prune: delete also the chunks of files that have vanished from the folders.
         batch_size: chunks per commit.
@@ -78,8 +84,9 @@ def ingest(
         MissingDependency: run ``pip install 'reperio[ingest]'``.
         CollectionReadOnly, CollectionClosed, StorageFailed, EmbedderFailed, EmbeddingContractError.
     """
-    if text_field == id_field:
-        raise InvalidInput(f"text_field and id_field are both {text_field!r}; they are two fields")
+    options = _options(text_field, id_field, reading)
+    if options.text == options.id:
+        raise InvalidInput(f"text_field and id_field are both {options.text!r}; they are two fields")
     found = find_files(paths, leave_out=Path(collection.info().path))
     if prune:
         _require_contents(found)
@@ -89,7 +96,7 @@ def ingest(
             "this collection has no embedder, so texts cannot be ingested; open it with embedder=, or add chunks with "
             "ready vectors"
         )
-    run = _Run(Fields(text_field, id_field), Splitter(embedder, max_tokens=max_tokens, overlap=overlap), found)
+    run = _Run(options, Splitter(embedder, max_tokens=max_tokens, overlap=overlap), found)
     was_empty = collection.count() == 0
     done = collection.add(run.chunks(), batch_size=batch_size, progress=progress)
     stale = [] if was_empty else run.stale(collection, prune=prune)
@@ -112,15 +119,26 @@ def ingest(
         embedded=done.embedded,
         removed=removed,
         skipped=tuple(found.skipped + run.skipped),
+        notes=tuple(run.notes),
+    )
+
+
+def _options(text_field: str, id_field: str, reading: ReadingOptions | None) -> ReadingOptions:
+    options = reading or ReadingOptions()
+    return replace(
+        options,
+        text=options.text if text_field == DEFAULT_TEXT_FIELD else text_field,
+        id=options.id if id_field == DEFAULT_ID_FIELD else id_field,
     )
 
 
 class _Run:
     """One pass over the files: the chunks they yield, and what was seen on the way."""
 
-    def __init__(self, fields: Fields, splitter: Splitter, found: FoundFiles) -> None:
+    def __init__(self, options: ReadingOptions, splitter: Splitter, found: FoundFiles) -> None:
         self.skipped: list[Skipped] = []
-        self._fields = fields
+        self.notes: list[Skipped] = []
+        self._options = options
         self._splitter = splitter
         self._found = found
         self._places: dict[str, str] = {}  # chunk id → where it comes from
@@ -130,12 +148,15 @@ class _Run:
         for file in self._found.files:
             empty: list[str] = []
             repeated: Counter[str] = Counter()
-            for item in read(file, self._fields):
+            for item in read(file, self._options, partial(self._note, file.source)):
                 made = list(self._chunks_of(item, file, repeated))
                 if not made:
                     empty.append(item.place)
                 yield from made
             self.skipped += _without_text(file, empty)
+
+    def _note(self, source: str, note: str) -> None:
+        self.notes.append(Skipped(source, note))
 
     def stale(self, stored: Iterable[Chunk], *, prune: bool) -> list[str]:
         """Return the ids of chunks that came from these files, or with *prune* folders, and no longer do."""
@@ -144,10 +165,11 @@ class _Run:
         return [chunk.id for chunk in stored if chunk.id not in self._places and _is_of(chunk, sources, folders)]
 
     def _chunks_of(self, item: Item, file: SourceFile, repeated: Counter[str]) -> Iterator[Chunk]:
-        pieces = self._splitter.split(item.text, markdown=file.suffix == ".md")
+        pieces = list(self._splitter.pieces(item.text, kind=item.kind, title=item.title, headings=item.headings))
         metadata = {"source": file.source, **item.metadata}
         if len(pieces) == 1:
-            text = pieces[0][1]
+            text = pieces[0].text
+            metadata |= pieces[0].metadata
             chunk_id = item.id or _numbered(file.source, text, repeated)
             yield Chunk(self._claimed(chunk_id, item.place), text, metadata)
             return
@@ -156,9 +178,11 @@ class _Run:
             if pieces:
                 self._require_free(item.id, item.place)
                 self._split[item.id] = item.place
-        for start, text in pieces:
-            chunk_id = _numbered(item.id or file.source, text, repeated)
-            yield Chunk(self._claimed(chunk_id, item.place), text, {**metadata, "start": start})
+        for piece in pieces:
+            chunk_id = _numbered(item.id or file.source, piece.text, repeated)
+            yield Chunk(
+                self._claimed(chunk_id, item.place), piece.text, {**metadata, **piece.metadata, "start": piece.start}
+            )
 
     def _claimed(self, chunk_id: str, place: str) -> str:
         self._require_free(chunk_id, place)
