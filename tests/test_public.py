@@ -64,6 +64,7 @@ NAMES = [
     "ReperioWarning",
     "Reranker",
     "RerankerFailed",
+    "RetryLater",
     "SentenceTransformerEmbedder",
     "StorageFailed",
     "UnknownOption",
