@@ -269,7 +269,7 @@ def test_a_broken_run_loses_no_document_and_the_next_completes_it(path: Path, do
         ingest(kb, docs)
         write(docs / "a.txt", "new a")
         write(docs / "b.txt", "poison")
-        with pytest.raises(EmbedderFailed, match=r"out of memory \[1 chunks of this run are stored, . files"):
+        with pytest.raises(EmbedderFailed, match=r"out of memory \[stored by this run: 1 chunk, . file"):
             ingest(kb, docs, batch_size=1)
         assert {chunk.text for chunk in kb} >= {"old b", "new a"}
         write(docs / "b.txt", "new b")

@@ -211,7 +211,7 @@ def test_an_unchanged_file_is_not_read(kb: Collection, here: Path, monkeypatch: 
 
 
 def test_what_the_version_before_stored_is_taken_over(kb: Collection, embedder: TrigramEmbedder, here: Path) -> None:
-    """Chunks whose ids hold the hash of their text are known as ingestion's, without a ledger, and not embedded again."""
+    """Chunks whose ids hold the hash of their text are ingestion's, without a ledger, and not embedded again."""
     for name in ("a.md", "b.md"):
         write(here / "docs" / name, f"about {name}")
     ingest(kb, here / "docs")
@@ -270,9 +270,7 @@ def test_what_is_renamed_may_be_a_folder_or_a_file(
     require_ledger(kb)
 
 
-def test_a_copy_is_not_embedded_and_takes_nothing_away(
-    kb: Collection, embedder: TrigramEmbedder, here: Path
-) -> None:
+def test_a_copy_is_not_embedded_and_takes_nothing_away(kb: Collection, embedder: TrigramEmbedder, here: Path) -> None:
     """A second file of the same content has chunks of its own, with the vectors of the first."""
     shutil.copy(write(here / "docs/a.md", "rivers"), here / "docs/b.md")
     ingest(kb, here / "docs/a.md")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
 _PACKAGES = {"node_modules": "packages", "__pycache__": "compiled code", "__pypackages__": "packages"}
 
 
-def to_spec(patterns: Iterable[str], what: str) -> GitIgnoreSpec:
+def to_spec(patterns: Iterable[str], what: str, *, lenient: bool = False) -> GitIgnoreSpec:
     """Compile patterns as `.gitignore` has them.
+
+    Args:
+        patterns: one a line.
+        what: what they are for, for messages.
+        lenient: leave out what is no pattern, as git does.
 
     Raises:
         InvalidInput: a pattern cannot be one.
@@ -30,8 +36,18 @@ def to_spec(patterns: Iterable[str], what: str) -> GitIgnoreSpec:
     lines = list(patterns)
     try:
         return GitIgnoreSpec.from_lines(lines)
-    except ValueError as error:
+    except (ValueError, re.error) as error:
+        if lenient:
+            return GitIgnoreSpec.from_lines(line for line in lines if _is_pattern(line, GitIgnoreSpec))
         raise InvalidInput(f"{what}: {error}; write patterns as in .gitignore, e.g. 'drafts/' or '*.csv'") from None
+
+
+def _is_pattern(line: str, kind: type[GitIgnoreSpec]) -> bool:
+    try:
+        kind.from_lines([line])
+    except (ValueError, re.error):
+        return False
+    return True
 
 
 def excluded(patterns: Any) -> GitIgnoreSpec | None:
@@ -79,7 +95,7 @@ class IgnoreFiles:
             return self
         try:
             with open(open_regular(path, follow=True), encoding="utf-8", errors="surrogateescape") as file:
-                spec = to_spec(file.read().splitlines(), str(path))
+                spec = to_spec(file.read().splitlines(), str(path), lenient=True)
         except OSError as error:
             raise InvalidInput(
                 f"{path} cannot be read: {reason(error)}; allow it, or pass gitignore=False (--no-gitignore)"

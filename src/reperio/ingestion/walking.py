@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 _PASSED = {
-    "hidden": "hidden files and folders are passed over",
-    "ignored": "files and folders are passed over, as .gitignore says",
-    "excluded": "files and folders are excluded",
+    "hidden": ("hidden file or folder is passed over", "hidden files and folders are passed over"),
+    "ignored": (
+        "file or folder is passed over, as .gitignore says",
+        "files and folders are passed over, as .gitignore says",
+    ),
+    "excluded": ("file or folder is excluded", "files and folders are excluded"),
 }
 
 
@@ -94,7 +97,7 @@ class Walk:
     def finish(self) -> None:
         """Tell how many were passed over, by folder: of each by name there would be no end."""
         for (prefix, why), number in sorted(self._passed.items()):
-            self._found.skipped.append(Skipped(prefix, f"{number:,} {_PASSED[why]}"))
+            self._found.skipped.append(Skipped(prefix, f"{number:,} {_PASSED[why][number > 1]}"))
 
     def _entry(self, entry: os.DirEntry[str], level: _Level, top: _Top, prefix: str) -> _Level | None:
         """Add a file, or return a folder that is to be entered."""

@@ -116,6 +116,10 @@ class Compared:
         """Do nothing."""
 
 
+def _many(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def _equal(chunk: Chunk, other: Chunk) -> bool:
     return chunk.text == other.text and dict(chunk.metadata) == dict(other.metadata)
 
@@ -255,5 +259,6 @@ class Storing:
         if not self.stored and not files:
             return "nothing of this run is stored"
         return (
-            f"{self.stored:,} chunks of this run are stored, {files:,} files to their end; the next run goes on there"
+            f"stored by this run: {_many(self.stored, 'chunk')}, {_many(files, 'file')} to the end; the next run goes "
+            "on there"
         )
