@@ -321,7 +321,7 @@ def test_options_hold_until_they_are_changed_on_purpose(kb: Collection, here: Pa
     write(here / "docs/c.md", WORDS.replace("rivers", "seas"))
     assert ingest(kb, here / "docs").added * 2 == first.added  # split as the others were
     before = contents(kb)
-    with pytest.raises(InvalidInput, match=r"max_tokens=120.*would be 60.*leave max_tokens.*rechunk=True"):
+    with pytest.raises(InvalidInput, match=r"120 for max_tokens.*would be 60; leave max_tokens.*rechunk=True"):
         ingest(kb, here / "docs", max_tokens=60)
     assert contents(kb) == before
     ingest(kb, here / "docs", max_tokens=60, rechunk=True)

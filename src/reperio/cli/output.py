@@ -58,6 +58,7 @@ def print_json(value: Any) -> None:
 def print_json_line(value: Any) -> None:
     """Print one value on a line of its own, in ASCII; for scripts that read line by line."""
     sys.stdout.write(json.dumps(value, default=_to_plain) + "\n")
+    sys.stdout.flush()  # whoever reads a pipe line by line has each at once
 
 
 def to_json(hits: Sequence[Hit]) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.padding import Padding
 from rich.text import Text
 
 from reperio.cli.output import console_for, many, print_json_line, print_line, print_rows
@@ -112,9 +111,15 @@ def _print_chunk(line: Text, chunk: Chunk, *, indent: int, full: bool, lines: in
         _print_text(chunk.text, indent)
         return
     width = max(_LEAST, console_for().width - indent)
-    body = Text(one_line(chunk.text), overflow="fold")
-    body.truncate(width * lines - (1 if lines > 1 else 0), overflow="ellipsis")
-    console_for().print(Padding(body, (0, 0, 0, indent)))
+    console = console_for()
+    # A text of megabytes need not be wrapped to its end.
+    wrapped = Text(one_line(chunk.text[: 8 * width * lines])).wrap(console, width)
+    for number, part in enumerate(wrapped[:lines], start=1):
+        part.rstrip()
+        if number == lines < len(wrapped):
+            part.truncate(width - 1)
+            part.append("…")
+        console.print(Text(" " * indent).append(part), soft_wrap=True)
 
 
 def _print_text(text: str, indent: int) -> None:

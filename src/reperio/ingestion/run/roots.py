@@ -95,14 +95,19 @@ def _reshaped(old: RootRecord, shape: Mapping[str, Any]) -> InvalidInput:
     cure = "to read and split all of its files again, pass rechunk=True (--rechunk)"
     if differing:
         key = differing[0]
+        was, now = (_said(value) for value in (old.shape.get(key, DEFAULTS.get(key)), shape[key]))
         return InvalidInput(
-            f"{old.name} was ingested with {key}={old.shape.get(key, DEFAULTS.get(key))!r}, and now it would be "
-            f"{shape[key]!r}; leave {key}= (--{key.replace('_', '-')}) out to go on as before, or, {cure}"
+            f"{old.name} was ingested with {was} for {key}, and now it would be {now}; leave {key}= "
+            f"(--{key.replace('_', '-')}) out to go on as before, or, {cure}"
         )
     return InvalidInput(
         f"{old.name} was split into pieces of {old.shape.get('capacity')} for another embedder, and now it would be "
         f"{shape['capacity']}; {cure}"
     )
+
+
+def _said(value: Any) -> str:
+    return "the default" if value is None else repr(value)
 
 
 def _require_same(old: RootRecord, place: Path, found: FoundFiles, ledger: Ledger, wanted: Wanted) -> list[str]:
