@@ -20,7 +20,7 @@ from reperio.evaluation import read_golden
 ROOT = Path(__file__).parent.parent
 PAGES = (
     *("README.md", "docs/start.md", "docs/search.md", "docs/filters.md", "docs/hybrid-and-reranking.md"),
-    *("docs/keep-and-mend.md", "docs/gate.md", "docs/langchain.md", "docs/llama-index.md"),
+    *("docs/ingest.md", "docs/keep-and-mend.md", "docs/gate.md", "docs/langchain.md", "docs/llama-index.md"),
     *("docs/moving-from-langchain-faiss.md", "docs/operations.md", "docs/telemetry.md"),
 )
 """The pages whose blocks are run. Of all others, `test_no_other_page_has_blocks_to_run`."""
@@ -77,6 +77,7 @@ def with_langchain_folder(folder: Path) -> None:
 PREPARED: dict[str, Callable[[Path], None]] = {
     "docs/start.md": with_documents,
     "docs/search.md": with_documents,
+    "docs/ingest.md": with_documents,
     "docs/keep-and-mend.md": with_documents,
     "docs/gate.md": with_collection,
     "docs/moving-from-langchain-faiss.md": with_langchain_folder,

@@ -10,7 +10,7 @@ import pytest
 
 import reperio
 from reperio import Chunk, Collection, InvalidInput
-from reperio.ingestion import ingest, sources
+from reperio.ingestion import Skipped, ingest, sources
 from tests.conftest import TrigramEmbedder
 from tests.ingestion.folders import contents, require_ledger, table, texts, write
 
@@ -73,7 +73,7 @@ def test_a_name_may_be_the_one_it_had(kb: Collection, embedder: TrigramEmbedder,
     embedder.embedded.clear()
     done = ingest(kb, here / "clone/docs", name="docs")
     assert (done.added, done.removed, embedder.embedded) == (0, 0, [])
-    assert done.notes == (f"docs was at {here}/docs, and is at {here}/clone/docs now",)
+    assert done.notes == (Skipped("docs", f"was at {here}/docs, and is at {here}/clone/docs now"),)
     assert ingest(kb, here / "clone/docs").notes == ()
 
 

@@ -87,7 +87,7 @@ def print_ingested(result: IngestResult, into: str, *, dry_run: bool = False) ->
         f"{many(result.embedded, 'text')} embedded"
     )
     for note in result.notes:
-        print_line(f"note: {note}")
+        print_line(f"note: {note.source} {note.reason}")
     for skipped in result.skipped[:_LISTED]:
         print_line(f"skipped: {skipped.source} {skipped.reason}")
     if len(result.skipped) > _LISTED:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that was passed over, and why."""
+    """What there is to say of a file: why it was passed over, or in the notes of a run what was found out about it."""
 
     source: str
     reason: str
@@ -44,7 +44,7 @@ class IngestResult:
         renamed: files known by another name since, whose chunks moved with them.
         skipped: files that are not read, and documents and items without text.
         failed: files that could not be read.
-        notes: what else is good to know, a sentence each.
+        notes: what else is good to know, by source, or by what a folder is known as.
     """
 
     files: int
@@ -56,7 +56,7 @@ class IngestResult:
     renamed: int
     skipped: Sequence[Skipped]
     failed: Sequence[Failed]
-    notes: Sequence[str] = ()
+    notes: Sequence[Skipped] = ()
 
     @property
     def complete(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from reperio.errors import InvalidInput
 from reperio.ingestion.items import Fields
+from reperio.ingestion.results import Skipped
 from reperio.ingestion.run.content import hash_of
 from reperio.ingestion.run.ledger import Ledger, RootRecord, this_host
 from reperio.ingestion.sources import FoundFiles
@@ -50,7 +51,7 @@ class Plans:
     """The plans of a run, by root, and what there is to tell of them."""
 
     by_root: dict[str, Plan] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Skipped] = field(default_factory=list)
 
     def changed(self, recorded: Mapping[str, RootRecord]) -> list[RootRecord]:
         """Return the roots that are not recorded as they are."""
@@ -110,7 +111,7 @@ def _said(value: Any) -> str:
     return "the default" if value is None else repr(value)
 
 
-def _require_same(old: RootRecord, place: Path, found: FoundFiles, ledger: Ledger, wanted: Wanted) -> list[str]:
+def _require_same(old: RootRecord, place: Path, found: FoundFiles, ledger: Ledger, wanted: Wanted) -> list[Skipped]:
     """Return what to say of a folder or file that is at another place than before, or refuse another one."""
     if not _has_files(old.name, ledger):
         return []
@@ -123,7 +124,7 @@ def _require_same(old: RootRecord, place: Path, found: FoundFiles, ledger: Ledge
                 "something else, give it a name of its own with name='…' (--name); if it is the same, moved or copied, "
                 f"pass name={old.name!r} (--name {old.name})"
             )
-    return [f"{old.name} was at {old.place}, and is at {place} now"]
+    return [Skipped(old.name, f"was at {old.place}, and is at {place} now")]
 
 
 def _has_files(name: str, ledger: Ledger) -> bool:
