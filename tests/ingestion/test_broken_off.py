@@ -22,7 +22,7 @@ from tests.ingestion.folders import contents, require_ledger, table, write
 
 pytestmark = pytest.mark.crash
 STEPS = (
-    *((Ledger, name) for name in ("put_roots", "announce", "finish", "forget")),
+    *((Ledger, name) for name in ("put_roots", "begin", "announce", "finish", "forget")),
     *((Collection, name) for name in ("add", "delete")),
 )
 """What a run does to the collection; it is stopped before and after each."""

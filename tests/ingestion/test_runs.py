@@ -328,3 +328,67 @@ def test_files_are_read_while_others_are_embedded(path: Path, docs: Path) -> Non
             assert ingest(kb, docs, batch_size=1).added == 20
     finally:
         steps.read = real
+
+
+def test_what_a_library_makes_of_a_file_is_that_files_fault(
+    kb: Collection, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of any kind is listed, with its kind, and the rest goes on."""
+    import reperio.ingestion.run.steps as steps
+
+    write(docs / "a.md", "rivers")
+    write(docs / "b.md", "lakes")
+    real = steps.read
+
+    def read(file: Any, *rest: Any) -> Any:
+        if file.source == "docs/a.md":
+            raise ZeroDivisionError("by nought")
+        return real(file, *rest)
+
+    monkeypatch.setattr(steps, "read", read)
+    done = ingest(kb, docs)
+    assert [one.reason for one in done.failed] == ["ZeroDivisionError: by nought; mend the file, or exclude it"]
+    assert done.added == 1
+
+
+def test_what_is_empty_is_told_by_each_run(kb: Collection, docs: Path) -> None:
+    """Also by one that does not read it again."""
+    write(docs / "a.md", " \n")
+    write_jsonl(docs / "b.jsonl", {"text": ""}, {"text": "words"})
+    for _ in range(2):
+        assert {one.source: one.reason for one in ingest(kb, docs).skipped} == {
+            "docs/a.md": "is empty",
+            "docs/b.jsonl": "has no text in 1 of its records (1)",
+        }
+
+
+def test_a_new_file_that_broke_off_and_vanished_leaves_nothing(path: Path, docs: Path) -> None:
+    """What a failed run stored of it is found by the pruning of the next one."""
+    write(docs / "first.md", "first")
+    embedder = Limited(10**6, ValueError("no more"), 10**6)
+    with reperio.open(path, embedder=embedder) as kb:
+        ingest(kb, docs)
+        new = write_jsonl(docs / "new.jsonl", *({"text": f"text {i}"} for i in range(6)))
+        embedder.calls = 2
+        with pytest.raises(EmbedderFailed):
+            ingest(kb, docs, batch_size=2)
+        assert kb.count() == 5
+        new.unlink()
+        embedder.times = 0
+        assert ingest(kb, docs, prune=True).removed == 4
+        assert texts(kb) == {"docs/first.md": ["first"]}
+        require_ledger(kb)
+
+
+def test_a_damaged_chunk_is_stored_again(path: Path, docs: Path) -> None:
+    """A chunk that is not whole by its checksum makes its file be read again, unchanged as it is."""
+    write(docs / "a.md", "rivers and lakes")
+    write(docs / "b.md", "seas")
+    with reperio.open(path, embedder=TrigramEmbedder(), auto_optimize=False) as kb:
+        ingest(kb, docs)
+    (database,) = path.rglob("chunks.db")
+    database.write_bytes(database.read_bytes().replace(b"rivers and lakes", b"rivers and lakeS"))
+    with reperio.open(path, embedder=TrigramEmbedder(), auto_optimize=False) as kb:
+        done = ingest(kb, docs)
+        assert (done.updated, done.unchanged) == (1, 1)
+        assert texts(kb) == {"docs/a.md": ["rivers and lakes"], "docs/b.md": ["seas"]}

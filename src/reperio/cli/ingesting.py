@@ -18,6 +18,7 @@ import reperio
 from reperio.cli import output, showing
 from reperio.cli.arguments import Json, Origin, Scope, argument, flag, option, to_filter
 from reperio.errors import InvalidInput
+from reperio.layout import Layout
 
 if TYPE_CHECKING:
     from reperio.collection import Collection
@@ -74,8 +75,8 @@ def ingest(
         if watch and wanted != paths:
             raise InvalidInput("standard input ends, and cannot be watched; pass files or folders")
         patterns, honoured = exclude or (), not no_gitignore
-        # So that a mistyped path creates no collection.
-        ingestion.find_files(wanted, name=name, exclude=patterns, gitignore=honoured)
+        if not Layout(into).current.exists():  # so that a mistyped path creates no collection
+            ingestion.find_files(wanted, name=name, exclude=patterns, gitignore=honoured)
         options: dict[str, Any] = {
             "name": name,
             "text_field": text_field,

@@ -40,16 +40,22 @@ class RootRecord:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file whose chunks are all stored."""
+    """A file whose chunks are stored."""
 
     source: str
     root: str  # name of its root
     inside: str  # its path within the root as the file system has it; empty for a file that is a root itself
-    content: str  # hash of the content, whatever its line ends
+    content: str  # hash of the content, whatever its line ends; empty until all chunks are stored
     made: str  # hash of all that decides what chunks come of it
     run: str  # of the run that stored it
     chunks: int
     stat: Sequence[int] | None  # size, times and inode by which it is known to be unchanged; None where they could lie
+    without_text: str = ""  # what there is to say of it in this regard, whenever it is ingested
+
+    @property
+    def whole(self) -> bool:
+        """Say whether all of it has ever been stored; else a run has begun with it and broken off."""
+        return bool(self.content)
 
 
 @dataclass(slots=True)
@@ -105,6 +111,10 @@ class Ledger:
             part.suffixes.update(one.value)
         return found
 
+    def begin(self, files: Sequence[FileRecord]) -> None:
+        """Record files that were never stored before, so that `prune` finds what a killed run leaves of them."""
+        self._put_files(files)
+
     def announce(self, run: str, number: int, suffixes: Mapping[str, Sequence[str]]) -> None:
         """Record chunks that are about to be stored, by source; *number* is the batch's, within the run."""
         groups = [_key(source) for source in suffixes]
@@ -115,9 +125,11 @@ class Ledger:
         """Record files whose chunks are stored; *parts* are the keys of what they replace."""
         for first in range(0, len(parts), _AT_ONCE):
             self._parts.delete(parts[first : first + _AT_ONCE])
-        if files:
-            keys = [_key(file.source) for file in files]
-            self._files.put(keys, values=[asdict(file) for file in files], groups=[file.content for file in files])
+        self._put_files(files)
+
+    def _put_files(self, files: Sequence[FileRecord]) -> None:
+        keys = [_key(file.source) for file in files]
+        self._files.put(keys, values=[asdict(file) for file in files], groups=[file.content for file in files])
 
     def forget(self, sources: Iterable[str]) -> None:
         """Delete all that is recorded of sources; their chunks are deleted already."""

@@ -128,7 +128,7 @@ def _require_same(old: RootRecord, place: Path, found: FoundFiles, ledger: Ledge
 
 
 def _has_files(name: str, ledger: Ledger) -> bool:
-    return any(file.root == name for file in ledger.all_files())
+    return any(file.root == name and file.whole for file in ledger.all_files())
 
 
 def _is_known_again(name: str, found: FoundFiles, ledger: Ledger) -> bool:

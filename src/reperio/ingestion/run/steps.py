@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from reperio.collection import Collection
 from reperio.collection.facade import handle_of
 from reperio.collection.write.preparing import check_chunks, require_sizes
-from reperio.errors import InvalidInput, MissingDependency
+from reperio.errors import CollectionDamaged, InvalidInput, MissingDependency, ReperioError
 from reperio.ingestion.items import Item
 from reperio.ingestion.reading import read
 from reperio.ingestion.results import Failed, Skipped
@@ -35,6 +35,7 @@ class Piece:
 
     file: SourceFile
     chunks: Sequence[Chunk]
+    first: FileRecord | None  # to be recorded before them, if nothing of the file was
     twin: str | None  # how the ids of a file with the same content begin, whose vectors may be taken
     read: int  # bytes, about
 
@@ -111,8 +112,9 @@ class Reader:
             for file in some:
                 try:
                     yield from self._file(file, records.get(file.source), parts[file.source])
-                except (InvalidInput, MissingDependency) as error:
-                    if self.strict:
+                except Exception as error:
+                    # Whatever a library makes of a file is that file's; what the collection raises is not.
+                    if self.strict or not _is_of_file(error):
                         raise
                     yield Broken(file, to_failed(file, error), size_of(file.path))
 
@@ -123,30 +125,38 @@ class Reader:
             known = seen is not None and record.stat is not None and list(record.stat) == seen
             content = None if known else hash_of(file.path)
             if content in (None, record.content) and self._all_stored(file.source, old):
+                self._tell_empty(record)
                 now = replace(record, root=file.root, inside=file.inside, stat=seen)
                 yield Same(now, now != record, size)
                 return
         content = content or hash_of(file.path)
-        twins = self._twins(content) if record is None else []
+        twins = [] if record is not None and record.whole else self._twins(content)
+        first = FileRecord(file.source, file.root, file.inside, "", "", self.run, 0, None) if record is None else None
         gone = [twin for twin in twins if self._is_gone(twin)][:1]
         self._taken.update(twin.source for twin in gone)
         twin = self._stem((gone or twins)[0].source) if twins else None
-        chunks = 0
-        for made in self._pieces(file, plan):
+        chunks, empty = 0, list[str]()
+        for made in self._pieces(file, plan, empty):
             chunks += len(made)
-            yield Piece(file, made, twin, sum(len(chunk.text) for chunk in made))
+            yield Piece(file, made, first, twin, sum(len(chunk.text) for chunk in made))
+            first = None
         # What was written to while it was read is read again next time.
         settled = seen is not None and seen == stat_of(file.path)
+        stat = seen if settled else None
         whole = FileRecord(
-            file.source, file.root, file.inside, content, plan.made, self.run, chunks, seen if settled else None
+            file.source, file.root, file.inside, content, plan.made, self.run, chunks, stat, _without_text(file, empty)
         )
+        self._tell_empty(whole)
         yield Whole(file, whole, old, gone, size)
 
-    def _pieces(self, file: SourceFile, plan: Plan) -> Iterator[list[Chunk]]:
-        """Yield the chunks of a file, some at a time."""
+    def _tell_empty(self, record: FileRecord) -> None:
+        if record.without_text:
+            self.skipped.append(Skipped(record.source, record.without_text))
+
+    def _pieces(self, file: SourceFile, plan: Plan, empty: list[str]) -> Iterator[list[Chunk]]:
+        """Yield the chunks of a file, some at a time; items without text are added to *empty*."""
         namer = Namer(self._stem(file.source), {"source": file.source, **plan.metadata}, plan.fields.id)
         held: list[Chunk] = []
-        empty: list[str] = []
         for item in read(file, plan.fields):
             made = self._chunks_of(item, file, plan, namer)
             if not made:
@@ -156,7 +166,6 @@ class Reader:
                 yield from _in_pieces(held)
                 held = []
         yield from _in_pieces(held)
-        self.skipped += _without_text(file, empty)
 
     def _chunks_of(self, item: Item, file: SourceFile, plan: Plan, namer: Namer) -> list[Chunk]:
         text = item.text.replace("\r\n", "\n")  # a file is the same with either kind of line ends
@@ -174,7 +183,10 @@ class Reader:
         """Say whether nobody has deleted chunks of a source: then it is read again, and has them back."""
         stem = self._stem(source)
         ids = [stem + suffix for suffix in old.suffixes]
-        return len(self.collection.get(ids)) == len(ids)
+        try:
+            return len(self.collection.get(ids)) == len(ids)
+        except CollectionDamaged:  # of a chunk that is not whole: it is stored again
+            return False
 
     def _twins(self, content: str) -> list[FileRecord]:
         return [twin for twin in self.ledger.with_content(content) if twin.source not in self._taken]
@@ -187,9 +199,15 @@ class Reader:
         return stem_of(handle_of(self.collection).scope.name, source)
 
 
+def _is_of_file(error: Exception) -> bool:
+    return isinstance(error, (InvalidInput, MissingDependency)) or not isinstance(error, ReperioError)
+
+
 def to_failed(file: SourceFile, error: Exception) -> Failed:
     """Return a file's error with the place it names, apart from what is wrong there."""
     message, path = str(error), str(file.path)
+    if not isinstance(error, ReperioError):
+        return Failed(file.source, path, f"{type(error).__name__}: {message:.500}; mend the file, or exclude it")
     if not message.startswith(path):
         return Failed(file.source, path, message)
     line, colon, rest = message[len(path) :].partition(": ")
@@ -202,10 +220,10 @@ def _in_pieces(chunks: list[Chunk]) -> Iterator[list[Chunk]]:
     return (chunks[first : first + _AT_ONCE] for first in range(0, len(chunks), _AT_ONCE))
 
 
-def _without_text(file: SourceFile, places: list[str]) -> list[Skipped]:
+def _without_text(file: SourceFile, places: list[str]) -> str:
     if not places:
-        return []
+        return ""
     if places[0] == str(file.path):
-        return [Skipped(file.source, "is empty")]
+        return "is empty"
     lines = ", ".join(place.rpartition(":")[2] for place in places[:5]) + (", …" if len(places) > 5 else "")
-    return [Skipped(file.source, f"has no text in {len(places)} of its records ({lines})")]
+    return f"has no text in {len(places)} of its records ({lines})"

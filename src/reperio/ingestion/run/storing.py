@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reperio.collection import Collection
+from reperio.errors import CollectionDamaged
 from reperio.ingestion.run.ids import stem_of
 from reperio.ingestion.run.ledger import FileRecord, Ledger
 from reperio.ingestion.run.retrying import with_retries
@@ -20,8 +21,8 @@ _FILES_AT_ONCE = 256
 class Target(Protocol):
     """Where chunks go."""
 
-    def announce(self, number: int, suffixes: Mapping[str, Sequence[str]]) -> None:
-        """Record the chunks that are about to be stored."""
+    def announce(self, number: int, suffixes: Mapping[str, Sequence[str]], new: Sequence[FileRecord]) -> None:
+        """Record the chunks that are about to be stored, and the files that are *new*."""
 
     def add(self, chunks: Sequence[Chunk], twins: Mapping[str, str]) -> AddResult:
         """Store chunks; *twins* are ids of chunks that may have the same text, by id."""
@@ -50,8 +51,9 @@ class Stored:
         self._ledger = ledger
         self._run = run
 
-    def announce(self, number: int, suffixes: Mapping[str, Sequence[str]]) -> None:
-        """Record the chunks that are about to be stored."""
+    def announce(self, number: int, suffixes: Mapping[str, Sequence[str]], new: Sequence[FileRecord]) -> None:
+        """Record the chunks that are about to be stored, and the files that are *new*."""
+        self._ledger.begin(new)
         self._ledger.announce(self._run, number, suffixes)
 
     def add(self, chunks: Sequence[Chunk], twins: Mapping[str, str]) -> AddResult:
@@ -68,7 +70,10 @@ class Stored:
     def _with_vectors(self, chunks: Sequence[Chunk], twins: Mapping[str, str]) -> tuple[list[Chunk], list[Chunk]]:
         if not twins:
             return [], list(chunks)
-        there = {chunk.id: chunk.text for chunk in self._collection.get(list(twins.values()))}
+        try:
+            there = {chunk.id: chunk.text for chunk in self._collection.get(list(twins.values()))}
+        except CollectionDamaged:  # of one that is not whole, nothing is taken
+            return [], list(chunks)
         ready = {chunk.id for chunk in chunks if there.get(twins.get(chunk.id, "")) == chunk.text}
         return [one for one in chunks if one.id in ready], [one for one in chunks if one.id not in ready]
 
@@ -92,7 +97,7 @@ class Compared:
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
 
-    def announce(self, number: int, suffixes: Mapping[str, Sequence[str]]) -> None:
+    def announce(self, number: int, suffixes: Mapping[str, Sequence[str]], new: Sequence[FileRecord]) -> None:
         """Do nothing."""
 
     def add(self, chunks: Sequence[Chunk], twins: Mapping[str, str]) -> AddResult:
@@ -160,6 +165,7 @@ class Storing:
     _chunks: list[tuple[str, Chunk]] = field(default_factory=list)
     _twins: dict[str, str] = field(default_factory=dict)
     _ends: list[Whole | Same] = field(default_factory=list)
+    _first: list[FileRecord] = field(default_factory=list)  # files of which nothing was recorded
     _new: dict[str, set[str]] = field(default_factory=dict)  # of the files that have not ended
     _number: int = 0
     _bytes: int = 0  # of the files that have ended
@@ -188,6 +194,8 @@ class Storing:
         source = piece.file.source
         stem = stem_of(self.scope, source)
         new = self._new.setdefault(source, set())
+        if piece.first is not None:
+            self._first.append(piece.first)
         for chunk in piece.chunks:
             suffix = chunk.id[len(stem) :]
             new.add(suffix)
@@ -211,7 +219,8 @@ class Storing:
         suffixes: dict[str, list[str]] = {}
         for source, chunk in self._chunks:
             suffixes.setdefault(source, []).append(chunk.id[len(stem_of(self.scope, source)) :])
-        self.target.announce(self._number, suffixes)
+        self.target.announce(self._number, suffixes, self._first)
+        self._first = []
         self._number += 1
         self.result += self.target.add([chunk for _, chunk in self._chunks], self._twins)
         self.stored += len(self._chunks)
