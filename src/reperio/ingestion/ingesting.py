@@ -95,6 +95,7 @@ def ingest(
         raise InvalidInput(f"text_field and id_field are both {text_field or 'text'!r}; they are two fields")
     if not dry_run:
         handle_of(collection).require_writable()
+    handle_of(collection).origin.refresh()  # what other hosts have ingested up to now is known
     run = _Run(collection, batch_size, progress, strict=strict, dry=dry_run, prune=prune)
     found = run.find(paths, name, exclude, gitignore=gitignore)
     if prune:
