@@ -58,14 +58,16 @@ class Folder(RuleBasedStateMachine):
     def files(self) -> list[Path]:
         return sorted(path for path in self.docs.rglob("*") if path.is_file() and path.name != "first.md")
 
-    @rule(name=NAMES, lines=st.lists(WORDS, min_size=1, max_size=4, unique=True))
-    def write(self, name: str, lines: list[str]) -> None:
+    @rule(name=NAMES, lines=st.lists(WORDS, min_size=1, max_size=4, unique=True), then=st.booleans())
+    def write(self, name: str, lines: list[str], then: bool) -> None:
         path = self.docs / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if name.endswith(".csv"):
             path.write_text("id,text\n" + "".join(f"{number},{line}\n" for number, line in enumerate(lines)))
         else:
             path.write_text("\n\n".join(lines))
+        if then:
+            self.run(2)
 
     @precondition(lambda self: self.files())
     @rule(data=st.data())
@@ -73,13 +75,15 @@ class Folder(RuleBasedStateMachine):
         data.draw(st.sampled_from(self.files())).unlink()
 
     @precondition(lambda self: self.files())
-    @rule(data=st.data(), name=NAMES, copy=st.booleans())
-    def rename(self, data: st.DataObject, name: str, copy: bool) -> None:
+    @rule(data=st.data(), name=NAMES, copy=st.booleans(), then=st.booleans())
+    def rename(self, data: st.DataObject, name: str, copy: bool, then: bool) -> None:
         path = data.draw(st.sampled_from(self.files()))
         target = (self.docs / name).with_suffix(path.suffix)
         target.parent.mkdir(parents=True, exist_ok=True)
         if path != target:
             (shutil.copy if copy else shutil.move)(path, target)
+        if then:
+            self.run(2)
 
     @precondition(lambda self: self.files())
     @rule(data=st.data())
