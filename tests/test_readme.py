@@ -53,6 +53,14 @@ def with_documents(folder: Path) -> None:
         (folder / "docs" / name).write_text(text[:2500], encoding="utf-8")
 
 
+def with_files(folder: Path) -> None:
+    """Give the page about ingestion a folder of its own, and a table as a spreadsheet program writes it."""
+    with_documents(folder)
+    (folder / "handbook").mkdir()
+    (folder / "handbook" / "start.md").write_text("# Start\n\nTurn the key to the right.\n", encoding="utf-8")
+    (folder / "orders.csv").write_bytes("id;note;product;iban\n1;Für München;Säge;DE00\n".encode("cp1252"))
+
+
 def with_collection(folder: Path) -> None:
     """Make the collection that the page of the gate asks, large enough for every check."""
     answers = {
@@ -77,7 +85,7 @@ def with_langchain_folder(folder: Path) -> None:
 PREPARED: dict[str, Callable[[Path], None]] = {
     "docs/start.md": with_documents,
     "docs/search.md": with_documents,
-    "docs/ingest.md": with_documents,
+    "docs/ingest.md": with_files,
     "docs/keep-and-mend.md": with_documents,
     "docs/gate.md": with_collection,
     "docs/moving-from-langchain-faiss.md": with_langchain_folder,

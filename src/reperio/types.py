@@ -38,6 +38,10 @@ Lexical: TypeAlias = Literal["porter", "unicode61", "trigram", "none"]
 """The tokenizers of lexical search; "none" keeps no lexical index."""
 
 
+CONTEXT_FIELD = "embedding_context"
+"""The metadata field whose text is embedded before that of the chunk: the document's title and headings."""
+
+
 class Metric(str, enum.Enum):
     """The comparison of vectors. A member equals its string: ``Metric("l2") == "l2"``.
 
@@ -57,7 +61,8 @@ class Chunk:
     Args:
         id: the user's own, non-empty, unique in the collection; adding it again replaces the chunk.
         text: what was embedded, and what a search gives back. May be empty with ready vectors.
-        metadata: a JSON object (string keys; numbers, strings, booleans, null, lists, objects).
+        metadata: a JSON object (string keys; numbers, strings, booleans, null, lists, objects). Where it has a text
+            under "embedding_context", that is embedded before the chunk's text; a search gives the text alone.
     """
 
     id: str

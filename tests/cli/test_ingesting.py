@@ -61,7 +61,7 @@ def test_what_cannot_be_read_is_listed_with_its_own_exit_code(docs: Path, kb: Pa
     assert told[0].startswith(f"2 files read into {kb}: 3 chunks added")
     assert told[1] == (
         f"failed: {docs}/bad.csv:2: 3 fields, the header has 2; put quotes around fields with commas, quotes or line "
-        "breaks"
+        "breaks, or name another --delimiter"
     )
     assert told[-1] == "2 files could not be read; what is stored of them is kept"
     result = run("ingest", docs, "--into", kb, "--json")
@@ -221,3 +221,21 @@ def test_watching_follows_the_files(docs: Path, kb: Path) -> None:
         _, told = command.communicate(timeout=60)
     assert command.returncode == 130
     assert "stopped: interrupted; what was stored before is kept" in told
+
+
+def test_options_of_reading_are_options(docs: Path, kb: Path) -> None:
+    """A table of another program is read as it is written; a file in another encoding names the option."""
+    table = docs / "orders.csv"
+    table.write_bytes("id;note;product;iban\n1;Für München;Säge;DE00\n".encode("cp1252"))
+    result = run("ingest", table, "--into", kb)
+    assert result.exit_code == 3
+    assert "--encoding windows-1252" in result.stdout
+    assert "encoding=" not in result.stdout
+    args = ["--encoding", "cp1252", "--text-field", "note", "--title-field", "product", "--delimiter", ";"]
+    lines(run("ingest", table, "--into", kb, *args, "--drop-columns", "iban", "--no-id"))
+    (one,) = (json.loads(line) for line in lines(run("list", kb, "--json")))
+    assert (one["text"], one["metadata"]["product"]) == ("Für München", "Säge")
+    assert "iban" not in one["metadata"]
+    lines(run("ingest", table, "--into", kb))
+    assert "--drop-columns out" in error(run("ingest", table, "--into", kb, "--drop-columns", "id"))
+    assert "exclude each other" in error(run("ingest", table, "--into", kb, "--no-id", "--id-field", "id"))

@@ -81,7 +81,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory, minilm: SentenceTransform
         + "\n"
         + json.dumps({"id": "long", "text": "Bread is kneaded. " * 60})
     )
-    (root / "docs/old.pdf").write_text("no text")
+    (root / "docs/old.odd").write_text("no text")
     assert minilm.name == reperio.DEFAULT_EMBEDDER
     result = run("ingest", root / "docs", "--into", root / "kb")
     assert result.exit_code == 0, result.output
@@ -252,9 +252,9 @@ def test_mistakes_on_the_command_line_are_one_line(tmp_path: Path) -> None:
 
 def test_a_mistyped_path_creates_no_collection(tmp_path: Path) -> None:
     """A path that is not there, or is no text, is refused before a model is loaded or a directory made."""
-    (tmp_path / "a.pdf").write_text("x")
+    (tmp_path / "a.odd").write_text("x")
     assert "does not exist" in refused("ingest", tmp_path / "nope", "--into", tmp_path / "kb")
-    assert "'.pdf'" in refused("ingest", tmp_path / "a.pdf", "--into", tmp_path / "kb")
+    assert "'.odd'" in refused("ingest", tmp_path / "a.odd", "--into", tmp_path / "kb")
     assert not (tmp_path / "kb").exists()
 
 
@@ -278,12 +278,13 @@ def test_ingest_tells_what_it_did(copied: Path) -> None:
     shown = run("ingest", copied / "docs", "--into", copied / "kb")
     assert shown.stdout.splitlines() == [
         f"2 files read into {copied / 'kb'}: 0 chunks added, 0 updated, 4 unchanged, 0 removed; 0 texts embedded",
-        "skipped: docs/old.pdf has the suffix '.pdf'; what is read is .txt .md .jsonl .csv .parquet",
+        "skipped: docs/old.odd has the suffix '.odd'; what is read is text, Markdown, tables, documents and source code: "
+        "see docs/ingest.md",
     ]
     (copied / "docs/passwords.md").unlink()
     (copied / "docs/new.txt").write_text("New words.")
     told = run_json("ingest", copied / "docs", "--into", copied / "kb", "--prune")
-    assert [one["source"] for one in told.pop("skipped")] == ["docs/old.pdf"]
+    assert [one["source"] for one in told.pop("skipped")] == ["docs/old.odd"]
     counts = {"files": 2, "added": 1, "updated": 0, "unchanged": 3, "embedded": 1, "removed": 1, "renamed": 0}
     assert told == {**counts, "failed": [], "notes": [], "complete": True}
 

@@ -91,7 +91,10 @@ def test_every_format_is_stored_and_found(kb: Collection, docs: Path) -> None:
     assert chunks[f"{table}#c1"].metadata == {"source": table, "lang": "en", "id": "c1"}
     assert chunks[f"{rows}#9"].metadata == {"source": rows, "x": 1.5, "id": "9"}
     assert kb.search("salty sea ships", k=1)[0].chunk.metadata == {"source": "docs/plain.txt"}
-    assert kb.search("knead bread dough", k=1)[0].chunk.metadata == {"source": "docs/sub/page.md"}
+    assert kb.search("knead bread dough", k=1)[0].chunk.metadata == {
+        "source": "docs/sub/page.md",
+        "headings": ["Bread"],
+    }
 
 
 def test_a_long_text_is_stored_in_pieces_with_their_places(kb: Collection, docs: Path) -> None:
@@ -354,14 +357,13 @@ def test_one_field_cannot_be_text_and_id(kb: Collection, docs: Path) -> None:
         ingest(kb, docs, text_field="body", id_field="body")
 
 
-@pytest.mark.parametrize("library", ["semantic_text_splitter", "pyarrow"])
 def test_a_missing_library_is_told_with_the_command(
-    kb: Collection, docs: Path, monkeypatch: pytest.MonkeyPatch, library: str
+    kb: Collection, docs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the extra's libraries, the error holds the pip command; nothing is stored."""
+    """Without the library of a format, the error holds the pip command; nothing is stored."""
     path = docs / "a.parquet"
     pq.write_table(pa.table({"text": ["words"]}), path)
-    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingDependency, match=r"pip install 'reperio\[ingest\]'"):
         ingest(kb, path, strict=True)
     assert kb.count() == 0

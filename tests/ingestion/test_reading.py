@@ -120,10 +120,10 @@ def test_parquet_is_read_in_batches(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "kind"),
-    [(b"\x00raw", "holds bytes"), (float("nan"), "is nan"), (float("inf"), "is inf"), ([{"x": b"1"}], "holds bytes")],
+    [(float("nan"), "is nan"), (float("inf"), "is inf"), ([{"x": b"1"}], "holds bytes")],
 )
 def test_values_of_parquet_without_a_json_form_are_refused(tmp_path: Path, value: Any, kind: str) -> None:
-    """Bytes, NaN and infinity are an error that names row and column."""
+    """Bytes within lists, NaN and infinity are an error that names row and column."""
     path = parquet(tmp_path / "a.parquet", pa.table({"text": ["a", "b"], "extra": [None, value]}))
     with pytest.raises(InvalidInput, match=rf"a\.parquet:2: 'extra' {kind}"):
         items(path)
@@ -155,12 +155,13 @@ def test_a_parquet_cut_short_within_a_page_is_refused(tmp_path: Path) -> None:
         ("a.md", "Ω".encode() + b"\xff", 2),
         ("a.jsonl", b'{"text": "fine"}\n{"text": "caf\xe9"}\n', 30),
         ("a.csv", MARK + b"text\nfine\ncaf\xe9\n", 16),
-        ("a.txt", "utf-16".encode("utf-16"), 0),
     ],
 )
 def test_bytes_that_are_no_utf8_are_told_by_offset(tmp_path: Path, name: str, content: bytes, offset: int) -> None:
     """The error names file, byte and its offset in the file, and the command that converts it."""
-    with pytest.raises(InvalidInput, match=rf"{re.escape(name)}: byte 0x.. at offset {offset} is no UTF-8.*iconv"):
+    with pytest.raises(
+        InvalidInput, match=rf"{re.escape(name)}: byte 0x.. at offset {offset} is no UTF-8.*windows-1252"
+    ):
         items(tmp_path / name, content)
     assert content[offset] >= 0x80
 
@@ -212,7 +213,7 @@ def test_an_id_field_that_was_named_must_be_there(tmp_path: Path) -> None:
         ("text,a\nx,1\n\nx,1,2\n", r"a\.csv:4: 3 fields, the header has 2"),
         ("text,a,a\nx,1,2\n", r"a\.csv:1: two columns are named 'a'"),
         ('text,a\nx,1\n"never closed,1\nmore\n', r"a\.csv:3: no valid CSV"),
-        ("text;a\nx;1\n", r"a\.csv:1: no field 'text'.*'text;a'"),
+        ("body;a\nx;1\n", r"a\.csv:1: no field 'text'.*'body', 'a'"),
     ],
 )
 def test_a_bad_csv_is_told_by_file_and_line(tmp_path: Path, rows: str, reason: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import reperio
 from reperio import Chunk, Collection, InvalidInput
-from reperio.ingestion import Skipped, ingest, sources
+from reperio.ingestion import ReadingOptions, Skipped, ingest, sources
 from tests.conftest import TrigramEmbedder
 from tests.ingestion.folders import contents, require_ledger, table, texts, write
 
@@ -375,3 +375,38 @@ def test_another_embedder_with_another_capacity_is_told(path: Path, here: Path) 
             ingest(kb, here / "docs")
         ingest(kb, here / "docs", rechunk=True)
         require_ledger(kb)
+
+
+def test_options_of_reading_hold_too(kb: Collection, here: Path) -> None:
+    """Given as `ReadingOptions`, what differs from the defaults counts; given as a dictionary, all of it."""
+    path = write(here / "t.csv", "key|body|x\n1|rivers|a\n")
+    options = ReadingOptions(text="body", id="key", delimiter="|", drop=("x",))
+    ingest(kb, path, reading=options)
+    assert kb.get("t.csv#1").metadata == {"source": "t.csv", "key": "1"}
+    write(path, "key|body|x\n1|rivers|a\n2|lakes|b\n")
+    assert ingest(kb, path).added == 1
+    assert ingest(kb, path, reading=options).unchanged == 2
+    with pytest.raises(InvalidInput, match=r"\['x'\] for drop.*now it would be \[\]; leave drop= \(--drop-columns\)"):
+        ingest(kb, path, reading={"drop": ()})
+    done = ingest(kb, path, reading={"drop": (), "id": None}, rechunk=True)
+    assert (done.added, done.removed) == (2, 2)
+    assert {chunk.metadata["x"] for chunk in kb} == {"a", "b"}
+    with pytest.raises(InvalidInput, match="no option 'delimeter'; did you mean 'delimiter'"):
+        ingest(kb, path, reading={"delimeter": ";"})
+    with pytest.raises(InvalidInput, match="both 'body'"):
+        ingest(kb, path, id_field="body", rechunk=True)
+
+
+def test_a_copy_under_another_heading_is_embedded_with_it(
+    kb: Collection, embedder: TrigramEmbedder, here: Path
+) -> None:
+    """The vector of a renamed file is taken only where what was embedded is the same, context and all."""
+    write(here / "docs/a.md", "---\ntitle: Rivers\n---\nThey flow.")
+    ingest(kb, here / "docs")
+    (here / "docs/a.md").rename(here / "docs/b.md")
+    embedder.embedded.clear()
+    assert ingest(kb, here / "docs").renamed == 1
+    assert embedder.embedded == []
+    write(here / "docs/b.md", "---\ntitle: Lakes\n---\nThey flow.")
+    ingest(kb, here / "docs")
+    assert embedder.embedded == ["Lakes\nThey flow."]

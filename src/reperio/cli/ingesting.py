@@ -28,14 +28,20 @@ if TYPE_CHECKING:
 _PATHS = "Files, folders, patterns in quotes ('docs/**/*.md'), or - for standard input."
 _EMBEDDER = "A sentence-transformers name or local path; by default the recorded one."
 _NAME = "What PATH is known by, instead of its own name; for two of one name, or one that moved."
-_FORMAT = "Of standard input: md, txt, jsonl, csv."
+_FORMAT = "Of standard input: md, txt, jsonl, csv, or any other suffix that is read."
 _MAX_TOKENS = "Longest chunk; by default as before, at first what the embedder takes, at most 512."
 _OVERLAP = "Most tokens repeated from one chunk to the next; by default as before, at first a tenth."
 _METADATA = "For all chunks, also of later runs; several times for several. A VALUE that is JSON keeps its type."
 _EXCLUDE = "Pass over what matches, as in .gitignore; several times for several."
 _RECHUNK = "Read unchanged files too, and split all as the options say now."
-_TEXT_FIELD = "Field with the text, in .jsonl, .csv and .parquet; at first text."
+_TEXT_FIELD = "Field with the text, in tables; at first text."
 _ID_FIELD = "Field with the record's own id, which may be missing; at first id."
+_NO_ID = "No record has an id of its own; a field of that name is metadata."
+_TITLE = "Field that is embedded before the text, in tables."
+_COLUMNS = "Fields to keep as metadata, separated by commas; at first all."
+_DROP = "Fields to leave out, separated by commas."
+_DELIMITER = "Character between the fields of .csv and .tsv, or tab; at first it is found out."
+_ENCODING = "Of text files, such as windows-1252; at first UTF-8, or what a byte order mark says."
 
 INCOMPLETE = 3
 """The exit code where some files could not be read."""
@@ -49,6 +55,12 @@ def ingest(
     written_as: Annotated[str | None, option("FORMAT", _FORMAT, "--format")] = None,
     text_field: Annotated[str | None, option("FIELD", _TEXT_FIELD)] = None,
     id_field: Annotated[str | None, option("FIELD", _ID_FIELD)] = None,
+    no_id: Annotated[bool, flag("--no-id", _NO_ID)] = False,
+    title_field: Annotated[str | None, option("FIELD", _TITLE)] = None,
+    columns: Annotated[str | None, option("FIELDS", _COLUMNS)] = None,
+    drop_columns: Annotated[str | None, option("FIELDS", _DROP)] = None,
+    delimiter: Annotated[str | None, option("CHAR", _DELIMITER)] = None,
+    encoding: Annotated[str | None, option("NAME", _ENCODING)] = None,
     max_tokens: Annotated[int | None, option(None, _MAX_TOKENS, least=1)] = None,
     overlap: Annotated[int | None, option(None, _OVERLAP, least=0)] = None,
     metadata: Annotated[list[str] | None, option("KEY=VALUE", _METADATA)] = None,
@@ -71,6 +83,11 @@ def ingest(
 
     if watch and dry_run:
         raise InvalidInput("--watch and --dry-run exclude each other: pass one")
+    reading = to_reading(title_field, columns, drop_columns, delimiter, encoding)
+    if no_id:
+        if id_field is not None:
+            raise InvalidInput("--no-id and --id-field exclude each other: pass one")
+        reading["id"] = None
     with _input(paths, name, written_as) as wanted:
         if watch and wanted != paths:
             raise InvalidInput("standard input ends, and cannot be watched; pass files or folders")
@@ -80,6 +97,7 @@ def ingest(
         options: dict[str, Any] = {
             "name": name,
             "text_field": text_field,
+            "reading": reading,
             "id_field": id_field,
             "max_tokens": max_tokens,
             "overlap": overlap,
@@ -142,9 +160,11 @@ def _input(paths: list[str], name: str | None, written_as: str | None) -> Iterat
         return
     if len(paths) > 1:
         raise InvalidInput("- is standard input, and must be the only PATH; ingest the files by themselves")
+    from reperio.ingestion.suffixes import suffix_of
+
     if name is None:
         raise InvalidInput("standard input has no name by which its chunks are known; give it one with --name")
-    suffix = f".{written_as.lstrip('.')}" if written_as else Path(name).suffix
+    suffix = f".{written_as.lstrip('.')}" if written_as else suffix_of(name)
     if not suffix:
         raise InvalidInput("standard input has no suffix that tells its format; pass --format md, txt, jsonl or csv")
     with tempfile.TemporaryDirectory(prefix="reperio-") as folder:
@@ -152,6 +172,20 @@ def _input(paths: list[str], name: str | None, written_as: str | None) -> Iterat
         with path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         yield [str(path)]
+
+
+def to_reading(
+    title: str | None, columns: str | None, drop: str | None, delimiter: str | None, encoding: str | None
+) -> dict[str, Any]:
+    """Return the options of reading that were given."""
+    given = {
+        "title": title,
+        "columns": None if columns is None else [one.strip() for one in columns.split(",")],
+        "drop": None if drop is None else [one.strip() for one in drop.split(",")],
+        "delimiter": "\t" if delimiter in ("tab", "\\t") else delimiter,
+        "encoding": encoding,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def to_metadata(pairs: list[str] | None) -> dict[str, Any] | None:

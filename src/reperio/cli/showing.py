@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from reperio.cli.errors import in_words_of
 from reperio.cli.output import console_for, many, print_json_line, print_line, print_rows
 from reperio.printable import one_line
 from reperio.types import Chunk, Hit
@@ -93,7 +94,7 @@ def print_ingested(result: IngestResult, into: str, *, dry_run: bool = False) ->
     if len(result.skipped) > _LISTED:
         print_line(f"skipped: {len(result.skipped) - _LISTED:,} more, which --json lists")
     for failed in result.failed[:_LISTED]:
-        print_line(f"failed: {failed.place}: {failed.reason}")
+        print_line(f"failed: {failed.place}: {in_words_of(None, failed.reason)}")
     if len(result.failed) > _LISTED:
         print_line(f"failed: {len(result.failed) - _LISTED:,} more, which --json lists")
     if result.failed:

@@ -2,8 +2,19 @@
 
 from reperio.ingestion.finding import find_files
 from reperio.ingestion.ingesting import ingest
+from reperio.ingestion.items import ReadingOptions
 from reperio.ingestion.listing import sources
 from reperio.ingestion.results import Failed, IngestResult, Skipped, Source
 from reperio.ingestion.watching import watch
 
-__all__ = ["Failed", "IngestResult", "Skipped", "Source", "find_files", "ingest", "sources", "watch"]
+__all__ = [
+    "Failed",
+    "IngestResult",
+    "ReadingOptions",
+    "Skipped",
+    "Source",
+    "find_files",
+    "ingest",
+    "sources",
+    "watch",
+]

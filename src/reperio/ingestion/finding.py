@@ -14,7 +14,6 @@ from reperio.errors import InvalidInput
 from reperio.ingestion.ignoring import excluded, to_spec
 from reperio.ingestion.results import Failed, Skipped
 from reperio.ingestion.sources import (
-    SUFFIXES,
     FoundFiles,
     SourceFile,
     Walked,
@@ -25,7 +24,7 @@ from reperio.ingestion.sources import (
 )
 from reperio.ingestion.walking import Walk
 
-__all__ = ["SUFFIXES", "Failed", "FoundFiles", "Paths", "Skipped", "SourceFile", "Walked", "find_files"]
+__all__ = ["Failed", "FoundFiles", "Paths", "Skipped", "SourceFile", "Walked", "find_files"]
 
 Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 

@@ -13,13 +13,14 @@ from reperio.collection import Collection
 from reperio.collection.facade import handle_of
 from reperio.errors import EmbedderFailed, InvalidInput
 from reperio.ingestion.finding import FoundFiles, Paths, find_files
+from reperio.ingestion.items import ReadingOptions
 from reperio.ingestion.results import IngestResult
 from reperio.ingestion.run.adopting import adopt
 from reperio.ingestion.run.ahead import Ahead
 from reperio.ingestion.run.content import size_of
 from reperio.ingestion.run.ledger import Ledger, new_run
 from reperio.ingestion.run.pruning import require_contents, vanished
-from reperio.ingestion.run.roots import Plans, Wanted, make_plans
+from reperio.ingestion.run.roots import Plans, Wanted, given_by, make_plans
 from reperio.ingestion.run.scoping import fixed_by, to_metadata
 from reperio.ingestion.run.steps import Reader
 from reperio.ingestion.run.storing import Compared, Stored, Storing
@@ -37,6 +38,7 @@ def ingest(
     name: str | None = None,
     text_field: str | None = None,
     id_field: str | None = None,
+    reading: ReadingOptions | Mapping[str, Any] | None = None,
     max_tokens: int | None = None,
     overlap: int | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -54,8 +56,8 @@ def ingest(
     A file is known by its *source*: the name of the folder that was named, and the path in it. The id of a chunk is
     ``{source}#{id}`` for an item with an id of its own, else ``{source}#{hash of its text}``, with ``-2``, ``-3`` for
     the same text again. The metadata is ``source``; ``start``, the character at which a piece of a split text begins;
-    the item's other fields, its own ``source`` and ``start`` as ``record_source`` and ``record_start``; and its id, as
-    text, under the name that it has there.
+    the item's other fields, its own ``source`` and ``start`` as ``record_source`` and ``record_start``; its id as text,
+    under the name that it has there; and what is known of the piece, such as ``headings``, see docs/ingest.md.
 
     What ingestion stores it records in the collection, and it deletes nothing else. Of each file, what is new is stored
     first and what is stale deleted last, so that a run that is broken off leaves no document missing; the next one
@@ -65,9 +67,11 @@ def ingest(
         collection: open for writing, with an embedder.
         paths: files, folders, and patterns such as ``docs/**/*.md``.
         name: what to call the one path that is passed, for one that moved, or has the name of another.
-        text_field, id_field: of the items in .jsonl, .csv and .parquet: "text" and "id", which may be missing.
-        max_tokens, overlap: see `Splitter`. These four are kept for later runs, as long as *rechunk* does not let them
-            be changed.
+        text_field, id_field: of the items in tables: "text" and "id", which may be missing.
+        reading: what else there is to say about the files: delimiter, encoding, columns, a title. Of a dictionary, all
+            counts; of `ReadingOptions`, what differs from the defaults.
+        max_tokens, overlap: see `Splitter`. All of these are kept for later runs, as long as *rechunk* does not let
+            them be changed.
         metadata: of all chunks, where their items have no field of that name; kept for later runs, too.
         exclude: patterns as in `.gitignore`, of what to pass over in folders.
         gitignore: pass over what `.gitignore` files name.
@@ -86,13 +90,15 @@ def ingest(
         CollectionReadOnly, CollectionClosed, StorageFailed, EmbeddingContractError.
     """
     require_count("batch_size", batch_size)
-    given = {"text_field": text_field, "id_field": id_field, "max_tokens": max_tokens, "overlap": overlap}
-    fixed = fixed_by(collection.scope)
+    given = {"text": text_field, "id": id_field, "max_tokens": max_tokens, "overlap": overlap}
     wanted = Wanted(
-        {key: value for key, value in given.items() if value is not None}, to_metadata(metadata), fixed, name, rechunk
+        given={**given_by(reading), **{key: value for key, value in given.items() if value is not None}},
+        seconds=reading.seconds if isinstance(reading, ReadingOptions) else None,
+        metadata=to_metadata(metadata),
+        fixed=fixed_by(collection.scope),
+        name=name,
+        again=rechunk,
     )
-    if (text_field or "text") == (id_field or "id"):
-        raise InvalidInput(f"text_field and id_field are both {text_field or 'text'!r}; they are two fields")
     if not dry_run:
         handle_of(collection).require_writable()
     handle_of(collection).origin.refresh()  # what other hosts have ingested up to now is known
@@ -203,5 +209,5 @@ class _Run:
             renamed=len(storing.renamed),
             skipped=tuple(found.skipped + reader.skipped),
             failed=tuple(found.failed + [broken.failed for broken in storing.broken]),
-            notes=tuple(plans.notes),
+            notes=tuple(plans.notes + reader.notes),
         )

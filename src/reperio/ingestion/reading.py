@@ -1,59 +1,109 @@
-"""Files → items. Text is UTF-8, with or without a byte order mark; nothing is guessed and nothing replaced."""
+"""Files → items, each format by its own reader."""
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 from reperio.errors import InvalidInput
+from reperio.ingestion.decoding import lines, read_text
 from reperio.ingestion.finding import SourceFile
-from reperio.ingestion.items import Fields, Item, require_header, to_item
+from reperio.ingestion.formats import read_document
+from reperio.ingestion.front_matter import front_matter, without_images
+from reperio.ingestion.items import Fields, Item, ReadingOptions, to_item, without_taken
 from reperio.ingestion.parquet import read_parquet
-from reperio.layout import open_regular, reason
+from reperio.ingestion.structure import Kind
+from reperio.ingestion.suffixes import CODE, DOCUMENTS, MARKDOWN, suffix_of
+from reperio.ingestion.tables import read_csv
+from reperio.layout import reason
+
+__all__ = ["Fields", "ReadingOptions", "read"]
+
+_KINDS: dict[str, Kind] = {".log": "log", ".rst": "rst"}
+Say: TypeAlias = Callable[[str], None]
+"""Called with a sentence about a file that was read: what was found out about it, or left out of it."""
 
 
-def read(file: SourceFile, fields: Fields) -> Iterator[Item]:
-    """Read a file's items one after the other; only .txt and .md, one item each, are held whole.
+def read(file: SourceFile, options: ReadingOptions, say: Say | None = None) -> Iterator[Item]:
+    """Read a file's items one after the other; tables row by row, what is a text or a document is held whole.
 
     Args:
-        file: a ``.csv`` gives strings, its first line is the header; ``.jsonl`` has one object per line.
-        fields: which fields of .jsonl, .csv and .parquet are text and id; the others become metadata.
+        file: what is read of it is decided by its suffix, see `SUFFIXES`.
+        options: which fields of a table are text and id, and how the file is written.
+        say: called with what is worth knowing about the file, as a sentence without its subject.
 
     Raises:
-        InvalidInput: with file and line (for bytes that are no UTF-8: the offset).
-        MissingDependency: a .parquet without pyarrow.
+        InvalidInput: with file and line (for bytes that are no text: the offset), and a cure.
+        MissingDependency: the library of this format is not installed; the message holds the pip command.
     """
-    read_one = {".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": read_parquet}.get(file.suffix)
+    suffix = suffix_of(file.path.name)
+    tell = say or _silent
     try:
-        if read_one is None:
-            with open(open_regular(file.path, follow=True), "rb") as opened:
-                text = _decode(opened.read(), file.path)
-            yield Item(str(file.path), text, None, {})
-        else:
-            yield from read_one(file.path, fields)
+        yield from _reader(suffix.removesuffix(".gz"))(file, options, tell)
     except OSError as error:
         # pyarrow's errors have no strerror
         raise InvalidInput(f"{file.path} cannot be read: {reason(error)}") from error
 
 
-def _read_jsonl(path: Path, fields: Fields) -> Iterator[Item]:
-    for number, line in enumerate(_lines(path), start=1):
+def _silent(_: str) -> None:
+    """Hear nothing."""
+
+
+def _reader(suffix: str) -> Callable[[SourceFile, ReadingOptions, Say], Iterator[Item]]:
+    if suffix in DOCUMENTS:
+        return lambda file, options, say: read_document(file.path, suffix, options, say)
+    if suffix in (".csv", ".tsv"):
+        return lambda file, options, say: read_csv(file.path, options, say)
+    if suffix == ".parquet":
+        return lambda file, options, say: read_parquet(file.path, options, say)
+    return {".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".json": _read_json}.get(suffix, _read_plain)
+
+
+def _read_plain(file: SourceFile, options: ReadingOptions, _: Say) -> Iterator[Item]:
+    suffix = suffix_of(file.path.name).removesuffix(".gz")
+    text = read_text(file.path, options.encoding)
+    if suffix in MARKDOWN:
+        text = without_images(text)
+        text, fields = front_matter(text)
+        title = fields.get("title")
+        metadata = without_taken(fields, str(file.path))
+        yield Item(str(file.path), text, None, metadata, kind="markdown", title=title if isinstance(title, str) else "")
+        return
+    kind: Kind = "code" if suffix in CODE else _KINDS.get(suffix, "plain")
+    yield Item(str(file.path), text, None, {}, kind=kind)
+
+
+def _read_jsonl(file: SourceFile, options: ReadingOptions, _: Say) -> Iterator[Item]:
+    for number, line in enumerate(lines(file.path, options.encoding), start=1):
         if not line.strip():
             continue
-        place = f"{path}:{number}"
-        try:
-            values = json.loads(line, object_pairs_hook=_to_object, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise InvalidInput(f"{place}: no valid JSON ({error}); every line is one JSON object") from None
+        place = f"{file.path}:{number}"
+        values = _parsed(line, f"{place}: no valid JSON", "every line is one JSON object")
         if not isinstance(values, dict):
             raise InvalidInput(f"{place}: a JSON {type(values).__name__}; every line must be an object, {{…}}")
-        yield to_item(values, place, fields)
+        yield to_item(values, place, options)
+
+
+def _read_json(file: SourceFile, options: ReadingOptions, _: Say) -> Iterator[Item]:
+    """Read a list of objects as items, and anything else as a text."""
+    text = read_text(file.path, options.encoding)
+    if not text.strip():
+        return
+    content = _parsed(text, f"{file.path}: no valid JSON", "mend it; one object per line is .jsonl")
+    if isinstance(content, list) and content and all(isinstance(one, dict) for one in content):
+        for number, values in enumerate(content, start=1):
+            yield to_item(values, f"{file.path}:{number}", options)
+    else:
+        yield Item(str(file.path), text, None, {}, kind="log")  # by lines
+
+
+def _parsed(text: str, problem: str, cure: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_to_object, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{problem} ({error}); {cure}") from None
 
 
 def _to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -66,60 +116,3 @@ def _to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON; use null")
-
-
-def _read_csv(path: Path, fields: Fields) -> Iterator[Item]:
-    # strict: a quote that is never closed would otherwise swallow the rest of the file into one field.
-    rows = csv.reader(_lines(path), strict=True)
-    header: list[str] | None = None
-    line = 1  # where the row begins that is read next: the reader counts the line where one ends
-    with _long_fields():
-        try:
-            for row in rows:
-                if header is None:
-                    header = row
-                    require_header(header, f"{path}:1", fields)
-                elif row:  # else a blank line
-                    if len(row) != len(header):
-                        raise InvalidInput(
-                            f"{path}:{line}: {len(row)} fields, the header has {len(header)}; put quotes around fields "
-                            "with commas, quotes or line breaks"
-                        )
-                    yield to_item(dict(zip(header, row, strict=True)), f"{path}:{line}", fields)
-                line = rows.line_num + 1
-        except csv.Error as error:
-            raise InvalidInput(
-                f"{path}:{line}: no valid CSV ({error}); separate fields by commas, and double the quotes within quotes"
-            ) from None
-
-
-@contextmanager
-def _long_fields() -> Iterator[None]:
-    """Let a field be of any length: the csv module's limit, for the whole process, is 128 KiB."""
-    before = csv.field_size_limit(sys.maxsize)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines, decoded one by one so that a bad byte can be told by its offset."""
-    offset = 0
-    with open(open_regular(path, follow=True), "rb") as file:
-        for line in file:
-            yield _decode(line, path, offset)
-            offset += len(line)
-
-
-def _decode(content: bytes, path: Path, offset: int = 0) -> str:
-    """Decode what stands at *offset*; a byte order mark at the beginning of the file is no text."""
-    try:
-        return content.decode("utf-8-sig" if offset == 0 else "utf-8")
-    except UnicodeDecodeError as error:
-        # Offsets are the file's: the codec that drops the mark counts from behind it.
-        at = offset + error.start + (len(content) - len(error.object))
-        raise InvalidInput(
-            f"{path}: byte 0x{error.object[error.start]:02x} at offset {at} is no UTF-8; convert the file, e.g.: "
-            "iconv -f WINDOWS-1252 -t UTF-8"
-        ) from None

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from reperio.errors import InvalidInput
 from reperio.ingestion.results import Failed, Skipped
+from reperio.ingestion.suffixes import SUFFIXES, suffix_of
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
-
-SUFFIXES = (".txt", ".md", ".jsonl", ".csv", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +30,8 @@ class SourceFile:
 
     @property
     def suffix(self) -> str:
-        """In lower case, with the dot."""
-        return self.path.suffix.lower()
+        """In lower case, with the dot: ``.csv.gz``."""
+        return suffix_of(self.path.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +113,10 @@ def unreadable(path: Path) -> str | None:
         return "is a link to a folder; name that folder itself to ingest it"
     if not path.is_file():
         return "is neither a file nor a folder"
-    if path.suffix.lower() not in SUFFIXES:
-        kind = f"has the suffix {shown(path.suffix)!r}" if path.suffix else "has no suffix"
-        return f"{kind}; what is read is {' '.join(SUFFIXES)}"
+    suffix = suffix_of(path.name)
+    if suffix not in SUFFIXES:
+        kind = f"has the suffix {shown(suffix)!r}" if suffix else "has no suffix"
+        return f"{kind}; what is read is text, Markdown, tables, documents and source code: see docs/ingest.md"
     if shown(path.name) != path.name:
         return "has a name that is no UTF-8; rename it"
     return None

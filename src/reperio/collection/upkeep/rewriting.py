@@ -14,6 +14,7 @@ from reperio.collection.generation.creating import unnamed
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.upkeep.building import build_index, cores, like, publish, remove_older
 from reperio.embedding.contract import Contract, Settings, embed
+from reperio.embedding.passages import stored_passage
 from reperio.errors import IndexBuildFailed, InvalidInput
 from reperio.printable import logger
 from reperio.store import NewChunk, Store, StoredChunk, require_intact
@@ -102,7 +103,8 @@ def _vectors(
     empty = next((chunk.id for chunk in block if not chunk.text.strip()), None)
     if empty is not None:
         raise InvalidInput(f"chunk {empty!r} has no text to embed; delete it or give it text, then try again")
-    made = embed(embedder, [chunk.text for chunk in block], settings.metric, queries=False)
+    passages = [stored_passage(chunk.text, chunk.metadata) for chunk in block]
+    made = embed(embedder, passages, settings.metric, queries=False)
     return to_stored(made, settings.dtype, what=f"vectors from {embedder.name}")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from reperio.embedding.contract import Settings, embed
+from reperio.embedding.passages import stored_passage
 from reperio.errors import InvalidChunk, InvalidInput
 from reperio.store import NewChunk, Store, StoredChunk, is_intact
 from reperio.strict_json import NotKept, encode_object
@@ -88,7 +89,7 @@ class Ahead:
 
     Attributes:
         embedder: that made them; None where nothing was made.
-        vectors: by text, as stored.
+        vectors: by what was embedded, as stored.
     """
 
     embedder: Embedder | None = None
@@ -115,9 +116,10 @@ def embed_ahead(
     """
     if embedder is None:
         return Ahead()
-    new = [chunk for chunk in chunks if chunk.id not in existing or existing[chunk.id].text != chunk.text]
+    new = [chunk for chunk in chunks if chunk.id not in existing or not _embeds_alike(existing[chunk.id], chunk)]
     made = _embedded(new, embedder, settings)
-    return Ahead(embedder, {chunk.text: vector for chunk, vector in zip(new, made, strict=True)})
+    passages = (stored_passage(chunk.text, chunk.metadata) for chunk in new)
+    return Ahead(embedder, dict(zip(passages, made, strict=True)))
 
 
 def prepare(
@@ -157,7 +159,7 @@ def prepare(
         if same_text and same_vector and _same_json(old.metadata, chunk.metadata):
             continue
         kept.append(position)
-        if same_text and given is None:
+        if same_text and given is None and _embeds_alike(old, chunk):
             carried[position] = old.row
     if given is not None:
         matrix, embedded = given if len(kept) == len(given) else given[kept], 0
@@ -195,7 +197,9 @@ def _vectors_for(
         settings: of the collection.
     """
     rows: dict[int, Any] = dict(carried)
-    rows |= {at: done[chunks[at].text] for at in kept if at not in carried and chunks[at].text in done}
+    if done:
+        passages = {at: stored_passage(chunks[at].text, chunks[at].metadata) for at in kept if at not in carried}
+        rows |= {at: done[text] for at, text in passages.items() if text in done}
     missing = [position for position in kept if position not in rows]
     made = _embedded([chunks[position] for position in missing], embedder, settings)
     if not rows:
@@ -215,8 +219,18 @@ def _embedded(chunks: Sequence[NewChunk], embedder: Embedder | None, settings: S
     for chunk in chunks:
         if not chunk.text.strip():
             raise InvalidChunk(f"chunk {chunk.id!r} has no text to embed; give it text, or pass vectors=")
-    made = embed(embedder, [chunk.text for chunk in chunks], settings.metric, queries=False)
+    passages = [stored_passage(chunk.text, chunk.metadata) for chunk in chunks]
+    made = embed(embedder, passages, settings.metric, queries=False)
     return to_stored(made, settings.dtype, what=f"vectors from {embedder.name}")
+
+
+def _embeds_alike(old: StoredChunk, new: NewChunk) -> bool:
+    """Tell whether the vector of a stored chunk is that of another one with the same id, too."""
+    if old.text != new.text:
+        return False
+    return old.metadata == new.metadata or (
+        stored_passage(old.text, old.metadata) == stored_passage(new.text, new.metadata)
+    )
 
 
 def _checked(chunk: Any, number: int) -> NewChunk:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reperio.embedding.contract import embed
+from reperio.embedding.passages import passage
 from reperio.errors import EmbeddingContractError
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, Verdict
@@ -38,7 +39,8 @@ def contract(subject: Subject) -> CheckResult:
     compared = [chunk for chunk in chunks.values() if chunk.text.strip()]
     if not compared:
         return CheckResult("contract", Verdict.PASS, ("the canaries agree; no chunk has a text",))
-    made = embed(embedder, [chunk.text for chunk in compared], Metric.INNER_PRODUCT, queries=False)
+    passages = [passage(chunk.text, chunk.metadata) for chunk in compared]
+    made = embed(embedder, passages, Metric.INNER_PRODUCT, queries=False)
     stored = collection.vectors([chunk.id for chunk in compared])
     found = _judged(compared, cosines(made, stored), subject.limits.agreement)
     if found.verdict is Verdict.PASS and collection.info().metric is not Metric.COSINE:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
 from reperio.errors import InvalidInput
 from reperio.ingestion.items import Item
 from reperio.ingestion.splitting import Piece
-from reperio.types import Chunk
+from reperio.types import CONTEXT_FIELD, Chunk
 
 
 def stem_of(scope: str, source: str) -> str:
@@ -31,17 +31,18 @@ class Namer:
     Args:
         stem: from `stem_of`.
         metadata: of every chunk; an item's own fields win.
-        id_field: name of the field that the items' own ids come from, by which they are kept in the metadata.
+        id_field: name of the field that the items' own ids come from, by which they are kept in the metadata; None
+            where they have none.
     """
 
-    def __init__(self, stem: str, metadata: Mapping[str, Any], id_field: str) -> None:
+    def __init__(self, stem: str, metadata: Mapping[str, Any], id_field: str | None) -> None:
         self._stem = stem
         self._metadata = metadata
-        self._id_field = f"record_{id_field}" if id_field in ("source", "start") else id_field
+        self._id_field = f"record_{id_field}" if id_field in ("source", "start", CONTEXT_FIELD) else id_field
         self._repeated: Counter[str] = Counter()
         self._places: dict[str, str] = {}  # an item's own id, or a chunk's → where it comes from
 
-    def chunks(self, item: Item, pieces: list[Piece]) -> Iterator[Chunk]:
+    def chunks(self, item: Item, pieces: Sequence[Piece]) -> Iterator[Chunk]:
         """Yield the chunks of an item; each has the id ``{stem}{own id}`` or ``{stem}{hash of the text}``.
 
         Raises:
@@ -52,15 +53,17 @@ class Namer:
         metadata = {**self._metadata, **item.metadata}
         repeated, start = self._repeated, ""
         if item.id is not None:
-            metadata[self._id_field] = item.id
+            if self._id_field is not None:
+                metadata[self._id_field] = item.id
             self._claim(item.id, item.place)
             repeated, start = Counter(), f"{item.id}#"
-        for at, text in pieces:
+        for piece in pieces:
             whole = len(pieces) == 1
-            suffix = item.id if whole and item.id is not None else start + _numbered(text, repeated)
+            suffix = item.id if whole and item.id is not None else start + _numbered(piece.text, repeated)
             if suffix != item.id:
                 self._claim(suffix, item.place)
-            yield Chunk(self._stem + suffix, text, metadata if whole else {**metadata, "start": at})
+            place = {} if whole else {"start": piece.start}
+            yield Chunk(self._stem + suffix, piece.text, {**metadata, **piece.metadata, **place})
 
     def _claim(self, suffix: str, place: str) -> None:
         other = self._places.setdefault(suffix, place)

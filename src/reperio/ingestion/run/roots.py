@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from reperio.arguments import did_you_mean
 from reperio.errors import InvalidInput
-from reperio.ingestion.items import Fields
+from reperio.ingestion.items import ReadingOptions
 from reperio.ingestion.results import Skipped
 from reperio.ingestion.run.content import hash_of
 from reperio.ingestion.run.ledger import Ledger, RootRecord, this_host
@@ -18,8 +19,22 @@ from reperio.ingestion.sources import FoundFiles
 from reperio.ingestion.splitting import Splitter
 from reperio.types import Embedder
 
-DEFAULTS: Mapping[str, Any] = {"text_field": "text", "id_field": "id", "max_tokens": None, "overlap": None}
+
+def _plain(value: Any) -> Any:
+    """Return an option as a record keeps it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+_READING = tuple(one.name for one in fields(ReadingOptions) if one.name != "seconds")
+DEFAULTS: Mapping[str, Any] = {
+    **{name: _plain(getattr(ReadingOptions(), name)) for name in _READING},
+    "max_tokens": None,
+    "overlap": None,
+}
 """The options that decide what the chunks of a file are; those that are not given are as they were before."""
+
+_OPTIONS = {"text": "text_field", "id": "id_field", "drop": "drop_columns", "title": "title_field"}
+"""The names of options on the command line, where they are others."""
 
 _COMPARED = 200  # files by which a folder is known again
 
@@ -28,7 +43,8 @@ _COMPARED = 200  # files by which a folder is known again
 class Wanted:
     """What a caller says of the chunks."""
 
-    given: Mapping[str, Any]  # those of the options that are not None
+    given: Mapping[str, Any]  # those of the options that are not as before
+    seconds: float | None  # for one document
     metadata: Mapping[str, Any] | None  # None for what it was before
     fixed: Mapping[str, Any]  # what the scope demands
     name: str | None  # said by the caller, not taken from the path
@@ -40,7 +56,7 @@ class Plan:
     """How the files of one root become chunks."""
 
     root: RootRecord
-    fields: Fields
+    reading: ReadingOptions
     splitter: Splitter
     metadata: Mapping[str, Any]
     made: str  # hash of all of that
@@ -71,6 +87,7 @@ def make_plans(found: FoundFiles, ledger: Ledger, embedder: Embedder, wanted: Wa
         if old is not None and old.place != str(place):
             plans.notes += _require_same(old, place, found, ledger, wanted)
         shape = {**DEFAULTS, **(old.shape if old else {}), **wanted.given}
+        _to_reading(shape, wanted)  # refused here if it cannot be
         lengths = shape["max_tokens"], shape["overlap"]
         if lengths not in splitters:
             splitters[lengths] = Splitter(embedder, max_tokens=lengths[0], overlap=lengths[1])
@@ -83,12 +100,46 @@ def make_plans(found: FoundFiles, ledger: Ledger, embedder: Embedder, wanted: Wa
         made = json.dumps([shape, metadata], sort_keys=True, default=str)
         plans.by_root[name] = Plan(
             RootRecord(name, str(place), this_host(), shape, own),
-            Fields(shape["text_field"], shape["id_field"]),
+            _to_reading(shape, wanted),
             splitter,
             metadata,
             blake2b(made.encode(), digest_size=8).hexdigest(),
         )
     return plans
+
+
+def given_by(reading: ReadingOptions | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the options of reading that are not to be as before.
+
+    Args:
+        reading: of a mapping, all; of `ReadingOptions`, what differs from the defaults.
+
+    Raises:
+        InvalidInput: there is no such option.
+    """
+    if reading is None:
+        return {}
+    if isinstance(reading, ReadingOptions):
+        plain = ReadingOptions()
+        values = {name: getattr(reading, name) for name in _READING}
+        return {name: _plain(value) for name, value in values.items() if value != getattr(plain, name)}
+    if not isinstance(reading, Mapping):
+        raise InvalidInput(f"reading is a {type(reading).__name__}; pass ReadingOptions(…), or a dictionary of some")
+    for name in reading:
+        if name not in _READING:
+            raise InvalidInput(f"reading has no option {name!r}; {did_you_mean(str(name), _READING)}it has {_READING}")
+    return {name: _plain(value) for name, value in reading.items()}
+
+
+def _to_reading(shape: Mapping[str, Any], wanted: Wanted) -> ReadingOptions:
+    values = {name: shape[name] for name in _READING}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    if wanted.seconds is not None:
+        values["seconds"] = wanted.seconds
+    options = ReadingOptions(**values)
+    if options.text == options.id:
+        raise InvalidInput(f"text_field and id_field are both {options.text!r}; they are two fields")
+    return options
 
 
 def _reshaped(old: RootRecord, shape: Mapping[str, Any]) -> InvalidInput:
@@ -99,7 +150,7 @@ def _reshaped(old: RootRecord, shape: Mapping[str, Any]) -> InvalidInput:
         was, now = (_said(value) for value in (old.shape.get(key, DEFAULTS.get(key)), shape[key]))
         return InvalidInput(
             f"{old.name} was ingested with {was} for {key}, and now it would be {now}; leave {key}= "
-            f"(--{key.replace('_', '-')}) out to go on as before, or, {cure}"
+            f"(--{_OPTIONS.get(key, key).replace('_', '-')}) out to go on as before, or, {cure}"
         )
     return InvalidInput(
         f"{old.name} was split into pieces of {old.shape.get('capacity')} for another embedder, and now it would be "

@@ -7,6 +7,7 @@ from typing import Any
 
 from reperio.errors import InvalidInput
 from reperio.strict_json import NotKept, encode_object
+from reperio.types import CONTEXT_FIELD
 
 
 def to_metadata(given: Any) -> Mapping[str, Any] | None:
@@ -19,7 +20,7 @@ def to_metadata(given: Any) -> Mapping[str, Any] | None:
         return None
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
         raise InvalidInput(f"metadata is {given!r:.80}; pass a dictionary such as {{'team': 'sales'}}")
-    for taken in ("source", "start"):
+    for taken in ("source", "start", CONTEXT_FIELD):
         if taken in given:
             raise InvalidInput(f"metadata has {taken!r}, which ingestion sets itself; choose another name")
     try:

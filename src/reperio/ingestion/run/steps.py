@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from reperio.collection import Collection
@@ -87,6 +88,7 @@ class Reader:
 
     Attributes:
         skipped: documents and items without text.
+        notes: what was found out about files that were read.
     """
 
     collection: Collection
@@ -97,6 +99,7 @@ class Reader:
     again: bool = False
     strict: bool = False
     skipped: list[Skipped] = field(default_factory=list)
+    notes: list[Skipped] = field(default_factory=list)
     _taken: set[str] = field(default_factory=set)  # files that became another one
 
     def steps(self, files: Sequence[SourceFile]) -> Iterator[Step]:
@@ -155,10 +158,10 @@ class Reader:
 
     def _pieces(self, file: SourceFile, plan: Plan, empty: list[str]) -> Iterator[list[Chunk]]:
         """Yield the chunks of a file, some at a time; items without text are added to *empty*."""
-        namer = Namer(self._stem(file.source), {"source": file.source, **plan.metadata}, plan.fields.id)
+        namer = Namer(self._stem(file.source), {"source": file.source, **plan.metadata}, plan.reading.id)
         held: list[Chunk] = []
-        for item in read(file, plan.fields):
-            made = self._chunks_of(item, file, plan, namer)
+        for item in read(file, plan.reading, partial(self._note, file.source)):
+            made = self._chunks_of(item, plan, namer)
             if not made:
                 empty.append(item.place)
             held += made
@@ -167,9 +170,13 @@ class Reader:
                 held = []
         yield from _in_pieces(held)
 
-    def _chunks_of(self, item: Item, file: SourceFile, plan: Plan, namer: Namer) -> list[Chunk]:
+    def _note(self, source: str, note: str) -> None:
+        self.notes.append(Skipped(source, note))
+
+    def _chunks_of(self, item: Item, plan: Plan, namer: Namer) -> list[Chunk]:
         text = item.text.replace("\r\n", "\n")  # a file is the same with either kind of line ends
-        made = list(namer.chunks(item, plan.splitter.split(text, markdown=file.suffix == ".md")))
+        pieces = plan.splitter.pieces(text, kind=item.kind, title=item.title, headings=item.headings)
+        made = list(namer.chunks(item, list(pieces)))
         handle = handle_of(self.collection)
         try:
             checked = check_chunks(made, 0)

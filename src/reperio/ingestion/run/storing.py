@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reperio.collection import Collection
+from reperio.embedding.passages import passage
 from reperio.errors import CollectionDamaged
 from reperio.ingestion.run.ids import stem_of
 from reperio.ingestion.run.ledger import FileRecord, Ledger
@@ -71,10 +72,10 @@ class Stored:
         if not twins:
             return [], list(chunks)
         try:
-            there = {chunk.id: chunk.text for chunk in self._collection.get(list(twins.values()))}
+            there = {one.id: _passage(one) for one in self._collection.get(list(twins.values()))}
         except CollectionDamaged:  # of one that is not whole, nothing is taken
             return [], list(chunks)
-        ready = {chunk.id for chunk in chunks if there.get(twins.get(chunk.id, "")) == chunk.text}
+        ready = {chunk.id for chunk in chunks if there.get(twins.get(chunk.id, "")) == _passage(chunk)}
         return [one for one in chunks if one.id in ready], [one for one in chunks if one.id not in ready]
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -106,8 +107,8 @@ class Compared:
         there = {chunk.id: chunk for chunk in self._collection.get(wanted)}
         new = [chunk for chunk in chunks if chunk.id not in there]
         changed = [chunk for chunk in chunks if chunk.id in there and not _equal(chunk, there[chunk.id])]
-        texts = [chunk for chunk in new if _text(there, twins.get(chunk.id)) != chunk.text]
-        texts += [chunk for chunk in changed if there[chunk.id].text != chunk.text]
+        texts = [chunk for chunk in new if _known(there, twins.get(chunk.id)) != _passage(chunk)]
+        texts += [chunk for chunk in changed if _passage(there[chunk.id]) != _passage(chunk)]
         return AddResult(len(new), len(changed), len(chunks) - len(new) - len(changed), len(texts))
 
     def delete(self, ids: Sequence[str]) -> int:
@@ -129,9 +130,13 @@ def _equal(chunk: Chunk, other: Chunk) -> bool:
     return chunk.text == other.text and dict(chunk.metadata) == dict(other.metadata)
 
 
-def _text(there: Mapping[str, Chunk], chunk_id: str | None) -> str | None:
+def _passage(chunk: Chunk) -> str:
+    return passage(chunk.text, chunk.metadata)
+
+
+def _known(there: Mapping[str, Chunk], chunk_id: str | None) -> str | None:
     chunk = None if chunk_id is None else there.get(chunk_id)
-    return None if chunk is None else chunk.text
+    return None if chunk is None else _passage(chunk)
 
 
 @dataclass(slots=True)
