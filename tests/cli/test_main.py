@@ -278,8 +278,8 @@ def test_ingest_tells_what_it_did(copied: Path) -> None:
     shown = run("ingest", copied / "docs", "--into", copied / "kb")
     assert shown.stdout.splitlines() == [
         f"2 files read into {copied / 'kb'}: 0 chunks added, 0 updated, 4 unchanged, 0 removed; 0 texts embedded",
-        "skipped: docs/old.odd has the suffix '.odd'; what is read is text, Markdown, tables, documents and source code: "
-        "see docs/ingest.md",
+        "skipped: docs/old.odd has the suffix '.odd'; what is read is text, Markdown, tables, documents and source "
+        "code: see docs/ingest.md",
     ]
     (copied / "docs/passwords.md").unlink()
     (copied / "docs/new.txt").write_text("New words.")
@@ -302,7 +302,7 @@ def test_ingest_takes_its_options(copied: Path) -> None:
     assert "overlap is 31" in refused(*args, "--max-tokens", "32", "--overlap", "31")
     again = run_json("ingest", copied / "docs/x.csv", "--into", copied / "kb")
     assert (again["unchanged"], again["failed"]) == (6, [])
-    assert "--text-field" in refused("ingest", copied / "docs/x.csv", "--into", copied / "kb", "--text-field", "key")
+    assert "--text-field" in refused("ingest", copied / "docs/x.csv", "--into", copied / "kb", "--text-field", "other")
 
 
 @pytest.mark.model
@@ -335,7 +335,7 @@ def test_search_gives_whole_texts_to_scripts(ingested: Path) -> None:
     told = run_json("search", ingested / "kb", "how do I reset my password", "-k", "3", "--recall", "1")
     assert told["query"] == "how do I reset my password"
     assert [hit["rank"] for hit in told["hits"]] == [1, 2, 3]
-    assert told["hits"][0]["metadata"] == {"source": "docs/passwords.md"}
+    assert told["hits"][0]["metadata"] == {"source": "docs/passwords.md", "headings": ["Passwords"]}
     assert told["hits"][0]["text"].endswith("sent by mail.")
     assert [hit["score"] for hit in told["hits"]] == sorted((hit["score"] for hit in told["hits"]), reverse=True)
     assert "k is 0" in refused("search", ingested / "kb", "x", "-k", "0")

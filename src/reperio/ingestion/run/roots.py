@@ -138,7 +138,9 @@ def _to_reading(shape: Mapping[str, Any], wanted: Wanted) -> ReadingOptions:
         values["seconds"] = wanted.seconds
     options = ReadingOptions(**values)
     if options.text == options.id:
-        raise InvalidInput(f"text_field and id_field are both {options.text!r}; they are two fields")
+        raise InvalidInput(
+            f"text_field (--text-field) and id_field (--id-field) are both {options.text!r}; they are two fields"
+        )
     return options
 
 
