@@ -252,9 +252,9 @@ def test_mistakes_on_the_command_line_are_one_line(tmp_path: Path) -> None:
 
 def test_a_mistyped_path_creates_no_collection(tmp_path: Path) -> None:
     """A path that is not there, or is no text, is refused before a model is loaded or a directory made."""
-    (tmp_path / "a.odd").write_text("x")
+    (tmp_path / "a.png").write_text("x")
     assert "does not exist" in refused("ingest", tmp_path / "nope", "--into", tmp_path / "kb")
-    assert "'.odd'" in refused("ingest", tmp_path / "a.odd", "--into", tmp_path / "kb")
+    assert "'.png'" in refused("ingest", tmp_path / "a.png", "--into", tmp_path / "kb")
     assert not (tmp_path / "kb").exists()
 
 

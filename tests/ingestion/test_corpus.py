@@ -52,7 +52,7 @@ def test_each_file_of_the_corpus_gives_its_chunks(folder: Path, file: Made) -> N
 
 
 def test_every_format_is_in_the_corpus() -> None:
-    """No suffix is read without a file that shows how, but for languages that are read as others are."""
+    """No suffix is read without a file that shows how, except those that are read as others are."""
     shown = {suffix_of(file.name) for file in FILES}
     alike = {".text", ".htm", ".xhtml", ".xls", ".ods", ".log.gz", ".tsv.gz", ".ndjson.gz", ".md.gz", ".parquet"}
     assert set(SUFFIXES) - shown - alike - set(CODE) == set()

@@ -4,14 +4,17 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from reperio import InvalidInput, MissingDependency
+from reperio import Collection, InvalidInput, MissingDependency
+from reperio.ingestion import ingest
 from reperio.ingestion.finding import SourceFile
 from reperio.ingestion.formats import documents
 from reperio.ingestion.items import ReadingOptions
 from reperio.ingestion.reading import read
+from tests.conftest import TrigramEmbedder
 from tests.ingestion import made
 
 
@@ -96,3 +99,40 @@ def test_a_document_that_is_not_there_is_refused(tmp_path: Path) -> None:
     for name in ("gone.docx", "gone.eml", "gone.tex"):
         with pytest.raises(InvalidInput, match=rf"{name} cannot be read"):
             texts(tmp_path / name)
+
+
+def test_a_folder_of_documents_is_ingested_once(tmp_path: Path, kb: Collection, embedder: TrigramEmbedder) -> None:
+    """Pieces are embedded under their headings, a second run does nothing, and a renamed heading embeds its own."""
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    body = "One sentence of the body of this section. " * 40
+    blocks: list[made.Block] = [("h1", "Opening"), ("p", body), ("h1", "Closing"), ("p", body.upper())]
+    (folder / "a.docx").write_bytes(made.docx(blocks, title="Slicer"))
+    (folder / "b.odt").write_bytes(made.odt([("p", "Words.")], title="Other"))
+    (folder / "scan.eml").write_bytes(made.eml("Hello", "Text.", attached={"x.bin": b"x"}))
+    first = ingest(kb, folder)
+    assert [(note.source, note.reason[:19]) for note in first.notes] == [("docs/scan.eml", "has 1 attached file")]
+    assert "Slicer > Opening\nOne sentence" in "\n".join(embedder.embedded)
+    assert all("Slicer" not in chunk.text for chunk in kb)
+    again = ingest(kb, folder)
+    assert (again.added, again.embedded, again.unchanged, again.removed) == (0, 0, first.added, 0)
+    blocks[2] = ("h1", "Shutting")
+    (folder / "a.docx").write_bytes(made.docx(blocks, title="Slicer"))
+    renamed = ingest(kb, folder)
+    closing = [chunk for chunk in kb if chunk.metadata.get("headings") == ["Shutting"]]
+    assert renamed.embedded == len(closing) > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"delimiter": ";;"}, "delimiter is ';;'; it is one character"),
+        ({"delimiter": "\n"}, "it is one character"),
+        ({"encoding": "utf-9"}, "encoding is 'utf-9', which Python does not know"),
+        ({"drop": ("text",)}, "cannot be dropped"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], reason: str) -> None:
+    """A delimiter of two characters, an encoding that is none, a text that is left out: an error with the reason."""
+    with pytest.raises(InvalidInput, match=reason):
+        ReadingOptions(**options)

@@ -129,6 +129,24 @@ def test_values_of_parquet_without_a_json_form_are_refused(tmp_path: Path, value
         items(path)
 
 
+def test_columns_of_bytes_and_the_index_of_a_frame_are_left_out(tmp_path: Path) -> None:
+    """What JSON cannot keep does not end the run: it is left out, and said; pandas's row numbers are nobody's data."""
+    table = pa.table(
+        {
+            "text": ["a"],
+            "picture": pa.array([b"raw"], pa.binary()),
+            "hash": pa.array([b"1234"], pa.binary(4)),
+            "a.b": [5],
+            "n": [1],
+            "__index_level_0__": [17],
+        }
+    )
+    path, notes = parquet(tmp_path / "a.parquet", table), list[str]()
+    found = list(read(SourceFile(path, "a.parquet"), Fields(drop=("n",)), notes.append))
+    assert [(item.text, item.metadata) for item in found] == [("a", {"a.b": 5})]
+    assert notes == ["columns of bytes are left out: 'picture', 'hash'"]
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"PAR1 but not really PAR1", b"plain words"], ids=["empty", "damaged", "no parquet"]
 )

@@ -18,6 +18,8 @@ DEFAULT_ID_FIELD = "id"
 _TAKEN = {
     "source": "record_source",
     "start": "record_start",
+    "headings": "record_headings",
+    "table_header": "record_table_header",
     CONTEXT_FIELD: f"record_{CONTEXT_FIELD}",
 }
 

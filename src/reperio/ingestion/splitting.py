@@ -106,7 +106,7 @@ class Splitter:
         if not bare:
             return
         short = kind in ("plain", "log") and len(bare) <= self._ceiling
-        if short and not title and not headings and self._measure.whole(bare) <= self._room:
+        if short and not title and not headings and self._measure.sure(bare) <= self._room:
             yield Piece(text.index(bare[0]), bare)  # most items of tables and lines are
             return
         yield from _Packing(self, text, kind, (title, *headings) if title else ("", *headings)).pieces()

@@ -47,7 +47,7 @@ def read_csv(path: Path, options: ReadingOptions, say: Callable[[str], None]) ->
             say(f"its fields are separated by {_NAMES[delimiter]}")
         columns: dict[str, _Column] = {}
         for line, header, row in _rows(path, delimiter, options):
-            columns = columns or {name: _Column() for name in header if options.kept(name)}
+            columns = columns or {name: _Column() for name in header if options.kept(name) and name != options.title}
             for name, value in zip(header, row, strict=True):
                 if name in columns:
                     columns[name].add(value)

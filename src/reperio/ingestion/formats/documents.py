@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import os
 import select
@@ -12,9 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from reperio.errors import InvalidInput, MissingDependency
+from reperio.errors import InvalidInput, MissingDependency, ReperioError
+from reperio.ingestion.formats.parts import HEARD
 from reperio.ingestion.front_matter import without_images
 from reperio.ingestion.items import Item, ReadingOptions, without_taken
 from reperio.ingestion.structure import Kind
@@ -33,7 +36,7 @@ _LINE = 1 << 20
 
 
 def read_document(path: Path, suffix: str, options: ReadingOptions, say: Callable[[str], None]) -> Iterator[Item]:
-    """Read a document's parts: pages, slides, sheets or chapters, or the whole of it.
+    """Read a document's parts: pages, slides, sheets or chapters, or the whole of it; they are held whole.
 
     Raises:
         InvalidInput: it cannot be read, unpacks to too much, or takes too long.
@@ -45,14 +48,11 @@ def read_document(path: Path, suffix: str, options: ReadingOptions, say: Callabl
             if find_spec(library[0]) is None:
                 raise ModuleNotFoundError(f"No module named {library[0]!r}", name=library[0])
     os.close(open_regular(path, follow=True))  # what is not there, or no file, is told as for any other format
-    pages = 0
-    for part in _WORKERS.ask(
-        {"path": os.fspath(path), "suffix": suffix, "encoding": options.encoding}, options.seconds
-    ):
+    request = {"path": os.path.abspath(path), "suffix": suffix, "encoding": options.encoding}  # noqa: PTH100  # links stay
+    for part in _WORKERS.ask(request, options.seconds):
         if "note" in part:
             say(part["note"])
             continue
-        pages += 1
         place = f"{path}:{part['place']}" if part["place"] else str(path)
         yield Item(
             place,
@@ -73,28 +73,35 @@ class _Workers:
         self._of = 0  # the process that has started it: a fork shares the pipes, and must not use them
         self._turn = threading.Lock()
 
-    def ask(self, request: dict[str, Any], seconds: float) -> Iterator[dict[str, Any]]:
-        """Have a document read and yield its parts; whatever goes wrong, or is broken off, ends the process."""
+    def ask(self, request: dict[str, Any], seconds: float) -> list[dict[str, Any]]:
+        """Have a document read and return its parts; whatever goes wrong, or is broken off, ends the process."""
+        parts: list[dict[str, Any]] = []
         with self._turn:
-            process = self._started()
-            path, done = request["path"], False
             try:
-                assert process.stdin is not None
-                process.stdin.write(json.dumps(request).encode() + b"\n")
-                process.stdin.flush()
-                for answer in _answers(process, path, seconds):
+                for answer in _answers(self._asked(request), request["path"], seconds):
                     if "done" in answer:
-                        done = True
-                        return
+                        return parts
                     if "failed" in answer or "missing" in answer:
-                        done = True
-                        _raise(path, answer)
-                    yield answer
-            except BrokenPipeError:
-                raise InvalidInput(_ended(path, process)) from None
-            finally:
-                if not done:
-                    self._end()
+                        break
+                    parts.append(answer)
+            except BaseException:
+                self._end()
+                raise
+        raise _error(request["path"], answer)
+
+    def _asked(self, request: dict[str, Any]) -> subprocess.Popen[bytes]:
+        """Send a request, to a new process where this one has ended because nobody asked it for long."""
+        line = json.dumps(request).encode() + b"\n"
+        for last in (False, True):
+            process = self._started()
+            with contextlib.suppress(BrokenPipeError):
+                _pipe(process.stdin).write(line)
+                if _pipe(process.stdout).read(len(HEARD)) == HEARD:  # written at once, so read at once
+                    return process
+            if last:
+                raise InvalidInput(_ended(request["path"], process))
+            self._end()
+        raise AssertionError("the second attempt has returned or raised")
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is not None and (self._of != os.getpid() or self._process.poll() is not None):
@@ -104,10 +111,13 @@ class _Workers:
                 [sys.executable, "-c", _SERVE],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                bufsize=0,  # what is waited for must not lie in a buffer
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 start_new_session=True,  # Ctrl-C is for this process, which ends that one
             )
+            if not self._of:
+                atexit.register(self._end)
             self._of = os.getpid()
         return self._process
 
@@ -129,18 +139,18 @@ _WORKERS = _Workers()
 
 def _answers(process: subprocess.Popen[bytes], path: str, seconds: float) -> Iterator[dict[str, Any]]:
     """Yield what the process says; only the time in which it is waited for counts."""
-    assert process.stdout is not None
+    stdout = _pipe(process.stdout)
     left, buffer = seconds, bytearray()
     while True:
         asked = time.monotonic()
-        ready, _, _ = select.select([process.stdout], [], [], left)
+        ready, _, _ = select.select([stdout], [], [], left)
         left -= time.monotonic() - asked
         if not ready or left <= 0:
             raise InvalidInput(
                 f"{path} takes longer than {seconds:g} seconds to read; leave it out, cut it into smaller files, or "
                 "allow more with ReadingOptions(seconds=…)"
             )
-        block = os.read(process.stdout.fileno(), _LINE)
+        block = os.read(stdout.fileno(), _LINE)
         if not block:
             raise InvalidInput(_ended(path, process))
         buffer += block
@@ -159,10 +169,15 @@ def _ended(path: str, process: subprocess.Popen[bytes]) -> str:
     )
 
 
-def _raise(path: str, answer: dict[str, Any]) -> None:
+def _error(path: str, answer: dict[str, Any]) -> ReperioError:
     if "missing" in answer:
-        raise MissingDependency(
+        return MissingDependency(
             f"{path} needs {answer['missing']}, which cannot be imported; run: pip install 'reperio[documents]', or "
             f"install the library of the system that it misses [{answer['why']}]"
         )
-    raise InvalidInput(f"{path} {answer['failed']}")
+    return InvalidInput(f"{path} {answer['failed']}")
+
+
+def _pipe(end: IO[bytes] | None) -> IO[bytes]:
+    assert end is not None  # both are pipes
+    return end

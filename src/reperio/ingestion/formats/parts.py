@@ -17,6 +17,10 @@ MOST_CELLS = 5_000_000
 """Cells of a spreadsheet."""
 
 
+HEARD = b"heard\n"
+"""What the process that reads documents says as soon as it has a request."""
+
+
 class Unreadable(Exception):
     """A document that cannot be read; the message goes on after the file's name, and ends with a cure."""
 

@@ -24,6 +24,8 @@ def read(path: Path, suffix: str, encoding: str | None) -> Iterator[Part]:
             sheet = book.get_sheet_by_name(name)
             if sheet.total_height * sheet.total_width > MOST_CELLS:
                 raise Unreadable(f"has a sheet {name!r} of more than {MOST_CELLS:,} cells; cut it into smaller files")
+            if not sheet.total_height:
+                continue
             rows = ([_written(value) for value in row] for row in sheet.iter_rows())
             yield Part(table(row for row in rows if any(row)), headings=[name], metadata={"sheet": name})
     except (CalamineError, ValueError) as error:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from reperio.errors import InvalidInput
-from reperio.ingestion.formats.parts import MOST_TEXT, Part, Unreadable
+from reperio.ingestion.formats.parts import HEARD, MOST_TEXT, Part, Unreadable
 
 Reader: TypeAlias = "Callable[[Path, str | None], Iterator[Part | str]]"
 
 _MEMORY = 4 << 30  # bytes of address space: PDFium and others reserve more than they use
+_IDLE = 60.0  # seconds without a request, after which it ends: a service may not read another document for days
 _READERS = {
     ".pdf": "pdf",
     **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
@@ -29,11 +31,16 @@ _READERS = {
 
 
 def serve() -> None:
-    """Answer requests until standard input ends."""
+    """Answer requests until standard input ends, or none has come for a minute."""
     _limit()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
-    for line in sys.stdin.buffer:
+    while select.select([sys.stdin], [], [], _IDLE)[0]:  # one request at a time, so none lies in a buffer
+        line = sys.stdin.buffer.readline()
+        if not line:
+            return
+        answers.write(HEARD)
+        answers.flush()
         _answer(json.loads(line), answers)
         answers.flush()
 
@@ -69,7 +76,9 @@ def _answer(request: dict[str, Any], answers: IO[bytes]) -> None:
         _say(answers, {"failed": f"needs more than {_MEMORY >> 30} GiB of memory; cut it into smaller files"})
     except ImportError as error:
         _say(answers, {"missing": error.name or "its library", "why": str(error)})
-    except Exception as error:  # of a library, over a file of anybody's making: the next one is read all the same
+    # Of a library, over a file of anybody's making: the next one is read all the same. What Rust panics with is no
+    # Exception.
+    except BaseException as error:
         kind = type(error).__name__
         _say(answers, {"failed": f"cannot be read ({kind}: {error!s:.200}); save it again by the program that made it"})
 
