@@ -96,6 +96,8 @@ def read_text(path: Path, given: str | None) -> str:
         raise InvalidInput(
             f"{path} has more than {MOST_WHOLE:,} bytes, which are held whole; cut it into several files"
         )
+    if given is None and encoding == "utf-8":
+        _require_text(content, path, 0, content)
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
@@ -112,7 +114,7 @@ def lines(path: Path, given: str | None) -> Iterator[str]:
     with opened(path) as file:
         encoding = encoding_of(file, given)
         if encoding.startswith("utf-8"):
-            yield from _utf8_lines(path, file)
+            yield from _utf8_lines(path, file, bare=given is None and encoding == "utf-8")
             return
         try:
             with io.TextIOWrapper(file, encoding=encoding, newline="") as decoded:
@@ -123,9 +125,11 @@ def lines(path: Path, given: str | None) -> Iterator[str]:
             ) from None
 
 
-def _utf8_lines(path: Path, file: IO[bytes]) -> Iterator[str]:
+def _utf8_lines(path: Path, file: IO[bytes], *, bare: bool) -> Iterator[str]:
     offset = 0
     for line in file:
+        if bare and b"\0" in line:
+            _require_text(line, path, offset, line + file.read(_LOOKED_AT))
         try:
             yield line.decode("utf-8-sig" if offset == 0 else "utf-8")
         except UnicodeDecodeError as error:
@@ -135,21 +139,29 @@ def _utf8_lines(path: Path, file: IO[bytes]) -> Iterator[str]:
         offset += len(line)
 
 
+def _require_text(content: bytes, path: Path, offset: int, around: bytes) -> None:
+    """Refuse zero bytes: UTF-16 of plain letters is valid UTF-8 with one next to each, which nobody means."""
+    at = content.find(b"\0")
+    if at >= 0:
+        cure = _likely(around[max(0, at - 64) // 2 * 2 : at + _LOOKED_AT])
+        raise InvalidInput(f"{path}: byte 0x00 at offset {offset + at} is no text; {cure}")
+
+
 def undecodable(path: Path, error: UnicodeDecodeError, offset: int, content: bytes) -> InvalidInput:
     """Describe bytes that are no text in this encoding, with the cure that fits them."""
     name = {"utf-8": "UTF-8"}.get(error.encoding, error.encoding)
     at = offset + error.start
-    cure = _likely(content[max(0, error.start - 64) : error.start + _LOOKED_AT])
+    cure = _likely(content[max(0, error.start - 64) // 2 * 2 : error.start + _LOOKED_AT])
     return InvalidInput(f"{path}: byte 0x{error.object[error.start]:02x} at offset {at} is no {name}; {cure}")
 
 
 def _likely(content: bytes) -> str:
     """Say which encoding to name, by how the bytes look."""
     if content.count(0) * 4 > len(content):
-        even, odd = content[::2].count(0), content[1::2].count(0)
-        return (
-            f"it looks like UTF-16 without its mark: pass encoding='utf-16-{'be' if even > odd else 'le'}' (--encoding)"
-        )
+        name = "utf-16-be" if content[::2].count(0) > content[1::2].count(0) else "utf-16-le"
+        read = content[: len(content) // 2 * 2].decode(name, "replace")
+        if all(one.isprintable() or one.isspace() for one in read):
+            return f"it looks like UTF-16 without its mark: pass encoding='{name}' (--encoding {name})"
     if content.count(0):
         return "it looks like no text at all; leave the file out"
     return (

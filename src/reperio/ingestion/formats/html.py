@@ -67,6 +67,12 @@ _BLOCKS = frozenset(
 )
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
 _SPACE = re.compile(r"\s+")
+# Elements that end only by their own end tag. Finding the place of one takes time that grows with how deep it is.
+_NESTED = re.compile(
+    r"<(/?)(?:div|span|section|article|blockquote|ul|ol|dl|table|font|center|form|fieldset|a|b|i|u|em|strong|small|big)\b",
+    re.IGNORECASE,
+)
+_DEEPEST = 5_000
 
 
 def read(path: Path, suffix: str, encoding: str | None) -> Iterator[Part]:
@@ -88,6 +94,7 @@ def to_part(text: str) -> Part:
     """Turn a page into Markdown."""
     if len(text) > MOST_WHOLE:
         raise Unreadable(f"has more than {MOST_WHOLE:,} characters; cut it into smaller files")
+    _require_shallow(text)
     page = LexborHTMLParser(text)
     named = page.css_first("title")
     mains = page.css("main")
@@ -96,6 +103,14 @@ def to_part(text: str) -> Part:
     if root is not None:
         walk.through(root)
     return Part(walk.writer.text(), title=" ".join(named.text().split()) if named is not None else "")
+
+
+def _require_shallow(text: str) -> None:
+    depth = 0
+    for match in _NESTED.finditer(text):
+        depth = max(0, depth - 1) if match.group(1) else depth + 1
+        if depth > _DEEPEST:
+            raise Unreadable(f"has elements nested deeper than {_DEEPEST:,}; leave it out")
 
 
 class _Walk:
