@@ -76,7 +76,8 @@ def test_standard_input_has_a_name_and_a_format(docs: Path, kb: Path) -> None:
     """Ingested again under its name, it replaces what it was."""
     assert lines(run("ingest", "-", "--into", kb, "--name", "notes.md", stdin="# Notes\n\nBuy bread."))
     assert lines(run("ingest", "-", "--into", kb, "--name", "people", "--format", "jsonl", stdin='{"text": "Ada"}\n'))
-    assert lines(run("ingest", "-", "--into", kb, "--name", "notes.md", stdin="# Notes\n\nBuy milk."))
+    told = lines(run("ingest", "-", "--into", kb, "--name", "notes.md", stdin="# Notes\n\nBuy milk."))
+    assert told == [f"1 file read into {kb}: 1 chunk added, 0 updated, 0 unchanged, 1 removed; 1 text embedded"]
     found = [json.loads(line) for line in lines(run("list", kb, "--json"))]
     assert sorted((one["metadata"]["source"], one["text"]) for one in found) == [
         ("notes.md", "# Notes\n\nBuy milk."),

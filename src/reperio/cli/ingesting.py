@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,6 +121,8 @@ def ingest(
                     _print(result, into, dry_run=False, json=json, watching=True)
                 return
             result = run()
+    if wanted != paths:  # where the input was kept meanwhile is no news
+        result = replace(result, notes=[note for note in result.notes if note.source != name])
     _print(result, into, dry_run=dry_run, json=json)
     if not result.complete:
         raise typer.Exit(INCOMPLETE)
