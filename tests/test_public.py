@@ -65,6 +65,7 @@ NAMES = [
     "ReperioWarning",
     "Reranker",
     "RerankerFailed",
+    "RetryLater",
     "SentenceTransformerEmbedder",
     "StorageFailed",
     "UnknownOption",

@@ -19,15 +19,8 @@ from reperio.evaluation import read_golden
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
-    *(
-        "README.md",
-        "docs/start.md",
-        "docs/ingest.md",
-        "docs/search.md",
-        "docs/filters.md",
-        "docs/hybrid-and-reranking.md",
-    ),
-    *("docs/keep-and-mend.md", "docs/gate.md", "docs/langchain.md", "docs/llama-index.md"),
+    *("README.md", "docs/start.md", "docs/search.md", "docs/filters.md", "docs/hybrid-and-reranking.md"),
+    *("docs/ingest.md", "docs/keep-and-mend.md", "docs/gate.md", "docs/langchain.md", "docs/llama-index.md"),
     *("docs/moving-from-langchain-faiss.md", "docs/operations.md", "docs/telemetry.md"),
 )
 """The pages whose blocks are run. Of all others, `test_no_other_page_has_blocks_to_run`."""
@@ -62,6 +55,7 @@ def with_documents(folder: Path) -> None:
 
 def with_files(folder: Path) -> None:
     """Give the page about ingestion a folder of its own, and a table as a spreadsheet program writes it."""
+    with_documents(folder)
     (folder / "handbook").mkdir()
     (folder / "handbook" / "start.md").write_text("# Start\n\nTurn the key to the right.\n", encoding="utf-8")
     (folder / "orders.csv").write_bytes("id;note;product;iban\n1;Für München;Säge;DE00\n".encode("cp1252"))
@@ -90,8 +84,8 @@ def with_langchain_folder(folder: Path) -> None:
 
 PREPARED: dict[str, Callable[[Path], None]] = {
     "docs/start.md": with_documents,
-    "docs/ingest.md": with_files,
     "docs/search.md": with_documents,
+    "docs/ingest.md": with_files,
     "docs/keep-and-mend.md": with_documents,
     "docs/gate.md": with_collection,
     "docs/moving-from-langchain-faiss.md": with_langchain_folder,

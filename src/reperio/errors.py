@@ -101,6 +101,21 @@ class EmbedderFailed(ReperioError):
     """A model could not be loaded, or returned something that is no set of vectors."""
 
 
+class RetryLater(EmbedderFailed):
+    """Raised by an embedder that asks to be called again later, as a service does at its rate limit.
+
+    `ingest` waits and calls again; whatever else embeds lets it pass.
+
+    Args:
+        message: what happened.
+        after: seconds to wait; None where that is not known.
+    """
+
+    def __init__(self, message: str, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
 class RerankerFailed(ReperioError):
     """A reranker could not be loaded, raised, or did not give one finite score per candidate."""
 

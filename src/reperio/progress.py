@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 _STAGES = {
     "add": ("storing", "chunks"),
+    "ingest": ("reading", "bytes"),
     "pull": ("taking over", "chunks"),
     "push": ("copying", "chunks"),
     "import": ("importing", "chunks"),
@@ -35,14 +38,19 @@ _STAGES = {
 _REPORTED_FIRST = frozenset({"train", "index", "graph", "tune"})
 # The rate while a stage runs, and so the time left, is that of the last minute: a graph grows slower as it grows.
 _RECENT_SECONDS = 60.0
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_LINE_SECONDS = 15.0  # between two lines, where no bar can be drawn
 
 
 @contextmanager
 def progress_bar(*, disable: bool = False) -> Iterator[Progress]:
-    """Yield a callback that draws a bar per stage on standard error, with rate and time left; none without a terminal.
+    """Yield a callback that draws a bar per stage on standard error, with rate and time left.
+
+    Without a terminal, as in the log of a job, and in notebooks without ipywidgets, it prints a line now and then: none
+    in the first fifteen seconds, so that what is quick prints nothing.
 
     Args:
-        disable: draw nothing in any case.
+        disable: draw and print nothing in any case.
 
     Example:
         >>> with progress_bar(disable=True) as progress:
@@ -54,8 +62,11 @@ def progress_bar(*, disable: bool = False) -> Iterator[Progress]:
     from rich.progress import Progress as Bars
 
     console = Console(stderr=True)
-    if disable or not console.is_terminal:  # a disabled bar of older richs ends with an empty line
+    if disable:  # a disabled bar of older richs ends with an empty line
         yield _draw_nothing
+        return
+    if not console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is None):
+        yield _Lines().report
         return
     columns = (
         TextColumn("{task.description}"),
@@ -71,6 +82,25 @@ def progress_bar(*, disable: bool = False) -> Iterator[Progress]:
 
 def _draw_nothing(stage: str, done: int, total: int | None) -> None:
     """Take a report where no bar is on display."""
+
+
+class _Lines:
+    """Lines on standard error, where no bar can be drawn."""
+
+    def __init__(self) -> None:
+        self._paces: dict[str, _Pace] = {}
+        self._began = self._told = monotonic()
+
+    def report(self, stage: str, done: int, total: int | None) -> None:
+        label, unit = _STAGES.get(stage, (stage, ""))
+        now = monotonic()
+        pace = self._paces.setdefault(stage, _Pace(self._began, 0))
+        text = pace.text(now, done, total, unit)
+        if now - self._told < _LINE_SECONDS:
+            return
+        self._told = now
+        line = f"{label}: {_amount(done, total, unit)}{f', {text}' if text else ''}"
+        print(line, file=sys.stderr, flush=True)  # noqa: T201  # what a bar would show
 
 
 class _Stages:
@@ -93,12 +123,11 @@ class _Stages:
             first = stage in _REPORTED_FIRST
             self._paces[stage] = _Pace(monotonic() if first else self._last, done if first else 0)
         self._last = monotonic()
-        amount = f"{done:,}" if total is None else f"{done:,} / {total:,}"
         self._bars.update(
             self._tasks[stage],
             completed=done,
             total=total,
-            amount=f"{amount} {unit}".rstrip(),
+            amount=_amount(done, total, unit),
             pace=self._paces[stage].text(self._last, done, total, unit),
         )
 
@@ -138,9 +167,25 @@ class _Pace:
             return ""
         rate = (done - before) / (now - since)
         shown = f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.1f} {unit}/s"
+        if unit == "bytes":
+            shown = f"{_size(rate)}/s"
         if total is not None and running:
             return f"{shown} · {_clock((total - done) / rate)} left"
         return f"{shown} · {_clock(now - self._began)}"
+
+
+def _amount(done: int, total: int | None, unit: str) -> str:
+    """Write how much is done, of how much where that is known."""
+    if unit == "bytes":
+        return _size(done) if total is None else f"{_size(done)} / {_size(total)}"
+    return f"{done:,} {unit}".rstrip() if total is None else f"{done:,} / {total:,} {unit}".rstrip()
+
+
+def _size(number: float) -> str:
+    power = 0
+    while number >= 1000 and power < len(_UNITS) - 1:
+        number, power = number / 1000, power + 1
+    return f"{number:,.{1 if power else 0}f} {_UNITS[power]}"
 
 
 def _clock(seconds: float) -> str:

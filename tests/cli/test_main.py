@@ -19,8 +19,8 @@ from reperio import Chunk, ReperioError, SentenceTransformerEmbedder
 from reperio.cli.main import app
 
 COMMANDS = [
-    "ingest", "search", "info", "check", "advise", "optimize", "tune", "backup", "backups", "restore", "doctor",
-    "export", "pull", "gate", "compact", "reembed", "delete", "version",
+    "ingest", "search", "list", "show", "info", "check", "advise", "optimize", "tune", "backup", "backups", "restore",
+    "doctor", "export", "pull", "gate", "compact", "reembed", "delete", "version",
 ]  # fmt: skip
 STRANGE = "Ships [bold]sail[/bold] [/] on the [link=x]sea[/link] :smile: \x1b[31mred\x1b[0m \u202eback.\x07"
 
@@ -81,7 +81,7 @@ def ingested(tmp_path_factory: pytest.TempPathFactory, minilm: SentenceTransform
         + "\n"
         + json.dumps({"id": "long", "text": "Bread is kneaded. " * 60})
     )
-    (root / "docs/old.pdf").write_text("no text")
+    (root / "docs/old.odd").write_text("no text")
     assert minilm.name == reperio.DEFAULT_EMBEDDER
     result = run("ingest", root / "docs", "--into", root / "kb")
     assert result.exit_code == 0, result.output
@@ -242,7 +242,7 @@ def test_a_missing_collection_is_refused_and_not_created(tmp_path: Path, args: l
 
 def test_mistakes_on_the_command_line_are_one_line(tmp_path: Path) -> None:
     """Unknown commands and options, missing and malformed arguments: what is wrong, and where help is."""
-    assert "Did you mean 'ingest'? See: reperio --help" in refused("ingst")
+    assert "Did you mean 'ingest', 'list'? See: reperio --help" in refused("ingst")
     assert "See: reperio search --help" in refused("search", tmp_path)
     assert "--no-such" in refused("info", tmp_path, "--no-such")
     assert "'-k'" in refused("search", tmp_path, "x", "-k", "five")
@@ -271,16 +271,22 @@ def test_a_collection_without_embedder_cannot_be_asked_in_words(vectors: Path) -
 @pytest.mark.model
 def test_ingest_tells_what_it_did(copied: Path) -> None:
     """Counts for people; for scripts the same, with every skipped file; a second run changes nothing."""
+    assert "--name docs" in refused("ingest", copied / "docs", "--into", copied / "kb")
+    shown = run("ingest", copied / "docs", "--into", copied / "kb", "--name", "docs")
+    was = (copied / "docs").resolve()
+    assert re.match(r"note: docs was at .*/docs, and is at " + re.escape(f"{was} now"), shown.stdout.splitlines()[1])
     shown = run("ingest", copied / "docs", "--into", copied / "kb")
     assert shown.stdout.splitlines() == [
         f"2 files read into {copied / 'kb'}: 0 chunks added, 0 updated, 4 unchanged, 0 removed; 0 texts embedded",
-        "skipped: docs/old.pdf has the suffix '.pdf'; what is read is .txt .md .jsonl .csv .parquet",
+        "skipped: docs/old.odd has the suffix '.odd'; what is read is text, Markdown, tables, documents and source "
+        "code: see docs/ingest.md",
     ]
     (copied / "docs/passwords.md").unlink()
     (copied / "docs/new.txt").write_text("New words.")
     told = run_json("ingest", copied / "docs", "--into", copied / "kb", "--prune")
-    assert [one["source"] for one in told.pop("skipped")] == ["docs/old.pdf"]
-    assert told == {"files": 2, "added": 1, "updated": 0, "unchanged": 3, "embedded": 1, "removed": 1}
+    assert [one["source"] for one in told.pop("skipped")] == ["docs/old.odd"]
+    counts = {"files": 2, "added": 1, "updated": 0, "unchanged": 3, "embedded": 1, "removed": 1, "renamed": 0}
+    assert told == {**counts, "failed": [], "notes": [], "complete": True}
 
 
 @pytest.mark.model
@@ -292,9 +298,11 @@ def test_ingest_takes_its_options(copied: Path) -> None:
     with reperio.open(copied / "kb", read_only=True) as kb:
         ids = [chunk.id for chunk in kb if chunk.metadata["source"] == "x.csv"]
     assert len(ids) == told["added"] == 6
-    assert ids[-1] == "k2"
+    assert ids[-1] == "x.csv#k2"
     assert "overlap is 31" in refused(*args, "--max-tokens", "32", "--overlap", "31")
-    assert "no field 'text'" in refused("ingest", copied / "docs/x.csv", "--into", copied / "kb")
+    again = run_json("ingest", copied / "docs/x.csv", "--into", copied / "kb")
+    assert (again["unchanged"], again["failed"]) == (6, [])
+    assert "--text-field" in refused("ingest", copied / "docs/x.csv", "--into", copied / "kb", "--text-field", "other")
 
 
 @pytest.mark.model
@@ -303,7 +311,7 @@ def test_search_shows_hits_without_interpreting_their_text(ingested: Path) -> No
     result = run("search", ingested / "kb", "ships on the sea", "-k", "2", columns=60)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert re.match(r"1  0\.\d{4}  sea  docs/lines\.jsonl *$", lines[0])
+    assert re.match(r"1  0\.\d{4}  docs/lines\.jsonl#sea *$", lines[0])
     shown = " ".join(" ".join(lines).split())
     assert "Ships [bold]sail[/bold] [/] on the [link=x]sea[/link] :smile: �[31mred�[0m �back.�" in shown
     assert all(len(line) <= 60 for line in lines)
@@ -327,7 +335,7 @@ def test_search_gives_whole_texts_to_scripts(ingested: Path) -> None:
     told = run_json("search", ingested / "kb", "how do I reset my password", "-k", "3", "--recall", "1")
     assert told["query"] == "how do I reset my password"
     assert [hit["rank"] for hit in told["hits"]] == [1, 2, 3]
-    assert told["hits"][0]["metadata"] == {"source": "docs/passwords.md"}
+    assert told["hits"][0]["metadata"] == {"source": "docs/passwords.md", "headings": ["Passwords"]}
     assert told["hits"][0]["text"].endswith("sent by mail.")
     assert [hit["score"] for hit in told["hits"]] == sorted((hit["score"] for hit in told["hits"]), reverse=True)
     assert "k is 0" in refused("search", ingested / "kb", "x", "-k", "0")
@@ -341,7 +349,7 @@ def test_a_damaged_index_is_a_warning_in_one_line(copied: Path) -> None:
     (snapshot,) = copied.rglob("snapshot-*.faiss")
     snapshot.write_bytes(b"damaged")
     result = run("search", copied / "kb", "ships on the sea", "--json")
-    assert json.loads(result.stdout)["hits"][0]["id"] == "sea"
+    assert json.loads(result.stdout)["hits"][0]["id"] == "docs/lines.jsonl#sea"
     (line,) = own_lines(result)
     assert re.match("warning: .*index", line)
 
@@ -400,7 +408,7 @@ def test_an_interrupt_stops_at_once_and_keeps_what_was_stored(tmp_path: Path) ->
     stored = _count(tmp_path / "kb")
     assert 0 < stored < 20_000
     with reperio.open(tmp_path / "kb", read_only=True) as kb:
-        assert [chunk.id for chunk in kb] == [f"r{i}" for i in range(stored)]
+        assert [chunk.id for chunk in kb] == [f"many.jsonl#r{i}" for i in range(stored)]
 
 
 def _count(path: Path) -> int:

@@ -84,9 +84,12 @@ def test_every_format_is_stored_and_found(kb: Collection, docs: Path) -> None:
     result = ingest(kb, docs)
     assert (result.files, *changes(result), len(result.skipped)) == (5, 5, 0, 0, 5, 0, 0)
     chunks = stored(kb)
-    assert chunks["j1"] == Chunk("j1", "Volcanoes spit lava.", {"source": "docs/lines.jsonl", "year": 2024})
-    assert chunks["c1"].metadata == {"source": "docs/table.csv", "lang": "en"}
-    assert chunks["9"].metadata == {"source": "docs/rows.parquet", "x": 1.5}
+    lines, table, rows = "docs/lines.jsonl", "docs/table.csv", "docs/rows.parquet"
+    assert chunks[f"{lines}#j1"] == Chunk(
+        f"{lines}#j1", "Volcanoes spit lava.", {"source": lines, "year": 2024, "id": "j1"}
+    )
+    assert chunks[f"{table}#c1"].metadata == {"source": table, "lang": "en", "id": "c1"}
+    assert chunks[f"{rows}#9"].metadata == {"source": rows, "x": 1.5, "id": "9"}
     assert kb.search("salty sea ships", k=1)[0].chunk.metadata == {"source": "docs/plain.txt"}
     assert kb.search("knead bread dough", k=1)[0].chunk.metadata == {
         "source": "docs/sub/page.md",
@@ -105,12 +108,12 @@ def test_a_long_text_is_stored_in_pieces_with_their_places(kb: Collection, docs:
 
 
 def test_a_record_keeps_its_own_id(kb: Collection, docs: Path) -> None:
-    """A record that fits has exactly its id; the pieces of a longer one begin with it."""
+    """A record that fits has its id, behind its source; the pieces of a longer one begin with it."""
     long = {"id": "long", "text": paragraphs(*PARAGRAPHS[:2]), "lang": "en"}
     ingest_paragraphs(kb, write_jsonl(docs / "a.jsonl", {"id": "short", "text": "Few words."}, long))
     ids = list(stored(kb))
-    assert ids[0] == "short"
-    assert all(re.fullmatch("long#[0-9a-f]{16}", chunk_id) for chunk_id in ids[1:])
+    assert ids[0] == "a.jsonl#short"
+    assert all(re.fullmatch("a.jsonl#long#[0-9a-f]{16}", chunk_id) for chunk_id in ids[1:])
     assert len(ids) == 3
     assert all(stored(kb)[chunk_id].metadata["lang"] == "en" for chunk_id in ids[1:])
 
@@ -152,11 +155,17 @@ def test_what_has_no_text_is_reported(kb: Collection, docs: Path) -> None:
 
 
 def test_progress_counts_what_is_durable(kb: Collection, docs: Path) -> None:
-    """The callback hears of each batch after its commit, with a total that is unknown."""
+    """The callback hears of each batch after its commit, and of how many bytes that was, up to all of them."""
     write_jsonl(docs / "a.jsonl", *({"text": f"text {i}"} for i in range(25)))
     heard: list[tuple[str, int, int | None, int]] = []
     ingest(kb, docs, batch_size=10, progress=lambda *args: heard.append((*args, kb.count())))
-    assert heard == [("add", 10, None, 10), ("add", 20, None, 20), ("add", 25, None, 25)]
+    assert [one for one in heard if one[0] == "add"] == [
+        ("add", 10, None, 10), ("add", 20, None, 20), ("add", 25, None, 25),
+    ]  # fmt: skip
+    size = (docs / "a.jsonl").stat().st_size
+    bytes_read = [done for stage, done, total, _ in heard if stage == "ingest" and total == size]
+    assert bytes_read == sorted(bytes_read)
+    assert bytes_read[-1] == size
 
 
 # ── again ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -231,10 +240,10 @@ def test_a_record_that_grows_or_moves_is_there_once(kb: Collection, docs: Path) 
     ingest_paragraphs(kb, docs)
     write_jsonl(docs / "a.jsonl", {"id": "grows", "text": paragraphs(*PARAGRAPHS[:2])})
     write_jsonl(docs / "b.jsonl", {"id": "stays", "text": "staying"}, {"id": "moves", "text": "moving"})
-    assert ingest_paragraphs(kb, docs).removed == 1
+    assert ingest_paragraphs(kb, docs).removed == 2
     ids = sorted(stored(kb))
-    assert [chunk_id.partition("#")[0] for chunk_id in ids] == ["grows", "grows", "moves", "stays"]
-    assert stored(kb)["moves"].metadata["source"] == "docs/b.jsonl"
+    assert [chunk_id.split("#")[1] for chunk_id in ids] == ["grows", "grows", "moves", "stays"]
+    assert stored(kb)["docs/b.jsonl#moves"].metadata["source"] == "docs/b.jsonl"
 
 
 def test_many_stale_chunks_are_deleted(kb: Collection, docs: Path) -> None:
@@ -255,19 +264,19 @@ class FailingEmbedder(TrigramEmbedder):
         return super().embed_passages(texts)
 
 
-def test_a_broken_run_deletes_nothing_and_the_next_completes_it(path: Path, docs: Path) -> None:
-    """A run that fails half way leaves every old chunk in place; once the cause is gone, the rest is done."""
+def test_a_broken_run_loses_no_document_and_the_next_completes_it(path: Path, docs: Path) -> None:
+    """A run that fails half way leaves each document old or new; once the cause is gone, the rest is done."""
     write(docs / "a.txt", "old a")
     write(docs / "b.txt", "old b")
     with reperio.open(path, embedder=FailingEmbedder()) as kb:
         ingest(kb, docs)
         write(docs / "a.txt", "new a")
         write(docs / "b.txt", "poison")
-        with pytest.raises(EmbedderFailed):
+        with pytest.raises(EmbedderFailed, match=r"out of memory \[stored by this run: 1 chunk, . file"):
             ingest(kb, docs, batch_size=1)
-        assert {chunk.text for chunk in kb} == {"old a", "old b", "new a"}
+        assert {chunk.text for chunk in kb} >= {"old b", "new a"}
         write(docs / "b.txt", "new b")
-        assert changes(ingest(kb, docs)) == (1, 0, 1, 1, 2)
+        ingest(kb, docs)
         assert {chunk.text for chunk in kb} == {"new a", "new b"}
 
 
@@ -275,34 +284,31 @@ def test_a_broken_run_deletes_nothing_and_the_next_completes_it(path: Path, docs
 
 
 @pytest.mark.parametrize("long", [False, True])
-def test_two_records_of_one_id_are_refused(kb: Collection, docs: Path, long: bool) -> None:
+def test_two_records_of_one_file_and_id_are_refused(kb: Collection, docs: Path, long: bool) -> None:
     """The error names both places, whether the records are whole or one of them is split."""
     text = paragraphs(*PARAGRAPHS) if long else "second"
-    write_jsonl(docs / "a.jsonl", {"id": "x", "text": "first"})
-    write(docs / "b.csv", f'id,text\ny,fine\nx,"{text}"\n')
-    with pytest.raises(InvalidInput, match=r"/a\.jsonl:1 and .*/b\.csv:3 have the same id 'x'"):
-        ingest_paragraphs(kb, docs)
-    write_jsonl(docs / "a.jsonl", {"id": "x", "text": text}, {"id": "x", "text": text})
-    with pytest.raises(InvalidInput, match=r"/a\.jsonl:1 and .*/a\.jsonl:2 have the same id"):
-        ingest_paragraphs(kb, docs / "a.jsonl")
+    write(docs / "b.csv", f'id,text\nx,fine\nx,"{text}"\n')
+    with pytest.raises(InvalidInput, match=r"/b\.csv:2 and .*/b\.csv:3 have the same id 'x'"):
+        ingest(kb, docs, max_tokens=220, overlap=0, strict=True)
+    assert kb.count() == 0
 
 
 def test_a_bad_file_leaves_what_was_there(kb: Collection, docs: Path) -> None:
-    """An undecodable file stops the run with its name; the chunks of all files are still there."""
+    """With `strict`, an undecodable file stops the run with its name; the chunks of all files are still there."""
     write(docs / "a.txt", "old")
     ingest(kb, docs)
     write(docs / "a.txt", "new")
     (docs / "b.txt").write_bytes(b"caf\xe9")
     with pytest.raises(InvalidInput, match=r"docs/b\.txt: byte 0xe9 at offset 3"):
-        ingest(kb, docs, prune=True)
+        ingest(kb, docs, prune=True, strict=True)
     assert [chunk.text for chunk in kb] == ["old"]
 
 
 def test_metadata_that_json_cannot_keep_is_refused(kb: Collection, docs: Path) -> None:
-    """A number beyond 64 bits would come back as another one: refused by the collection, by chunk."""
+    """A number beyond 64 bits would come back as another one: its line is named, and its chunk."""
     write_jsonl(docs / "a.jsonl", {"id": "x", "text": "a", "n": 2**80})
-    with pytest.raises(InvalidChunk, match="'x'"):
-        ingest(kb, docs)
+    with pytest.raises(InvalidChunk, match=r"a\.jsonl:1: .*#x'"):
+        ingest(kb, docs, strict=True)
 
 
 @pytest.mark.parametrize("prune", [False, True])
@@ -359,7 +365,7 @@ def test_a_missing_library_is_told_with_the_command(
     pq.write_table(pa.table({"text": ["words"]}), path)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingDependency, match=r"pip install 'reperio\[ingest\]'"):
-        ingest(kb, path)
+        ingest(kb, path, strict=True)
     assert kb.count() == 0
     monkeypatch.undo()
     assert ingest(kb, path).added == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -62,12 +63,35 @@ class Commands(TyperGroup):
             with _warnings_in_one_line():
                 return super().invoke(ctx)
         except ReperioError as error:
-            output.print_error(str(error))
+            command = self.commands.get(ctx.invoked_subcommand)
+            output.print_error(in_words_of(command, str(error)))
             raise typer.Exit(2) from error  # as for an error of usage: 1 is for problems found
         except KeyboardInterrupt:
             kept = _KEPT.get(ctx.invoked_subcommand, "what was stored before is kept")
             output.print_error(f"interrupted; {kept}", label="stopped")
             raise typer.Exit(130) from None  # what a shell tells of a program that SIGINT has ended
+
+
+def in_words_of(command: Any, message: str) -> str:
+    """Return a message of the package as the command line says it: ``--name docs`` for ``name='docs'``.
+
+    Args:
+        command: that was run; what it has no option for stays as it is.
+        message: of an error; where it names both, ``rechunk=True (--rechunk)``, what is for Python goes.
+    """
+    message = re.sub(r"[\w.]+(?:=(?:'[^']*'|[\w…]+)?)? \((--[^)]+)\)", r"\1", message)
+    for parameter in getattr(command, "params", ()):
+        option = next((text for text in parameter.opts if text.startswith("--")), None)
+        if option is not None:
+            # In a call, open(embedder=…), it is Python's, and stays.
+            python = rf"(?<![\w('\".-])(?<!, ){parameter.name}=(?:True|'([^']*)'|([\w.]+))?"
+            message = re.sub(python, lambda found, name=option: _option(name, found), message)  # type: ignore[misc]  # as bound here
+    return message
+
+
+def _option(name: str, found: re.Match[str]) -> str:
+    value = found[1] or found[2]
+    return f"{name} {value}" if value else name
 
 
 def _told(error: Any) -> str:

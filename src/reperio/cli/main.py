@@ -1,7 +1,7 @@
 """The command line: arguments in, calls of the package, results out. Run ``reperio --help``.
 
 Exit codes: 0 done; 1 `check` has found problems; 2 an error, told in one line on standard error, output that cannot be
-written among them; 130 interrupted; 141 nobody reads the output any more.
+written among them; 3 `ingest` could not read some of the files; 130 interrupted; 141 nobody reads the output any more.
 Whatever is slow to import is imported by the command that needs it.
 """
 
@@ -18,10 +18,12 @@ import typer
 import reperio
 from reperio.cli import gate as cli_gate
 from reperio.cli import importing as cli_import
+from reperio.cli import ingesting as cli_ingesting
 from reperio.cli import keeping as cli_keeping
+from reperio.cli import listing as cli_listing
 from reperio.cli import origins as cli_origins
-from reperio.cli import output
-from reperio.cli.arguments import KB, Json, Lexical, Origin, argument, flag, option, to_filter
+from reperio.cli import output, showing
+from reperio.cli.arguments import KB, Json, Origin, Scope, Where, argument, flag, option, reading, to_filter
 from reperio.cli.errors import Commands
 from reperio.collection import Collection
 from reperio.embedding import for_one_question, load_embedder
@@ -29,16 +31,9 @@ from reperio.errors import InvalidInput
 from reperio.query_log.reading import Queries, read_queries
 
 Recall = Annotated[float, typer.Option(help="Share of the true nearest chunks to aim at, above 0 and at most 1.")]
-Embedder = Annotated[
-    str | None, option(None, "A sentence-transformers name or local path; by default the recorded one.")
-]
 Memory = Annotated[str | None, option("SIZE", "Most memory for the index, e.g. 800MiB or 8GiB; no limit by default.")]
 Prefer = Annotated[
     str, typer.Option(metavar="WHAT", help="latency of single queries, throughput of many at once, or least memory.")
-]
-Where = Annotated[
-    str | None,
-    option("JSON", 'Only chunks whose metadata matches, e.g. \'{"lang": "en", "year": {"$gte": 2023}}\'.'),
 ]
 QueryLog = Annotated[
     Path | None,
@@ -49,8 +44,6 @@ QueryLog = Annotated[
 ]
 
 # Texts of options that are longer than a line of a signature has room for.
-_MAX_TOKENS = "Longest chunk; by default what the embedder takes, at most 512."
-_OVERLAP = "Most tokens repeated from one chunk to the next; by default a tenth."
 _FACTORY = "symphonyqg, hnsw, cagra, exact, or a FAISS factory string; by default the best one."
 _DEVICE = "What to build with: cpu, gpu (a graphics card), or auto: a card if there is one."
 _INCREMENTAL = "DEST is a folder of backups; write only what is new since them."
@@ -96,35 +89,7 @@ def _start(
         typer.echo(ctx.get_help())
 
 
-@app.command()
-def ingest(
-    paths: Annotated[list[Path], argument("PATH", "Files and folders: .txt .md .jsonl .csv .parquet.")],
-    into: Annotated[Path, option("KB", "The collection's directory; created if absent.")],
-    embedder: Embedder = None,
-    text_field: Annotated[str, typer.Option(help="Field with the text, in .jsonl, .csv and .parquet.")] = "text",
-    id_field: Annotated[str, typer.Option(help="Field with the record's own id; may be missing.")] = "id",
-    max_tokens: Annotated[int | None, option(None, _MAX_TOKENS, least=1)] = None,
-    overlap: Annotated[int | None, option(None, _OVERLAP, least=0)] = None,
-    prune: Annotated[bool, flag("--prune", "Delete the chunks of files that vanished from PATH.")] = False,
-    lexical: Lexical = None,
-    origin: Origin = None,
-    json: Json = False,
-) -> None:
-    """Read files, split what is long, and store the chunks; a second run embeds only what has changed."""
-    from reperio import ingestion
-
-    ingestion.find_files(paths)  # so that a mistyped path creates no collection
-    with output.waiting("loading the embedder …", quiet=json):
-        collection = reperio.open(into, embedder=embedder, lexical=lexical, origin=origin)  # type: ignore[arg-type]  # checked there
-    with collection:
-        with output.waiting("loading the embedder …", quiet=json):
-            _ = collection.embedder  # now: the bar below would stand still meanwhile
-        with reperio.progress_bar(disable=json) as progress:
-            result = ingestion.ingest(
-                collection, paths, text_field=text_field, id_field=id_field, max_tokens=max_tokens, overlap=overlap,
-                prune=prune, progress=progress,
-            )  # fmt: skip
-    output.print_json(result) if json else output.print_ingested(result, str(into))
+app.command()(cli_ingesting.ingest)
 
 
 @app.command()
@@ -135,23 +100,29 @@ def search(
     recall: Recall = 0.95,
     where: Where = None,
     mode: Annotated[str, typer.Option(help="dense: by meaning; lexical: by words; hybrid: both.")] = "dense",
+    full: Annotated[bool, flag("--full", "Show the texts to their end.")] = False,
+    scope: Scope = None,
     origin: Origin = None,
     json: Json = False,
 ) -> None:
     """Find the chunks that answer a question best."""
     waiting = output.waiting("loading the embedder …", quiet=json)
-    with _reading(kb, origin) as collection, waiting, for_one_question():
+    with reading(kb, origin, to_filter(scope, "--scope")) as collection, waiting, for_one_question():
         hits = collection.search(query, k=k, recall=recall, where=to_filter(where), mode=mode)  # type: ignore[arg-type]  # checked there
     if json:
         output.print_json({"query": query, "hits": output.to_json(hits)})
     else:
-        output.print_hits(hits, narrowed=where is not None or mode == "lexical")
+        showing.print_hits(hits, narrowed=where is not None or scope is not None or mode == "lexical", full=full)
+
+
+app.command("list")(cli_listing.list_chunks)
+app.command()(cli_listing.show)
 
 
 @app.command()
 def info(kb: KB, origin: Origin = None, json: Json = False) -> None:
     """Describe a collection: chunks, vectors, embedder, index, bytes on disk, origin."""
-    with _reading(kb, origin) as collection:
+    with reading(kb, origin) as collection:
         found = collection.info()
     output.print_json(found) if json else output.print_info(found)
 
@@ -321,14 +292,6 @@ def _existing(kb: Path, *, auto_optimize: bool = True, origin: str | None = None
     reperio.open(kb, read_only=True).close()
     with reperio.open(kb, auto_optimize=auto_optimize, origin=origin, follow=0) as collection:
         yield collection
-
-
-def _reading(kb: Path, origin: str | None) -> Collection:
-    """Open a collection for reading, in step with its origin where one is named."""
-    if origin is None:
-        return reperio.open(kb, read_only=True)
-    reperio.open(kb, read_only=True).close()
-    return reperio.open(kb, auto_optimize=False, origin=origin, follow=0)
 
 
 def _require_askable(collection: Collection, asked: Queries | None, kb: Path, *, quiet: bool) -> None:

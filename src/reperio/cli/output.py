@@ -27,10 +27,7 @@ from reperio.types import CheckReport, CollectionInfo, Hit, IndexInfo, Operating
 
 if TYPE_CHECKING:
     from reperio.importers.langchain_faiss import ImportReport
-    from reperio.ingestion import IngestResult, Skipped
 
-_LINES = 3  # of a hit's text
-_SKIPPED = 20  # listed; --json has them all
 _LEFT = 10  # likewise, in one line
 _RECALLS = (0.80, 0.90, 0.95, 0.97, 0.98, 0.99, 0.999)  # shown; --json has every operating point
 _NOTHING = "–"  # an empty cell would look like a mistake
@@ -56,6 +53,12 @@ def abandon(stream: TextIO) -> None:
 def print_json(value: Any) -> None:
     """Print one document; in ASCII, so that no locale can refuse it."""
     sys.stdout.write(json.dumps(value, indent=2, default=_to_plain) + "\n")
+
+
+def print_json_line(value: Any) -> None:
+    """Print one value on a line of its own, in ASCII; for scripts that read line by line."""
+    sys.stdout.write(json.dumps(value, default=_to_plain) + "\n")
+    sys.stdout.flush()  # whoever reads a pipe line by line has each at once
 
 
 def to_json(hits: Sequence[Hit]) -> list[dict[str, Any]]:
@@ -89,7 +92,7 @@ def to_json_recipes(recipes: Sequence[Recipe], rows: int) -> list[dict[str, Any]
 def print_error(message: str, *, label: str = "error") -> None:
     """Print one line on standard error."""
     line = Text(f"{label}: ", style="bold red" if label == "error" else "yellow")
-    console = _console(stderr=True)
+    console = console_for(stderr=True)
     try:
         with console.capture() as captured:
             console.print(line.append(one_line(message), style="default not bold"), soft_wrap=True)
@@ -103,7 +106,7 @@ def print_error(message: str, *, label: str = "error") -> None:
 
 def print_line(message: str) -> None:
     """Print one line on standard output."""
-    _console().print(Text(one_line(message)), soft_wrap=True)
+    console_for().print(Text(one_line(message)), soft_wrap=True)
 
 
 def print_done(value: Any, line: str, *, json: bool) -> None:
@@ -114,7 +117,7 @@ def print_done(value: Any, line: str, *, json: bool) -> None:
 @contextmanager
 def waiting(what: str, *, quiet: bool) -> Iterator[None]:
     """Show that something takes its time, where standard error is a terminal."""
-    console = _console(stderr=True)
+    console = console_for(stderr=True)
     if quiet or not console.is_terminal:
         yield
         return
@@ -122,50 +125,20 @@ def waiting(what: str, *, quiet: bool) -> Iterator[None]:
         yield
 
 
-def print_hits(hits: Sequence[Hit], *, narrowed: bool = False) -> None:
-    """Print rank, score, id, source and the beginning of the text; *narrowed* tells that not all chunks could match."""
-    console = _console()
-    if not hits:
-        console.print(f"nothing found: {'no chunk matches' if narrowed else 'the collection is empty'}")
-        return
-    scores = [f"{hit.score:.4f}" if abs(hit.score) < 1000 else f"{hit.score:.6g}" for hit in hits]
-    # Columns of a grid do not tell their width before they are printed, and texts are cut to it.
-    left = len(str(len(hits))) + max(map(len, scores)) + 4
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(justify="right", style="bold")
-    table.add_column(justify="right", style="cyan")
-    table.add_column(overflow="fold")
-    for hit, score in zip(hits, scores, strict=True):
-        if hit.rank > 1:  # an empty line between two hits
-            table.add_row()
-        table.add_row(str(hit.rank), score, _described(hit, max(20, console.width - left)))
-    console.print(table)
-
-
-def print_ingested(result: IngestResult, into: str) -> None:
-    """Print what an ingestion did, and what it passed over."""
-    print_line(
-        f"{_many(result.files, 'file')} read into {into}: {_many(result.added, 'chunk')} added, {result.updated:,} "
-        f"updated, {result.unchanged:,} unchanged, {result.removed:,} removed; "
-        f"{_many(result.embedded, 'text')} embedded"
-    )
-    _print_skipped(result.skipped)
-
-
 def print_imported(report: ImportReport) -> None:
     """Print what an import did, and all that could not be carried over as it was."""
     new = "the new collection " if report.created else ""
     print_line(
-        f"{_many(report.documents, 'document')} read into {new}{report.path}: "
-        f"{_many(report.added, 'chunk')} added, {report.updated:,} updated, {report.unchanged:,} unchanged; "
-        f"{_many(report.embedded, 'text')} embedded; compared by {report.metric.value}"
+        f"{many(report.documents, 'document')} read into {new}{report.path}: "
+        f"{many(report.added, 'chunk')} added, {report.updated:,} updated, {report.unchanged:,} unchanged; "
+        f"{many(report.embedded, 'text')} embedded; compared by {report.metric.value}"
     )
     if report.changed:
         table = Table("field", "was", "became", box=None, pad_edge=False)
         table.add_column("times", justify="right")
         for one in report.changed:
             table.add_row(*(Text(one_line(cell)) for cell in (one.field, one.was, one.became, f"{one.count:,}")))
-        _console().print(table)
+        console_for().print(table)
     _print_left("without a vector, not imported", report.without_vector)
     _print_left("vectors without a document, not imported", report.without_document)
     _print_left("with several vectors, of which the last was imported", report.duplicates)
@@ -188,23 +161,23 @@ def print_info(info: CollectionInfo) -> None:
     rows = [
         ("path", info.path),
         ("chunks", f"{info.count:,}"),
-        ("deleted", _many(deleted, "row") + (", which compact drops" if deleted else "")),
+        ("deleted", many(deleted, "row") + (", which compact drops" if deleted else "")),
         ("vectors", f"{info.dimension:,} dimensions, {info.metric.value}, {info.dtype}"),
         ("embedder", info.embedder or "none: vectors are brought ready-made"),
         *_index_rows(info.index),
         *_found_rows(info.index),
-        ("tail", f"{_many(tail, 'row')} searched exactly"),
+        ("tail", f"{many(tail, 'row')} searched exactly"),
         ("disk", to_size(sum(info.disk.values()))),
         *(("", f"{to_size(size):>10}  {name}") for name, size in info.disk.items()),
         ("generation", f"{info.generation}, format {info.format_version}"),
         *(_origin_rows(info.origin) if info.origin is not None else ()),
     ]
-    _print_rows(rows)
+    print_rows(rows)
 
 
 def print_origin(origin: OriginInfo) -> None:
     """Print what is known of an origin."""
-    _print_rows(_origin_rows(origin))
+    print_rows(_origin_rows(origin))
 
 
 def _origin_rows(origin: OriginInfo) -> list[tuple[str, str]]:
@@ -220,10 +193,10 @@ def print_index(index: IndexInfo | None) -> None:
     if index is None:
         print_line(f"index: {_WITHOUT}")
         return
-    _print_rows(_index_rows(index))
+    print_rows(_index_rows(index))
     if not index.points:  # it was not measured: tune does that
         return
-    console = _console()
+    console = console_for()
     console.print()
     console.print(_table_of_points(index))
     console.print()
@@ -242,7 +215,7 @@ def effort_name(index: IndexInfo) -> str:
 def print_recipes(recipes: Sequence[Recipe], rows: int) -> None:
     """Print recipes best first, the reason of each on a line of its own."""
     width = max(5, *(len(recipe.factory) for recipe in recipes))  # at least that of "index" and "exact"
-    console = _console()
+    console = console_for()
     console.print(Text(f"    {'index':<{width}}  {'memory':>8}  {'a vector':>9}  build", style="bold"))
     for rank, recipe in enumerate(recipes, start=1):
         each = recipe.bytes_per_vector
@@ -256,10 +229,10 @@ def print_recipes(recipes: Sequence[Recipe], rows: int) -> None:
 def print_check(report: CheckReport) -> None:
     """Print the verdict on a collection, one line per problem."""
     if report.ok:
-        print_line(f"sound: {_many(report.rows, 'chunk')} verified")
+        print_line(f"sound: {many(report.rows, 'chunk')} verified")
         return
-    console = _console()
-    console.print(f"{_many(len(report.problems), 'problem')}, {_many(report.rows, 'chunk')} verified", style="bold red")
+    console = console_for()
+    console.print(f"{many(len(report.problems), 'problem')}, {many(report.rows, 'chunk')} verified", style="bold red")
     for problem in report.problems:
         console.print(Text(f"• {one_line(str(problem))}"), soft_wrap=True)
 
@@ -268,21 +241,15 @@ def print_backups(backups: Sequence[BackupInfo], *, verified: bool) -> None:
     """Print backups, oldest first, and what is damaged in them."""
     for backup in backups:
         state = "" if not verified else ", damaged" if backup.problems else ", whole"
-        what = f"{backup.time}, {_many(backup.chunks, 'chunk')}, {to_size(backup.bytes)}"
+        what = f"{backup.time}, {many(backup.chunks, 'chunk')}, {to_size(backup.bytes)}"
         print_line(f"{backup.number}: {what if backup.time else 'unreadable'}{state}")
         for problem in backup.problems:
             print_line(f"– {problem}")
 
 
-def _many(number: int, what: str) -> str:
+def many(number: int, what: str) -> str:
+    """Return a number with the word for what it counts."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _print_skipped(skipped: Sequence[Skipped]) -> None:
-    for one in skipped[:_SKIPPED]:
-        print_line(f"skipped: {one.source} {one.reason}")
-    if len(skipped) > _SKIPPED:
-        print_line(f"skipped: {len(skipped) - _SKIPPED:,} more, which --json lists")
 
 
 _WITHOUT = "none: every search is exact"
@@ -293,7 +260,7 @@ def _index_rows(index: IndexInfo | None) -> list[tuple[str, str]]:
         return [("index", _WITHOUT)]
     each = index.bytes / max(1, index.rows)
     return [
-        ("index", f"{index.factory} over {_many(index.rows, 'row')}, built {index.created[:10]}"),
+        ("index", f"{index.factory} over {many(index.rows, 'row')}, built {index.created[:10]}"),
         ("chosen", f"for recall {_share(index.recall)}: {index.reason}"),
         ("memory", f"{to_size(index.bytes)}, {each:,.0f} bytes per vector"),
         ("measured", f"with {index.queries}" if index.points else "not yet; tune does"),
@@ -353,25 +320,21 @@ def _time(microseconds: float) -> str:
     return f"{microseconds / 1000:.{1 if microseconds < 100_000 else 0}f} ms"
 
 
-def _print_rows(rows: Sequence[tuple[str, str]]) -> None:
+def print_rows(rows: Sequence[tuple[str, str]]) -> None:
+    """Print names and values; in a pipe each value on one line, however long."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
+    console = console_for()
+    width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        lines = (one_line(line, keep_spaces=True) for line in value.split("\n"))
+        lines = [one_line(line, keep_spaces=True) for line in value.split("\n")]
         table.add_row(name, Text("\n".join(lines)))
-    _console().print(table)
-
-
-def _described(hit: Hit, width: int) -> Text:
-    source = hit.chunk.metadata.get("source")
-    heading = Text(one_line(hit.chunk.id), style="bold")
-    if isinstance(source, str) and not hit.chunk.id.startswith(source):
-        heading.append(f"  {one_line(source)}", style="dim not bold")
-    body = Text(one_line(hit.chunk.text))
-    # Cut here, because a cell of a table would be wrapped to any number of lines.
-    body.truncate(width * _LINES - 1, overflow="ellipsis")
-    return Text("\n").join([heading, body])
+        if not console.is_terminal:
+            for at, line in enumerate(lines):
+                console.print(Text(f"{'' if at else name:<{width}}  {line}".rstrip()), soft_wrap=True)
+    if console.is_terminal:
+        console.print(table)
 
 
 def _to_plain(value: Any) -> Any:
@@ -383,5 +346,6 @@ def _to_plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 
-def _console(*, stderr: bool = False) -> Console:
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)  # ids and texts are no markup
+def console_for(*, stderr: bool = False) -> Console:
+    """Return a console that shows ids and texts as they are."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)

@@ -1,7 +1,20 @@
 """Ingestion: files are found, read as items, split into chunks, and the collection brought up to date with them."""
 
-from reperio.ingestion.finding import Skipped, find_files
-from reperio.ingestion.ingesting import IngestResult, ingest
+from reperio.ingestion.finding import find_files
+from reperio.ingestion.ingesting import ingest
 from reperio.ingestion.items import ReadingOptions
+from reperio.ingestion.listing import sources
+from reperio.ingestion.results import Failed, IngestResult, Skipped, Source
+from reperio.ingestion.watching import watch
 
-__all__ = ["IngestResult", "ReadingOptions", "Skipped", "find_files", "ingest"]
+__all__ = [
+    "Failed",
+    "IngestResult",
+    "ReadingOptions",
+    "Skipped",
+    "Source",
+    "find_files",
+    "ingest",
+    "sources",
+    "watch",
+]

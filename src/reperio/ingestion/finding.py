@@ -2,184 +2,167 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from reperio.arguments import is_iterable, to_path
 from reperio.errors import InvalidInput
-from reperio.ingestion.suffixes import SUFFIXES, suffix_of
+from reperio.ingestion.ignoring import excluded, to_spec
+from reperio.ingestion.results import Failed, Skipped
+from reperio.ingestion.sources import (
+    FoundFiles,
+    SourceFile,
+    Walked,
+    place_of,
+    shown,
+    to_source,
+    unreadable,
+)
+from reperio.ingestion.walking import Walk
+
+__all__ = ["Failed", "FoundFiles", "Paths", "Skipped", "SourceFile", "Walked", "find_files"]
 
 Paths: TypeAlias = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A file to read."""
-
-    path: Path  # where it is
-    # The path relative to the ingested folder, after that folder's own name, with slashes (``docs/guide/start.md`` for
-    # ``ingest ~/docs``); for a file that was named itself, its name. It is the same whatever the current directory and
-    # wherever the folder was moved.
-    source: str
-
-    @property
-    def suffix(self) -> str:
-        """In lower case, with the dot: ``.csv.gz``."""
-        return suffix_of(self.path.name)
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A file that was passed over, and why."""
-
-    source: str
-    reason: str
-
-
-@dataclass(slots=True)
-class FoundFiles:
-    """The files beneath the paths."""
-
-    # To be read, in the order of the paths, and sorted by name within each folder.
-    files: list[SourceFile] = field(default_factory=list)
-    # The prefix of every source beneath a folder that was named, e.g. ``docs/``, and that folder.
-    folders: dict[str, Path] = field(default_factory=dict)
-    skipped: list[Skipped] = field(default_factory=list)  # files that are not read
-    _sources: dict[Path, str] = field(default_factory=dict)  # by the file's path without links
-    _paths: dict[str, Path] = field(default_factory=dict)  # by source
-
-    def add(self, file: SourceFile, place: Path) -> None:
-        """Add a file, so that none is read twice or under another's name; *place* is its path without links."""
-        if place in self._sources:
-            if self._sources[place] != file.source:
-                self.skipped.append(Skipped(file.source, f"is read already as {self._sources[place]}"))
-            return
-        if file.source in self._paths:
-            raise InvalidInput(
-                f"{self._paths[file.source]} and {file.path} would both be known as {file.source!r}; rename one, "
-                "or ingest the folder above them"
-            )
-        self._sources[place] = file.source
-        self._paths[file.source] = file.path
-        self.files.append(file)
-
-
-def find_files(paths: Paths, *, leave_out: Path | None = None) -> FoundFiles:
+def find_files(
+    paths: Paths,
+    *,
+    leave_out: Path | None = None,
+    known: Mapping[str, str] | None = None,
+    name: str | None = None,
+    exclude: Sequence[str] = (),
+    gitignore: bool = True,
+) -> FoundFiles:
     """Find the files to ingest; folders are walked, hidden files and folders in them passed over.
 
     A link in a folder is followed only to a file in that folder; others are reported as skipped.
 
     Args:
-        paths: files and folders; those named may be links.
+        paths: files, folders, and patterns such as ``docs/**/*.md``; those named may be links.
         leave_out: a folder not to enter: the collection itself.
+        known: names of the folders and files that were ingested before, by their places: what is in one of them has
+            its sources, however it is named.
+        name: what to call the one path that is passed, instead of its own name.
+        exclude: patterns as in `.gitignore`, of what is passed over in folders.
+        gitignore: pass over what `.gitignore` files name, in folders.
 
     Raises:
-        InvalidInput: a path does not exist, a named file has a suffix that is not read, or two files would have the
-            same source.
+        InvalidInput: a path does not exist, the only one cannot be read, or two would have the same source.
+        MissingDependency: patterns need pathspec.
     """
+    listed = listed_paths(paths)
+    if name is not None:
+        name = _checked(name, listed)
+    naming = _Naming({Path(place): one for place, one in (known or {}).items()}, name)
+    for path, _ in listed:  # first: a file in a folder that is named too belongs to the folder
+        if path.is_dir():
+            naming.learn(path)
     found = FoundFiles()
-    for path in _to_paths(paths):
-        # The last part of "docs/.." or "." is no name.
-        whole = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would name a link's target, not the link
-        if whole.is_dir():
-            prefix = f"{whole.name}/"
-            if found.folders.setdefault(prefix, whole) != whole:
-                raise InvalidInput(
-                    f"{found.folders[prefix]} and {whole} have the same name, so their chunks could not be told apart; "
-                    "rename one, or ingest the folder above them"
-                )
-            _walk(whole, prefix, found, leave_out and leave_out.resolve())
+    walk = Walk(found, naming.known, leave_out, excluded(exclude), gitignore=gitignore)
+    for path, pattern in listed:
+        root, place, inside = naming.of(path)
+        found.roots.setdefault(root, place)
+        if path.is_dir():
+            _require_one(found, root, place)
+            only = None if pattern is None else to_spec([f"/{pattern}"], f"{path}/{pattern}")
+            walk.folder(path, root, inside, only)
+        elif (reason := unreadable(path)) is None:
+            _require_one(found, root, place)
+            inside_as_is = "" if inside == "." else inside
+            found.add(SourceFile(path, to_source(root, inside), root, inside_as_is), path.resolve())
+        elif len(listed) == 1:
+            raise InvalidInput(f"{shown(str(path))} {reason}")
         else:
-            reason = _unreadable(whole)
-            if reason is not None:
-                raise InvalidInput(f"{_shown(str(path))} {reason}")
-            found.add(SourceFile(whole, whole.name), whole.resolve())
+            found.fail(shown(to_source(root, inside)), path, reason)
+    walk.finish()
     return found
 
 
-def _to_paths(paths: Paths) -> Sequence[Path]:
+class _Naming:
+    """Decides what paths are called.
+
+    Args:
+        known: names by place.
+        name: for the one path there is; None for its own.
+    """
+
+    def __init__(self, known: dict[Path, str], name: str | None) -> None:
+        self.known = known
+        self._name = name
+
+    def learn(self, path: Path) -> None:
+        """Know a folder that is named, so that what is in it is known by it."""
+        root, place, inside = self.of(path)
+        if inside == ".":
+            self.known[place] = root
+
+    def of(self, path: Path) -> tuple[str, Path, str]:
+        """Return the name of the root that a path belongs to, where that root is, and the path within it.
+
+        Raises:
+            InvalidInput: it has another name already, or none.
+        """
+        for candidate in (place_of(path), path.resolve()):
+            for at in (candidate, *candidate.parents):
+                if (root := self.known.get(at)) is None:
+                    continue
+                inside = candidate.relative_to(at).as_posix()
+                if self._name not in (None, root) or (self._name == root and inside != "."):
+                    raise InvalidInput(
+                        f"{path} is ingested already, as {to_source(root, inside)!r}; leave name= (--name) out, or "
+                        "every chunk of it would be stored twice"
+                    )
+                return root, at, inside
+        own = self._name or unicodedata.normalize("NFC", path.name)
+        if not own:
+            raise InvalidInput(f"{path} has no name of its own; give it one with name='…' (--name)")
+        return own, place_of(path), "."
+
+
+def _require_one(found: FoundFiles, root: str, place: Path) -> None:
+    if found.roots[root] != place:
+        raise InvalidInput(
+            f"{found.roots[root]} and {place} have the same name, so their chunks could not be told apart; ingest one "
+            "by itself with another name='…' (--name), or ingest the folder above them"
+        )
+
+
+def listed_paths(paths: Paths) -> list[tuple[Path, str | None]]:
+    """Return absolute paths; of a pattern, the folder in which it is looked for, and the rest of it."""
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
     if isinstance(paths, (bytes, Mapping)) or not is_iterable(paths):
         raise InvalidInput(f"paths is a {type(paths).__name__}; pass a path, or a list of them")
-    several = list(paths)
+    several = [to_path("a path", path) for path in paths]
     if not several:
         raise InvalidInput("no path to ingest; name files or folders")
-    listed = [to_path("a path", path) for path in several]
-    for path in listed:
-        if not os.path.lexists(path):
-            raise InvalidInput(f"{_shown(os.fspath(path))} does not exist; nothing was ingested")
+    listed: list[tuple[Path, str | None]] = []
+    for path in several:
+        base, pattern = path, None
+        if not os.path.lexists(path) and glob.has_magic(str(path)):
+            base, pattern = _cut(path)
+        if not os.path.lexists(base) or (pattern and not base.is_dir()):
+            raise InvalidInput(f"{shown(os.fspath(path))} does not exist; nothing was ingested")
+        # The last part of "docs/.." or "." is no name.
+        listed.append((Path(os.path.abspath(base)), pattern))  # noqa: PTH100  # resolve() would name a link's target
     return listed
 
 
-def _walk(folder: Path, prefix: str, found: FoundFiles, leave_out: Path | None) -> None:
-    root = folder.resolve()
-    itself = None if leave_out is None or not leave_out.exists() else leave_out.stat()
-    levels = [_listed(folder, prefix)]  # not by recursion: folders may be nested deeper than Python's stack
-    while levels:
-        entry, source = next(levels[-1], (None, ""))
-        if entry is None:
-            levels.pop()
-            continue
-        path = Path(entry.path)
-        if entry.is_dir(follow_symlinks=False):
-            if itself is not None and os.path.samestat(entry.stat(follow_symlinks=False), itself):
-                found.skipped.append(Skipped(f"{source}/", "is the collection itself"))
-            else:
-                levels.append(_listed(path, f"{source}/"))
-            continue
-        reason = _unreadable(path) or (_led_astray(path, root, leave_out) if entry.is_symlink() else None)
-        if reason is not None:
-            found.skipped.append(Skipped(_shown(source), reason))
-        else:
-            place = path.resolve() if entry.is_symlink() else root / path.relative_to(folder)
-            found.add(SourceFile(path, source), place)
+def _cut(pattern: Path) -> tuple[Path, str]:
+    """Cut a pattern into the folder before its first wildcard, and the rest."""
+    parts = pattern.parts
+    at = next(at for at, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:at]), "/".join(parts[at:])
 
 
-def _listed(folder: Path, prefix: str) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Yield what is not hidden in a folder, by name, each with its source."""
-    try:
-        with os.scandir(folder) as entries:
-            ordered = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise InvalidInput(f"{folder} cannot be read: {error.strerror}; allow it, or move it elsewhere") from error
-    for entry in ordered:
-        if not entry.name.startswith("."):
-            yield entry, prefix + entry.name
-
-
-def _led_astray(link: Path, root: Path, leave_out: Path | None) -> str | None:
-    """Return why a link in *root* to a file is not followed; None when it is. The folders are paths without links."""
-    # Whoever has made a folder does not choose what of this machine is read: a link leads to what would be read by its
-    # own name as well.
-    target = link.resolve()
-    if not target.is_relative_to(root):
-        return "is a link that leads out of the folder; name the file itself to ingest it"
-    if target.name.startswith(".") or (leave_out is not None and target.is_relative_to(leave_out)):
-        return "is a link to a file that is passed over"
-    return _unreadable(target) and f"is a link to a file that {_unreadable(target)}"
-
-
-def _unreadable(path: Path) -> str | None:
-    """Return why a path is not read; None when it is."""
-    if not path.exists():
-        return "is a link to something that does not exist"
-    if path.is_dir():
-        return "is a link to a folder; name that folder itself to ingest it"
-    if not path.is_file():
-        return "is neither a file nor a folder"
-    suffix = suffix_of(path.name)
-    if suffix not in SUFFIXES:
-        kind = f"has the suffix {_shown(suffix)!r}" if suffix else "has no suffix"
-        return f"{kind}; what is read is text, Markdown, tables, documents and source code: see docs/ingest.md"
-    if _shown(path.name) != path.name:
-        return "has a name that is no UTF-8; rename it"
-    return None
-
-
-def _shown(name: str) -> str:
-    """Make a file name printable: a byte that is no UTF-8 appears by its hexadecimal number."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def _checked(name: Any, listed: Sequence[object]) -> str:
+    if not isinstance(name, str) or not name.strip("/ ") or shown(name) != name or "\0" in name:
+        raise InvalidInput(f"name is {name!r:.80}; it is a text that is not empty, such as 'handbook'")
+    if len(listed) != 1:
+        raise InvalidInput(f"name is {name!r:.80}, for {len(listed)} paths; pass the one path that it is the name of")
+    return unicodedata.normalize("NFC", name.strip("/ "))

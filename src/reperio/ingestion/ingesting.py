@@ -2,224 +2,212 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from hashlib import blake2b
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from reperio.arguments import require_count
 from reperio.collection import Collection
-from reperio.errors import InvalidInput
-from reperio.ingestion.finding import FoundFiles, Paths, Skipped, SourceFile, find_files
-from reperio.ingestion.items import DEFAULT_ID_FIELD, DEFAULT_TEXT_FIELD, Item, ReadingOptions
-from reperio.ingestion.reading import read
-from reperio.ingestion.splitting import Splitter
+from reperio.collection.facade import handle_of
+from reperio.errors import EmbedderFailed, InvalidInput
+from reperio.ingestion.finding import FoundFiles, Paths, find_files
+from reperio.ingestion.items import ReadingOptions
+from reperio.ingestion.results import IngestResult
+from reperio.ingestion.run.adopting import adopt
+from reperio.ingestion.run.ahead import Ahead
+from reperio.ingestion.run.content import size_of
+from reperio.ingestion.run.ledger import Ledger, new_run
+from reperio.ingestion.run.pruning import require_contents, vanished
+from reperio.ingestion.run.roots import Plans, Wanted, given_by, make_plans
+from reperio.ingestion.run.scoping import fixed_by, to_metadata
+from reperio.ingestion.run.steps import Reader
+from reperio.ingestion.run.storing import Compared, Stored, Storing
 from reperio.printable import logger
-from reperio.types import Chunk, Progress
+from reperio.types import Embedder, Progress
 
 _log = logger("reperio.ingestion")
-_DELETED_AT_ONCE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class IngestResult:
-    """The result of one `ingest`.
-
-    Attributes:
-        files: that were read.
-        added, updated, unchanged, embedded: as in `AddResult`, in chunks.
-        removed: chunks that their files no longer yield, or, with *prune*, whose files have vanished.
-        skipped: files that are not read, and documents and items without text.
-        notes: what was found out about files that were read, or left out of them.
-    """
-
-    files: int
-    added: int
-    updated: int
-    unchanged: int
-    embedded: int
-    removed: int
-    skipped: Sequence[Skipped]
-    notes: Sequence[Skipped] = ()
+_AHEAD = 64  # steps: some files, or some thousand chunks
 
 
 def ingest(
     collection: Collection,
     paths: Paths,
     *,
-    text_field: str = DEFAULT_TEXT_FIELD,
-    id_field: str = DEFAULT_ID_FIELD,
-    reading: ReadingOptions | None = None,
+    name: str | None = None,
+    text_field: str | None = None,
+    id_field: str | None = None,
+    reading: ReadingOptions | Mapping[str, Any] | None = None,
     max_tokens: int | None = None,
     overlap: int | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    exclude: Sequence[str] = (),
+    gitignore: bool = True,
     prune: bool = False,
+    rechunk: bool = False,
+    strict: bool = False,
+    dry_run: bool = False,
     batch_size: int = 256,
     progress: Progress | None = None,
 ) -> IngestResult:
     """Read files, split what is long, and store the chunks; a second run embeds and writes only what has changed.
 
-    The id of a chunk is ``{source}#{hash of its text}``, with ``-2``, ``-3`` for the same text again in one source; a
-    item with an id of its own keeps it, or is ``{id}#{hash}`` where it is split. The metadata is ``source``, by which
-    a file's chunks are known (see `SourceFile`), ``start``, the character at which a piece of a split text begins, and
-    the item's other fields; its own ``source`` and ``start`` are kept as ``record_source`` and ``record_start``.
+    A file is known by its *source*: the name of the folder that was named, and the path in it. The id of a chunk is
+    ``{source}#{id}`` for an item with an id of its own, else ``{source}#{hash of its text}``, with ``-2``, ``-3`` for
+    the same text again. The metadata is ``source``; ``start``, the character at which a piece of a split text begins;
+    the item's other fields, its own ``source`` and ``start`` as ``record_source`` and ``record_start``; its id as text,
+    under the name that it has there; and what is known of the piece, such as ``headings``, see docs/ingest.md.
 
-    What is new is stored first and what is stale deleted last, so that a run that is broken off leaves no document
-    missing; the next one completes it.
+    What ingestion stores it records in the collection, and it deletes nothing else. Of each file, what is new is stored
+    first and what is stale deleted last, so that a run that is broken off leaves no document missing; the next one
+    completes it.
 
     Args:
         collection: open for writing, with an embedder.
-        paths: files and folders; a folder is known by its name, wherever it lies.
-        text_field, id_field: of the items in .jsonl, .csv and .parquet. The default id field may be missing.
-        reading: what else there is to say about the files: delimiter, encoding, columns, a title. Its own names of
-            the two fields count where these are the defaults.
-        max_tokens, overlap: see `Splitter`.
+        paths: files, folders, and patterns such as ``docs/**/*.md``.
+        name: what to call the one path that is passed, for one that moved, or has the name of another.
+        text_field, id_field: of the items in tables: "text" and "id", which may be missing.
+        reading: what else there is to say about the files: delimiter, encoding, columns, a title. Of a dictionary, all
+            counts; of `ReadingOptions`, what differs from the defaults.
+        max_tokens, overlap: see `Splitter`. All of these are kept for later runs, as long as *rechunk* does not let
+            them be changed.
+        metadata: of all chunks, where their items have no field of that name; kept for later runs, too.
+        exclude: patterns as in `.gitignore`, of what to pass over in folders.
+        gitignore: pass over what `.gitignore` files name.
         prune: delete also the chunks of files that have vanished from the folders.
+        rechunk: read files that are unchanged, and split them as the options say now.
+        strict: raise the first error of a file, instead of reading the others and listing it.
+        dry_run: write nothing, and return what would be done.
         batch_size: chunks per commit.
-        progress: called as by `Collection.add`; the total is unknown.
+        progress: called as by `Collection.add`, and as ``progress("ingest", bytes done, bytes in all)``.
 
     Raises:
-        InvalidInput: before anything is stored for what can be told by the paths; for the contents of a file, chunks
-            of the batches before are stored, and nothing is deleted.
+        InvalidInput: the paths or options cannot be; nothing was stored.
+        EmbedderFailed: the batches before are stored, and the next run goes on there. One that asks to be called again
+            is, see `RetryLater`.
         MissingDependency: run ``pip install 'reperio[ingest]'``.
-        CollectionReadOnly, CollectionClosed, StorageFailed, EmbedderFailed, EmbeddingContractError.
+        CollectionReadOnly, CollectionClosed, StorageFailed, EmbeddingContractError.
     """
-    options = _options(text_field, id_field, reading)
-    if options.text == options.id:
-        raise InvalidInput(f"text_field and id_field are both {options.text!r}; they are two fields")
-    found = find_files(paths, leave_out=Path(collection.info().path))
+    require_count("batch_size", batch_size)
+    given = {"text": text_field, "id": id_field, "max_tokens": max_tokens, "overlap": overlap}
+    wanted = Wanted(
+        given={**given_by(reading), **{key: value for key, value in given.items() if value is not None}},
+        seconds=reading.seconds if isinstance(reading, ReadingOptions) else None,
+        metadata=to_metadata(metadata),
+        fixed=fixed_by(collection.scope),
+        name=name,
+        again=rechunk,
+    )
+    if not dry_run:
+        handle_of(collection).require_writable()
+    handle_of(collection).origin.refresh()  # what other hosts have ingested up to now is known
+    run = _Run(collection, batch_size, progress, strict=strict, dry=dry_run, prune=prune)
+    found = run.find(paths, name, exclude, gitignore=gitignore)
     if prune:
-        _require_contents(found)
+        require_contents(found)
+    return run.ingest(found, wanted, _embedder(collection))
+
+
+def _embedder(collection: Collection) -> Embedder:
     embedder = collection.embedder
     if embedder is None:
         raise InvalidInput(
             "this collection has no embedder, so texts cannot be ingested; open it with embedder=, or add chunks with "
             "ready vectors"
         )
-    run = _Run(options, Splitter(embedder, max_tokens=max_tokens, overlap=overlap), found)
-    was_empty = collection.count() == 0
-    done = collection.add(run.chunks(), batch_size=batch_size, progress=progress)
-    stale = [] if was_empty else run.stale(collection, prune=prune)
-    # In parts: each is a commit, and others may write between two.
-    blocks = (stale[at : at + _DELETED_AT_ONCE] for at in range(0, len(stale), _DELETED_AT_ONCE))
-    removed = sum(collection.delete(ids=block) for block in blocks)
-    _log.info(
-        "%d files ingested: %d chunks added, %d updated, %d unchanged, %d removed",
-        len(found.files),
-        done.added,
-        done.updated,
-        done.unchanged,
-        removed,
-    )
-    return IngestResult(
-        files=len(found.files),
-        added=done.added,
-        updated=done.updated,
-        unchanged=done.unchanged,
-        embedded=done.embedded,
-        removed=removed,
-        skipped=tuple(found.skipped + run.skipped),
-        notes=tuple(run.notes),
-    )
+    return embedder
 
 
-def _options(text_field: str, id_field: str, reading: ReadingOptions | None) -> ReadingOptions:
-    options = reading or ReadingOptions()
-    return replace(
-        options,
-        text=options.text if text_field == DEFAULT_TEXT_FIELD else text_field,
-        id=options.id if id_field == DEFAULT_ID_FIELD else id_field,
-    )
-
-
+@dataclass(slots=True)
 class _Run:
-    """One pass over the files: the chunks they yield, and what was seen on the way."""
+    """One call of `ingest`."""
 
-    def __init__(self, options: ReadingOptions, splitter: Splitter, found: FoundFiles) -> None:
-        self.skipped: list[Skipped] = []
-        self.notes: list[Skipped] = []
-        self._options = options
-        self._splitter = splitter
-        self._found = found
-        self._places: dict[str, str] = {}  # chunk id → where it comes from
-        self._split: dict[str, str] = {}  # a split item's own id → where it comes from
+    collection: Collection
+    batch: int
+    progress: Progress | None
+    strict: bool
+    dry: bool
+    prune: bool
+    ledger: Ledger = field(init=False)
+    name: str = field(default_factory=new_run)
 
-    def chunks(self) -> Iterator[Chunk]:
-        for file in self._found.files:
-            empty: list[str] = []
-            repeated: Counter[str] = Counter()
-            for item in read(file, self._options, partial(self._note, file.source)):
-                made = list(self._chunks_of(item, file, repeated))
-                if not made:
-                    empty.append(item.place)
-                yield from made
-            self.skipped += _without_text(file, empty)
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.collection)
 
-    def _note(self, source: str, note: str) -> None:
-        self.notes.append(Skipped(source, note))
+    def find(self, paths: Paths, name: str | None, exclude: Sequence[str], *, gitignore: bool) -> FoundFiles:
+        """Find the files; the first that cannot be read is an error, if the run is strict."""
+        known = {root.place: root.name for root in self.ledger.roots().values()}
+        found = find_files(
+            paths,
+            leave_out=Path(self.collection.info().path),
+            known=known,
+            name=name,
+            exclude=exclude,
+            gitignore=gitignore,
+        )
+        if self.strict and found.failed:
+            first = found.failed[0]
+            raise InvalidInput(f"{first.place} {first.reason}")
+        return found
 
-    def stale(self, stored: Iterable[Chunk], *, prune: bool) -> list[str]:
-        """Return the ids of chunks that came from these files, or with *prune* folders, and no longer do."""
-        sources = {file.source for file in self._found.files}
-        folders = tuple(self._found.folders) if prune else ()
-        return [chunk.id for chunk in stored if chunk.id not in self._places and _is_of(chunk, sources, folders)]
+    def ingest(self, found: FoundFiles, wanted: Wanted, embedder: Embedder) -> IngestResult:
+        """Bring the collection up to date with files that were found."""
+        plans = make_plans(found, self.ledger, embedder, wanted)
+        recorded = self.ledger.roots()
+        if not self.dry:
+            if not recorded:
+                adopt(self.collection, self.ledger, found)
+            if changed := plans.changed(recorded):
+                self.ledger.put_roots(changed)
+        roots = {**recorded, **{name: plan.root for name, plan in plans.by_root.items()}}
+        reader = Reader(
+            self.collection, self.ledger, plans.by_root, roots, self.name, again=wanted.again, strict=self.strict
+        )
+        storing = Storing(
+            Compared(self.collection) if self.dry else Stored(self.collection, self.ledger, self.name),
+            self.ledger,
+            handle_of(self.collection).scope.name,
+            self.batch,
+            sum(size_of(file.path) for file in found.files),
+            self.progress,
+        )
+        self._store(reader, storing, found)
+        if self.prune:
+            storing.remove(vanished(found, self.ledger.all_files(), roots, besides=storing.renamed))
+        return self._result(found, plans, reader, storing)
 
-    def _chunks_of(self, item: Item, file: SourceFile, repeated: Counter[str]) -> Iterator[Chunk]:
-        pieces = list(self._splitter.pieces(item.text, kind=item.kind, title=item.title, headings=item.headings))
-        metadata = {"source": file.source, **item.metadata}
-        if len(pieces) == 1:
-            text = pieces[0].text
-            metadata |= pieces[0].metadata
-            chunk_id = item.id or _numbered(file.source, text, repeated)
-            yield Chunk(self._claimed(chunk_id, item.place), text, metadata)
-            return
-        if item.id is not None:
-            repeated = Counter()  # a second item of that id is an error, not its continuation
-            if pieces:
-                self._require_free(item.id, item.place)
-                self._split[item.id] = item.place
-        for piece in pieces:
-            chunk_id = _numbered(item.id or file.source, piece.text, repeated)
-            yield Chunk(
-                self._claimed(chunk_id, item.place), piece.text, {**metadata, **piece.metadata, "start": piece.start}
-            )
+    def _store(self, reader: Reader, storing: Storing, found: FoundFiles) -> None:
+        try:
+            with Ahead(reader.steps(found.files), _AHEAD) as steps:
+                for step in steps:
+                    storing.take(step)
+                storing.flush()
+        except EmbedderFailed as error:
+            # What the collection says of its last call is not what became of the run.
+            message = re.sub(r" \[(?:no chunk of this call|the \d+ chunks of the batches).*\]$", "", str(error))
+            error.args = (f"{message} [{storing.told()}]", *error.args[1:])
+            raise
 
-    def _claimed(self, chunk_id: str, place: str) -> str:
-        self._require_free(chunk_id, place)
-        self._places[chunk_id] = place
-        return chunk_id
-
-    def _require_free(self, chunk_id: str, place: str) -> None:
-        other = self._places.get(chunk_id) or self._split.get(chunk_id)
-        if other is not None:
-            raise InvalidInput(f"{other} and {place} have the same id {chunk_id!r}; ids are unique: change one of them")
-
-
-def _numbered(stem: str, text: str, repeated: Counter[str]) -> str:
-    name = f"{stem}#{blake2b(text.encode(), digest_size=8).hexdigest()}"
-    repeated[name] += 1
-    return name if repeated[name] == 1 else f"{name}-{repeated[name]}"
-
-
-def _without_text(file: SourceFile, places: list[str]) -> list[Skipped]:
-    if not places:
-        return []
-    if places[0] == str(file.path):
-        return [Skipped(file.source, "is empty")]
-    lines = ", ".join(place.rpartition(":")[2] for place in places[:5]) + (", …" if len(places) > 5 else "")
-    return [Skipped(file.source, f"has no text in {len(places)} of its records ({lines})")]
-
-
-def _require_contents(found: FoundFiles) -> None:
-    """Refuse to prune by a folder that yields nothing: more likely not mounted, or mistyped, than really emptied."""
-    for prefix, folder in found.folders.items():
-        if not any(file.source.startswith(prefix) for file in found.files):
-            raise InvalidInput(
-                f"{folder} holds no file that is read, so prune would delete everything that ever came from it; is it "
-                "the right folder? To delete those chunks on purpose, name their ids to delete"
-            )
-
-
-def _is_of(chunk: Chunk, sources: set[str], folders: tuple[str, ...]) -> bool:
-    source = chunk.metadata.get("source")
-    return isinstance(source, str) and (source in sources or source.startswith(folders))
+    def _result(self, found: FoundFiles, plans: Plans, reader: Reader, storing: Storing) -> IngestResult:
+        done = storing.result
+        _log.info(
+            "%d files ingested: %d chunks added, %d updated, %d unchanged, %d removed",
+            storing.files,
+            done.added,
+            done.updated,
+            done.unchanged,
+            storing.removed,
+        )
+        return IngestResult(
+            files=storing.files,
+            added=done.added,
+            updated=done.updated,
+            unchanged=done.unchanged,
+            embedded=done.embedded,
+            removed=storing.removed,
+            renamed=len(storing.renamed),
+            skipped=tuple(found.skipped + reader.skipped),
+            failed=tuple(found.failed + [broken.failed for broken in storing.broken]),
+            notes=tuple(plans.notes + reader.notes),
+        )

@@ -1,0 +1,40 @@
+"""Which files have vanished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from reperio.errors import InvalidInput
+from reperio.ingestion.run.ledger import FileRecord, RootRecord
+from reperio.ingestion.sources import FoundFiles
+
+
+def require_contents(found: FoundFiles) -> None:
+    """Refuse to prune by a folder that yields nothing: more likely not mounted, or mistyped, than really emptied.
+
+    Raises:
+        InvalidInput: naming the folder.
+    """
+    for folder in found.folders.values():
+        if not any(file.path.is_relative_to(folder) for file in found.files):
+            raise InvalidInput(
+                f"{folder} holds no file that is read, so prune would delete everything that ever came from it; is it "
+                "the right folder? To delete those chunks on purpose, delete them by their source or their ids"
+            )
+
+
+def vanished(
+    found: FoundFiles, recorded: Iterable[FileRecord], roots: Mapping[str, RootRecord], *, besides: Sequence[str]
+) -> list[str]:
+    """Return the sources that would have been found in the folders that were gone through, and were not."""
+    there = {file.source for file in found.files} | found.present | set(besides)
+    gone = []
+    for file in recorded:
+        if file.source in there or file.root not in roots:
+            continue
+        path = roots[file.root].path_of(file.inside)
+        if any(path.is_relative_to(folder) for folder in found.unread):
+            continue
+        if any(walked.holds(path) for walked in found.walked):
+            gone.append(file.source)
+    return gone

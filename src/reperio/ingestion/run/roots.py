@@ -1,0 +1,197 @@
+"""Whether a name stands for what it stood for before, and whether its chunks are made as they were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from reperio.arguments import did_you_mean
+from reperio.errors import InvalidInput
+from reperio.ingestion.items import ReadingOptions
+from reperio.ingestion.results import Skipped
+from reperio.ingestion.run.content import hash_of
+from reperio.ingestion.run.ledger import Ledger, RootRecord, this_host
+from reperio.ingestion.sources import FoundFiles
+from reperio.ingestion.splitting import Splitter
+from reperio.types import Embedder
+
+
+def _plain(value: Any) -> Any:
+    """Return an option as a record keeps it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+_READING = tuple(one.name for one in fields(ReadingOptions) if one.name != "seconds")
+DEFAULTS: Mapping[str, Any] = {
+    **{name: _plain(getattr(ReadingOptions(), name)) for name in _READING},
+    "max_tokens": None,
+    "overlap": None,
+}
+"""The options that decide what the chunks of a file are; those that are not given are as they were before."""
+
+_OPTIONS = {"text": "text_field", "id": "id_field", "drop": "drop_columns", "title": "title_field"}
+"""The names of options on the command line, where they are others."""
+
+_COMPARED = 200  # files by which a folder is known again
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a caller says of the chunks."""
+
+    given: Mapping[str, Any]  # those of the options that are not as before
+    seconds: float | None  # for one document
+    metadata: Mapping[str, Any] | None  # None for what it was before
+    fixed: Mapping[str, Any]  # what the scope demands
+    name: str | None  # said by the caller, not taken from the path
+    again: bool  # read all files again
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the files of one root become chunks."""
+
+    root: RootRecord
+    reading: ReadingOptions
+    splitter: Splitter
+    metadata: Mapping[str, Any]
+    made: str  # hash of all of that
+
+
+@dataclass(slots=True)
+class Plans:
+    """The plans of a run, by root, and what there is to tell of them."""
+
+    by_root: dict[str, Plan] = field(default_factory=dict)
+    notes: list[Skipped] = field(default_factory=list)
+
+    def changed(self, recorded: Mapping[str, RootRecord]) -> list[RootRecord]:
+        """Return the roots that are not recorded as they are."""
+        return [plan.root for name, plan in self.by_root.items() if recorded.get(name) != plan.root]
+
+
+def make_plans(found: FoundFiles, ledger: Ledger, embedder: Embedder, wanted: Wanted) -> Plans:
+    """Decide how the files of each root are read, and refuse what would replace the chunks of something else.
+
+    Raises:
+        InvalidInput: another folder has the name of one, or its chunks would be made in another way.
+    """
+    plans, recorded = Plans(), ledger.roots()
+    splitters: dict[tuple[int | None, int | None], Splitter] = {}
+    for name, place in found.roots.items():
+        old = recorded.get(name)
+        if old is not None and old.place != str(place):
+            plans.notes += _require_same(old, place, found, ledger, wanted)
+        shape = {**DEFAULTS, **(old.shape if old else {}), **wanted.given}
+        _to_reading(shape, wanted)  # refused here if it cannot be
+        lengths = shape["max_tokens"], shape["overlap"]
+        if lengths not in splitters:
+            splitters[lengths] = Splitter(embedder, max_tokens=lengths[0], overlap=lengths[1])
+        splitter = splitters[lengths]
+        shape["capacity"] = splitter.capacity  # by default the embedder's, which may be another one some day
+        if old is not None and {**DEFAULTS, **old.shape} != shape and not wanted.again and _has_files(name, ledger):
+            raise _reshaped(old, shape)
+        own = old.metadata if old and wanted.metadata is None else wanted.metadata or {}
+        metadata = {**wanted.fixed, **own}
+        made = json.dumps([shape, metadata], sort_keys=True, default=str)
+        plans.by_root[name] = Plan(
+            RootRecord(name, str(place), this_host(), shape, own),
+            _to_reading(shape, wanted),
+            splitter,
+            metadata,
+            blake2b(made.encode(), digest_size=8).hexdigest(),
+        )
+    return plans
+
+
+def given_by(reading: ReadingOptions | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the options of reading that are not to be as before.
+
+    Args:
+        reading: of a mapping, all; of `ReadingOptions`, what differs from the defaults.
+
+    Raises:
+        InvalidInput: there is no such option.
+    """
+    if reading is None:
+        return {}
+    if isinstance(reading, ReadingOptions):
+        plain = ReadingOptions()
+        values = {name: getattr(reading, name) for name in _READING}
+        return {name: _plain(value) for name, value in values.items() if value != getattr(plain, name)}
+    if not isinstance(reading, Mapping):
+        raise InvalidInput(f"reading is a {type(reading).__name__}; pass ReadingOptions(…), or a dictionary of some")
+    for name in reading:
+        if name not in _READING:
+            raise InvalidInput(f"reading has no option {name!r}; {did_you_mean(str(name), _READING)}it has {_READING}")
+    return {name: _plain(value) for name, value in reading.items()}
+
+
+def _to_reading(shape: Mapping[str, Any], wanted: Wanted) -> ReadingOptions:
+    values = {name: shape[name] for name in _READING}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    if wanted.seconds is not None:
+        values["seconds"] = wanted.seconds
+    options = ReadingOptions(**values)
+    if options.text == options.id:
+        raise InvalidInput(
+            f"text_field (--text-field) and id_field (--id-field) are both {options.text!r}; they are two fields"
+        )
+    return options
+
+
+def _reshaped(old: RootRecord, shape: Mapping[str, Any]) -> InvalidInput:
+    differing = [key for key in shape if key != "capacity" and old.shape.get(key, DEFAULTS.get(key)) != shape[key]]
+    cure = "to read and split all of its files again, pass rechunk=True (--rechunk)"
+    if differing:
+        key = differing[0]
+        was, now = (_said(value) for value in (old.shape.get(key, DEFAULTS.get(key)), shape[key]))
+        return InvalidInput(
+            f"{old.name} was ingested with {was} for {key}, and now it would be {now}; leave {key}= "
+            f"(--{_OPTIONS.get(key, key).replace('_', '-')}) out to go on as before, or, {cure}"
+        )
+    return InvalidInput(
+        f"{old.name} was split into pieces of {old.shape.get('capacity')} for another embedder, and now it would be "
+        f"{shape['capacity']}; {cure}"
+    )
+
+
+def _said(value: Any) -> str:
+    return "the default" if value is None else repr(value)
+
+
+def _require_same(old: RootRecord, place: Path, found: FoundFiles, ledger: Ledger, wanted: Wanted) -> list[Skipped]:
+    """Return what to say of a folder or file that is at another place than before, or refuse another one."""
+    if not _has_files(old.name, ledger):
+        return []
+    if wanted.name is None:
+        still_there = old.host == this_host() and Path(old.place).exists()
+        if still_there or not _is_known_again(old.name, found, ledger):
+            where = old.place if old.host == this_host() else f"{old.place} on {old.host}"
+            raise InvalidInput(
+                f"{old.name!r} is {where}, and its chunks are in this collection; {place} would replace them. If it is "
+                "something else, give it a name of its own with name='…' (--name); if it is the same, moved or copied, "
+                f"pass name={old.name!r} (--name {old.name})"
+            )
+    return [Skipped(old.name, f"was at {old.place}, and is at {place} now")]
+
+
+def _has_files(name: str, ledger: Ledger) -> bool:
+    return any(file.root == name and file.whole for file in ledger.all_files())
+
+
+def _is_known_again(name: str, found: FoundFiles, ledger: Ledger) -> bool:
+    """Say whether at least half of the files that had these names before have the same content."""
+    recorded = {file.source: file.content for file in ledger.all_files() if file.root == name}
+    both = [file for file in found.files if file.source in recorded][:_COMPARED]
+    same = 0
+    for file in both:
+        try:
+            same += hash_of(file.path) == recorded[file.source]
+        except InvalidInput:
+            continue
+    return bool(both) and same * 2 >= len(both)
