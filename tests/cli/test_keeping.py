@@ -49,7 +49,7 @@ def test_backup_and_restore(filled: Path, tmp_path: Path) -> None:
     done = run_json("restore", folder, tmp_path / "second", "--number", "2")
     assert (done["number"], done["chunks"]) == (2, 20)
     assert "no backup 1; there are: 2, 3" in refused("restore", folder, tmp_path / "first", "--number", "1")
-    assert "keep= is for incremental" in refused("backup", filled, tmp_path / "new", "--keep", "2")
+    assert "--keep is for --incremental" in refused("backup", filled, tmp_path / "new", "--keep", "2")
     assert run_json("check", tmp_path / "newest")["ok"]
 
 
