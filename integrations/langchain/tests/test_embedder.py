@@ -38,7 +38,7 @@ def test_queries_that_changed_are_noticed(path: Path, embeddings: TrigramEmbeddi
         def embed_query(self, text: str) -> list[float]:
             return super().embed_query(f"represent this question for searching relevant passages: {text}")
 
-    ReperioVectorStore(embeddings, path).close()
+    ReperioVectorStore.from_texts(["one"], embeddings, path=path).close()
     with pytest.raises(EmbeddingContractError, match="as queries"):
         ReperioVectorStore(Prompted(), path)
 
@@ -72,9 +72,11 @@ def test_both_adapters_fulfil_their_protocols(embeddings: TrigramEmbeddings) -> 
 
 def test_what_is_no_embeddings_is_refused(path: Path) -> None:
     """With what to pass instead."""
-    for given in ("all-MiniLM-L6-v2", len, object()):
+    with pytest.raises(InvalidInput, match="ReperioEmbeddings"):
+        ReperioVectorStore("all-MiniLM-L6-v2", path)  # type: ignore[arg-type]  # what a user passes by mistake
+    for given in (len, object()):
         with pytest.raises(InvalidInput, match="ReperioEmbeddings"):
-            ReperioVectorStore(given, path)  # type: ignore[arg-type]  # what a user passes by mistake
+            ReperioVectorStore(given, path)  # type: ignore[arg-type]  # likewise
         with pytest.raises(InvalidInput, match="SentenceTransformerEmbedder"):
             ReperioEmbeddings(given)  # type: ignore[arg-type]  # likewise
     with pytest.raises(EmbedderFailed, match="no vector"):

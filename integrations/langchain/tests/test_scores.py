@@ -46,7 +46,7 @@ def scores(metric: str, query: Any, vectors: Any) -> Any:
 @pytest.fixture(params=METRICS)
 def measured(request: pytest.FixtureRequest, path: Path) -> Any:
     given = Given()
-    with ReperioVectorStore(given, path, metric=request.param) as store:
+    with ReperioVectorStore(given, path, metric=request.param, relevance="reperio") as store:
         store.add_texts([str(number) for number in range(100)])
         yield request.param, given.vectors, store
 
@@ -142,7 +142,7 @@ def test_the_maps_rise(metric: str, how: dict[str, Any]) -> None:
     if how:
         low, high = {"convex": (0, 1), "rrf": (0, 2 / 61)}[how.get("fusion", "convex")]
         low, high = (0, 100) if how.get("mode") == "lexical" else (-1e6, 1e6) if how.get("reranked") else (low, high)
-    relevance = to_relevance(Metric(metric), **how)
+    relevance = to_relevance(Metric(metric), scale="reperio", **how)
     values = [relevance(score) for score in np.linspace(low, high, 1001).tolist()]
     assert values[0] >= 0.0
     assert values[-1] <= 1.0
