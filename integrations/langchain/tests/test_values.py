@@ -59,7 +59,7 @@ MADE: list[tuple[Any, Any]] = [
     (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
     (np.array(5), 5),
     (np.array(["2024-03-01"], dtype="datetime64[D]"), ["2024-03-01"]),
-    ({1: "a", None: "b", True: 2}, {"1": 2, "None": "b"}),
+    ({1: "a", None: "b", 2.5: 2}, {"1": "a", "None": "b", "2.5": 2}),
     ({"deep": [{"when": datetime.date(2024, 3, 1)}]}, {"deep": [{"when": "2024-03-01"}]}),
 ]
 

@@ -132,8 +132,7 @@ def open(
     allowed = require_limits(limits)
     if dimension is not None:
         require_count("dimension", dimension)
-        if dimension > MAX_DIMENSION:
-            raise InvalidInput(f"dimension is {dimension}; at most {MAX_DIMENSION:,} is supported")
+        _require_supported("dimension", dimension)
     private = _private(path, read_only=read_only)
     root = layout.Layout(to_path("path", path).absolute() if private is None else private.path)
     given = {"dimension": dimension, "metric": wanted and wanted.value, "dtype": dtype, "lexical": lexical}
@@ -220,6 +219,11 @@ def _writing(read_only: bool, exclusive: bool, lock_timeout: float) -> float:
     return require_seconds("lock_timeout", lock_timeout)
 
 
+def _require_supported(what: str, dimension: int) -> None:
+    if dimension > MAX_DIMENSION:
+        raise InvalidInput(f"{what} is {dimension}; at most {MAX_DIMENSION:,} is supported")
+
+
 def _require_choice(name: str, value: object, choices: Iterable[str]) -> None:
     if value is not None and (not isinstance(value, str) or value not in tuple(choices)):
         raise InvalidInput(f"{name} is {value!r}; choose {', '.join(map(repr, choices))}")
@@ -303,6 +307,7 @@ def _create(
     loaded: Embedder | None = None
     if embedder is not None or dimension is None:
         loaded = resolve(embedder if embedder is not None else DEFAULT_EMBEDDER)
+        _require_supported(f"the dimension of {loaded.name}", loaded.dimension)
         if dimension is not None and dimension != loaded.dimension:
             raise InvalidInput(
                 f"dimension is {dimension}, but {loaded.name} makes {loaded.dimension}; leave dimension out"

@@ -9,7 +9,7 @@ from langchain_core.documents import Document
 from langchain_core.runnables.config import run_in_executor
 from reperio import Chunk, Collection
 from reperio.arguments import require_count
-from reperio.errors import InvalidInput, ReperioError
+from reperio.errors import EmbedderFailed, InvalidInput, ReperioError
 from typing_extensions import Never
 
 from langchain_reperio.awaiting import Vectors, awaited, twin
@@ -20,6 +20,7 @@ from langchain_reperio.options import refuse_unknown
 
 BATCH = 1000
 ADDING = ("batch_size", "on_blank", "derive_ids")
+_STAMP = "current_time"  # LangChain's time-weighted retriever passes it along, after putting it into the metadata
 _UNSTORED = " [no chunk of this call is stored]"  # the core's, of one batch
 
 
@@ -63,7 +64,7 @@ class Adding:
         Where a batch is refused, those before it are stored: the error's ``stored_ids`` are their ids, and its ``ids``
         those of all texts of the call that are not blank.
         """
-        refuse_unknown("add_texts", unknown, ("ids", *ADDING))
+        refuse_unknown("add_texts", unknown, ("ids", *ADDING, _STAMP))
         chunks = without_blanks(to_chunks(texts, metadatas, ids, derive_ids=derive_ids), on_blank)
         return self._add(chunks, None, batch_size)
 
@@ -79,7 +80,7 @@ class Adding:
         **unknown: Never,
     ) -> list[str]:
         """Await `add_texts`; the embeddings' own coroutines are awaited, batch by batch."""
-        refuse_unknown("aadd_texts", unknown, ("ids", *ADDING))
+        refuse_unknown("aadd_texts", unknown, ("ids", *ADDING, _STAMP))
         found = await run_in_executor(None, to_chunks, texts, metadatas, ids, derive_ids=derive_ids)
         chunks = without_blanks(found, on_blank)
         require_count("batch_size", batch_size)
@@ -191,8 +192,12 @@ class Adding:
 def _tell(error: ReperioError, ids: list[str], stored: int) -> None:
     """Let an error say which texts are stored."""
     error.ids, error.stored_ids = ids, ids[:stored]
+    message = str(error).removesuffix(_UNSTORED)
     if stored:
-        error.args = (
-            f"{str(error).removesuffix(_UNSTORED)} [{stored} of {len(ids)} texts are stored, under this error's "
-            "stored_ids; its ids are those of all, with which adding them again stores none twice]",
+        message += (
+            f" [{stored} of {len(ids)} texts are stored, under this error's stored_ids; its ids are those of all, with "
+            "which adding them again stores none twice]"
         )
+    elif isinstance(error, EmbedderFailed):
+        message += _UNSTORED
+    error.args = (message,)

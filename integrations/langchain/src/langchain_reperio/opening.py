@@ -113,6 +113,8 @@ def _exists(where: str | Path) -> bool:
 
 def _bound(where: str | Path, embedder: Embedder) -> bool:
     """Bind a collection in which nothing is stored to another model; say whether that was so."""
+    if not _exists(where):
+        return False
     with reperio.open(where) as collection:
         if collection.count():
             return False
