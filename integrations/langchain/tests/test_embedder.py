@@ -9,6 +9,7 @@ import pytest
 import reperio
 from langchain_core.embeddings import DeterministicFakeEmbedding, FakeEmbeddings
 from reperio import Embedder
+from reperio.embedding import load_embedder
 from reperio.errors import EmbedderFailed, EmbeddingContractError, InvalidInput
 
 from langchain_reperio import LangChainEmbedder, ReperioEmbeddings, ReperioVectorStore
@@ -97,6 +98,14 @@ def test_a_collection_of_ready_vectors_is_opened_with_embeddings(path: Path, emb
         assert store.similarity_search("one")[0].id == "a"
     with pytest.raises(InvalidInput, match="64"):
         ReperioVectorStore(TrigramEmbeddings(32), path)
+
+
+@pytest.mark.model
+def test_a_model_by_name_is_loaded_by_the_core() -> None:
+    """On the engine that suits it and this machine."""
+    assert type(ReperioEmbeddings().embedder) is type(load_embedder(reperio.DEFAULT_EMBEDDER))
+    with pytest.raises(EmbedderFailed):
+        ReperioEmbeddings("no/such-model")
 
 
 OPENED_ELSEWHERE = """
