@@ -32,7 +32,7 @@ def documents(files: dict[str, str]) -> list[Document]:
 
 def main() -> None:
     """Index the same folder on three days, and once more after a restart."""
-    embeddings = ReperioEmbeddings(reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER))
+    embeddings = ReperioEmbeddings()
     with tempfile.TemporaryDirectory() as folder:
         days = {"Monday": MONDAY, "Tuesday": TUESDAY, "Wednesday": WEDNESDAY, "after a restart": WEDNESDAY}
         for day, files in days.items():

@@ -69,7 +69,7 @@ def build_chain(store: ReperioVectorStore) -> Runnable[str, dict[str, Any]]:
 
 def main() -> None:
     """Store a small handbook, and ask it."""
-    embeddings = ReperioEmbeddings(reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER))
+    embeddings = ReperioEmbeddings()
     with tempfile.TemporaryDirectory() as folder, ReperioVectorStore(embeddings, f"{folder}/kb") as store:
         store.add_texts(list(HANDBOOK.values()), ids=list(HANDBOOK))
         chain = build_chain(store)

@@ -75,7 +75,7 @@ def build_retriever(store: ReperioVectorStore) -> Runnable[StructuredQuery, list
 
 def main() -> None:
     """Store some films, and look for them."""
-    embeddings = ReperioEmbeddings(reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER))
+    embeddings = ReperioEmbeddings()
     with tempfile.TemporaryDirectory() as folder, ReperioVectorStore(embeddings, f"{folder}/kb") as store:
         store.add_texts([text for text, _ in FILMS], [metadata for _, metadata in FILMS])
         retriever = build_retriever(store)
