@@ -14,8 +14,6 @@ from langchain_core.documents import Document
 from langchain_core.indexing import index
 from langchain_reperio import ReperioEmbeddings, ReperioRecordManager, ReperioVectorStore
 
-import reperio
-
 MONDAY = {
     "opening.md": "The library is open from nine to six.",
     "cards.md": "A reader's card is free for students.",

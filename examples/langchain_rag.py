@@ -20,8 +20,6 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableParallel, RunnablePassthrough
 from langchain_reperio import ReperioEmbeddings, ReperioVectorStore
 
-import reperio
-
 HANDBOOK = {
     "leave": "Employees have 30 days of paid leave a year; up to five of them may be carried over until March.",
     "travel": "Train journeys are booked in second class; flights need the approval of the team lead.",

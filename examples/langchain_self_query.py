@@ -17,8 +17,6 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.structured_query import Comparator, Comparison, Operation, Operator, StructuredQuery
 from langchain_reperio import ReperioEmbeddings, ReperioTranslator, ReperioVectorStore
 
-import reperio
-
 FILMS = [
     (
         "Scientists bring back dinosaurs and mayhem breaks loose",
