@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from langchain_core.documents import Document
@@ -88,16 +89,9 @@ class Adding:
         vectors = Vectors()
         for first in range(0, len(chunks), batch_size):
             part = chunks[first : first + batch_size]
-
-            def prepare(part: list[Chunk] = part) -> None:
-                self._embed_new(part)
-
-            def store(part: list[Chunk] = part) -> Any:
-                return self._collection.aadd(part, batch_size=len(part))
-
             try:
-                await vectors.serve(lambda prepare=prepare: run_in_executor(None, prepare))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-                await vectors.serve(store)
+                await vectors.serve(partial(run_in_executor, None, self._embed_new, part))
+                await vectors.serve(partial(self._collection.aadd, part, batch_size=len(part)))
             except ReperioError as error:
                 _tell(error, all_ids, first)
                 raise

@@ -148,7 +148,7 @@ class Searching:
                 (vector,) = embedder.embed_queries([query])
                 narrowed = to_narrowed(self._collection, given)
                 return self._collection.search(vector=vector, k=k, **narrowed, **asked)
-        if is_served() and asked.get("mode", "dense") != "lexical":
+        if is_served() and (asked.get("mode") != "lexical" or "diversity" in asked):
             # What must be awaited is found out before a filter is applied or anything is searched, which would be done
             # again afterwards. The collection keeps the vector, and embeds nothing in the search itself.
             self._collection.embed([query])
