@@ -107,7 +107,7 @@ def is_served() -> bool:
 
 
 def twin(method: Callable[P, Result]) -> Callable[P, Coroutine[Any, Any, Result]]:
-    """Return the twin of a method that is to be awaited: same arguments, same result, same errors."""
+    """Return the twin of a method, which is awaited: same arguments, same result, same errors."""
     name = method.__name__
 
     @wraps(method)

@@ -41,14 +41,14 @@ class CollectionHolder(Protocol):
     Attributes:
         path: directory of the collection.
         client: open collection; None as long as there is none.
-        early: what is to be kept once there is one.
+        early: what must be kept once there is one.
     """
 
     path: str
 
     @property
     def early(self) -> Early:
-        """Return what is to be kept."""
+        """Return what must be kept."""
 
     @property
     def client(self) -> Collection | None:
