@@ -14,8 +14,6 @@ from langchain_core.documents import Document
 from langchain_core.indexing import index
 from langchain_reperio import ReperioEmbeddings, ReperioRecordManager, ReperioVectorStore
 
-import reperio
-
 MONDAY = {
     "opening.md": "The library is open from nine to six.",
     "cards.md": "A reader's card is free for students.",
@@ -32,7 +30,7 @@ def documents(files: dict[str, str]) -> list[Document]:
 
 def main() -> None:
     """Index the same folder on three days, and once more after a restart."""
-    embeddings = ReperioEmbeddings(reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER))
+    embeddings = ReperioEmbeddings()
     with tempfile.TemporaryDirectory() as folder:
         days = {"Monday": MONDAY, "Tuesday": TUESDAY, "Wednesday": WEDNESDAY, "after a restart": WEDNESDAY}
         for day, files in days.items():

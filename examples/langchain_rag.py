@@ -20,8 +20,6 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableParallel, RunnablePassthrough
 from langchain_reperio import ReperioEmbeddings, ReperioVectorStore
 
-import reperio
-
 HANDBOOK = {
     "leave": "Employees have 30 days of paid leave a year; up to five of them may be carried over until March.",
     "travel": "Train journeys are booked in second class; flights need the approval of the team lead.",
@@ -69,7 +67,7 @@ def build_chain(store: ReperioVectorStore) -> Runnable[str, dict[str, Any]]:
 
 def main() -> None:
     """Store a small handbook, and ask it."""
-    embeddings = ReperioEmbeddings(reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER))
+    embeddings = ReperioEmbeddings()
     with tempfile.TemporaryDirectory() as folder, ReperioVectorStore(embeddings, f"{folder}/kb") as store:
         store.add_texts(list(HANDBOOK.values()), ids=list(HANDBOOK))
         chain = build_chain(store)

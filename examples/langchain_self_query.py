@@ -17,8 +17,6 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.structured_query import Comparator, Comparison, Operation, Operator, StructuredQuery
 from langchain_reperio import ReperioEmbeddings, ReperioTranslator, ReperioVectorStore
 
-import reperio
-
 FILMS = [
     (
         "Scientists bring back dinosaurs and mayhem breaks loose",
@@ -75,7 +73,7 @@ def build_retriever(store: ReperioVectorStore) -> Runnable[StructuredQuery, list
 
 def main() -> None:
     """Store some films, and look for them."""
-    embeddings = ReperioEmbeddings(reperio.SentenceTransformerEmbedder(reperio.DEFAULT_EMBEDDER))
+    embeddings = ReperioEmbeddings()
     with tempfile.TemporaryDirectory() as folder, ReperioVectorStore(embeddings, f"{folder}/kb") as store:
         store.add_texts([text for text, _ in FILMS], [metadata for _, metadata in FILMS])
         retriever = build_retriever(store)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from types import FrameType
 from typing import cast
 
@@ -14,7 +15,15 @@ _OURS = ("reperio", "langchain_reperio", "llama_index.vector_stores.reperio")
 
 
 class ReperioError(Exception):
-    """Base of all errors raised by Reperio on purpose."""
+    """Base of all errors raised by Reperio on purpose.
+
+    Attributes:
+        ids: of an adapter's call that adds many texts: the ids of all of them, made ones included; else empty.
+        stored_ids: of these, the ids of the texts that were stored before the call failed.
+    """
+
+    ids: Sequence[str] = ()
+    stored_ids: Sequence[str] = ()
 
 
 class InvalidInput(ReperioError, ValueError):

@@ -154,6 +154,43 @@ def test_the_same_embedder_is_recognised_by_its_canaries(kb: Collection, path: P
         assert again.search("some text", k=1)[0].score == pytest.approx(1.0, abs=1e-6)
 
 
+def test_the_canaries_are_embedded_once_at_creation(path: Path) -> None:
+    """Once as passages and once as questions; and again at each later opening, where they are compared."""
+
+    class Counting(TrigramEmbedder):
+        calls = 0
+
+        def embed_passages(self, texts: Any) -> Any:
+            self.calls += 1
+            return super().embed_passages(texts)
+
+        def embed_queries(self, texts: Any) -> Any:
+            self.calls += 1
+            return super().embed_queries(texts)
+
+    for _ in range(2):
+        counting = Counting()
+        with reperio.open(path, embedder=counting) as kb:
+            assert counting.calls == 2
+            assert kb.embedder is counting
+            kb.add([Chunk("a", f"some text, {counting.calls}")])
+            assert kb.search("some text")[0].chunk.id == "a"
+
+
+def test_an_embedder_of_too_many_dimensions_creates_nothing(path: Path) -> None:
+    """As a dimension that is too large; before, there was a collection that could not be opened."""
+    with pytest.raises(InvalidInput, match="the dimension of trigrams is 70000; at most 65,536"):
+        reperio.open(path, embedder=TrigramEmbedder(70_000))
+    assert not path.exists()
+
+
+def test_a_handle_says_whether_it_only_reads(kb: Collection, path: Path) -> None:
+    """By `Collection.read_only`."""
+    assert not kb.read_only
+    with reperio.open(path, read_only=True) as reader:
+        assert reader.read_only
+
+
 @pytest.mark.parametrize(
     ("other", "difference"),
     [

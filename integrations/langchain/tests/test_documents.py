@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import datetime
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 import reperio
 from langchain_core.documents import Document
-from reperio.errors import CollectionLocked, InvalidChunk, InvalidInput, UnknownOption
+from reperio.errors import CollectionLocked, InvalidInput, UnknownOption
 
 from langchain_reperio import ReperioVectorStore
 from tests.conftest import METADATA, TEXTS, TrigramEmbeddings
@@ -95,14 +94,6 @@ def test_metadata_comes_back_exactly(store: ReperioVectorStore) -> None:
         assert found.metadata == PLAIN
         assert [type(found.metadata[key]) for key in PLAIN] == [type(value) for value in PLAIN.values()]
         assert found.id == "a"
-
-
-@pytest.mark.parametrize("value", [datetime.date(2024, 1, 1), {1, 2}, (1, 2), float("nan"), b"bytes", {1: 2}, 2**70])
-def test_metadata_that_json_cannot_keep_is_refused(store: ReperioVectorStore, value: Any) -> None:
-    """Nothing is turned into something else in silence: the key is named, and nothing is stored."""
-    with pytest.raises(InvalidChunk, match="when"):
-        store.add_texts(["text"], [{"when": value}])
-    assert store.collection.count() == 0
 
 
 def test_inputs_are_never_changed(store: ReperioVectorStore) -> None:

@@ -9,6 +9,7 @@ import pytest
 import reperio
 from langchain_core.embeddings import DeterministicFakeEmbedding, FakeEmbeddings
 from reperio import Embedder
+from reperio.embedding import load_embedder
 from reperio.errors import EmbedderFailed, EmbeddingContractError, InvalidInput
 
 from langchain_reperio import LangChainEmbedder, ReperioEmbeddings, ReperioVectorStore
@@ -38,7 +39,7 @@ def test_queries_that_changed_are_noticed(path: Path, embeddings: TrigramEmbeddi
         def embed_query(self, text: str) -> list[float]:
             return super().embed_query(f"represent this question for searching relevant passages: {text}")
 
-    ReperioVectorStore(embeddings, path).close()
+    ReperioVectorStore.from_texts(["one"], embeddings, path=path).close()
     with pytest.raises(EmbeddingContractError, match="as queries"):
         ReperioVectorStore(Prompted(), path)
 
@@ -72,9 +73,11 @@ def test_both_adapters_fulfil_their_protocols(embeddings: TrigramEmbeddings) -> 
 
 def test_what_is_no_embeddings_is_refused(path: Path) -> None:
     """With what to pass instead."""
-    for given in ("all-MiniLM-L6-v2", len, object()):
+    with pytest.raises(InvalidInput, match="ReperioEmbeddings"):
+        ReperioVectorStore("all-MiniLM-L6-v2", path)  # type: ignore[arg-type]  # what a user passes by mistake
+    for given in (len, object()):
         with pytest.raises(InvalidInput, match="ReperioEmbeddings"):
-            ReperioVectorStore(given, path)  # type: ignore[arg-type]  # what a user passes by mistake
+            ReperioVectorStore(given, path)  # type: ignore[arg-type]  # likewise
         with pytest.raises(InvalidInput, match="SentenceTransformerEmbedder"):
             ReperioEmbeddings(given)  # type: ignore[arg-type]  # likewise
     with pytest.raises(EmbedderFailed, match="no vector"):
@@ -95,6 +98,14 @@ def test_a_collection_of_ready_vectors_is_opened_with_embeddings(path: Path, emb
         assert store.similarity_search("one")[0].id == "a"
     with pytest.raises(InvalidInput, match="64"):
         ReperioVectorStore(TrigramEmbeddings(32), path)
+
+
+@pytest.mark.model
+def test_a_model_by_name_is_loaded_by_the_core() -> None:
+    """On the engine that suits it and this machine."""
+    assert type(ReperioEmbeddings().embedder) is type(load_embedder(reperio.DEFAULT_EMBEDDER))
+    with pytest.raises(EmbedderFailed):
+        ReperioEmbeddings("no/such-model")
 
 
 OPENED_ELSEWHERE = """

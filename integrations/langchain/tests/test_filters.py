@@ -42,6 +42,11 @@ def ids(documents: list[Document]) -> set[str]:
         ((field("topic") == "food") & ~field("tags").contains("red"), {"pear"}),
         (lambda document: "nine" in document.page_content, {"train", "tram"}),
         (lambda document: document.id == "error" and document.metadata["year"] == 2020, {"error"}),
+        ({"$text": {"$contains": "nine"}}, {"train", "tram"}),
+        ({"$text": {"$text_match_insensitive": "NINE"}, "year": {"$gte": 2024}}, {"tram"}),
+        ({"$text": {"$like": "a% is %"}, "topic": {"$ne": "food"}}, {"fever"}),
+        ({"$text": {"$not": {"$contains": "fruit"}}, "$or": [{"topic": "food"}, {"year": 2020}]}, {"error"}),
+        ({"$text": "no such text"}, set()),
         ({}, {"apple", "pear", "train", "tram", "fever", "error"}),
         ({"topic": "nothing"}, set()),
         (lambda document: False, set()),  # noqa: ARG005  # a function of a document is what is passed
@@ -191,3 +196,16 @@ def test_what_a_model_makes_up_is_data(filled: ReperioVectorStore) -> None:
     ):
         with pytest.raises(InvalidInput, match=message):
             filled.similarity_search("fruit", filter=comparison.accept(ReperioTranslator()))
+
+
+def test_a_filter_on_the_text_deletes_and_keeps_to_its_place(filled: ReperioVectorStore) -> None:
+    """It deletes, is refused inside other conditions, and leaves a field of that name alone."""
+    assert filled.delete(filter={"$text": {"$contains": "nine"}, "year": 2023}) is True
+    assert "train" not in filled.collection
+    assert "tram" in filled.collection
+    with pytest.raises(InvalidInput, match=r"\$text"):
+        filled.similarity_search("fruit", filter={"$or": [{"$text": {"$contains": "nine"}}, {"year": 2020}]})
+    with pytest.raises(InvalidInput, match="frobnicate"):
+        filled.similarity_search("fruit", filter={"$text": {"$frobnicate": "nine"}})
+    filled.add_texts(["own"], [{"$text": "mine"}], ids=["own"])
+    assert ids(filled.similarity_search("fruit", filter={"\\$text": "mine"})) == {"own"}

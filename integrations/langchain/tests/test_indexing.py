@@ -143,6 +143,19 @@ def test_namespaces_are_kept_apart(store: ReperioVectorStore) -> None:
     assert len(second.list_keys()) == 1
 
 
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_document_that_two_namespaces_index_is_one(store: ReperioVectorStore, verify: bool) -> None:
+    """LangChain's ids know no namespace: a cleanup of one deletes it for both; verify=True indexes it again."""
+    first, second = (ReperioRecordManager(name, store, verify=verify) for name in ("first", "second"))
+    for records in (first, second):
+        index(documents(a="one"), records, store, **options("full"))
+    assert store.collection.count() == 1
+    index([], first, store, **options("full"))
+    assert store.collection.count() == 0
+    assert index(documents(a="one"), second, store, **options("full"))["num_added"] == verify
+    assert store.collection.count() == verify
+
+
 def test_verify_indexes_again_what_was_deleted_by_other_means(store: ReperioVectorStore) -> None:
     """LangChain believes its records; verify=True also looks whether the document is stored."""
     believing, verifying = (ReperioRecordManager("docs", store, verify=verify) for verify in (False, True))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import datetime
+from pathlib import Path
 
 import pytest
 from langchain_core.documents import Document
@@ -117,3 +119,19 @@ def test_a_reranker_that_fails_loses_no_document() -> None:
         ReperioRerank(reranker=len)
     with pytest.raises(ValidationError, match="top_n"):
         ReperioRerank(reranker=LONGEST, top_n=0)
+
+
+async def test_langchains_time_weighted_retriever(path: Path, embeddings: TrigramEmbeddings) -> None:
+    """It stores its times of access as datetimes, and passes options along; recency outweighs likeness."""
+    retrievers = pytest.importorskip("langchain_classic.retrievers", reason="of the package langchain-classic")
+    long_ago = datetime.datetime.now() - datetime.timedelta(days=300)  # as the retriever does
+    with ReperioVectorStore(embeddings, path) as store:
+        retriever = retrievers.TimeWeightedVectorStoreRetriever(vectorstore=store, decay_rate=0.5, k=1)
+        old = [Document(page_content="hello world", metadata={"last_accessed_at": long_ago})]
+        (first,) = retriever.add_documents(old)
+        retriever.add_documents([Document(page_content="hello foo")], current_time=datetime.datetime.now())  # likewise
+        assert store.get_by_ids([first])[0].metadata["last_accessed_at"] == long_ago.isoformat()
+        assert [document.page_content for document in retriever.invoke("hello world")] == ["hello foo"]
+        await retriever.aadd_documents([Document(page_content="hello bar")])
+        retriever.decay_rate = 1e-9
+        assert [document.page_content for document in await retriever.ainvoke("hello world")] == ["hello world"]

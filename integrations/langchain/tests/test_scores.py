@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from langchain_core.embeddings import Embeddings
+from langchain_core.vectorstores import VectorStore
 from reperio import CallableReranker, Metric
 from reperio.errors import InvalidInput
 
 from langchain_reperio import ReperioVectorStore
 from langchain_reperio.scores import to_relevance
 from tests.conftest import TEXTS, TrigramEmbeddings
+from tests.running import ROOT
 
 METRICS = ("cosine", "inner_product", "l2")
 
@@ -46,7 +48,7 @@ def scores(metric: str, query: Any, vectors: Any) -> Any:
 @pytest.fixture(params=METRICS)
 def measured(request: pytest.FixtureRequest, path: Path) -> Any:
     given = Given()
-    with ReperioVectorStore(given, path, metric=request.param) as store:
+    with ReperioVectorStore(given, path, metric=request.param, relevance="reperio") as store:
         store.add_texts([str(number) for number in range(100)])
         yield request.param, given.vectors, store
 
@@ -142,7 +144,7 @@ def test_the_maps_rise(metric: str, how: dict[str, Any]) -> None:
     if how:
         low, high = {"convex": (0, 1), "rrf": (0, 2 / 61)}[how.get("fusion", "convex")]
         low, high = (0, 100) if how.get("mode") == "lexical" else (-1e6, 1e6) if how.get("reranked") else (low, high)
-    relevance = to_relevance(Metric(metric), **how)
+    relevance = to_relevance(Metric(metric), scale="reperio", **how)
     values = [relevance(score) for score in np.linspace(low, high, 1001).tolist()]
     assert values[0] >= 0.0
     assert values[-1] <= 1.0
@@ -172,3 +174,61 @@ def test_a_relevance_function_of_ones_own(path: Path, embeddings: TrigramEmbeddi
         other = ReperioVectorStore(collection=store.collection, relevance_score_fn=lambda score: score - 3)
         with pytest.raises(InvalidInput, match=r"within \[0, 1\]"):
             other.similarity_search_with_relevance_scores("one")
+
+
+class Directions(Embeddings):
+    """Texts that name the cosine that they have to the question."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [self.embed_query(text) for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        try:
+            cosine = float(text)
+        except ValueError:
+            cosine = (sum(text.encode()) % 100) / 100  # a canary
+        return [cosine, (1 - cosine * cosine) ** 0.5]
+
+
+COSINES = (0.9, 0.55, 0.3, 0.1, -0.2)
+LANGCHAINS: dict[str, Any] = {
+    # What its stores compute of a distance: FAISS by default (squared L2), Chroma with l2 and with cosine, PGVector.
+    "l2": lambda cosine: VectorStore._euclidean_relevance_score_fn(2 - 2 * cosine),
+    "cosine": lambda cosine: VectorStore._cosine_relevance_score_fn(1 - cosine),
+    # Chroma's ip is a distance, 1 - product; of products themselves, as FAISS passes them, the formula is inverted.
+    "inner_product": lambda cosine: VectorStore._max_inner_product_relevance_score_fn(1 - cosine),
+}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("threshold", [0.05, 0.25, 0.5, 0.75])
+def test_a_threshold_keeps_what_it_keeps_in_langchains_stores(path: Path, metric: str, threshold: float) -> None:
+    """For vectors of length 1, relevance is their formula's, cut at 0; at 0.5 one or two of five remain."""
+    texts = [str(cosine) for cosine in COSINES]
+    with ReperioVectorStore.from_texts(texts, Directions(), path=path, metric=metric) as store:
+        found = store.similarity_search_with_relevance_scores("1.0", k=5)
+        theirs = {text: LANGCHAINS[metric](float(text)) for text in texts}
+        for document, relevance in found:
+            assert relevance == pytest.approx(max(0.0, theirs[document.page_content]), abs=1e-6)
+        kept = store.similarity_search_with_relevance_scores("1.0", k=5, score_threshold=threshold)
+        assert [document.page_content for document, _ in kept] == [text for text in texts if theirs[text] >= threshold]
+        ours = ReperioVectorStore(collection=store.collection, relevance="reperio")
+        assert len(ours.similarity_search_with_relevance_scores("1.0", k=5, score_threshold=0.25)) >= len(kept)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.2, 0.5, 0.8, 0.95])
+def test_the_pages_table_of_thresholds(threshold: float) -> None:
+    """The formulas that the migration page gives turn a threshold of FAISS's store into one that keeps the same."""
+    cosine = 1 - (1 - threshold) / 2**0.5
+    assert to_relevance(Metric.L2)(-(2 - 2 * cosine)) == pytest.approx(threshold)
+    assert to_relevance(Metric.COSINE)(cosine) == pytest.approx(cosine)
+    page = (ROOT / "docs" / "moving-from-langchain-faiss.md").read_text(encoding="utf-8")
+    assert f"| {threshold:g} | {threshold:g} | {cosine:.3f} | {cosine:.3f} |" in page
+
+
+def test_the_best_relevance_is_one_in_both_scales() -> None:
+    """And the worst is 0, without a step."""
+    for scale in ("langchain", "reperio"):
+        assert to_relevance(Metric.COSINE, scale=scale)(1.0) == to_relevance(Metric.L2, scale=scale)(0.0) == 1.0
+        assert to_relevance(Metric.COSINE, scale=scale)(-1.0) == 0.0
+    assert to_relevance(Metric.L2)(-100.0) == 0.0

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import reperio
+from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
-from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.node_parser import HierarchicalNodeParser, SentenceSplitter, get_leaf_nodes
+from llama_index.core.retrievers import AutoMergingRetriever
 from llama_index.core.schema import Document, NodeRelationship, RelatedNodeInfo, TextNode
 
 from llama_index.vector_stores.reperio import ReperioDocumentStore, ReperioEmbedding, ReperioVectorStore
@@ -77,9 +79,57 @@ def test_hashes_told_before_there_is_a_collection_are_kept(tmp_path: Path) -> No
     assert docstore.get_document_hash("d") == "told"
     assert docstore.get_all_document_hashes() == {"told": "d"}
     assert store.docstore.get_document_hash("d") == "told"
-    with pytest.raises(ValueError, match=r"no collection at .* yet"):
-        ReperioVectorStore(tmp_path / "kb2").docstore.add_documents([node("a")])
     store.close()
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_nodes_told_before_there_is_a_collection_are_kept(tmp_path: Path, same: bool) -> None:
+    """They can be had at once, and are stored with the first nodes, by the same document store or by another."""
+    with ReperioVectorStore(tmp_path / "kb") as store:
+        docstore = store.docstore
+        docstore.add_documents([node("parent", text="all of it"), node("leaf", text="a part")])
+        docstore.add_documents([node("gone")], store_text=True)
+        docstore.delete_document("gone")
+        with pytest.raises(ValueError, match="is there already"):
+            docstore.add_documents([node("leaf")], allow_update=False)
+        for early in (docstore, store.docstore):
+            assert sorted(early.docs) == ["leaf", "parent"]
+            assert early.get_document("parent").get_content() == "all of it"  # type: ignore[union-attr]  # it is there
+            assert not early.document_exists("gone")
+        assert not (tmp_path / "kb").exists()
+        store.add([node("leaf", text="a part")])
+        if same:
+            assert sorted(docstore.docs) == ["leaf", "parent"]
+    with ReperioVectorStore(tmp_path / "kb", read_only=True) as store:
+        assert sorted(store.docstore.docs) == ["leaf", "parent"]
+        assert store.client is not None
+        assert [record.key for record in store.client.records("llama_index/nodes").list()] == ["parent"]
+
+
+def test_auto_merging_with_the_documents_first(tmp_path: Path, embed_model: ReperioEmbedding) -> None:
+    """As LlamaIndex's guide has it: all nodes into the document store, then an index of the leaves; here and later."""
+    text = " ".join(f"Sentence {at} is about trains and their many stations." for at in range(12))
+    nodes = HierarchicalNodeParser.from_defaults(chunk_sizes=[256, 32], chunk_overlap=0).get_nodes_from_documents(
+        [Document(id_="d", text=text)]
+    )
+    leaves = get_leaf_nodes(nodes)
+    assert len(nodes) > len(leaves) > 2
+    with ReperioVectorStore(tmp_path / "kb") as store:
+        context = StorageContext.from_defaults(vector_store=store, docstore=store.docstore)
+        context.docstore.add_documents(nodes)
+        index = VectorStoreIndex(leaves, storage_context=context, embed_model=embed_model)
+        first = _merged(index, context, len(leaves))
+    with ReperioVectorStore(tmp_path / "kb") as store:
+        context = store.storage_context()
+        index = VectorStoreIndex(nodes=[], storage_context=context, embed_model=embed_model)
+        assert _merged(index, context, len(leaves)) == first
+        parents = {each.node_id for each in nodes} - {each.node_id for each in leaves}
+        assert set(first) <= parents
+
+
+def _merged(index: VectorStoreIndex, context: StorageContext, k: int) -> list[str]:
+    retriever = AutoMergingRetriever(index.as_retriever(similarity_top_k=k), context)  # type: ignore[arg-type]  # it is one
+    return sorted(each.node.node_id for each in retriever.retrieve("trains and stations"))
 
 
 async def test_the_asynchronous_methods_are_the_same(store: ReperioVectorStore) -> None:
@@ -157,6 +207,19 @@ def test_every_strategy_of_the_pipeline(
     assert changed == expected
     assert run(texts(a="alpha", b="BETA 2")) == expected
     assert embedder.embedded == []
+
+
+def test_upserts_and_delete_mirrors_equal_documents(tmp_path: Path, embed_model: ReperioEmbedding) -> None:
+    """Documents with one text have one hash, and each of them goes when it is no longer given."""
+    with ReperioVectorStore(tmp_path / "kb") as store:
+        made = pipeline(store, embed_model, DocstoreStrategy.UPSERTS_AND_DELETE)
+        made.run(documents=texts(a="the same", b="the same", c="the same", d="other"))
+        assert sorted(store.docstore.get_all_document_hashes().values()) == ["a", "b", "c", "d"]
+        assert texts(a="the same")[0].hash in store.docstore.get_all_document_hashes()
+        made.run(documents=texts(d="other"))
+        assert [node.ref_doc_id for node in store.get_nodes()] == ["d"]
+        made.run(documents=[])
+        assert store.get_nodes() == []
 
 
 @pytest.mark.parametrize("strategy", list(DocstoreStrategy))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
 import reperio
 from hypothesis import given, settings
@@ -141,6 +142,29 @@ def test_members_of_string_enumerations_become_their_values(store: ReperioVector
     """They are equal to them."""
     store.add([node("a", colour=Colour.RED)])
     assert store.get_nodes(["a"])[0].metadata == {"colour": "red"}
+
+
+def test_numpys_values_become_pythons(store: ReperioVectorStore) -> None:
+    """Scalars and arrays; what came back is the same after it was stored again."""
+    metadata = {
+        "scalars": (np.float32(0.5), np.int64(7), np.bool_(True), np.str_("text"), np.float64("inf")),
+        "array": np.array([[1, 2], [3, 4]]),
+        "point": np.array(5),
+        "times": [np.datetime64("2024-03-01"), np.timedelta64(90, "s"), np.datetime64("NaT")],
+    }
+    store.add([node("a", **metadata)])
+    (found,) = store.get_nodes(["a"])
+    assert found.metadata == {
+        "scalars": (0.5, 7, True, "text", float("inf")),
+        "array": [[1, 2], [3, 4]],
+        "point": 5,
+        "times": ["2024-03-01", 90.0, None],
+    }
+    assert {type(each) for each in found.metadata["scalars"]} == {float, int, bool, str}
+    store.add([node("b", **found.metadata)])
+    assert store.get_nodes(["b"])[0].metadata == found.metadata
+    with pytest.raises(reperio.InvalidChunk, match="longdouble"):
+        store.add([node("c", it=np.longdouble(1))])
 
 
 def test_a_value_of_unknown_type_is_refused_by_name(store: ReperioVectorStore) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import reperio
 from llama_index.core import VectorStoreIndex
@@ -14,6 +16,7 @@ from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import Document
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 from reperio import LateInteractionReranker, SentenceTransformerEmbedder
+from reperio.embedding import load_embedder
 
 from llama_index.vector_stores.reperio import ReperioEmbedding, ReperioRerank, ReperioVectorStore
 from tests.running import run_python
@@ -51,6 +54,17 @@ with ReperioVectorStore(sys.argv[1], embed_model=model) as store:
     after = index.as_retriever(similarity_top_k=1, vector_store_query_mode="hybrid").retrieve("holiday in days")
     print(json.dumps([before, refreshed, Counting.embedded, after[0].node.get_content(), len(store.get_nodes())]))
 """
+
+
+def test_a_model_by_name_is_loaded_by_the_core() -> None:
+    """On the engine that suits it and this machine; pickled, it is loaded by that name again."""
+    model = ReperioEmbedding(embed_batch_size=7)
+    again = pickle.loads(pickle.dumps(model))
+    assert type(model._embedder) is type(load_embedder(reperio.DEFAULT_EMBEDDER))
+    assert (again.model_name, again.embed_batch_size) == (model.model_name, 7)
+    np.testing.assert_allclose(again.get_query_embedding("one"), model.get_query_embedding("one"), atol=1e-6)
+    with pytest.raises(reperio.EmbedderFailed):
+        ReperioEmbedding("no/such-model")
 
 
 def documents() -> list[Document]:

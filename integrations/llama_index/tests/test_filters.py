@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import reperio
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
@@ -15,7 +16,7 @@ from reperio.filters import matches
 
 from llama_index.vector_stores.reperio import ReperioVectorStore
 from llama_index.vector_stores.reperio.filters import to_filter
-from tests.conftest import ask, node
+from tests.conftest import ask, node, to_query
 
 MISSING = object()
 
@@ -154,6 +155,89 @@ def test_conditions_are_llamaindexs_own(
         condition=condition,
     )
     assert matches(to_filter(filters), metadata) is reference(filters, metadata)
+
+
+leaves = st.builds(
+    lambda key, name, value: MetadataFilter(key=key, operator=FilterOperator(name), value=value),
+    st.sampled_from("pqr"),
+    st.sampled_from(
+        ["==", "!=", ">", ">=", "<", "<=", "in", "nin", "any", "all", "contains", "text_match", "is_empty"]
+    ),
+    st.integers(0, 2) | st.sampled_from(["a", "ab", ""]) | st.lists(st.sampled_from(["a", "b", "ab"]), max_size=2),
+)
+trees = st.recursive(
+    st.builds(
+        lambda filters, condition: MetadataFilters(filters=filters, condition=condition),
+        st.lists(leaves, min_size=1, max_size=3),
+        st.sampled_from(list(FilterCondition)),
+    ),
+    lambda inner: st.builds(
+        lambda filters, condition: MetadataFilters(filters=filters, condition=condition),
+        st.lists(inner | leaves, min_size=1, max_size=3),
+        st.sampled_from(list(FilterCondition)),
+    ),
+    max_leaves=4,
+)
+MODEL: dict[str, Any] = {
+    "==": lambda stored, asked: stored == asked,
+    ">": lambda stored, asked: stored > asked,
+    ">=": lambda stored, asked: stored >= asked,
+    "<": lambda stored, asked: stored < asked,
+    "<=": lambda stored, asked: stored <= asked,
+    "in": lambda stored, asked: stored in asked,
+    "any": lambda stored, asked: any(each in stored for each in asked),
+    "all": lambda stored, asked: all(each in stored for each in asked),
+    "contains": lambda stored, asked: asked in stored,
+    "text_match": lambda stored, asked: asked in stored if isinstance(stored, str) else stored > RAISES,  # type: ignore[operator]  # raises
+}
+
+
+def model(asked: MetadataFilter | MetadataFilters, metadata: dict[str, Any]) -> bool:
+    """Say in plain Python what a filter means: None is missing, and what would raise does not match."""
+    if isinstance(asked, MetadataFilters):
+        parts = [model(each, metadata) for each in asked.filters]
+        if asked.condition is FilterCondition.OR:
+            return any(parts)
+        return not any(parts) if asked.condition is FilterCondition.NOT else all(parts)
+    stored, name = metadata.get(asked.key), asked.operator.value
+    if name == "is_empty":
+        return stored is None or stored in ("", [])
+    negated = {"!=": "==", "nin": "in"}.get(name)
+    if stored is None:
+        return negated is not None
+    try:
+        said = bool(MODEL[negated or name](stored, asked.value))
+    except TypeError:
+        said = False
+    return not said if negated else said
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ReperioVectorStore, dict[str, dict[str, Any]]]]:
+    """Nodes with every pair of these values."""
+    values = [None, 0, 1, 2, "", "a", "ab", [], ["a"], ["a", "b"]]
+    with ReperioVectorStore(tmp_path_factory.mktemp("filters") / "kb") as store:
+        made = [
+            node(f"{p}-{q}", p=left, q=right, **({"r": right} if p % 2 else {}))
+            for p, left in enumerate(values)
+            for q, right in enumerate(values)
+        ]
+        store.add(made)
+        yield store, {each.node_id: each.metadata for each in made}
+
+
+@settings(max_examples=300, deadline=None)
+@given(trees)
+def test_trees_of_filters_mean_what_python_says(
+    stocked: tuple[ReperioVectorStore, dict[str, dict[str, Any]]], asked: MetadataFilters
+) -> None:
+    """Any tree of operators and conditions, through the store: the nodes that a plain model in Python selects."""
+    store, nodes = stocked
+    try:
+        found = store.query(to_query(None, k=1000, filters=asked))
+    except reperio.InvalidInput:  # an operator with a value that it cannot use: nothing could match
+        reject()
+    assert found.ids == [name for name, metadata in nodes.items() if model(asked, metadata)]
 
 
 def test_nested_filters_are_what_they_say() -> None:

@@ -204,3 +204,16 @@ def test_recall_is_the_stores_or_the_querys(tmp_path: Path) -> None:
         ask(store)
     assert ask(store, options={"recall": 1.0}) == ["a"]
     store.close()
+
+
+def test_an_explicit_none_is_the_default(filled: ReperioVectorStore) -> None:
+    """mmr_threshold=None, as a retriever passes on what it was not given, in every mode, and every other option so."""
+    nothing = dict.fromkeys(("mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k", "recall", "candidates"))
+    for mode in ("default", "mmr", "text_search", "hybrid"):
+        embedding = None if mode == "text_search" else (1.0,)
+        query: dict[str, Any] = {} if mode == "mmr" or mode == "default" else {"query_str": "invoice"}
+        assert ask(filled, embedding, mode=mode, options=nothing, **query) == ask(filled, embedding, mode=mode, **query)
+        if mode == "mmr":
+            said = ask(filled, mode=mode, mmr_threshold=0.9)
+            assert ask(filled, mode=mode, mmr_threshold=0.9, options={"mmr_threshold": None}) == said
+            assert ask(filled, mode=mode, mmr_threshold=None, options={"mmr_threshold": 0.9}) == said

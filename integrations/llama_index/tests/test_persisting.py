@@ -7,7 +7,9 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -15,10 +17,11 @@ import reperio
 from llama_index.core import StorageContext, VectorStoreIndex, load_index_from_storage
 from llama_index.core.schema import Document
 from llama_index.core.vector_stores import SimpleVectorStore
-from reperio import InvalidInput
+from reperio import InvalidInput, Limits
 
 from llama_index.vector_stores.reperio import ReperioEmbedding, ReperioVectorStore
-from tests.conftest import ask, node
+from tests.conftest import TrigramEmbedder, ask, node
+from tests.running import PACKAGE, run_python
 
 
 @pytest.fixture
@@ -161,12 +164,82 @@ def test_a_pointer_of_before_has_no_scope(persisted: Path) -> None:
                 ReperioVectorStore.from_persist_dir(str(persisted))
 
 
-def test_a_store_is_not_pickled(tmp_path: Path) -> None:
-    """What came back would have neither collection nor scope."""
-    with ReperioVectorStore(tmp_path / "kb", dimension=4, scope={"tenant": "a"}) as store:
-        with pytest.raises(reperio.InvalidInput, match=r"cannot be pickled: pass its path, '.*/kb', and its scope"):
-            pickle.dumps(store)
+WAYS: dict[str, Callable[[ReperioVectorStore], ReperioVectorStore]] = {
+    "pickle": lambda store: pickle.loads(pickle.dumps(store)),
+    "deepcopy": copy.deepcopy,
+    "dictionary": lambda store: ReperioVectorStore.from_dict(store.to_dict()),
+    "json": lambda store: ReperioVectorStore.from_json(store.to_json()),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_store_is_opened_again_by_its_path(tmp_path: Path, way: str) -> None:
+    """With scope, recall, limits; what one stores, the other finds. A shallow copy is the same store."""
+    with ReperioVectorStore(tmp_path / "kb") as store:
+        store.add([node("other", tenant="b")])
+    options: dict[str, Any] = {"scope": reperio.field("tenant") == "a", "recall": 0.9, "limits": Limits(text=20)}
+    with ReperioVectorStore(tmp_path / "kb", **options) as store, WAYS[way](store) as again:
+        assert again.client is not store.client
         assert copy.copy(store).client is store.client
+        assert (again.path, again.recall) == (store.path, 0.9)
+        again.add([node("a", tenant="a")])
+        assert ask(store) == ask(again) == ["a"]
+        with pytest.raises(InvalidInput, match="at most 20"):
+            again.add([node("long", text="x" * 21, tenant="a")])
+        with pytest.raises(InvalidInput):
+            again.add([node("b", tenant="b")])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_store_that_only_reads_does_so_again(tmp_path: Path, way: str) -> None:
+    """Also one on a handle that was handed in, with that handle's scope; one that is not there yet is created."""
+    with ReperioVectorStore(tmp_path / "kb", metric="l2", dtype="float16") as store, WAYS[way](store) as again:
+        again.add([node("a", tenant="a"), node("b", tenant="b")])
+        assert again.client is not None
+        assert (again.client.info().metric, again.client.info().dtype) == ("l2", "float16")
+    with ReperioVectorStore(tmp_path / "kb", read_only=True) as store, WAYS[way](store) as again:
+        assert set(ask(again)) == {"a", "b"}
+        with pytest.raises(reperio.CollectionReadOnly):
+            again.add([node("c")])
+    with reperio.open(tmp_path / "kb", scope={"tenant": "b"}, read_only=True) as kb:
+        with WAYS[way](ReperioVectorStore(collection=kb)) as again:
+            assert ask(again) == ["b"]
+            with pytest.raises(reperio.CollectionReadOnly):
+                again.add([node("c")])
+        assert kb.count() == 1  # still open
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_store_in_memory_stays_where_it_is(way: str) -> None:
+    """Another process could not reach it, and a copy would be empty."""
+    with ReperioVectorStore() as store:
+        store.add([node("a")])
+        with pytest.raises(InvalidInput, match=r"in memory.*give it a path"):
+            WAYS[way](store)
+
+
+IN_ANOTHER = """
+import pickle, sys
+from llama_index.core.utils import get_tokenizer
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+get_tokenizer()  # the index has it, and it would be fetched from the network without this
+index = pickle.loads(Path(sys.argv[1]).read_bytes())
+print([each.node.ref_doc_id for each in index.as_retriever().retrieve("password")])
+"""
+
+
+def test_an_index_in_another_process(tmp_path: Path) -> None:
+    """As Ray, Dask and joblib carry it: the index with its store, its document store and its model."""
+    model = ReperioEmbedding(TrigramEmbedder())
+    with ReperioVectorStore(tmp_path / "kb") as store:
+        index = VectorStoreIndex(nodes=[], storage_context=store.storage_context(), embed_model=model)
+        index.insert(Document(id_="d", text="To reset your password, follow the link."))
+        (tmp_path / "index").write_bytes(pickle.dumps(index))
+        assert run_python(IN_ANOTHER, str(tmp_path / "index"), str(PACKAGE)).strip() == "['d']"
+        copied = copy.deepcopy(index)
+        assert copied.as_retriever().retrieve("password")[0].node.ref_doc_id == "d"
+        assert copied.refresh_ref_docs([Document(id_="d", text="To reset your password, follow the link.")]) == [False]
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "endless"])
@@ -184,12 +257,14 @@ def test_a_pointer_is_a_small_file(kind: str, tmp_path: Path) -> None:
         ReperioVectorStore.from_persist_path(str(path))
 
 
-def test_a_store_made_from_a_dictionary_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    """A dictionary lacks the scope, and a store without it would see more."""
-    store = ReperioVectorStore(tmp_path / "kb", dimension=3, scope={"tenant": "a"})
-    told = store.to_dict()
-    assert told["path"] == str(tmp_path / "kb")
-    for load in (lambda: ReperioVectorStore.from_dict(told), lambda: ReperioVectorStore.from_json(store.to_json())):
-        with pytest.raises(InvalidInput, match=r"ReperioVectorStore\('.*kb'\) .*from_persist_path"):
-            load()
-    store.close()
+def test_a_dictionary_without_a_scope_is_refused(tmp_path: Path) -> None:
+    """One that was made in another way lacks it, and a store without it would see more."""
+    with ReperioVectorStore(tmp_path / "kb", dimension=3, scope={"tenant": "a"}) as store:
+        told = store.model_dump()
+        assert told["path"] == str(tmp_path / "kb")
+        with pytest.raises(InvalidInput, match=r"lacks the scope: open ReperioVectorStore\('.*kb'\)"):
+            ReperioVectorStore.from_dict(told)
+        assert store.to_dict()["scope"] == {"tenant": {"$eq": "a"}}
+        with ReperioVectorStore.from_dict(store.to_dict(), read_only=True) as again:
+            assert again.client is not None
+            assert again.client.read_only

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import reperio
 from llama_index.core.postprocessor import SimilarityPostprocessor
-from llama_index.core.schema import NodeWithScore, TextNode
+from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 from llama_index.core.vector_stores.types import (
     FilterCondition,
     FilterOperator,
@@ -17,6 +19,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQuery,
     VectorStoreQueryMode,
 )
+from reperio import InvalidInput, Limits
 
 from llama_index.vector_stores.reperio import ReperioVectorStore
 from tests.conftest import ask, node, to_query, vector
@@ -135,6 +138,68 @@ def test_adding_is_one_commit_whatever_the_number(store: ReperioVectorStore) -> 
     with pytest.raises(reperio.InvalidChunk, match=r"'n1400'.*\['what'\]"):
         store.add(nodes)
     assert store.get_nodes() == []
+
+
+def test_more_nodes_than_a_batch_may_have(tmp_path: Path) -> None:
+    """Each batch of the limits is a commit; the last one need not be full, and one that is refused is alone."""
+    with ReperioVectorStore(tmp_path / "kb", limits=Limits(batch=10)) as store:
+        nodes = [node(f"n{i}", (1.0, i)) for i in range(25)]
+        assert store.add(nodes) == [each.node_id for each in nodes]
+        assert len(store.get_nodes()) == 25
+        more = [node(f"m{i}", (1.0, i)) for i in range(25)]
+        more[15].metadata["what"] = object()
+        with pytest.raises(reperio.InvalidChunk, match="the 10 chunks of the batches before are stored"):
+            store.add(more)
+        assert len(store.get_nodes()) == 35
+
+
+def test_large_images_inside_nodes(tmp_path: Path) -> None:
+    """Megabytes of an inline image come back; the limit of the metadata is an option."""
+    image = b"\x89PNG" + bytes(range(256)) * 12_000
+    made = ImageNode(id_="image", image=base64.b64encode(image).decode(), embedding=vector(1.0))
+    with ReperioVectorStore(tmp_path / "kb") as store:
+        store.add([made])
+        (found,) = store.get_nodes()
+        assert isinstance(found, ImageNode)
+        assert found.resolve_image().read() == image
+        assert ask(store) == ["image"]
+    with (
+        ReperioVectorStore(tmp_path / "kb2", limits=Limits(metadata=1 << 20)) as store,
+        pytest.raises(reperio.InvalidChunk, match=r"limits=Limits\(metadata="),
+    ):
+        store.add([made])
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"filters": MetadataFilters(filters=[MetadataFilter(key="lang", value="en")])}, ["a", "c", "d"]),
+        ({"doc_ids": ["d1"]}, ["a", "b"]),
+        ({"node_ids": ["d", "a", "no"]}, ["d", "a"]),
+        (
+            {"doc_ids": ["d1"], "filters": MetadataFilters(filters=[MetadataFilter(key="lang", value="en")])},
+            ["a"],
+        ),
+        ({"doc_ids": []}, []),
+        ({"filters": MetadataFilters(filters=[])}, ["a", "b", "c", "d"]),
+    ],
+)
+def test_a_query_by_filters_alone(tmp_path: Path, query: dict[str, Any], expected: list[str]) -> None:
+    """The first so many nodes that match, in the order of adding (or of node_ids), without similarities."""
+    with ReperioVectorStore(tmp_path / "kb") as store:
+        assert store.query(to_query(None, **query)).ids == []
+        store.add([node("a", lang="en", document="d1"), node("b", lang="de", document="d1")])
+        store.add([node("c", lang="en", document="d2"), node("d", lang="en")])
+        found = store.query(to_query(None, **query))
+        assert found.ids == [each.node_id for each in found.nodes or []] == expected
+        assert found.similarities is None
+        assert store.query(to_query(None, k=1, **query)).ids == expected[:1]
+        with pytest.raises(InvalidInput, match="recall has no effect"):
+            store.query(to_query(None, **query), recall=0.9)
+        with pytest.raises(InvalidInput, match="needs query_embedding"):
+            store.query(to_query(None, query_str="asked", **query))
+        with pytest.raises(InvalidInput, match="needs query_embedding"):
+            store.query(to_query(None))
 
 
 def test_a_node_without_embedding_is_refused_by_name(filled: ReperioVectorStore) -> None:

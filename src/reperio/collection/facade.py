@@ -83,6 +83,11 @@ class Collection(Searching, Contents, Writing, Maintenance):
         return None if tree is None else to_dict(tree)
 
     @property
+    def read_only(self) -> bool:
+        """Whether this handle only searches."""
+        return self._handle.read_only
+
+    @property
     def embedder(self) -> Embedder | None:
         """The embedder, loaded and checked against the contract; None where vectors are brought ready-made.
 

@@ -134,12 +134,12 @@ def open(
     allowed = require_limits(limits)
     if dimension is not None:
         require_count("dimension", dimension)
-        if dimension > MAX_DIMENSION:
-            raise InvalidInput(f"dimension is {dimension}; at most {MAX_DIMENSION:,} is supported")
+        _require_supported("dimension", dimension)
     private = _private(path, read_only=read_only)
     root = layout.Layout(to_path("path", path).absolute() if private is None else private.path)
     given = {"dimension": dimension, "metric": wanted and wanted.value, "dtype": dtype, "lexical": lexical}
     fresh = Settings(dimension or 0, wanted or Metric.COSINE, None, dtype or "float32", lexical or "porter")
+    contract: Contract | None = None
     with ExitStack() as undo:
         if private is not None:
             undo.callback(private.close)
@@ -150,7 +150,7 @@ def open(
         if not root.is_collection():
             if read_only:
                 root.require()
-            embedder = _create(root, embedder, dimension, fresh, given, replica)
+            embedder, contract = _create(root, embedder, dimension, fresh, given, replica)
         locks = None if read_only else Locks(root, timeout=patience, exclusive=exclusive or not trust_index)
         if locks is not None:
             undo.callback(locks.close)
@@ -169,7 +169,7 @@ def open(
         if not read_only:
             _remove_leftovers(handle)
         _begin_following(handle)
-        lazy = _checked_embedder(handle, embedder, given)
+        lazy = _checked_embedder(handle, embedder, given, contract)
         recorder = None if log is None else QueryRecorder(log)
         handle.origin.follow(follow)
         undo.pop_all()
@@ -221,6 +221,11 @@ def _writing(read_only: bool, exclusive: bool, lock_timeout: float) -> float:
     return require_seconds("lock_timeout", lock_timeout)
 
 
+def _require_supported(what: str, dimension: int) -> None:
+    if dimension > MAX_DIMENSION:
+        raise InvalidInput(f"{what} is {dimension}; at most {MAX_DIMENSION:,} is supported")
+
+
 def _require_choice(name: str, value: object, choices: Iterable[str]) -> None:
     if value is not None and (not isinstance(value, str) or value not in tuple(choices)):
         raise InvalidInput(f"{name} is {value!r}; choose {', '.join(map(repr, choices))}")
@@ -243,13 +248,23 @@ def _remove_leftovers(handle: Handle) -> None:
         return
 
 
-def _checked_embedder(handle: Handle, embedder: Embedder | str | None, given: Mapping[str, object]) -> LazyEmbedder:
-    """Compare what was passed to `open` with what is recorded; an embedder that was passed is checked at once."""
+def _checked_embedder(
+    handle: Handle, embedder: Embedder | str | None, given: Mapping[str, object], drawn_up: Contract | None
+) -> LazyEmbedder:
+    """Compare what was passed to `open` with what is recorded; an embedder that was passed is checked at once.
+
+    One whose contract this very call has drawn up and recorded need not embed the canaries a second time.
+    """
     path = str(handle.root.root)
     settings = handle.generation.settings
     _require_settings(settings, given, path)
     lazy = LazyEmbedder(embedder, path)
-    if embedder is not None:
+    recorded = settings.contract
+    if drawn_up is not None and recorded is not None and drawn_up.to_json() == recorded.to_json():
+        assert embedder is not None  # loaded, to draw it up
+        assert not isinstance(embedder, str)
+        lazy.replace(embedder, recorded)
+    elif embedder is not None:
         lazy.get(settings)
     return lazy
 
@@ -271,8 +286,10 @@ def _create(
     settings: Settings,
     given: Mapping[str, object],
     replica: Replica | None,
-) -> Embedder | str | None:
-    """Create an empty collection and return its embedder, already loaded unless an origin says whose the vectors are.
+) -> tuple[Embedder | str | None, Contract | None]:
+    """Create an empty collection; return its embedder, and the contract that was drawn up for it.
+
+    The embedder is loaded already, unless an origin says whose the vectors are.
 
     Args:
         root: the directory.
@@ -290,10 +307,11 @@ def _create(
         _require_settings(settings, given, replica.where)
         held = Held(Position(state.position.origin, 0, ""), replica.where, complete=False, committed=0.0)
         _create_or_find(root, settings, held.to_entry())
-        return embedder
+        return embedder, None
     loaded: Embedder | None = None
     if embedder is not None or dimension is None:
         loaded = resolve(embedder if embedder is not None else DEFAULT_EMBEDDER)
+        _require_supported(f"the dimension of {loaded.name}", loaded.dimension)
         if dimension is not None and dimension != loaded.dimension:
             raise InvalidInput(
                 f"dimension is {dimension}, but {loaded.name} makes {loaded.dimension}; leave dimension out"
@@ -302,7 +320,7 @@ def _create(
     size = loaded.dimension if loaded is not None else dimension
     assert size is not None  # one of the two was given
     _create_or_find(root, replace(settings, dimension=int(size), contract=contract))
-    return loaded
+    return loaded, contract
 
 
 def _create_or_find(root: layout.Layout, settings: Settings, first: Entry | None = None) -> None:

@@ -52,6 +52,26 @@ def test_a_question_that_is_asked_again_is_not_embedded_again(path: Path) -> Non
     assert embedder.asked == ["bread", "market"]
 
 
+def test_questions_are_embedded_ahead(path: Path) -> None:
+    """`embed` gives what a search would go by, and the search does not make it again; a question is a text."""
+    embedder = Counting()
+    with reperio.open(path, embedder=embedder, limits=reperio.Limits(question=20, queries=2)) as kb:
+        kb.add(CHUNKS)
+        embedder.asked.clear()
+        vectors = kb.embed(["bread", "market"])
+        assert (vectors == asyncio.run(kb.aembed(["bread", "market"]))).all()
+        assert kb.search(vector=vectors[0], k=2) == kb.search("bread", k=2)
+        assert embedder.asked == ["bread", "market"]
+        assert kb.embed([]).shape == (0, 64)
+        for refused in ("bread", [""], [3], ["x" * 21], ["a", "b", "c"], None):
+            with pytest.raises(reperio.InvalidInput):
+                kb.embed(refused)  # type: ignore[arg-type]  # what a user passes by mistake
+    with pytest.raises(reperio.CollectionClosed):
+        kb.embed(["bread"])
+    with reperio.open(":memory:", dimension=4) as kb, pytest.raises(reperio.InvalidInput, match="no embedder"):
+        kb.embed(["bread"])
+
+
 def test_a_new_handle_knows_nothing_of_another(path: Path) -> None:
     """Vectors are kept per open handle."""
     embedder = Counting()

@@ -212,8 +212,10 @@ def test_no_public_method_was_forgotten() -> None:
     refused = {"optimize", "tune", "compact", "reembed", "check", "backup", "sample_queries", "pull"}
     assert public - twins == tried | refused | {
         "close",
+        "embed",
         "embedder",
         "fingerprint",
+        "read_only",
         "scope",
     }  # these tell nothing of any chunk
 

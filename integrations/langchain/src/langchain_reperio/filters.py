@@ -16,11 +16,16 @@ from langchain_core.structured_query import (
 )
 from reperio import Collection, Filter
 from reperio.errors import InvalidInput
+from reperio.filters import matches, parse
 
 from langchain_reperio.documents import from_chunk
+from langchain_reperio.values import to_operand
 
 DocumentFilter: TypeAlias = "Mapping[str, Any] | Filter | Callable[[Document], bool] | None"
 """A dictionary in MongoDB's manner, a filter made with `reperio.field`, or a function of a document."""
+
+TEXT = "$text"
+"""Key of a condition on the text, next to those on fields: ``{"lang": "en", "$text": {"$contains": "password"}}``."""
 
 
 class Narrowed(TypedDict, total=False):
@@ -33,17 +38,21 @@ class Narrowed(TypedDict, total=False):
 def to_narrowed(collection: Collection, asked: DocumentFilter) -> Narrowed:
     """Return a filter as options of a search, which then gives exactly min(k, matching documents) hits.
 
-    A dictionary or `reperio.Filter` goes to the collection as it is. A function is the slow path: every document of
-    the collection (that its scope allows) is read and shown to it, at each search, before anything is searched. So it
-    is as exact as a dictionary, and costs some 10 µs per document stored.
+    A dictionary or `reperio.Filter` goes to the collection as it is; in a dictionary, dates and other values that JSON
+    does not know become what `values` stores for them. A condition on the text, ``$text``, and a function are the slow
+    path: every document that the rest of the filter leaves (and the scope allows) is read, at each search, before
+    anything is searched. So they are as exact as a dictionary, and cost some 10 µs per document.
 
     Raises:
         InvalidInput: it is none of these.
     """
     if asked is None:
         return {}
-    if isinstance(asked, (Mapping, Filter)):
+    if isinstance(asked, Filter):
         return {"where": asked}
+    if isinstance(asked, Mapping):
+        where = to_operand(asked)
+        return {"ids": _with_text(collection, where)} if TEXT in where else {"where": where}
     if not callable(asked):
         raise InvalidInput(
             f"filter is a {type(asked).__name__}; pass a dict such as {{'lang': 'en'}}, a filter made with "
@@ -55,6 +64,14 @@ def to_narrowed(collection: Collection, asked: DocumentFilter) -> Narrowed:
 def matching_ids(collection: Collection, accepts: Callable[[Document], bool]) -> list[str]:
     """Return the ids of all documents that a function accepts, in the order of adding."""
     return [chunk.id for chunk in collection if accepts(from_chunk(chunk))]
+
+
+def _with_text(collection: Collection, where: dict[str, Any]) -> list[str]:
+    """Return the ids of the documents that match, ``$text`` included: every operator of a string is there."""
+    condition = parse({"text": where[TEXT]})
+    rest = {name: value for name, value in where.items() if name != TEXT}
+    chunks = collection.get(where=rest) if rest else collection
+    return [chunk.id for chunk in chunks if matches(condition, {"text": chunk.text})]
 
 
 _COMPARED = {

@@ -21,7 +21,11 @@ class ReperioRecordManager(RecordManager):
     clock never runs backwards, which is what the cleanup modes of `langchain_core.indexing.index` rely on.
 
     Args:
-        namespace: keeps several sources apart in one collection; at most 1,024 characters.
+        namespace: keeps the records of several sources apart, at most 1,024 characters. It does not keep their
+            documents apart: LangChain's ids are hashes of text and metadata, without the namespace. So a document that
+            two namespaces index is stored once, and a cleanup of either deletes it for both. Where sources may overlap,
+            let their metadata differ (the source in it does), give each a store (``collection_name=``), or pass
+            *verify*, so that the other namespace indexes again what it misses.
         store: a `ReperioVectorStore`, or a `reperio.Collection`.
         verify: hold a document for indexed only if it is also stored. Without it, as LangChain has it, what was deleted
             from the store by other means than `index` is never indexed again, since its record remains.

@@ -7,7 +7,6 @@ from typing import Any
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict
 from reperio.errors import InvalidInput
 
@@ -53,9 +52,7 @@ class ReperioRetriever(BaseRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **kwargs: Any
     ) -> list[Document]:
         del run_manager  # nothing is run that could report to it
-        refuse_unknown("invoke", kwargs, _FIELDS)
-        asked = {name: value for name in _FIELDS if (value := getattr(self, name)) is not None} | kwargs
-        threshold, key = asked.pop("score_threshold", None), asked.pop("score_key", None)
+        asked, threshold, key = self._asked(kwargs)
         if threshold is None:
             found = self.vectorstore.similarity_search_with_score(query, **asked)
         else:
@@ -65,9 +62,21 @@ class ReperioRetriever(BaseRetriever):
     async def _aget_relevant_documents(
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **kwargs: Any
     ) -> list[Document]:
-        return await run_in_executor(
-            None, self._get_relevant_documents, query, run_manager=run_manager.get_sync(), **kwargs
-        )
+        del run_manager
+        asked, threshold, key = self._asked(kwargs)
+        if threshold is None:
+            found = await self.vectorstore.asimilarity_search_with_score(query, **asked)
+        else:
+            found = await self.vectorstore.asimilarity_search_with_relevance_scores(
+                query, score_threshold=threshold, **asked
+            )
+        return [_scored(document, score, key) for document, score in found]
+
+    def _asked(self, given: dict[str, Any]) -> tuple[dict[str, Any], float | None, str | None]:
+        """Return the options of one search, its threshold, and the key of its scores."""
+        refuse_unknown("invoke", given, _FIELDS)
+        asked = {name: value for name in _FIELDS if (value := getattr(self, name)) is not None} | given
+        return asked, asked.pop("score_threshold", None), asked.pop("score_key", None)
 
 
 def _scored(document: Document, score: float, key: str | None) -> Document:

@@ -7,7 +7,8 @@ Reperio's scores, of which the higher is always the better one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from math import sqrt
+from typing import Literal, TypeAlias
 
 from reperio import Metric
 from reperio.errors import InvalidInput
@@ -16,27 +17,51 @@ from reperio.ranking import RANK_CONSTANT
 Relevance: TypeAlias = Callable[[float], float]
 
 
-def to_relevance(metric: Metric, *, mode: str = "dense", fusion: str = "convex", reranked: bool = False) -> Relevance:
+RelevanceScale: TypeAlias = Literal["langchain", "reperio"]
+"""Whose formula makes relevance of the scores of vectors; see `to_relevance`."""
+
+
+def to_relevance(
+    metric: Metric,
+    *,
+    scale: RelevanceScale = "langchain",
+    mode: str = "dense",
+    fusion: str = "convex",
+    reranked: bool = False,
+) -> Relevance:
     """Return the function from a score to its relevance in [0, 1].
 
-    ==================  ===============================  ======================================================
-    score               relevance                        0.5 means
-    ==================  ===============================  ======================================================
-    cosine s            (1 + s) / 2                      a right angle
-    inner product s     (1 + s / (1 + abs(s))) / 2       an inner product of 0
-    L2 s = -distance²   1 / (1 + distance²)              a distance of 1
-    hybrid, convex      s, in [0, 1] already             half of what the best of both lists would have
-    hybrid, "rrf"       s · 61 / 2                       first of one list, and not in the other
-    lexical (BM25) s    s / (1 + s)                      a BM25 of 1
-    reranked s          (1 + s / (1 + abs(s))) / 2       a score of 0
-    ==================  ===============================  ======================================================
+    Of the scores of vectors there are two. "langchain" is what LangChain's own stores compute by default (FAISS,
+    Chroma, PGVector), held to [0, 1]: a threshold means the same here. It supposes vectors of length 1. "reperio" rises
+    strictly over all scores that there can be, so that no two documents get one relevance.
 
-    All rise strictly; only beyond some 1e8 do float64 values become equal. The soft sign x / (1 + abs(x)) stands where
-    scores have no limits. Rejected: the sigmoid, which makes 1.0 of every inner product above 37, so that a threshold
-    could no longer tell them apart; min-max over the hits, which makes 1.0 of the best one, however bad.
+    ==================  =========================  ===============================
+    score               "langchain"                "reperio"
+    ==================  =========================  ===============================
+    cosine s            s                          (1 + s) / 2
+    inner product s     s                          (1 + s / (1 + abs(s))) / 2
+    L2 s = -distance²   1 - distance² / sqrt(2)    1 / (1 + distance²)
+    ==================  =========================  ===============================
+
+    Of the other scores there is one each:
+
+    ==================  ===========================  ====================================================
+    score               relevance                    0.5 means
+    ==================  ===========================  ====================================================
+    hybrid, convex      s, in [0, 1] already         half of what the best of both lists would have
+    hybrid, "rrf"       s · 61 / 2                   first of one list, and not in the other
+    lexical (BM25) s    s / (1 + s)                  a BM25 of 1
+    reranked s          (1 + s / (1 + abs(s))) / 2   a score of 0
+    ==================  ===========================  ====================================================
+
+    All never fall. Of the inner product LangChain's formula for distances is not taken over: fed with FAISS's inner
+    products, it puts the best document last. The soft sign x / (1 + abs(x)) stands where scores have no limits.
+    Rejected: the sigmoid, which makes 1.0 of every inner product above 37; min-max over the hits, which makes 1.0 of
+    the best one, however bad.
 
     Args:
         metric: of the collection.
+        scale: whose formula for the scores of vectors.
         mode, fusion: of the search.
         reranked: whether a reranker gave the scores.
     """
@@ -44,7 +69,14 @@ def to_relevance(metric: Metric, *, mode: str = "dense", fusion: str = "convex",
         return _soft_sign
     if mode == "hybrid":
         return _within if fusion == "convex" else _of_ranks
-    return _saturating if mode == "lexical" else _OF_METRIC[metric]
+    return _saturating if mode == "lexical" else _OF_METRIC[scale][metric]
+
+
+def checked_scale(scale: RelevanceScale) -> RelevanceScale:
+    """Return *scale*, or refuse it."""
+    if scale not in _OF_METRIC:
+        raise InvalidInput(f"relevance is {scale!r}; choose {', '.join(map(repr, _OF_METRIC))}")
+    return scale
 
 
 def checked(relevance: Relevance) -> Relevance:
@@ -88,8 +120,11 @@ def _within(score: float) -> float:
     return min(1.0, max(0.0, score))
 
 
-_OF_METRIC: dict[Metric, Relevance] = {
-    Metric.COSINE: _cosine,
-    Metric.INNER_PRODUCT: _soft_sign,
-    Metric.L2: _l2,
+def _common_l2(score: float) -> float:
+    return _within(1.0 + score / sqrt(2.0))
+
+
+_OF_METRIC: dict[RelevanceScale, dict[Metric, Relevance]] = {
+    "langchain": {Metric.COSINE: _within, Metric.INNER_PRODUCT: _within, Metric.L2: _common_l2},
+    "reperio": {Metric.COSINE: _cosine, Metric.INNER_PRODUCT: _soft_sign, Metric.L2: _l2},
 }

@@ -1,34 +1,39 @@
-"""The vector store: LangChain's interface, method by method; what they have in common is done below, once."""
+"""The vector store: how it is made, and what it is made of."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
-import reperio
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 from langchain_core.vectorstores import VectorStore
-from reperio import Collection, Filter, Fusion, Hit, Metric, Mode, Reranker
+from reperio import Collection, Filter, Fusion, Limits, Metric, Mode, Reranker
 from reperio.errors import InvalidInput
 from typing_extensions import Never, Self
 
-from langchain_reperio import options
-from langchain_reperio.documents import from_chunk, from_hit, to_chunks
-from langchain_reperio.embedder import from_embedder, to_embedder
-from langchain_reperio.filters import DocumentFilter, matching_ids, to_narrowed
-from langchain_reperio.options import SearchDefaults, by_vector_alone, marginal, refuse_unknown
-from langchain_reperio.scores import Relevance, checked, to_relevance
+from langchain_reperio.adding import ADDING, Adding
+from langchain_reperio.awaiting import Vectors
+from langchain_reperio.embedder import LangChainEmbedder, ReperioEmbeddings, from_embedder
+from langchain_reperio.opening import Opening
+from langchain_reperio.options import SearchDefaults, refuse_unknown
+from langchain_reperio.scores import RelevanceScale, checked, checked_scale
 from langchain_reperio.search_types import BY_WORDS, ReperioVectorStoreRetriever
+from langchain_reperio.searching import Searching
 
-_CONSTRUCTOR = ("embedding", "path", "collection", "metric", "scope", "read_only", "recall", "mode", "fusion", "weight")
+_CONSTRUCTOR = (
+    *("embedding", "path", "collection_name", "collection", "metric", "dtype", "lexical", "scope", "limits"),
+    *("read_only", "must_exist", "recall", "mode", "fusion", "weight", "candidates", "reranker", "relevance"),
+    "relevance_score_fn",
+)
 _SEARCH_TYPES = tuple(ReperioVectorStoreRetriever.allowed_search_types)
 
 
-class ReperioVectorStore(VectorStore):
+class ReperioVectorStore(Adding, Searching, VectorStore):
     """A LangChain vector store in a Reperio collection: one directory, durable when a call returns.
 
     **Scores are similarities: the higher, the better**, for every metric (LangChain's FAISS store returns distances).
@@ -36,26 +41,36 @@ class ReperioVectorStore(VectorStore):
     in the same order; `langchain_reperio.scores` has the formulas.
 
     ``filter=`` takes a dictionary in MongoDB's manner, a filter made with `reperio.field`, or a function of a
-    `Document` (slow: it is asked about every document). A search gives exactly min(k, matching documents) results.
+    `Document` (slow: it is asked about every document). In a dictionary, ``$text`` stands for the text (slow as well).
+    A search gives exactly min(k, matching documents) results.
 
-    Any number of threads may use one store. The async methods run in the event loop's executor, never in the loop.
+    Any number of threads may use one store. The async methods await the embeddings' own coroutines, and run what is
+    left in threads, never in the event loop. This constructor may take seconds: in a coroutine, await `acreate`.
 
     Args:
         embedding: LangChain embeddings. On an existing collection they must make the vectors it was built with (eight
-            canary texts are compared). None takes the recorded model, or for a new collection Reperio's own.
-        path: directory of the collection; a new one is created. None keeps it in memory, until the store is closed or
-            the process ends.
+            canary texts are compared); one in which nothing is stored is bound to them. None takes the recorded model,
+            or for a new collection Reperio's own.
+        path: directory of the collection; a new one is created. None, or ":memory:", keeps it in memory, until the
+            store is closed or the process ends.
+        collection_name: a folder below *path*, for several collections.
         collection: or one that is open already, with its own embedder (``reperio.open("kb",
             embedder=LangChainEmbedder(embeddings))``), which then stays open when the store is closed.
         metric: "cosine" (default), "inner_product" or "l2"; fixed at creation, and persisted.
+        dtype, lexical, limits: as in `reperio.open`: how vectors are kept, how texts are cut into words, how much one
+            call may ask for.
         scope: a filter that everything done through this store is confined to, e.g. ``{"tenant": "a"}``.
         read_only: search only, next to a writer.
+        must_exist: refuse to create a collection, as where a path is misspelt.
         recall, mode, fusion, weight, candidates, reranker: what searches do unless a call says otherwise; see
             `reperio.Collection.search`. A search by vector is dense, and, like one by maximal marginal relevance, not
             reranked, whatever these say.
-        relevance_score_fn: from a score to a relevance in [0, 1], in place of Reperio's own.
+        relevance: "langchain" (default), by which a score_threshold means what it does in LangChain's own stores, or
+            "reperio", which tells any two scores apart; see `langchain_reperio.scores`.
+        relevance_score_fn: from a score to a relevance in [0, 1], instead of either.
 
     Raises:
+        CollectionNotFound: *must_exist*, or *read_only*, and there is none.
         InvalidInput: options that contradict each other or what is recorded.
         EmbeddingContractError: *embedding* is not what the vectors were made with.
         CollectionLocked: another program has opened it with ``exclusive=True``.
@@ -63,36 +78,58 @@ class ReperioVectorStore(VectorStore):
 
     def __init__(
         self,
-        embedding: Embeddings | None = None,
+        embedding: Embeddings | LangChainEmbedder | None = None,
         path: str | os.PathLike[str] | None = None,
         *,
+        collection_name: str | None = None,
         collection: Collection | None = None,
         metric: Metric | str | None = None,
+        dtype: Literal["float32", "float16"] | None = None,
+        lexical: Literal["porter", "unicode61", "trigram", "none"] | None = None,
         scope: Mapping[str, Any] | Filter | None = None,
+        limits: Limits | None = None,
         read_only: bool = False,
+        must_exist: bool = False,
         recall: float | None = None,
         mode: Mode | None = None,
         fusion: Fusion | None = None,
         weight: float | None = None,
         candidates: int | None = None,
         reranker: Reranker | None = None,
+        relevance: RelevanceScale = "langchain",
         relevance_score_fn: Callable[[float], float] | None = None,
         **unknown: Never,
     ) -> None:
-        refuse_unknown("ReperioVectorStore", unknown, (*_CONSTRUCTOR, "candidates", "reranker", "relevance_score_fn"))
-        self._embeddings = embedding
-        self._own = collection is None
-        if collection is None:
-            collection = _opened(embedding, path, metric=metric, scope=scope, read_only=read_only)
-        elif (embedding, path, metric, scope) != (None, None, None, None) or read_only:
-            raise InvalidInput(
-                "collection= is open already, so embedding, path, metric, scope and read_only are settled; pass them "
-                "to reperio.open, the embedding as embedder=LangChainEmbedder(embedding)"
-            )
-        self._collection = collection
-        self._metric = collection.info().metric
-        self._defaults = SearchDefaults(recall, mode, fusion, weight, candidates, reranker)
+        refuse_unknown("ReperioVectorStore", unknown, _CONSTRUCTOR)
+        self._scale = checked_scale(relevance)
         self._relevance = relevance_score_fn and checked(relevance_score_fn)
+        opening = Opening(
+            *(embedding, path, collection_name, metric, dtype, lexical, scope, limits, read_only, must_exist)
+        )
+        if collection is not None:
+            opening.require_none()
+        self._embeddings = embedding.embedding if isinstance(embedding, LangChainEmbedder) else embedding
+        self._own = collection is None
+        self._collection = opening.open() if collection is None else collection
+        self._metric = self._collection.info().metric
+        self._defaults = SearchDefaults(recall, mode, fusion, weight, candidates, reranker)
+
+    @classmethod
+    async def acreate(
+        cls,
+        embedding: Embeddings | LangChainEmbedder | None = None,
+        path: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> Self:
+        """Open or create a store as the constructor does, without holding up the event loop.
+
+        Embeddings that only have coroutines must be opened in this way.
+        """
+        if isinstance(embedding, Embeddings) and not isinstance(embedding, ReperioEmbeddings):
+            given = embedding
+            embedding = await Vectors().serve(lambda: run_in_executor(None, LangChainEmbedder, given))
+        opened = partial(cls, embedding, path, **options)
+        return await Vectors().serve(lambda: run_in_executor(None, opened))
 
     @property
     def collection(self) -> Collection:
@@ -105,50 +142,6 @@ class ReperioVectorStore(VectorStore):
         if self._embeddings is None and (embedder := self._collection.embedder) is not None:
             self._embeddings = from_embedder(embedder)
         return self._embeddings
-
-    # ── adding ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def add_texts(
-        self,
-        texts: Iterable[str],
-        metadatas: Sequence[Mapping[str, Any] | None] | None = None,
-        *,
-        ids: Sequence[str | None] | None = None,
-        **kwargs: Any,
-    ) -> list[str]:
-        """Store texts, durably; one whose id is stored already replaces it. Unchanged texts are not embedded again.
-
-        Args:
-            texts: to embed and store.
-            metadatas: JSON objects, one per text; they come back exactly as they are.
-            ids: one per text; None, also for single ones, makes a random UUID.
-            **kwargs: ``batch_size``, texts per commit (default 1,000), and no other.
-
-        Returns:
-            The ids of all texts, in their order, those made here included.
-
-        Raises:
-            InvalidInput: numbers that differ, an id given twice, or what cannot be stored; the batch is not stored.
-        """
-        refuse_unknown("add_texts", kwargs, ("batch_size",))
-        chunks = to_chunks(texts, metadatas, ids)
-        self._collection.add(chunks, **kwargs)
-        return [chunk.id for chunk in chunks]
-
-    def add_embeddings(
-        self,
-        text_embeddings: Iterable[tuple[str, Sequence[float]]],
-        metadatas: Sequence[Mapping[str, Any] | None] | None = None,
-        *,
-        ids: Sequence[str | None] | None = None,
-        **kwargs: Any,
-    ) -> list[str]:
-        """Store texts with vectors that are there already; otherwise as `add_texts`."""
-        refuse_unknown("add_embeddings", kwargs, ("batch_size",))
-        pairs = list(text_embeddings)
-        chunks = to_chunks([text for text, _ in pairs], metadatas, ids)
-        self._collection.add(chunks, vectors=[vector for _, vector in pairs], **kwargs)
-        return [chunk.id for chunk in chunks]
 
     @classmethod
     def from_texts(
@@ -165,61 +158,38 @@ class ReperioVectorStore(VectorStore):
         Args:
             texts, metadatas, ids: as in `add_texts`.
             embedding: as in the constructor.
-            **kwargs: the constructor's other options, ``path`` among them, and ``batch_size``.
+            **kwargs: the constructor's other options, ``path`` among them, and those of `add_texts`.
         """
-        batch = {"batch_size": kwargs.pop("batch_size")} if "batch_size" in kwargs else {}
+        adding = {name: kwargs.pop(name) for name in ADDING if name in kwargs}
         store = cls(embedding, **kwargs)
         try:
-            store.add_texts(texts, metadatas, ids=ids, **batch)
+            store.add_texts(texts, metadatas, ids=ids, **adding)
         except BaseException:
-            store.close()  # nobody else could: the caller never gets the store, and its lock would remain
+            store.close()  # nobody else could: the caller never gets the store
             raise
         return store
 
-    # ── deleting, and reading by id ──────────────────────────────────────────────────────────────────────────────────
-
-    def delete(
-        self,
-        ids: list[str] | None = None,
+    @classmethod
+    async def afrom_texts(
+        cls,
+        texts: list[str],
+        embedding: Embeddings,
+        metadatas: list[dict[str, Any]] | None = None,
         *,
-        filter: DocumentFilter = None,  # noqa: A002  # LangChain's word for it
-        delete_all: bool = False,
+        ids: list[str] | None = None,
         **kwargs: Any,
-    ) -> bool:
-        """Delete documents, durably and in one commit.
+    ) -> Self:
+        """Await `from_texts`: same arguments, result and errors. The embeddings' own coroutines are awaited."""
+        adding = {name: kwargs.pop(name) for name in ADDING if name in kwargs}
+        store = await cls.acreate(embedding, **kwargs)
+        try:
+            await store.aadd_texts(texts, metadatas, ids=ids, **adding)
+        except BaseException:
+            await store.aclose()  # likewise
+            raise
+        return store
 
-        Args:
-            ids: of the documents; one that is not there is no error. An empty list deletes nothing.
-            filter: or whatever matches.
-            delete_all: or everything. LangChain's None for all is refused without it: too often a None is a mistake.
-            **kwargs: none.
-
-        Returns:
-            True: afterwards none of them is there.
-
-        Raises:
-            InvalidInput: none of the three, or more than one.
-        """
-        refuse_unknown("delete", kwargs, ("ids", "filter", "delete_all"))
-        if (ids is not None) + (filter is not None) + bool(delete_all) != 1:
-            raise InvalidInput(
-                "delete takes ids, filter= or delete_all=True, exactly one; delete_all deletes everything"
-            )
-        if filter is not None and not callable(filter):
-            self._collection.delete(where=filter)
-            return True
-        if delete_all:
-            ids = self._collection.ids()
-        elif callable(filter):
-            ids = matching_ids(self._collection, filter)
-        self._collection.delete(ids=ids)
-        return True
-
-    def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """Return the documents that there are under *ids*, in that order; those that are missing are left out."""
-        return [from_chunk(chunk) for chunk in self._collection.get(list(ids))]
-
-    # ── searching ────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── searching and reading: most of it is in `Searching` and `Adding` ─────────────────────────────────────────────
 
     def search(self, query: str, search_type: str, **kwargs: Any) -> list[Document]:
         """Search by "similarity", "similarity_score_threshold", "mmr", "hybrid" (words and vectors) or "lexical"."""
@@ -229,98 +199,11 @@ class ReperioVectorStore(VectorStore):
         return super().search(query, search_type, **kwargs)
 
     async def asearch(self, query: str, search_type: str, **kwargs: Any) -> list[Document]:
-        """Search as `search` does, without blocking the event loop."""
+        """Await `search`: same arguments, result and errors. The embeddings' own coroutines are awaited."""
         _require_type(search_type)
         if search_type in BY_WORDS:
             return await self.asimilarity_search(query, mode=search_type, **kwargs)
         return await super().asearch(query, search_type, **kwargs)
-
-    def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
-        """Return the k documents most like *query*.
-
-        Args:
-            query: a text.
-            k: how many, 1 to 10,000.
-            **kwargs: ``filter`` (see the class), ``recall``, ``mode``, ``fusion``, ``weight``, ``candidates``,
-                ``reranker``, ``distinct``, ``min_score`` as in `reperio.Collection.search`. No others.
-        """
-        return [document for document, _ in self.similarity_search_with_score(query, k, **kwargs)]
-
-    def similarity_search_with_score(self, query: str, k: int = 4, **kwargs: Any) -> list[tuple[Document, float]]:
-        """Return the k documents most like *query*, best first, each with its score: **higher is better**.
-
-        The score is that of the metric (see the class); of a hybrid, lexical or reranked search that of the fusion, of
-        BM25, of the reranker. All arguments are those of `similarity_search`.
-        """
-        asked = self._defaults.merged(kwargs, options.SEARCH, "similarity_search")
-        return [from_hit(hit) for hit in self._found(query, k, asked)]
-
-    def similarity_search_by_vector(self, embedding: list[float], k: int = 4, **kwargs: Any) -> list[Document]:
-        """Return the k documents whose vectors are most like *embedding*.
-
-        Args:
-            embedding: a query's vector.
-            k: how many.
-            **kwargs: ``filter``, ``recall``, ``candidates``, ``distinct``, ``min_score``.
-        """
-        return [document for document, _ in self.similarity_search_with_score_by_vector(embedding, k, **kwargs)]
-
-    def similarity_search_with_score_by_vector(
-        self, embedding: Sequence[float], k: int = 4, **kwargs: Any
-    ) -> list[tuple[Document, float]]:
-        """Return the same with scores: higher is better."""
-        asked = self._defaults.merged(kwargs, options.BY_VECTOR, "similarity_search_by_vector")
-        narrowed = to_narrowed(self._collection, asked.pop("filter", None))
-        return [from_hit(hit) for hit in self._collection.search(vector=embedding, k=k, **narrowed, **asked)]
-
-    def max_marginal_relevance_search(
-        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
-    ) -> list[Document]:
-        """Return k documents that are like *query* and unlike each other.
-
-        Args:
-            query: a text.
-            k: how many.
-            fetch_k: candidates to choose among, of those that match the filter; k where it is less.
-            lambda_mult: from 0, all for variety, to 1, all for relevance.
-            **kwargs: ``filter``, ``recall``, ``mode``, ``fusion``, ``weight``, ``distinct``, ``min_score``.
-        """
-        asked = self._defaults.merged(kwargs, options.MMR, "max_marginal_relevance_search")
-        asked.update(marginal(k, fetch_k, lambda_mult))
-        return [from_chunk(hit.chunk) for hit in self._found(query, k, asked)]
-
-    def max_marginal_relevance_search_by_vector(
-        self, embedding: list[float], k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
-    ) -> list[Document]:
-        """Return k documents that are like *embedding*, a query's vector, and unlike each other; as for a text."""
-        found = self.max_marginal_relevance_search_with_score_by_vector(
-            embedding, k=k, fetch_k=fetch_k, lambda_mult=lambda_mult, **kwargs
-        )
-        return [document for document, _ in found]
-
-    def max_marginal_relevance_search_with_score_by_vector(
-        self, embedding: Sequence[float], *, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: Any
-    ) -> list[tuple[Document, float]]:
-        """Return the same in the order of choice, each document with its own score of similarity to *embedding*."""
-        asked = self._defaults.merged(kwargs, options.MMR_BY_VECTOR, "max_marginal_relevance_search_by_vector")
-        asked.update(marginal(k, fetch_k, lambda_mult))
-        narrowed = to_narrowed(self._collection, asked.pop("filter", None))
-        return [from_hit(hit) for hit in self._collection.search(vector=embedding, k=k, **narrowed, **asked)]
-
-    def _select_relevance_score_fn(self) -> Relevance:
-        return self._relevance_of({})
-
-    def _similarity_search_with_relevance_scores(
-        self, query: str, k: int = 4, **kwargs: Any
-    ) -> list[tuple[Document, float]]:
-        relevance = self._relevance_of(kwargs)
-        found = self.similarity_search_with_score(query, k, **kwargs)
-        return [(document, relevance(score)) for document, score in found]
-
-    async def _asimilarity_search_with_relevance_scores(
-        self, query: str, k: int = 4, **kwargs: Any
-    ) -> list[tuple[Document, float]]:
-        return await run_in_executor(None, self._similarity_search_with_relevance_scores, query, k, **kwargs)
 
     def as_retriever(self, **kwargs: Any) -> ReperioVectorStoreRetriever:
         """Return a retriever on this store.
@@ -338,6 +221,19 @@ class ReperioVectorStore(VectorStore):
         if self._own:
             self._collection.close()
 
+    async def aclose(self) -> None:
+        """Await `close`, which may wait for the end of an index build."""
+        if self._own:
+            await self._collection.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
     def __enter__(self) -> Self:
         return self
 
@@ -348,40 +244,6 @@ class ReperioVectorStore(VectorStore):
 
     def __repr__(self) -> str:
         return f"ReperioVectorStore({self._collection!r})"
-
-    # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _found(self, query: str, k: int, asked: dict[str, Any]) -> list[Hit]:
-        narrowed = to_narrowed(self._collection, asked.pop("filter", None))
-        embeddings = self.embeddings if isinstance(query, str) and not query.strip() else None
-        if embeddings is not None and by_vector_alone(asked):
-            # A self-query that is all filter asks for " ", which Reperio takes for a mistake, and a model can embed.
-            return self._collection.search(vector=embeddings.embed_query(query), k=k, **narrowed, **asked)
-        return self._collection.search(query, k=k, **narrowed, **asked)
-
-    def _relevance_of(self, asked: Mapping[str, Any]) -> Relevance:
-        if self._relevance is not None:
-            return self._relevance
-        found = self._defaults.merged(asked, options.SEARCH, "similarity_search_with_relevance_scores")
-        return to_relevance(
-            self._metric,
-            mode=found.get("mode", "dense"),
-            fusion=found.get("fusion", "convex"),
-            reranked=found.get("reranker") is not None,
-        )
-
-
-def _opened(
-    embedding: Embeddings | None,
-    path: str | os.PathLike[str] | None,
-    *,
-    metric: Metric | str | None,
-    scope: Mapping[str, Any] | Filter | None,
-    read_only: bool,
-) -> Collection:
-    embedder = None if embedding is None else to_embedder(embedding)
-    where = ":memory:" if path is None else path
-    return reperio.open(where, embedder=embedder, metric=metric, scope=scope, read_only=read_only)
 
 
 def _require_type(search_type: str) -> None:

@@ -14,8 +14,15 @@ from reperio.collection.handle.scope import Where
 from reperio.collection.methods.naming import methods_of_collection
 from reperio.collection.methods.twins import twin
 from reperio.collection.search.answering import Asker
-from reperio.collection.search.request import DEFAULT_RECALL, many_questions, one_question, to_request
-from reperio.types import Fusion, Hit, Mode, Reranker
+from reperio.collection.search.request import (
+    DEFAULT_RECALL,
+    embed_queries,
+    many_questions,
+    one_question,
+    to_request,
+    to_texts,
+)
+from reperio.types import FloatMatrix, Fusion, Hit, Mode, Reranker
 
 
 @methods_of_collection
@@ -163,4 +170,18 @@ class Searching:
         batch = many_questions(queries, vectors, request, self._embedder, handle.limits)
         return self._asker.ask_many(batch, request, where)
 
-    asearch, asearch_many = twin(search), twin(search_many)
+    def embed(self, queries: Sequence[str], **unknown: Never) -> FloatMatrix:
+        """Return the vectors of questions, float32 (n, d), as `search` makes them; it need not make them again.
+
+        Args:
+            queries: texts.
+
+        Raises:
+            InvalidInput: a text that is empty; or the collection has no embedder.
+        """
+        refuse_unknown(Searching.embed, unknown)
+        handle = self._handle
+        handle.require_open()
+        return embed_queries(self._embedder, to_texts(queries, handle.limits, "embed"), handle.settings())
+
+    asearch, asearch_many, aembed = twin(search), twin(search_many), twin(embed)

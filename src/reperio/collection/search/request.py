@@ -219,7 +219,7 @@ def many_questions(
 ) -> QueryBatch:
     """Check the questions of `Collection.search_many`."""
     _require_question(queries is not None, vectors is not None, request, ("search_many", "texts", "vectors"))
-    texts = None if queries is None else _to_texts(queries, limits)
+    texts = None if queries is None else to_texts(queries, limits, "search_many")
     if vectors is None:
         assert texts is not None  # one of the two is there
         number = len(texts)
@@ -258,13 +258,15 @@ def embed_queries(lazy: LazyEmbedder, queries: Sequence[str], settings: Settings
     return lazy.questions.embed(embedder, queries, settings.metric)
 
 
-def _to_texts(queries: Any, limits: Limits) -> list[str]:
+def to_texts(queries: Any, limits: Limits, function: str) -> list[str]:
+    """Return several questions, or refuse them; *function* is the one that takes them, for the message."""
     if isinstance(queries, str):
-        raise InvalidInput("search_many takes a list of texts; for one text use search")
+        one = "; for one text use search" if function == "search_many" else ""
+        raise InvalidInput(f"{function} takes a list of texts{one}")
     if isinstance(queries, (list, tuple)):  # before any of them is looked at
         require_within("the number of texts", len(queries), limits.queries, "queries")
     if isinstance(queries, (bytes, Mapping)) or not is_iterable(queries):
-        raise InvalidInput(f"search_many takes a list of texts, not a {type(queries).__name__}")
+        raise InvalidInput(f"{function} takes a list of texts, not a {type(queries).__name__}")
     texts = [to_question(query, limits.question) for query in queries]
     require_within("the number of texts", len(texts), limits.queries, "queries")
     return texts

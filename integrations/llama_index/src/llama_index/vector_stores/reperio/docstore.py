@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import fsspec
@@ -21,15 +22,33 @@ from llama_index.vector_stores.reperio.ledger import Ledger
 from llama_index.vector_stores.reperio.persisting import write_json
 
 
+@dataclass(slots=True)
+class Early:
+    """What a document store was told before there was a collection, in memory until the first nodes are added.
+
+    Attributes:
+        hashes: of documents, by id; `from_documents` tells them first.
+        nodes: by id; a hierarchy of nodes is often kept before its leaves are indexed.
+    """
+
+    hashes: dict[str, str] = field(default_factory=dict)
+    nodes: dict[str, BaseNode] = field(default_factory=dict)
+
+
 class CollectionHolder(Protocol):
     """An object that has a collection, or will: a `ReperioVectorStore`, which this module cannot import.
 
     Attributes:
         path: directory of the collection.
         client: open collection; None as long as there is none.
+        early: what must be kept once there is one.
     """
 
     path: str
+
+    @property
+    def early(self) -> Early:
+        """Return what must be kept."""
 
     @property
     def client(self) -> Collection | None:
@@ -43,12 +62,24 @@ class ReperioDocumentStore(BaseDocumentStore):
     parent nodes) are kept next to them, where no search finds them.
 
     Args:
-        vector_store: its collection must exist before anything but a hash is stored here.
+        vector_store: before its collection exists, what is added here is in memory; with the first nodes that are added
+            there it is stored.
     """
 
     def __init__(self, vector_store: CollectionHolder) -> None:
         self._store = vector_store
-        self._early: dict[str, str] = {}  # `from_documents` tells hashes before there are nodes, and so a collection
+
+    def keep_early(self) -> None:
+        """Store what was told before there was a collection. The vector store calls it when it has added nodes."""
+        early, collection = self._store.early, self._store.client
+        if collection is None:
+            return
+        hashes, early.hashes = early.hashes, {}
+        if hashes:
+            Ledger(collection).note(hashes, early=True)
+        nodes, early.nodes = early.nodes, {}
+        if nodes:
+            self.add_documents(list(nodes.values()))
 
     def persist(self, persist_path: str = DEFAULT_PERSIST_PATH, fs: fsspec.AbstractFileSystem | None = None) -> None:
         """Write an empty document store: this one is in the collection, and the file must exist to get that far."""
@@ -61,7 +92,8 @@ class ReperioDocumentStore(BaseDocumentStore):
         """All nodes by id, those of the collection and those next to it."""
         collection = self._store.client
         if collection is None:
-            return {}
+            return dict(self._store.early.nodes)
+        self.keep_early()
         found = {chunk.id: from_chunk(chunk) for chunk in collection}
         return found | {record.key: _to_node(record) for record in _nodes(collection).list()}
 
@@ -77,14 +109,21 @@ class ReperioDocumentStore(BaseDocumentStore):
             store_text: False to keep the hashes alone.
 
         Raises:
-            InvalidInput: (a ValueError) an id that is there; or there is no collection yet.
+            InvalidInput: (a ValueError) an id that is there.
         """
         del batch_size
         if not docs:
             return
-        collection = self._collection()
         if not allow_update:
             self._refuse_known(docs)
+        collection = self._store.client
+        if collection is None:
+            if store_text:
+                self._store.early.nodes |= {node.node_id: node for node in docs}
+            else:
+                self._store.early.hashes |= {node.node_id: node.hash for node in docs}
+            return
+        self.keep_early()
         chunks = [to_chunk(node) for node in docs]
         if store_text:
             held = {chunk.id: chunk for chunk in collection.get([chunk.id for chunk in chunks])}
@@ -107,12 +146,15 @@ class ReperioDocumentStore(BaseDocumentStore):
         """
         collection = self._store.client
         if collection is not None:
+            self.keep_early()
             (record,) = _nodes(collection).get([doc_id])
             if record is not None:
                 return _to_node(record)
             chunk = collection.get(doc_id)
             if chunk is not None:
                 return from_chunk(chunk)
+        elif doc_id in self._store.early.nodes:
+            return self._store.early.nodes[doc_id]
         if raise_error:
             raise InvalidInput(f"there is no document or node {doc_id!r} in {self._store.path}")
         return None
@@ -128,7 +170,7 @@ class ReperioDocumentStore(BaseDocumentStore):
             InvalidInput: (a ValueError) nothing is known of it, unless *raise_error* is False.
         """
         collection = self._store.client
-        known = False
+        known = self._store.early.nodes.pop(doc_id, None) is not None
         if collection is not None:
             held = collection.get(doc_id) is not None or collection.count(where=of_documents([doc_id])) > 0
             known = _nodes(collection).delete([doc_id]) + self._ledger(collection).forget([doc_id]) > 0 or held
@@ -144,7 +186,7 @@ class ReperioDocumentStore(BaseDocumentStore):
     def set_document_hashes(self, doc_hashes: dict[str, str]) -> None:
         """Record the hashes of documents, by id."""
         if self._store.client is None:
-            self._early |= doc_hashes
+            self._store.early.hashes |= doc_hashes
         elif doc_hashes:
             self._ledger(self._store.client).note(doc_hashes)
 
@@ -153,10 +195,17 @@ class ReperioDocumentStore(BaseDocumentStore):
         return None if self._store.client is None else self._ledger(self._store.client).hash(doc_id)
 
     def get_all_document_hashes(self) -> dict[str, str]:
-        """Return the ids of all documents of which nodes are stored, by hash; of two that are equal, one."""
+        """Return the ids of all documents of which nodes are stored, by hash.
+
+        Of several that are equal, the first has the hash for its key, and each other one the hash with its id: a
+        pipeline that deletes what it was not given goes by the ids, and must see all of them.
+        """
         if self._store.client is None:
             return {}
-        return {current: doc_id for doc_id, current in self._ledger(self._store.client).hashes().items()}
+        found: dict[str, str] = {}
+        for doc_id, current in self._ledger(self._store.client).hashes().items():
+            found[current if current not in found else f"{current} of {doc_id}"] = doc_id
+        return found
 
     # ── documents and their nodes ────────────────────────────────────────────────────────────────────────────────────
 
@@ -235,22 +284,10 @@ class ReperioDocumentStore(BaseDocumentStore):
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _collection(self) -> Collection:
-        if self._store.client is None:
-            raise InvalidInput(
-                f"there is no collection at {self._store.path} yet, so nothing can be kept in it: add nodes to the "
-                "vector store first, or make that with dimension= or embed_model="
-            )
-        self._ledger(self._store.client)
-        return self._store.client
-
     def _ledger(self, collection: Collection) -> Ledger:
         """Return the ledger, with what was told before there was a collection."""
-        ledger = Ledger(collection)
-        early, self._early = self._early, {}
-        if early:
-            ledger.note(early, early=True)
-        return ledger
+        self.keep_early()
+        return Ledger(collection)
 
     def _refuse_known(self, docs: Sequence[BaseNode]) -> None:
         for node in docs:

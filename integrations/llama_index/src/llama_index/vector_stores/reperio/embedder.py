@@ -11,15 +11,20 @@ import numpy.typing as npt
 import reperio
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
-from reperio import DEFAULT_EMBEDDER, SentenceTransformerEmbedder
+from reperio import DEFAULT_EMBEDDER
+from reperio.embedding import load_embedder
 from reperio.forks import spare_torch
+from typing_extensions import Self
+
+_OWN = ("model_name", "callback_manager")  # fields of an embedding model that are not options to be pickled
 
 
 class ReperioEmbedding(BaseEmbedding):
     """An embedder of the core as an embedding model of LlamaIndex.
 
     Args:
-        embedder: a sentence-transformers name or local path, or a `reperio.Embedder`.
+        embedder: a sentence-transformers name or local path, which runs on the engine that suits it and this machine,
+            or a `reperio.Embedder`.
         options: of `BaseEmbedding`, such as embed_batch_size.
 
     Raises:
@@ -27,11 +32,21 @@ class ReperioEmbedding(BaseEmbedding):
     """
 
     _embedder: reperio.Embedder = PrivateAttr()
+    _given: reperio.Embedder | str = PrivateAttr()
 
     def __init__(self, embedder: reperio.Embedder | str = DEFAULT_EMBEDDER, **options: Any) -> None:
-        loaded = SentenceTransformerEmbedder(embedder) if isinstance(embedder, str) else embedder
+        loaded = load_embedder(embedder) if isinstance(embedder, str) else embedder
         super().__init__(model_name=loaded.name, **options)
-        self._embedder = loaded
+        self._embedder, self._given = loaded, embedder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By its name where it was given by one: what runs a model can rarely be pickled. Otherwise LlamaIndex would
+        # load the default model first, and then put the other in its place.
+        kept = {name: getattr(self, name) for name in type(self).model_fields if name not in _OWN}
+        return _loaded_again, (type(self), self._given, kept)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        return self  # nothing of it changes, and a model is large
 
     @classmethod
     def class_name(cls) -> str:
@@ -59,6 +74,10 @@ class ReperioEmbedding(BaseEmbedding):
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
         return await asyncio.to_thread(self._get_query_embedding, query)
+
+
+def _loaded_again(cls: type[ReperioEmbedding], embedder: reperio.Embedder | str, options: dict[str, Any]) -> Any:
+    return cls(embedder, **options)
 
 
 class LlamaIndexEmbedder:

@@ -26,10 +26,12 @@ class Plan:
     Attributes:
         options: options of `reperio.Collection.search`, without where= and ids=.
         dense: whether the scores are those of the vectors.
+        listed: whether nothing is searched for: the filters alone say what is wanted.
     """
 
     options: dict[str, Any]
     dense: bool
+    listed: bool = False
 
 
 def to_plan(query: VectorStoreQuery, options: Mapping[str, Any], reranker: Reranker | None) -> Plan:
@@ -57,7 +59,13 @@ def to_plan(query: VectorStoreQuery, options: Mapping[str, Any], reranker: Reran
     return plan
 
 
-def _dense(query: VectorStoreQuery, _: Mapping[str, Any], __: Reranker | None) -> Plan:
+def _dense(query: VectorStoreQuery, options: Mapping[str, Any], _: Reranker | None) -> Plan:
+    selected = query.filters is not None or query.doc_ids is not None or bool(query.node_ids)
+    if selected and query.query_embedding is None and query.query_str is None:
+        idle = next((name for name in ("recall", "candidates") if options.get(name) is not None), None)
+        if idle is not None:
+            raise InvalidInput(f"{idle} has no effect in a query by filters alone; leave it out")
+        return Plan({"limit": query.similarity_top_k}, dense=False, listed=True)
     return Plan({"vector": _vector(query), "k": query.similarity_top_k}, dense=True)
 
 
@@ -128,7 +136,10 @@ def _prefetched(k: int, options: Mapping[str, Any]) -> int | None:
 
 def _vector(query: VectorStoreQuery) -> list[float]:
     if query.query_embedding is None:
-        raise InvalidInput(f"query mode {_name(query)!r} needs query_embedding; 'text_search' goes without")
+        raise InvalidInput(
+            f"query mode {_name(query)!r} needs query_embedding; 'text_search' goes without, and so does 'default' "
+            "with filters, doc_ids or node_ids alone, without query_str"
+        )
     return query.query_embedding
 
 

@@ -10,47 +10,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import fsspec
 import reperio
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.storage.storage_context import StorageContext
-from llama_index.core.vector_stores.types import (
-    DEFAULT_PERSIST_DIR,
-    DEFAULT_PERSIST_FNAME,
-    BasePydanticVectorStore,
-    MetadataFilters,
-    VectorStoreQuery,
-    VectorStoreQueryResult,
-)
-from reperio import (
-    Collection,
-    CollectionNotFound,
-    Filter,
-    InvalidInput,
-    Metric,
-    Reranker,
-)
+from llama_index.core.vector_stores.types import MetadataFilters
+from reperio import Collection, CollectionNotFound, Filter, InvalidInput, Limits, Metric, Reranker
 from reperio.arguments import unknown_option
-from reperio.filters import all_of, parse, to_dict
-from typing_extensions import Never, Self
+from typing_extensions import Self
 
-from llama_index.vector_stores.reperio.docstore import ReperioDocumentStore
+from llama_index.vector_stores.reperio.docstore import Early, ReperioDocumentStore
 from llama_index.vector_stores.reperio.documents import from_chunk, to_chunks
 from llama_index.vector_stores.reperio.embedder import LlamaIndexEmbedder
 from llama_index.vector_stores.reperio.filters import of_documents, to_filter
 from llama_index.vector_stores.reperio.ledger import Ledger
-from llama_index.vector_stores.reperio.options import to_plan
-from llama_index.vector_stores.reperio.persisting import agreed_scope, read_pointer, write_pointer
+from llama_index.vector_stores.reperio.reopening import IN_MEMORY, LIMITS, Reopening
 from llama_index.vector_stores.reperio.repetition import warn_of_repetition
-from llama_index.vector_stores.reperio.scores import to_similarity
-
-_IN_MEMORY = ":memory:"  # what reperio.open takes instead of a path
-_SEPARATOR = "__"  # between namespace and file name, as StorageContext.persist writes it
+from llama_index.vector_stores.reperio.searching import Searching
 
 
-class ReperioVectorStore(BasePydanticVectorStore):
+class ReperioVectorStore(Searching, Reopening):
     """Nodes, their vectors and an index, in one directory: a Reperio collection.
 
     A collection that does not exist is created when the first nodes are added, with the dimension of their embeddings
@@ -63,6 +43,7 @@ class ReperioVectorStore(BasePydanticVectorStore):
         embed_model: what makes the embeddings. It is not used to embed, but recorded in the collection, and checked
             whenever it is opened with it, so that another model's vectors are never mixed in.
         dimension, metric, dtype, lexical, scope, read_only: as in `reperio.open`; the metric is cosine by default.
+        limits: as in `reperio.open`; by default those of `reperio.Limits`, with 64 MiB of metadata, for inline images.
         recall: knn recall to aim at, in (0, 1]; a query's option ``recall`` overrides it.
         reranker: for query mode SEMANTIC_HYBRID.
 
@@ -73,15 +54,11 @@ class ReperioVectorStore(BasePydanticVectorStore):
 
     stores_text: bool = True
     is_embedding_query: bool = True
-    path: str
-    recall: float = 0.95
 
-    _collection: Collection | None = PrivateAttr(default=None)
     _metric: Metric = PrivateAttr(default=Metric.COSINE)
-    _options: dict[str, Any] = PrivateAttr(default_factory=dict)
     _owned: bool = PrivateAttr(default=True)
     _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
-    _reranker: Reranker | None = PrivateAttr(default=None)
+    _early: Early = PrivateAttr(default_factory=Early)
 
     def __init__(
         self,
@@ -94,6 +71,7 @@ class ReperioVectorStore(BasePydanticVectorStore):
         dtype: str | None = None,
         lexical: str | None = None,
         scope: Mapping[str, Any] | Filter | None = None,
+        limits: Limits | None = None,
         read_only: bool = False,
         recall: float = 0.95,
         reranker: Reranker | None = None,
@@ -102,24 +80,32 @@ class ReperioVectorStore(BasePydanticVectorStore):
             raise InvalidInput("ReperioVectorStore takes path= or collection=, not both; without them it is in memory")
         if reranker is not None and not isinstance(reranker, Reranker):
             raise InvalidInput(f"reranker is a {type(reranker).__name__}; pass a reperio.Reranker")
-        options = {"dimension": dimension, "metric": metric, "dtype": dtype, "lexical": lexical, "scope": scope}
+        options = {
+            "dimension": dimension,
+            "metric": metric,
+            "dtype": dtype,
+            "lexical": lexical,
+            "scope": scope,
+            "limits": limits,
+        }
         given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         if read_only:
             given["read_only"] = True
         if collection is not None and (given or embed_model is not None):
             name = next(iter(given), "embed_model")
             raise InvalidInput(f"{name} is for opening a path; collection= is open already, leave {name} out")
-        where = str((path or _IN_MEMORY) if collection is None else collection.info().path)
+        where = str((path or IN_MEMORY) if collection is None else collection.info().path)
         # Absolute: the collection may be created long after this, by when the working directory is another.
-        where = where if where == _IN_MEMORY else str(Path(where).absolute())
+        where = where if where == IN_MEMORY else str(Path(where).absolute())
         super().__init__(stores_text=True, path=where, recall=recall)
-        self._options, self._reranker, self._owned = given, reranker, collection is None
+        self._limits = limits or LIMITS
+        self._options, self._reranker, self._owned = given | {"limits": self._limits}, reranker, collection is None
         if collection is not None:
             self._use(collection)
         elif embed_model is not None:
-            self._use(reperio.open(self.path, embedder=LlamaIndexEmbedder(embed_model), **given))
+            self._use(reperio.open(self.path, embedder=LlamaIndexEmbedder(embed_model), **self._options))
         elif dimension is not None or read_only or self._exists():
-            self._use(reperio.open(self.path, **given))
+            self._use(reperio.open(self.path, **self._options))
 
     # ── what it is ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -138,6 +124,11 @@ class ReperioVectorStore(BasePydanticVectorStore):
         """The document store of this collection; see `storage_context`."""
         return ReperioDocumentStore(self)
 
+    @property
+    def early(self) -> Early:
+        """What its document store was told before there was a collection."""
+        return self._early
+
     def storage_context(self) -> StorageContext:
         """Return a storage context whose document store knows what is stored here, in every process.
 
@@ -152,21 +143,6 @@ class ReperioVectorStore(BasePydanticVectorStore):
         if self._collection is not None and self._owned:
             self._collection.close()
 
-    def __getstate__(self) -> Never:
-        # LlamaIndex would leave out what cannot be pickled, the collection with its scope.
-        raise InvalidInput(
-            f"a ReperioVectorStore cannot be pickled: pass its path, {self.path!r}, and its scope, and open it there,"
-            " with read_only=True next to a writer"
-        )
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any], **_: Any) -> Self:
-        """Refuse: what `to_dict` tells lacks the scope, and a store without it would see more than before."""
-        raise InvalidInput(
-            f"a ReperioVectorStore is not made from a dictionary: open ReperioVectorStore({data.get('path', 'path')!r})"
-            " with the scope it had, or use persist() and from_persist_path(), which keep it"
-        )
-
     def __enter__(self) -> Self:
         return self
 
@@ -180,11 +156,14 @@ class ReperioVectorStore(BasePydanticVectorStore):
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
         """Store nodes with their embeddings, in one commit; a node whose id is stored is replaced.
 
+        Of more nodes than the limits allow in a batch (100,000), each such batch is a commit.
+
         Returns:
             The nodes' ids.
 
         Raises:
-            InvalidInput: a node without embedding, or one that cannot be stored; none was. UnknownOption for options.
+            InvalidInput: a node without embedding, or one that cannot be stored: none of its batch was. UnknownOption
+                for options.
 
         Warns:
             ReperioWarning: the same text of the same document is stored under another id: the document is being
@@ -196,7 +175,8 @@ class ReperioVectorStore(BasePydanticVectorStore):
         chunks, vectors = to_chunks(nodes)
         collection = self._opened(len(vectors[0]))
         warn_of_repetition(collection, chunks)
-        collection.add(chunks, vectors=vectors, batch_size=len(chunks))
+        collection.add(chunks, vectors=vectors, batch_size=min(len(chunks), self._limits.batch))
+        self.docstore.keep_early()
         return [node.node_id for node in nodes]
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
@@ -257,34 +237,6 @@ class ReperioVectorStore(BasePydanticVectorStore):
         vectors = self._collection.vectors([chunk.id for chunk in found]).tolist()
         return [from_chunk(chunk, vector) for chunk, vector in zip(found, vectors, strict=True)]
 
-    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """Find the nodes that answer best: exactly min(k, those that match), best first.
-
-        Filters, doc_ids and node_ids must all hold. An empty node_ids restricts nothing (retrievers pass it always),
-        an empty doc_ids matches nothing. Similarities are as in the table of `scores`, higher is better.
-
-        Args:
-            query: modes DEFAULT, SPARSE and TEXT_SEARCH (by words, no embedding needed), HYBRID (alpha 0 = words, 1 =
-                vectors; hybrid_top_k results, of the best sparse_top_k by words), SEMANTIC_HYBRID (reranked), MMR.
-            kwargs: a retriever's vector_store_kwargs: recall, candidates, mmr_threshold (wins over the query's),
-                mmr_prefetch_factor or mmr_prefetch_k.
-
-        Raises:
-            InvalidInput: (a ValueError) a mode that is not offered; something missing, or without effect in the mode.
-        """
-        plan = to_plan(query, kwargs, self._reranker)
-        where = self._restricted(query)
-        if self._collection is None:
-            return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
-        if "mode" not in plan.options or plan.options["mode"] != "lexical":
-            plan.options.setdefault("recall", self.recall)
-        hits = self._collection.search(where=where, ids=query.node_ids or None, **plan.options)
-        return VectorStoreQueryResult(
-            nodes=[from_chunk(hit.chunk) for hit in hits],
-            similarities=[to_similarity(hit.score, self._metric, dense=plan.dense) for hit in hits],
-            ids=[hit.chunk.id for hit in hits],
-        )
-
     # ── without holding up the event loop ────────────────────────────────────────────────────────────────────────────
 
     async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
@@ -318,63 +270,10 @@ class ReperioVectorStore(BasePydanticVectorStore):
         """`get_nodes`, in a thread."""
         return await asyncio.to_thread(self.get_nodes, node_ids, filters, include_embeddings=include_embeddings)
 
-    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """`query`, in a thread."""
-        return await asyncio.to_thread(self.query, query, **kwargs)
-
-    # ── persisting ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def persist(self, persist_path: str, fs: fsspec.AbstractFileSystem | None = None) -> None:
-        """Write a pointer to the collection, which is on disk already; `reperio.Collection.backup` makes copies.
-
-        The scope is written with it, and holds again when the store is loaded.
-
-        Raises:
-            InvalidInput: the collection is in memory.
-        """
-        if self.path == _IN_MEMORY:
-            raise InvalidInput(
-                "this store is in memory, and a pointer to it would lead nowhere; make it with path=…, or keep a copy: "
-                "store.client.backup(path)"
-            )
-        write_pointer(str(persist_path), self.path, self._scope(), fs)
-
-    @classmethod
-    def from_persist_path(
-        cls, persist_path: str, fs: fsspec.AbstractFileSystem | None = None, **options: Any
-    ) -> ReperioVectorStore:
-        """Open what `persist` wrote a pointer to, with the scope it had; *options* are those of the constructor.
-
-        Raises:
-            NotACollection: nothing is there, or what another store wrote.
-            InvalidInput: a scope that is another than the one persisted.
-        """
-        pointer = read_pointer(str(persist_path), fs)
-        scope = agreed_scope(pointer.scope, options.pop("scope", None), str(persist_path))
-        return cls(pointer.path, scope=scope, **options)
-
-    @classmethod
-    def from_persist_dir(
-        cls,
-        persist_dir: str = DEFAULT_PERSIST_DIR,
-        namespace: str = "default",
-        fs: fsspec.AbstractFileSystem | None = None,
-        **options: Any,
-    ) -> ReperioVectorStore:
-        """Open the store that was in a storage context persisted to *persist_dir*, under *namespace* there."""
-        name = f"{namespace}{_SEPARATOR}{DEFAULT_PERSIST_FNAME}"
-        return cls.from_persist_path(f"{str(persist_dir).rstrip('/')}/{name}", fs, **options)
-
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _scope(self) -> dict[str, Any] | None:
-        if self._collection is not None:
-            return self._collection.scope
-        given = self._options.get("scope")  # of a collection that is created when the first nodes come
-        return None if given is None else to_dict(parse(given)) or None
-
     def _exists(self) -> bool:
-        if self.path == _IN_MEMORY:
+        if self.path == IN_MEMORY:
             return False
         try:
             reperio.open(self.path, read_only=True).close()
@@ -392,12 +291,6 @@ class ReperioVectorStore(BasePydanticVectorStore):
                 self._use(reperio.open(self.path, dimension=dimension, **self._options))
             assert self._collection is not None
             return self._collection
-
-    def _restricted(self, query: VectorStoreQuery) -> Filter | None:
-        wanted = [] if query.filters is None else [to_filter(query.filters)]
-        if query.doc_ids is not None:
-            wanted.append(of_documents(query.doc_ids))
-        return all_of(wanted) if wanted else None
 
 
 def _refuse(unknown: Mapping[str, Any], method: str) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path, PosixPath, WindowsPath
 from typing import Any, TypeAlias
 from uuid import UUID
 
+import numpy as np
+
 Note: TypeAlias = list[Any]
 """``[path, kind]``: where in the JSON value, as a list of keys and positions, and what was there."""
 
@@ -58,7 +60,8 @@ _READ: dict[str, Callable[[Any], Any]] = {
 def to_json(value: Any) -> tuple[Any, list[Note]]:
     """Return *value* as JSON values, none of them shared with it, and notes for `from_json`.
 
-    Enumeration members become their values. What is of no known type stays as it is, for the core to refuse by name.
+    Enumeration members become their values, NumPy's scalars Python's, its arrays lists, and stay so. What is of no
+    known type stays as it is, for the core to refuse by name.
     """
     notes: list[Note] = []
     return _written(value, [], notes), notes
@@ -76,6 +79,8 @@ def _written(value: Any, path: list[str | int], notes: list[Note]) -> Any:
         return value
     if isinstance(value, enum.Enum):
         return _written(value.value, path, notes)
+    if isinstance(value, (np.generic, np.ndarray)):
+        return _of_numpy(value, path, notes)
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, (int, float)):
@@ -92,6 +97,17 @@ def _written(value: Any, path: list[str | int], notes: list[Note]) -> Any:
         notes.append([path, kind])
         return write(value)
     return value
+
+
+def _of_numpy(value: np.generic | np.ndarray[Any, Any], path: list[str | int], notes: list[Note]) -> Any:
+    if isinstance(value, np.ndarray):
+        return _several(list(value), None, path, notes) if value.ndim else _written(value[()], path, notes)
+    if isinstance(value, np.datetime64):
+        return None if np.isnat(value) else str(value)
+    if isinstance(value, np.timedelta64):
+        return None if np.isnat(value) else float(value / np.timedelta64(1, "s"))
+    plain = value.item()
+    return value if isinstance(plain, np.generic) else _written(plain, path, notes)  # a longdouble stays what it is
 
 
 def _number(value: float, path: list[str | int], notes: list[Note]) -> Any:
