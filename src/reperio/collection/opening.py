@@ -300,7 +300,7 @@ def _create(
         replica: the way to the origin that has the settings; None without one.
     """
     if layout.finish_creation(root.root):  # a process was killed when all was made but the last name
-        return embedder
+        return embedder, None
     if replica is not None:
         state = replica.ask()
         settings = settings_of(state.settings, replica.where)
