@@ -85,6 +85,7 @@ def test_one_document_for_scripts(tmp_path: Path) -> None:
         "without_document": [],
         "duplicates": [],
         "changed": [],
+        "notes": [],
         "complete": True,
     }
     strange = run_json(*COMMAND, NEWEST / "strange", "--into", tmp_path / "other", "--metric", "cosine")
