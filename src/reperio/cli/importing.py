@@ -2,43 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import reperio
 from reperio.cli import output
 from reperio.cli.arguments import Json, argument, option
+from reperio.types import Progress
+
+if TYPE_CHECKING:
+    from reperio.importers.storing import ImportReport
 
 app = typer.Typer(help="Bring in what other stores have written.", no_args_is_help=True)
 
-# Longer than a line of a signature has room for.
-_METRIC = "cosine, inner_product or l2; by default what the index says."
-_MODEL = "The model that made the vectors, to ask with texts: a sentence-transformers name or path."
+Into = Annotated[Path, option("KB", "The collection's directory; created if absent.", "--into")]
+MetricName = Annotated[str | None, option("METRIC", "cosine, inner_product or l2; by default what the index says.")]
+Model = Annotated[
+    str | None,
+    option("NAME", "The model that made the vectors, to ask with texts: a sentence-transformers name or path."),
+]
 
 
 @app.command("langchain-faiss")
 def langchain_faiss(
     folder: Annotated[Path, argument("FOLDER", "What FAISS.save_local has written.")],
-    into: Annotated[Path, option("KB", "The collection's directory; created if absent.")],
+    into: Into,
     index_name: Annotated[str, typer.Option(metavar="NAME", help="As passed to save_local.")] = "index",
-    metric: Annotated[str | None, option("METRIC", _METRIC)] = None,
-    embedder: Annotated[str | None, option("NAME", _MODEL)] = None,
+    metric: MetricName = None,
+    embedder: Model = None,
     json: Json = False,
 ) -> None:
     """Bring a folder of LangChain's FAISS store into a collection; its pickle is read, and not executed."""
-    from reperio.importers import langchain_faiss
+    from reperio.importers.langchain_faiss import import_langchain_faiss
 
-    with reperio.progress_bar(disable=json) as progress:
-        report = langchain_faiss.import_langchain_faiss(
+    _bring_in(
+        lambda progress: import_langchain_faiss(
             folder, into, index_name=index_name, metric=metric, embedder=embedder, progress=progress
-        )
-    if json:
-        output.print_json({**asdict(report), "complete": report.complete})
-    else:
-        output.print_imported(report)
+        ),
+        json=json,
+    )
+
+
+@app.command("chroma")
+def chroma(
+    folder: Annotated[Path, argument("FOLDER", "What chromadb.PersistentClient(path) has written.")],
+    into: Into,
+    collection: Annotated[
+        str | None, option("NAME", "Name or id of Chroma's collection, where there are several.")
+    ] = None,
+    metric: MetricName = None,
+    embedder: Model = None,
+    json: Json = False,
+) -> None:
+    """Bring a collection of a Chroma directory into a collection; Chroma need not be installed."""
+    from reperio.importers.chroma import import_chroma
+
+    _bring_in(
+        lambda progress: import_chroma(
+            folder, into, collection=collection, metric=metric, embedder=embedder, progress=progress
+        ),
+        json=json,
+    )
 
 
 @app.command("export")
@@ -54,3 +82,12 @@ def export(
         made = exchange.import_collection(folder, into, progress=progress)
     done = f"{made.chunks:,} chunks and {made.records:,} records of {folder} are in the new {into}"
     output.print_done(made, done, json=json)
+
+
+def _bring_in(bring: Callable[[Progress | None], ImportReport], *, json: bool) -> None:
+    with reperio.progress_bar(disable=json) as progress:
+        report = bring(progress)
+    if json:
+        output.print_json({**asdict(report), "complete": report.complete})
+    else:
+        output.print_imported(report)

@@ -26,7 +26,7 @@ from reperio.printable import one_line
 from reperio.types import CheckReport, CollectionInfo, Hit, IndexInfo, OperatingPoint, OriginInfo
 
 if TYPE_CHECKING:
-    from reperio.importers.langchain_faiss import ImportReport
+    from reperio.importers.storing import ImportReport
     from reperio.ingestion import IngestResult, Skipped
 
 _LINES = 3  # of a hit's text
@@ -169,6 +169,8 @@ def print_imported(report: ImportReport) -> None:
     _print_left("without a vector, not imported", report.without_vector)
     _print_left("vectors without a document, not imported", report.without_document)
     _print_left("with several vectors, of which the last was imported", report.duplicates)
+    for note in report.notes:
+        print_line(note)
     if report.unit_length:
         print_line(
             "all vectors have length 1: compared by cosine (--metric cosine, into another collection) they rank the "

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -108,7 +110,7 @@ class ImportReport:
 
 
 def bring_in(
-    read: Callable[[], Source],
+    read: Callable[[ExitStack], Source],
     kb: Target,
     *,
     metric: Metric | str | None,
@@ -118,18 +120,25 @@ def bring_in(
     """Store what *read* returns in a collection; nothing is stored where some of it cannot be.
 
     Args:
-        read: reads and checks the source. It is called after the arguments are checked.
+        read: reads and checks the source. It is called after the arguments are checked, with what closes at the end
+            the files that it leaves open.
         kb, metric, embedder, progress: as of the importers.
     """
     wanted = None if metric is None else to_metric(metric)
-    if isinstance(kb, Collection):
-        if embedder is not None:
-            raise InvalidInput("embedder belongs to the directory of a collection; an open one has its own")
-        source = read()
-        return _store(source, kb, wanted or source.metric, created=False, progress=progress)
-    path = to_path("kb", kb)
-    source = read()
-    wanted = wanted or source.metric
+    with ExitStack() as opened:
+        if isinstance(kb, Collection):
+            if embedder is not None:
+                raise InvalidInput("embedder belongs to the directory of a collection; an open one has its own")
+            source = read(opened)
+            return _store(source, kb, wanted or source.metric, created=False, progress=progress)
+        path = to_path("kb", kb)
+        return _into_directory(read(opened), path, wanted, embedder, progress)
+
+
+def _into_directory(
+    source: Source, path: Path, metric: Metric | None, embedder: Embedder | str | None, progress: Progress | None
+) -> ImportReport:
+    wanted = metric or source.metric
     loaded = None if embedder is None else resolve(embedder)
     created = not layout.Layout(path).is_collection()
     if created:  # what is refused leaves no empty collection behind

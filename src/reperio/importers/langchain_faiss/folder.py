@@ -12,11 +12,12 @@ import numpy as np
 from reperio import index, layout
 from reperio.errors import InvalidInput, StorageFailed
 from reperio.importers.conversion import DROPPED, Conversion
+from reperio.importers.matching import places_of
 from reperio.importers.pickles import MAX_BYTES, Instance, Name, read_pickle, shown
 from reperio.importers.stand_ins import PLAIN_NAMES
 from reperio.importers.storing import Source
 from reperio.index import ForeignIndex
-from reperio.types import Chunk, Rows
+from reperio.types import Chunk
 
 # Wherever they have been defined: the name in a pickle is that of the defining module, in the version that wrote it.
 _CORE = ("langchain_core.documents", "langchain_core.documents.base")
@@ -85,7 +86,7 @@ def _matched(docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors:
     claimed = np.zeros(len(vectors.numbers), dtype=bool)
     duplicates: dict[str, None] = {}
     asked = sorted((_number(number, path), _id(key, path)) for number, key in positions.items())
-    for place, (_, key) in zip(_places([number for number, _ in asked], vectors.numbers), asked, strict=True):
+    for place, (_, key) in zip(places_of([number for number, _ in asked], vectors.numbers), asked, strict=True):
         if place >= 0 and key in documents:
             claimed[place] = True
             if key in places:
@@ -109,17 +110,6 @@ def _matched(docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors:
         duplicates=tuple(duplicates),
         changed=conversion.changed,
     )
-
-
-def _places(asked: list[int], numbers: Rows) -> list[int]:
-    """Return where in *numbers* each of these is, −1 for one that is not: sorted, as what a file says may collide."""
-    if not len(numbers):
-        return [-1] * len(asked)
-    order = np.argsort(numbers, kind="stable")
-    wanted = np.array(asked, dtype=np.int64)
-    at = order[np.minimum(np.searchsorted(numbers, wanted, sorter=order), len(numbers) - 1)]
-    found: list[int] = np.where(numbers[at] == wanted, at, -1).tolist()
-    return found
 
 
 def _number(number: Any, path: Path) -> int:

@@ -44,4 +44,4 @@ def import_langchain_faiss(
         CollectionReadOnly, CollectionLocked, StorageFailed, EmbedderFailed, MissingDependency.
     """
     path = to_path("folder", folder)
-    return bring_in(lambda: read_folder(path, index_name), kb, metric=metric, embedder=embedder, progress=progress)
+    return bring_in(lambda _: read_folder(path, index_name), kb, metric=metric, embedder=embedder, progress=progress)
