@@ -69,6 +69,59 @@ def chroma(
     )
 
 
+@app.command("faiss")
+def faiss(
+    index: Annotated[Path, argument("FILE", "What faiss.write_index has written.")],
+    into: Into,
+    texts: Annotated[Path, option("FILE", "The texts: .jsonl, .csv or .parquet, one row per vector.")],
+    text_field: Annotated[str, typer.Option(metavar="NAME", help="Field with the text.")] = "text",
+    id_field: Annotated[str, typer.Option(metavar="NAME", help="Field with the id; else FAISS's number.")] = "id",
+    number_field: Annotated[
+        str | None, option("NAME", "Field with FAISS's number of the vector; by default the rows are in its order.")
+    ] = None,
+    metric: MetricName = None,
+    embedder: Model = None,
+    json: Json = False,
+) -> None:
+    """Bring a FAISS index and the texts of its vectors into a collection."""
+    from reperio.importers.raw_faiss import import_faiss
+
+    _bring_in(
+        lambda progress: import_faiss(
+            index,
+            into,
+            texts=texts,
+            text_field=text_field,
+            id_field=id_field,
+            number_field=number_field,
+            metric=metric,
+            embedder=embedder,
+            progress=progress,
+        ),
+        json=json,
+    )
+
+
+@app.command("llama-index")
+def llama_index(
+    folder: Annotated[Path, argument("FOLDER", "What storage_context.persist(folder) has written.")],
+    into: Into,
+    namespace: Annotated[str, typer.Option(metavar="NAME", help="Namespace of the vector store.")] = "default",
+    metric: MetricName = None,
+    embedder: Model = None,
+    json: Json = False,
+) -> None:
+    """Bring a folder of LlamaIndex (simple or FAISS vector store) into a collection, its nodes whole."""
+    from reperio.importers.llama_index import import_llama_index
+
+    _bring_in(
+        lambda progress: import_llama_index(
+            folder, into, namespace=namespace, metric=metric, embedder=embedder, progress=progress
+        ),
+        json=json,
+    )
+
+
 @app.command("export")
 def export(
     folder: Annotated[Path, argument("FOLDER", "What reperio export has written.")],

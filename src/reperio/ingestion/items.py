@@ -21,6 +21,7 @@ class Fields:
 
     text: str = "text"  # must be in every item
     id: str = DEFAULT_ID_FIELD  # the item's own id; the default need not be there, another must
+    rename_taken: bool = True  # make way for the keys that ingestion itself adds
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,12 @@ def to_item(values: Mapping[str, Any], place: str, fields: Fields) -> Item:
         )
     require_unicode(text or "", f"{place}: the text")  # "\ud800" in JSON is one
     rest = {key: value for key, value in values.items() if key not in (fields.text, fields.id)}
-    return Item(place, text or "", None if own in (None, "") else str(own), _without_taken(rest, place))
+    return Item(
+        place,
+        text or "",
+        None if own in (None, "") else str(own),
+        _without_taken(rest, place) if fields.rename_taken else rest,
+    )
 
 
 def require_header(names: list[str], place: str, fields: Fields) -> None:
