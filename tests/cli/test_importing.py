@@ -11,12 +11,15 @@ import sys
 from pathlib import Path
 
 import apsw
+import numpy as np
 import pytest
 
 import reperio
 from tests.cli.test_main import own_lines, refused, run, run_json
 from tests.importers.folders import NEWEST, document, write
 from tests.importers.test_chroma import PACKED, unpacked
+from tests.importers.test_llama_index import PACKED as LLAMA_INDEX
+from tests.importers.test_raw_faiss import COUNT, make, rows, write_texts
 
 COMMAND = ("import", "langchain-faiss")
 ROOT = Path(__file__).parents[2]
@@ -109,6 +112,27 @@ def test_a_chroma_is_imported(tmp_path: Path) -> None:
     assert (found["unchanged"], found["added"], found["index"]) == (66, 0, "Chroma kept-cosine")
 
 
+def test_an_index_and_its_texts_are_imported(tmp_path: Path) -> None:
+    """By order, or by the numbers in a field; a count that differs is refused with the option."""
+    index = make(tmp_path, "IVF4,Flat", numbers=np.arange(COUNT) + 7)
+    texts = write_texts(tmp_path / "texts.csv", [{**row, "n": str(n + 7)} for n, row in enumerate(rows())])
+    command = ("import", "faiss", index, "--into", tmp_path / "kb", "--texts", texts)
+    assert "after a delete" in refused(*command)
+    assert run_json(*command, "--number-field", "n")["added"] == COUNT
+    assert "IndexIVFFlat" in run_json(*command, "--number-field", "n", "--id-field", "n")["index"]
+    assert run("import", "faiss", index, "--into", tmp_path / "kb").exit_code == 2
+
+
+def test_a_folder_of_llama_index_is_imported(tmp_path: Path) -> None:
+    """As a table for people and as one document for scripts."""
+    folder = unpacked(LLAMA_INDEX, tmp_path)
+    result = run("import", "llama-index", folder / "faiss_map", "--into", tmp_path / "kb", columns=200)
+    assert "39 documents read into the new collection" in result.stdout
+    assert "compared by l2" in result.stdout
+    found = run_json("import", "llama-index", folder / "faiss_map", "--into", tmp_path / "kb")
+    assert (found["unchanged"], found["complete"]) == (39, True)
+
+
 def test_errors_are_one_line(tmp_path: Path) -> None:
     """With exit code 2, and no collection left behind."""
     kb = tmp_path / "kb"
@@ -132,6 +156,8 @@ def test_a_model_that_did_not_make_the_vectors_is_refused(tmp_path: Path) -> Non
 PAGES = {
     "langchain-faiss": ("faiss_index", lambda here: shutil.copytree(NEWEST / "plain", here), "0 l2 True"),
     "chroma": ("chroma_db", lambda here: put_chroma(here), "0 l2 False"),
+    "faiss": ("index.faiss", lambda here: put_faiss(here), "0 l2 True"),
+    "llama-index": ("storage", lambda here: put_llama_index(here), "0 cosine True"),
 }
 
 
@@ -141,6 +167,16 @@ def put_chroma(here: Path) -> None:
     connection.execute("UPDATE collections SET name = 'articles' WHERE name = 'kept-l2'")
     connection.close()
     made.rename(here)
+
+
+def put_faiss(here: Path) -> None:
+    write_texts(here.with_name("texts.jsonl"), [{"id": str(n), "text": f"Text {n}."} for n in range(COUNT)])
+    make(here.parent, "Flat")
+
+
+def put_llama_index(here: Path) -> None:
+    unpacked(LLAMA_INDEX, here.with_name("made"))
+    (here.with_name("made") / "simple").rename(here)
 
 
 @pytest.mark.parametrize("source", PAGES)

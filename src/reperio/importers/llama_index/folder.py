@@ -79,9 +79,8 @@ def _nodes(path: Path) -> dict[str, dict[str, Any]]:
         data = held.get("__data__") if type(held) is dict else None
         if not key or type(data) is not dict or data.get("class_name") not in _KINDS:
             kind = data.get("class_name") if type(data) is dict else None
-            raise InvalidInput(
-                f"{path}: {key!r:.80} is a {kind!s:.60}, which is no node of LlamaIndex 0.10 to 0.14: {', '.join(_KINDS)}"
-            )
+            known = ", ".join(_KINDS)
+            raise InvalidInput(f"{path}: {key!r:.80} is a {kind!s:.60}, none of the nodes that are known here: {known}")
         metadata = data.get("metadata")
         if type(metadata) is not dict or type(_text(data)) is not str:
             raise InvalidInput(f"{path}: node {key!r:.80} has no metadata or a text that is none")

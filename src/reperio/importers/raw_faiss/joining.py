@@ -38,7 +38,7 @@ def read_pair(path: Path, texts: Path, columns: Columns) -> Source:
         raise InvalidInput(f"{texts} has the suffix {texts.suffix!r:.20}; texts are read from {', '.join(_FORMATS)}")
     vectors = index.read_foreign(path, own_numbers=columns.number is not None)
     items = list(read(SourceFile(texts, texts.name), Fields(columns.text, columns.id, rename_taken=False)))
-    places = _by_number(items, vectors, columns.number) if columns.number else _by_order(items, vectors, path, texts)
+    places = _by_number(items, vectors, columns) if columns.number else _by_order(items, vectors, path, texts)
     conversion = Conversion(_EXPANSION_LEAST + _EXPANSION * texts.stat().st_size, str(texts))
     chunks: dict[str, tuple[Chunk, int]] = {}
     twice: dict[str, None] = {}
@@ -80,12 +80,13 @@ def _by_order(items: list[Item], vectors: ForeignIndex, path: Path, texts: Path)
     return list(range(len(items)))
 
 
-def _by_number(items: list[Item], vectors: ForeignIndex, field: str) -> list[int]:
-    return places_of([_number(item, field) for item in items], vectors.numbers)
+def _by_number(items: list[Item], vectors: ForeignIndex, columns: Columns) -> list[int]:
+    return places_of([_number(item, columns) for item in items], vectors.numbers)
 
 
-def _number(item: Item, field: str) -> int:
-    value = item.metadata.get(field)
+def _number(item: Item, columns: Columns) -> int:
+    field = columns.number or ""
+    value = item.id if field == columns.id else item.metadata.get(field)
     if isinstance(value, str) and len(value) <= _MOST_DIGITS and value.lstrip("-").isdecimal():  # in a .csv
         value = int(value)
     if type(value) is not int or not -(1 << 63) <= value < 1 << 63:
