@@ -231,7 +231,7 @@ def test_a_vector_without_direction_is_refused_under_cosine(folder: Path, tmp_pa
     """Before anything is stored; by its length in files, and in the log."""
     with changing(folder) as database:
         database.execute("UPDATE embeddings_queue SET vector = zeroblob(32) WHERE vector IS NOT NULL")
-    with pytest.raises(InvalidVectors, match="the folder's vectors: row"):
+    with pytest.raises(InvalidVectors, match="the folder's vector of document 'doc-0': row 0"):
         import_chroma(folder, tmp_path / "kb", collection="log")
     assert not (tmp_path / "kb").exists()
     assert import_chroma(folder, tmp_path / "kb", collection="log", metric="l2").added > 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -194,3 +196,35 @@ def test_a_damaged_index_is_refused(tmp_path: Path) -> None:
     index.write_bytes(index.read_bytes()[:-5])
     with pytest.raises(InvalidInput, match="is no index that can be read"):
         import_faiss(index, tmp_path / "kb", texts=texts)
+
+
+KILLED = """
+import os, sys
+from reperio.importers.raw_faiss import import_faiss
+
+index, kb, texts = sys.argv[1:]
+import_faiss(index, kb, texts=texts, progress=lambda what, done, total: os._exit(9) if done >= 1000 else None)
+"""
+
+
+def test_a_killed_import_goes_on(tmp_path: Path) -> None:
+    """What was acknowledged is not stored again, the rest is added, and a vector that has changed is replaced."""
+    made = vectors(2500)
+    index = faiss.IndexFlatL2(DIMENSION)
+    index.add(made)
+    faiss.write_index(index, str(tmp_path / "index.faiss"))
+    texts = write_texts(tmp_path / "texts.jsonl", [{"text": f"Text {number}."} for number in range(2500)])
+    arguments = [tmp_path / "index.faiss", tmp_path / "kb", texts]
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
+    assert done.returncode == 9
+    report = import_faiss(arguments[0], arguments[1], texts=texts)
+    assert (report.added, report.unchanged, report.created) == (1500, 1000, False)
+    made[7] *= 2
+    index.reset()
+    index.add(made)
+    faiss.write_index(index, str(tmp_path / "index.faiss"))
+    report = import_faiss(arguments[0], arguments[1], texts=texts)
+    assert (report.updated, report.unchanged) == (1, 2499)
+    with reperio.open(tmp_path / "kb", read_only=True) as kb:
+        np.testing.assert_array_equal(kb.vectors(kb.ids()[:7]), made[:7])
+        np.testing.assert_array_equal(kb.vectors("7"), made[7:8])

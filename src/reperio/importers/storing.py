@@ -17,7 +17,7 @@ from reperio.collection import Collection
 from reperio.collection import open as open_collection
 from reperio.collection.handle.embedder import resolve
 from reperio.embedding.contract import embed
-from reperio.errors import EmbeddingContractError, InvalidInput
+from reperio.errors import EmbeddingContractError, InvalidInput, InvalidVectors
 from reperio.importers.conversion import Changed
 from reperio.index import VectorsLost
 from reperio.types import Chunk, Embedder, FloatMatrix, Metric, Progress, Rows
@@ -203,11 +203,25 @@ def _require_storable(source: Source, embedder: Embedder | None, metric: Metric)
         return False  # unknown: there are no vectors
     unit = len(source.chunks) > 0
     for start, block in source.blocks():
-        to_matrix(block, dimension=source.dimension, metric=metric, what=f"{source.what}'s vectors", first=start)
+        try:
+            to_matrix(block, dimension=source.dimension, metric=metric, what=f"{source.what}'s vectors", first=start)
+        except InvalidVectors as error:
+            raise _naming(source, start, block, metric) or error from None
         unit = unit and bool((np.abs(np.linalg.norm(block, axis=1) - 1) < 1e-3).all())
     if embedder is not None:
         _require_agreement(source, embedder)
     return unit
+
+
+def _naming(source: Source, start: int, block: FloatMatrix, metric: Metric) -> InvalidVectors | None:
+    """Return the error for the first vector that cannot be stored, with its document: a user knows no rows."""
+    for place, vector in enumerate(block):
+        what = f"{source.what}'s vector of document {source.chunks[start + place].id!r:.80}"
+        try:
+            to_matrix(vector[None], dimension=source.dimension, metric=metric, what=what, first=start + place)
+        except InvalidVectors as error:
+            return error
+    return None
 
 
 def _require_agreement(source: Source, embedder: Embedder) -> None:
