@@ -12,7 +12,7 @@ from llama_index.core.schema import NodeRelationship
 from llama_index.core.vector_stores.types import VectorStoreQuery
 from reperio.importers.llama_index import import_llama_index
 
-from llama_index.vector_stores.reperio import ReperioVectorStore
+from llama_index.vector_stores.reperio import ReperioDocumentStore, ReperioVectorStore
 from tests.running import ROOT
 
 DATA = ROOT / "tests" / "importers" / "data"
@@ -38,6 +38,7 @@ def test_nodes_come_back_as_they_were(packed: Path, tmp_path: Path) -> None:
             ours = nodes[key].model_dump(exclude={"embedding"})
             assert ours == node.model_dump(exclude={"embedding"})
         assert nodes["node-1"].relationships[NodeRelationship.SOURCE].node_id == "doc-1"
+        assert ReperioDocumentStore(store).get_document_hash("doc-1") == "hash-1"  # so that a refresh knows it
         store.delete("doc-1")
         assert len(store.get_nodes(list(theirs))) == 29
 
