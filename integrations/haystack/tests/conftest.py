@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,6 @@ import pytest
 from haystack.dataclasses import Document
 
 from haystack_integrations.document_stores.reperio import ReperioDocumentStore
-
-os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")
 
 DIMENSION = 64
 
