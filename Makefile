@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM ?= false
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-ADAPTERS := integrations/langchain integrations/llama_index
+ADAPTERS := integrations/langchain integrations/llama_index integrations/haystack
 SAY := @printf '\n── %s\n'
 
 # A .venv that does not run, has no pip, or is of another version of Python than $(PYTHON) is made again.
@@ -38,7 +38,7 @@ lint: $(READY)  ## Formatting, lint, types, import rules
 	$(SAY) 'format and lint (seconds)'
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	$(SAY) 'types of the core and both adapters (half a minute)'
+	$(SAY) 'types of the core and the adapters (half a minute)'
 	@printf '%s\n' . $(ADAPTERS) | xargs -P 2 -I {} sh -c 'cd {} && $(CURDIR)/$(BIN)/mypy'
 	$(SAY) 'import rules (seconds)'
 	@$(BIN)/lint-imports --no-cache

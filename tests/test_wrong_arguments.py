@@ -15,7 +15,7 @@ import pytest
 import reperio
 from reperio import Chunk, Collection, QueryLog, ReperioError, exchange, ingestion
 from reperio.evaluation.golden import questions as golden
-from reperio.importers import langchain_faiss
+from reperio.importers import chroma, langchain_faiss, llama_index, raw_faiss
 from reperio.query_log import reading as query_log
 
 VECTOR = np.ones(4, dtype=np.float32)
@@ -139,6 +139,13 @@ PATHS: dict[str, Callable[[Any, Path], Any]] = {
     "import to": lambda wrong, here: exchange.import_collection(here / "kb", wrong),
     "import LangChain from": lambda wrong, here: langchain_faiss.import_langchain_faiss(wrong, here / "imported"),
     "import LangChain to": lambda wrong, here: langchain_faiss.import_langchain_faiss(here, wrong),
+    "import FAISS from": lambda wrong, here: raw_faiss.import_faiss(wrong, here / "imported", texts=here / "x.jsonl"),
+    "import FAISS texts": lambda wrong, here: raw_faiss.import_faiss(here / "x", here / "imported", texts=wrong),
+    "import FAISS to": lambda wrong, here: raw_faiss.import_faiss(here / "x", wrong, texts=here / "x.jsonl"),
+    "import LlamaIndex from": lambda wrong, here: llama_index.import_llama_index(wrong, here / "imported"),
+    "import LlamaIndex to": lambda wrong, here: llama_index.import_llama_index(here, wrong),
+    "import Chroma from": lambda wrong, here: chroma.import_chroma(wrong, here / "imported"),
+    "import Chroma to": lambda wrong, here: chroma.import_chroma(here, wrong),
     "ingest": lambda wrong, _: ingestion.find_files(wrong),
     "query log": lambda wrong, here: reperio.open(here / "kb", query_log=QueryLog(wrong)),
     "golden set": lambda wrong, _: golden.read_golden(wrong),

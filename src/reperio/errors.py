@@ -79,7 +79,7 @@ class CollectionDamaged(CollectionError):
 
 
 class UnsupportedFormat(CollectionError):
-    """The collection was written by a newer version of Reperio."""
+    """A newer version of Reperio wrote the collection, or one of another store, whose files no importer here knows."""
 
 
 class StorageFailed(CollectionError, OSError):

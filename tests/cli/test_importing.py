@@ -10,14 +10,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import apsw
+import numpy as np
 import pytest
 
 import reperio
 from tests.cli.test_main import own_lines, refused, run, run_json
 from tests.importers.folders import NEWEST, document, write
+from tests.importers.test_chroma import PACKED, unpacked
+from tests.importers.test_llama_index import PACKED as LLAMA_INDEX
+from tests.importers.test_raw_faiss import COUNT, make, rows, write_texts
 
 COMMAND = ("import", "langchain-faiss")
-PAGE = Path(__file__).parents[2] / "docs" / "moving-from-langchain-faiss.md"
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_group_and_its_command_have_help() -> None:
@@ -85,11 +90,47 @@ def test_one_document_for_scripts(tmp_path: Path) -> None:
         "without_document": [],
         "duplicates": [],
         "changed": [],
+        "notes": [],
         "complete": True,
     }
     strange = run_json(*COMMAND, NEWEST / "strange", "--into", tmp_path / "other", "--metric", "cosine")
     assert (strange["complete"], strange["metric"]) == (False, "cosine")
     assert {"field": "nan", "was": "NaN", "became": "null", "count": 6} in strange["changed"]
+
+
+def test_a_chroma_is_imported(tmp_path: Path) -> None:
+    """With its name where there are several; what could not be carried is shown, and noted."""
+    folder = unpacked(PACKED[-1], tmp_path) / "chroma"
+    assert "--collection" in refused("import", "chroma", folder, "--into", tmp_path / "kb")
+    command = ("import", "chroma", folder, "--into", tmp_path / "kb", "--collection", "kept-cosine")
+    result = run(*command, columns=200)
+    assert (result.exit_code, own_lines(result)) == (0, [])
+    assert "66 documents read into the new collection" in result.stdout
+    assert "compared by cosine" in result.stdout
+    assert "the metadata of the collection itself is not carried: 'about'" in result.stdout
+    found = run_json(*command)
+    assert (found["unchanged"], found["added"], found["index"]) == (66, 0, "Chroma kept-cosine")
+
+
+def test_an_index_and_its_texts_are_imported(tmp_path: Path) -> None:
+    """By order, or by the numbers in a field; a count that differs is refused with the option."""
+    index = make(tmp_path, "IVF4,Flat", numbers=np.arange(COUNT) + 7)
+    texts = write_texts(tmp_path / "texts.csv", [{**row, "n": str(n + 7)} for n, row in enumerate(rows())])
+    command = ("import", "faiss", index, "--into", tmp_path / "kb", "--texts", texts)
+    assert "after a delete" in refused(*command)
+    assert run_json(*command, "--number-field", "n")["added"] == COUNT
+    assert "IndexIVFFlat" in run_json(*command, "--number-field", "n", "--id-field", "n")["index"]
+    assert run("import", "faiss", index, "--into", tmp_path / "kb").exit_code == 2
+
+
+def test_a_folder_of_llama_index_is_imported(tmp_path: Path) -> None:
+    """As a table for people and as one document for scripts."""
+    folder = unpacked(LLAMA_INDEX, tmp_path)
+    result = run("import", "llama-index", folder / "faiss_map", "--into", tmp_path / "kb", columns=200)
+    assert "39 documents read into the new collection" in result.stdout
+    assert "compared by l2" in result.stdout
+    found = run_json("import", "llama-index", folder / "faiss_map", "--into", tmp_path / "kb")
+    assert (found["unchanged"], found["complete"]) == (39, True)
 
 
 def test_errors_are_one_line(tmp_path: Path) -> None:
@@ -112,17 +153,46 @@ def test_a_model_that_did_not_make_the_vectors_is_refused(tmp_path: Path) -> Non
     assert not (tmp_path / "kb").exists()
 
 
-def test_the_page_is_true(tmp_path: Path) -> None:
-    """Its command and its Python run as they stand, on a folder of the name it uses; its links lead somewhere."""
-    page = PAGE.read_text(encoding="utf-8")
+PAGES = {
+    "langchain-faiss": ("faiss_index", lambda here: shutil.copytree(NEWEST / "plain", here), "0 l2 True"),
+    "chroma": ("chroma_db", lambda here: put_chroma(here), "0 l2 False"),
+    "faiss": ("index.faiss", lambda here: put_faiss(here), "0 l2 True"),
+    "llama-index": ("storage", lambda here: put_llama_index(here), "0 cosine True"),
+}
+
+
+def put_chroma(here: Path) -> None:
+    made = unpacked(PACKED[-1], here.with_name("made")) / "chroma"
+    connection = apsw.Connection(str(made / "chroma.sqlite3"))
+    connection.execute("UPDATE collections SET name = 'articles' WHERE name = 'kept-l2'")
+    connection.close()
+    made.rename(here)
+
+
+def put_faiss(here: Path) -> None:
+    write_texts(here.with_name("texts.jsonl"), [{"id": str(n), "text": f"Text {n}."} for n in range(COUNT)])
+    make(here.parent, "Flat")
+
+
+def put_llama_index(here: Path) -> None:
+    unpacked(LLAMA_INDEX, here.with_name("made"))
+    (here.with_name("made") / "simple").rename(here)
+
+
+@pytest.mark.parametrize("source", PAGES)
+def test_the_page_is_true(source: str, tmp_path: Path) -> None:
+    """Its command and its Python run as they stand, on what it names; its links lead somewhere."""
+    name, put, told = PAGES[source]
+    path = ROOT / "docs" / f"moving-from-{source}.md"
+    page = path.read_text(encoding="utf-8")
     blocks = dict(re.findall(r"^```(\w+)\n(.*?)^```$", page, flags=re.M | re.S))
-    shutil.copytree(NEWEST / "plain", tmp_path / "faiss_index")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    put(tmp_path / name)
+    where = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for command in (shlex.split(blocks["console"]), [sys.executable, "-c", blocks["python"]]):
         done = subprocess.run(
-            command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+            command, cwd=tmp_path, env=os.environ | {"PATH": where}, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-    assert done.stdout == "0 l2 True\n"
+    assert done.stdout == f"{told}\n"
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", page):
-        assert (PAGE.parent / link).exists()
+        assert (path.parent / link).exists()

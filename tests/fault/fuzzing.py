@@ -22,7 +22,7 @@ from reperio import Chunk, Collection, ReperioError
 from reperio.embedding.contract import Settings
 from reperio.evaluation.golden.questions import read_golden
 from reperio.filters import Operator, parse
-from reperio.importers.langchain_faiss.pickles import read_pickle
+from reperio.importers.pickles import read_pickle
 from reperio.index import IndexDescription, SnapshotUnusable
 from reperio.layout import Layout, read_settings
 from tests.crash.plan import DIMENSION

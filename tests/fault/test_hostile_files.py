@@ -15,7 +15,9 @@ import reperio
 from reperio import Chunk, CollectionDamaged, InvalidInput, ReperioError, ReperioWarning, StorageFailed
 from reperio.evaluation import read_baseline, read_golden
 from reperio.exchange import export_collection, import_collection
+from reperio.importers.chroma import import_chroma
 from reperio.importers.langchain_faiss import import_langchain_faiss
+from reperio.importers.llama_index import import_llama_index
 from reperio.query_log.reading import read_log, read_queries
 from tests.fault.directories import FILES, FOLDERS, KINDS, LOGS, QUERY, SECRET, contents, execute, put, quietly, ways
 
@@ -140,7 +142,7 @@ def test_another_kind_of_file_as_the_index_is_done_without(kind: str, kb: Path) 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_kind_of_file_among_what_is_read_is_named(kind: str, kb: Path, tmp_path: Path) -> None:
-    """Query logs, golden sets, baselines, exports and LangChain's folders."""
+    """Query logs, golden sets, baselines, exports and folders of other stores."""
     export_collection(kb, tmp_path / "export", format="jsonl")
     for number, file in enumerate(("manifest.json", "chunks.jsonl", "records.jsonl")):
         shutil.copytree(tmp_path / "export", tmp_path / f"export-{number}")
@@ -163,6 +165,13 @@ def test_another_kind_of_file_among_what_is_read_is_named(kind: str, kb: Path, t
             read(tmp_path / name)
     with pytest.raises(ReperioError, match=r"index\.(pkl|faiss)"):
         import_langchain_faiss(tmp_path, tmp_path / "imported")
+    put(tmp_path / "chroma.sqlite3", kind)
+    with pytest.raises(ReperioError, match=r"chroma\.sqlite3"):
+        import_chroma(tmp_path, tmp_path / "imported")
+    (tmp_path / "docstore.json").write_text("{}")
+    put(tmp_path / "default__vector_store.json", kind)
+    with pytest.raises(ReperioError, match=r"default__vector_store\.json"):
+        import_llama_index(tmp_path, tmp_path / "imported")
     assert not (tmp_path / "imported").exists()
 
 

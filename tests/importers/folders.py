@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from reperio.importers.langchain_faiss.pickles import Name
+from reperio.importers.pickles import Name
 
 DATA = Path(__file__).parent / "data"
 VERSIONS = sorted(path for path in DATA.iterdir() if path.is_dir())

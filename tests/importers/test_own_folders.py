@@ -16,7 +16,7 @@ import reperio
 from reperio import InvalidInput, InvalidVectors
 from reperio.errors import UnsafePickle
 from reperio.importers.langchain_faiss import Changed, import_langchain_faiss
-from reperio.importers.langchain_faiss.pickles import Name
+from reperio.importers.pickles import Name
 from reperio.index import VectorsLost
 from tests.importers.folders import DOCUMENT, NEWEST, Plain, document, write
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from reperio import InvalidInput
 from reperio.errors import UnsafePickle
 from reperio.importers.langchain_faiss.folder import ALLOWED, read_folder
-from reperio.importers.langchain_faiss.pickles import Instance, Name, read_pickle
+from reperio.importers.pickles import Instance, Name, read_pickle
 
 SCALARS = (
     st.none()
@@ -211,7 +211,7 @@ READER = """
 import json, resource, sys
 from reperio import InvalidInput
 from reperio.importers.langchain_faiss.folder import ALLOWED, read_folder
-from reperio.importers.langchain_faiss.pickles import read_pickle
+from reperio.importers.pickles import read_pickle
 "".encode("raw-unicode-escape")  # the codec of protocol 0 is imported when it is first used
 seen = []
 sys.addaudithook(lambda event, _: seen.append(event) if event in ("exec", "open", "import", "os.system",

@@ -26,7 +26,7 @@ from reperio.printable import one_line
 from reperio.types import CheckReport, CollectionInfo, Hit, IndexInfo, OperatingPoint, OriginInfo
 
 if TYPE_CHECKING:
-    from reperio.importers.langchain_faiss import ImportReport
+    from reperio.importers.storing import ImportReport
 
 _LEFT = 10  # likewise, in one line
 _RECALLS = (0.80, 0.90, 0.95, 0.97, 0.98, 0.99, 0.999)  # shown; --json has every operating point
@@ -142,6 +142,8 @@ def print_imported(report: ImportReport) -> None:
     _print_left("without a vector, not imported", report.without_vector)
     _print_left("vectors without a document, not imported", report.without_document)
     _print_left("with several vectors, of which the last was imported", report.duplicates)
+    for note in report.notes:
+        print_line(note)
     if report.unit_length:
         print_line(
             "all vectors have length 1: compared by cosine (--metric cosine, into another collection) they rank the "

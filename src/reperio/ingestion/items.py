@@ -37,6 +37,7 @@ class ReadingOptions:
         drop: fields that are left out.
         delimiter: character between the fields of .csv and .tsv; None finds out.
         encoding: of text files, as Python names it; None is UTF-8, or what a byte order mark says.
+        rename_taken: make way for the keys of metadata that ingestion itself adds.
         seconds: longest time that one document may take (PDF, HTML, office formats).
     """
 
@@ -48,6 +49,7 @@ class ReadingOptions:
     delimiter: str | None = None
     encoding: str | None = None
     seconds: float = 60.0
+    rename_taken: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -109,7 +111,7 @@ def to_item(values: Mapping[str, Any], place: str, options: ReadingOptions) -> I
         place,
         text or "",
         None if own in (None, "") else str(own),
-        without_taken(rest, place),
+        without_taken(rest, place) if options.rename_taken else rest,
         title=title.strip() if isinstance(title, str) else "",
     )
 

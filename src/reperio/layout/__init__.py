@@ -48,6 +48,7 @@ from reperio.layout.regular import (
     read_regular,
     reason,
     require_absent_or_directory,
+    require_absent_or_regular,
     require_regular,
 )
 from reperio.layout.temporary import IN_MEMORY, PrivateDirectory
@@ -98,6 +99,7 @@ __all__ = [
     "read_settings",
     "reason",
     "require_absent_or_directory",
+    "require_absent_or_regular",
     "require_outside",
     "require_path",
     "require_plain_database",

@@ -2,6 +2,7 @@
 
 from reperio.store.checksums import is_intact, require_intact
 from reperio.store.committed import Outdated, SnapshotEntry, State, StoredChunk
+from reperio.store.foreign import ForeignDatabase
 from reperio.store.ledger import Entry, Ledger, NewRecord, is_entry
 from reperio.store.reading.session import Session
 from reperio.store.salvage import DamagedStore, Lost
@@ -13,6 +14,7 @@ __all__ = [
     "DamagedStore",
     "Elsewhere",
     "Entry",
+    "ForeignDatabase",
     "Ledger",
     "Lost",
     "NewChunk",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ import numpy as np
 
 from reperio import index, layout
 from reperio.errors import InvalidInput, StorageFailed
-from reperio.importers.langchain_faiss.conversion import DROPPED, Changed, Conversion
-from reperio.importers.langchain_faiss.pickles import MAX_BYTES, Instance, Name, read_pickle, shown
-from reperio.importers.langchain_faiss.stand_ins import PLAIN_NAMES
+from reperio.importers.conversion import DROPPED, Conversion
+from reperio.importers.matching import places_of
+from reperio.importers.pickles import MAX_BYTES, Instance, Name, read_pickle, shown
+from reperio.importers.stand_ins import PLAIN_NAMES
+from reperio.importers.storing import Source
 from reperio.index import ForeignIndex
-from reperio.types import Chunk, FloatMatrix, Rows
+from reperio.types import Chunk
 
 # Wherever they have been defined: the name in a pickle is that of the defining module, in the version that wrote it.
 _CORE = ("langchain_core.documents", "langchain_core.documents.base")
@@ -30,29 +31,9 @@ ALLOWED = DOCUMENTS | DOCSTORES | PLAIN_NAMES
 _SAYS_NOTHING = {"type": "Document", "lookup_str": "", "lookup_index": 0}
 _EXPANSION = 64  # characters that one byte of a pickle may come to, on average, in addition to...
 _EXPANSION_LEAST = 64 << 20  # ...this many for all of it
-_BLOCK = 1000  # vectors held in memory at once
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """The content of a folder."""
-
-    index: ForeignIndex  # where the vectors are
-    documents: int  # how many there are
-    chunks: list[Chunk]  # of the documents that have a vector
-    places: Rows  # of these vectors in *index*, in the same order
-    without_vector: tuple[str, ...]  # this and the following as in `ImportReport`
-    without_document: tuple[int, ...]
-    duplicates: tuple[str, ...]
-    changed: tuple[Changed, ...]
-
-    def blocks(self) -> Iterator[tuple[int, FloatMatrix]]:
-        """Yield the vectors of the chunks in blocks, each with the number of its first."""
-        for start in range(0, len(self.places), _BLOCK):
-            yield start, self.index.vectors(self.places[start : start + _BLOCK])
-
-
-def read_folder(folder: Path, name: str) -> Folder:
+def read_folder(folder: Path, name: str) -> Source:
     """Read and check a folder as passed to ``save_local``, with its ``index_name``; nothing in it is executed."""
     if not name or Path(name).name != name or "\0" in name:
         raise InvalidInput(f"index_name is {name!r}; it is the name of the two files in the folder, without .faiss")
@@ -92,7 +73,7 @@ def _unpickled(path: Path) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
     return found, positions
 
 
-def _matched(docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors: ForeignIndex, path: Path) -> Folder:
+def _matched(docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors: ForeignIndex, path: Path) -> Source:
     """Bring documents and vectors together."""
     conversion = Conversion(_EXPANSION_LEAST + _EXPANSION * path.stat().st_size, str(path))
     documents = {_id(key, path): value for key, value in docstore.items()}
@@ -105,7 +86,7 @@ def _matched(docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors:
     claimed = np.zeros(len(vectors.numbers), dtype=bool)
     duplicates: dict[str, None] = {}
     asked = sorted((_number(number, path), _id(key, path)) for number, key in positions.items())
-    for place, (_, key) in zip(_places([number for number, _ in asked], vectors.numbers), asked, strict=True):
+    for place, (_, key) in zip(places_of([number for number, _ in asked], vectors.numbers), asked, strict=True):
         if place >= 0 and key in documents:
             claimed[place] = True
             if key in places:
@@ -114,27 +95,21 @@ def _matched(docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors:
     if vectors.lost is not None:  # what takes the place of its vectors needs a text
         places = {key: place for key, place in places.items() if _has_text(documents[key])}
     kept = [key for key in documents if key in places]
-    return Folder(
-        index=vectors,
+    at = np.array([places[key] for key in kept], dtype=np.int64)
+    return Source(
+        what="the folder",
+        kind=vectors.kind,
+        dimension=vectors.dimension,
+        metric=vectors.metric,
         documents=len(documents),
         chunks=[_chunk(key, documents[key], conversion, path) for key in kept],
-        places=np.array([places[key] for key in kept], dtype=np.int64),
+        vectors=lambda rows: vectors.vectors(at[rows]),
+        lost=vectors.lost,
         without_vector=tuple(key for key in documents if key not in places),
         without_document=tuple(vectors.numbers[~claimed].tolist()),
         duplicates=tuple(duplicates),
         changed=conversion.changed,
     )
-
-
-def _places(asked: list[int], numbers: Rows) -> list[int]:
-    """Return where in *numbers* each of these is, −1 for one that is not: sorted, as what a file says may collide."""
-    if not len(numbers):
-        return [-1] * len(asked)
-    order = np.argsort(numbers, kind="stable")
-    wanted = np.array(asked, dtype=np.int64)
-    at = order[np.minimum(np.searchsorted(numbers, wanted, sorter=order), len(numbers) - 1)]
-    found: list[int] = np.where(numbers[at] == wanted, at, -1).tolist()
-    return found
 
 
 def _number(number: Any, path: Path) -> int:

@@ -67,13 +67,14 @@ _MARK = object()
 _Action: TypeAlias = "Callable[[_Machine, Any], None]"
 
 
-def read_pickle(data: bytes, *, allowed: Collection[Name], where: str) -> Any:
+def read_pickle(data: bytes, *, allowed: Collection[Name], where: str, numbers_below: int = 0) -> Any:
     """Return what a pickle holds: plain data, `Name` and `Instance`.
 
     Args:
         data: the pickle, of any protocol that Python 3 writes.
         allowed: the classes and functions that may be named.
         where: the file, for messages.
+        numbers_below: numbers of things elsewhere, of which there are so many, may be keys; see `to_keys`.
 
     Raises:
         UnsafePickle: it names something else, or uses an opcode that plain data and objects do without.
@@ -83,6 +84,7 @@ def read_pickle(data: bytes, *, allowed: Collection[Name], where: str) -> Any:
         raise InvalidInput(f"{where} has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
     machine, file = _Machine(frozenset(allowed), where), io.BytesIO(data)
     machine.left = _EXPANSION_LEAST + _EXPANSION * len(data)
+    machine.numbers_below = numbers_below
     try:
         for opcode, argument, _ in pickletools.genops(file):
             action = _ACTIONS.get(opcode.name)
@@ -106,12 +108,13 @@ def read_pickle(data: bytes, *, allowed: Collection[Name], where: str) -> Any:
 class _Machine:
     """The stack, the marks and the memo."""
 
-    __slots__ = ("allowed", "left", "memo", "stack", "where")
+    __slots__ = ("allowed", "left", "memo", "numbers_below", "stack", "where")
 
     def __init__(self, allowed: frozenset[Name], where: str) -> None:
         self.allowed = allowed
         self.where = where
         self.left = _EXPANSION_LEAST
+        self.numbers_below = 0
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}  # however large the number of a slot, it takes one entry
 
@@ -193,7 +196,7 @@ class _Machine:
         if isinstance(target, Instance):
             target.items += zip(map(to_key, keys), values, strict=True)
         else:
-            target.update(zip(to_keys(keys, beside=len(target)), values, strict=True))
+            target.update(zip(to_keys(keys, beside=len(target), below=self.numbers_below), values, strict=True))
 
     def extend_set(self, values: list[Any]) -> None:
         self.spend(_PAIR * len(values))
@@ -221,17 +224,18 @@ def to_key(value: Any) -> Any:
     return value
 
 
-def to_keys(values: list[Any], *, beside: int = 0) -> list[Any]:
+def to_keys(values: list[Any], *, beside: int = 0, below: int = 0) -> list[Any]:
     """Return what may be keys of one dictionary or set that has *beside* others; see `to_key`.
 
     Strings hash differently in each process, numbers do not: somebody may choose many that collide, and each new one
-    is compared with all before. Many numbers must therefore be those of rows, of which there are about as many.
+    is compared with all before. Many numbers must therefore be those of rows, of which there are about as many, or lie
+    below a number that the caller knows to be small: it bounds how many of them can collide.
     """
     keys = [to_key(value) for value in values]
     total = beside + len(keys)
     if total > _FEW_NUMBERS:
         for key in keys:
-            if type(key) not in (str, bytes, Instance) and not (type(key) is int and 0 <= key < 2 * total):
+            if type(key) not in (str, bytes, Instance) and not (type(key) is int and 0 <= key < max(2 * total, below)):
                 raise ValueError(f"{shown(key)} is among {total:,} keys; that many are strings, or numbers from 0 on")
     return keys
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from reperio.errors import InvalidInput
-from reperio.importers.langchain_faiss.pickles import Instance, Name
-from reperio.importers.langchain_faiss.stand_ins import STANDS_FOR
+from reperio.importers.pickles import Instance, Name
+from reperio.importers.stand_ins import STANDS_FOR
 
 MAX_DEPTH = 64
 """Levels of lists and objects inside metadata."""

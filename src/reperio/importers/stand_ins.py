@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reperio.importers.langchain_faiss.pickles import Instance, Name, to_keys
+from reperio.importers.pickles import Instance, Name, to_keys
 
 
 class StandIn(NamedTuple):

@@ -1,0 +1,250 @@
+"""Store what an importer has read: checked as a whole first, then added to a collection, and told in a report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from reperio import layout
+from reperio.arguments import to_metric, to_path
+from reperio.collection import Collection
+from reperio.collection import open as open_collection
+from reperio.collection.handle.embedder import resolve
+from reperio.embedding.contract import embed
+from reperio.errors import EmbeddingContractError, InvalidInput, InvalidVectors
+from reperio.importers.conversion import Changed
+from reperio.index import VectorsLost
+from reperio.types import Chunk, Embedder, FloatMatrix, Lexical, Metric, Progress, Rows
+from reperio.vectors import cosines, to_matrix
+
+Target: TypeAlias = "Collection | str | os.PathLike[str]"
+
+_COMPARED = 8  # documents that are embedded again
+_AGREEMENT = 0.99  # less than a contract asks: other libraries round, cut and pad in their own ways
+_BLOCK = 1000  # vectors held in memory at once
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The content of another store, read and checked, before a collection is touched.
+
+    Attributes:
+        what: the source in messages, e.g. "the folder".
+        kind: type of the index that was read.
+        dimension, metric: of its vectors.
+        documents: how many documents it holds.
+        chunks: of the documents that have a vector.
+        vectors: returns the vectors of the chunks at these places in *chunks*: float32 (len(places), d).
+        lost: why *vectors* has none to give; None where it has.
+        without_vector, without_document, duplicates, changed, notes: as in `ImportReport`.
+    """
+
+    what: str
+    kind: str
+    dimension: int
+    metric: Metric
+    documents: int
+    chunks: Sequence[Chunk]
+    vectors: Callable[[Rows], FloatMatrix]
+    lost: str | None = None
+    without_vector: tuple[str, ...] = ()
+    without_document: tuple[int, ...] = ()
+    duplicates: tuple[str, ...] = ()
+    changed: tuple[Changed, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def blocks(self) -> Iterator[tuple[int, FloatMatrix]]:
+        """Yield the vectors of the chunks in blocks, each with the number of its first."""
+        for start in range(0, len(self.chunks), _BLOCK):
+            yield start, self.vectors(np.arange(start, min(start + _BLOCK, len(self.chunks))))
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """The result of one import, with what could not be carried over.
+
+    Attributes:
+        path: of the collection.
+        created: it was made by this import.
+        documents: in the source.
+        added, updated, unchanged, embedded: as in `AddResult`, in chunks.
+        index: type of the index that was read, by the name that its library has for it.
+        dimension, metric: of the collection.
+        unit_length: under l2 or inner product: all vectors have length 1, so that cosine would rank them the same, and
+            have scores in [−1, 1].
+        without_vector: ids of documents that have no vector in the index, or one that is lost and no text; they were
+            not imported.
+        without_document: numbers of vectors that no document belongs to; they were not imported.
+        duplicates: ids with more than one vector; the one with the highest number was imported.
+        changed: values that JSON cannot hold, and what they became.
+        notes: what the source says of itself and a collection has no place for, one sentence each.
+    """
+
+    path: str
+    created: bool
+    documents: int
+    added: int
+    updated: int
+    unchanged: int
+    embedded: int
+    index: str
+    dimension: int
+    metric: Metric
+    unit_length: bool
+    without_vector: tuple[str, ...]
+    without_document: tuple[int, ...]
+    duplicates: tuple[str, ...]
+    changed: tuple[Changed, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """True when every document was carried over as it was."""
+        return not (self.without_vector or self.without_document or self.duplicates or self.changed)
+
+
+def bring_in(
+    read: Callable[[ExitStack], Source],
+    kb: Target,
+    *,
+    metric: Metric | str | None,
+    embedder: Embedder | str | None,
+    lexical: Lexical | None,
+    progress: Progress | None,
+) -> ImportReport:
+    """Store what *read* returns in a collection; nothing is stored where some of it cannot be.
+
+    Args:
+        read: reads and checks the source. It is called after the arguments are checked, with what closes at the end
+            the files that it leaves open.
+        kb, metric, embedder, lexical, progress: as of the importers.
+    """
+    wanted = None if metric is None else to_metric(metric)
+    with ExitStack() as opened:
+        if isinstance(kb, Collection):
+            for name, value in (("embedder", embedder), ("lexical", lexical)):
+                if value is not None:
+                    raise InvalidInput(f"{name} belongs to the directory of a collection; an open one has its own")
+            source = read(opened)
+            return _store(source, kb, wanted or source.metric, created=False, progress=progress)
+        path = to_path("kb", kb)
+        made = _Wanted(wanted, embedder, lexical)
+        return _into_directory(read(opened), path, made, progress)
+
+
+class _Wanted(NamedTuple):
+    """What a collection is opened with, or made with."""
+
+    metric: Metric | None
+    embedder: Embedder | str | None
+    lexical: Lexical | None
+
+
+def _into_directory(source: Source, path: Path, asked: _Wanted, progress: Progress | None) -> ImportReport:
+    wanted = asked.metric or source.metric
+    loaded = None if asked.embedder is None else resolve(asked.embedder)
+    created = not layout.Layout(path).is_collection()
+    if created:  # what is refused leaves no empty collection behind
+        _require_fit(source, loaded.dimension if loaded else source.dimension, wanted, wanted, str(path))
+        _require_storable(source, loaded, wanted)
+    with open_collection(
+        path,
+        embedder=loaded,
+        dimension=source.dimension if created and loaded is None else None,
+        metric=wanted if created else None,
+        lexical=asked.lexical,
+    ) as collection:
+        return _store(source, collection, wanted, created=created, progress=progress)
+
+
+def _store(source: Source, kb: Collection, metric: Metric, *, created: bool, progress: Progress | None) -> ImportReport:
+    info = kb.info()
+    _require_fit(source, info.dimension, info.metric, metric, info.path)
+    unit_length = _require_storable(source, kb.embedder, metric)
+    ready = None if source.lost else (vector for _, block in source.blocks() for vector in block)
+    done = kb.add(source.chunks, vectors=ready, progress=progress)
+    return ImportReport(
+        path=info.path,
+        created=created,
+        documents=source.documents,
+        added=done.added,
+        updated=done.updated,
+        unchanged=done.unchanged,
+        embedded=done.embedded,
+        index=source.kind,
+        dimension=info.dimension,
+        metric=metric,
+        unit_length=unit_length and metric is not Metric.COSINE,
+        without_vector=source.without_vector,
+        without_document=source.without_document,
+        duplicates=source.duplicates,
+        changed=source.changed,
+        notes=source.notes,
+    )
+
+
+def _require_fit(source: Source, dimension: int, metric: Metric, wanted: Metric, path: str) -> None:
+    if source.lost is None and source.dimension != dimension:
+        raise InvalidInput(
+            f"{source.what}'s vectors have {source.dimension} dimensions, those of {path} {dimension}; import them "
+            "into another collection, or with the model that made them"
+        )
+    if metric is not wanted:
+        raise InvalidInput(
+            f"{source.what}'s vectors are compared by {wanted.value}, those of {path} by {metric.value}; pass "
+            f"metric={metric.value!r} (--metric {metric.value}) if that is meant, or import into another collection"
+        )
+
+
+def _require_storable(source: Source, embedder: Embedder | None, metric: Metric) -> bool:
+    """Check every vector before the first is stored; say whether all have length 1."""
+    if source.lost is not None:
+        if embedder is None:
+            raise VectorsLost(
+                f"{source.lost}; pass the model that embeds the texts again (embedder=, --embedder), or a "
+                "collection with one"
+            )
+        return False  # unknown: there are no vectors
+    unit = len(source.chunks) > 0
+    for start, block in source.blocks():
+        try:
+            to_matrix(block, dimension=source.dimension, metric=metric, what=f"{source.what}'s vectors", first=start)
+        except InvalidVectors as error:
+            raise _naming(source, start, block, metric) or error from None
+        unit = unit and bool((np.abs(np.linalg.norm(block, axis=1) - 1) < 1e-3).all())
+    if embedder is not None:
+        _require_agreement(source, embedder)
+    return unit
+
+
+def _naming(source: Source, start: int, block: FloatMatrix, metric: Metric) -> InvalidVectors | None:
+    """Return the error for the first vector that cannot be stored, with its document: a user knows no rows."""
+    for place, vector in enumerate(block):
+        what = f"{source.what}'s vector of document {source.chunks[start + place].id!r:.80}"
+        try:
+            to_matrix(vector[None], dimension=source.dimension, metric=metric, what=what, first=start + place)
+        except InvalidVectors as error:
+            return error
+    return None
+
+
+def _require_agreement(source: Source, embedder: Embedder) -> None:
+    """Embed a few documents again: with another model, every answer to a text would be wrong without a sign of it."""
+    chosen = [place for place, chunk in enumerate(source.chunks) if chunk.text.strip()][:_COMPARED]
+    if not chosen:
+        return
+    made = embed(embedder, [source.chunks[place].text for place in chosen], Metric.INNER_PRODUCT, queries=False)
+    agreement = cosines(made, source.vectors(np.array(chosen)))
+    if agreement.min() < _AGREEMENT:
+        worst = source.chunks[chosen[int(agreement.argmin())]].id
+        raise EmbeddingContractError(
+            f"{embedder.name!r} did not make {source.what}'s vectors: document {worst!r:.80}, embedded again, has "
+            f"cosine {agreement.min():.4f} to its vector, {_AGREEMENT} is required. Pass the model that made them; or "
+            "none, and import them into a new collection, which is then asked with vectors"
+        )

@@ -1,0 +1,408 @@
+"""Directories written by Chroma itself, in several versions: imported whole, with its answers, or refused whole.
+
+``data/make_chroma.py`` has made them; ``expected.json`` is what Chroma answered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import numpy as np
+import pytest
+
+import reperio
+from reperio import Chunk, InvalidInput, ReperioError
+from reperio.errors import InvalidVectors, StorageFailed, UnsafePickle, UnsupportedFormat
+from reperio.importers.chroma import Changed, import_chroma
+from reperio.index import VectorsLost
+from tests.importers.folders import DATA
+
+PACKED = sorted(DATA.glob("chromadb-*.tar.xz"))
+NAMES = ("kept-l2", "kept-cosine", "kept-ip", "log")
+METRICS = {"kept-l2": "l2", "kept-cosine": "cosine", "kept-ip": "inner_product", "log": "cosine"}
+DIMENSION = 8
+
+
+@pytest.fixture(scope="session", params=PACKED, ids=lambda path: path.name.split("-")[1].removesuffix(".tar.xz"))
+def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpacked(request.param, tmp_path_factory.mktemp("chroma"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Unpack a directory of the newest version, which a test may break."""
+    return unpacked(PACKED[-1], tmp_path / "made") / "chroma"
+
+
+def unpacked(path: Path, into: Path) -> Path:
+    with tarfile.open(path) as file:
+        file.extractall(into, filter="data")
+    return into
+
+
+def expected_of(packed: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((packed / "expected.json").read_text(encoding="utf-8"))
+    return found
+
+
+def to_score(distance: float, metric: str) -> float:
+    return -distance if metric == "l2" else 1 - distance
+
+
+def require_the_same(path: Path, expected: dict[str, Any], questions: list[list[float]], metric: str) -> None:
+    """Documents, vectors, and the top 5 and 10 of each question with their scores."""
+    with reperio.open(path, read_only=True) as kb:
+        assert sorted(kb.ids()) == sorted(expected["documents"])
+        for key, document in expected["documents"].items():
+            chunk = kb.get(key)
+            assert chunk is not None
+            assert (chunk.text, chunk.metadata) == (document["text"] or "", document["metadata"])
+            vector, original = kb.vectors([key])[0], np.array(document["vector"])
+            scale = np.linalg.norm(original) if metric == "cosine" else 1
+            np.testing.assert_allclose(vector * scale, original, atol=2e-4 * max(1, np.abs(original).max()))
+        for question, near, distances in zip(questions, expected["near"], expected["distances"], strict=True):
+            hits = kb.search(vector=np.array(question, dtype=np.float32), k=10)
+            assert [hit.chunk.id for hit in hits[:5]] == near[:5]
+            assert [hit.chunk.id for hit in hits] == near
+            scores = [to_score(distance, metric) for distance in distances]
+            np.testing.assert_allclose([hit.score for hit in hits], scores, rtol=1e-4, atol=1e-5)
+
+
+def test_the_versions_are_there() -> None:
+    """A class in the pickle, a dictionary in it, numbers as bytes and as integers, a schema and none."""
+    assert [path.name for path in PACKED] == [f"chromadb-{v}.tar.xz" for v in ("0.4.24", "0.5.23", "1.5.9")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_collection_has_chromas_documents_and_answers(packed: Path, name: str, path: Path) -> None:
+    """Of all 23 questions, though vectors have any length; a second import changes nothing."""
+    expected = expected_of(packed)
+    report = import_chroma(packed / "chroma", path, collection=name)
+    count = len(expected[name]["documents"])
+    assert (report.created, report.added, report.documents) == (True, count, count)
+    assert (report.without_vector, report.without_document, report.duplicates) == ((), (), ())
+    assert (report.metric, report.dimension) == (METRICS[name], DIMENSION)
+    without = sum(document["text"] is None for document in expected[name]["documents"].values())
+    assert report.changed == (Changed("(text)", "no document", "an empty text", without),)
+    require_the_same(path, expected[name], expected["questions"], METRICS[name])
+    again = import_chroma(packed / "chroma", path, collection=name)
+    assert (again.created, again.added, again.updated, again.unchanged) == (False, 0, 0, count)
+
+
+def test_a_configuration_is_believed(folder: Path, path: Path) -> None:
+    """Of Chroma 1, which has the metric there and not in the metadata; with its 23 answers."""
+    expected = expected_of(folder.parent)
+    assert import_chroma(folder, path, collection="configured").metric == "cosine"
+    require_the_same(path, expected["configured"], expected["questions"], "cosine")
+
+
+def test_the_folder_is_not_changed(packed: Path, path: Path) -> None:
+    """Neither its files nor their names."""
+    before = {file: file.read_bytes() for file in packed.rglob("*") if file.is_file()}
+    import_chroma(packed / "chroma", path, collection="kept-l2")
+    assert {file: file.read_bytes() for file in packed.rglob("*") if file.is_file()} == before
+
+
+def test_what_the_collection_says_of_itself_is_told(folder: Path, tmp_path: Path) -> None:
+    """Its own metadata, and the model that Chroma asks with."""
+    report = import_chroma(folder, tmp_path / "kept", collection="kept-l2")
+    assert any("'about'" in note for note in report.notes)
+    report = import_chroma(folder, tmp_path / "configured", collection="configured")
+    assert any("Chroma embeds with 'default'" in note for note in report.notes)
+
+
+def test_a_collection_is_named(folder: Path, tmp_path: Path) -> None:
+    """By its name or its id; which there are is told; the only one needs no name."""
+    kb = tmp_path / "kb"
+    with pytest.raises(InvalidInput, match=r"pass collection= \(--collection\) with .*'kept-cosine' \("):
+        import_chroma(folder, kb)
+    with pytest.raises(InvalidInput, match="does not say which collection 'none' is"):
+        import_chroma(folder, kb, collection="none")
+    assert not kb.exists()
+    with changing(folder) as database:
+        [key] = database.execute("SELECT id FROM collections WHERE name = 'log'").fetchone()
+        assert import_chroma(folder, kb, collection=key).added > 0
+        database.execute("DELETE FROM collections WHERE name <> 'log'")
+    assert import_chroma(folder, kb).unchanged > 0
+
+
+def test_an_interrupted_import_goes_on(folder: Path, tmp_path: Path) -> None:
+    """What is stored is not stored again, and the rest is added."""
+    kb = tmp_path / "kb"
+    complete = import_chroma(folder, tmp_path / "whole", collection="kept-ip")
+    stop = RuntimeError("stopped")
+
+    def stopping(_: str, done: int, __: int | None) -> None:
+        if done:
+            raise stop
+
+    with reperio.open(kb, dimension=DIMENSION, metric="inner_product") as half:
+        half.add([Chunk(key) for key in ("doc-0", "doc-1")], vectors=np.ones((2, DIMENSION)))
+        with pytest.raises(RuntimeError, match="stopped"):
+            import_chroma(folder, half, collection="kept-ip", progress=stopping)
+    report = import_chroma(folder, kb, collection="kept-ip")
+    assert report.added + report.unchanged == complete.added
+    with reperio.open(kb, read_only=True) as one, reperio.open(tmp_path / "whole", read_only=True) as other:
+        assert {chunk.id: chunk for chunk in one} == {chunk.id: chunk for chunk in other}
+
+
+@contextlib.contextmanager
+def changing(folder: Path) -> Iterator[apsw.Connection]:
+    connection = apsw.Connection(str(folder / "chroma.sqlite3"))
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def test_a_log_of_sqlite_is_read(folder: Path, tmp_path: Path) -> None:
+    """What a killed program left in it counts, and the folder stays as it was."""
+    with changing(folder) as database:
+        database.pragma("journal_mode", "wal")
+        database.pragma("wal_checkpoint(TRUNCATE)")
+        database.execute(
+            "UPDATE embedding_metadata SET string_value = 'From the log.' WHERE key = 'chroma:document' AND id = 1"
+        )
+        shutil.copytree(folder, tmp_path / "left")
+    assert (tmp_path / "left" / "chroma.sqlite3-wal").stat().st_size > 0
+    import_chroma(tmp_path / "left", tmp_path / "kb", collection="kept-l2")
+    with reperio.open(tmp_path / "kb", read_only=True) as kb:
+        assert kb.get("doc-0").text == "From the log."  # type: ignore[union-attr]  # it is there
+    assert (tmp_path / "left" / "chroma.sqlite3-wal").stat().st_size > 0
+
+
+def test_an_unfinished_change_is_refused(folder: Path, tmp_path: Path) -> None:
+    """With the cure: only a program that may write the folder can finish it."""
+    (folder / "chroma.sqlite3-journal").write_bytes(b"x" * 600)
+    with pytest.raises(InvalidInput, match=r"in the middle of a change .* open the folder once with the Chroma"):
+        import_chroma(folder, tmp_path / "kb", collection="log")
+
+
+def test_another_version_is_refused(folder: Path, tmp_path: Path) -> None:
+    """One whose tables are not known, and one that has none; with the way out."""
+    with changing(folder) as database:
+        database.execute("INSERT INTO migrations SELECT dir, 11, filename, sql, hash FROM migrations LIMIT 1")
+    with pytest.raises(UnsupportedFormat, match=r"version of Chroma that is not known here \(sysdb 11; 3 to 10 are"):
+        import_chroma(folder, tmp_path / "kb", collection="log")
+    with pytest.raises(InvalidInput, match=r"has no chroma\.sqlite3: it is not what chromadb"):
+        import_chroma(tmp_path, tmp_path / "kb")
+    assert not (tmp_path / "kb").exists()
+
+
+def files_of(folder: Path, name: str) -> Path:
+    """Return the folder with the vectors of a collection."""
+    with changing(folder) as database:
+        [segment] = database.execute(
+            "SELECT s.id FROM segments s JOIN collections c ON c.id = s.collection "
+            "WHERE c.name = ? AND s.scope = 'VECTOR'",
+            (name,),
+        ).fetchone()
+    return folder / segment
+
+
+def test_vectors_that_are_gone_are_told(folder: Path, tmp_path: Path) -> None:
+    """Without a model nothing is imported; with one, all texts are embedded again."""
+    shutil.rmtree(files_of(folder, "kept-l2"))
+    with pytest.raises(VectorsLost, match=r"has no index_metadata\.pickle: its vectors are gone; pass the model"):
+        import_chroma(folder, tmp_path / "kb", collection="kept-l2")
+    assert not (tmp_path / "kb").exists()
+
+
+def test_documents_and_vectors_that_lack_the_other_are_told(folder: Path, tmp_path: Path) -> None:
+    """The rest is imported."""
+    with changing(folder) as database:
+        database.execute("UPDATE embeddings SET embedding_id = 'stray' WHERE embedding_id = 'doc-2'")
+    report = import_chroma(folder, tmp_path / "kb", collection="kept-l2")
+    assert report.without_vector == ("stray",)
+    assert not report.complete
+
+
+def test_a_vector_without_direction_is_refused_under_cosine(folder: Path, tmp_path: Path) -> None:
+    """Before anything is stored; by its length in files, and in the log."""
+    with changing(folder) as database:
+        database.execute("UPDATE embeddings_queue SET vector = zeroblob(32) WHERE vector IS NOT NULL")
+    with pytest.raises(InvalidVectors, match="the folder's vector of document 'doc-0': row 0"):
+        import_chroma(folder, tmp_path / "kb", collection="log")
+    assert not (tmp_path / "kb").exists()
+    assert import_chroma(folder, tmp_path / "kb", collection="log", metric="l2").added > 0
+
+
+def replaced(file: str, content: bytes) -> Callable[[Path], None]:
+    return lambda folder: next(folder.glob(f"*/{file}")).parent.joinpath(file).write_bytes(content) and None
+
+
+def statement(sql: str) -> Callable[[Path], None]:
+    def run(folder: Path) -> None:
+        with changing(folder) as database:
+            database.execute("PRAGMA writable_schema = ON")
+            database.execute(sql)
+
+    return run
+
+
+SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no database": (lambda folder: (folder / "chroma.sqlite3").write_bytes(b"x" * 5000) and None, "as a database"),
+    "another database": (statement("DROP TABLE migrations"), "has no table of migrations"),
+    "a view": (
+        statement("DROP TABLE embedding_metadata; CREATE VIEW embedding_metadata AS SELECT 1"),
+        "is not a table or an index",
+    ),
+    "a trigger": (
+        statement("CREATE TRIGGER t AFTER INSERT ON tenants BEGIN SELECT 1; END"),
+        "is not a table or an index",
+    ),
+    "a computed column": (
+        statement("CREATE TABLE c(a, b GENERATED ALWAYS AS (a + 1))"),
+        "is not a table or an index",
+    ),
+    "a folder outside": (
+        statement("UPDATE segments SET id = '../../etc' || rowid WHERE scope = 'VECTOR'"),
+        r"has the id '\.\./\.\./etc\d+', which is no UUID",
+    ),
+    "another segment": (
+        statement("UPDATE segments SET type = 'urn:chroma:segment/vector/spann' WHERE scope = 'VECTOR'"),
+        "in a 'spann', which only a server",
+    ),
+    "a missing segment": (statement("DELETE FROM segments WHERE scope = 'METADATA'"), "no vectors or no documents"),
+    "another metric": (
+        statement("UPDATE collections SET schema_str = replace(schema_str, '\"l2\"', '\"angle\"')"),
+        "vectors are compared by 'angle'",
+    ),
+    "a dimension": (statement("UPDATE collections SET dimension = 'many'"), "vectors of 'many' dimensions"),
+    "other dimensions": (statement("UPDATE collections SET dimension = 7"), "has vectors of 8 dimensions, .* says 7"),
+    "an id of bytes": (
+        statement("UPDATE embeddings SET embedding_id = CAST(embedding_id AS BLOB)"),
+        "an id is a non-empty string",
+    ),
+    "an empty id": (
+        statement("UPDATE embeddings SET embedding_id = '' WHERE embedding_id = 'bare'"),
+        "an id is a non-empty string",
+    ),
+    "an operation": (statement("UPDATE embeddings_queue SET operation = 9"), "is damaged, or of a newer Chroma"),
+    "metadata that is no JSON": (statement("UPDATE embeddings_queue SET metadata = '[1'"), "is no JSON object"),
+    "metadata that is deep": (
+        statement(f"UPDATE embeddings_queue SET metadata = '{'[' * 100_000}'"),
+        "is no JSON object",
+    ),
+    "an encoding": (statement("UPDATE embeddings_queue SET encoding = 'BF16'"), "is no 8 numbers, in 'BF16'"),
+    "a short vector": (statement("UPDATE embeddings_queue SET vector = x'00000000'"), "is no 8 numbers"),
+    "a number of the log": (statement("UPDATE max_seq_id SET seq_id = 'x'"), "the number of a log entry is 'x'"),
+    "no header": (replaced("header.bin", b""), "has 0 bytes, not 100"),
+    "a header of zeros": (replaced("header.bin", b"\1\0\0\0" + bytes(96)), "do not belong together"),
+    "a newer header": (replaced("header.bin", bytes([2, 0, 0, 0]) + bytes(96)), "has the version 2"),
+    "a header of ones": (replaced("header.bin", b"\1\0\0\0" + b"\xff" * 96), "do not belong together"),
+    "no vectors": (replaced("data_level0.bin", b""), "do not belong together"),
+    "a pickle of something else": (
+        replaced("index_metadata.pickle", b"\x80\x03]."),
+        "holds something else than Chroma",
+    ),
+    "a pickle cut short": (replaced("index_metadata.pickle", b"\x80\x03}("), "cannot be read as a pickle"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_what_is_damaged_or_forged_is_refused(case: str, folder: Path, tmp_path: Path) -> None:
+    """By a typed error that names the file, before anything is created."""
+    spoil, message = SPOILED[case]
+    folders = [each for each in folder.iterdir() if each.is_dir()]
+    keep = files_of(folder, "kept-l2")
+    for each in folders:
+        if each != keep:
+            shutil.rmtree(each)
+    spoil(folder)
+    with pytest.raises(ReperioError, match=message):
+        import_chroma(folder, tmp_path / "kb", collection="kept-l2")
+    assert not (tmp_path / "kb").exists()
+
+
+def test_the_pickle_is_not_executed(folder: Path, tmp_path: Path) -> None:
+    """A call in it is refused by name."""
+    files = files_of(folder, "kept-l2")
+    (files / "index_metadata.pickle").write_bytes(b"cposix\nsystem\n(Vtouch x\ntR.")
+    with pytest.raises(UnsafePickle, match=r"it holds posix\.system"):
+        import_chroma(folder, tmp_path / "kb", collection="kept-l2")
+
+
+@pytest.mark.parametrize(
+    "name", ["chroma.sqlite3", "header.bin", "data_level0.bin", "length.bin", "index_metadata.pickle"]
+)
+def test_a_link_is_refused(name: str, folder: Path, tmp_path: Path) -> None:
+    """Instead of each file, and instead of the folder of vectors."""
+    files = files_of(folder, "kept-cosine")
+    path = folder / name if name.startswith("chroma") else files / name
+    path.rename(tmp_path / name)
+    path.symlink_to(tmp_path / name)
+    with pytest.raises(StorageFailed, match=r"it is a link|there is a link"):
+        import_chroma(folder, tmp_path / "kb", collection="kept-cosine")
+    path.unlink()
+    shutil.copyfile(tmp_path / name, path)
+    files.rename(tmp_path / "elsewhere")
+    files.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageFailed, match="it is a link"):
+        import_chroma(folder, tmp_path / "kb", collection="kept-cosine")
+    assert not (tmp_path / "kb").exists()
+
+
+def test_a_small_database_does_not_become_much(folder: Path, tmp_path: Path) -> None:
+    """A tree whose pages are read again and again ends by a budget, not by its maker's patience."""
+    with changing(folder) as database:
+        size = database.pragma("page_size")
+        [root] = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'embeddings_queue'").fetchone()
+    path = folder / "chroma.sqlite3"
+    data = bytearray(path.read_bytes())
+    data[(root - 1) * size : root * size] = own_child(root, size)
+    path.write_bytes(data)
+    with pytest.raises(InvalidInput, match=r"cannot be read as a database|more work than its size"):
+        import_chroma(folder, tmp_path / "kb", collection="log")
+
+
+def own_child(page: int, size: int) -> bytes:
+    """Return an interior page of a table that is its own child, 300 times."""
+    cells = [page.to_bytes(4, "big") + bytes([0x81, number & 0x7F]) for number in range(300)]
+    content, pointers, end = bytearray(size), b"", size
+    for cell in cells:
+        end -= len(cell)
+        content[end : end + len(cell)] = cell
+        pointers += end.to_bytes(2, "big")
+    content[:12] = (
+        b"\x05\0\0" + len(cells).to_bytes(2, "big") + end.to_bytes(2, "big") + b"\0" + page.to_bytes(4, "big")
+    )
+    content[12 : 12 + len(pointers)] = pointers
+    return bytes(content)
+
+
+@pytest.mark.parametrize("position", range(0, 100, 12))
+def test_a_damaged_header_never_becomes_wrong_shapes(position: int, folder: Path, tmp_path: Path) -> None:
+    """Whatever its numbers say: a typed error, or as many vectors as there are."""
+    header = files_of(folder, "kept-cosine") / "header.bin"
+    whole = header.read_bytes()
+    for number, value in enumerate((b"\xff" * 8, b"\0" * 8, b"\xff\xff\xff\x7f" * 2)):
+        header.write_bytes(whole[:position] + value + whole[position + 8 :])
+        with contextlib.suppress(ReperioError):
+            report = import_chroma(folder, tmp_path / f"kb-{number}", collection="kept-cosine")
+            assert report.added + len(report.without_vector) == report.documents
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_directory_made_now(number: int, tmp_path: Path) -> None:
+    """Where an environment with Chroma is at hand: the same, with what it writes today."""
+    pythons = [each for each in os.environ.get("REPERIO_TEST_CHROMA", "").split(os.pathsep) if each]
+    if number >= len(pythons):
+        pytest.skip("REPERIO_TEST_CHROMA names no further Python that has chromadb")
+    script = DATA / "make_chroma.py"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run([pythons[number], script, tmp_path], check=True, env=environment, capture_output=True)
+    [made] = tmp_path.iterdir()
+    expected = expected_of(made)
+    for name in NAMES:
+        import_chroma(made / "chroma", tmp_path / name, collection=name)
+        require_the_same(tmp_path / name, expected[name], expected["questions"], METRICS[name])
