@@ -16,8 +16,8 @@ import pytest
 
 import reperio
 from tests.cli.test_main import own_lines, refused, run, run_json
-from tests.importers.folders import NEWEST, document, write
-from tests.importers.test_chroma import PACKED, unpacked
+from tests.importers.folders import NEWEST, document, unpacked, write
+from tests.importers.test_chroma import PACKED
 from tests.importers.test_llama_index import PACKED as LLAMA_INDEX
 from tests.importers.test_raw_faiss import COUNT, make, rows, write_texts
 

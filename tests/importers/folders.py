@@ -1,8 +1,9 @@
-"""Folders as LangChain's FAISS store would leave them, written without LangChain."""
+"""Folders as LangChain's FAISS store would leave them, written without LangChain; and those that others have made."""
 
 from __future__ import annotations
 
 import pickle
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,12 @@ def write(
     with open(folder / "index.pkl", "wb") as file:
         Writer(file, 4).dump((Plain(store, {"_dict": documents}), positions))
     return folder
+
+
+def unpacked(path: Path, into: Path) -> Path:
+    """Unpack an archive that the real packages' folders were packed into; return the folder."""
+    # Python 3.10 and 3.11 know the filter since their security releases of 2023, and Debian's may be older.
+    options: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    with tarfile.open(path) as file:
+        file.extractall(into, **options)
+    return into

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from reperio import Chunk, InvalidInput, ReperioError
 from reperio.errors import InvalidVectors, StorageFailed, UnsafePickle, UnsupportedFormat
 from reperio.importers.chroma import Changed, import_chroma
 from reperio.index import VectorsLost
-from tests.importers.folders import DATA
+from tests.importers.folders import DATA, unpacked
 
 PACKED = sorted(DATA.glob("chromadb-*.tar.xz"))
 NAMES = ("kept-l2", "kept-cosine", "kept-ip", "log")
@@ -41,12 +40,6 @@ def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def folder(tmp_path: Path) -> Path:
     """Unpack a directory of the newest version, which a test may break."""
     return unpacked(PACKED[-1], tmp_path / "made") / "chroma"
-
-
-def unpacked(path: Path, into: Path) -> Path:
-    with tarfile.open(path) as file:
-        file.extractall(into, filter="data")
-    return into
 
 
 def expected_of(packed: Path) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import reperio
 from reperio import InvalidInput, ReperioError
 from reperio.errors import StorageFailed
 from reperio.importers.llama_index import Changed, import_llama_index
-from tests.importers.folders import DATA
+from tests.importers.folders import DATA, unpacked
 
 [PACKED] = DATA.glob("llama_index-*.tar.xz")
 METRICS = {"simple": "cosine", "faiss": "l2", "inner_product": "inner_product", "faiss_map": "l2"}
@@ -29,18 +28,13 @@ VECTORS = "default__vector_store.json"
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    into = tmp_path_factory.mktemp("llama_index")
-    with tarfile.open(PACKED) as file:
-        file.extractall(into, filter="data")
-    return into
+    return unpacked(PACKED, tmp_path_factory.mktemp("llama_index"))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Unpack a folder that a test may break."""
-    with tarfile.open(PACKED) as file:
-        file.extractall(tmp_path / "made", filter="data")
-    return tmp_path / "made"
+    return unpacked(PACKED, tmp_path / "made")
 
 
 def to_score(score: float, name: str) -> float:
