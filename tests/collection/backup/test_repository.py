@@ -14,6 +14,7 @@ import pytest
 
 import reperio
 from reperio import (
+    Chunk,
     Collection,
     CollectionClosed,
     CollectionDamaged,
@@ -25,6 +26,7 @@ from reperio import (
     StorageFailed,
     UnsupportedFormat,
 )
+from reperio.collection.backup import repository
 from reperio.collection.backup.repository import Repository
 from reperio.exchange import export_collection
 from reperio.layout import FileLock
@@ -100,6 +102,25 @@ def test_retention_keeps_the_newest_whole(kb: Collection, tmp_path: Path) -> Non
         assert content_at(tmp_path / f"r{number}") == states[number]
     with pytest.raises(InvalidInput, match="no backup 5; there are: 6, 7"):
         reperio.restore(folder, tmp_path / "r5", number=5)
+
+
+def test_a_listing_that_retention_overtook_is_made_again(
+    kb: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup with keep=1 between listing and reading leaves none that was listed, and one that was not."""
+    folder = tmp_path / "backups"
+    kb.backup(folder, incremental=True)
+    listed = repository.numbers
+    backups = iter([lambda: kb.backup(folder, incremental=True, keep=1)])
+
+    def overtaken(*given: Any) -> Any:
+        found = list(listed(*given))
+        next(backups, lambda: None)()
+        return found
+
+    kb.add([Chunk("late", "late")], vectors=[[1.0] * D])
+    monkeypatch.setattr(repository, "numbers", overtaken)
+    assert reperio.restore(folder, tmp_path / "restored").number == 2
 
 
 def test_a_damaged_backup_is_refused(kb: Collection, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ _log = logger("reperio.collection")
 _MARKER, _MARK = "reperio-backups", b"reperio backups, version 1\n"
 _MARKED = re.compile(rb"reperio backups, version (\d{1,9})\s*")
 _LONGEST_TIME, _BEYOND = 40, 1 << 62
+_LISTED_AGAIN = 5  # listings of a folder that others change meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +144,28 @@ class Repository:
 
     def read_backups(self) -> tuple[list[Backup], dict[int, CollectionDamaged]]:
         """Return the backups that can be read, oldest first, and, by number, why others cannot."""
+        # A backup with keep= may have removed the older one, and the newer one come too late for the listing.
+        for _ in range(_LISTED_AGAIN):
+            found, damaged, gone = self._read_listed()
+            if not gone and (found or damaged):
+                break
+        return found, damaged
+
+    def _read_listed(self) -> tuple[list[Backup], dict[int, CollectionDamaged], bool]:
+        """Do what `read_backups` says with one listing, and say whether some of it was removed meanwhile."""
         found: list[Backup] = []
         damaged: dict[int, CollectionDamaged] = {}
+        gone = False
         for number in sorted(numbers(self.root / "states", ".json")):
             try:
                 found.append(self._read_backup(number))
             except CollectionDamaged as error:
                 damaged[number] = error
             except StorageFailed as error:
-                if error.errno != errno.ENOENT:  # removed meanwhile, by a backup with keep=
+                if error.errno != errno.ENOENT:
                     raise
-        return found, damaged
+                gone = True
+        return found, damaged, gone
 
     def backup(self, number: int | None) -> Backup:
         """Return a backup; None for the newest.
