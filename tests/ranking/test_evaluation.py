@@ -106,6 +106,7 @@ def test_a_step_of_training_is_a_function_of_its_number(text_sets: Any, train: A
             assert all(text != gold for _, text in others)
 
 
+@pytest.mark.campaign  # a minute
 @pytest.mark.model
 def test_training_in_pieces_is_the_same_training(text_sets: Any, train: Any, tmp_path: Path) -> None:
     """Two steps at once, and one step in each of two runs: the same scores, from a model that can be loaded."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -145,9 +146,14 @@ def test_a_mask_is_kept_wherever_it_lies() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["thousands of equal rows", "all equal", "zeros", "one long row", "far from the origin"]
+    ("metric", "kind"),
+    [
+        *product(METRICS, ["thousands of equal rows", "zeros", "one long row", "far from the origin"]),
+        (Metric.L2, "all equal"),
+        pytest.param(Metric.COSINE, "all equal", marks=pytest.mark.campaign),  # a search that finds no way out of a
+        pytest.param(Metric.INNER_PRODUCT, "all equal", marks=pytest.mark.campaign),  # heap of equal rows takes long
+    ],
 )
-@pytest.mark.parametrize("metric", METRICS)
 def test_odd_rows_are_found(kind: str, metric: Metric) -> None:
     """Equal rows by the thousand, no direction at all, lengths that differ by orders: exactly k, the recall kept."""
     matrix, queries = data(metric, 5000, 100)
