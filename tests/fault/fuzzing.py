@@ -6,6 +6,7 @@ import contextlib
 import json
 import pickletools
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 import reperio
 from reperio import Chunk, Collection, ReperioError
 from reperio.embedding.contract import Settings
+from reperio.errors import ReperioWarning
 from reperio.evaluation.golden.questions import read_golden
 from reperio.filters import Operator, parse
 from reperio.importers.pickles import read_pickle
@@ -121,7 +123,8 @@ def fuzz_questions() -> Iterator[Test]:
         @given(question=QUESTIONS)
         def run(question: str) -> None:
             for vector in (None, np.ones(DIMENSION)):
-                with contextlib.suppress(ReperioError):
+                with contextlib.suppress(ReperioError), warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ReperioWarning)  # a question without words says so
                     mode = "lexical" if vector is None else "hybrid"
                     assert len(kb.search(question, vector=vector, mode=mode, k=3)) <= 3
 

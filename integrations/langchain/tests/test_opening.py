@@ -73,7 +73,9 @@ async def test_random_embeddings_are_refused_when_awaited(path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.parametrize("other", [TrigramEmbeddings(32), TrigramEmbeddings(salt="other", model="other")], ids=repr)
+@pytest.mark.parametrize(
+    "other", [TrigramEmbeddings(32), TrigramEmbeddings(salt="other", model="other")], ids=["longer", "other"]
+)
 def test_an_empty_collection_takes_another_model(path: Path, other: TrigramEmbeddings) -> None:
     """One in which nothing was stored yet, or is any more, with its metric; one that holds a text does not."""
     ReperioVectorStore(TrigramEmbeddings(), path, metric="l2").close()

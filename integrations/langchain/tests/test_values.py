@@ -64,7 +64,7 @@ MADE: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "expected"), MADE, ids=lambda each: repr(each)[:40])
+@pytest.mark.parametrize(("value", "expected"), MADE, ids=lambda each: type(each).__name__)
 async def test_what_json_cannot_keep_becomes_what_stands_for_it(
     store: ReperioVectorStore, value: Any, expected: Any
 ) -> None:
