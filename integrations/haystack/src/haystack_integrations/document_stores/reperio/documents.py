@@ -14,8 +14,6 @@ Each chunk needs a vector. That of a document without an embedding is [1, 0, …
 from __future__ import annotations
 
 import base64
-import binascii
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -97,7 +95,7 @@ def _is_blob(value: Any) -> bool:
         return False
     try:
         base64.b64decode(value["data"], validate=True)
-    except (binascii.Error, TypeError, ValueError):
+    except (TypeError, ValueError):
         return False
     return isinstance(value["meta"], dict) and isinstance(value["mime_type"], str | None)
 
@@ -115,7 +113,7 @@ def _is_sparse(value: Any) -> bool:
 
 
 def _is_length(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 and np.isfinite(value)
 
 
 _KINDS: dict[str, Callable[[Any], bool]] = {
