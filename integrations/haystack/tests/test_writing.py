@@ -98,6 +98,19 @@ def test_updates_lose_nothing_and_bring_nothing_back(store: ReperioDocumentStore
         assert found == {f"d{each}": {"k": 1, "a": number, "b": number} for each in range(100) if each != 5}
 
 
+def test_what_is_deleted_by_a_filter_matches_it(store: ReperioDocumentStore) -> None:
+    """Each document is either deleted, or changed by another thread so that it no longer matches, and stays."""
+    for _ in range(15):
+        store.write_documents(
+            [Document(id=f"d{each}", content="x", meta={"k": 1}) for each in range(200)], DuplicatePolicy.OVERWRITE
+        )
+        with ThreadPoolExecutor(2) as threads:
+            changed = threads.submit(store.update_by_filter, ALL, {"k": 2})
+            deleted = threads.submit(store.delete_by_filter, ALL)
+            assert changed.result() + deleted.result() == 200
+        assert store.count_documents() == changed.result()
+
+
 def test_an_update_of_the_reserved_key_is_of_meta(store: ReperioDocumentStore) -> None:
     """Blob, embedding and its absence stay as they are."""
     store.write_documents(

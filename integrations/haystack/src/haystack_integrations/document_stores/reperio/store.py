@@ -197,7 +197,9 @@ class ReperioDocumentStore:
         """
         if not filters:
             raise FilterError("delete_by_filter takes a filter; delete_all_documents deletes everything")
-        return self.collection.delete(ids=self._ids(filters))
+        kb = self.collection
+        with kb.turn():  # what is changed meanwhile, so that it no longer matches, stays
+            return kb.delete(ids=self._ids(filters))
 
     def update_by_filter(self, filters: Filters, meta: Mapping[str, Any]) -> int:
         """Set fields of meta in the documents that match, and return how many there were.
