@@ -65,6 +65,20 @@ def test_a_write_sees_what_others_have_written_before_it(made: str, tmp_path: Pa
         assert contents(first) == contents(second)
 
 
+def test_a_turn_begins_with_what_others_have_written(made: str, tmp_path: Path, embedder: reperio.Embedder) -> None:
+    """Where another host embeds all again during it, nothing is written: taking that over waits for builds."""
+    first, second = both(made, tmp_path)
+    with first, second:
+        add(second, [30])
+        with first.turn():
+            assert first.get("c30") is not None
+            assert first.delete(ids=["c30"]) == 1
+            second.reembed(embedder)
+            with pytest.raises(InvalidInput, match="before or after the block"):
+                first.delete(ids=["c1"])
+        assert first.delete(ids=["c1"]) == 1
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_random_operations_on_two_hosts_come_to_one_truth(seed: int, made: str, tmp_path: Path) -> None:
     """And to what a dictionary says of it."""

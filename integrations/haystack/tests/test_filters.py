@@ -12,7 +12,26 @@ from haystack.utils.filters import document_matches_filter
 
 from haystack_integrations.document_stores.reperio import ReperioDocumentStore
 
-VALUES: list[Any] = [None, True, False, 0, 1, 1.0, 2, 2.5, -3, "a", "b", "", ["a"], ["a", "b"], [], [1], {"x": 1}]
+VALUES: list[Any] = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    1.0,
+    2,
+    2.5,
+    -3,
+    "a",
+    "b",
+    "",
+    ["a"],
+    ["a", "b"],
+    [],
+    [1],
+    {"x": 1},
+    [None],
+]
 
 
 def documents() -> list[Document]:

@@ -40,8 +40,9 @@ class Collection(Searching, Contents, Writing, Maintenance):
         """Finish a build that is due, and release the files; doing so twice is no error.
 
         Nothing is lost without it. Where Python ends first, it waits for an index build under way, for at most ten
-        seconds, and daemon threads can begin no other.
+        seconds, and daemon threads can begin no other. Inside `turn` it is refused.
         """
+        self._handle.require_no_turn()
         self._handle.close()
         if self._recorder is not None:
             self._recorder.close()

@@ -95,6 +95,24 @@ def vectors(handle: Handle, ids: Sequence[str]) -> FloatMatrix:
         return np.array(to_float32(matrix[[rows[key] for key in ids]]) if ids else to_float32(matrix[:0]))
 
 
+def with_vectors(handle: Handle, ids: Sequence[str] | None, tree: Filter | None) -> tuple[list[Chunk], FloatMatrix]:
+    """Return chunks of one committed state and their vectors: those with these ids that exist, else what matches."""
+    generation, session, matrix = handle.reading()
+    with session:
+        if ids is None:
+            rows = generation.matching(tree, session).tolist()
+            chunks = session.read(rows, matrix)
+        else:
+            known = stored(handle.scope, generation, session, ids)
+            found = [known[key] for key in dict.fromkeys(ids) if key in known]
+            session.require(found, matrix)
+            rows, chunks = [one.row for one in found], [one.to_chunk() for one in found]
+        vectors = np.array(to_float32(matrix[rows]))
+    _require_whole(handle, len(rows), len(chunks))
+    handle.scope.require_found(chunks, handle.root.root)
+    return chunks, vectors
+
+
 def holds(handle: Handle, chunk_id: str) -> bool:
     """Say whether there is a chunk with this id within the scope, without reading it."""
     generation, session = handle.session()

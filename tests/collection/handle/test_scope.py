@@ -217,6 +217,7 @@ def test_no_public_method_was_forgotten() -> None:
         "fingerprint",
         "read_only",
         "scope",
+        "turn",
     }  # these tell nothing of any chunk
 
 

@@ -204,6 +204,20 @@ class Handle:
         self.require_writable()
         return self._turns.turn(wait)
 
+    @contextmanager
+    def turn_of_user(self) -> Iterator[None]:
+        """Keep other writers out during a block of the user: see `Collection.turn`."""
+        self.require_writable()
+        self.origin.refresh()
+        with self.turn():
+            if self.origin.held is not None:
+                self.origin.require_own()
+            yield
+
+    def require_no_turn(self) -> None:
+        """Raise where this thread is in a turn, and would wait for what itself waits for a turn."""
+        self._turns.require_none()
+
     def maintaining(self, *, wait: bool = True) -> AbstractContextManager[None]:
         """Return the block in which nobody else builds an index here or rewrites the collection; others go on writing.
 

@@ -15,7 +15,7 @@ from reperio import layout
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.handle.in_use import InUse
 from reperio.collection.handle.origin import HandleOrigin
-from reperio.errors import StorageFailed
+from reperio.errors import InvalidInput, StorageFailed
 
 Yielded = TypeVar("Yielded")
 
@@ -157,8 +157,17 @@ class Turns:
         if used is not self._in_use.generation:
             used.close()  # another thread has found another collection at the path meanwhile
 
+    def require_none(self) -> None:
+        """Refuse what waits for a build while this thread has its turn: a build ends by a turn, so both would wait."""
+        if self._turns.is_inside() and not self._maintenance.is_inside():
+            raise InvalidInput(
+                "inside `with collection.turn()` no index is built, nothing is rewritten or taken over from an origin "
+                "that was embedded again, and nothing is closed; do that before or after the block"
+            )
+
     def maintaining(self, wait: bool) -> AbstractContextManager[None]:
         """Return the block of `Handle.maintaining`."""
+        self.require_none()
         return self._maintenance.block(lambda own: self._maintain(wait, own))
 
     @contextmanager
@@ -206,13 +215,17 @@ class Nesting:
 
     def is_outermost(self, own: Own) -> bool:
         """Say whether a block is inside no other; if so, the next ones are inside of it until it has ended."""
-        generator = None if self._outermost is None else self._outermost()
-        # One of another thread has just given the lock back, and may not have ended yet.
-        alive = isinstance(generator, GeneratorType) and generator.gi_frame is not None
-        if alive and self._thread == threading.get_ident():
+        if self.is_inside():
             return False
         self._outermost, self._thread = own[0], threading.get_ident()
         return True
+
+    def is_inside(self) -> bool:
+        """Say whether this thread is in a block of this kind now."""
+        generator = None if self._outermost is None else self._outermost()
+        # One of another thread has just given the lock back, and may not have ended yet.
+        alive = isinstance(generator, GeneratorType) and generator.gi_frame is not None
+        return alive and self._thread == threading.get_ident()
 
     def _gone(self, which: weakref.ref[Any]) -> None:
         lock = self._lock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from typing_extensions import Never
@@ -88,5 +89,24 @@ class Writing:
             tree = self._handle.scope.narrowed(where)
             assert tree is not None  # not empty
             return deleting.delete(self._handle, tree)
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Return a block in which no other thread, handle or process writes: what is read in it is true until its end.
+
+            with kb.turn():
+                if kb.get("a") is None:
+                    kb.add([Chunk("a", "…")])
+
+        Searches of others go on. Each `add` and `delete` inside is durable at once, also where the block fails later.
+        Keep it short, and await nothing in it: it is of one thread, and other writers wait up to their lock timeout.
+
+        With an origin it begins with what other hosts have committed; these are not kept out.
+
+        Raises:
+            CollectionReadOnly, CollectionClosed: this handle may not write.
+            CollectionLocked: another process has had its turn for longer than the timeout.
+            InvalidInput: inside, for what builds an index, rewrites or closes the collection.
+        """
+        return self._handle.turn_of_user()
 
     aadd, adelete = twin(add, writes=True), twin(delete, writes=True)

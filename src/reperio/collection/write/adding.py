@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any
 
 from reperio.arguments import is_iterable
@@ -50,6 +50,21 @@ def add(
     return result or AddResult()
 
 
+def check(handle: Handle, chunks: Sequence[Chunk], first: int = 0) -> list[NewChunk]:
+    """Return chunks ready to be compared with what is stored; refuse the first that could not be stored, by its id.
+
+    Args:
+        handle: limits and scope are its.
+        chunks: of one batch, or all before the first batch, by a caller that stores all or nothing.
+        first: number of the first chunk in the whole input, for messages.
+    """
+    checked = check_chunks(chunks, first)
+    require_sizes(checked, handle.limits)
+    if handle.scope.tree is not None:
+        handle.scope.require(checked)
+    return checked
+
+
 def _told_stored(error: ReperioError, batch: list[Chunk], done: int) -> str:
     """Say which chunks are stored, where a batch was refused."""
     if done:
@@ -68,10 +83,7 @@ def _add_batch(handle: Handle, lazy: LazyEmbedder, batch: list[Chunk], vectors: 
         vectors: one each, or None.
         first: number of the first chunk in the whole input, for messages.
     """
-    checked = check_chunks(batch, first)
-    require_sizes(checked, handle.limits)
-    if handle.scope.tree is not None:
-        handle.scope.require(checked)
+    checked = check(handle, batch, first)
     ahead = _embedded_ahead(handle, lazy, checked) if vectors is None else None
 
     def attempt(generation: OpenGeneration) -> Prepared:

@@ -137,7 +137,9 @@ def _plain(value: Any) -> Any:
 
 def _equal(path: _Path, value: Any) -> Filter:
     if value is None:
-        return any_of([~Condition(path, Operator.EXISTS, True), Condition(path, Operator.EQ, None)])
+        return any_of(
+            [~Condition(path, Operator.EXISTS, True), all_of([Condition(path, Operator.EQ, None), ~_is_list(path)])]
+        )
     if isinstance(value, list):  # the whole list, not an element that is such a list
         return all_of([Condition(path, Operator.EQ, value), ~Condition(path, Operator.CONTAINS, value)])
     same: list[Any] = [flag for flag in (True, False) if not isinstance(value, (str, bool)) and value == flag]

@@ -10,7 +10,7 @@ from typing import Any
 import reperio
 from reperio import Collection
 from reperio.arguments import to_path
-from reperio.layout import Layout
+from reperio.layout import IN_MEMORY, Layout
 
 DEFAULT_DIMENSION = 768
 """What Haystack's other document stores take where nothing is said."""
@@ -30,7 +30,7 @@ class Opening:
         """Open the collection, or create it."""
         if self.path is None:
             return reperio.open(":memory:", dimension=self.embedding_dimension, metric=self.metric, scope=self.scope)
-        there = Layout(to_path("path", self.path)).is_collection()
+        there = self.path != IN_MEMORY and Layout(to_path("path", self.path)).is_collection()
         return reperio.open(
             self.path,
             dimension=None if there else self.embedding_dimension,
@@ -41,5 +41,8 @@ class Opening:
 
 
 def to_text(path: str | os.PathLike[str] | None) -> str | None:
-    """Return a path as a serialized pipeline keeps it."""
-    return None if path is None else os.fspath(path)
+    """Return a path as a serialized pipeline keeps it, absolute.
+
+    The collection is opened at the first use, and a pipeline loaded again, when the working directory may be another.
+    """
+    return path if path is None or path == IN_MEMORY else str(to_path("path", path).absolute())

@@ -17,7 +17,10 @@ from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 from haystack.errors import FilterError
 from reperio import Chunk, Collection, Metric
-from reperio.errors import InvalidInput
+from reperio.collection.facade import handle_of
+from reperio.collection.reading import with_vectors
+from reperio.collection.write.adding import check
+from reperio.errors import InvalidInput, ReperioError
 from typing_extensions import Self
 
 from haystack_integrations.document_stores.reperio import metadata
@@ -27,23 +30,28 @@ from haystack_integrations.document_stores.reperio.documents import (
     from_chunk,
     from_hit,
     to_chunk,
-    to_vector,
+    to_vectors,
+    with_meta,
 )
 from haystack_integrations.document_stores.reperio.filters import to_narrowed
 from haystack_integrations.document_stores.reperio.options import DEFAULT_DIMENSION, Opening, to_text
 
 Filters = Mapping[str, Any] | None
 
+_COMMIT = 10_000
+"""Documents per commit: a call that writes no more stores all or nothing."""
+
 
 class ReperioDocumentStore:
     """A Haystack document store in a Reperio collection: one directory, durable when a call returns.
 
-    Documents may lack an embedding: embedding retrieval passes over them, and retrieval by words finds them. Meta must
-    be JSON. Any number of threads and processes may use one directory. It is opened at the first use.
+    Documents may lack an embedding: embedding retrieval passes over them, and retrieval by words finds them. In the
+    collection their vector is [1, 0, …], which other ways in must leave out: see `documents.HAS_VECTOR`. Meta must be
+    JSON. Any number of threads and processes may use one directory. It is opened at the first use.
 
     Args:
-        path: directory of the collection; a new one is created. None keeps it in memory, until the store is closed or
-            the process ends.
+        path: directory of the collection, as seen from the working directory now; a new one is created. None keeps it
+            in memory, until the store is closed or the process ends.
         embedding_dimension: length of the embeddings, for a new collection; an existing one has its own.
         metric: "cosine", "inner_product" or "l2", for a new collection.
         scope: a filter that everything done through this store is confined to, e.g. ``{"tenant": "a"}``, in the form
@@ -125,7 +133,9 @@ class ReperioDocumentStore:
 
     def filter_documents(self, filters: Filters = None) -> list[Document]:
         """Return the documents that match *filters*, or all, in the order of adding."""
-        return self._documents(self._chunks(filters))
+        chunks, vectors = self._with_vectors(filters)
+        unit = bool(chunks) and self.collection.info().metric is Metric.COSINE
+        return [from_chunk(chunk, vector, unit=unit) for chunk, vector in zip(chunks, vectors, strict=True)]
 
     def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
         """Store documents, durably, and return how many were written.
@@ -137,7 +147,10 @@ class ReperioDocumentStore:
         Raises:
             ValueError: they are no documents.
             DuplicateDocumentError: an id is there, or twice among them.
-            InvalidChunk, InvalidVectors: meta that is no JSON, an embedding of another dimension.
+            InvalidChunk, InvalidVectors: meta that is no JSON, an embedding of another dimension. The message names the
+                document, and nothing is written.
+            ReperioError: storing fails after some commits of many documents. Its ``stored_ids`` are the ids that are
+                stored by then, and its ``ids`` those of all.
         """
         if not isinstance(documents, list) or not all(isinstance(each, Document) for each in documents):
             raise ValueError("documents is a list of haystack.Document")
@@ -145,21 +158,22 @@ class ReperioDocumentStore:
             return 0
         kb = self.collection
         unique = {each.id: each for each in documents}
-        if policy is not DuplicatePolicy.OVERWRITE:
-            there = {chunk.id for chunk in kb.get(list(unique))}
-            if policy is DuplicatePolicy.SKIP:
-                first = {each.id: each for each in reversed(documents)}
-                unique = {key: first[key] for key in unique if key not in there}
-            elif there or len(unique) < len(documents):
-                again = next(iter(there), None) or next(each.id for each in documents if unique[each.id] is not each)
-                raise DuplicateDocumentError(
-                    f"a document with the id {again!r:.80} is there already, or twice among those that are written; "
-                    "pass policy=DuplicatePolicy.OVERWRITE or SKIP"
-                )
-        dimension = kb.info().dimension
-        kept = list(unique.values())
-        kb.add(map(to_chunk, kept), vectors=(to_vector(each, dimension) for each in kept))
-        return len(documents) if policy is DuplicatePolicy.OVERWRITE else len(kept)
+        if policy is DuplicatePolicy.SKIP:
+            first = {each.id: each for each in reversed(documents)}
+            unique = {key: first[key] for key in unique}
+        elif policy is not DuplicatePolicy.OVERWRITE and len(unique) < len(documents):
+            raise _duplicate(next(each.id for each in documents if unique[each.id] is not each))
+        vectors = to_vectors(list(unique.values()), kb.info())
+        pairs = dict(zip(unique, zip(map(to_chunk, unique.values()), vectors, strict=True), strict=True))
+        check(handle_of(kb), [chunk for chunk, _ in pairs.values()])
+        with kb.turn():  # nobody adds one of them between the look and the writing
+            there = [] if policy is DuplicatePolicy.OVERWRITE else [chunk.id for chunk in kb.get(list(pairs))]
+            if there and policy is not DuplicatePolicy.SKIP:
+                raise _duplicate(there[0])
+            for key in there:
+                del pairs[key]
+            self._add([chunk for chunk, _ in pairs.values()], [vector for _, vector in pairs.values()])
+        return len(documents) if policy is DuplicatePolicy.OVERWRITE else len(pairs)
 
     def delete_documents(self, document_ids: list[str]) -> None:
         """Delete documents by id, durably; one that is not there is no error."""
@@ -183,16 +197,26 @@ class ReperioDocumentStore:
         """
         if not filters:
             raise FilterError("delete_by_filter takes a filter; delete_all_documents deletes everything")
-        return self.collection.delete(ids=self._ids(filters))
+        kb = self.collection
+        with kb.turn():  # what is changed meanwhile, so that it no longer matches, stays
+            return kb.delete(ids=self._ids(filters))
 
     def update_by_filter(self, filters: Filters, meta: Mapping[str, Any]) -> int:
-        """Set fields of meta in the documents that match, and return how many there were."""
-        chunks = self._chunks(filters)
-        if chunks:
-            vectors = self._vectors(chunks)
-            changed = [Chunk(each.id, each.text, {**each.metadata, **meta}) for each in chunks]
-            self.collection.add(changed, vectors=vectors)
-        return len(chunks)
+        """Set fields of meta in the documents that match, and return how many there were.
+
+        Nobody else writes meanwhile, so that no update of theirs is lost and nothing deleted comes back.
+
+        Raises:
+            InvalidChunk: meta that is no JSON; nothing is written.
+            ReperioError: as of `write_documents`.
+        """
+        kb = self.collection
+        with kb.turn():
+            chunks, vectors = self._with_vectors(filters)
+            changed = [with_meta(each, meta) for each in chunks]
+            check(handle_of(kb), changed)
+            self._add(changed, vectors)
+        return len(changed)
 
     # ── what the fields of meta hold ─────────────────────────────────────────────────────────────────────────────────
 
@@ -264,15 +288,28 @@ class ReperioDocumentStore:
         kb = self.collection
         return kb.get(narrowed["ids"]) if "ids" in narrowed else kb.get(where=narrowed["where"])
 
-    def _vectors(self, chunks: Sequence[Chunk]) -> npt.NDArray[np.float32]:
-        return self.collection.vectors([chunk.id for chunk in chunks])
+    def _with_vectors(self, filters: Filters) -> tuple[list[Chunk], npt.NDArray[np.float32]]:
+        """Return what matches with its vectors, of one state: read one after the other, they may not fit together."""
+        handle = handle_of(self.collection)
+        narrowed = to_narrowed(self.collection, filters)
+        tree = handle.scope.narrowed(narrowed.get("where"))
+        return with_vectors(handle, narrowed.get("ids"), tree)
 
-    def _documents(self, chunks: Sequence[Chunk]) -> list[Document]:
-        if not chunks:
-            return []
-        unit = self.collection.info().metric is Metric.COSINE
-        vectors = self._vectors(chunks)
-        return [from_chunk(chunk, vector, unit=unit) for chunk, vector in zip(chunks, vectors, strict=True)]
+    def _add(self, chunks: list[Chunk], vectors: Any) -> None:
+        """Store chunks in as few commits as may be, and let an error tell which of them are stored."""
+        stored = 0
+
+        def note(_: str, done: int, __: int | None) -> None:
+            nonlocal stored
+            stored = done
+
+        batch = min(_COMMIT, handle_of(self.collection).limits.batch)
+        try:
+            self.collection.add(chunks, vectors=vectors, batch_size=batch, progress=note)
+        except ReperioError as error:
+            error.ids = [chunk.id for chunk in chunks]
+            error.stored_ids = error.ids[:stored]
+            raise
 
     # ── the same for coroutines: in a thread, never in the loop ──────────────────────────────────────────────────────
 
@@ -336,3 +373,10 @@ class ReperioDocumentStore:
         return await asyncio.to_thread(
             self.get_metadata_field_unique_values, metadata_field, search_term, from_, size, filters
         )
+
+
+def _duplicate(key: str) -> DuplicateDocumentError:
+    return DuplicateDocumentError(
+        f"a document with the id {key!r:.80} is there already, or twice among those that are written; "
+        "pass policy=DuplicatePolicy.OVERWRITE or SKIP"
+    )
