@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from reperio.errors import InvalidInput
-from reperio.ingestion.run.ledger import FileRecord, RootRecord
+from reperio.ingestion.run.ledger import FileRecord, RootRecord, this_host
 from reperio.ingestion.sources import FoundFiles
 
 
@@ -30,9 +30,10 @@ def vanished(
     there = {file.source for file in found.files} | found.present | set(besides)
     gone = []
     for file in recorded:
-        if file.source in there or file.root not in roots:
+        root = roots.get(file.root)
+        if file.source in there or root is None or root.host != this_host():
             continue
-        path = roots[file.root].path_of(file.inside)
+        path = root.path_of(file.inside)
         if any(path.is_relative_to(folder) for folder in found.unread):
             continue
         if any(walked.holds(path) for walked in found.walked):

@@ -84,7 +84,7 @@ def make_plans(found: FoundFiles, ledger: Ledger, embedder: Embedder, wanted: Wa
     splitters: dict[tuple[int | None, int | None], Splitter] = {}
     for name, place in found.roots.items():
         old = recorded.get(name)
-        if old is not None and old.place != str(place):
+        if old is not None and (old.place, old.host) != (str(place), this_host()):
             plans.notes += _require_same(old, place, found, ledger, wanted)
         shape = {**DEFAULTS, **(old.shape if old else {}), **wanted.given}
         _to_reading(shape, wanted)  # refused here if it cannot be
@@ -165,33 +165,37 @@ def _said(value: Any) -> str:
 
 
 def _require_same(old: RootRecord, place: Path, found: FoundFiles, ledger: Ledger, wanted: Wanted) -> list[Skipped]:
-    """Return what to say of a folder or file that is at another place than before, or refuse another one."""
+    """Return what to say of a folder or file that is at another place than before, or refuse another one.
+
+    The same path on another machine is another place: in containers, all projects lie in ``/app/docs``.
+    """
     if not _has_files(old.name, ledger):
         return []
+    where = old.place if old.host == this_host() else f"{old.place} on {old.host}"
     if wanted.name is None:
         still_there = old.host == this_host() and Path(old.place).exists()
-        if still_there or not _is_known_again(old.name, found, ledger):
-            where = old.place if old.host == this_host() else f"{old.place} on {old.host}"
+        if still_there or not _is_known_again(old.name, place, found, ledger):
             raise InvalidInput(
                 f"{old.name!r} is {where}, and its chunks are in this collection; {place} would replace them. If it is "
                 "something else, give it a name of its own with name='…' (--name); if it is the same, moved or copied, "
                 f"pass name={old.name!r} (--name {old.name})"
             )
-    return [Skipped(old.name, f"was at {old.place}, and is at {place} now")]
+    return [Skipped(old.name, f"was at {where}, and is at {place} now")]
 
 
 def _has_files(name: str, ledger: Ledger) -> bool:
     return any(file.root == name and file.whole for file in ledger.all_files())
 
 
-def _is_known_again(name: str, found: FoundFiles, ledger: Ledger) -> bool:
-    """Say whether at least half of the files that had these names before have the same content."""
-    recorded = {file.source: file.content for file in ledger.all_files() if file.root == name}
-    both = [file for file in found.files if file.source in recorded][:_COMPARED]
+def _is_known_again(name: str, place: Path, found: FoundFiles, ledger: Ledger) -> bool:
+    """Say whether at least half of the files that are recorded are there, with the same content."""
+    recorded = [file for file in ledger.all_files() if file.root == name and file.whole]
+    some = recorded[:: -(-len(recorded) // _COMPARED) or 1]  # some of each part of it, where there are many
+    paths = {file.source: file.path for file in found.files}
     same = 0
-    for file in both:
+    for file in some:
         try:
-            same += hash_of(file.path) == recorded[file.source]
-        except InvalidInput:
+            same += hash_of(paths.get(file.source, place / file.inside)) == file.content
+        except (InvalidInput, OSError):  # such as one that is not there
             continue
-    return bool(both) and same * 2 >= len(both)
+    return bool(some) and same * 2 >= len(some)

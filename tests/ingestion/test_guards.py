@@ -1,0 +1,75 @@
+"""What a run must not take over, replace or delete."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from pathlib import Path
+
+import pytest
+
+from reperio import Collection, InvalidInput
+from reperio.ingestion import ingest
+from tests.ingestion.folders import contents, require_ledger, texts, write
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    return tmp_path / "here"
+
+
+# ── another machine ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_same_path_on_another_machine_is_another_folder(
+    kb: Collection, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another project at the same path is refused, and its own name lets both stay, each with its own prune."""
+    for name in ("README", "a", "b"):
+        write(here / f"docs/{name}.md", f"project one, {name}")
+    ingest(kb, here / "docs")
+    before = contents(kb)
+    monkeypatch.setattr(platform, "node", lambda: "another")
+    shutil.rmtree(here / "docs")
+    write(here / "docs/README.md", "project two")
+    for path in ("docs", "."):
+        with pytest.raises(InvalidInput, match=r"would replace them.*name='…' \(--name\)"):
+            ingest(kb, here / path, prune=True)
+    assert contents(kb) == before
+    ingest(kb, here / "docs", name="two", prune=True)
+    assert (ingest(kb, here / "docs", prune=True).unchanged, kb.count()) == (1, 4)
+    assert ingest(kb, here, prune=True).unchanged == 1
+    monkeypatch.undo()
+    assert sorted(texts(kb)) == ["docs/README.md", "docs/a.md", "docs/b.md", "two/README.md"]
+    require_ledger(kb)
+
+
+def test_the_same_folder_on_another_machine_is_known_again(
+    kb: Collection, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files say so, or its name does; the note names the machine before."""
+    write(here / "docs/a.md", "rivers")
+    ingest(kb, here / "docs")
+    before = platform.node()
+    monkeypatch.setattr(platform, "node", lambda: "another")
+    (note,) = ingest(kb, here / "docs").notes
+    assert f"was at {here}/docs on {before}" in note.reason
+    monkeypatch.undo()
+    write(here / "docs/a.md", "lakes")
+    assert ingest(kb, here / "docs", name="docs").removed == 1
+    assert texts(kb) == {"docs/a.md": ["lakes"]}
+
+
+def test_one_common_file_makes_no_folder_the_same(kb: Collection, here: Path) -> None:
+    """Half of the files that are recorded have to be there: a licence is in many projects."""
+    for name in "abc":
+        write(here / f"docs/{name}.md", f"about {name}")
+    write(here / "docs/LICENSE.txt", "as is")
+    ingest(kb, here / "docs")
+    (here / "docs").rename(here / "unmounted")
+    write(here / "else/docs/LICENSE.txt", "as is")
+    with pytest.raises(InvalidInput, match="would replace them"):
+        ingest(kb, here / "else/docs", prune=True)
+    for name in ("a", "other"):
+        write(here / f"else/docs/{name}.md", f"about {name}")
+    assert ingest(kb, [here / "else/docs"], prune=True).removed == 2
