@@ -10,6 +10,7 @@ import pytest
 
 from reperio import Collection, InvalidInput
 from reperio.ingestion import ingest
+from tests.conftest import TrigramEmbedder
 from tests.ingestion.folders import contents, require_ledger, texts, write
 
 
@@ -73,3 +74,32 @@ def test_one_common_file_makes_no_folder_the_same(kb: Collection, here: Path) ->
     for name in ("a", "other"):
         write(here / f"else/docs/{name}.md", f"about {name}")
     assert ingest(kb, [here / "else/docs"], prune=True).removed == 2
+
+
+# ── a folder that is not there ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("way", ["moved", "empty"])
+def test_a_folder_that_is_missing_or_empty_loses_nothing(
+    kb: Collection, embedder: TrigramEmbedder, here: Path, way: str
+) -> None:
+    """Its disk may be elsewhere, so what is found in another folder is a copy; its name said, it is the same."""
+    write(here / "docs/a.md", "rivers")
+    ingest(kb, here / "docs")
+    (here / "docs").rename(here / "manual")
+    if way == "empty":
+        (here / "docs").mkdir()
+    embedder.embedded.clear()
+    done = ingest(kb, here / "manual")
+    assert (done.added, done.removed, done.renamed, embedder.embedded) == (1, 0, 0, [])
+    assert sorted(texts(kb)) == ["docs/a.md", "manual/a.md"]
+    require_ledger(kb)
+
+
+def test_a_folder_that_got_another_name_keeps_the_one_it_had(kb: Collection, here: Path) -> None:
+    """Said with its name, nothing of it is stored twice."""
+    write(here / "docs/a.md", "rivers")
+    ingest(kb, here / "docs")
+    (here / "docs").rename(here / "manual")
+    done = ingest(kb, here / "manual", name="docs")
+    assert (done.added, done.unchanged, list(texts(kb))) == (0, 1, ["docs/a.md"])

@@ -200,7 +200,7 @@ class Reader:
 
     def _is_gone(self, file: FileRecord) -> bool:
         root = self.roots.get(file.root)
-        return root is not None and root.reachable() and not root.path_of(file.inside).exists()
+        return root is not None and root.reachable(file.inside) and not root.path_of(file.inside).exists()
 
     def _stem(self, source: str) -> str:
         return stem_of(handle_of(self.collection).scope.name, source)
