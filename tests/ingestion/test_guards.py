@@ -103,3 +103,40 @@ def test_a_folder_that_got_another_name_keeps_the_one_it_had(kb: Collection, her
     (here / "docs").rename(here / "manual")
     done = ingest(kb, here / "manual", name="docs")
     assert (done.added, done.unchanged, list(texts(kb))) == (0, 1, ["docs/a.md"])
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("thing", "name"),
+    [
+        ("other", "docs/sub"),  # a folder that lies in another's sources
+        ("other/x.md", "docs/sub/a.md"),  # a file that has one of them
+        ("other/x.md", "docs"),  # a file that has the name of a folder
+        ("other", "notes.md"),  # a folder that has the name of a file
+        ("other", "team"),  # above what was given a name with a slash
+    ],
+)
+def test_a_name_that_takes_sources_of_another_is_refused(kb: Collection, here: Path, thing: str, name: str) -> None:
+    """The message has a name that is free, and with it all chunks stay."""
+    for file in ("docs/sub/a.md", "notes.md", "third/b.md", "other/x.md"):
+        write(here / file, f"about {file}")
+    ingest(kb, [here / "docs", here / "notes.md"])
+    ingest(kb, here / "third", name="team/handbook")
+    before = contents(kb)
+    with pytest.raises(InvalidInput, match=r"sources in this collection .* such as '[^/]*'$") as caught:
+        ingest(kb, here / thing, name=name, prune=thing == "other")
+    assert contents(kb) == before
+    free = str(caught.value).rpartition("such as ")[2].strip("'")
+    assert ingest(kb, here / thing, name=free).added == 1
+    assert contents(kb).items() > before.items()
+    require_ledger(kb)
+
+
+def test_names_with_a_common_beginning_are_apart(kb: Collection, here: Path) -> None:
+    """`team/docs` and `team/docs2` do not lie in each other."""
+    for name in ("docs", "docs2"):
+        write(here / name / "a.md", f"about {name}")
+        ingest(kb, here / name, name=f"team/{name}")
+    assert list(texts(kb)) == ["team/docs/a.md", "team/docs2/a.md"]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def make_plans(found: FoundFiles, ledger: Ledger, embedder: Embedder, wanted: Wa
     splitters: dict[tuple[int | None, int | None], Splitter] = {}
     for name, place in found.roots.items():
         old = recorded.get(name)
+        _require_apart(name, place, recorded, ledger)
         if old is not None and (old.place, old.host) != (str(place), this_host()):
             plans.notes += _require_same(old, place, found, ledger, wanted)
         shape = {**DEFAULTS, **(old.shape if old else {}), **wanted.given}
@@ -181,6 +183,32 @@ def _require_same(old: RootRecord, place: Path, found: FoundFiles, ledger: Ledge
                 f"pass name={old.name!r} (--name {old.name})"
             )
     return [Skipped(old.name, f"was at {where}, and is at {place} now")]
+
+
+def _require_apart(name: str, place: Path, recorded: Mapping[str, RootRecord], ledger: Ledger) -> None:
+    """Refuse a name under which the sources would be those of something else."""
+    old = recorded.get(name)
+    if old is None:
+        others = [one for one in recorded if f"{one}/".startswith(f"{name}/") or f"{name}/".startswith(f"{one}/")]
+    elif old.place != str(place):  # the same, moved; but no file is what a folder was
+        others = [name]
+    else:
+        others = []
+    for other in others:
+        inside = {file.inside != "" for file in ledger.all_files() if file.root == other and file.whole}
+        if inside and (old is None or place.is_dir() not in inside):
+            kind = "the folder" if True in inside else "the file"
+            raise InvalidInput(
+                f"{name!r} cannot be the name of {place}: sources in this collection that begin with it are those of "
+                f"{other!r}, {kind} {recorded[other].place}. Give it another name, with name='…' (--name), such as "
+                f"{_free(name.replace('/', '-'), recorded)!r}"
+            )
+
+
+def _free(name: str, recorded: Mapping[str, RootRecord]) -> str:
+    """Return a name without slashes that no root has, nor one above it."""
+    tops = {one.partition("/")[0] for one in recorded}
+    return name if name not in tops else next(one for one in (f"{name}-{at}" for at in count(2)) if one not in tops)
 
 
 def _has_files(name: str, ledger: Ledger) -> bool:
