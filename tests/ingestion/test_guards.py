@@ -140,3 +140,24 @@ def test_names_with_a_common_beginning_are_apart(kb: Collection, here: Path) -> 
         write(here / name / "a.md", f"about {name}")
         ingest(kb, here / name, name=f"team/{name}")
     assert list(texts(kb)) == ["team/docs/a.md", "team/docs2/a.md"]
+
+
+# ── prune ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_prune_deletes_only_what_is_gone(kb: Collection, here: Path) -> None:
+    """What was named on purpose or is excluded this time stays as long as its file is there."""
+    names = [".hidden.md", "node_modules/p/README.md", "ignored.md", "draft.md", "a.md"]
+    for name in names:
+        write(here / "docs" / name, f"about {name}")
+    write(here / "docs/.gitignore", "ignored.md\n")
+    ingest(kb, here / "docs")
+    ingest(kb, [here / "docs" / name for name in names])
+    done = ingest(kb, here / "docs", prune=True, exclude=["draft*"])
+    assert (done.removed, kb.count()) == (0, 5)
+    for name in names[:-1]:
+        (here / "docs" / name).unlink()
+    write(here / "docs/draft.md/b.md", "a folder now")
+    done = ingest(kb, here / "docs", prune=True, exclude=["draft*"])
+    assert (done.removed, list(texts(kb))) == (4, ["docs/a.md"])
+    require_ledger(kb)
