@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from reperio import Collection, InvalidInput
+import reperio
+from reperio import Chunk, Collection, InvalidInput
 from reperio.ingestion import ingest
 from tests.conftest import TrigramEmbedder
-from tests.ingestion.folders import contents, require_ledger, texts, write
+from tests.ingestion.folders import contents, require_ledger, table, texts, write
 
 
 @pytest.fixture
@@ -161,3 +162,50 @@ def test_prune_deletes_only_what_is_gone(kb: Collection, here: Path) -> None:
     done = ingest(kb, here / "docs", prune=True, exclude=["draft*"])
     assert (done.removed, list(texts(kb))) == (4, ["docs/a.md"])
     require_ledger(kb)
+
+
+# ── ids that are taken ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_chunk_of_a_program_is_never_replaced(kb: Collection, here: Path) -> None:
+    """The file that wants its id is listed, with a cure that works; no run changes or deletes the chunk."""
+    kb.add([Chunk("docs/t.csv#1", "a program's", {"source": "docs/t.csv"})])
+    table(here / "docs/t.csv", **{"1": "a row", "2": "another"})
+    write(here / "docs/a.md", "rivers")
+    for dry in (True, False):
+        done = ingest(kb, here / "docs", dry_run=dry)
+        (failed,) = done.failed
+        assert (done.added, failed.source, failed.place) == (1, "docs/t.csv", str(here / "docs/t.csv"))
+        assert "'docs/t.csv#1' is that of a chunk which ingest has not stored" in failed.reason
+    (here / "docs/t.csv").unlink()
+    ingest(kb, here / "docs", prune=True)
+    assert kb.get("docs/t.csv#1").text == "a program's"
+    kb.delete(ids=["docs/t.csv#1"])
+    table(here / "docs/t.csv", **{"1": "a row", "2": "another"})
+    assert ingest(kb, here / "docs").added == 2
+    require_ledger(kb)
+
+
+def test_a_chunk_of_a_scope_is_never_replaced(path: Path, here: Path) -> None:
+    """A folder that is called as the ids of a tenant begin takes none of them."""
+    write(here / "docs/a.md", "rivers")
+    with reperio.open(path, embedder=TrigramEmbedder(), scope={"tenant": "acme"}) as kb:
+        ingest(kb, here / "docs")
+        (chunk,) = kb
+    with reperio.open(path, embedder=TrigramEmbedder()) as kb:
+        name = chunk.id.partition("/")[0]
+        done = ingest(kb, here / "docs", name=name, prune=True)
+        assert [failed.source for failed in done.failed] == [f"{name}/a.md"]
+        assert (kb.count(), kb.get(chunk.id)) == (1, chunk)
+
+
+def test_a_scope_takes_over_its_chunks_without_a_ledger(path: Path, here: Path) -> None:
+    """Their ids hold the hashes of their texts, behind what stands for the scope."""
+    write(here / "docs/a.md", "rivers")
+    with reperio.open(path, embedder=TrigramEmbedder(), scope={"tenant": "acme"}) as kb:
+        ingest(kb, here / "docs")
+        for space in ("roots", "files", "chunks"):
+            records = kb.records(f"reperio.ingest.{space}")
+            records.delete([record.key for record in records.list()])
+        done = ingest(kb, here / "docs")
+        assert (done.unchanged, done.failed) == (1, ())
