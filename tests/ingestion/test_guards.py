@@ -209,3 +209,37 @@ def test_a_scope_takes_over_its_chunks_without_a_ledger(path: Path, here: Path) 
             records.delete([record.key for record in records.list()])
         done = ingest(kb, here / "docs")
         assert (done.unchanged, done.failed) == (1, ())
+
+
+# ── options ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("part", ["c.csv", "sub", "*.csv"])
+def test_options_of_a_part_do_not_spread(kb: Collection, here: Path, part: str) -> None:
+    """Given for a part of a known folder they are refused, with the folder to give them for; as before they may be."""
+    write(here / "docs/a.md", "Café")
+    table(here / "docs/sub/b.csv", b="x")
+    ingest(kb, here / "docs", metadata={"team": "sales"}, max_tokens=100)
+    table(here / "docs/c.csv", c="y")
+    before = contents(kb)
+    for options in ({"reading": {"encoding": "windows-1252"}}, {"max_tokens": 50}, {"metadata": {"secret": True}}):
+        for again in (False, True):
+            with pytest.raises(InvalidInput, match=rf"for a part of docs.*with the whole folder {here}/docs\."):
+                ingest(kb, here / "docs" / part, rechunk=again, **options)  # type: ignore[arg-type]  # several kinds
+    assert contents(kb) == before
+    ingest(kb, here / "docs" / part, metadata={"team": "sales"}, max_tokens=100)
+    (here / "link").symlink_to(here / "docs")
+    ingest(kb, here / "link", metadata={"team": "support"})
+    assert kb.count(where={"team": "support"}) == 3
+    require_ledger(kb)
+
+
+def test_a_file_that_was_there_before_its_folder_keeps_its_options(kb: Collection, here: Path) -> None:
+    """They are no options of the folder, and those of the folder are none of its."""
+    write(here / "docs/c.csv", "id,text\n1,Café\n".encode("cp1252"))
+    write(here / "docs/a.md", "Café")
+    ingest(kb, here / "docs/c.csv", reading={"encoding": "windows-1252"})
+    ingest(kb, here / "docs")
+    assert texts(kb) == {"c.csv": ["Café"], "docs/a.md": ["Café"]}
+    with pytest.raises(InvalidInput, match="rechunk=True"):
+        ingest(kb, here / "docs/c.csv", reading={"encoding": "cp850"})

@@ -90,6 +90,8 @@ def make_plans(found: FoundFiles, ledger: Ledger, embedder: Embedder, wanted: Wa
             plans.notes += _require_same(old, place, found, ledger, wanted)
         shape = {**DEFAULTS, **(old.shape if old else {}), **wanted.given}
         _to_reading(shape, wanted)  # refused here if it cannot be
+        if old is not None and not found.covers(place) and _has_files(name, ledger):
+            _require_as_before(old, place, shape, wanted)
         lengths = shape["max_tokens"], shape["overlap"]
         if lengths not in splitters:
             splitters[lengths] = Splitter(embedder, max_tokens=lengths[0], overlap=lengths[1])
@@ -164,6 +166,20 @@ def _reshaped(old: RootRecord, shape: Mapping[str, Any]) -> InvalidInput:
 
 def _said(value: Any) -> str:
     return "the default" if value is None else repr(value)
+
+
+def _require_as_before(old: RootRecord, place: Path, shape: Mapping[str, Any], wanted: Wanted) -> None:
+    """Refuse options that were given for a part of a folder: they are kept for all of it, and would spread."""
+    differing = [key for key in wanted.given if old.shape.get(key, DEFAULTS[key]) != shape[key]]
+    if wanted.metadata is not None and wanted.metadata != old.metadata:
+        differing.append("metadata")
+    if differing:
+        key = differing[0]
+        raise InvalidInput(
+            f"{key} (--{_OPTIONS.get(key, key).replace('_', '-')}) is given for a part of {old.name}, and would hold "
+            f"for all of it from the next run on; leave it out, or pass it with the whole folder {place}. A file that "
+            "needs options of its own has to lie outside of that folder"
+        )
 
 
 def _require_same(old: RootRecord, place: Path, found: FoundFiles, ledger: Ledger, wanted: Wanted) -> list[Skipped]:
