@@ -255,11 +255,13 @@ def test_a_renamed_file_takes_its_chunks_along(kb: Collection, embedder: Trigram
 
 
 @pytest.mark.parametrize("way", ["folder", "file", "into"])
-def test_what_is_renamed_may_be_a_folder_or_a_file(
+def test_what_is_renamed_may_be_a_part_of_a_folder_or_a_file(
     kb: Collection, embedder: TrigramEmbedder, here: Path, way: str
 ) -> None:
-    """A folder under another name, a file that was named itself, a file that moved into a folder: none is embedded."""
-    names = {"folder": ("docs/a.md", "manual/a.md"), "file": ("a.md", "b.md"), "into": ("a.md", "docs/sub/a.md")}[way]
+    """A folder in another, a file that was named itself, a file that moved into a folder: none is embedded."""
+    names = {"folder": ("docs/old/a.md", "docs/new/a.md"), "file": ("a.md", "b.md"), "into": ("a.md", "docs/sub/a.md")}[
+        way
+    ]
     write(here / names[0], "rivers")
     ingest(kb, here / Path(names[0]).parts[0])
     (here / names[1]).parent.mkdir(parents=True, exist_ok=True)

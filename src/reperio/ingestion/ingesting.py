@@ -18,7 +18,7 @@ from reperio.ingestion.results import IngestResult
 from reperio.ingestion.run.adopting import adopt
 from reperio.ingestion.run.ahead import Ahead
 from reperio.ingestion.run.content import size_of
-from reperio.ingestion.run.ledger import Ledger, new_run
+from reperio.ingestion.run.ledger import Ledger, new_run, this_host
 from reperio.ingestion.run.pruning import require_contents, vanished
 from reperio.ingestion.run.roots import Plans, Wanted, given_by, make_plans
 from reperio.ingestion.run.scoping import fixed_by, to_metadata
@@ -137,7 +137,9 @@ class _Run:
 
     def find(self, paths: Paths, name: str | None, exclude: Sequence[str], *, gitignore: bool) -> FoundFiles:
         """Find the files; the first that cannot be read is an error, if the run is strict."""
-        known = {root.place: root.name for root in self.ledger.roots().values()}
+        roots = sorted(self.ledger.roots().values(), key=lambda root: root.host == this_host())  # the last one holds
+        # What another machine has at the same path may be something else, which a name given on purpose says.
+        known = {root.place: root.name for root in roots if root.host == this_host() or name is None}
         found = find_files(
             paths,
             leave_out=Path(self.collection.info().path),

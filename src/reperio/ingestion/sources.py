@@ -84,6 +84,12 @@ class FoundFiles:
         self._paths[file.source] = file.path
         self.files.append(file)
 
+    def covers(self, place: Path) -> bool:
+        """Say whether all of a folder or file that was named before was looked for, not a part of it."""
+        whole = [walked.place for walked in self.walked if walked.only is None]
+        # A folder may have been named by a link to it.
+        return any(place.is_relative_to(at) or place.is_relative_to(at.resolve()) for at in whole) or not place.is_dir()
+
     def skip(self, source: str, reason: str) -> None:
         """Pass over a file that is there."""
         self.skipped.append(Skipped(source, reason))

@@ -77,10 +77,15 @@ def _numbered(text: str, repeated: Counter[str]) -> str:
     return name if repeated[name] == 1 else f"{name}-{repeated[name]}"
 
 
-def made_by_ingest(chunk: Chunk) -> str | None:
-    """Return the source of a chunk whose id only ingestion can have given it: it holds the hash of its text."""
+def made_by_ingest(chunk: Chunk, scope: str = "") -> str | None:
+    """Return the source of a chunk whose id only ingestion can have given it: it holds the hash of its text.
+
+    Args:
+        chunk: as it is stored.
+        scope: name of the scope in which it was ingested.
+    """
     source = chunk.metadata.get("source")
-    if isinstance(source, str) and chunk.id.startswith(stem := stem_of("", source)):
+    if isinstance(source, str) and chunk.id.startswith(stem := stem_of(scope, source)):
         name, _, number = chunk.id[len(stem) :].partition("-")
         if name == _digest(chunk.text, 8) and (not number or number.isdecimal()):
             return source

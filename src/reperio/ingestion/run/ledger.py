@@ -33,9 +33,16 @@ class RootRecord:
         """Return where a file of it should be."""
         return Path(self.place, inside) if inside else Path(self.place)
 
-    def reachable(self) -> bool:
-        """Say whether a file that is not there has vanished, rather than lies on another machine or disk."""
-        return self.host == this_host() and Path(self.place).parent.is_dir()
+    def reachable(self, inside: str) -> bool:
+        """Say whether a file of it that is not there has vanished, rather than lies on another machine or disk.
+
+        A folder that is missing or empty says nothing of its files: it may be a mount point.
+        """
+        folder = Path(self.place) if inside else Path(self.place).parent
+        try:
+            return self.host == this_host() and any(folder.iterdir())
+        except OSError:
+            return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from reperio.errors import InvalidInput
-from reperio.ingestion.run.ledger import FileRecord, RootRecord
+from reperio.ingestion.run.ledger import FileRecord, RootRecord, this_host
 from reperio.ingestion.sources import FoundFiles
 
 
@@ -26,15 +28,28 @@ def require_contents(found: FoundFiles) -> None:
 def vanished(
     found: FoundFiles, recorded: Iterable[FileRecord], roots: Mapping[str, RootRecord], *, besides: Sequence[str]
 ) -> list[str]:
-    """Return the sources that would have been found in the folders that were gone through, and were not."""
+    """Return the sources that are gone from the folders that were gone through.
+
+    What is there and was passed over this time, or was named by itself, is not gone.
+    """
     there = {file.source for file in found.files} | found.present | set(besides)
     gone = []
     for file in recorded:
-        if file.source in there or file.root not in roots:
+        root = roots.get(file.root)
+        if file.source in there or root is None or root.host != this_host():
             continue
-        path = roots[file.root].path_of(file.inside)
+        path = root.path_of(file.inside)
         if any(path.is_relative_to(folder) for folder in found.unread):
             continue
-        if any(walked.holds(path) for walked in found.walked):
+        if any(walked.holds(path) for walked in found.walked) and _is_gone(path):
             gone.append(file.source)
     return gone
+
+
+def _is_gone(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # nothing is known of it, as in a folder that may not be entered
+        return False

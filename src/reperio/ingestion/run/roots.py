@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,13 @@ def make_plans(found: FoundFiles, ledger: Ledger, embedder: Embedder, wanted: Wa
     splitters: dict[tuple[int | None, int | None], Splitter] = {}
     for name, place in found.roots.items():
         old = recorded.get(name)
-        if old is not None and old.place != str(place):
+        _require_apart(name, place, recorded, ledger)
+        if old is not None and (old.place, old.host) != (str(place), this_host()):
             plans.notes += _require_same(old, place, found, ledger, wanted)
         shape = {**DEFAULTS, **(old.shape if old else {}), **wanted.given}
         _to_reading(shape, wanted)  # refused here if it cannot be
+        if old is not None and not found.covers(place) and _has_files(name, ledger):
+            _require_as_before(old, place, shape, wanted)
         lengths = shape["max_tokens"], shape["overlap"]
         if lengths not in splitters:
             splitters[lengths] = Splitter(embedder, max_tokens=lengths[0], overlap=lengths[1])
@@ -164,34 +168,78 @@ def _said(value: Any) -> str:
     return "the default" if value is None else repr(value)
 
 
+def _require_as_before(old: RootRecord, place: Path, shape: Mapping[str, Any], wanted: Wanted) -> None:
+    """Refuse options that were given for a part of a folder: they are kept for all of it, and would spread."""
+    differing = [key for key in wanted.given if old.shape.get(key, DEFAULTS[key]) != shape[key]]
+    if wanted.metadata is not None and wanted.metadata != old.metadata:
+        differing.append("metadata")
+    if differing:
+        key = differing[0]
+        raise InvalidInput(
+            f"{key} (--{_OPTIONS.get(key, key).replace('_', '-')}) is given for a part of {old.name}, and would hold "
+            f"for all of it from the next run on; leave it out, or pass it with the whole folder {place}. A file that "
+            "needs options of its own has to lie outside of that folder"
+        )
+
+
 def _require_same(old: RootRecord, place: Path, found: FoundFiles, ledger: Ledger, wanted: Wanted) -> list[Skipped]:
-    """Return what to say of a folder or file that is at another place than before, or refuse another one."""
+    """Return what to say of a folder or file that is at another place than before, or refuse another one.
+
+    The same path on another machine is another place: in containers, all projects lie in ``/app/docs``.
+    """
     if not _has_files(old.name, ledger):
         return []
+    where = old.place if old.host == this_host() else f"{old.place} on {old.host}"
     if wanted.name is None:
         still_there = old.host == this_host() and Path(old.place).exists()
-        if still_there or not _is_known_again(old.name, found, ledger):
-            where = old.place if old.host == this_host() else f"{old.place} on {old.host}"
+        if still_there or not _is_known_again(old.name, place, found, ledger):
             raise InvalidInput(
                 f"{old.name!r} is {where}, and its chunks are in this collection; {place} would replace them. If it is "
                 "something else, give it a name of its own with name='…' (--name); if it is the same, moved or copied, "
                 f"pass name={old.name!r} (--name {old.name})"
             )
-    return [Skipped(old.name, f"was at {old.place}, and is at {place} now")]
+    return [Skipped(old.name, f"was at {where}, and is at {place} now")]
+
+
+def _require_apart(name: str, place: Path, recorded: Mapping[str, RootRecord], ledger: Ledger) -> None:
+    """Refuse a name under which the sources would be those of something else."""
+    old = recorded.get(name)
+    if old is None:
+        others = [one for one in recorded if f"{one}/".startswith(f"{name}/") or f"{name}/".startswith(f"{one}/")]
+    elif old.place != str(place):  # the same, moved; but no file is what a folder was
+        others = [name]
+    else:
+        others = []
+    for other in others:
+        inside = {file.inside != "" for file in ledger.all_files() if file.root == other and file.whole}
+        if inside and (old is None or place.is_dir() not in inside):
+            kind = "the folder" if True in inside else "the file"
+            raise InvalidInput(
+                f"{name!r} cannot be the name of {place}: sources in this collection that begin with it are those of "
+                f"{other!r}, {kind} {recorded[other].place}. Give it another name, with name='…' (--name), such as "
+                f"{_free(name.replace('/', '-'), recorded)!r}"
+            )
+
+
+def _free(name: str, recorded: Mapping[str, RootRecord]) -> str:
+    """Return a name without slashes that no root has, nor one above it."""
+    tops = {one.partition("/")[0] for one in recorded}
+    return name if name not in tops else next(one for one in (f"{name}-{at}" for at in count(2)) if one not in tops)
 
 
 def _has_files(name: str, ledger: Ledger) -> bool:
     return any(file.root == name and file.whole for file in ledger.all_files())
 
 
-def _is_known_again(name: str, found: FoundFiles, ledger: Ledger) -> bool:
-    """Say whether at least half of the files that had these names before have the same content."""
-    recorded = {file.source: file.content for file in ledger.all_files() if file.root == name}
-    both = [file for file in found.files if file.source in recorded][:_COMPARED]
+def _is_known_again(name: str, place: Path, found: FoundFiles, ledger: Ledger) -> bool:
+    """Say whether at least half of the files that are recorded are there, with the same content."""
+    recorded = [file for file in ledger.all_files() if file.root == name and file.whole]
+    some = recorded[:: -(-len(recorded) // _COMPARED) or 1]  # some of each part of it, where there are many
+    paths = {file.source: file.path for file in found.files}
     same = 0
-    for file in both:
+    for file in some:
         try:
-            same += hash_of(file.path) == recorded[file.source]
-        except InvalidInput:
+            same += hash_of(paths.get(file.source, place / file.inside)) == file.content
+        except (InvalidInput, OSError):  # such as one that is not there
             continue
-    return bool(both) and same * 2 >= len(both)
+    return bool(some) and same * 2 >= len(some)

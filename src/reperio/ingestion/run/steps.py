@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +16,7 @@ from reperio.ingestion.items import Item
 from reperio.ingestion.reading import read
 from reperio.ingestion.results import Failed, Skipped
 from reperio.ingestion.run.content import hash_of, size_of, stat_of
-from reperio.ingestion.run.ids import Namer, stem_of
+from reperio.ingestion.run.ids import Namer, made_by_ingest, stem_of
 from reperio.ingestion.run.ledger import FileRecord, Ledger, Parts, RootRecord
 from reperio.ingestion.run.roots import Plan
 from reperio.ingestion.sources import SourceFile
@@ -139,7 +140,7 @@ class Reader:
         self._taken.update(twin.source for twin in gone)
         twin = self._stem((gone or twins)[0].source) if twins else None
         chunks, empty = 0, list[str]()
-        for made in self._pieces(file, plan, empty):
+        for made in self._pieces(file, plan, old, empty):
             chunks += len(made)
             yield Piece(file, made, first, twin, sum(len(chunk.text) for chunk in made))
             first = None
@@ -156,7 +157,7 @@ class Reader:
         if record.without_text:
             self.skipped.append(Skipped(record.source, record.without_text))
 
-    def _pieces(self, file: SourceFile, plan: Plan, empty: list[str]) -> Iterator[list[Chunk]]:
+    def _pieces(self, file: SourceFile, plan: Plan, old: Parts, empty: list[str]) -> Iterator[list[Chunk]]:
         """Yield the chunks of a file, some at a time; items without text are added to *empty*."""
         namer = Namer(self._stem(file.source), {"source": file.source, **plan.metadata}, plan.reading.id)
         held: list[Chunk] = []
@@ -166,9 +167,26 @@ class Reader:
                 empty.append(item.place)
             held += made
             if len(held) >= _HELD:
+                self._require_own(file, held, old)
                 yield from _in_pieces(held)
                 held = []
+        self._require_own(file, held, old)
         yield from _in_pieces(held)
+
+    def _require_own(self, file: SourceFile, chunks: Sequence[Chunk], old: Parts) -> None:
+        """Refuse ids of chunks that ingestion has not stored: they would be replaced, and deleted with the file."""
+        scope, stem = handle_of(self.collection).scope.name, self._stem(file.source)
+        new = [chunk.id for chunk in chunks if chunk.id[len(stem) :] not in old.suffixes]
+        others = [one.id for one in self.collection.get(new) if made_by_ingest(one, scope) != file.source]
+        if not others:
+            return
+        now = self.ledger.parts([file.source])[file.source].suffixes  # with what another run has stored meanwhile
+        for one in others:
+            if one[len(stem) :] not in now:
+                raise InvalidInput(
+                    f"{file.path}: the id {one!r} is that of a chunk which ingest has not stored; it is left as it is. "
+                    f"Delete that chunk (reperio delete KB {shlex.quote(one)}), or store it under another id"
+                )
 
     def _note(self, source: str, note: str) -> None:
         self.notes.append(Skipped(source, note))
@@ -200,7 +218,7 @@ class Reader:
 
     def _is_gone(self, file: FileRecord) -> bool:
         root = self.roots.get(file.root)
-        return root is not None and root.reachable() and not root.path_of(file.inside).exists()
+        return root is not None and root.reachable(file.inside) and not root.path_of(file.inside).exists()
 
     def _stem(self, source: str) -> str:
         return stem_of(handle_of(self.collection).scope.name, source)
