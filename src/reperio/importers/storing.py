@@ -132,10 +132,13 @@ def bring_in(
                 if value is not None:
                     raise InvalidInput(f"{name} belongs to the directory of a collection; an open one has its own")
             source = read(opened)
+            _require_some(source)
             return _store(source, kb, wanted or source.metric, created=False, progress=progress)
         path = to_path("kb", kb)
         made = _Wanted(wanted, embedder, lexical)
-        return _into_directory(read(opened), path, made, progress)
+        source = read(opened)
+        _require_some(source)
+        return _into_directory(source, path, made, progress)
 
 
 class _Wanted(NamedTuple):
@@ -187,6 +190,17 @@ def _store(source: Source, kb: Collection, metric: Metric, *, created: bool, pro
         changed=source.changed,
         notes=source.notes,
     )
+
+
+def _require_some(source: Source) -> None:
+    """Refuse a source of which nothing would be imported: its parts do not belong together."""
+    if source.documents and not source.chunks:
+        missing = "a text to embed" if source.lost else "a vector"
+        named = ", ".join(f"{each!r:.80}" for each in source.without_vector[:3])
+        raise InvalidInput(
+            f"none of the {source.documents:,} documents of {source.what} has {missing} ({named}, …), so nothing can "
+            "be imported: its files do not belong together; write them again with the program that made them"
+        )
 
 
 def _require_fit(source: Source, dimension: int, metric: Metric, wanted: Metric, path: str) -> None:
