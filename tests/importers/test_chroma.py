@@ -138,14 +138,23 @@ def test_an_interrupted_import_goes_on(folder: Path, tmp_path: Path) -> None:
         if done:
             raise stop
 
-    with reperio.open(kb, dimension=DIMENSION, metric="inner_product") as half:
-        half.add([Chunk(key) for key in ("doc-0", "doc-1")], vectors=np.ones((2, DIMENSION)))
-        with pytest.raises(RuntimeError, match="stopped"):
-            import_chroma(folder, half, collection="kept-ip", progress=stopping)
+    with pytest.raises(RuntimeError, match="stopped"):
+        import_chroma(folder, kb, collection="kept-ip", progress=stopping)
     report = import_chroma(folder, kb, collection="kept-ip")
     assert report.added + report.unchanged == complete.added
     with reperio.open(kb, read_only=True) as one, reperio.open(tmp_path / "whole", read_only=True) as other:
         assert {chunk.id: chunk for chunk in one} == {chunk.id: chunk for chunk in other}
+
+
+def test_a_chunk_that_something_else_added_is_not_replaced(folder: Path, tmp_path: Path) -> None:
+    """The import is refused with its id before anything is written; deleted, as the message says, it goes on."""
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION, metric="inner_product") as kb:
+        kb.add([Chunk("doc-1", "mine")], vectors=np.ones((1, DIMENSION)))
+        with pytest.raises(InvalidInput, match=r"other chunks under 1 ids of the folder \('doc-1'\)"):
+            import_chroma(folder, kb, collection="kept-ip")
+        assert [chunk.text for chunk in kb] == ["mine"]
+        kb.delete(ids=["doc-1"])
+        assert import_chroma(folder, kb, collection="kept-ip").added > 1
 
 
 @contextlib.contextmanager
