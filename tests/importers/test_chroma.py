@@ -23,6 +23,7 @@ from reperio import Chunk, InvalidInput, ReperioError
 from reperio.errors import InvalidVectors, StorageFailed, UnsafePickle, UnsupportedFormat
 from reperio.importers.chroma import Changed, import_chroma
 from reperio.index import VectorsLost
+from tests.conftest import TrigramEmbedder
 from tests.importers.folders import DATA, unpacked
 
 PACKED = sorted(DATA.glob("chromadb-*.tar.xz"))
@@ -217,6 +218,20 @@ def test_vectors_that_are_gone_are_told(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(VectorsLost, match=r"has no index_metadata\.pickle: its vectors are gone; pass the model"):
         import_chroma(folder, tmp_path / "kb", collection="kept-l2")
     assert not (tmp_path / "kb").exists()
+
+
+def test_where_vectors_are_gone_records_without_a_text_are_left_out(folder: Path, tmp_path: Path) -> None:
+    """With the model that the error asks for; the report names them, and the rest is embedded again."""
+    shutil.rmtree(files_of(folder, "kept-l2"))
+    with changing(folder) as database:
+        database.execute(
+            "DELETE FROM embedding_metadata WHERE key = 'chroma:document' AND id IN (SELECT id FROM embeddings "
+            "WHERE embedding_id = 'doc-2')"
+        )
+    report = import_chroma(folder, tmp_path / "kb", collection="kept-l2", embedder=TrigramEmbedder())
+    assert "doc-2" in report.without_vector
+    assert report.embedded == report.added == report.documents - len(report.without_vector) > 0
+    assert not report.complete
 
 
 def test_documents_and_vectors_that_lack_the_other_are_told(folder: Path, tmp_path: Path) -> None:
