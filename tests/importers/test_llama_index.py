@@ -178,6 +178,16 @@ SPOILED: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "a strange node": ("simple", of_node(class_name="MyNode"), "'node-0' is a MyNode, none of the nodes"),
     "no metadata": ("simple", of_node(metadata=None), "'node-0' has no metadata"),
     "a number as text": ("simple", of_node(text=3), "a text that is none"),
+    "a text as place": ("simple", of_node(start_char_idx="abc"), r"'node-0' has a wrong start_char_idx.*'abc'"),
+    "a number as template": ("simple", of_node(text_template=3), "'node-0' has a wrong text_template"),
+    "a number as key": ("simple", of_node(excluded_llm_metadata_keys=[3]), "'node-0' has a wrong excluded_llm"),
+    "a relation to nothing": ("simple", of_node(relationships={"1": {}}), "'node-0' has a wrong relationships"),
+    "an unknown relation": (
+        "simple",
+        of_node(relationships={"9": {"node_id": "a"}}),
+        "'node-0' has a wrong relationships",
+    ),
+    "a number as image": ("simple", of_node(image_resource={"data": 3}), "'node-0' has a wrong image_resource"),
     "a name as number": (
         "faiss_map",
         edited("id_map.json", lambda stored: stored["faiss_id_to_node_id_map"].update(x="node-1")),
