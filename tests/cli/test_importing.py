@@ -33,7 +33,7 @@ def test_the_group_and_its_command_have_help() -> None:
     assert result.exit_code == 0
     assert "its pickle is read, and not executed" in " ".join(result.stdout.split())
     rows = re.findall(r"│ \*? *(?:--?[\w-]+|FOLDER|folder) .*│", result.stdout)
-    assert len(rows) == 8
+    assert len(rows) == 10
     assert all(len(row.split()) > 4 for row in rows)
 
 
@@ -121,6 +121,16 @@ def test_an_index_and_its_texts_are_imported(tmp_path: Path) -> None:
     assert run_json(*command, "--number-field", "n")["added"] == COUNT
     assert "IndexIVFFlat" in run_json(*command, "--number-field", "n", "--id-field", "n")["index"]
     assert run("import", "faiss", index, "--into", tmp_path / "kb").exit_code == 2
+
+
+def test_what_is_too_long_is_let_in_by_an_option(tmp_path: Path) -> None:
+    """The one that the error names; the refused import has left nothing behind."""
+    texts = [{"text": f"Text {n}."} for n in range(COUNT - 1)]
+    lines = write_texts(tmp_path / "texts.jsonl", [*texts, {"text": "last", "long": "x" * 2_000_000}])
+    command = ("import", "faiss", make(tmp_path, "Flat"), "--into", tmp_path / "kb", "--texts", lines)
+    assert "--max-metadata" in refused(*command)
+    assert not (tmp_path / "kb").exists()
+    assert run_json(*command, "--max-metadata", "3000000")["added"] == COUNT
 
 
 def test_a_folder_of_llama_index_is_imported(tmp_path: Path) -> None:

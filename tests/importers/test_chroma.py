@@ -23,6 +23,7 @@ from reperio import Chunk, InvalidInput, ReperioError
 from reperio.errors import InvalidVectors, StorageFailed, UnsafePickle, UnsupportedFormat
 from reperio.importers.chroma import Changed, import_chroma
 from reperio.index import VectorsLost
+from tests.conftest import TrigramEmbedder
 from tests.importers.folders import DATA, unpacked
 
 PACKED = sorted(DATA.glob("chromadb-*.tar.xz"))
@@ -138,14 +139,23 @@ def test_an_interrupted_import_goes_on(folder: Path, tmp_path: Path) -> None:
         if done:
             raise stop
 
-    with reperio.open(kb, dimension=DIMENSION, metric="inner_product") as half:
-        half.add([Chunk(key) for key in ("doc-0", "doc-1")], vectors=np.ones((2, DIMENSION)))
-        with pytest.raises(RuntimeError, match="stopped"):
-            import_chroma(folder, half, collection="kept-ip", progress=stopping)
+    with pytest.raises(RuntimeError, match="stopped"):
+        import_chroma(folder, kb, collection="kept-ip", progress=stopping)
     report = import_chroma(folder, kb, collection="kept-ip")
     assert report.added + report.unchanged == complete.added
     with reperio.open(kb, read_only=True) as one, reperio.open(tmp_path / "whole", read_only=True) as other:
         assert {chunk.id: chunk for chunk in one} == {chunk.id: chunk for chunk in other}
+
+
+def test_a_chunk_that_something_else_added_is_not_replaced(folder: Path, tmp_path: Path) -> None:
+    """The import is refused with its id before anything is written; deleted, as the message says, it goes on."""
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION, metric="inner_product") as kb:
+        kb.add([Chunk("doc-1", "mine")], vectors=np.ones((1, DIMENSION)))
+        with pytest.raises(InvalidInput, match=r"other chunks under 1 ids of the folder \('doc-1'\)"):
+            import_chroma(folder, kb, collection="kept-ip")
+        assert [chunk.text for chunk in kb] == ["mine"]
+        kb.delete(ids=["doc-1"])
+        assert import_chroma(folder, kb, collection="kept-ip").added > 1
 
 
 @contextlib.contextmanager
@@ -208,6 +218,20 @@ def test_vectors_that_are_gone_are_told(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(VectorsLost, match=r"has no index_metadata\.pickle: its vectors are gone; pass the model"):
         import_chroma(folder, tmp_path / "kb", collection="kept-l2")
     assert not (tmp_path / "kb").exists()
+
+
+def test_where_vectors_are_gone_records_without_a_text_are_left_out(folder: Path, tmp_path: Path) -> None:
+    """With the model that the error asks for; the report names them, and the rest is embedded again."""
+    shutil.rmtree(files_of(folder, "kept-l2"))
+    with changing(folder) as database:
+        database.execute(
+            "DELETE FROM embedding_metadata WHERE key = 'chroma:document' AND id IN (SELECT id FROM embeddings "
+            "WHERE embedding_id = 'doc-2')"
+        )
+    report = import_chroma(folder, tmp_path / "kb", collection="kept-l2", embedder=TrigramEmbedder())
+    assert "doc-2" in report.without_vector
+    assert report.embedded == report.added == report.documents - len(report.without_vector) > 0
+    assert not report.complete
 
 
 def test_documents_and_vectors_that_lack_the_other_are_told(folder: Path, tmp_path: Path) -> None:

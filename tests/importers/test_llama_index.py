@@ -95,6 +95,38 @@ def test_the_order_of_fields_does_not_matter(folder: Path, tmp_path: Path) -> No
     assert import_llama_index(folder / "simple", tmp_path / "kb").added == 39
 
 
+def test_a_map_that_an_earlier_store_left_is_not_used(folder: Path, tmp_path: Path) -> None:
+    """LlamaIndex leaves id_map.json where a FaissVectorStore is persisted over a FaissMapVectorStore."""
+    expected = json.loads((folder / "expected.json").read_bytes())
+    names = list(expected["faiss"]["nodes"])
+    left = {"faiss_id_to_node_id_map": {str(number): key for number, key in enumerate(reversed(names))}}
+    (folder / "faiss" / "id_map.json").write_text(json.dumps(left))
+    assert import_llama_index(folder / "faiss", tmp_path / "kb").complete
+    require_the_same(tmp_path / "kb", expected["faiss"], expected["questions"], "faiss")
+
+
+def test_one_map_for_two_stores_is_refused(folder: Path, tmp_path: Path) -> None:
+    """LlamaIndex writes one id_map.json to a folder, of whichever store was persisted last."""
+    made = folder / "faiss_map"
+    (made / "mine__vector_store.json").write_bytes((made / VECTORS).read_bytes())
+    for namespace in ("default", "mine"):
+        with pytest.raises(InvalidInput, match="persist each into a folder of its own"):
+            import_llama_index(made, tmp_path / "kb", namespace=namespace)
+    (made / "mine__vector_store.json").unlink()
+    (made / "id_map.json").unlink()
+    with pytest.raises(InvalidInput, match=r"has no id_map\.json"):
+        import_llama_index(made, tmp_path / "kb")
+
+
+def test_nodes_of_which_none_has_a_vector_are_refused(folder: Path, tmp_path: Path) -> None:
+    """An import of nothing is an error, not a success with a long list."""
+    path = folder / "faiss" / "docstore.json"
+    path.write_text(path.read_text().replace('"node-', '"other-'))
+    with pytest.raises(InvalidInput, match="none of the 40 documents"):
+        import_llama_index(folder / "faiss", tmp_path / "kb")
+    assert not (tmp_path / "kb").exists()
+
+
 def test_what_does_not_belong_together_is_told(folder: Path, tmp_path: Path) -> None:
     """Nodes without a vector, vectors without a node, and what JSON does not know."""
     path = folder / "simple" / "docstore.json"
@@ -146,6 +178,16 @@ SPOILED: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "a strange node": ("simple", of_node(class_name="MyNode"), "'node-0' is a MyNode, none of the nodes"),
     "no metadata": ("simple", of_node(metadata=None), "'node-0' has no metadata"),
     "a number as text": ("simple", of_node(text=3), "a text that is none"),
+    "a text as place": ("simple", of_node(start_char_idx="abc"), r"'node-0' has a wrong start_char_idx.*'abc'"),
+    "a number as template": ("simple", of_node(text_template=3), "'node-0' has a wrong text_template"),
+    "a number as key": ("simple", of_node(excluded_llm_metadata_keys=[3]), "'node-0' has a wrong excluded_llm"),
+    "a relation to nothing": ("simple", of_node(relationships={"1": {}}), "'node-0' has a wrong relationships"),
+    "an unknown relation": (
+        "simple",
+        of_node(relationships={"9": {"node_id": "a"}}),
+        "'node-0' has a wrong relationships",
+    ),
+    "a number as image": ("simple", of_node(image_resource={"data": 3}), "'node-0' has a wrong image_resource"),
     "a name as number": (
         "faiss_map",
         edited("id_map.json", lambda stored: stored["faiss_id_to_node_id_map"].update(x="node-1")),

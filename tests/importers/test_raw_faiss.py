@@ -18,7 +18,8 @@ import pytest
 from pyarrow import parquet
 
 import reperio
-from reperio import InvalidInput, ReperioError
+from reperio import Chunk, InvalidInput, Limits, ReperioError
+from reperio.errors import InvalidChunk
 from reperio.importers.raw_faiss import Changed, import_faiss
 from reperio.index import VectorsLost
 from tests.conftest import TrigramEmbedder
@@ -205,6 +206,45 @@ from reperio.importers.raw_faiss import import_faiss
 index, kb, texts = sys.argv[1:]
 import_faiss(index, kb, texts=texts, progress=lambda what, done, total: os._exit(9) if done >= 1000 else None)
 """
+
+
+def test_a_second_index_does_not_replace_the_first(tmp_path: Path) -> None:
+    """Both number their rows from 0; what differs, the text or only the vector, does not matter."""
+    index = make(tmp_path, "Flat")
+    for name, text in (("one", "Text"), ("two", "Other")):
+        write_texts(tmp_path / f"{name}.jsonl", [{"text": f"{text} {number}."} for number in range(COUNT)])
+    import_faiss(index, tmp_path / "kb", texts=tmp_path / "one.jsonl")
+    with pytest.raises(InvalidInput, match=r"other chunks under 300 ids of the index \('0', '1'.*another collection"):
+        import_faiss(index, tmp_path / "kb", texts=tmp_path / "two.jsonl")
+    other = faiss.IndexFlatL2(DIMENSION)
+    other.add(vectors(seed=2))
+    faiss.write_index(other, str(tmp_path / "other.faiss"))
+    with pytest.raises(InvalidInput, match="other chunks under 300 ids"):
+        import_faiss(tmp_path / "other.faiss", tmp_path / "kb", texts=tmp_path / "one.jsonl")
+    moved = index.rename(tmp_path / "moved.faiss")
+    assert import_faiss(moved, tmp_path / "kb", texts=tmp_path / "one.jsonl").unchanged == COUNT
+    with reperio.open(tmp_path / "kb") as kb:
+        np.testing.assert_array_equal(kb.vectors(kb.ids()), vectors())
+        kb.add([Chunk("7", "Changed by hand.")], vectors=vectors(1))
+        with pytest.raises(InvalidInput, match=r"under 1 ids of the index \('7'\)"):
+            import_faiss(moved, kb, texts=tmp_path / "one.jsonl")
+
+
+def test_sizes_are_checked_before_anything_is_written(tmp_path: Path) -> None:
+    """Of all rows; with limits that let the last one in, the same call succeeds, in batches that they allow."""
+    index = make(tmp_path, "Flat")
+    long = {"text": "last", "long": "x" * 2_000_000}
+    texts = write_texts(tmp_path / "texts.jsonl", [*({"text": str(n)} for n in range(COUNT - 1)), long])
+    with pytest.raises(InvalidChunk, match=r"'299': metadata has .* limits=Limits\(metadata=.*nothing was imported"):
+        import_faiss(index, tmp_path / "kb", texts=texts)
+    assert not (tmp_path / "kb").exists()
+    limits = Limits(metadata=1 << 22, batch=100)
+    assert import_faiss(index, tmp_path / "kb", texts=texts, limits=limits).added == COUNT
+    with (
+        reperio.open(tmp_path / "open", dimension=DIMENSION, metric="l2") as kb,
+        pytest.raises(InvalidInput, match="limits belongs to the directory"),
+    ):
+        import_faiss(index, kb, texts=texts, limits=limits)
 
 
 def test_a_killed_import_goes_on(tmp_path: Path) -> None:

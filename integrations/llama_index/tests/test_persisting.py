@@ -15,7 +15,7 @@ import fsspec
 import pytest
 import reperio
 from llama_index.core import StorageContext, VectorStoreIndex, load_index_from_storage
-from llama_index.core.schema import Document
+from llama_index.core.schema import Document, TextNode
 from llama_index.core.vector_stores import SimpleVectorStore
 from reperio import InvalidInput, Limits
 
@@ -188,6 +188,22 @@ def test_a_store_is_opened_again_by_its_path(tmp_path: Path, way: str) -> None:
             again.add([node("long", text="x" * 21, tenant="a")])
         with pytest.raises(InvalidInput):
             again.add([node("b", tenant="b")])
+
+
+@pytest.mark.parametrize("way", ["pickle", "deepcopy"])
+def test_what_is_kept_before_there_is_a_collection_goes_along(tmp_path: Path, way: str) -> None:
+    """Nodes and hashes of the document store, each store with its own; the first nodes added store them."""
+    with ReperioVectorStore(tmp_path / "kb") as store:
+        store.docstore.add_documents([TextNode(id_="parent", text="Parent.")])
+        store.docstore.set_document_hash("doc", "hash")
+        with WAYS[way](store) as again:
+            assert again.docstore.get_document("parent").get_content() == "Parent."
+            again.docstore.add_documents([TextNode(id_="second", text="Second.")])
+            assert list(store.docstore.docs) == ["parent"]
+            again.add([node("a")])
+            assert again.early.hashes == again.early.nodes == {}
+    with ReperioVectorStore(tmp_path / "kb") as later:
+        assert {"parent", "second", "a"} == set(later.docstore.docs)
 
 
 @pytest.mark.parametrize("way", WAYS)

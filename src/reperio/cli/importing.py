@@ -13,7 +13,7 @@ import reperio
 from reperio.cli import output
 from reperio.cli.arguments import Json, Lexical, argument, option
 from reperio.types import Lexical as LexicalName
-from reperio.types import Progress
+from reperio.types import Limits, Progress
 
 if TYPE_CHECKING:
     from reperio.importers.storing import ImportReport
@@ -26,6 +26,12 @@ Model = Annotated[
     str | None,
     option("NAME", "The model that made the vectors, to ask with texts: a sentence-transformers name or path."),
 ]
+MaxText = Annotated[
+    int | None, option("N", "Characters of the longest text that is let in; by default 16,777,216.", least=1)
+]
+MaxMetadata = Annotated[
+    int | None, option("N", "Characters of the longest metadata, as JSON; by default 1,048,576.", least=1)
+]
 
 
 @app.command("langchain-faiss")
@@ -36,6 +42,8 @@ def langchain_faiss(
     metric: MetricName = None,
     embedder: Model = None,
     lexical: Lexical = None,
+    max_text: MaxText = None,
+    max_metadata: MaxMetadata = None,
     json: Json = False,
 ) -> None:
     """Bring a folder of LangChain's FAISS store into a collection; its pickle is read, and not executed."""
@@ -49,6 +57,7 @@ def langchain_faiss(
             metric=metric,
             embedder=embedder,
             lexical=_words(lexical),
+            limits=_limits(max_text, max_metadata),
             progress=progress,
         ),
         json=json,
@@ -65,6 +74,8 @@ def chroma(
     metric: MetricName = None,
     embedder: Model = None,
     lexical: Lexical = None,
+    max_text: MaxText = None,
+    max_metadata: MaxMetadata = None,
     json: Json = False,
 ) -> None:
     """Bring a collection of a Chroma directory into a collection; Chroma need not be installed."""
@@ -78,6 +89,7 @@ def chroma(
             metric=metric,
             embedder=embedder,
             lexical=_words(lexical),
+            limits=_limits(max_text, max_metadata),
             progress=progress,
         ),
         json=json,
@@ -97,6 +109,8 @@ def faiss(
     metric: MetricName = None,
     embedder: Model = None,
     lexical: Lexical = None,
+    max_text: MaxText = None,
+    max_metadata: MaxMetadata = None,
     json: Json = False,
 ) -> None:
     """Bring a FAISS index and the texts of its vectors into a collection."""
@@ -113,6 +127,7 @@ def faiss(
             metric=metric,
             embedder=embedder,
             lexical=_words(lexical),
+            limits=_limits(max_text, max_metadata),
             progress=progress,
         ),
         json=json,
@@ -127,6 +142,8 @@ def llama_index(
     metric: MetricName = None,
     embedder: Model = None,
     lexical: Lexical = None,
+    max_text: MaxText = None,
+    max_metadata: MaxMetadata = None,
     json: Json = False,
 ) -> None:
     """Bring a folder of LlamaIndex (simple or FAISS vector store) into a collection, its nodes whole."""
@@ -140,6 +157,7 @@ def llama_index(
             metric=metric,
             embedder=embedder,
             lexical=_words(lexical),
+            limits=_limits(max_text, max_metadata),
             progress=progress,
         ),
         json=json,
@@ -163,6 +181,11 @@ def export(
 
 def _words(lexical: str | None) -> LexicalName | None:
     return cast("LexicalName | None", lexical)  # a wrong one is refused by its name where the collection is made
+
+
+def _limits(text: int | None, metadata: int | None) -> Limits | None:
+    given = {name: value for name, value in (("text", text), ("metadata", metadata)) if value is not None}
+    return Limits(**given) if given else None
 
 
 def _bring_in(bring: Callable[[Progress | None], ImportReport], *, json: bool) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -15,12 +16,15 @@ from reperio import layout
 from reperio.arguments import to_metric, to_path
 from reperio.collection import Collection
 from reperio.collection import open as open_collection
+from reperio.collection.facade import handle_of
 from reperio.collection.handle.embedder import resolve
+from reperio.collection.write.preparing import check_chunks, require_sizes
 from reperio.embedding.contract import embed
-from reperio.errors import EmbeddingContractError, InvalidInput, InvalidVectors
+from reperio.errors import EmbeddingContractError, InvalidChunk, InvalidInput, InvalidVectors
 from reperio.importers.conversion import Changed
+from reperio.importers.replacing import Incoming, record, require_own
 from reperio.index import VectorsLost
-from reperio.types import Chunk, Embedder, FloatMatrix, Lexical, Metric, Progress, Rows
+from reperio.types import Chunk, Embedder, FloatMatrix, Lexical, Limits, Metric, Progress, Rows
 from reperio.vectors import cosines, to_matrix
 
 Target: TypeAlias = "Collection | str | os.PathLike[str]"
@@ -109,13 +113,32 @@ class ImportReport:
         return not (self.without_vector or self.without_document or self.duplicates or self.changed)
 
 
+class Options(NamedTuple):
+    """What a collection is opened with, or made with; None for what it has, or by default gets.
+
+    Attributes:
+        metric: how the vectors are compared.
+        embedder, lexical, limits: as in `reperio.open`.
+    """
+
+    metric: Metric | str | None
+    embedder: Embedder | str | None
+    lexical: Lexical | None
+    limits: Limits | None
+
+    def require_closed(self) -> None:
+        """Refuse what belongs to a directory, where a collection is open already."""
+        for name, value in (("embedder", self.embedder), ("lexical", self.lexical), ("limits", self.limits)):
+            if value is not None:
+                raise InvalidInput(f"{name} belongs to the directory of a collection; an open one has its own")
+
+
 def bring_in(
     read: Callable[[ExitStack], Source],
     kb: Target,
     *,
-    metric: Metric | str | None,
-    embedder: Embedder | str | None,
-    lexical: Lexical | None,
+    origin: str,
+    options: Options,
     progress: Progress | None,
 ) -> ImportReport:
     """Store what *read* returns in a collection; nothing is stored where some of it cannot be.
@@ -123,55 +146,57 @@ def bring_in(
     Args:
         read: reads and checks the source. It is called after the arguments are checked, with what closes at the end
             the files that it leaves open.
-        kb, metric, embedder, lexical, progress: as of the importers.
+        kb, progress: as of the importers.
+        origin: key of the source, from `origin_key`.
+        options: as of the importers.
     """
-    wanted = None if metric is None else to_metric(metric)
+    wanted = None if options.metric is None else to_metric(options.metric)
     with ExitStack() as opened:
         if isinstance(kb, Collection):
-            for name, value in (("embedder", embedder), ("lexical", lexical)):
-                if value is not None:
-                    raise InvalidInput(f"{name} belongs to the directory of a collection; an open one has its own")
+            options.require_closed()
             source = read(opened)
-            return _store(source, kb, wanted or source.metric, created=False, progress=progress)
+            _require_some(source)
+            return _store(source, kb, wanted or source.metric, origin=origin, progress=progress)
         path = to_path("kb", kb)
-        made = _Wanted(wanted, embedder, lexical)
-        return _into_directory(read(opened), path, made, progress)
+        source = read(opened)
+        _require_some(source)
+        return _into_directory(source, path, options, origin, progress)
 
 
-class _Wanted(NamedTuple):
-    """What a collection is opened with, or made with."""
-
-    metric: Metric | None
-    embedder: Embedder | str | None
-    lexical: Lexical | None
-
-
-def _into_directory(source: Source, path: Path, asked: _Wanted, progress: Progress | None) -> ImportReport:
-    wanted = asked.metric or source.metric
-    loaded = None if asked.embedder is None else resolve(asked.embedder)
+def _into_directory(
+    source: Source, path: Path, options: Options, origin: str, progress: Progress | None
+) -> ImportReport:
+    wanted = source.metric if options.metric is None else to_metric(options.metric)
+    loaded = None if options.embedder is None else resolve(options.embedder)
     created = not layout.Layout(path).is_collection()
     if created:  # what is refused leaves no empty collection behind
         _require_fit(source, loaded.dimension if loaded else source.dimension, wanted, wanted, str(path))
+        _require_sizes(source, options.limits or Limits())
         _require_storable(source, loaded, wanted)
     with open_collection(
         path,
         embedder=loaded,
         dimension=source.dimension if created and loaded is None else None,
         metric=wanted if created else None,
-        lexical=asked.lexical,
+        lexical=options.lexical,
+        limits=options.limits,
     ) as collection:
-        return _store(source, collection, wanted, created=created, progress=progress)
+        return replace(_store(source, collection, wanted, origin=origin, progress=progress), created=created)
 
 
-def _store(source: Source, kb: Collection, metric: Metric, *, created: bool, progress: Progress | None) -> ImportReport:
-    info = kb.info()
+def _store(source: Source, kb: Collection, metric: Metric, *, origin: str, progress: Progress | None) -> ImportReport:
+    info, limits = kb.info(), handle_of(kb).limits
     _require_fit(source, info.dimension, info.metric, metric, info.path)
+    _require_sizes(source, limits)
     unit_length = _require_storable(source, kb.embedder, metric)
+    incoming = Incoming(origin, source.what, source.chunks, None if source.lost else source.blocks())
+    require_own(kb, incoming)
+    record(kb, incoming)
     ready = None if source.lost else (vector for _, block in source.blocks() for vector in block)
-    done = kb.add(source.chunks, vectors=ready, progress=progress)
+    done = kb.add(source.chunks, vectors=ready, batch_size=min(_BLOCK, limits.batch), progress=progress)
     return ImportReport(
         path=info.path,
-        created=created,
+        created=False,
         documents=source.documents,
         added=done.added,
         updated=done.updated,
@@ -187,6 +212,31 @@ def _store(source: Source, kb: Collection, metric: Metric, *, created: bool, pro
         changed=source.changed,
         notes=source.notes,
     )
+
+
+def _require_sizes(source: Source, limits: Limits) -> None:
+    """Check every chunk before the first is stored: its size, and that no other has its id."""
+    ids = {chunk.id for chunk in source.chunks}
+    if len(ids) < len(source.chunks):
+        twice = next(key for key, count in Counter(chunk.id for chunk in source.chunks).items() if count > 1)
+        raise InvalidInput(f"{source.what} has two documents with the id {twice!r:.80}, written as Unicode")
+    for start in range(0, len(source.chunks), _BLOCK):
+        try:
+            require_sizes(check_chunks(source.chunks[start : start + _BLOCK], start), limits)
+        except InvalidChunk as error:
+            error.args = (f"{error} (on the command line --max-text or --max-metadata); nothing was imported",)
+            raise
+
+
+def _require_some(source: Source) -> None:
+    """Refuse a source of which nothing would be imported: its parts do not belong together."""
+    if source.documents and not source.chunks:
+        missing = "a text to embed" if source.lost else "a vector"
+        named = ", ".join(f"{each!r:.80}" for each in source.without_vector[:3])
+        raise InvalidInput(
+            f"none of the {source.documents:,} documents of {source.what} has {missing} ({named}, …), so nothing can "
+            "be imported: its files do not belong together; write them again with the program that made them"
+        )
 
 
 def _require_fit(source: Source, dimension: int, metric: Metric, wanted: Metric, path: str) -> None:

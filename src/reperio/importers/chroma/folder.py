@@ -53,7 +53,11 @@ def read_folder(folder: Path, wanted: str | None, opened: ExitStack) -> Source:
     if not dimension:
         raise InvalidInput(f"{path}: collection {entry.name!r:.80} is empty, and has no dimension yet; add to it first")
     conversion = Conversion(_EXPANSION_LEAST + _EXPANSION * path.stat().st_size, str(path))
-    kept = [key for key in documents if lost is not None or key in places]
+    if lost is None:
+        kept = [key for key in documents if key in places]
+    else:  # what takes the place of its vectors needs a text
+        kept = [key for key, held in documents.items() if _has_text(held)]
+    chosen = set(kept)
     source = Source(
         what="the folder",
         kind=f"Chroma {entry.name}",
@@ -63,7 +67,7 @@ def read_folder(folder: Path, wanted: str | None, opened: ExitStack) -> Source:
         chunks=[_chunk(key, documents[key], conversion) for key in kept],
         vectors=_reader(database, files, np.array([places.get(key, 0) for key in kept], dtype=np.int64), dimension),
         lost=lost,
-        without_vector=tuple(key for key in documents if lost is None and key not in places),
+        without_vector=tuple(key for key in documents if key not in chosen),
         without_document=files.orphans if files else (),
         changed=conversion.changed,
         notes=entry.notes,
@@ -109,6 +113,11 @@ def _reader(database: ForeignDatabase, files: VectorFiles | None, places: Rows, 
         return found
 
     return vectors
+
+
+def _has_text(metadata: dict[str, Any]) -> bool:
+    text = metadata.get(_DOCUMENT)
+    return type(text) is str and bool(text.strip())
 
 
 def _chunk(key: str, metadata: dict[str, Any], conversion: Conversion) -> Chunk:

@@ -6,8 +6,9 @@ import os
 
 from reperio.arguments import to_path
 from reperio.importers.chroma.folder import read_folder
-from reperio.importers.storing import ImportReport, Target, bring_in
-from reperio.types import Embedder, Lexical, Metric, Progress
+from reperio.importers.replacing import origin_key
+from reperio.importers.storing import ImportReport, Options, Target, bring_in
+from reperio.types import Embedder, Lexical, Limits, Metric, Progress
 
 
 def import_chroma(
@@ -18,6 +19,7 @@ def import_chroma(
     metric: Metric | str | None = None,
     embedder: Embedder | str | None = None,
     lexical: Lexical | None = None,
+    limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Bring a collection of what ``chromadb.PersistentClient(folder)`` has written into a collection.
@@ -37,12 +39,15 @@ def import_chroma(
         embedder: the model that made the vectors, for a directory: with it, the collection can be asked with texts, and
             a few documents are embedded again to see whether it is the one.
         lexical: how a new collection cuts texts into words, as in `reperio.open`.
+        limits: as in `reperio.open`, for a directory; a longer text or metadata is refused before anything is stored.
         progress: as by `Collection.add`.
 
     Raises:
         UnsupportedFormat: a version of Chroma wrote it whose files are not known.
         UnsafePickle: its pickle holds something else than Chroma writes; it is named.
-        InvalidInput: the folder is incomplete, damaged, or does not fit the collection.
+        InvalidInput: the folder is incomplete, damaged, or does not fit the collection; or chunks that are
+            not from it would be replaced.
+        InvalidChunk: a text or metadata is beyond *limits*; nothing was stored.
         InvalidVectors: a vector cannot be stored; nothing was.
         EmbeddingContractError: the embedder is not the one that made the vectors.
         CollectionReadOnly, CollectionLocked, StorageFailed, EmbedderFailed.
@@ -51,8 +56,7 @@ def import_chroma(
     return bring_in(
         lambda opened: read_folder(path, collection, opened),
         kb,
-        metric=metric,
-        embedder=embedder,
-        lexical=lexical,
+        origin=origin_key("chroma", os.path.realpath(path), str(collection)),
+        options=Options(metric, embedder, lexical, limits),
         progress=progress,
     )

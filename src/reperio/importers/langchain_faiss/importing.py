@@ -6,8 +6,9 @@ import os
 
 from reperio.arguments import to_path
 from reperio.importers.langchain_faiss.folder import read_folder
-from reperio.importers.storing import ImportReport, Target, bring_in
-from reperio.types import Embedder, Lexical, Metric, Progress
+from reperio.importers.replacing import origin_key
+from reperio.importers.storing import ImportReport, Options, Target, bring_in
+from reperio.types import Embedder, Lexical, Limits, Metric, Progress
 
 
 def import_langchain_faiss(
@@ -18,6 +19,7 @@ def import_langchain_faiss(
     metric: Metric | str | None = None,
     embedder: Embedder | str | None = None,
     lexical: Lexical | None = None,
+    limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Bring what LangChain's ``FAISS.save_local(folder, index_name)`` has written into a collection.
@@ -36,11 +38,14 @@ def import_langchain_faiss(
             a few documents are embedded again to see whether it is the one. From an index that does not hold its
             vectors as they were added (codes, or an IVF after a delete), all texts are embedded again.
         lexical: how a new collection cuts texts into words, as in `reperio.open`.
+        limits: as in `reperio.open`, for a directory; a longer text or metadata is refused before anything is stored.
         progress: as by `Collection.add`.
 
     Raises:
         UnsafePickle: the pickle holds something else; it is named.
-        InvalidInput: the folder is incomplete, damaged, or does not fit the collection.
+        InvalidInput: the folder is incomplete, damaged, or does not fit the collection; or chunks that are
+            not from it would be replaced.
+        InvalidChunk: a text or metadata is beyond *limits*; nothing was stored.
         InvalidVectors: a vector cannot be stored; nothing was.
         EmbeddingContractError: the embedder is not the one that made the vectors.
         CollectionReadOnly, CollectionLocked, StorageFailed, EmbedderFailed, MissingDependency.
@@ -49,8 +54,7 @@ def import_langchain_faiss(
     return bring_in(
         lambda _: read_folder(path, index_name),
         kb,
-        metric=metric,
-        embedder=embedder,
-        lexical=lexical,
+        origin=origin_key("langchain-faiss", os.path.realpath(path), index_name),
+        options=Options(metric, embedder, lexical, limits),
         progress=progress,
     )

@@ -14,6 +14,7 @@ import numpy as np
 from reperio import layout
 from reperio.errors import InvalidInput
 from reperio.importers.conversion import Conversion
+from reperio.importers.llama_index.nodes import wrong_field
 from reperio.importers.llama_index.vectors import read_json, read_vectors
 from reperio.importers.storing import Source
 from reperio.types import Chunk
@@ -84,6 +85,12 @@ def _nodes(path: Path) -> dict[str, dict[str, Any]]:
         metadata = data.get("metadata")
         if type(metadata) is not dict or type(_text(data)) is not str:
             raise InvalidInput(f"{path}: node {key!r:.80} has no metadata or a text that is none")
+        wrong = wrong_field(data)
+        if wrong is not None:
+            raise InvalidInput(
+                f"{path}: node {key!r:.80} has a wrong {wrong}, which LlamaIndex cannot read ({data[wrong]!r:.80}); "
+                "correct it there, or delete the node with LlamaIndex and persist again"
+            )
         nodes[key] = data
     return nodes
 

@@ -6,8 +6,9 @@ import os
 
 from reperio.arguments import to_path
 from reperio.importers.llama_index.folder import read_folder
-from reperio.importers.storing import ImportReport, Target, bring_in
-from reperio.types import Embedder, Lexical, Metric, Progress
+from reperio.importers.replacing import origin_key
+from reperio.importers.storing import ImportReport, Options, Target, bring_in
+from reperio.types import Embedder, Lexical, Limits, Metric, Progress
 
 
 def import_llama_index(
@@ -18,6 +19,7 @@ def import_llama_index(
     metric: Metric | str | None = None,
     embedder: Embedder | str | None = None,
     lexical: Lexical | None = None,
+    limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Bring what ``storage_context.persist(folder)`` has written into a collection.
@@ -38,15 +40,22 @@ def import_llama_index(
             a few nodes are embedded again to see whether it is the one. From an index that does not hold its vectors as
             they were added, all texts are embedded again.
         lexical: how a new collection cuts texts into words, as in `reperio.open`.
+        limits: as in `reperio.open`, for a directory; a longer text or metadata is refused before anything is stored.
         progress: as by `Collection.add`.
 
     Raises:
-        InvalidInput: the folder is incomplete, damaged, or does not fit the collection.
+        InvalidInput: the folder is incomplete, damaged, or does not fit the collection; or chunks that are
+            not from it would be replaced.
+        InvalidChunk: a text or metadata is beyond *limits*; nothing was stored.
         InvalidVectors: a vector cannot be stored; nothing was.
         EmbeddingContractError: the embedder is not the one that made the vectors.
         CollectionReadOnly, CollectionLocked, StorageFailed, EmbedderFailed, MissingDependency.
     """
     path = to_path("folder", folder)
     return bring_in(
-        lambda _: read_folder(path, namespace), kb, metric=metric, embedder=embedder, lexical=lexical, progress=progress
+        lambda _: read_folder(path, namespace),
+        kb,
+        origin=origin_key("llama-index", os.path.realpath(path), namespace),
+        options=Options(metric, embedder, lexical, limits),
+        progress=progress,
     )

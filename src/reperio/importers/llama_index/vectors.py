@@ -25,6 +25,7 @@ _BEGIN = re.compile(rb'\s*\{\s*"embedding_dict"\s*:\s*\{')
 _ENTRY = re.compile(rb'\s*("(?:[^"\\]|\\.)*")\s*:\s*(\[[^\[\]"{}]*\])\s*([,}])')
 _LONGEST = 65_536
 _JSON = b"{ \t\r\n"
+_ID_MAPS = (b"IxMp", b"IxM2")  # what FAISS begins the file of an IDMap with
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,9 @@ def _row(values: Any, key: Any, path: Path) -> Any:
 
 def _faiss(path: Path, folder: Path) -> Vectors:
     found = index.read_foreign(path, own_numbers=True)
-    known = _numbers(folder)
+    # LlamaIndex leaves an id_map.json of an earlier store in the folder. Only a FaissMapVectorStore has one, and only
+    # that store numbers its vectors itself, in an IDMap.
+    known = _mapped(folder, path) if found.kind.startswith("IndexIDMap") else _stored(folder / "index_store.json")
     # Node ids by number: where one has several numbers, the last counts.
     places = zip(known.values(), places_of(list(known), found.numbers), strict=True)
     return Vectors(
@@ -142,17 +145,39 @@ def _faiss(path: Path, folder: Path) -> Vectors:
     )
 
 
-def _numbers(folder: Path) -> dict[int, str]:
-    """Return the node ids by FAISS's number: of a FaissMapVectorStore's map, or of the index store."""
-    mapped, stored = folder / "id_map.json", folder / "index_store.json"
+def _mapped(folder: Path, path: Path) -> dict[int, str]:
+    """Return the node ids by FAISS's number, of the map that a FaissMapVectorStore writes."""
+    others = [
+        each.name for each in sorted(folder.glob("*vector_store.json")) if each != path and _begins_as_id_map(each)
+    ]
+    if others:  # the map is that of the one persisted last, and nothing says which one that was
+        raise InvalidInput(
+            f"{folder} has one id_map.json for several FAISS stores, {path.name} and {others[0]!r:.80}; persist each "
+            "into a folder of its own"
+        )
+    mapped = folder / "id_map.json"
+    if not layout.is_there(mapped):
+        raise InvalidInput(
+            f"{folder} has no id_map.json, which tells the nodes of {path.name}; persist the store again"
+        )
+    return _by_number(_pairs(read_json(mapped).get("faiss_id_to_node_id_map")), mapped)
+
+
+def _begins_as_id_map(path: Path) -> bool:
+    with open(layout.open_regular(path), "rb") as file:
+        return file.read(len(_ID_MAPS[0])) in _ID_MAPS
+
+
+def _stored(path: Path) -> dict[int, str]:
+    """Return the node ids by FAISS's number, of the index store."""
     pairs: list[tuple[Any, Any]] = []
-    if layout.is_there(mapped):
-        pairs = _pairs(read_json(mapped).get("faiss_id_to_node_id_map"))
-    else:
-        for each in _objects(read_json(stored).get("index_store/data")):
-            if each.get("__type__") == "vector_store":
-                pairs += _pairs(_struct(each, stored).get("nodes_dict"))
-    path = mapped if layout.is_there(mapped) else stored
+    for each in _objects(read_json(path).get("index_store/data")):
+        if each.get("__type__") == "vector_store":
+            pairs += _pairs(_struct(each, path).get("nodes_dict"))
+    return _by_number(pairs, path)
+
+
+def _by_number(pairs: list[tuple[Any, Any]], path: Path) -> dict[int, str]:
     numbers: dict[int, str] = {}
     for number, key in pairs:
         if type(number) is not str or len(number) > 20 or not number.isdecimal() or int(number) >= 1 << 63:

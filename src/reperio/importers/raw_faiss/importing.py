@@ -6,8 +6,9 @@ import os
 
 from reperio.arguments import to_path
 from reperio.importers.raw_faiss.joining import Columns, read_pair
-from reperio.importers.storing import ImportReport, Target, bring_in
-from reperio.types import Embedder, Lexical, Metric, Progress
+from reperio.importers.replacing import origin_key
+from reperio.importers.storing import ImportReport, Options, Target, bring_in
+from reperio.types import Embedder, Lexical, Limits, Metric, Progress
 
 
 def import_faiss(
@@ -21,6 +22,7 @@ def import_faiss(
     metric: Metric | str | None = None,
     embedder: Embedder | str | None = None,
     lexical: Lexical | None = None,
+    limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Bring an index that ``faiss.write_index`` has written, and the texts of its vectors, into a collection.
@@ -43,11 +45,14 @@ def import_faiss(
             a few documents are embedded again to see whether it is the one. From an index that does not hold its
             vectors as they were added (PQ, SQ, PCA, …), all texts are embedded again.
         lexical: how a new collection cuts texts into words, as in `reperio.open`.
+        limits: as in `reperio.open`, for a directory; a longer text or metadata is refused before anything is stored.
         progress: as by `Collection.add`.
 
     Raises:
-        InvalidInput: a file cannot be read, the two do not belong together, or they do not fit the collection.
+        InvalidInput: a file cannot be read, the two do not belong together, or they do not fit the collection; or
+            chunks that are not from there would be replaced.
         VectorsLost: the index does not hold its vectors, and there is no embedder.
+        InvalidChunk: a text or metadata is beyond *limits*; nothing was stored.
         InvalidVectors: a vector cannot be stored; nothing was.
         EmbeddingContractError: the embedder is not the one that made the vectors.
         CollectionReadOnly, CollectionLocked, StorageFailed, EmbedderFailed, MissingDependency.
@@ -57,8 +62,7 @@ def import_faiss(
     return bring_in(
         lambda _: read_pair(path, rows, columns),
         kb,
-        metric=metric,
-        embedder=embedder,
-        lexical=lexical,
+        origin=origin_key("faiss", os.path.realpath(path), os.path.realpath(rows)),
+        options=Options(metric, embedder, lexical, limits),
         progress=progress,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,7 @@ from reperio import Collection, InvalidInput, Limits, Metric, Reranker
 from reperio.filters import parse, to_dict
 from typing_extensions import Self
 
+from llama_index.vector_stores.reperio.docstore import Early
 from llama_index.vector_stores.reperio.persisting import agreed_scope, read_pointer, write_pointer
 
 IN_MEMORY = ":memory:"  # what reperio.open takes instead of a path
@@ -32,13 +34,14 @@ class Reopening(BasePydanticVectorStore):
     _options: dict[str, Any] = PrivateAttr(default_factory=dict)
     _limits: Limits = PrivateAttr(default=LIMITS)
     _reranker: Reranker | None = PrivateAttr(default=None)
+    _early: Early = PrivateAttr(default_factory=Early)
 
     # ── in another process ───────────────────────────────────────────────────────────────────────────────────────────
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.path == IN_MEMORY:
             raise InvalidInput("this store is in memory, and its process's alone; give it a path to open it elsewhere")
-        return _opened_again, (type(self), self._told() | {"reranker": self._reranker})
+        return _opened_again, (type(self), self._told() | {"reranker": self._reranker}, copy.deepcopy(self._early))
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         reopen, arguments = self.__reduce__()
@@ -131,6 +134,14 @@ class Reopening(BasePydanticVectorStore):
         return None if given is None else to_dict(parse(given)) or None
 
 
-def _opened_again(cls: type[Reopening], told: dict[str, Any]) -> Any:
-    """Open a store that was pickled or copied."""
-    return cls(**told)
+def _opened_again(cls: type[Reopening], told: dict[str, Any], early: Early | None = None) -> Any:
+    """Open a store that was pickled or copied, with what its document store was told before there was a collection.
+
+    Args:
+        cls: class of the store.
+        told: options of its constructor.
+        early: None in the pickles of older versions.
+    """
+    store = cls(**told)
+    store._early = early or Early()
+    return store

@@ -58,7 +58,6 @@ class ReperioVectorStore(Searching, Reopening):
     _metric: Metric = PrivateAttr(default=Metric.COSINE)
     _owned: bool = PrivateAttr(default=True)
     _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
-    _early: Early = PrivateAttr(default_factory=Early)
 
     def __init__(
         self,
