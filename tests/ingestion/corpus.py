@@ -166,7 +166,8 @@ def _tables() -> list[Made]:
             ],
         ),
         Made("nulls.csv", b"text,n\na,1\nb,\n", [("a", {"n": 1}), ("b", {"n": None})]),
-        Made("prices.csv", b"text,p\na,1.50\nb,-0.25\n", [("a", {"p": 1.5}), ("b", {"p": -0.25})]),
+        Made("prices.csv", b"text,p\na,1.5\nb,-0.25\n", [("a", {"p": 1.5}), ("b", {"p": -0.25})]),
+        Made("versions.csv", b"text,v\na,3.10\nb,3.11\n", [("a", {"v": "3.10"}), ("b", {"v": "3.11"})]),
         Made("some.csv", comma.encode(), [(text, {"n": row["n"]}) for text, row in rows], options={"columns": ("n",)}),
         Made(
             "less.csv",

@@ -60,14 +60,14 @@ def find_files(
         name = _checked(name, listed)
     naming = _Naming({Path(place): one for place, one in (known or {}).items()}, name)
     for path, _ in listed:  # first: a file in a folder that is named too belongs to the folder
-        if path.is_dir():
+        if _is_folder(path):
             naming.learn(path)
     found = FoundFiles()
     walk = Walk(found, naming.known, leave_out, excluded(exclude), gitignore=gitignore)
     for path, pattern in listed:
         root, place, inside = naming.of(path)
         found.roots.setdefault(root, place)
-        if path.is_dir():
+        if _is_folder(path):
             _require_one(found, root, place)
             only = None if pattern is None else to_spec([f"/{pattern}"], f"{path}/{pattern}")
             walk.folder(path, root, inside, only)
@@ -146,11 +146,26 @@ def listed_paths(paths: Paths) -> list[tuple[Path, str | None]]:
         base, pattern = path, None
         if not os.path.lexists(path) and glob.has_magic(str(path)):
             base, pattern = _cut(path)
-        if not os.path.lexists(base) or (pattern and not base.is_dir()):
+        if not _lies_there(base) or (pattern and not _is_folder(base)):
             raise InvalidInput(f"{shown(os.fspath(path))} does not exist; nothing was ingested")
         # The last part of "docs/.." or "." is no name.
         listed.append((Path(os.path.abspath(base)), pattern))  # noqa: PTH100  # resolve() would name a link's target
     return listed
+
+
+def _lies_there(path: Path) -> bool:
+    """Say whether anything is at a path, be it a link that leads nowhere."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise InvalidInput(f"{shown(str(path))} cannot be looked at: {error.strerror}; allow it") from error
+    return True
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112  # Path.is_dir() raises where the path may not be looked at
 
 
 def _cut(pattern: Path) -> tuple[Path, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,10 @@ from reperio.ingestion.suffixes import SUFFIXES, suffix_of
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
+
+
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+"""What the system says where nothing is, or a link that leads nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +117,35 @@ def place_of(path: Path) -> Path:
     return path.parent.resolve() / path.name
 
 
+def is_gone(path: Path) -> bool:
+    """Say whether nothing is at a path; of what may not be looked at, that is not known, and False."""
+    # Path.exists() raises there, and since Python 3.14 says that nothing is there.
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno in _GONE
+    return False
+
+
+def require_entry(folder: Path) -> None:
+    """Refuse a folder whose files may not be reached, even where their names may be listed.
+
+    Raises:
+        InvalidInput: naming the folder.
+    """
+    try:
+        os.stat(os.path.join(folder, os.curdir))  # noqa: PTH116, PTH118  # Path would leave the dot out
+    except OSError as error:
+        raise InvalidInput(f"{folder} cannot be entered: {error.strerror}; allow it, or leave it out") from error
+
+
 def unreadable(path: Path) -> str | None:
-    """Return why a path is not read; None when it is."""
-    if not path.exists():
+    """Return why a path is not read; None when it is, or when only reading it can tell."""
+    if is_gone(path):
         return "is a link to something that does not exist"
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises where the path may not be looked at
         return "is a link to a folder; name that folder itself to ingest it"
-    if not path.is_file():
+    if _is_special(path):
         return "is neither a file nor a folder"
     suffix = suffix_of(path.name)
     if suffix not in SUFFIXES:
@@ -126,6 +154,13 @@ def unreadable(path: Path) -> str | None:
     if shown(path.name) != path.name:
         return "has a name that is no UTF-8; rename it"
     return None
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False  # reading it tells what is wrong
 
 
 def shown(name: str) -> str:

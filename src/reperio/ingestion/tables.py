@@ -20,7 +20,7 @@ _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _LOOKED_AT = 20  # lines, to find the delimiter
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\Z")  # up to 18 digits, which 64 bits hold; no leading zero
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)\.([0-9]+)(?:[eE][+-]?[0-9]+)?\Z")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][+-]?[0-9]+)?\Z")
 _MOST_DIGITS = 15  # that a float keeps
 _BOOLEANS = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
 
@@ -29,7 +29,7 @@ def read_csv(path: Path, options: ReadingOptions, say: Callable[[str], None]) ->
     """Read the rows of a table whose first line is the header.
 
     A column is of integers, numbers or booleans where all its values are, and each would be written again as it is;
-    one with leading zeros stays text. An empty field of such a column is null.
+    one with leading zeros, or trailing ones, stays text. An empty field of such a column is null.
 
     Args:
         path: it is read twice: once for the columns' types.
@@ -123,8 +123,6 @@ class _Column:
 
     def __init__(self) -> None:
         self._kinds = {"integer", "number", "boolean"}
-        self._decimals: set[int] = set()
-        self._exact = True
         self._filled = False
 
     def add(self, value: str) -> None:
@@ -137,13 +135,12 @@ class _Column:
         if _INTEGER.match(value) is not None and value != "-0":
             return
         self._kinds.discard("integer")
-        match = _NUMBER.match(value)
-        if match is None or sum(map(str.isdigit, value)) > _MOST_DIGITS:
+        if _NUMBER.match(value) is None or sum(map(str.isdigit, value)) > _MOST_DIGITS:
             self._kinds.discard("number")
             return
-        # 1.10 among 1.9 is a version rather than a number; prices have the same number of decimals each.
-        self._decimals.add(len(match.group(1)))
-        self._exact = self._exact and repr(float(value)) == value
+        # 1.10 is a version as likely as a number, and a float would be written as 1.1.
+        if repr(float(value)) != value:
+            self._kinds.discard("number")
 
     def reading(self) -> Callable[[str], Any] | None:
         """Return what turns a field into its value; None for text."""
@@ -153,7 +150,7 @@ class _Column:
             return int
         if "boolean" in self._kinds:
             return _BOOLEANS.__getitem__
-        if "number" in self._kinds and (self._exact or len(self._decimals) == 1):
+        if "number" in self._kinds:
             return float
         return None
 

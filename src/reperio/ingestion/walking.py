@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 from reperio.errors import InvalidInput
 from reperio.ingestion.ignoring import IgnoreFiles, of_packages
 from reperio.ingestion.results import Skipped
-from reperio.ingestion.sources import FoundFiles, SourceFile, Walked, place_of, shown, to_source, unreadable
+from reperio.ingestion.sources import (
+    FoundFiles,
+    SourceFile,
+    Walked,
+    place_of,
+    require_entry,
+    shown,
+    to_source,
+    unreadable,
+)
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -83,6 +92,7 @@ class Walk:
         self._found.folders[prefix] = path
         top = _Top(path, path.resolve(), only)
         self._found.walked.append(Walked(place_of(path), only))
+        require_entry(path)
         ignored = IgnoreFiles.above(path) if self._gitignore else IgnoreFiles()
         levels = [self._listed(path, root, "" if inside == "." else inside, ignored)]
         while levels:  # not by recursion: folders may be nested deeper than Python's stack
@@ -145,14 +155,15 @@ class Walk:
 
     def _inner(self, path: Path, root: str, inside: str, ignored: IgnoreFiles) -> _Level | None:
         source = f"{shown(to_source(root, inside or '.'))}/"
-        if self._leave_out is not None and _same(path, self._leave_out):
-            reason: str | None = "is the collection itself"
-        else:
-            reason = of_packages(path)
-        if reason is not None:
-            self._found.skipped.append(Skipped(source, reason))
-            return None
         try:
+            require_entry(path)
+            if self._leave_out is not None and _same(path, self._leave_out):
+                reason: str | None = "is the collection itself"
+            else:
+                reason = of_packages(path)
+            if reason is not None:
+                self._found.skipped.append(Skipped(source, reason))
+                return None
             return self._listed(path, root, inside, ignored)
         except InvalidInput as error:
             self._found.fail(source, path, str(error))

@@ -16,7 +16,7 @@ from reperio.ingestion.items import ReadingOptions
 from reperio.ingestion.results import Skipped
 from reperio.ingestion.run.content import hash_of
 from reperio.ingestion.run.ledger import Ledger, RootRecord, this_host
-from reperio.ingestion.sources import FoundFiles
+from reperio.ingestion.sources import FoundFiles, is_gone
 from reperio.ingestion.splitting import Splitter
 from reperio.types import Embedder
 
@@ -191,7 +191,7 @@ def _require_same(old: RootRecord, place: Path, found: FoundFiles, ledger: Ledge
         return []
     where = old.place if old.host == this_host() else f"{old.place} on {old.host}"
     if wanted.name is None:
-        still_there = old.host == this_host() and Path(old.place).exists()
+        still_there = old.host == this_host() and not is_gone(Path(old.place))
         if still_there or not _is_known_again(old.name, place, found, ledger):
             raise InvalidInput(
                 f"{old.name!r} is {where}, and its chunks are in this collection; {place} would replace them. If it is "

@@ -19,7 +19,7 @@ from reperio.ingestion.run.content import hash_of, size_of, stat_of
 from reperio.ingestion.run.ids import Namer, made_by_ingest, stem_of
 from reperio.ingestion.run.ledger import FileRecord, Ledger, Parts, RootRecord
 from reperio.ingestion.run.roots import Plan
-from reperio.ingestion.sources import SourceFile
+from reperio.ingestion.sources import SourceFile, is_gone
 from reperio.types import Chunk
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class Reader:
 
     def _is_gone(self, file: FileRecord) -> bool:
         root = self.roots.get(file.root)
-        return root is not None and root.reachable(file.inside) and not root.path_of(file.inside).exists()
+        return root is not None and root.reachable(file.inside) and is_gone(root.path_of(file.inside))
 
     def _stem(self, source: str) -> str:
         return stem_of(handle_of(self.collection).scope.name, source)
