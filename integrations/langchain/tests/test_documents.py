@@ -305,3 +305,12 @@ def test_ready_vectors_are_stored_without_a_call_of_the_model(
     assert store.similarity_search_by_vector([1.0] * 64, k=1)[0] == Document(
         id=ids[0], page_content="one", metadata={"n": 1}
     )
+
+
+def test_one_string_is_no_list_of_ids(path: Path, embeddings: TrigramEmbeddings) -> None:
+    """Each of its letters would be an id; reading and deleting refuse it."""
+    with ReperioVectorStore.from_texts(["two", "three"], embeddings, path=path, ids=["2", "3"]) as store:
+        for call in (store.get_by_ids, store.delete):
+            with pytest.raises(InvalidInput, match=r"ids is one string; pass a list of ids: \['23'\]"):
+                call("23")  # type: ignore[arg-type,operator]  # what a program without types may pass
+        assert len(store.get_by_ids(["2", "3"])) == 2

@@ -32,6 +32,21 @@ def test_the_canaries_are_checked_when_a_store_is_opened(path: Path, embeddings:
         assert store.similarity_search("one")[0].id == "a"
 
 
+def test_the_cure_for_other_embeddings_works(path: Path, embeddings: TrigramEmbeddings) -> None:
+    """It is Python with the embedding: no name on the command line loads one of LangChain's."""
+    ReperioVectorStore.from_texts(["one"], embeddings, path=path, ids=["a"]).close()
+    embedding = TrigramEmbeddings(salt="other")
+    with pytest.raises(EmbeddingContractError) as caught:
+        ReperioVectorStore(embedding, path)
+    told = str(caught.value)
+    assert "reperio reembed" not in told
+    cure = told[told.index("with reperio.open(") :]
+    names = {"reperio": reperio, "LangChainEmbedder": LangChainEmbedder, "embedding": embedding}
+    exec(cure, names)
+    with ReperioVectorStore(embedding, path) as store:
+        assert store.similarity_search("one")[0].id == "a"
+
+
 def test_queries_that_changed_are_noticed(path: Path, embeddings: TrigramEmbeddings) -> None:
     """A forgotten query prompt changes queries alone; the canaries are embedded as those, too."""
 

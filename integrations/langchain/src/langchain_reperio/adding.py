@@ -144,13 +144,19 @@ class Adding:
         if delete_all:
             ids = self._collection.ids()
         if ids is not None:
+            _refuse_string(ids)
             self._collection.delete(ids=ids)
         else:
             self._collection.delete(**to_narrowed(self._collection, filter))
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """Return the documents that there are under *ids*, in that order; those that are missing are left out."""
+        """Return the documents that there are under *ids*, in that order; those that are missing are left out.
+
+        Raises:
+            InvalidInput: *ids* is one string, of which each letter would be an id.
+        """
+        _refuse_string(ids)
         return [from_chunk(chunk) for chunk in self._collection.get(list(ids))]
 
     aadd_embeddings = twin(add_embeddings)
@@ -181,6 +187,11 @@ class Adding:
         new = [chunk.text for chunk in chunks if known.get(chunk.id) != chunk.text]
         if new:
             embedder.embed_passages(new)
+
+
+def _refuse_string(ids: object) -> None:
+    if isinstance(ids, str):
+        raise InvalidInput(f"ids is one string; pass a list of ids: [{ids!r:.80}]")
 
 
 def _tell(error: ReperioError, ids: list[str], stored: int) -> None:

@@ -17,6 +17,7 @@ from reperio.errors import CollectionNotFound, EmbeddingContractError, InvalidIn
 from langchain_reperio.embedder import LangChainEmbedder, to_embedder
 
 IN_MEMORY = ":memory:"
+_CORES_CURE = "Open it with the recorded embedder"  # where the cure in the core's message begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,11 @@ class Opening:
         embedder = None if self.embedding is None else to_embedder(self.embedding)
         try:
             return self._opened(where, embedder)
-        except EmbeddingContractError:
-            if embedder is None or self.read_only or not _bound(where, embedder):
+        except EmbeddingContractError as error:
+            if embedder is None:
                 raise
+            if self.read_only or not _bound(where, embedder):
+                raise _with_cure(error, where) from None
             return self._opened(where, embedder)
 
     def _opened(self, where: str | Path, embedder: Embedder | None) -> Collection:
@@ -109,6 +112,15 @@ def _exists(where: str | Path) -> bool:
     except CollectionNotFound:
         return False
     return True
+
+
+def _with_cure(error: EmbeddingContractError, where: str | Path) -> EmbeddingContractError:
+    """Return the error with a cure for LangChain's embeddings, which no name loads on the command line."""
+    told = str(error).partition(_CORES_CURE)[0].rstrip()
+    return EmbeddingContractError(
+        f"{told} Open the store with the embedding it was built with, or embed every text again: "
+        f"with reperio.open({str(where)!r}) as kb: kb.reembed(LangChainEmbedder(embedding))"
+    )
 
 
 def _bound(where: str | Path, embedder: Embedder) -> bool:
