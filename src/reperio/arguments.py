@@ -160,6 +160,8 @@ def to_path(name: str, value: Any) -> Path:
         raise InvalidInput(f"{name} is {value!r:.80}; pass a path: a string, or a pathlib.Path")
     if not text:
         raise InvalidInput(f"{name} is empty; pass a path, or '.' for the current directory")
+    if "\0" in text:
+        raise InvalidInput(f"{name} is {text!r:.200}, which holds NUL, as no path can; leave it out")
     try:
         os.fsencode(text)  # the surrogates that stand for bytes of a name that is no UTF-8 pass
     except UnicodeEncodeError:

@@ -101,6 +101,7 @@ class Handle:
         self._paused = False
         self._in_use = InUse(root.current, self._open, in_memory=private is not None)
         self._turns = Turns(self, root, locks, self._in_use)
+        self._turn_of: int | None = None  # thread in `turn_of_user`
         self.maintainer = self._new_maintainer()
         HANDLES.add(self)
         if not self.read_only and not trust_index:
@@ -212,11 +213,16 @@ class Handle:
         with self.turn():
             if self.origin.held is not None:
                 self.origin.require_own()
-            yield
+            before, self._turn_of = self._turn_of, threading.get_ident()
+            try:
+                yield
+            finally:
+                self._turn_of = before
 
     def require_no_turn(self) -> None:
-        """Raise where this thread is in a turn, and would wait for what itself waits for a turn."""
-        self._turns.require_none()
+        """Raise where this thread is in a turn of the user; amid a commit a signal handler may close."""
+        if self._turn_of == threading.get_ident():
+            self._turns.require_none()
 
     def maintaining(self, *, wait: bool = True) -> AbstractContextManager[None]:
         """Return the block in which nobody else builds an index here or rewrites the collection; others go on writing.
