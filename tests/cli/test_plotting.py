@@ -54,6 +54,16 @@ def test_a_png_is_a_picture(tmp_path: Path) -> None:
         assert (np.abs(pixels[..., :3] - wanted).max(axis=-1) < 0.01).sum() > 100
 
 
+def test_no_label_lies_over_the_next() -> None:
+    """Where the points begin at a low recall, the many ticks there have fewer labels."""
+    low = OperatingPoint(10, 8, 10, 0.55, 0.54, 0.56, 40.0, 50.0, 40_000.0)
+    figure = plotting.draw([low, *POINTS[:5]], title="kb", recall=0.95, knob="efSearch")
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels() if label.get_text()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert len(boxes) > 8
+
+
 def test_the_same_points_give_the_same_file(tmp_path: Path) -> None:
     """No date and no random name is in it, so that committed pictures change only with the figures."""
     assert svg(tmp_path / "a.svg") == svg(tmp_path / "b.svg")

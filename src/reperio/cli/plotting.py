@@ -18,6 +18,7 @@ from reperio.types import OperatingPoint
 ENDINGS = (".svg", ".png")
 
 _K = 10  # neighbours; points for other k are not comparable
+_LABEL_ROOM = 0.045  # of the axis, that a label such as 0.995 takes
 _PERFECT = 4.0  # where recall 1 is drawn: a thousand queries for ten resolve no more than 1 − 10⁻⁴
 _TICKS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 _LABEL_SHARE = 0.36  # of the height, for the label of the point chosen
@@ -119,7 +120,8 @@ def _draw_axes(axes: Any, points: Sequence[OperatingPoint], recall: float) -> No
     first = max((tick for tick in _TICKS if tick <= lowest), default=0.0)
     ticks = [tick for tick in (0.0, *_TICKS) if tick >= first]
     axes.set_xlim(_place(first) - 0.05, _PERFECT + 0.12)
-    axes.set_xticks([*map(_place, ticks), _PERFECT], [*(f"{tick:g}" for tick in ticks), "1"])
+    places = [*map(_place, ticks), _PERFECT]
+    axes.set_xticks(places, _without_crowding(places, [*(f"{tick:g}" for tick in ticks), "1"], axes.get_xlim()))
     axes.minorticks_off()
     axes.set_yscale("log")
     # The label of the point chosen lies in the lower right corner.
@@ -139,6 +141,15 @@ def _heights(points: Sequence[OperatingPoint], middle: float) -> tuple[float, fl
     right = [math.log10(point.p50) for point in points if _place(point.high) >= middle]
     low = min([low, *((height - _LABEL_SHARE * high) / (1 - _LABEL_SHARE) for height in right)])
     return 10.0**low, 10.0**high
+
+
+def _without_crowding(places: Sequence[float], labels: Sequence[str], limits: tuple[float, float]) -> list[str]:
+    """Return the labels of ticks, empty where one would lie over that of the next higher recall."""
+    room, last, shown = _LABEL_ROOM * (limits[1] - limits[0]), math.inf, []
+    for place, label in zip(reversed(places), reversed(labels), strict=True):
+        shown.append(label if last - place >= room else "")
+        last = place if shown[-1] else last
+    return shown[::-1]
 
 
 def _label_times(axes: Any) -> None:
