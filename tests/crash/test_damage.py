@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -185,6 +186,20 @@ def test_metadata_that_cannot_be_read_is_damage(original: Path, tmp_path: Path) 
         for _ in range(2):  # the first search begins a session, the second takes the quick path
             with pytest.raises(CollectionDamaged, match=r"chunk 'c00\d\d'"):
                 kb.search(vector=next(iter(damaged_state().values())).vector, k=60)
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_schema_that_is_no_utf8_is_damage(read_only: bool, original: Path, tmp_path: Path) -> None:
+    """A byte of SQLite's own schema that is no UTF-8 is told as damage, to readers and writers, wherever it lies."""
+    root = _copy(original, tmp_path)
+    (database,) = root.glob(DATABASE)
+    content = database.read_bytes()
+    for word in (b"CREATE VIRTUAL TABLE lexical", b"'porter unicode61", b"CREATE TABLE state", b"CREATE TABLE records"):
+        at = content.index(word) + len(word) // 2
+        database.write_bytes(content[:at] + b"\xff" + content[at + 1 :])
+        with pytest.raises(CollectionDamaged, match=re.escape(str(database.name))):
+            reperio.open(root, read_only=read_only).close()
+        assert not reperio.diagnose(root).ok
 
 
 def _names(message: str, file: str) -> bool:

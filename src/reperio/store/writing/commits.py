@@ -16,7 +16,7 @@ from reperio.errors import CollectionLocked
 from reperio.layout import FileLock, Opened
 from reperio.printable import logger
 from reperio.store import schema
-from reperio.store.committed import Outdated, State, read_state
+from reperio.store.committed import UNREADABLE, Outdated, State, read_state
 
 _log = logger("reperio.store")
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)
@@ -198,10 +198,10 @@ class Commits:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn the errors of SQLite into those of a collection."""
+        """Turn the errors of reading and writing a database into those of a collection."""
         try:
             yield
-        except apsw.Error as error:
+        except UNREADABLE as error:
             raise schema.translate(error, self._database) from error
 
     def _begin(self, connection: apsw.Connection) -> None:

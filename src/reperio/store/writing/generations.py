@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import apsw
-
 from reperio.errors import CollectionError
 from reperio.layout import Generation, create_file, is_regular, make_directory, storage_errors
 from reperio.store import schema, vector_file
 from reperio.store.checksums import is_intact
+from reperio.store.committed import UNREADABLE
 from reperio.store.reading.session import Session
 from reperio.types import Problem
 from reperio.vectors import StoredMatrix
@@ -30,7 +29,7 @@ def supersede(paths: Generation) -> None:
             connection.execute("UPDATE state SET seq = seq + 1")
         finally:
             connection.close()
-    except (apsw.Error, CollectionError):
+    except (*UNREADABLE, CollectionError):
         return
 
 
@@ -43,7 +42,7 @@ def forget_snapshot(database: Path) -> None:
     connection = schema.connect(database, read_only=False)
     try:
         connection.execute("BEGIN IMMEDIATE; UPDATE state SET snapshot = NULL; DELETE FROM snapshots; COMMIT")
-    except apsw.Error as error:
+    except UNREADABLE as error:
         raise schema.translate(error, database) from error
     finally:
         connection.close(True)
