@@ -330,29 +330,26 @@ def test_a_baseline_is_accepted_only_for_what_was_looked_at(full: Collection) ->
     report = gate(full, golden, limits=replace(LIMITS, p50=1e-6))
     assert acceptable(report) == ["latency"]
     baseline = accepted(full, golden)
-    report = gate(full, golden, baseline=replace(baseline, settings={}), limits=LIMITS)
-    assert ([each.name for each in report.checks if each.verdict == "fail"], acceptable(report)) == (["drift"], [])
+    report = gate(full, golden, baseline=replace(baseline, settings={"metric": "l2"}), limits=LIMITS)
+    assert ([each.name for each in report.checks if each.verdict == "fail"], acceptable(report)) == (["settings"], [])
 
 
 def test_drift_lists_what_changed(full: Collection) -> None:
-    """Settings and models in red; new chunks, lengths, fields and versions beside them."""
+    """Settings and models in red; new chunks, lengths, fields and versions next to them."""
     golden = GoldenSet(asked(5))
     baseline = accepted(full, golden)
     full.add([Chunk(f"n{at}", "short", {"new": at}) for at in range(100)])
     changed = {"revision": "r1", "canaries": [0.5] * len(baseline.settings["canaries"]), "metric": "l2"}
-    found = one(
-        "drift",
-        full,
-        golden,
-        baseline=replace(
-            baseline,
-            settings={**baseline.settings, **changed},
-            versions={**baseline.versions, "numpy": "1.0"},
-            index={"factory": "IVF64,Flat"},
-        ),
+    other = replace(
+        baseline,
+        settings={**baseline.settings, **changed},
+        versions={**baseline.versions, "numpy": "1.0"},
+        index={"factory": "IVF64,Flat"},
     )
-    told = "\n".join(found.evidence)
-    assert found.verdict == "fail"
+    found = gate(full, golden, baseline=other, limits=LIMITS, only=["drift"]).checks
+    assert [each.name for each in found] == ["settings", "sources", "fields", "access", "texts", "vectors"]
+    told = "\n".join(line for each in found for line in each.evidence)
+    assert found[0].verdict == "fail"
     for line in (
         "metric 'l2' → 'cosine'",
         "another model or prompt",
@@ -360,7 +357,7 @@ def test_drift_lists_what_changed(full: Collection) -> None:
         "new chunks: 25.0%",
         "text length (5%, median, 95%): ",
         "duplicate texts: 0.0% → 25.0%",
-        "metadata field 'new': in 0% → 25% of the chunks",
+        "the field 'new' is new",
         "numpy 1.0 → ",
         "index IVF64,Flat → exact",
     ):

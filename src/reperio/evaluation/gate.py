@@ -14,7 +14,10 @@ from reperio.collection import Collection
 from reperio.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, ReperioError, ReperioWarning
 from reperio.evaluation.asking import Search, name_of
 from reperio.evaluation.baseline import Baseline, machine, versions
-from reperio.evaluation.checks.drift import drift
+from reperio.evaluation.checks.contents.fields import access, fields
+from reperio.evaluation.checks.contents.sources import sources
+from reperio.evaluation.checks.contents.texts import texts
+from reperio.evaluation.checks.contents.vectors import vectors
 from reperio.evaluation.checks.embedding import contract
 from reperio.evaluation.checks.integrity import filtering, integrity, reachable
 from reperio.evaluation.checks.labelled import filtered_answers, golden_ids, nothing_above, thresholds
@@ -22,10 +25,11 @@ from reperio.evaluation.checks.neighbours import neighbours
 from reperio.evaluation.checks.regression import regression
 from reperio.evaluation.checks.restoring import restoring
 from reperio.evaluation.checks.serving import latency, replayed
+from reperio.evaluation.checks.settings import settings
+from reperio.evaluation.contents.hashing import fingerprint
 from reperio.evaluation.golden.questions import GoldenSet
 from reperio.evaluation.limits import GateLimits
 from reperio.evaluation.subject import Subject
-from reperio.evaluation.survey import fingerprint
 from reperio.evaluation.verdicts import CheckResult, GateReport, Verdict
 from reperio.query_log.reading import LoggedQuestion
 from reperio.types import Progress
@@ -52,14 +56,22 @@ CHECKS = (
     Check("nothing above", nothing_above, collection=False, golden=True),
     Check("filtered answers", filtered_answers, collection=False, golden=True),
     Check("regression", regression, collection=False, golden=True),
-    Check("drift", drift),
+    Check("settings", settings),
+    Check("sources", sources),
+    Check("fields", fields),
+    Check("access", access),
+    Check("texts", texts),
+    Check("vectors", vectors),
     Check("latency", latency, collection=False),
     Check("replay", replayed, collection=False),
     Check("backup", restoring),
 )
 NAMES = tuple(check.name for check in CHECKS)
 
-_COMPARED = frozenset({"regression", "drift", "latency"})
+GROUPS = {"drift": ("settings", "sources", "fields", "access", "texts", "vectors")}
+"""Names for several checks together, which `only` and `skip` take as well."""
+
+_COMPARED = frozenset({"regression", "latency", *GROUPS["drift"]})
 """Checks against the baseline: red here is what `accept` accepts."""
 
 
@@ -105,8 +117,9 @@ def gate(
 def judged(subject: Subject, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> GateReport:
     """Run the checks on a subject; see `gate`."""
     for name in (*only, *skip):
-        if name not in NAMES:
+        if name not in NAMES and name not in GROUPS:
             raise InvalidInput(f"there is no check {name!r}; there are {', '.join(NAMES)}")
+    only, skip = ([each for name in some for each in GROUPS.get(name, (name,))] for some in (only, skip))
     wanted = [check for check in CHECKS if (not only or check.name in only) and check.name not in skip]
     started, made = time.perf_counter(), datetime.now(timezone.utc).isoformat(timespec="seconds")
     results = []

@@ -9,10 +9,10 @@ from typing import Any
 from reperio.arguments import nearest
 from reperio.errors import InvalidInput
 from reperio.evaluation.asking import Answer
+from reperio.evaluation.contents.hashing import fingerprint
 from reperio.evaluation.golden.questions import DRAFT, tags_of
 from reperio.evaluation.statistics.measures import mean
 from reperio.evaluation.subject import Subject
-from reperio.evaluation.survey import fingerprint
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 from reperio.filters import matches, parse
 

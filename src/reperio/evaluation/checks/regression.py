@@ -8,12 +8,12 @@ from typing import Any
 
 from reperio.evaluation.baseline import Baseline
 from reperio.evaluation.checks.labelled import SHOWN, failed
+from reperio.evaluation.contents.profile import likeness
 from reperio.evaluation.golden.questions import tags_of
 from reperio.evaluation.statistics import measures
 from reperio.evaluation.statistics.comparing import Comparison, compare, holm
 from reperio.evaluation.statistics.measures import PerQuery, mean
 from reperio.evaluation.subject import DISTINCT, Subject
-from reperio.evaluation.survey import likeness
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 
 _ALL = ""  # no tag has this name
