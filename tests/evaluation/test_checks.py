@@ -96,7 +96,7 @@ def test_a_corrected_label_is_no_regression(full: Collection) -> None:
     other = [*golden.queries[:8], *(replace(each, mode="lexical") for each in golden.queries[8:11])]
     fresh = [*other, replace(golden.queries[0], id="new")]
     found = one("regression", full, GoldenSet(fresh, thresholds={"R@50": 0.1}), baseline=baseline)
-    assert found.evidence[-4:] == (
+    assert found.evidence[-5:-1] == (
         "1 questions are new since the baseline",
         "3 questions ask something else since the baseline",
         "1 questions are no longer in the golden set since the baseline",
@@ -120,25 +120,35 @@ def test_a_small_group_is_not_drowned_by_others(full: Collection, tag: str) -> N
 
 
 def test_a_drop_that_may_be_chance_is_a_warning(full: Collection) -> None:
-    """Four of twenty questions cannot be told from chance while the others keep their answers."""
+    """One of twenty questions cannot be told from chance while the others keep their answers; two can.
+
+    Chunks, vectors and index are the same, so that hardly a question may get worse: one in 200.
+    """
     golden = GoldenSet(asked(20))
-    search = without(full, {query.text for query in golden.queries[:4]}, first=1)
-    found = one("regression", full, golden, search=search, baseline=accepted(full, golden))
-    assert (found.verdict, len(found.queries), found.figures["kept"]) == ("warn", 4, pytest.approx(0.98))
+    baseline = accepted(full, golden)
+    search = without(full, {query.text for query in golden.queries[:2]}, first=1)
+    found = one("regression", full, golden, search=search, baseline=baseline)
+    assert (found.verdict, found.cause[:66]) == (
+        "fail",
+        "more questions got worse than a harmless change explains (one in 2",
+    )
+    search = without(full, {query.text for query in golden.queries[:1]}, first=1)
+    found = one("regression", full, golden, search=search, baseline=baseline)
+    assert (found.verdict, len(found.queries), found.figures["kept"]) == ("warn", 1, pytest.approx(0.995))
     assert "dropped by more than 0.02, which may be chance" in found.cause
 
 
 def test_other_answers_that_are_worse_are_red(full: Collection) -> None:
-    """Four of twenty questions lose their chunk, and the others half of what came: that is not chance."""
+    """One of twenty questions loses its chunk, and the others half of what came: that is not chance."""
     golden = GoldenSet(asked(20))
-    baseline, lost = accepted(full, golden), {query.text for query in golden.queries[:4]}
+    baseline, lost = accepted(full, golden), {query.text for query in golden.queries[:1]}
 
     def search(text: str, *, k: int) -> list[Hit]:
         hits = full.search(text, k=k + 10)
         return hits[10:] if text in lost else [*hits[:5], *hits[10:15]]
 
     found = one("regression", full, golden, search=search, baseline=baseline)
-    assert (found.verdict, found.figures["kept"]) == ("fail", pytest.approx(0.4))
+    assert (found.verdict, found.figures["kept"]) == ("fail", pytest.approx(0.475))
     assert found.cause.startswith("the answers are others than those accepted, and worse")
     full.add([Chunk(f"new{at}", f"new {at}") for at in range(30)])  # which explain other answers
     assert one("regression", full, golden, search=search, baseline=baseline).verdict == "warn"

@@ -22,12 +22,14 @@ from reperio.evaluation.checks.embedding import contract
 from reperio.evaluation.checks.integrity import filtering, integrity, reachable
 from reperio.evaluation.checks.labelled import filtered_answers, golden_ids, nothing_above, thresholds
 from reperio.evaluation.checks.neighbours import neighbours
+from reperio.evaluation.checks.questions import questions
 from reperio.evaluation.checks.regression import regression
 from reperio.evaluation.checks.restoring import restoring
 from reperio.evaluation.checks.serving import latency, replayed
 from reperio.evaluation.checks.settings import settings
 from reperio.evaluation.contents.hashing import fingerprint
 from reperio.evaluation.golden.questions import GoldenSet
+from reperio.evaluation.history import to_history, to_streaks
 from reperio.evaluation.limits import GateLimits
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, GateReport, Verdict
@@ -56,6 +58,7 @@ CHECKS = (
     Check("nothing above", nothing_above, collection=False, golden=True),
     Check("filtered answers", filtered_answers, collection=False, golden=True),
     Check("regression", regression, collection=False, golden=True),
+    Check("questions", questions, collection=False, golden=True),
     Check("settings", settings),
     Check("sources", sources),
     Check("fields", fields),
@@ -71,7 +74,7 @@ NAMES = tuple(check.name for check in CHECKS)
 GROUPS = {"drift": ("settings", "sources", "fields", "access", "texts", "vectors")}
 """Names for several checks together, which `only` and `skip` take as well."""
 
-_COMPARED = frozenset({"regression", "latency", *GROUPS["drift"]})
+_COMPARED = frozenset({"regression", "questions", "latency", *GROUPS["drift"]})
 """Checks against the baseline: red here is what `accept` accepts."""
 
 
@@ -157,7 +160,9 @@ def to_baseline(subject: Subject, report: GateReport) -> Baseline:
     return Baseline(
         made=report.made,
         settings=collection.fingerprint() if collection else {},
-        index={} if index is None else {"factory": index.factory, "recall": index.recall, "reason": index.reason},
+        index={}
+        if index is None
+        else {"factory": index.factory, "recall": index.recall, "reason": index.reason, "created": index.created},
         profile=subject.survey.profile if collection else None,
         values=subject.values if golden else {},
         asked=subject.asked if golden else {},
@@ -168,6 +173,8 @@ def to_baseline(subject: Subject, report: GateReport) -> Baseline:
         neighbours=dict(figures.get("neighbours", {})),
         versions=versions(),
         machine=machine(),
+        history=to_history(subject, report.made, declined=bool(figures.get("regression", {}).get("declined"))),
+        streaks=to_streaks(subject),
     )
 
 
