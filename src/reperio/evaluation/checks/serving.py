@@ -87,8 +87,9 @@ def latency(subject: Subject) -> CheckResult:
         return CheckResult("latency", Verdict.SKIP, ("there are no questions to time, and no vectors",))
     before, note = _comparable(subject, questions.kind)
     watch = Stopwatch(questions.once, questions.count, limits, enough=before.get("p95", 0.0) * _QUICK)
-    # Asked for the other checks before: the first question of all is not the first here.
-    cold = subject.answers[0].ms if "answers" in subject.__dict__ and subject.answers else watch.cold
+    cold = _cold(subject, watch)
+    if before and before.get("collection") != (subject.collection is not None):
+        before = {**before, "cold": 0.0}  # what is loaded before the first question is not the same
     for _ in range(_ATTEMPTS):
         figures = watch.run()
         absolute, slower = _absolute(figures, limits), _slower(figures, before, limits.latency_ratio)
@@ -102,7 +103,11 @@ def latency(subject: Subject) -> CheckResult:
         f"{figures['rate']:,.0f} queries/s; {questions.count}{part} {questions.kind}, "
         f"{limits.threads} at a time, best of {watch.rounds} rounds"
     )
-    own = {"threads": limits.threads, "kind": questions.kind}  # what a later run must equal to be compared
+    own = {
+        "threads": limits.threads,
+        "kind": questions.kind,
+        "collection": subject.collection is not None,
+    }  # what a later run must equal to be compared
     shown = {**figures, **own, **ends.figures, "times": watch.best.round(4).tolist(), "limits": absolute}
     quiet = _undisturbed(figures, before)
     # What comes of other processes comes of them in the tail as well.
@@ -194,6 +199,17 @@ def _questions(subject: Subject) -> _Workload | None:
         _unique([""] * len(vectors)),
         len(vectors),
     )
+
+
+def _cold(subject: Subject, watch: Stopwatch) -> float:
+    """Return what the first call of a deployed search took, in ms; 0 for the collection's own.
+
+    What that loads with its first question, such as the model, depends on which checks ran before.
+    """
+    if not subject.is_deployed:
+        return 0.0
+    # Where other checks have asked before, the first question of all is not the first here.
+    return subject.answers[0].ms if "answers" in subject.__dict__ and subject.answers else watch.cold
 
 
 def _unique(names: list[str]) -> list[str]:
