@@ -62,11 +62,11 @@ test: lint  ## Everything that must pass before a merge, campaigns in short (12 
 	for adapter in $(ADAPTERS); do printf '\n── all tests of %s\n' $$adapter; (cd $$adapter && $(MEMORY) ../../$(BIN)/$(PYTEST) $(BRIEFLY)) || failed="$$failed $$adapter"; done; \
 	test -z "$$failed" || { echo "tests failed in:$$failed" >&2; exit 1; }
 
-test-campaigns: $(READY)  ## What `make test` leaves out: kills, damage and traffic at length, all combinations (8 minutes)
-	$(SAY) 'the campaigns (8 minutes)'
+test-campaigns: $(READY)  ## What `make test` leaves out: kills, damage and traffic at length, whole benchmarks, all combinations (20 minutes)
+	$(SAY) 'the campaigns (20 minutes)'
 	@$(BIN)/$(PYTEST) -m campaign
 
-test-long: test test-campaigns  ## Every test there is: `make test`, then the campaigns (20 minutes)
+test-long: test test-campaigns  ## Every test there is: `make test`, then the campaigns (half an hour)
 
 # By path: what is quick and covers every room's rules; tests that load the model, kill processes or train indexes are left out.
 QUICK := tests/ranking tests/store tests/layout $(addprefix tests/filters/test_,filters.py hostile_filters.py patterns.py) \

@@ -79,7 +79,13 @@ def test_the_recall_is_kept_wherever_the_mask_lies(metric: Metric) -> None:
         assert np.mean(shares) >= 0.94, name  # 100 queries: one standard error is about 0.01
 
 
-@pytest.mark.parametrize("factory", ["HNSW8,SQ8,Refine(PQ32x4)", "HNSW8,SQ8,Refine(Pad36,PQ9x4)", FACTORY])
+@pytest.mark.parametrize(
+    "factory",
+    [
+        "HNSW8,SQ8,Refine(Pad36,PQ9x4)",
+        *(pytest.param(each, marks=pytest.mark.campaign) for each in ("HNSW8,SQ8,Refine(PQ32x4)", FACTORY)),
+    ],
+)
 def test_a_scan_finds_what_the_codes_say(factory: str) -> None:
     """The nearest codes are those that FAISS finds by decoding them, with transforms in front of them or without."""
     matrix, queries, searcher = built(factory=factory)
