@@ -10,7 +10,7 @@ import pytest
 
 from reperio import Metric, OperatingPoint, index
 from reperio.index import Questions, Target, searcher_of
-from reperio.index.searching.nearest import nearest
+from reperio.index.exact.nearest import nearest
 from reperio.index.searching.planning import Knobs
 from reperio.index.tuning.measuring import front, interval, recalls
 from reperio.vectors import to_matrix

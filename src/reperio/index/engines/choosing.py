@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from reperio.index.engines.faiss_searcher import FaissSearcher
+from reperio.index.engines.graph_searcher import GraphSearcher
+from reperio.index.engines.searcher import Searcher
 from reperio.index.library.symphony import Graphs
-from reperio.index.searching.faiss_searcher import FaissSearcher
-from reperio.index.searching.graph_searcher import GraphSearcher
-from reperio.index.searching.searcher import Searcher
 from reperio.types import OperatingPoint
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from reperio.index.engines.codes import GraphCodes
+from reperio.index.engines.searcher import Searcher
 from reperio.index.library.symphony import Graph, Graphs, walk
-from reperio.index.searching.codes import GraphCodes
-from reperio.index.searching.searcher import Searcher
 from reperio.types import FloatMatrix, OperatingPoint, Rows
 
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reperio.index import Target, run_one, search, search_one, searcher_of
-from reperio.index.searching.nearest import nearest
+from reperio.index.exact.nearest import nearest
 from reperio.index.searching.planning import Knobs
 from reperio.index.searching.search import run
 from reperio.layout import DTYPES, Dtype

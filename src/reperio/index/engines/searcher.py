@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reperio.index.searching.codes import GraphCodes
+from reperio.index.engines.codes import GraphCodes
 from reperio.types import FloatMatrix, OperatingPoint, Rows
 
 

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 
-from reperio.index.searching.scoring import underflow
+from reperio.index.exact.scoring import underflow
 from reperio.types import FloatMatrix, Rows
 from reperio.vectors import StoredMatrix, to_float32
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from reperio.index.exact.norms import Norms
+from reperio.index.exact.scoring import best_rows, slack, underflow
 from reperio.index.library.loading import load_faiss, threads
 from reperio.index.library.scanning import scan
-from reperio.index.searching.norms import Norms
-from reperio.index.searching.scoring import best_rows, slack, underflow
 from reperio.types import FloatMatrix, Metric, Rows
 from reperio.vectors import StoredMatrix, to_float32
 

@@ -8,10 +8,10 @@ import os
 import numpy as np
 import numpy.typing as npt
 
+from reperio.index.exact.exhaustive import Among, candidates
+from reperio.index.exact.norms import greatest_of
+from reperio.index.exact.scoring import Scores, best, scores_of, slack, underflow
 from reperio.index.library.loading import load_faiss, metric_type, threads
-from reperio.index.searching.exact import Among, candidates
-from reperio.index.searching.norms import greatest_of
-from reperio.index.searching.scoring import Scores, best, scores_of, slack, underflow
 from reperio.types import FloatMatrix, Metric, Rows
 from reperio.vectors import StoredMatrix, to_float32
 

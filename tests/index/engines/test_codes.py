@@ -10,7 +10,7 @@ import pytest
 
 from reperio import Metric, OperatingPoint, index
 from reperio.index import Searcher, Target, searcher_of
-from reperio.index.searching.codes import GraphCodes
+from reperio.index.engines.codes import GraphCodes
 from reperio.index.searching.planning import EXACTLY, Knobs, plan, plan_codes
 from reperio.index.searching.search import run
 from tests.brute_force import scores

@@ -7,9 +7,9 @@ import threading
 import numpy as np
 import pytest
 
-from reperio.index.searching import exact, nearest
-from reperio.index.searching.nearest import nearest as nearest_of
-from reperio.index.searching.scoring import best, scores_of
+from reperio.index.exact import exhaustive, nearest
+from reperio.index.exact.nearest import nearest as nearest_of
+from reperio.index.exact.scoring import best, scores_of
 from reperio.layout import DTYPES, Dtype
 from reperio.types import Metric
 from reperio.vectors import to_float32, to_matrix, to_stored
@@ -48,7 +48,7 @@ def truth(matrix: np.ndarray, query: np.ndarray, metric: Metric) -> np.ndarray:
 def test_candidates_hold_the_exact_best(metric: Metric, dtype: Dtype, k: int, queries: int) -> None:
     """The best of the candidates are brute force's over the rows as kept, for one query, few and many."""
     matrix, asked = stored(metric, dtype)
-    found = exact.candidates(exact.Among(matrix, metric), asked[:queries], k)
+    found = exhaustive.candidates(exhaustive.Among(matrix, metric), asked[:queries], k)
     assert len(found) == queries
     for rows, query in zip(found, asked, strict=False):
         values = truth(matrix, query, metric)
@@ -70,7 +70,7 @@ def test_only_rows_to_be_considered_are_found(metric: Metric, dtype: Dtype, firs
     mask[:first] = False
     alive = np.flatnonzero(mask)
     for queries in (asked[:1], asked[:8]):
-        found = exact.candidates(exact.Among(matrix, metric, first, allowed), queries, 10)
+        found = exhaustive.candidates(exhaustive.Among(matrix, metric, first, allowed), queries, 10)
         for rows, query in zip(found, queries, strict=True):
             assert set(rows.tolist()) <= set(alive.tolist())
             best = alive[np.argsort(-truth(matrix[alive], query, metric), kind="stable")[:10]]
@@ -89,7 +89,7 @@ def test_of_equal_rows_the_earliest_win(metric: Metric, dtype: Dtype) -> None:
     query = to_float32(matrix[:1])
     for first, mask in ((0, None), (90, None), (90, np.arange(3000) % 2 == 0)):
         allowed = None if mask is None else pack(mask)
-        (rows,) = exact.candidates(exact.Among(matrix, metric, first, allowed), query, 20)
+        (rows,) = exhaustive.candidates(exhaustive.Among(matrix, metric, first, allowed), query, 20)
         wanted = [r for r in range(first, 3000) if r not in (100, 2500) and (mask is None or mask[r])][:20]
         assert [row for row, _ in ranked(matrix, query[0], rows, 20, metric)] == wanted
 
@@ -99,7 +99,7 @@ def test_threads_scan_float16_side_by_side() -> None:
     matrix, asked = stored(Metric.COSINE, "float16")
     mask = pack(np.arange(N) % 3 > 0)
     alone = [
-        [exact.candidates(exact.Among(matrix, Metric.COSINE, allowed=m), q[None], 10)[0] for q in asked]
+        [exhaustive.candidates(exhaustive.Among(matrix, Metric.COSINE, allowed=m), q[None], 10)[0] for q in asked]
         for m in (None, mask)
     ]
     wrong: list[int] = []
@@ -108,7 +108,8 @@ def test_threads_scan_float16_side_by_side() -> None:
         for turn in range(60):
             i, which = (number + turn) % len(asked), turn % 2
             allowed = (None, mask)[which]
-            (rows,) = exact.candidates(exact.Among(matrix, Metric.COSINE, allowed=allowed), asked[i : i + 1], 10)
+            among = exhaustive.Among(matrix, Metric.COSINE, allowed=allowed)
+            (rows,) = exhaustive.candidates(among, asked[i : i + 1], 10)
             if rows.tolist() != alone[which][i].tolist():
                 wrong.append(i)
 
@@ -171,7 +172,7 @@ def test_rows_picked_out_hold_the_exact_best_of_them(metric: Metric, dtype: Dtyp
     mask = np.random.default_rng(6).random(N) < share
     rows = np.flatnonzero(mask)
     for few in (None, rows):
-        found = exact.candidates(exact.Among(matrix, metric, 0, pack(mask), few), asked[:queries], 10)
+        found = exhaustive.candidates(exhaustive.Among(matrix, metric, 0, pack(mask), few), asked[:queries], 10)
         assert len(found) == queries
         for each, query in zip(found, asked, strict=False):
             assert mask[each].all()
