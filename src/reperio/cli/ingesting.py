@@ -169,7 +169,7 @@ def _input(paths: list[str], name: str | None, written_as: str | None) -> Iterat
         return
     if len(paths) > 1:
         raise InvalidInput("- is standard input, and must be the only PATH; ingest the files by themselves")
-    from reperio.ingestion.suffixes import suffix_of
+    from reperio.ingestion.finding.suffixes import suffix_of
 
     if name is None:
         raise InvalidInput("standard input has no name by which its chunks are known; give it one with --name")

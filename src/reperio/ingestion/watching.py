@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reperio.collection import Collection
-from reperio.ingestion.finding import Paths, listed_paths
+from reperio.ingestion.finding.paths import Paths, listed_paths
 from reperio.ingestion.results import IngestResult
 from reperio.optional import OptionalImport
 
