@@ -21,7 +21,9 @@ _IDLE = 60.0  # seconds without a request, after which it ends: a service may no
 _READERS = {
     ".pdf": "pdf",
     **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
-    **dict.fromkeys((".docx", ".pptx", ".odt"), "packed.office"),
+    ".docx": "packed.word",
+    ".pptx": "packed.slides",
+    ".odt": "packed.open_text",
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "sheets"),
     ".epub": "packed.book",
     ".eml": "mail",

@@ -31,6 +31,15 @@ class Writer:
         else:
             self.blocks.append(plain(text))
 
+    def begin(self, name: str) -> None:
+        """Begin a table, a row or a cell, by the name that Word and PowerPoint have for it; others are none."""
+        if name == "tbl":
+            self.open_table()
+        elif name == "tr":
+            self.row()
+        elif name == "tc":
+            self.cell()
+
     def open_table(self) -> None:
         """Begin a table, or one within a cell."""
         self._tables.append([])
