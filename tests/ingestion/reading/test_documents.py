@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,23 @@ def test_a_library_of_the_system_that_is_missing_is_told(tmp_path: Path, monkeyp
             texts(path)
     finally:
         documents._WORKERS._end()
+
+
+def test_no_module_is_taken_from_where_the_files_are(
+    tmp_path: Path, word: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger's `zipfile.py` next to the files is not run, however Python was started."""
+    for name in ("zipfile", "html", "json", "reperio"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()\nraise SystemExit\n")
+    monkeypatch.chdir(tmp_path)
+    link = tmp_path.parent / f"{tmp_path.name}-link"
+    link.symlink_to(tmp_path)
+    for folder in ("", ".", str(tmp_path), str(link)):
+        documents._WORKERS._end()
+        monkeypatch.setattr("sys.path", [folder, *sys.path])
+        assert texts(word) == ["words"]
+    documents._WORKERS._end()
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_document_that_is_not_there_is_refused(tmp_path: Path) -> None:

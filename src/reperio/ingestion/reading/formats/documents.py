@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
+import reperio.errors
 from reperio.errors import InvalidInput, MissingDependency, ReperioError
 from reperio.ingestion.cutting.structure import Kind
 from reperio.ingestion.reading.formats.parts import HEARD
@@ -31,7 +32,7 @@ _LIBRARIES = {
     **dict.fromkeys((".xlsx", ".xls", ".ods"), ("python_calamine", "python-calamine")),
 }
 _KINDS: dict[str, Kind] = {".pdf": "plain"}
-_SERVE = "from reperio.ingestion.reading.formats.worker import serve; serve()"
+_SERVE = "import sys; sys.path[:] = sys.argv[1:]; from reperio.ingestion.reading.formats.worker import serve; serve()"
 _LINE = 1 << 20
 
 
@@ -108,12 +109,12 @@ class _Workers:
             self._end()
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _SERVE],
+                [sys.executable, "-I", "-c", _SERVE, *_trusted_folders()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,  # what is waited for must not lie in a buffer
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                cwd=os.sep,
                 start_new_session=True,  # Ctrl-C is for this process, which ends that one
             )
             if not self._of:
@@ -135,6 +136,25 @@ class _Workers:
 
 
 _WORKERS = _Workers()
+
+
+def _trusted_folders() -> list[str]:
+    """Return the folders that the process imports from: those of this one, without the current folder.
+
+    Python looks for modules in the current folder first. A person who ingests what a stranger has packed is likely to
+    stand there, and an ``html.py`` among the files would run.
+    """
+    folders = [os.path.abspath(folder) for folder in sys.path if not _is_here(folder)]  # noqa: PTH100  # links stay
+    own = str(Path(reperio.errors.__file__).parents[1])
+    return folders if own in folders else [*folders, own]  # last, so that nothing there replaces a module of Python's
+
+
+def _is_here(folder: str) -> bool:
+    """Say whether a folder is the current one, by whatever name; without one, so is all that is relative to it."""
+    try:
+        return Path(folder).samefile(os.curdir)
+    except OSError:
+        return not os.path.isabs(folder)
 
 
 def _answers(process: subprocess.Popen[bytes], path: str, seconds: float) -> Iterator[dict[str, Any]]:
