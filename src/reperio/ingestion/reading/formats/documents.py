@@ -154,7 +154,7 @@ def _is_here(folder: str) -> bool:
     try:
         return Path(folder).samefile(os.curdir)
     except OSError:
-        return not os.path.isabs(folder)
+        return not Path(folder).is_absolute()
 
 
 def _answers(process: subprocess.Popen[bytes], path: str, seconds: float) -> Iterator[dict[str, Any]]:
