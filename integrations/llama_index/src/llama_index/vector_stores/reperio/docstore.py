@@ -7,7 +7,7 @@ process, and whoever deleted something by whatever way, what really is there; se
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -34,6 +34,22 @@ class Early:
 
     hashes: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, BaseNode] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.hashes or self.nodes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values; nodes as the collection will keep them, without embeddings."""
+        chunks = [to_chunk(node) for node in self.nodes.values()]
+        return {
+            "hashes": dict(self.hashes),
+            "nodes": [[chunk.id, chunk.text, dict(chunk.metadata)] for chunk in chunks],
+        }
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Early:
+        """Return what `to_dict` has told of."""
+        return cls(dict(told["hashes"]), {each[0]: from_chunk(Chunk(*each)) for each in told["nodes"]})
 
 
 class CollectionHolder(Protocol):
