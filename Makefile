@@ -72,7 +72,7 @@ test-long: test test-campaigns  ## Every test there is: `make test`, then the ca
 QUICK := tests/ranking tests/store tests/layout $(addprefix tests/filters/test_,filters.py hostile_filters.py patterns.py) \
 	$(addprefix tests/test_,pages.py fault_page.py printable.py vectors.py wrong_arguments.py) \
 	$(addprefix tests/collection/,test_opening.py write/test_adding.py search/test_filtered.py search/test_modes.py handle/test_scope.py) \
-	tests/evaluation/golden/test_questions.py tests/evaluation/statistics $(addprefix tests/ingestion/test_,reading.py splitting.py)
+	tests/evaluation/golden/test_questions.py tests/evaluation/statistics $(addprefix tests/ingestion/,reading/test_reading.py cutting/test_splitting.py)
 check: lint  ## What is quick: lint, types, import rules, and a third of the tests (two minutes)
 	$(SAY) 'the quick tests: no model, no kills, no training (a minute)'
 	@$(BIN)/$(PYTEST) -m 'not model and not crash' $(QUICK)

@@ -205,7 +205,7 @@ def test_search_shows_whole_texts_on_request(docs: Path, kb: Path) -> None:
 
 
 def test_watching_follows_the_files(docs: Path, kb: Path) -> None:
-    """A line of JSON per run; an interrupt ends it."""
+    """A line of JSON per run; an interrupt ends it, also while the folder is away."""
     command = subprocess.Popen(
         [sys.executable, "-m", "reperio", "ingest", str(docs), "--into", str(kb), "--watch", "--prune", "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -217,6 +217,9 @@ def test_watching_follows_the_files(docs: Path, kb: Path) -> None:
         assert json.loads(command.stdout.readline())["added"] == 1
         (docs / "a.md").unlink()
         assert json.loads(command.stdout.readline())["removed"] == 1
+        docs.rename(docs.with_name("away"))
+        assert command.stderr is not None
+        assert "docs is not there; what is stored of it is kept" in command.stderr.readline()
     finally:
         command.send_signal(signal.SIGINT)
         _, told = command.communicate(timeout=60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ import typer
 import reperio
 from reperio.cli import output, showing
 from reperio.cli.arguments import Json, Lexical, Origin, Scope, argument, flag, option, to_filter
+from reperio.cli.errors import in_words_of
 from reperio.errors import InvalidInput
 from reperio.layout import Layout
 
@@ -115,13 +116,13 @@ def ingest(
         with collection:
             with output.waiting("loading the embedder …", quiet=json):
                 _ = collection.embedder  # now: the bar below would stand still meanwhile
-            run = _runner(collection, wanted, options, json=json)
+            run = _runner(collection, options, json=json)
             if watch:
                 options["rechunk"] = False  # once is enough
-                for result in ingestion.watch(collection, wanted, run):
+                for result in ingestion.watch(collection, wanted, run, say=_say):
                     _print(result, into, dry_run=False, json=json, watching=True)
                 return
-            result = run()
+            result = run(wanted)
     if wanted != paths:  # where the input was kept meanwhile is no news
         result = replace(result, notes=[note for note in result.notes if note.source != name])
     _print(result, into, dry_run=dry_run, json=json)
@@ -129,16 +130,19 @@ def ingest(
         raise typer.Exit(INCOMPLETE)
 
 
-def _runner(
-    collection: Collection, paths: list[str], options: dict[str, Any], *, json: bool
-) -> Callable[[], IngestResult]:
+def _runner(collection: Collection, options: dict[str, Any], *, json: bool) -> Callable[[Sequence[str]], IngestResult]:
     from reperio import ingestion
 
-    def run() -> IngestResult:
+    def run(paths: Sequence[str]) -> IngestResult:
         with reperio.progress_bar(disable=json) as progress:
             return ingestion.ingest(collection, paths, **options, progress=progress)
 
     return run
+
+
+def _say(sentence: str) -> None:
+    """Tell what keeps the watching from a run; on standard error, since scripts read the results."""
+    output.print_error(in_words_of(None, sentence), label="watching")
 
 
 def _opened(
@@ -169,7 +173,7 @@ def _input(paths: list[str], name: str | None, written_as: str | None) -> Iterat
         return
     if len(paths) > 1:
         raise InvalidInput("- is standard input, and must be the only PATH; ingest the files by themselves")
-    from reperio.ingestion.suffixes import suffix_of
+    from reperio.ingestion.finding.suffixes import suffix_of
 
     if name is None:
         raise InvalidInput("standard input has no name by which its chunks are known; give it one with --name")

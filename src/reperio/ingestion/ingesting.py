@@ -12,13 +12,14 @@ from reperio.arguments import require_count
 from reperio.collection import Collection
 from reperio.collection.facade import handle_of
 from reperio.errors import EmbedderFailed, InvalidInput
-from reperio.ingestion.finding import FoundFiles, Paths, find_files
-from reperio.ingestion.items import ReadingOptions
+from reperio.ingestion.finding.paths import Paths, find_files
+from reperio.ingestion.finding.sources import FoundFiles
+from reperio.ingestion.ledger.adopting import adopt
+from reperio.ingestion.ledger.content import size_of
+from reperio.ingestion.ledger.records import Ledger, new_run, this_host
+from reperio.ingestion.reading.items import ReadingOptions
 from reperio.ingestion.results import IngestResult
-from reperio.ingestion.run.adopting import adopt
 from reperio.ingestion.run.ahead import Ahead
-from reperio.ingestion.run.content import size_of
-from reperio.ingestion.run.ledger import Ledger, new_run, this_host
 from reperio.ingestion.run.pruning import require_contents, vanished
 from reperio.ingestion.run.roots import Plans, Wanted, given_by, make_plans
 from reperio.ingestion.run.scoping import fixed_by, to_metadata

@@ -13,9 +13,9 @@ from reperio.importers.conversion import Conversion
 from reperio.importers.matching import places_of
 from reperio.importers.storing import Source
 from reperio.index import ForeignIndex
-from reperio.ingestion.finding import SourceFile
-from reperio.ingestion.items import Fields, Item
-from reperio.ingestion.reading import read
+from reperio.ingestion.finding.sources import SourceFile
+from reperio.ingestion.reading.items import Fields, Item
+from reperio.ingestion.reading.readers import read
 from reperio.types import Chunk
 
 _FORMATS = (".jsonl", ".csv", ".parquet")

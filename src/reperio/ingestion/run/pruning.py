@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from reperio.errors import InvalidInput
-from reperio.ingestion.run.ledger import FileRecord, RootRecord, this_host
-from reperio.ingestion.sources import FoundFiles
+from reperio.ingestion.finding.sources import FoundFiles
+from reperio.ingestion.ledger.records import FileRecord, RootRecord, this_host
 
 
 def require_contents(found: FoundFiles) -> None:

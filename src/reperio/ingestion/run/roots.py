@@ -12,12 +12,12 @@ from typing import Any
 
 from reperio.arguments import did_you_mean
 from reperio.errors import InvalidInput
-from reperio.ingestion.items import ReadingOptions
+from reperio.ingestion.cutting.splitting import Splitter
+from reperio.ingestion.finding.sources import FoundFiles, is_gone
+from reperio.ingestion.ledger.content import hash_of
+from reperio.ingestion.ledger.records import Ledger, RootRecord, this_host
+from reperio.ingestion.reading.items import ReadingOptions
 from reperio.ingestion.results import Skipped
-from reperio.ingestion.run.content import hash_of
-from reperio.ingestion.run.ledger import Ledger, RootRecord, this_host
-from reperio.ingestion.sources import FoundFiles, is_gone
-from reperio.ingestion.splitting import Splitter
 from reperio.types import Embedder
 
 

@@ -12,14 +12,14 @@ from reperio.collection import Collection
 from reperio.collection.facade import handle_of
 from reperio.collection.write.preparing import check_chunks, require_sizes
 from reperio.errors import CollectionDamaged, InvalidInput, MissingDependency, ReperioError
-from reperio.ingestion.items import Item
-from reperio.ingestion.reading import read
+from reperio.ingestion.finding.sources import SourceFile, is_gone
+from reperio.ingestion.ledger.content import hash_of, size_of, stat_of
+from reperio.ingestion.ledger.ids import Namer, made_by_ingest, stem_of
+from reperio.ingestion.ledger.records import FileRecord, Ledger, Parts, RootRecord
+from reperio.ingestion.reading.items import Item
+from reperio.ingestion.reading.readers import read
 from reperio.ingestion.results import Failed, Skipped
-from reperio.ingestion.run.content import hash_of, size_of, stat_of
-from reperio.ingestion.run.ids import Namer, made_by_ingest, stem_of
-from reperio.ingestion.run.ledger import FileRecord, Ledger, Parts, RootRecord
 from reperio.ingestion.run.roots import Plan
-from reperio.ingestion.sources import SourceFile, is_gone
 from reperio.types import Chunk
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Protocol
 from reperio.collection import Collection
 from reperio.embedding.passages import passage
 from reperio.errors import CollectionDamaged
-from reperio.ingestion.run.ids import stem_of
-from reperio.ingestion.run.ledger import FileRecord, Ledger
+from reperio.ingestion.ledger.ids import stem_of
+from reperio.ingestion.ledger.records import FileRecord, Ledger
 from reperio.ingestion.run.retrying import with_retries
 from reperio.ingestion.run.steps import Broken, Piece, Same, Step, Whole
 from reperio.types import AddResult, Chunk, Progress
