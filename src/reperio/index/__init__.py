@@ -6,6 +6,7 @@ from reperio.index.building.judging import distortion, drifted, spectrum
 from reperio.index.building.resuming import Saving, discard
 from reperio.index.library.foreign import ForeignIndex, VectorsLost, read_foreign
 from reperio.index.library.symphony import is_installed as symphony_is_installed
+from reperio.index.pairs.comparing import Compared, lead, pairs
 from reperio.index.recipes.families import on_processor
 from reperio.index.recipes.goal import Goal, Recipe, check_goal, parse_memory, to_size
 from reperio.index.recipes.ranking import MOST_RECALL, advise, choose, extension_is_due, requested, training_is_due
@@ -34,6 +35,7 @@ __all__ = [
     "MEASURED_K",
     "MOST_RECALL",
     "Card",
+    "Compared",
     "Device",
     "ForeignIndex",
     "Goal",
@@ -65,8 +67,10 @@ __all__ = [
     "find_card",
     "keep",
     "kept",
+    "lead",
     "measure",
     "on_processor",
+    "pairs",
     "parse_memory",
     "questions",
     "read",
