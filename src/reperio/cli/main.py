@@ -1,7 +1,8 @@
 """The command line: arguments in, calls of the package, results out. Run ``reperio --help``.
 
-Exit codes: 0 done; 1 `check` has found problems; 2 an error, told in one line on standard error, output that cannot be
-written among them; 3 `ingest` could not read some of the files; 130 interrupted; 141 nobody reads the output any more.
+Exit codes: 0 done; 1 `check` has found problems, or `duplicates --exit-code` any; 2 an error, told in one line on
+standard error, output that cannot be written among them; 3 `ingest` could not read some of the files; 130 interrupted;
+141 nobody reads the output any more.
 Whatever is slow to import is imported by the command that needs it.
 """
 
@@ -16,6 +17,7 @@ from typing import Annotated
 import typer
 
 import reperio
+from reperio.cli import comparing as cli_comparing
 from reperio.cli import gate as cli_gate
 from reperio.cli import importing as cli_import
 from reperio.cli import ingesting as cli_ingesting
@@ -117,6 +119,7 @@ def search(
 
 app.command("list")(cli_listing.list_chunks)
 app.command()(cli_listing.show)
+app.command()(cli_comparing.duplicates)
 
 
 @app.command()

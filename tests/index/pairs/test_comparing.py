@@ -80,8 +80,11 @@ def test_copies_have_the_highest_score_at_any_size(metric: Metric, scale: float)
     matrix[9] = matrix[4]
     square = float(np.vecdot(matrix[4].astype(np.float64), matrix[4].astype(np.float64)))
     threshold = {Metric.COSINE: 1.0, Metric.L2: 0.0, Metric.INNER_PRODUCT: square}[metric]
-    found = [tuple(map(int, pair[:2])) for block in pairs(Compared(matrix, np.arange(50), metric, threshold), id)
-             for pair in zip(*block, strict=True)]
+    found = [
+        tuple(map(int, pair[:2]))
+        for block in pairs(Compared(matrix, np.arange(50), metric, threshold), id)
+        for pair in zip(*block, strict=True)
+    ]
     assert (4, 9) in found
     if metric is not Metric.INNER_PRODUCT:  # where a longer vector is nearer than a copy
         assert found == [(4, 9)]

@@ -39,8 +39,8 @@ class Comparing:
         100,000 chunks take seconds, ten times as many up to a hundred times as long. Memory: some 500 bytes a chunk.
 
         Args:
-            threshold: least score of a duplicate, as of `Hit`: by cosine 0.95 unless it is given; by inner product, which
-                grows with the lengths of the vectors; by l2 minus the squared distance, 0 for equal vectors.
+            threshold: least score of a duplicate, as of `Hit`: a cosine, 0.95 by default; an inner product, which grows
+                with the lengths of the vectors; under l2 minus the squared distance, 0 for equal vectors.
             by: "vector", or "text": the same text, apart from case, white space and the composition of accents; chunks
                 without a text are compared with none.
             keep: "oldest", "newest", by when a chunk was last written, or "longest", by characters of its text.

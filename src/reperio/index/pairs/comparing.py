@@ -97,8 +97,8 @@ class _Leaders:
         """Decide on the rows at [low, high); all before are decided."""
         for start in range(0, self._count, _BLOCK):
             left = np.flatnonzero(self.of[low:high] < 0) + low
-            kept = slice(start, min(start + _BLOCK, self._count))
-            self._follow(left, *_near(self._sketch, left, self._sketch.right[kept]), self._kept[kept])
+            block = slice(start, min(start + _BLOCK, self._count))
+            self._follow(left, *_near(self._sketch, left, self._sketch.right[block]), self._kept[block])
         left = np.flatnonzero(self.of[low:high] < 0) + low
         self._among(left)
         kept = left[self.of[left] < 0]

@@ -76,7 +76,9 @@ def pair_scores(matrix: StoredMatrix, left: Rows, right: Rows, metric: Metric) -
     Under cosine it is divided by both lengths, which float16 has rounded, so that equal vectors have 1.
     """
     step = max(1, _AT_ONCE // matrix.shape[1])
-    parts = [_scores(matrix, left[low : low + step], right[low : low + step], metric) for low in range(0, len(left), step)]
+    parts = [
+        _scores(matrix, left[low : low + step], right[low : low + step], metric) for low in range(0, len(left), step)
+    ]
     return np.concatenate(parts) if parts else np.empty(0)
 
 
@@ -84,7 +86,8 @@ def _scores(matrix: StoredMatrix, left: Rows, right: Rows, metric: Metric) -> Sc
     one, other = (to_float32(matrix.take(rows, axis=0)).astype(np.float64) for rows in (left, right))
     if metric is Metric.L2:
         apart = one - other
-        return 0.0 - np.vecdot(apart, apart)
+        squared: Scores = 0.0 - np.vecdot(apart, apart)
+        return squared
     with np.errstate(invalid="ignore", divide="ignore"):
         found: Scores = np.vecdot(one, other)
         if metric is Metric.COSINE:
@@ -126,7 +129,7 @@ def _cheapest(rotated: npt.NDArray[np.float64], metric: Metric, limit: float) ->
     squares = np.vecdot(rotated, rotated)
     own = np.zeros_like(squares) if metric is Metric.INNER_PRODUCT else -squares / 2
     upper = np.triu_indices(len(rotated), 1)
-    best, least = dimension, np.inf
+    best, least = int(dimension), np.inf
     for width in [each for each in _COMPONENTS if each < dimension] + [dimension]:
         short = rotated[:, :width]
         rest = np.sqrt(np.maximum(squares - np.vecdot(short, short), 0))
