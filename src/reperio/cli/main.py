@@ -25,6 +25,7 @@ from reperio.cli import keeping as cli_keeping
 from reperio.cli import listing as cli_listing
 from reperio.cli import origins as cli_origins
 from reperio.cli import output, showing
+from reperio.cli import serving as cli_serving
 from reperio.cli.arguments import KB, Json, Origin, Scope, Where, argument, flag, option, reading, to_filter
 from reperio.cli.errors import Commands
 from reperio.collection import Collection
@@ -234,6 +235,7 @@ app.command()(cli_keeping.doctor)
 app.command()(cli_keeping.export)
 app.command()(cli_origins.pull)
 app.command()(cli_gate.gate)
+app.command()(cli_serving.mcp)
 
 
 @app.command()
