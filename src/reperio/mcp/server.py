@@ -12,6 +12,7 @@ from typing import Any
 
 from reperio.arguments import did_you_mean
 from reperio.errors import InvalidInput, ReperioError
+from reperio.mcp.input import input_that_ends
 from reperio.mcp.served import Served
 from reperio.mcp.survey import Survey
 from reperio.optional import OptionalImport
@@ -179,8 +180,8 @@ def instructions(served: Sequence[Served], *, write: bool) -> str:
 
 
 def serve_stdio(server: Server) -> None:
-    """Serve one client on standard input and output, until the input ends."""
-    with suppress(KeyboardInterrupt):
+    """Serve one client on standard input and output, until the input ends or the process is told to."""
+    with input_that_ends():
         anyio.run(server.run_stdio_async)
 
 
