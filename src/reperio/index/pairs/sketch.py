@@ -17,7 +17,8 @@ from reperio.index.searching.scoring import Scores, slack, underflow
 from reperio.types import FloatMatrix, Metric, Rows
 from reperio.vectors import StoredMatrix, to_float32
 
-_SAMPLE = 2000  # rows that the rotation is made from
+_SAMPLE = 1000  # rows that the rotation is made from
+_FEW = 2000  # rows whose product takes no longer than to find a rotation
 _SEED = 5
 _BLOCK = 4096  # rows that are rotated at once
 _AT_ONCE = 1 << 20  # numbers of float64 that are scored at once
@@ -106,6 +107,9 @@ def _limit(metric: Metric, threshold: float) -> float:
 
 def _rotation(matrix: StoredMatrix, rows: Rows, metric: Metric, threshold: float) -> _Rotation:
     """Return the axes along which the rows differ most, as many as make the comparison cheapest."""
+    if len(rows) <= _FEW:
+        dimension = matrix.shape[1]
+        return _Rotation(np.zeros(dimension, np.float32), np.eye(dimension, dtype=np.float32))
     drawn = rows
     if len(rows) > _SAMPLE:
         drawn = np.random.default_rng(_SEED).choice(rows, _SAMPLE, replace=False)
@@ -128,13 +132,13 @@ def _cheapest(rotated: npt.NDArray[np.float64], metric: Metric, limit: float) ->
     dimension = rotated.shape[1]
     squares = np.vecdot(rotated, rotated)
     own = np.zeros_like(squares) if metric is Metric.INNER_PRODUCT else -squares / 2
-    upper = np.triu_indices(len(rotated), 1)
+    pairs = np.tri(len(rotated), k=-1, dtype=np.bool_)
     best, least = int(dimension), np.inf
     for width in [each for each in _COMPONENTS if each < dimension] + [dimension]:
         short = rotated[:, :width]
         rest = np.sqrt(np.maximum(squares - np.vecdot(short, short), 0))
         bounds = short @ short.T + np.outer(rest, rest) + own[:, None] + own
-        through = float(np.mean(bounds[upper] >= limit)) if len(rotated) > 1 else 0.0
+        through = float(np.count_nonzero((bounds >= limit) & pairs)) / max(1, np.count_nonzero(pairs))
         if width + _PAIR_COST * through < least:
             best, least = width, width + _PAIR_COST * through
         if width > least:  # more components can only cost more
