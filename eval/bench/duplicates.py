@@ -74,42 +74,48 @@ def agreement(kept: set[int], truth: Pairs, rows: int) -> Figures:
 
 def measure(data: Data, semhash: str | None) -> Figures:
     """Return the figures of each way, by threshold."""
-    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
-        with reperio.open(Path(folder) / "kb", dimension=data.dimension, auto_optimize=False) as kb:
-            kb.add((Chunk(str(row), text) for row, text in enumerate(data.texts)), vectors=data.base)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        reperio.open(Path(folder) / "kb", dimension=data.dimension, auto_optimize=False) as kb,
+    ):
+        kb.add((Chunk(str(row), text) for row, text in enumerate(data.texts)), vectors=data.base)
+        started = time.perf_counter()
+        same = sum(len(group.duplicates) for group in kb.duplicates(by="text"))
+        results: Figures = {"same_text": same, "same_text_s": _since(started), "thresholds": {}}
+        truths = {}
+        for threshold in THRESHOLDS:
             started = time.perf_counter()
-            same = sum(len(group.duplicates) for group in kb.duplicates(by="text"))
-            results: Figures = {"same_text": same, "same_text_s": _since(started), "thresholds": {}}
-            truths = {}
-            for threshold in THRESHOLDS:
-                started = time.perf_counter()
-                truths[threshold] = product(data.base, threshold)
-                one: Figures = {"pairs": len(truths[threshold]), "product_s": _since(started)}
-                started, cpu = time.perf_counter(), time.process_time()
-                groups = kb.duplicates(threshold)
-                one |= {"groups_s": _since(started), "groups_cpu_s": round(time.process_time() - cpu, 1)}
-                started = time.perf_counter()
-                found = {(int(pair.first), int(pair.second)) for pair in kb.duplicate_pairs(threshold)}
-                one |= {"pairs_s": _since(started), "differing": len(found ^ truths[threshold])}
-                gone = {int(each.id) for group in groups for each in group.duplicates}
-                one["ours"] = agreement(set(range(data.rows)) - gone, found, data.rows)
-                if semhash:
-                    one["semhash"] = with_semhash(semhash, data.base, threshold, found)
-                results["thresholds"][str(threshold)] = one
-                print(threshold, one, flush=True)
+            truths[threshold] = product(data.base, threshold)
+            one: Figures = {"pairs": len(truths[threshold]), "product_s": _since(started)}
+            started, cpu = time.perf_counter(), time.process_time()
+            groups = kb.duplicates(threshold)
+            one |= {"groups_s": _since(started), "groups_cpu_s": round(time.process_time() - cpu, 1)}
             started = time.perf_counter()
-            index = kb.optimize(0.95)
-            results["index"] = {"factory": None if index is None else index.factory, "build_s": _since(started)}
-            for threshold, truth in truths.items():
-                started = time.perf_counter()
-                found = through_index(kb, data.base, threshold)
-                one = results["thresholds"][str(threshold)]
-                one["index"] = {"s": _since(started), "found": round(len(found & truth) / max(1, len(truth)), 4)}
+            found = {(int(pair.first), int(pair.second)) for pair in kb.duplicate_pairs(threshold)}
+            one |= {"pairs_s": _since(started), "differing": len(found ^ truths[threshold])}
+            gone = {int(each.id) for group in groups for each in group.duplicates}
+            one["ours"] = agreement(set(range(data.rows)) - gone, found, data.rows)
+            if semhash:
+                one["semhash"] = with_semhash(semhash, data.base, threshold, found)
+            results["thresholds"][str(threshold)] = one
+            print(threshold, one, flush=True)
+        started = time.perf_counter()
+        index = kb.optimize(0.95)
+        results["index"] = {"factory": None if index is None else index.factory, "build_s": _since(started)}
+        for threshold, truth in truths.items():
+            started = time.perf_counter()
+            found = through_index(kb, data.base, threshold)
+            one = results["thresholds"][str(threshold)]
+            one["index"] = {"s": _since(started), "found": round(len(found & truth) / max(1, len(truth)), 4)}
     return results
 
 
 def _since(started: float) -> float:
     return round(time.perf_counter() - started, 1)
+
+
+def _kept(one: Figures) -> str:
+    return f"{one['kept']:,} kept | {one['pairs_left']:,} | {one['without_a_kept_one']:,}"
 
 
 def page(results: Figures) -> str:
@@ -121,8 +127,8 @@ def page(results: Figures) -> str:
         rows += [
             f"| {threshold} | one product of all pairs | {one['product_s']} | {one['pairs']:,} | | |",
             f"| | `duplicate_pairs` | {one['pairs_s']} | {one['pairs']:,}, {one['differing']} differ by rounding | | |",
-            f"| | `duplicates` | {one['groups_s']} | {ours['kept']:,} kept | {ours['pairs_left']:,} | {ours['without_a_kept_one']:,} |",
-            f"| | SemHash, build + search | {took} | {theirs.get('kept', 0):,} kept | {theirs.get('pairs_left', 0):,} | {theirs.get('without_a_kept_one', 0):,} |",
+            f"| | `duplicates` | {one['groups_s']} | {_kept(ours)} |",
+            f"| | SemHash, build + search | {took} | {_kept(theirs) if theirs else '– | | '} |",
             f"| | the ten nearest by an index | {index['s']} | {index['found']:.1%} of the pairs | | |",
         ]
     version = next((one["semhash"]["version"] for one in results["thresholds"].values() if "semhash" in one), "–")

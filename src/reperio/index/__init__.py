@@ -4,9 +4,9 @@ from reperio.index.building.engines import build, extend
 from reperio.index.building.gpu import Card, Device, find_card, to_device
 from reperio.index.building.judging import distortion, drifted, spectrum
 from reperio.index.building.resuming import Saving, discard
+from reperio.index.comparing.pairing import Compared, lead, pairs
 from reperio.index.library.foreign import ForeignIndex, VectorsLost, read_foreign
 from reperio.index.library.symphony import is_installed as symphony_is_installed
-from reperio.index.pairs.comparing import Compared, lead, pairs
 from reperio.index.recipes.families import on_processor
 from reperio.index.recipes.goal import Goal, Recipe, check_goal, parse_memory, to_size
 from reperio.index.recipes.ranking import MOST_RECALL, advise, choose, extension_is_due, requested, training_is_due

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reperio.index.pairs.sketch import Sketch, pair_scores, sketch
+from reperio.index.comparing.sketch import Sketch, pair_scores, sketch
 from reperio.index.searching.scoring import Scores
 from reperio.types import FloatMatrix, Metric, Rows
 from reperio.vectors import StoredMatrix

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from reperio.index.pairs.comparing import Compared, lead, pairs
+from reperio.index.comparing.pairing import Compared, lead, pairs
 from reperio.types import Metric
 from reperio.vectors import StoredMatrix
 

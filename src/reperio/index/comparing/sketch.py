@@ -138,7 +138,7 @@ def _cheapest(rotated: npt.NDArray[np.float64], metric: Metric, limit: float) ->
         short = rotated[:, :width]
         rest = np.sqrt(np.maximum(squares - np.vecdot(short, short), 0))
         bounds = short @ short.T + np.outer(rest, rest) + own[:, None] + own
-        through = float(np.count_nonzero((bounds >= limit) & pairs)) / max(1, np.count_nonzero(pairs))
+        through = float(np.mean((bounds >= limit)[pairs]))
         if width + _PAIR_COST * through < least:
             best, least = width, width + _PAIR_COST * through
         if width > least:  # more components can only cost more
