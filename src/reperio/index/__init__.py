@@ -4,6 +4,7 @@ from reperio.index.building.engines import build, extend
 from reperio.index.building.gpu import Card, Device, find_card, to_device
 from reperio.index.building.judging import distortion, drifted, spectrum
 from reperio.index.building.resuming import Saving, discard
+from reperio.index.comparing.pairing import Compared, lead, pairs
 from reperio.index.engines.choosing import searcher_of
 from reperio.index.engines.searcher import Searcher
 from reperio.index.exact.norms import Norms
@@ -34,6 +35,7 @@ __all__ = [
     "MEASURED_K",
     "MOST_RECALL",
     "Card",
+    "Compared",
     "Device",
     "ForeignIndex",
     "Goal",
@@ -65,8 +67,10 @@ __all__ = [
     "find_card",
     "keep",
     "kept",
+    "lead",
     "measure",
     "on_processor",
+    "pairs",
     "parse_memory",
     "questions",
     "read",
