@@ -11,19 +11,34 @@ from rich.console import Console
 
 import reperio
 from reperio.cli import output
-from reperio.cli.arguments import KB, Json, flag, option
+from reperio.cli.arguments import Json, flag, option
 from reperio.errors import InvalidInput, ReperioError
 from reperio.query_log.reading import read_log
 
 if TYPE_CHECKING:
-    from reperio.evaluation import Baseline, GateReport
+    from reperio.evaluation import Baseline, GateReport, Subject
+
+# Texts of options that are longer than a line of a signature has room for.
+_KB = "The collection's directory; may be left out where --search, --url or --run is judged alone."
+_SEARCH = "A search to judge instead: module:function or file.py:function, called as search(text, k=…)."
+_URL = "An HTTP endpoint to judge instead: JSON is sent, JSON comes back (docs/gate-from-outside.md)."
+_RUN = "Answers to judge instead: a run of TREC, BEIR (.tsv) or ranx (.json)."
+_EMBEDDER = "The collection's embedder: module:function, file.py:function, or a model's name; else the recorded one."
+_ANNOTATIONS = "Write what is red or warned of as GitHub shows it next to a pull request."
+_SAVED = "Write what came as a run: TREC; .tsv for BEIR, .json for ranx."
 
 
 def gate(
-    kb: KB,
+    kb: Annotated[Path | None, typer.Argument(metavar="[KB]", help=_KB, show_default=False)] = None,
     golden: Annotated[Path | None, option("FILE", "The golden set: .yaml or .jsonl.")] = None,
     baseline: Annotated[Path | None, option("FILE", "What was accepted; next to the golden set by default.")] = None,
     accept: Annotated[bool, flag("--accept", "Write the baseline, unless something is unsound.")] = False,
+    search: Annotated[str | None, option("MODULE:FUNCTION", _SEARCH)] = None,
+    url: Annotated[str | None, option("URL", _URL)] = None,
+    run: Annotated[Path | None, option("FILE", _RUN)] = None,
+    embedder: Annotated[str | None, option("NAME", _EMBEDDER)] = None,
+    header: Annotated[list[str] | None, option("NAME:VALUE", "Sent with --url; may be repeated.")] = None,
+    timeout: Annotated[float | None, option("SECONDS", "For each question to --url: 30.")] = None,
     from_log: Annotated[
         Path | None, option("FILE", "Real questions: replayed, timed, and used for knn recall.")
     ] = None,
@@ -39,17 +54,24 @@ def gate(
     threads: Annotated[int | None, option("N", "That ask at the same time: 1.")] = None,
     only: Annotated[list[str] | None, option("CHECK", "Run this; may be repeated.")] = None,
     skip: Annotated[list[str] | None, option("CHECK", "Leave this out; may be repeated.")] = None,
+    strict: Annotated[bool, flag("--strict", "Exit 1 for warnings as well.")] = False,
     json: Json = False,
     junit: Annotated[Path | None, option("FILE", "Write JUnit XML, one test case per check.")] = None,
     markdown: Annotated[Path | None, option("FILE", "Write Markdown, for a pull request.")] = None,
     html: Annotated[Path | None, option("FILE", "Write one self-contained page with plots.")] = None,
+    annotations: Annotated[Path | None, option("FILE", _ANNOTATIONS)] = None,
+    save_run: Annotated[Path | None, option("FILE", _SAVED)] = None,
 ) -> None:
-    """Say whether a collection may go to production: exit 0 pass, 1 fail, 2 could not run.
+    """Say whether a collection, or any search, may go to production: exit 0 pass, 1 fail, 2 could not run.
 
     Limits can also stand in the golden set; an option goes before.
     """
     from reperio import evaluation
 
+    deployed = evaluation.Deployed(kb, embedder, search, url, run, header or (), timeout)
+    deployed.require(golden)
+    if save_run is not None and golden is None:
+        raise InvalidInput("--save-run needs --golden, the questions whose answers are saved")
     asked = evaluation.read_golden(golden) if golden else None
     limits = evaluation.to_limits(
         asked, recall=recall, effect=effect, alpha=alpha, shrink=shrink, latency_ratio=latency_ratio, p50=p50, p95=p95,
@@ -63,13 +85,16 @@ def gate(
     # Before the collection is opened: a baseline that cannot be read is told in a moment.
     accepted = _accepted(where, named=baseline is not None and not accept, replaced=accept)
     log = read_log(from_log) if from_log else []
-    with reperio.open(kb, read_only=True) as collection, reperio.progress_bar(disable=json) as progress:
-        subject = evaluation.Subject(collection, asked, baseline=accepted, limits=limits, log=log, progress=progress)
-        report = evaluation.judged(subject, only=only or (), skip=skip or ())
+    with deployed.opened(asked) as (collection, own), reperio.progress_bar(disable=json) as progress:
+        subject = evaluation.Subject(
+            collection, asked, search=own, baseline=accepted, limits=limits, log=log, progress=progress
+        )
+        report = evaluation.judged(subject, only=only or (), skip=skip or (), strict=strict)
         refused = evaluation.acceptable(report) if accept else []
         fresh = evaluation.to_baseline(subject, report) if accept and not refused else None
+        came = _saved(save_run, subject)
     told, unwritten = _accept(where, fresh, refused) if accept and where is not None else ({}, [])
-    failures = _write(report, told, json, junit, markdown, html) + unwritten
+    failures = _write(report, told, json, junit, markdown, html, annotations) + came + unwritten
     if where is not None and told:
         _tell_accepted(where, told, quiet=json)
     for failure in failures[:-1]:
@@ -120,7 +145,8 @@ def _write(report: GateReport, told: Mapping[str, Any], json: bool, *paths: Path
     else:
         reports.print_report(report, Console())
     failures: list[ReperioError] = []
-    for path, maker in zip(paths, (reports.to_junit, reports.to_markdown, reports.to_html), strict=True):
+    makers = (reports.to_junit, reports.to_markdown, reports.to_html, reports.to_annotations)
+    for path, maker in zip(paths, makers, strict=True):
         if path is not None:
             try:
                 with storage_errors(path, "write"):
@@ -128,6 +154,20 @@ def _write(report: GateReport, told: Mapping[str, Any], json: bool, *paths: Path
             except ReperioError as error:
                 failures.append(error)
     return failures
+
+
+def _saved(path: Path | None, subject: Subject) -> list[ReperioError]:
+    """Write what came as a run; return why it could not be."""
+    from reperio import evaluation
+
+    if path is None:
+        return []
+    try:
+        names = {answer.query.id: subject.names(answer) for answer in subject.answers}
+        evaluation.write_run(path, subject.by_id, names)
+    except ReperioError as error:
+        return [error]
+    return []
 
 
 def _tell_accepted(where: Path, told: Mapping[str, Any], *, quiet: bool) -> None:
