@@ -23,7 +23,7 @@ _KB = "The collection's directory; may be left out where --search, --url or --ru
 _SEARCH = "A search to judge instead: module:function or file.py:function, called as search(text, k=…)."
 _URL = "An HTTP endpoint to judge instead: JSON is sent, JSON comes back (docs/gate-from-outside.md)."
 _RUN = "Answers to judge instead: a run of TREC, BEIR (.tsv) or ranx (.json)."
-_EMBEDDER = "The collection's embedder: module:function, file.py:function, or a model's name; else the recorded one."
+EMBEDDER = "The collection's embedder: module:function, file.py:function, or a model's name; else the recorded one."
 _ANNOTATIONS = "Write what is red or warned of as GitHub shows it next to a pull request."
 _SAVED = "Write what came as a run: TREC; .tsv for BEIR, .json for ranx."
 
@@ -36,7 +36,7 @@ def gate(
     search: Annotated[str | None, option("MODULE:FUNCTION", _SEARCH)] = None,
     url: Annotated[str | None, option("URL", _URL)] = None,
     run: Annotated[Path | None, option("FILE", _RUN)] = None,
-    embedder: Annotated[str | None, option("NAME", _EMBEDDER)] = None,
+    embedder: Annotated[str | None, option("NAME", EMBEDDER)] = None,
     header: Annotated[list[str] | None, option("NAME:VALUE", "Sent with --url; may be repeated.")] = None,
     timeout: Annotated[float | None, option("SECONDS", "For each question to --url: 30.")] = None,
     from_log: Annotated[

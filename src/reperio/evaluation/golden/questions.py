@@ -11,7 +11,7 @@ from typing import Any
 from reperio.arguments import nearest, to_path
 from reperio.errors import InvalidInput
 from reperio.evaluation.golden.marked import Marked, read_marked
-from reperio.evaluation.golden.vectors import to_vector, with_vectors
+from reperio.evaluation.golden.vectors import read_vectors, to_vector
 from reperio.evaluation.limits import GateLimits, is_number
 from reperio.evaluation.statistics import measures
 from reperio.filters import Filter, parse_path
@@ -116,7 +116,9 @@ def read_golden(path: str | os.PathLike[str]) -> GoldenSet:
     _refuse_unknown(settings, _SETTINGS)
     defaults = _defaults(settings)
     document_field = _document_field(settings)
-    queries = with_vectors(settings, [to_query(entry, defaults, document_field) for entry in entries])
+    read = [to_query(entry, defaults, document_field) for entry in entries]
+    vectors = read_vectors(settings, [query.vector for query in read])
+    queries = [replace(query, vector=vector) for query, vector in zip(read, vectors, strict=True)]
     if not queries:
         raise InvalidInput(f"{path} holds no questions; reperio golden init drafts some")
     _refuse_doubles(path, queries)

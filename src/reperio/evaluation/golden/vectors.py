@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +13,6 @@ from reperio.evaluation.golden.marked import Marked
 from reperio.evaluation.limits import is_number
 from reperio.layout import open_regular, reason
 from reperio.vectors import load_array
-
-if TYPE_CHECKING:
-    from reperio.evaluation.golden.questions import GoldenQuery
 
 _DIMENSIONS = 65_536  # of a vector, at most
 
@@ -34,26 +30,25 @@ def to_vector(entry: Marked) -> tuple[float, ...] | None:
     return tuple(map(float, found))
 
 
-def with_vectors(settings: Marked, queries: Sequence[GoldenQuery]) -> list[GoldenQuery]:
-    """Return the questions with the vectors of the array that ``vectors`` names: a row each, in the file's order.
+def read_vectors(settings: Marked, own: Sequence[tuple[float, ...] | None]) -> list[tuple[float, ...] | None]:
+    """Return the questions' vectors: *own*, or those of the array that ``vectors`` names, a row each.
 
     Raises:
-        InvalidInput: it is no array of one finite vector per question, or a question has another vector of its own.
+        InvalidInput: it is no array of one finite vector per question; or questions have vectors of their own as well,
+            or of several lengths.
     """
-    lengths = {len(each.vector): each for each in queries if each.vector is not None}
+    lengths = sorted({len(each) for each in own if each is not None})
     if len(lengths) > 1:
-        apart = " and ".join(f"{length} ({each.id!r})" for length, each in list(lengths.items())[:2])
-        raise InvalidInput(f"{settings.path}: the vectors of questions have several lengths: {apart}")
+        raise InvalidInput(f"{settings.path}: the vectors of questions have the lengths {lengths[0]} and {lengths[-1]}")
     name = settings.required("vectors", None, lambda given: isinstance(given, str) and bool(given), "must be a path")
     if name is None:
-        return list(queries)
-    own = next((each for each in queries if each.vector is not None), None)
-    if own is not None:
-        raise settings.wrong("vectors", f"has the vectors of all questions, and {own.id!r} has one of its own as well")
+        return list(own)
+    if lengths:
+        raise settings.wrong("vectors", "has the vectors of all questions, and some have a vector of their own as well")
     array = _read(settings, settings.path.parent / Path(name))
-    if array.shape[0] != len(queries):
-        raise settings.wrong("vectors", f"has {array.shape[0]:,} rows for {len(queries):,} questions; one each")
-    return [replace(each, vector=tuple(row)) for each, row in zip(queries, array.tolist(), strict=True)]
+    if array.shape[0] != len(own):
+        raise settings.wrong("vectors", f"has {array.shape[0]:,} rows for {len(own):,} questions; one each")
+    return [tuple(row) for row in array.tolist()]
 
 
 def _read(settings: Marked, path: Path) -> Any:
