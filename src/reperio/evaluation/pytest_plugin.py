@@ -43,7 +43,7 @@ _OPTIONS = (*_TEXTS, "recall", "header", "timeout", "strict")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
-    group = parser.getgroup("reperio", "the gate of a Reperio collection; write --option=value, with the sign")
+    group = parser.getgroup("reperio", "the gate of a Reperio collection; write --reperio-kb=kb, with the sign")
     for name, (metavar, text) in _TEXTS.items():
         group.addoption(_option(name), metavar=metavar, help=text)
     group.addoption("--reperio-recall", metavar="R", type=float, help="knn recall@10 to be reached, 0.95 by default")
