@@ -260,3 +260,20 @@ def test_qrels_are_those_of_other_tools(lexical: Path, tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         with pytest.raises(InvalidInput, match=re.escape(said)):
             read_qrels(tmp_path / name)
+
+
+def test_runs_are_compared_in_one_table(stored: Path, lexical: Path, tmp_path: Path) -> None:
+    """What gate has saved next to a worse one: the difference, and whether it is beyond chance."""
+    good, bad, odd = (tmp_path / name for name in ("good.run", "bad.json", "odd.tsv"))
+    assert told("gate", stored, "--golden", lexical, "--only", "thresholds", "--save-run", good)[0] == 0
+    assert told("gate", stored, "--golden", lexical, "--only", "thresholds", "--save-run", odd)[0] == 0
+    bad.write_text(json.dumps({f"own{at}": {"c1": 1.0} for at in range(0, 270, 30)}))
+    code, output, errors = told("golden", "compare", lexical, good, odd, bad, "--json")
+    first, same, worse = json.loads(output)["runs"]
+    assert (code, errors, first["against"], same["unlike"], worse["unlike"]) == (0, "", None, "", "worse")
+    assert (first["means"]["R@10"], worse["means"]["R@10"], worse["empty"]) == (1.0, 0.0, 1)
+    code, output, _ = told("golden", "compare", lexical, good, bad)
+    assert (code, "-1.0000" in flat(output), "good.run" in output) == (0, True, True), output
+    odd.write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
+    code, _, errors = told("golden", "compare", lexical, good, odd)
+    assert (code, "has no question of the golden set" in errors) == (2, True)

@@ -255,3 +255,12 @@ def test_a_report_of_nothing_can_be_written() -> None:
     assert page.open == []
     assert ElementTree.fromstring(to_junit(nothing)).find("testsuite") is not None
     assert "could not run" in to_markdown(nothing)
+
+
+def test_accepted_baselines_are_drawn(red: GateReport) -> None:
+    """Where there are several: slow decline is seen in no comparison with the last one."""
+    history = [{"made": f"2026-11-{day}T10:00:00+00:00", "nDCG@10": 0.9 - day / 100} for day in range(10, 16)]
+    page = to_html(replace(red, facts={**red.facts, "history": history}))
+    assert "nDCG@10 of the accepted baselines: 0.800 at first, 0.800 at best, 0.750 last" in page
+    assert page.count("<polyline") == 1
+    assert "<polyline" not in to_html(replace(red, facts={"history": history[:1]}))

@@ -28,6 +28,7 @@ golden_app = typer.Typer(
 )
 
 _DOCUMENT = "An expected document, by its name; may be repeated."
+_RUNS = "Runs of TREC, BEIR (.tsv) or ranx (.json), as reperio gate --save-run writes them."
 _FILTER = "The question's filter; {} for none, whatever the set's default."
 _GRADE = "One per expected chunk or document, in their order; else every grade is 1."
 
@@ -145,6 +146,28 @@ def golden_export(
     left = len(asked.queries) - len(asked.labelled)
     note = f"; {left} questions that expect nothing are left out" if left else ""
     output.print_line(f"{len(asked.labelled)} questions are in {os.fspath(qrels)}{note}")
+
+
+@golden_app.command("compare")
+def golden_compare(
+    golden: Golden,
+    runs: Annotated[list[Path], argument("RUN", _RUNS)],
+    json: Json = False,
+) -> None:
+    """Show several runs in one table, each compared with the first, question by question."""
+    from reperio.evaluation import qrels, read_golden
+    from reperio.evaluation.deployed.comparing import compare_runs
+    from reperio.evaluation.reports.terminal import print_runs
+
+    if len(set(runs)) < len(runs):
+        raise InvalidInput(f"{next(each for each in runs if runs.count(each) > 1)} is passed twice")
+    short = len({path.name for path in runs}) == len(runs)
+    named = {path.name if short else str(path): qrels.ranked(qrels.read_scores(path)) for path in runs}
+    rows = compare_runs(read_golden(golden), named)
+    if json:
+        output.print_json({"runs": rows})
+        return
+    print_runs(rows, output.console_for())
 
 
 @golden_app.command("add")

@@ -25,6 +25,7 @@ from reperio.evaluation.checks.restoring import restoring
 from reperio.evaluation.checks.serving import latency, replayed
 from reperio.evaluation.golden.questions import GoldenSet
 from reperio.evaluation.limits import GateLimits
+from reperio.evaluation.statistics.measures import MAIN, mean
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.survey import fingerprint
 from reperio.evaluation.verdicts import CheckResult, GateReport, Verdict
@@ -226,6 +227,17 @@ def _is_absolute(check: CheckResult) -> bool:
     return (check.verdict is Verdict.ERROR and check.name != "regression") or bool(check.figures.get("limits"))
 
 
+def _history(subject: Subject) -> list[dict[str, Any]]:
+    """Return the mean of the main measure in each accepted baseline that is known, and now."""
+    accepted = [
+        {"made": entry["made"], MAIN: mean(entry["values"])}
+        for entry in getattr(subject.baseline, "history", ())
+        if entry["values"]
+    ]
+    now = subject.__dict__.get("values")  # where no check has judged answers, nothing is asked for this
+    return [*accepted, {"made": "now", MAIN: mean(now[MAIN])}] if accepted and now and now.get(MAIN) else accepted
+
+
 def _facts(subject: Subject) -> dict[str, Any]:
     facts: dict[str, Any] = {"versions": versions(), "machine": machine()}
     if subject.collection is not None:
@@ -236,4 +248,5 @@ def _facts(subject: Subject) -> dict[str, Any]:
         facts |= {"questions": len(subject.golden.queries), "golden": subject.golden.path}
     if subject.baseline is not None:
         facts["baseline"] = subject.baseline.made
+        facts["history"] = _history(subject)
     return facts

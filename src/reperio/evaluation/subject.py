@@ -50,12 +50,18 @@ class Subject:
         """The search that answers questions."""
         if self._search is not None:
             return self._search
-        ask_it, recall = self.require_collection().search, self.limits.recall
+        collection, recall = self.require_collection(), self.limits.recall
+        ask_it = collection.search
 
         # With these options and no others: looking through all that a collection has would be part of every time taken.
         def own(
             text: str, *, k: int, where: Mapping[str, Any] | None, mode: str, vector: Sequence[float] | None
         ) -> list[Hit]:
+            if vector is None and mode != "lexical" and collection.embedder is None:
+                raise InvalidInput(
+                    "the collection has no embedder; give the questions vectors in the golden set (vectors: FILE.npy), "
+                    "or open it with embedder= (--embedder)"
+                )
             if vector is None or mode == "lexical":
                 return ask_it(text, k=k, where=where, mode=mode, recall=recall)  # type: ignore[arg-type]  # checked by the golden set
             words = text if mode == "hybrid" else None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 
 from reperio.evaluation.reports import charts
+from reperio.evaluation.statistics.measures import MAIN
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, GateReport, Verdict
 from reperio.printable import one_line
 
@@ -33,6 +34,7 @@ dd { margin: 0; } small { color: var(--grey); }
 section.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem; }
 figure { margin: 0; } svg { width: 100%; height: auto; } svg text { fill: var(--grey); font-size: 11px; }
 .good { fill: var(--good); } rect.bad { fill: var(--bad); } rect.plain, .point { fill: var(--blue); }
+.line { fill: none; stroke: var(--blue); stroke-width: 2; }
 .axis { stroke: var(--grey); } .mark { stroke: var(--bad); stroke-dasharray: 4 3; }
 """
 
@@ -75,6 +77,7 @@ def _time(moment: str) -> str:
 def _plots(report: GateReport) -> Iterable[str]:
     figures = {check.name: check.figures for check in report.checks}
     yield charts.deltas(figures.get("regression", {}).get("deltas", {}))
+    yield charts.history([(each["made"], each[MAIN]) for each in report.facts.get("history", ())])
     near = figures.get("neighbours", {})
     yield charts.recall_against_latency(near.get("points", []), near.get("recall"))
     times = figures.get("latency", {})

@@ -9,6 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from reperio.evaluation.deployed.comparing import RunRow
+from reperio.evaluation.statistics.measures import MAIN
 from reperio.evaluation.verdicts import FailedQuery, GateReport, Verdict
 from reperio.printable import one_line
 
@@ -21,6 +23,7 @@ _STYLES = {
     Verdict.SKIP: "dim",
     Verdict.ERROR: "bold red",
 }
+_STYLE_OF = {"worse": "bold red", "better": "green", "": "dim"}
 
 
 def print_report(report: GateReport, console: Console) -> None:
@@ -43,6 +46,29 @@ def print_report(report: GateReport, console: Console) -> None:
         console.print(Text(f"\n… and {len(failing) - _SHOWN} more questions: --json and --html have them", style="dim"))
     style = {0: "bold green", 1: "bold red"}.get(report.exit_code, "bold yellow")
     console.print(Text(f"\n{report.summary} ({report.seconds:.1f} s)", style=style))
+
+
+def print_runs(rows: Sequence[RunRow], console: Console) -> None:
+    """Print several runs in one table, each compared with the first."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("run", overflow="fold")
+    for name in (*rows[0].means, "empty"):
+        table.add_column(name, justify="right")
+    table.add_column(f"{MAIN} against the first", overflow="fold")
+    for row in rows:
+        means = [f"{value:.4f}" for value in row.means.values()]
+        table.add_row(_plain(row.name), *means, str(row.empty), Text(_against(row), style=_STYLE_OF[row.unlike]))
+    console.print(table)
+
+
+def _against(row: RunRow) -> str:
+    found = row.against
+    if found is None:
+        return ""
+    told = (
+        f"{found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f}), {found.worse} worse, {found.better} better"
+    )
+    return f"{told}: {row.unlike or 'may be chance'}"
 
 
 def _described(query: FailedQuery, texts: Mapping[str, str]) -> Group:
