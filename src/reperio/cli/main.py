@@ -19,6 +19,7 @@ import typer
 import reperio
 from reperio.cli import comparing as cli_comparing
 from reperio.cli import gate as cli_gate
+from reperio.cli import golden as cli_golden
 from reperio.cli import importing as cli_import
 from reperio.cli import ingesting as cli_ingesting
 from reperio.cli import keeping as cli_keeping
@@ -63,7 +64,7 @@ app = typer.Typer(
 )
 # Groups come behind the commands, see `Commands.list_commands`.
 app.add_typer(cli_import.app, name="import")
-app.add_typer(cli_gate.golden_app, name="golden")
+app.add_typer(cli_golden.golden_app, name="golden")
 app.add_typer(cli_origins.app, name="origin")
 
 
