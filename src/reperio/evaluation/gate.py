@@ -125,11 +125,11 @@ def gate(
 
 def judged(subject: Subject, *, only: Sequence[str] = (), skip: Sequence[str] = (), strict: bool = False) -> GateReport:
     """Run the checks on a subject; see `gate`."""
+    known = (*NAMES, *GROUPS)
     for name in (*only, *skip):
-        if name not in (*NAMES, *GROUPS):
-            raise InvalidInput(
-                f"there is no check {name!r}; {did_you_mean(name, (*NAMES, *GROUPS))}there are {', '.join(map(repr, NAMES))}"
-            )
+        if name not in known:
+            there_are = ", ".join(map(repr, known))
+            raise InvalidInput(f"there is no check {name!r}; {did_you_mean(name, known)}there are {there_are}")
     only, skip = ([each for name in some for each in GROUPS.get(name, (name,))] for some in (only, skip))
     wanted = [check for check in CHECKS if (not only or check.name in only) and check.name not in skip]
     started, made = time.perf_counter(), datetime.now(timezone.utc).isoformat(timespec="seconds")
