@@ -72,10 +72,10 @@ def test_answers_keep_the_budget_and_say_how_to_go_on(kb: Collection) -> None:
 
 
 def test_metadata_has_a_budget_too() -> None:
-    """What is left out is counted; the context that is only embedded is not shown."""
+    """It takes half at most; what is left out is counted; the context that is only embedded is not shown."""
     many = {f"field{n}": "v" * 100 for n in range(100)} | {"embedding_context": "Title", "long": "x" * 10_000}
     one = fit([Chunk("a", "text", many)], BUDGET)[0]
-    assert len(json.dumps(one["metadata"])) <= 2_000
+    assert len(json.dumps(one["metadata"])) <= BUDGET // 2
     assert one["metadata_left_out"] == 101 - len(one["metadata"])
     assert "embedding_context" not in one["metadata"]
 
@@ -142,6 +142,8 @@ def test_writing_says_what_it_did_within_the_scope(path: Path, embedder: Trigram
                 assert await called(client, "add", **own) == {"collection": "kb", "id": "x", "done": expected}
             assert (await called(client, "add", **own | {"text": "new"}))["done"] == "replaced"
             assert "outside the scope" in await refusal(client, "add", id="y", text="t", metadata={"t": "b"})
+            assert "split what is longer" in await refusal(client, "add", id="y", text="t" * 200_000)
+            assert "id has 0 characters" in await refusal(client, "add", id="", text="t")
             assert "is taken" in await refusal(client, "add", **own | {"id": "theirs"})
             done = await called(client, "delete", ids=["x", "theirs", "none"])
             assert (done["deleted"], done["ids"]) == (1, ["x"])
@@ -170,8 +172,9 @@ def test_several_collections_are_asked_by_name(tmp_path: Path, embedder: Trigram
 
 @pytest.mark.parametrize("budget", [1_000, 100_000])
 def test_shares_add_up(budget: int) -> None:
-    """No text gets more than it has, and all together no more than the budget, unless each has the least."""
-    chunks = [Chunk(str(n), "x" * (n * n * 10)) for n in range(30)]
-    lengths = [len(one["text"]) for one in fit(chunks, budget)]
-    assert all(length == len(chunk.text) or length >= 200 for length, chunk in zip(lengths, chunks, strict=True))
-    assert sum(lengths) <= max(budget, 200 * len(chunks))
+    """Texts and metadata together keep the budget, and no text is cut that is shorter than one that is not."""
+    chunks = [Chunk(str(n), "x" * (n * n * 10), {"a": "y" * 20 * n, "b": n}) for n in range(30)]
+    shown = fit(chunks, budget)
+    assert sum(len(one["text"]) + len(json.dumps(one["metadata"])) for one in shown) <= budget
+    whole = [len(one["text"]) for one in shown if "cut" not in one]
+    assert all(len(one["text"]) + 30 > max(whole) for one in shown if "cut" in one)

@@ -9,7 +9,6 @@ from typing import Any
 from reperio import Chunk
 from reperio.printable import harmless
 
-_LEAST_TEXT = 200  # characters of each text, however small the budget
 _MOST_METADATA = 2_000  # characters of one chunk's metadata as JSON
 _SHORT = 200  # characters of a value that is kept where metadata are cut
 _HIDDEN = "embedding_context"  # it repeats what other fields say
@@ -20,10 +19,11 @@ def fit(chunks: Sequence[Chunk], characters: int, *, offset: int = 0) -> list[di
 
     Args:
         chunks: in the order in which they are shown.
-        characters: of texts and metadata, in all; each text has 200 at least.
+        characters: of texts and metadata, in all; metadata take half of them at most.
         offset: character at which each text begins.
     """
-    shown = [_described(chunk) for chunk in chunks]
+    most = min(_MOST_METADATA, characters // (2 * max(1, len(chunks))))
+    shown = [_described(chunk, most) for chunk in chunks]
     left = characters - sum(len(json.dumps(one["metadata"], ensure_ascii=False)) for one in shown)
     texts = [chunk.text[offset:] for chunk in chunks]
     parts = _shares([len(text) for text in texts], left)
@@ -41,18 +41,18 @@ def _shares(lengths: Sequence[int], characters: int) -> list[int]:
     parts = [0] * len(lengths)
     left = characters
     for done, position in enumerate(sorted(range(len(lengths)), key=lengths.__getitem__)):
-        parts[position] = min(lengths[position], max(_LEAST_TEXT, left // (len(lengths) - done)))
+        parts[position] = min(lengths[position], left // (len(lengths) - done))
         left -= parts[position]
     return parts
 
 
-def _described(chunk: Chunk) -> dict[str, Any]:
+def _described(chunk: Chunk, most: int) -> dict[str, Any]:
     metadata = {key: value for key, value in chunk.metadata.items() if key != _HIDDEN}
-    if len(json.dumps(metadata, ensure_ascii=False)) <= _MOST_METADATA:
+    if len(json.dumps(metadata, ensure_ascii=False)) <= most:
         return {"id": chunk.id, "metadata": clean(metadata)}
     short: dict[str, Any] = {}
     for key, value in metadata.items():
-        if len(json.dumps({**short, key: value}, ensure_ascii=False)) <= _MOST_METADATA and len(str(value)) <= _SHORT:
+        if len(json.dumps({**short, key: value}, ensure_ascii=False)) <= most and len(str(value)) <= _SHORT:
             short[key] = value
     return {"id": chunk.id, "metadata": clean(short), "metadata_left_out": len(metadata) - len(short)}
 

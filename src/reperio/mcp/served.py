@@ -17,6 +17,8 @@ from reperio.printable import one_line
 MOST_HITS, MOST_IDS, MOST_SOURCES = 50, 50, 500
 _LONGEST_QUERY = 8_000  # characters
 _LONGEST_SOURCE = 500
+_LONGEST_ID, _LONGEST_TEXT = 200, 100_000  # of what an agent adds
+_LONGEST_TOLD = 100  # characters of an id that is not there
 _FRESH = 30.0  # seconds for which a survey is told again
 MODES = ("hybrid", "dense", "lexical")
 
@@ -70,7 +72,7 @@ class Served:
         chunks = self.collection.get(wanted)
         there = {chunk.id for chunk in chunks}
         shown: dict[str, Any] = {"collection": self.name, "chunks": fit(chunks, self.characters, offset=offset)}
-        missing = [one for one in wanted if one not in there]
+        missing = [one[:_LONGEST_TOLD] for one in wanted if one not in there]
         return {**shown, "missing": missing} if missing else shown
 
     def list_sources(self, contains: str | None, limit: int, offset: int) -> dict[str, Any]:
@@ -80,19 +82,28 @@ class Served:
             raise InvalidInput(f"offset is {offset}; the first source is 0")
         found = self.surveyed()
         names = sorted(name for name in found.sources if contains is None or contains.casefold() in name.casefold())
-        some = [
-            {"source": clean(name[:_LONGEST_SOURCE]), "chunks": found.sources[name]}
-            for name in names[offset : offset + limit]
-        ]
+        some: list[dict[str, Any]] = []
+        used = 0
+        for name in names[offset : offset + limit]:
+            used += min(len(name), _LONGEST_SOURCE)
+            if used > self.characters and some:
+                break
+            some.append({"source": clean(name[:_LONGEST_SOURCE]), "chunks": found.sources[name]})
         answer: dict[str, Any] = {"collection": self.name, "total": len(names), "sources": some}
-        if offset + limit < len(names):
-            answer["more"] = f"call list_sources with offset {offset + limit} for more"
+        if offset + len(some) < len(names):
+            answer["more"] = f"call list_sources with offset {offset + len(some)} for more"
         if not found.whole:
             answer["note"] = f"of the first {found.chunks:,} chunks alone"
         return answer
 
     def add(self, chunk_id: str, text: str, metadata: dict[str, Any] | None) -> dict[str, Any]:
         """Store one chunk, and say whether it replaced one."""
+        if not chunk_id or len(chunk_id) > _LONGEST_ID:
+            raise InvalidInput(f"id has {len(chunk_id):,} characters; give it 1 to {_LONGEST_ID}")
+        if not text.strip() or len(text) > _LONGEST_TEXT:
+            raise InvalidInput(
+                f"text has {len(text):,} characters; pass 1 to {_LONGEST_TEXT:,}, and split what is longer"
+            )
         done = self.collection.add([Chunk(chunk_id, text, metadata or {})])
         what = "added" if done.added else "replaced" if done.updated else "unchanged"
         return {"collection": self.name, "id": chunk_id, "done": what}

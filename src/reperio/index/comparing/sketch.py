@@ -130,6 +130,8 @@ def _rotation(matrix: StoredMatrix, rows: Rows, metric: Metric, threshold: float
 def _cheapest(rotated: npt.NDArray[np.float64], metric: Metric, limit: float) -> int:
     """Return how many components to compare by, from the pairs of the sample that each number would let through."""
     dimension = rotated.shape[1]
+    if len(rotated) < 2:  # all others are damaged
+        return int(dimension)
     squares = np.vecdot(rotated, rotated)
     own = np.zeros_like(squares) if metric is Metric.INNER_PRODUCT else -squares / 2
     pairs = np.tri(len(rotated), k=-1, dtype=np.bool_)
