@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -166,7 +166,7 @@ class _Watching:
         self.told = ""
         return result if news or result.added or result.updated or result.removed else None
 
-    def _looks(self, folders: Sequence[Path]) -> Iterator[tuple[bool, bool]]:
+    def _looks(self, folders: Sequence[Path]) -> Generator[tuple[bool, bool], None, None]:
         """Yield every second, and when changes have settled: whether there were any, and whether a folder is lost."""
         import watchfiles
         from watchfiles import Change

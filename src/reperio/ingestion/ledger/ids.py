@@ -30,15 +30,18 @@ class Namer:
 
     Args:
         stem: from `stem_of`.
-        metadata: of every chunk; an item's own fields win.
+        metadata: of every chunk, whatever an item says itself: who may see a file is not for the file to say.
+        fixed: of the chunks of items that have no such field.
         id_field: name of the field that the items' own ids come from, by which they are kept in the metadata; None
             where they have none.
     """
 
-    def __init__(self, stem: str, metadata: Mapping[str, Any], id_field: str | None) -> None:
+    def __init__(self, stem: str, metadata: Mapping[str, Any], fixed: Mapping[str, Any], id_field: str | None) -> None:
         self._stem = stem
+        self._fixed = fixed
         self._metadata = metadata
         self._id_field = f"record_{id_field}" if id_field in ("source", "start", CONTEXT_FIELD) else id_field
+        self.overruled: set[str] = set()  # fields of items whose values were left out for those of *metadata*
         self._repeated: Counter[str] = Counter()
         self._places: dict[str, str] = {}  # an item's own id, or a chunk's → where it comes from
 
@@ -50,20 +53,23 @@ class Namer:
         """
         if not pieces:
             return
-        metadata = {**self._metadata, **item.metadata}
+        metadata = {**self._fixed, **item.metadata}
         repeated, start = self._repeated, ""
         if item.id is not None:
             if self._id_field is not None:
                 metadata[self._id_field] = item.id
             self._claim(item.id, item.place)
             repeated, start = Counter(), f"{item.id}#"
+        for name in self._metadata.keys() & metadata.keys():
+            if metadata[name] != self._metadata[name]:
+                self.overruled.add(name)
         for piece in pieces:
             whole = len(pieces) == 1
             suffix = item.id if whole and item.id is not None else start + _numbered(piece.text, repeated)
             if suffix != item.id:
                 self._claim(suffix, item.place)
             place = {} if whole else {"start": piece.start}
-            yield Chunk(self._stem + suffix, piece.text, {**metadata, **piece.metadata, **place})
+            yield Chunk(self._stem + suffix, piece.text, {**metadata, **piece.metadata, **place, **self._metadata})
 
     def _claim(self, suffix: str, place: str) -> None:
         other = self._places.setdefault(suffix, place)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reperio.collection import Collection
+from reperio.ingestion.finding.sources import STANDARD_INPUT
 
 SPACE = "reperio.ingest"
 """The spaces of the collection's records that are ingestion's begin with it."""
@@ -24,10 +25,11 @@ class RootRecord:
     """A folder or file that was named to ingest it."""
 
     name: str  # its sources begin with it
-    place: str  # its absolute path, links to its folder resolved
+    place: str  # its absolute path, links to its folder resolved; or `STANDARD_INPUT`
     host: str  # the machine on which that was
     shape: Mapping[str, Any]  # the options that decide what the chunks are
     metadata: Mapping[str, Any]  # given with it, for all its chunks
+    part: bool = False  # whether only patterns in it were ingested: its options are theirs
 
     def path_of(self, inside: str) -> Path:
         """Return where a file of it should be."""
@@ -38,6 +40,8 @@ class RootRecord:
 
         A folder that is missing or empty says nothing of its files: it may be a mount point.
         """
+        if self.place == STANDARD_INPUT:
+            return False
         folder = Path(self.place) if inside else Path(self.place).parent
         try:
             return self.host == this_host() and any(folder.iterdir())

@@ -15,7 +15,7 @@ DEFAULT_TEXT_FIELD = "text"
 DEFAULT_ID_FIELD = "id"
 
 # Ingestion's own keys in a chunk's metadata. An item's field of that name is kept under the other one.
-_TAKEN = {
+TAKEN = {
     "source": "record_source",
     "start": "record_start",
     "headings": "record_headings",
@@ -139,7 +139,7 @@ def _require_fields(names: Mapping[str, Any] | list[str], place: str, options: R
 
 def without_taken(values: dict[str, Any], place: str) -> dict[str, Any]:
     """Keep fields under another name where the name is one of ingestion's own."""
-    for taken, other in _TAKEN.items():
+    for taken, other in TAKEN.items():
         if taken in values:
             if other in values:
                 raise InvalidInput(

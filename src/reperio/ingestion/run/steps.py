@@ -159,7 +159,7 @@ class Reader:
 
     def _pieces(self, file: SourceFile, plan: Plan, old: Parts, empty: list[str]) -> Iterator[list[Chunk]]:
         """Yield the chunks of a file, some at a time; items without text are added to *empty*."""
-        namer = Namer(self._stem(file.source), {"source": file.source, **plan.metadata}, plan.reading.id)
+        namer = Namer(self._stem(file.source), {"source": file.source, **plan.metadata}, plan.fixed, plan.reading.id)
         held: list[Chunk] = []
         for item in read(file, plan.reading, partial(self._note, file.source)):
             made = self._chunks_of(item, plan, namer)
@@ -172,6 +172,9 @@ class Reader:
                 held = []
         self._require_own(file, held, old)
         yield from _in_pieces(held)
+        if namer.overruled:
+            names = ", ".join(map(repr, sorted(namer.overruled)))
+            self._note(file.source, f"has {names} itself; what metadata (--metadata) says is kept instead")
 
     def _require_own(self, file: SourceFile, chunks: Sequence[Chunk], old: Parts) -> None:
         """Refuse ids of chunks that ingestion has not stored: they would be replaced, and deleted with the file."""
