@@ -162,17 +162,18 @@ class _Run:
         recorded = self.ledger.roots()
         if not self.dry:
             if not recorded:
-                adopt(self.collection, self.ledger, found)
+                adopt(self.collection, self.ledger)
             if changed := plans.changed(recorded):
                 self.ledger.put_roots(changed)
         roots = {**recorded, **{name: plan.root for name, plan in plans.by_root.items()}}
+        self.ledger.prefix(keep=not self.dry)  # known before another thread asks for it
         reader = Reader(
             self.collection, self.ledger, plans.by_root, roots, self.name, again=wanted.again, strict=self.strict
         )
         storing = Storing(
             Compared(self.collection) if self.dry else Stored(self.collection, self.ledger, self.name),
             self.ledger,
-            handle_of(self.collection).scope.name,
+            self.ledger.prefix(keep=not self.dry),
             self.batch,
             sum(size_of(file.path) for file in found.files),
             self.progress,

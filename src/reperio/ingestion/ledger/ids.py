@@ -13,16 +13,15 @@ from reperio.ingestion.reading.items import Item
 from reperio.types import CONTEXT_FIELD, Chunk
 
 
-def stem_of(scope: str, source: str) -> str:
+def stem_of(prefix: str, source: str) -> str:
     """Return how the ids of all chunks of a source begin, and of no other.
 
     Args:
-        scope: name of the handle's scope: ids are unique in the whole collection, and two scopes may each have a
-            ``docs/a.md``. Empty without one.
+        prefix: from the ledger: ids are unique in the whole collection, and two scopes may each have a ``docs/a.md``.
+            Empty without a scope.
         source: may hold any character; one ``#`` ends it.
     """
-    within = f"{_digest(scope, 4)}:" if scope else ""
-    return within + source.replace("%", "%25").replace("#", "%23") + "#"
+    return (f"{prefix}:" if prefix else "") + source.replace("%", "%25").replace("#", "%23") + "#"
 
 
 class Namer:
@@ -83,15 +82,15 @@ def _numbered(text: str, repeated: Counter[str]) -> str:
     return name if repeated[name] == 1 else f"{name}-{repeated[name]}"
 
 
-def made_by_ingest(chunk: Chunk, scope: str = "") -> str | None:
+def made_by_ingest(chunk: Chunk, prefix: str = "") -> str | None:
     """Return the source of a chunk whose id only ingestion can have given it: it holds the hash of its text.
 
     Args:
         chunk: as it is stored.
-        scope: name of the scope in which it was ingested.
+        prefix: of the ids of the scope in which it was ingested.
     """
     source = chunk.metadata.get("source")
-    if isinstance(source, str) and chunk.id.startswith(stem := stem_of(scope, source)):
+    if isinstance(source, str) and chunk.id.startswith(stem := stem_of(prefix, source)):
         name, _, number = chunk.id[len(stem) :].partition("-")
         if name == _digest(chunk.text, 8) and (not number or number.isdecimal()):
             return source

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reperio.collection import Collection
-from reperio.collection.facade import handle_of
 from reperio.errors import InvalidInput
 from reperio.ingestion.finding.sources import FoundFiles
 from reperio.ingestion.ledger.ids import stem_of
@@ -28,7 +27,7 @@ def require_contents(found: FoundFiles, collection: Collection, ledger: Ledger) 
         if any(file.path.is_relative_to(folder) for file in found.files):
             continue
         sources = [file.source for file in ledger.all_files() if file.source.startswith(prefix)]
-        if any(collection.get(some) for some in _stored(sources, collection, ledger)):
+        if any(collection.get(some) for some in _stored(sources, ledger)):
             like = json.dumps({"source": {"$like": f"{_escaped(prefix)}%"}}, ensure_ascii=False)
             raise InvalidInput(
                 f"{folder} holds no file that is read, so prune would delete everything that ever came from it; is it "
@@ -37,12 +36,11 @@ def require_contents(found: FoundFiles, collection: Collection, ledger: Ledger) 
             )
 
 
-def _stored(sources: Sequence[str], collection: Collection, ledger: Ledger) -> Iterator[list[str]]:
+def _stored(sources: Sequence[str], ledger: Ledger) -> Iterator[list[str]]:
     """Yield the ids that are recorded of sources, some at a time."""
-    scope = handle_of(collection).scope.name
     for first in range(0, len(sources), _AT_ONCE):
         for source, parts in ledger.parts(sources[first : first + _AT_ONCE]).items():
-            yield [stem_of(scope, source) + suffix for suffix in parts.suffixes]
+            yield [stem_of(ledger.prefix(), source) + suffix for suffix in parts.suffixes]
 
 
 def _escaped(text: str) -> str:
