@@ -240,11 +240,12 @@ def test_a_scope_takes_over_its_chunks_without_a_ledger(path: Path, here: Path) 
     write(here / "docs/a.md", "rivers")
     with reperio.open(path, embedder=TrigramEmbedder(), scope={"tenant": "acme"}) as kb:
         ingest(kb, here / "docs")
-        for space in ("roots", "files", "chunks"):
-            records = kb.records(f"reperio.ingest.{space}")
-            records.delete([record.key for record in records.list()])
-        done = ingest(kb, here / "docs")
-        assert (done.unchanged, done.failed) == (1, ())
+        for spaces in (["roots", "files", "chunks", "ids"], ["ids"]):
+            for space in spaces:
+                records = kb.records(f"reperio.ingest.{space}")
+                records.delete([record.key for record in records.list()])
+            done = ingest(kb, here / "docs")
+            assert (done.unchanged, done.failed) == (1, ())
 
 
 # ── options ──────────────────────────────────────────────────────────────────────────────────────────────────────────

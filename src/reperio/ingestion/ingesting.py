@@ -161,7 +161,7 @@ class _Run:
         plans = make_plans(found, self.ledger, embedder, wanted)
         recorded = self.ledger.roots()
         if not self.dry:
-            if not recorded:
+            if not recorded or not self.ledger.has_prefix():
                 adopt(self.collection, self.ledger)
             if changed := plans.changed(recorded):
                 self.ledger.put_roots(changed)

@@ -112,6 +112,10 @@ class Ledger:
                     self.keep_prefix(self._prefix)
         return self._prefix
 
+    def has_prefix(self) -> bool:
+        """Say whether it is recorded how the ids of this scope's chunks begin, or there is no scope."""
+        return self._prefix is not None or self._own.get([_PREFIX])[0] is not None
+
     def keep_prefix(self, prefix: str) -> None:
         """Record how the ids of this scope's chunks begin."""
         self._own.put([_PREFIX], values=[prefix])
