@@ -280,3 +280,18 @@ def test_options_of_reading_are_options(docs: Path, kb: Path) -> None:
     lines(run("ingest", table, "--into", kb))
     assert "--drop-columns out" in error(run("ingest", table, "--into", kb, "--drop-columns", "id"))
     assert "exclude each other" in error(run("ingest", table, "--into", kb, "--no-id", "--id-field", "id"))
+
+
+def test_what_columns_hold_is_told_and_may_be_said(docs: Path, kb: Path) -> None:
+    """In a note, and with `--column-types`."""
+    path = docs / "typed.csv"
+    path.write_text("text,price,zip\nx,1.50,0123\n")
+    told = lines(run("ingest", path, "--into", kb))
+    assert told[1] == (
+        "note: typed.csv has columns of numbers: 'price'; keeps as text: 'zip' (leading zeros); to change that, pass "
+        "--column-types"
+    )
+    lines(run("ingest", path, "--into", kb, "--column-types", "zip=number, price=text", "--rechunk"))
+    (one,) = (json.loads(line) for line in lines(run("list", kb, "--json", "--where", '{"source": "typed.csv"}')))
+    assert (one["metadata"]["price"], one["metadata"]["zip"]) == ("1.50", 123)
+    assert "write it as NAME=TYPE" in error(run("ingest", path, "--into", kb, "--column-types", "zip"))

@@ -41,6 +41,9 @@ _NO_ID = "No record has an id of its own; a field of that name is metadata."
 _TITLE = "Field that is embedded before the text, in tables."
 _COLUMNS = "Fields to keep as metadata, separated by commas; at first all."
 _DROP = "Fields to leave out, separated by commas."
+_TYPES = (
+    "What columns of .csv and .tsv hold: NAME=text, number or boolean, separated by commas; at first it is found out."
+)
 _DELIMITER = "Character between the fields of .csv and .tsv, or tab; at first it is found out."
 _ENCODING = "Of text files, such as windows-1252; at first UTF-8, or what a byte order mark says."
 
@@ -60,6 +63,7 @@ def ingest(
     title_field: Annotated[str | None, option("FIELD", _TITLE)] = None,
     columns: Annotated[str | None, option("FIELDS", _COLUMNS)] = None,
     drop_columns: Annotated[str | None, option("FIELDS", _DROP)] = None,
+    column_types: Annotated[str | None, option("TYPES", _TYPES)] = None,
     delimiter: Annotated[str | None, option("CHAR", _DELIMITER)] = None,
     encoding: Annotated[str | None, option("NAME", _ENCODING)] = None,
     max_tokens: Annotated[int | None, option(None, _MAX_TOKENS, least=1)] = None,
@@ -86,6 +90,8 @@ def ingest(
     if watch and dry_run:
         raise InvalidInput("--watch and --dry-run exclude each other: pass one")
     reading = to_reading(title_field, columns, drop_columns, delimiter, encoding)
+    if column_types is not None:
+        reading["types"] = to_types(column_types)
     if no_id:
         if id_field is not None:
             raise InvalidInput("--no-id and --id-field exclude each other: pass one")
@@ -198,6 +204,17 @@ def to_reading(
         "encoding": encoding,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def to_types(written: str) -> dict[str, str]:
+    """Read ``name=type`` pairs, separated by commas."""
+    found: dict[str, str] = {}
+    for pair in filter(None, (one.strip() for one in written.split(","))):
+        name, equals, kind = pair.rpartition("=")
+        if not equals or not name:
+            raise InvalidInput(f"--column-types is {written!r:.80}; write it as NAME=TYPE, e.g. zip=text,price=number")
+        found[name.strip()] = kind.strip()
+    return found
 
 
 def to_metadata(pairs: list[str] | None) -> dict[str, Any] | None:

@@ -23,6 +23,8 @@ from reperio.types import Embedder
 
 def _plain(value: Any) -> Any:
     """Return an option as a record keeps it."""
+    if isinstance(value, Mapping):
+        return dict(value)
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -34,7 +36,13 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """The options that decide what the chunks of a file are; those that are not given are as they were before."""
 
-_OPTIONS = {"text": "text_field", "id": "id_field", "drop": "drop_columns", "title": "title_field"}
+_OPTIONS = {
+    "text": "text_field",
+    "id": "id_field",
+    "drop": "drop_columns",
+    "title": "title_field",
+    "types": "column_types",
+}
 """The names of options on the command line, where they are others."""
 
 _COMPARED = 200  # files by which a folder is known again
