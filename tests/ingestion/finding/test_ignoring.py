@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from reperio import Collection, InvalidInput
+import reperio
+from reperio import Chunk, Collection, InvalidInput
+from reperio.exchange import export_collection
 from reperio.ingestion import find_files, ingest
+from tests.conftest import TrigramEmbedder
 from tests.ingestion.folders import texts, write
 
 
@@ -18,6 +21,29 @@ def docs(tmp_path: Path) -> Path:
 
 def found(*paths: Path | str, **options: object) -> list[str]:
     return [file.source for file in find_files(paths, **options).files]  # type: ignore[arg-type]  # by name
+
+
+def test_what_reperio_has_written_is_passed_over(kb: Collection, tmp_path: Path) -> None:
+    """Collections, backups of both kinds and exports are named with the reason; a folder like them is read."""
+    docs = tmp_path / "docs"
+    write(docs / "a.md", "rivers")
+    write(docs / "CURRENT/gen-1/b.md", "lakes")
+    write(docs / "other/manifest.json", '{"format": "another"}')
+    with reperio.open(docs / "kb", embedder=TrigramEmbedder()) as inner:
+        inner.add([Chunk("a", "seas")])
+        inner.backup(docs / "full")
+        inner.backup(docs / "backups", incremental=True)
+        export_collection(inner, docs / "export", format="jsonl")
+    (docs / "kb/CURRENT").unlink()  # damaged, it is one all the same
+    done = ingest(kb, docs)
+    assert {one.source: one.reason.partition(",")[0] for one in done.skipped} == {
+        "docs/backups/": "is a folder of backups of Reperio",
+        "docs/export/": "is an export of Reperio",
+        "docs/full/": "is a collection of Reperio",
+        "docs/kb/": "is a collection of Reperio",
+    }
+    assert sorted(texts(kb)) == ["docs/CURRENT/gen-1/b.md", "docs/a.md", "docs/other/manifest.json"]
+    assert ingest(kb, docs / "export/chunks.jsonl").added == 1
 
 
 def test_gitignore_is_honoured_as_git_does(docs: Path) -> None:

@@ -129,6 +129,57 @@ def test_values_of_parquet_without_a_json_form_are_refused(tmp_path: Path, value
         items(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "found"),
+    [
+        ("price", ["1.50", "2.25", "3"], [1.5, 2.25, 3]),
+        ("n", ["3", "3.5", "-0.25"], [3, 3.5, -0.25]),
+        ("n", ["1.0", "2.5", ""], [1.0, 2.5, None]),
+        ("n", ["1e5", "2"], ["1e5", "2"]),  # a code as likely as a number
+        ("python", ["3.9", "3.10"], ["3.9", "3.10"]),
+        ("version", ["3.10", "3.11"], ["3.10", "3.11"]),
+        ("release", ["3", "4"], [3, 4]),
+        ("zip", ["01234", "99999"], ["01234", "99999"]),
+        ("long", ["0.1234567890123456", "1.5"], ["0.1234567890123456", "1.5"]),
+        ("big", ["1234567890123456789", "1"], ["1234567890123456789", "1"]),
+        ("huge", ["1.5e999", "1.5"], ["1.5e999", "1.5"]),
+        ("on", ["true", "FALSE"], [True, False]),
+        ("text", ["0", "1"], None),
+    ],
+)
+def test_numbers_stay_numbers_unless_their_writing_matters(
+    tmp_path: Path, name: str, values: list[str], found: list[Any] | None
+) -> None:
+    """By its values, a column is of numbers, each as it is written: no 3 becomes 3.0, and no version loses a zero."""
+    rows = "".join(f"{value},x\n" for value in values)
+    if found is None:
+        assert [item.text for item in items(tmp_path / "a.csv", f"{name},other\n{rows}")] == values
+        return
+    read_values = [item.metadata[name] for item in items(tmp_path / "a.csv", f"{name},text\n{rows}")]
+    assert [(type(value), value) for value in read_values] == [(type(value), value) for value in found]
+
+
+def test_what_columns_hold_is_told_and_may_be_said(tmp_path: Path) -> None:
+    """The notes name numbers and what only looks like them; what is said counts, and what does not fit is told."""
+    path = tmp_path / "a.csv"
+    path.write_text("text,zip,price,build,on\nx,0123,1.50,3.9,true\ny,4567,2.00,3.10,false\n")
+    notes: list[str] = []
+    list(read(SourceFile(path, "a.csv"), Fields(), notes.append))
+    assert notes == [
+        "has columns of numbers: 'price'; of booleans: 'on'; keeps as text: 'zip' (leading zeros), "
+        "'build' (3.10 may be a version); to change that, pass types= (--column-types)"
+    ]
+    said = Fields(types={"zip": "number", "price": "text", "build": "number"})
+    assert items(path, None, said)[0].metadata == {"zip": 123, "price": "1.50", "build": 3.9, "on": True}
+    with pytest.raises(InvalidInput, match=r"a\.csv:2: 'on' is 'true', no number; mend it.*--column-types"):
+        items(path, None, Fields(types={"on": "number"}))
+    with pytest.raises(InvalidInput, match=r"a\.csv:1: no field 'zap'"):
+        items(path, None, Fields(types={"zap": "number"}))
+    for types in ({"zip": "float"}, {"text": "number"}):
+        with pytest.raises(InvalidInput, match="types has"):
+            Fields(types=types)
+
+
 def test_columns_of_bytes_and_the_index_of_a_frame_are_left_out(tmp_path: Path) -> None:
     """What JSON cannot keep does not end the run: it is left out, and said; pandas's row numbers are nobody's data."""
     table = pa.table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import reperio
 from reperio import Chunk, Collection, InvalidInput
 from reperio.ingestion import ReadingOptions, Skipped, ingest, sources
+from reperio.ingestion.ledger.records import Ledger
 from tests.conftest import TrigramEmbedder
 from tests.ingestion.folders import contents, require_ledger, table, texts, write
 
@@ -323,7 +325,7 @@ def test_options_hold_until_they_are_changed_on_purpose(kb: Collection, here: Pa
     write(here / "docs/c.md", WORDS.replace("rivers", "seas"))
     assert ingest(kb, here / "docs").added * 2 == first.added  # split as the others were
     before = contents(kb)
-    with pytest.raises(InvalidInput, match=r"120 for max_tokens.*would be 60; leave max_tokens.*rechunk=True"):
+    with pytest.raises(InvalidInput, match=r"with max-tokens 120, and 60 is.*leave max_tokens.*rechunk=True"):
         ingest(kb, here / "docs", max_tokens=60)
     assert contents(kb) == before
     ingest(kb, here / "docs", max_tokens=60, rechunk=True)
@@ -349,7 +351,7 @@ def test_metadata_is_kept_and_may_be_changed(kb: Collection, embedder: TrigramEm
     """Given once it holds; given again it replaces what was given, on all chunks, without embedding."""
     table(here / "t.csv", a="x")
     ingest(kb, here / "t.csv", metadata={"team": "sales", "id": "hidden"})
-    assert kb.get("t.csv#a").metadata == {"source": "t.csv", "team": "sales", "id": "a"}
+    assert kb.get("t.csv#a").metadata == {"source": "t.csv", "team": "sales", "id": "hidden"}
     table(here / "t.csv", a="x", b="y")
     ingest(kb, here / "t.csv")
     assert kb.count(where={"team": "sales"}) == 2
@@ -358,6 +360,52 @@ def test_metadata_is_kept_and_may_be_changed(kb: Collection, embedder: TrigramEm
     assert (done.updated, embedder.embedded, kb.count(where={"team": "support"})) == (2, [], 2)
     with pytest.raises(InvalidInput, match="metadata has 'source'"):
         ingest(kb, here / "t.csv", metadata={"source": "x"})
+
+
+def test_no_file_overrules_what_is_given_for_all(kb: Collection, here: Path) -> None:
+    """Who may read a file is not for the file to say: the metadata that was given holds, and the notes say so."""
+    write(here / "docs/a.md", "---\nteam: board\npage: 7\n---\nrivers")
+    table(here / "docs/t.csv", a="x")
+    done = ingest(kb, here / "docs", metadata={"team": "sales", "page": 1})
+    assert {(chunk.metadata["team"], chunk.metadata["page"]) for chunk in kb} == {("sales", 1)}
+    (note,) = done.notes
+    assert (note.source, note.reason[:24]) == ("docs/a.md", "has 'page', 'team' itsel")
+    with pytest.raises(InvalidInput, match="metadata has 'headings'"):
+        ingest(kb, here / "docs", metadata={"headings": ["x"]})
+
+
+def test_metadata_outside_the_scope_is_not_recorded(path: Path, embedder: TrigramEmbedder, here: Path) -> None:
+    """It is refused before anything is stored, and the next run goes on; what an older run has recorded yields."""
+    write(here / "docs/a.md", "rivers")
+    with reperio.open(path, embedder=embedder, scope={"tenant": "acme"}) as kb:
+        with pytest.raises(InvalidInput, match="'tenant' as 'other', and the scope of this handle demands 'acme'"):
+            ingest(kb, here / "docs", metadata={"tenant": "other"})
+        assert ingest(kb, here / "docs", metadata={"team": "x"}).added == 1
+        ledger = Ledger(kb)
+        ledger.put_roots([replace(one, metadata={"tenant": "other"}) for one in ledger.roots().values()])
+        write(here / "docs/b.md", "lakes")
+        assert ingest(kb, here / "docs").complete
+        assert ingest(kb, here / "docs", metadata={}).complete
+    with reperio.open(path, embedder=embedder, scope={"tenant": {"$in": ["a", "b"]}}) as kb:
+        with pytest.raises(InvalidInput, match="outside the scope"):
+            ingest(kb, here / "docs", metadata={"tenant": "c"})
+        assert ingest(kb, here / "docs", metadata={"tenant": "a"}).added == 2
+
+
+def test_options_of_a_pattern_are_not_those_of_its_folder(kb: Collection, here: Path) -> None:
+    """They hold for patterns until the whole folder is ingested, which has its own, and the notes say which ended."""
+    write(here / "docs/a.md", WORDS)
+    some = ingest(kb, here / "docs/*.md", max_tokens=60, overlap=0, metadata={"team": "x"})
+    assert ingest(kb, here / "docs/*.md").unchanged == some.added
+    write(here / "docs/b.txt", "lakes")
+    done = ingest(kb, here / "docs")
+    assert "--max-tokens, --overlap, --metadata" in done.notes[0].reason
+    assert max(len(chunk.text) for chunk in kb) > 60
+    assert kb.count(where={"team": "x"}) == 0
+    with pytest.raises(InvalidInput, match="for a part of docs"):
+        ingest(kb, here / "docs/*.md", max_tokens=60)
+    assert ingest(kb, here / "docs").notes == ()
+    require_ledger(kb)
 
 
 def test_another_embedder_with_another_capacity_is_told(path: Path, here: Path) -> None:
@@ -388,7 +436,7 @@ def test_options_of_reading_hold_too(kb: Collection, here: Path) -> None:
     write(path, "key|body|x\n1|rivers|a\n2|lakes|b\n")
     assert ingest(kb, path).added == 1
     assert ingest(kb, path, reading=options).unchanged == 2
-    with pytest.raises(InvalidInput, match=r"\['x'\] for drop.*now it would be \[\]; leave drop= \(--drop-columns\)"):
+    with pytest.raises(InvalidInput, match=r"drop-columns 'x', and nothing is.*leave drop= \(--drop-columns\)"):
         ingest(kb, path, reading={"drop": ()})
     done = ingest(kb, path, reading={"drop": (), "id": None}, rechunk=True)
     assert (done.added, done.removed) == (2, 2)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _PACKAGES = {"node_modules": "packages", "__pycache__": "compiled code", "__pypackages__": "packages"}
 
+_EXPORT = re.compile(rb'\s*\{\s*"format"\s*:\s*"reperio export"')
+_LOOKED_AT = 256  # bytes of a manifest
+
 
 def to_spec(patterns: Iterable[str], what: str, *, lenient: bool = False) -> GitIgnoreSpec:
     """Compile patterns as `.gitignore` has them.
@@ -66,6 +69,26 @@ def of_packages(folder: Path) -> str | None:
     if kind is None and (folder / "pyvenv.cfg").is_file():
         kind = "a virtual environment"
     return kind and f"is a folder of {kind}, which is passed over; name it to ingest it"
+
+
+def of_ours(folder: Path) -> str | None:
+    """Return what a folder is, if Reperio has written it: what is in it was ingested, or comes from elsewhere."""
+    kind = None
+    if (folder / "reperio-backups").is_file():
+        kind = "a folder of backups of Reperio"
+    elif any((one / "chunks.db").is_file() for one in folder.glob("gen-*")):
+        kind = "a collection of Reperio, or a backup of one"
+    elif _begins_an_export(folder / "manifest.json"):
+        kind = "an export of Reperio"
+    return kind and f"is {kind}, which is passed over; name it to ingest it"
+
+
+def _begins_an_export(manifest: Path) -> bool:
+    try:
+        with open(open_regular(manifest, follow=False), "rb") as file:
+            return _EXPORT.match(file.read(_LOOKED_AT)) is not None
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 
+STANDARD_INPUT = "standard input"
+"""The place of what has none: it was piped in."""
+INPUT_FOLDER = "reperio-standard-input-"
+"""How the name of the folder begins in which standard input is kept while it is read."""
+
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 """What the system says where nothing is, or a link that leads nowhere."""
 
@@ -115,6 +120,11 @@ def to_source(root: str, inside: str) -> str:
 def place_of(path: Path) -> Path:
     """Return where a path is: links in the folders above it resolved, its own kept, so that it may lead elsewhere."""
     return path.parent.resolve() / path.name
+
+
+def recorded_place(path: Path) -> str:
+    """Return what is recorded of where a root is: its path, or that it came by standard input."""
+    return STANDARD_INPUT if path.parent.name.startswith(INPUT_FOLDER) else str(path)
 
 
 def is_gone(path: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reperio.errors import InvalidInput
-from reperio.ingestion.finding.ignoring import IgnoreFiles, of_packages
+from reperio.ingestion.finding.ignoring import IgnoreFiles, of_ours, of_packages
 from reperio.ingestion.finding.sources import (
     FoundFiles,
     SourceFile,
@@ -160,7 +160,7 @@ class Walk:
             if self._leave_out is not None and _same(path, self._leave_out):
                 reason: str | None = "is the collection itself"
             else:
-                reason = of_packages(path)
+                reason = of_packages(path) or of_ours(path)
             if reason is not None:
                 self._found.skipped.append(Skipped(source, reason))
                 return None

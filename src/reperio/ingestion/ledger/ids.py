@@ -13,16 +13,15 @@ from reperio.ingestion.reading.items import Item
 from reperio.types import CONTEXT_FIELD, Chunk
 
 
-def stem_of(scope: str, source: str) -> str:
+def stem_of(prefix: str, source: str) -> str:
     """Return how the ids of all chunks of a source begin, and of no other.
 
     Args:
-        scope: name of the handle's scope: ids are unique in the whole collection, and two scopes may each have a
-            ``docs/a.md``. Empty without one.
+        prefix: from the ledger: ids are unique in the whole collection, and two scopes may each have a ``docs/a.md``.
+            Empty without a scope.
         source: may hold any character; one ``#`` ends it.
     """
-    within = f"{_digest(scope, 4)}:" if scope else ""
-    return within + source.replace("%", "%25").replace("#", "%23") + "#"
+    return (f"{prefix}:" if prefix else "") + source.replace("%", "%25").replace("#", "%23") + "#"
 
 
 class Namer:
@@ -30,15 +29,18 @@ class Namer:
 
     Args:
         stem: from `stem_of`.
-        metadata: of every chunk; an item's own fields win.
+        metadata: of every chunk, whatever an item says itself: who may see a file is not for the file to say.
+        fixed: of the chunks of items that have no such field.
         id_field: name of the field that the items' own ids come from, by which they are kept in the metadata; None
             where they have none.
     """
 
-    def __init__(self, stem: str, metadata: Mapping[str, Any], id_field: str | None) -> None:
+    def __init__(self, stem: str, metadata: Mapping[str, Any], fixed: Mapping[str, Any], id_field: str | None) -> None:
         self._stem = stem
+        self._fixed = fixed
         self._metadata = metadata
         self._id_field = f"record_{id_field}" if id_field in ("source", "start", CONTEXT_FIELD) else id_field
+        self.overruled: set[str] = set()  # fields of items whose values were left out for those of *metadata*
         self._repeated: Counter[str] = Counter()
         self._places: dict[str, str] = {}  # an item's own id, or a chunk's → where it comes from
 
@@ -50,20 +52,23 @@ class Namer:
         """
         if not pieces:
             return
-        metadata = {**self._metadata, **item.metadata}
+        metadata = {**self._fixed, **item.metadata}
         repeated, start = self._repeated, ""
         if item.id is not None:
             if self._id_field is not None:
                 metadata[self._id_field] = item.id
             self._claim(item.id, item.place)
             repeated, start = Counter(), f"{item.id}#"
+        for name in self._metadata.keys() & metadata.keys():
+            if metadata[name] != self._metadata[name]:
+                self.overruled.add(name)
         for piece in pieces:
             whole = len(pieces) == 1
             suffix = item.id if whole and item.id is not None else start + _numbered(piece.text, repeated)
             if suffix != item.id:
                 self._claim(suffix, item.place)
             place = {} if whole else {"start": piece.start}
-            yield Chunk(self._stem + suffix, piece.text, {**metadata, **piece.metadata, **place})
+            yield Chunk(self._stem + suffix, piece.text, {**metadata, **piece.metadata, **place, **self._metadata})
 
     def _claim(self, suffix: str, place: str) -> None:
         other = self._places.setdefault(suffix, place)
@@ -77,15 +82,15 @@ def _numbered(text: str, repeated: Counter[str]) -> str:
     return name if repeated[name] == 1 else f"{name}-{repeated[name]}"
 
 
-def made_by_ingest(chunk: Chunk, scope: str = "") -> str | None:
+def made_by_ingest(chunk: Chunk, prefix: str = "") -> str | None:
     """Return the source of a chunk whose id only ingestion can have given it: it holds the hash of its text.
 
     Args:
         chunk: as it is stored.
-        scope: name of the scope in which it was ingested.
+        prefix: of the ids of the scope in which it was ingested.
     """
     source = chunk.metadata.get("source")
-    if isinstance(source, str) and chunk.id.startswith(stem := stem_of(scope, source)):
+    if isinstance(source, str) and chunk.id.startswith(stem := stem_of(prefix, source)):
         name, _, number = chunk.id[len(stem) :].partition("-")
         if name == _digest(chunk.text, 8) and (not number or number.isdecimal()):
             return source

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from reperio.collection import Collection
+from reperio.ingestion.finding.sources import STANDARD_INPUT
 
 SPACE = "reperio.ingest"
 """The spaces of the collection's records that are ingestion's begin with it."""
 
+_PREFIX = "prefix"
 _LONGEST = 900  # of a key: a record's may have 1,024 characters
 _AT_ONCE = 1000
 
@@ -24,10 +27,11 @@ class RootRecord:
     """A folder or file that was named to ingest it."""
 
     name: str  # its sources begin with it
-    place: str  # its absolute path, links to its folder resolved
+    place: str  # its absolute path, links to its folder resolved; or `STANDARD_INPUT`
     host: str  # the machine on which that was
     shape: Mapping[str, Any]  # the options that decide what the chunks are
     metadata: Mapping[str, Any]  # given with it, for all its chunks
+    part: bool = False  # whether only patterns in it were ingested: its options are theirs
 
     def path_of(self, inside: str) -> Path:
         """Return where a file of it should be."""
@@ -38,6 +42,8 @@ class RootRecord:
 
         A folder that is missing or empty says nothing of its files: it may be a mount point.
         """
+        if self.place == STANDARD_INPUT:
+            return False
         folder = Path(self.place) if inside else Path(self.place).parent
         try:
             return self.host == this_host() and any(folder.iterdir())
@@ -82,9 +88,38 @@ class Ledger:
     """
 
     def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._prefix: str | None = None if collection.scope else ""
+        self._own = collection.records(f"{SPACE}.ids")
         self._roots = collection.records(f"{SPACE}.roots")
         self._files = collection.records(f"{SPACE}.files")
         self._parts = collection.records(f"{SPACE}.chunks")
+
+    def prefix(self, *, keep: bool = True) -> str:
+        """Return how the ids of this scope's chunks begin; empty without a scope.
+
+        It is drawn by chance, once, and kept where this scope alone reads: nobody else can guess an id, and learn of it
+        that a file is there, or store something under it.
+
+        Args:
+            keep: record a new one.
+        """
+        if self._prefix is None:
+            with self._collection.turn() if keep else nullcontext():
+                (found,) = self._own.get([_PREFIX])
+                self._prefix = str(found.value) if found is not None else os.urandom(8).hex()
+                if found is None and keep:
+                    self.keep_prefix(self._prefix)
+        return self._prefix
+
+    def has_prefix(self) -> bool:
+        """Say whether it is recorded how the ids of this scope's chunks begin, or there is no scope."""
+        return self._prefix is not None or self._own.get([_PREFIX])[0] is not None
+
+    def keep_prefix(self, prefix: str) -> None:
+        """Record how the ids of this scope's chunks begin."""
+        self._own.put([_PREFIX], values=[prefix])
+        self._prefix = prefix
 
     def roots(self) -> dict[str, RootRecord]:
         """Return all roots by name."""

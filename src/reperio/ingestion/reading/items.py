@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from reperio.arguments import require_unicode
 from reperio.errors import InvalidInput
 from reperio.ingestion.cutting.structure import Kind
+from reperio.ingestion.reading.columns import TYPES
 from reperio.types import CONTEXT_FIELD
 
 DEFAULT_TEXT_FIELD = "text"
 DEFAULT_ID_FIELD = "id"
 
 # Ingestion's own keys in a chunk's metadata. An item's field of that name is kept under the other one.
-_TAKEN = {
+TAKEN = {
     "source": "record_source",
     "start": "record_start",
     "headings": "record_headings",
@@ -37,6 +38,7 @@ class ReadingOptions:
         drop: fields that are left out.
         delimiter: character between the fields of .csv and .tsv; None finds out.
         encoding: of text files, as Python names it; None is UTF-8, or what a byte order mark says.
+        types: what columns of .csv and .tsv hold: "text", "number" or "boolean"; of the others it is found out.
         rename_taken: make way for the keys of metadata that ingestion itself adds.
         seconds: longest time that one document may take (PDF, HTML, office formats).
     """
@@ -50,6 +52,7 @@ class ReadingOptions:
     encoding: str | None = None
     seconds: float = 60.0
     rename_taken: bool = True
+    types: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -60,6 +63,12 @@ class ReadingOptions:
         left_out = {self.text, self.id, self.title} & set(self.drop)
         if left_out - {None}:
             raise InvalidInput(f"{sorted(map(str, left_out - {None}))} cannot be dropped: it is text, id or title")
+
+        for name, kind in self.types.items():
+            if kind not in TYPES:
+                raise InvalidInput(f"types has {name!r} as {kind!r}; choose {', '.join(map(repr, TYPES))}")
+            if not self.kept(name) or name == self.title:
+                raise InvalidInput(f"types has {name!r}, which is text, id or title, or left out; name other columns")
 
     def kept(self, name: str) -> bool:
         """Tell whether a field becomes metadata."""
@@ -139,7 +148,7 @@ def _require_fields(names: Mapping[str, Any] | list[str], place: str, options: R
 
 def without_taken(values: dict[str, Any], place: str) -> dict[str, Any]:
     """Keep fields under another name where the name is one of ingestion's own."""
-    for taken, other in _TAKEN.items():
+    for taken, other in TAKEN.items():
         if taken in values:
             if other in values:
                 raise InvalidInput(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reperio.errors import InvalidInput
+from reperio.ingestion.reading.columns import Column, reading_of, told
 from reperio.ingestion.reading.decoding import found_encoding, lines
 from reperio.ingestion.reading.items import Item, ReadingOptions, require_header, to_item
 
@@ -19,17 +19,11 @@ DELIMITERS = (",", ";", "\t", "|")
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _LOOKED_AT = 20  # lines, to find the delimiter
 
-_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\Z")  # up to 18 digits, which 64 bits hold; no leading zero
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][+-]?[0-9]+)?\Z")
-_MOST_DIGITS = 15  # that a float keeps
-_BOOLEANS = {"true": True, "false": False, "True": True, "False": False, "TRUE": True, "FALSE": False}
-
 
 def read_csv(path: Path, options: ReadingOptions, say: Callable[[str], None]) -> Iterator[Item]:
     """Read the rows of a table whose first line is the header.
 
-    A column is of integers, numbers or booleans where all its values are, and each would be written again as it is;
-    one with leading zeros, or trailing ones, stays text. An empty field of such a column is null.
+    A column is of numbers or booleans where all its values are, see `Column`. An empty field of such a column is null.
 
     Args:
         path: it is read twice: once for the columns' types.
@@ -45,20 +39,41 @@ def read_csv(path: Path, options: ReadingOptions, say: Callable[[str], None]) ->
         delimiter = options.delimiter or _found_delimiter(path, options)
         if options.delimiter is None and delimiter != ("\t" if ".tsv" in path.name.lower() else ","):
             say(f"its fields are separated by {_NAMES[delimiter]}")
-        columns: dict[str, _Column] = {}
-        for line, header, row in _rows(path, delimiter, options):
-            columns = columns or {name: _Column() for name in header if options.kept(name) and name != options.title}
-            for name, value in zip(header, row, strict=True):
-                if name in columns:
-                    columns[name].add(value)
-            del line
-        kinds = {name: column.reading() for name, column in columns.items()}
+        kinds = _kinds(path, delimiter, options)
+        if sentence := told(kinds):
+            say(sentence)
+        readings = {name: reading for name, (kind, _) in kinds.items() if (reading := reading_of(kind)) is not None}
         for line, header, row in _rows(path, delimiter, options):
             values: dict[str, Any] = dict(zip(header, row, strict=True))
-            for name, reading in kinds.items():
-                if reading is not None:
+            for name, reading in readings.items():
+                try:
                     values[name] = reading(values[name]) if values[name] else None
+                except ValueError:
+                    raise InvalidInput(
+                        f"{path}:{line}: {name!r} is {values[name]!r:.80}, no {kinds[name][0]}; mend it, or name "
+                        "another type with types= (--column-types)"
+                    ) from None
             yield to_item(values, f"{path}:{line}", options)
+
+
+def _kinds(path: Path, delimiter: str, options: ReadingOptions) -> dict[str, tuple[str, str]]:
+    """Return what each column that is kept holds: as the options say, else by all of its values."""
+    columns: dict[str, Column] = {}
+    for line, header, row in _rows(path, delimiter, options):
+        if not columns:
+            for name in options.types:
+                if name not in header:
+                    raise InvalidInput(
+                        f"{path}:1: no field {name!r}, which types (--column-types) names; there are: "
+                        f"{', '.join(map(repr, header))}"
+                    )
+            columns = {name: Column(name) for name in header if options.kept(name) and name != options.title}
+        for name, value in zip(header, row, strict=True):
+            if name in columns:
+                columns[name].add(value)
+        del line
+    found = {name: column.found() for name, column in columns.items()}
+    return {**found, **{name: (kind, "") for name, kind in options.types.items() if found}}
 
 
 def _rows(path: Path, delimiter: str, options: ReadingOptions) -> Iterator[tuple[int, list[str], list[str]]]:
@@ -116,43 +131,6 @@ def _widths(start: Sequence[str], delimiter: str) -> int | None:
         return None
     widths = {len(row) for row in rows[:-1] or rows}  # the last one may be cut
     return widths.pop() if len(widths) == 1 else 1
-
-
-class _Column:
-    """What the values of a column have in common, value by value."""
-
-    def __init__(self) -> None:
-        self._kinds = {"integer", "number", "boolean"}
-        self._filled = False
-
-    def add(self, value: str) -> None:
-        """Look at a value; an empty one says nothing."""
-        if not value or not self._kinds:
-            return
-        self._filled = True
-        if value not in _BOOLEANS:
-            self._kinds.discard("boolean")
-        if _INTEGER.match(value) is not None and value != "-0":
-            return
-        self._kinds.discard("integer")
-        if _NUMBER.match(value) is None or sum(map(str.isdigit, value)) > _MOST_DIGITS:
-            self._kinds.discard("number")
-            return
-        # 1.10 is a version as likely as a number, and a float would be written as 1.1.
-        if repr(float(value)) != value:
-            self._kinds.discard("number")
-
-    def reading(self) -> Callable[[str], Any] | None:
-        """Return what turns a field into its value; None for text."""
-        if not self._filled:
-            return None
-        if "integer" in self._kinds:
-            return int
-        if "boolean" in self._kinds:
-            return _BOOLEANS.__getitem__
-        if "number" in self._kinds:
-            return float
-        return None
 
 
 @contextmanager
