@@ -64,7 +64,7 @@ def test_a_healthy_collection_passes(full: Collection, golden: GoldenSet, tmp_pa
 def test_without_a_golden_set_the_rest_is_checked(full: Collection) -> None:
     """What needs labels is skipped with the reason, and the others decide."""
     report = gate(full, limits=LIMITS)
-    assert check(report, "thresholds").evidence == ("needs a golden set",)
+    assert check(report, "thresholds").evidence == ("not run: needs a golden set",)
     assert (check(report, "backup").verdict, report.exit_code) == (Verdict.PASS, 0)
 
 
@@ -77,7 +77,7 @@ def test_nothing_checked_is_no_pass(full: Collection) -> None:
 
 def test_an_unknown_check_is_refused(full: Collection) -> None:
     """With those there are."""
-    with pytest.raises(InvalidInput, match=r"no check 'integrty'; there are integrity"):
+    with pytest.raises(InvalidInput, match=r"no check 'integrty'; did you mean 'integrity'"):
         gate(full, only=["integrty"])
     with pytest.raises(InvalidInput, match="nothing to judge"):
         gate()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
+from reperio.arguments import did_you_mean
 from reperio.collection import Collection
 from reperio.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, ReperioError, ReperioWarning
 from reperio.evaluation.asking import Search, name_of
@@ -32,6 +33,7 @@ from reperio.evaluation.contents.hashing import fingerprint
 from reperio.evaluation.golden.questions import GoldenSet
 from reperio.evaluation.history import to_history, to_streaks
 from reperio.evaluation.limits import GateLimits
+from reperio.evaluation.statistics.measures import MAIN, mean
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, GateReport, Verdict
 from reperio.query_log.reading import LoggedQuestion
@@ -46,6 +48,7 @@ class Check:
     run: Callable[[Subject], CheckResult]
     collection: bool = True  # whether it cannot do without one
     golden: bool = False  # likewise
+    timed: bool = False  # whether it says something of the search that answers now, which a run in a file is not
 
 
 CHECKS = (
@@ -67,8 +70,8 @@ CHECKS = (
     Check("access", access),
     Check("texts", texts),
     Check("vectors", vectors),
-    Check("latency", latency, collection=False),
-    Check("replay", replayed, collection=False),
+    Check("latency", latency, collection=False, timed=True),
+    Check("replay", replayed, collection=False, timed=True),
     Check("backup", restoring),
 )
 NAMES = tuple(check.name for check in CHECKS)
@@ -91,14 +94,16 @@ def gate(
     skip: Sequence[str] = (),
     log: Sequence[str | LoggedQuestion] = (),
     progress: Progress | None = None,
+    strict: bool = False,
 ) -> GateReport:
     """Say whether a collection, or a search in front of it, may go to production.
 
     Args:
         collection: to be judged; None where only *search* is.
         golden: questions with what should come; without, only the checks that need no labels run.
-        search: what is deployed, called with a text, and with ``k=``, ``where=`` and ``mode=`` where it takes them; it
-            returns ids, (id, score) pairs, `Hit`, LangChain documents or LlamaIndex nodes. None for the collection's.
+        search: what is deployed, called with a text, and with ``k=``, ``where=``, ``mode=``, ``vector=`` and the
+            question's ``id=`` where it takes them; it returns ids, (id, score) pairs, `Hit`, LangChain documents or
+            LlamaIndex nodes. None for the collection's.
         baseline: what was accepted before; None for none.
         limits: from where on something is wrong; None for the golden set's, or the defaults.
         only: names of checks to run, of `NAMES`; empty for all.
@@ -106,6 +111,7 @@ def gate(
         log: real questions, as texts or as `reperio.query_log.reading.read_log` reads them: for knn recall, latency and
             replay.
         progress: called with the stages "gate" (checks done), "ask" and "neighbours".
+        strict: whether a warning is red as well.
 
     Returns:
         The report; a check that raises is in it as an error, and never stops the others.
@@ -116,14 +122,16 @@ def gate(
     if collection is None and search is None:
         raise InvalidInput("there is nothing to judge; pass a collection, search=, or both")
     subject = Subject(collection, golden, search=search, baseline=baseline, limits=limits, log=log, progress=progress)
-    return judged(subject, only=only, skip=skip)
+    return judged(subject, only=only, skip=skip, strict=strict)
 
 
-def judged(subject: Subject, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> GateReport:
+def judged(subject: Subject, *, only: Sequence[str] = (), skip: Sequence[str] = (), strict: bool = False) -> GateReport:
     """Run the checks on a subject; see `gate`."""
+    known = (*NAMES, *GROUPS)
     for name in (*only, *skip):
-        if name not in NAMES and name not in GROUPS:
-            raise InvalidInput(f"there is no check {name!r}; there are {', '.join(NAMES)}")
+        if name not in known:
+            there_are = ", ".join(map(repr, known))
+            raise InvalidInput(f"there is no check {name!r}; {did_you_mean(name, known)}there are {there_are}")
     only, skip = ([each for name in some for each in GROUPS.get(name, (name,))] for some in (only, skip))
     wanted = [check for check in CHECKS if (not only or check.name in only) and check.name not in skip]
     started, made = time.perf_counter(), datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -133,7 +141,10 @@ def judged(subject: Subject, *, only: Sequence[str] = (), skip: Sequence[str] = 
         if subject.progress is not None:
             subject.progress("gate", number, len(wanted))
     name = name_of(subject.search) if subject.collection is None else subject.collection.info().path
-    return GateReport(name, results, made, _facts(subject), time.perf_counter() - started)
+    texts = subject.texts(
+        {each for check in results for query in check.queries for each in (*query.expected, *query.came)}
+    )
+    return GateReport(name, results, made, _facts(subject), time.perf_counter() - started, texts, strict)
 
 
 def acceptable(report: GateReport) -> list[str]:
@@ -181,10 +192,9 @@ def to_baseline(subject: Subject, report: GateReport) -> Baseline:
 
 
 def _run(check: Check, subject: Subject) -> CheckResult:
-    lacking = ["a collection"] if check.collection and subject.collection is None else []
-    lacking += ["a golden set"] if check.golden and subject.golden is None else []
+    lacking = _lacking(check, subject)
     if lacking:
-        return CheckResult(check.name, Verdict.SKIP, (f"needs {' and '.join(lacking)}",))
+        return CheckResult(check.name, Verdict.SKIP, (lacking,))
     started = time.perf_counter()
     with _told() as told:
         try:
@@ -202,6 +212,18 @@ def _run(check: Check, subject: Subject) -> CheckResult:
         verdict = Verdict.ERROR if found.verdict is Verdict.ERROR else Verdict.FAIL
         found = replace(found, verdict=verdict, evidence=evidence, cause=found.cause or "see the warning")
     return replace(found, seconds=time.perf_counter() - started)
+
+
+def _lacking(check: Check, subject: Subject) -> str:
+    """Say why a check cannot be run; nothing where it can."""
+    lacking = ["a collection"] if check.collection and subject.collection is None else []
+    lacking += ["a golden set"] if check.golden and subject.golden is None else []
+    if lacking:
+        why = ", and a search alone was passed" if "a collection" in lacking else ""
+        return f"not run: needs {' and '.join(lacking)}{why}"
+    if check.timed and getattr(subject.search, "recorded", False):
+        return "not run: the answers come from a file, and nothing is searched"
+    return ""
 
 
 @contextmanager
@@ -227,6 +249,17 @@ def _is_absolute(check: CheckResult) -> bool:
     return (check.verdict is Verdict.ERROR and check.name != "regression") or bool(check.figures.get("limits"))
 
 
+def _history(subject: Subject) -> list[dict[str, Any]]:
+    """Return the mean of the main measure in each accepted baseline that is known, and now."""
+    accepted = [
+        {"made": entry["made"], MAIN: mean(entry["values"])}
+        for entry in getattr(subject.baseline, "history", ())
+        if entry["values"]
+    ]
+    now = subject.__dict__.get("values")  # where no check has judged answers, nothing is asked for this
+    return [*accepted, {"made": "now", MAIN: mean(now[MAIN])}] if accepted and now and now.get(MAIN) else accepted
+
+
 def _facts(subject: Subject) -> dict[str, Any]:
     facts: dict[str, Any] = {"versions": versions(), "machine": machine()}
     if subject.collection is not None:
@@ -237,4 +270,5 @@ def _facts(subject: Subject) -> dict[str, Any]:
         facts |= {"questions": len(subject.golden.queries), "golden": subject.golden.path}
     if subject.baseline is not None:
         facts["baseline"] = subject.baseline.made
+        facts["history"] = _history(subject)
     return facts

@@ -16,8 +16,9 @@ from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 from reperio.filters import matches, parse
 
-SHOWN = 10  # questions that a report lists per check
+SHOWN = 10_000  # questions of a check; reports show the first of them where there is no room for all
 _CAME = 5  # ids of what came, likewise
+_FIELDS = 10  # names of fields, likewise
 _DIGITS = 18  # of a whole number that metadata can hold, all but certainly
 
 
@@ -172,7 +173,7 @@ def _unknown_field(subject: Subject) -> str:
         return ""
     known = list(subject.survey.profile.fields)
     near = nearest(field, known)
-    hint = f"did you mean {near!r}" if near else f"there are {', '.join(known[:SHOWN]) or 'none'}"
+    hint = f"did you mean {near!r}" if near else f"there are {', '.join(known[:_FIELDS]) or 'none'}"
     return f"no chunk has the metadata field {field!r}, the golden set's document_field: correct it ({hint})"
 
 
