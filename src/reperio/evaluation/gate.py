@@ -184,7 +184,7 @@ def _run(check: Check, subject: Subject) -> CheckResult:
             found = CheckResult(check.name, Verdict.FAIL, (str(error),), "see integrity and contract")
         except ReperioError as error:
             found = CheckResult(check.name, Verdict.ERROR, (str(error),))
-        except Exception as error:  # what is judged may be any function
+        except (Exception, SystemExit) as error:  # what is judged may be any function
             found = CheckResult(check.name, Verdict.ERROR, (f"{type(error).__name__}: {error}",))
     if told:
         evidence = (*found.evidence, *dict.fromkeys(told))

@@ -211,7 +211,7 @@ def _column(value: str, ending: str = "") -> str:
     wrong = any(each in value for each in ending) if ending else len(value.split()) != 1 or value != value.strip()
     if wrong:
         raise InvalidInput(
-            f"{value[:60]!r} holds white space, which ends a column of this format; write .json instead, or give it an id"
+            f"{value[:60]!r} holds white space, which ends a column here; write .json instead, or give it an id"
         )
     return value
 
