@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -25,6 +26,7 @@ PAGES = (
         "docs/keep-and-mend.md",
         "docs/gate.md",
         "docs/gate-from-outside.md",
+        "docs/mcp.md",
         "docs/langchain.md",
         "docs/llama-index.md",
     ),
@@ -110,6 +112,7 @@ PREPARED: dict[str, Callable[[Path], None]] = {
     "docs/search.md": with_documents,
     "docs/ingest.md": with_files,
     "docs/keep-and-mend.md": with_documents,
+    "docs/mcp.md": with_documents,
     "docs/gate.md": with_collection,
     "docs/gate-from-outside.md": with_search,
     "docs/moving-from-langchain-faiss.md": with_langchain_folder,
@@ -131,17 +134,27 @@ def test_every_block_of_a_page_runs(
     found = blocks(page)
     assert found
     for block in found:
-        assert block.language in {"python", "console", "yaml", "text"}, f"{page}:{block.line}"
+        assert block.language in {"python", "console", "yaml", "text", "json"}, f"{page}:{block.line}"
         if block.language == "python":
             exec(compile("\n" * (block.line - 1) + block.content, page, "exec"), {"__name__": "__main__"})
         elif block.language == "console":
             for command in block.content.splitlines():
                 run_command(command, f"{page}, {command}")
+        elif block.language == "json":
+            run_servers(block.content, f"{page}:{block.line}")
         elif block.language == "yaml":
             Path("example.yaml").write_text(block.content, encoding="utf-8")
             assert read_golden("example.yaml").queries
     if page in {"README.md", "docs/start.md"}:  # what a newcomer runs first
         assert "1 faq-17 To reset your password" in capsys.readouterr().out
+
+
+def run_servers(configuration: str, named: str) -> None:
+    """Run what the configuration of an agent's client starts, with an input that ends at once."""
+    for server in json.loads(configuration)["mcpServers"].values():
+        assert ("command" in server) != ("url" in server), named
+        if "command" in server:
+            run_command(shlex.join([server["command"], *server["args"]]), named)
 
 
 def run_command(command: str, named: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from reperio import OnnxEmbedder
-from reperio.ingestion.splitting import Splitter
+from reperio.ingestion.cutting.splitting import Splitter
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 

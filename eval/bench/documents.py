@@ -74,9 +74,9 @@ def _holds(text: str, fact: str) -> bool:
 
 
 def _reperio() -> Callable[[Path], str]:
-    from reperio.ingestion.finding import SourceFile
-    from reperio.ingestion.items import ReadingOptions
-    from reperio.ingestion.reading import read
+    from reperio.ingestion.finding.sources import SourceFile
+    from reperio.ingestion.reading.items import ReadingOptions
+    from reperio.ingestion.reading.readers import read
 
     def to_text(path: Path) -> str:
         items = read(SourceFile(path, path.name), ReadingOptions())

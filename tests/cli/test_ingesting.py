@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -64,6 +65,10 @@ def test_what_cannot_be_read_is_listed_with_its_own_exit_code(docs: Path, kb: Pa
         "breaks, or name another --delimiter"
     )
     assert told[-1] == "2 files could not be read; what is stored of them is kept"
+    (docs / "odd.md").unlink()
+    result = run("ingest", docs, "--into", kb)
+    assert result.stdout.splitlines()[-1] == "1 file could not be read; what is stored of it is kept"
+    (docs / "odd.md").write_bytes(b"\xff")
     result = run("ingest", docs, "--into", kb, "--json")
     assert result.exit_code == 3
     told_json = json.loads(result.stdout)
@@ -204,8 +209,40 @@ def test_search_shows_whole_texts_on_request(docs: Path, kb: Path) -> None:
     assert full[3].count("They flow to the sea.") == 30
 
 
+def test_standard_input_is_no_file(docs: Path, kb: Path) -> None:
+    """Neither takes the name of the other; both are named, and what was piped in has no path that is gone."""
+    lines(run("ingest", docs / "a.md", "--into", kb))
+    told = error(run("ingest", "-", "--into", kb, "--name", "a.md", stdin="words"))
+    assert f"'a.md' is {docs}/a.md, and its chunks are in this collection; standard input would replace them" in told
+    lines(run("ingest", "-", "--into", kb, "--name", "t.csv", stdin="id,text\n1,apples\n"))
+    assert "'t.csv' is standard input" in error(run("ingest", docs / "t.csv", "--into", kb))
+    told = lines(run("ingest", "-", "--into", kb, "--name", "t.csv", stdin="id,text\n1,pears\n"))
+    assert (len(told), told[0].count("1 updated")) == (1, 1)
+    assert any("standard input" in line for line in lines(run("list", kb, "--sources")))
+
+
+def test_metadata_may_be_none_again(docs: Path, kb: Path) -> None:
+    """An empty `--metadata` ends what holds from run to run."""
+    lines(run("ingest", docs, "--into", kb, "--metadata", "team=sales"))
+    lines(run("ingest", docs, "--into", kb, "--metadata", ""))
+    assert all("team" not in json.loads(line)["metadata"] for line in lines(run("list", kb, "--json")))
+
+
+def test_a_folder_whose_chunks_were_deleted_may_be_empty(docs: Path, kb: Path) -> None:
+    """--prune refuses it while chunks of it are stored, with a command that deletes them, and then goes on."""
+    lines(run("ingest", docs, "--into", kb))
+    for path in docs.iterdir():
+        path.unlink()
+    told = error(run("ingest", docs, "--into", kb, "--prune"))
+    command = re.search(r"\(reperio (delete .*)\)$", told) or re.search(r"reperio (delete .*)$", told)
+    assert command is not None
+    lines(run(*shlex.split(command[1])))
+    lines(run("ingest", docs, "--into", kb, "--prune"))
+    assert lines(run("list", kb, "--sources")) == ["0 files"]
+
+
 def test_watching_follows_the_files(docs: Path, kb: Path) -> None:
-    """A line of JSON per run; an interrupt ends it."""
+    """A line of JSON per run; an interrupt ends it, also while the folder is away."""
     command = subprocess.Popen(
         [sys.executable, "-m", "reperio", "ingest", str(docs), "--into", str(kb), "--watch", "--prune", "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -217,6 +254,9 @@ def test_watching_follows_the_files(docs: Path, kb: Path) -> None:
         assert json.loads(command.stdout.readline())["added"] == 1
         (docs / "a.md").unlink()
         assert json.loads(command.stdout.readline())["removed"] == 1
+        docs.rename(docs.with_name("away"))
+        assert command.stderr is not None
+        assert "docs is not there; what is stored of it is kept" in command.stderr.readline()
     finally:
         command.send_signal(signal.SIGINT)
         _, told = command.communicate(timeout=60)
@@ -240,3 +280,18 @@ def test_options_of_reading_are_options(docs: Path, kb: Path) -> None:
     lines(run("ingest", table, "--into", kb))
     assert "--drop-columns out" in error(run("ingest", table, "--into", kb, "--drop-columns", "id"))
     assert "exclude each other" in error(run("ingest", table, "--into", kb, "--no-id", "--id-field", "id"))
+
+
+def test_what_columns_hold_is_told_and_may_be_said(docs: Path, kb: Path) -> None:
+    """In a note, and with `--column-types`."""
+    path = docs / "typed.csv"
+    path.write_text("text,price,zip\nx,1.50,0123\n")
+    told = lines(run("ingest", path, "--into", kb))
+    assert told[1] == (
+        "note: typed.csv has columns of numbers: 'price'; keeps as text: 'zip' (leading zeros); to change that, pass "
+        "--column-types"
+    )
+    lines(run("ingest", path, "--into", kb, "--column-types", "zip=number, price=text", "--rechunk"))
+    (one,) = (json.loads(line) for line in lines(run("list", kb, "--json", "--where", '{"source": "typed.csv"}')))
+    assert (one["metadata"]["price"], one["metadata"]["zip"]) == ("1.50", 123)
+    assert "write it as NAME=TYPE" in error(run("ingest", path, "--into", kb, "--column-types", "zip"))

@@ -52,7 +52,7 @@ def test_accept_then_gate_then_a_fault(stored: Path, lexical: Path, tmp_path: Pa
     code, output, errors = run("gate", stored, "--golden", lexical, "--json", *files)
     assert (code, errors) == (0, ""), output
     found = {check["name"]: check["verdict"] for check in json.loads(output)["checks"]}
-    assert (found["regression"], found["drift"], found["latency"]) == ("pass", "pass", "pass")
+    assert (found["regression"], found["sources"], found["latency"]) == ("pass", "pass", "pass")
     assert ElementTree.parse(tmp_path / "junit").find("testsuite").get("failures") == "0"  # type: ignore[union-attr]  # it is there
     assert (tmp_path / "html").read_text().startswith("<!doctype html>")
     assert "reperio gate: pass" in (tmp_path / "markdown").read_text()
@@ -172,6 +172,7 @@ def test_a_log_is_drafted_from_and_replayed(stored: Path, tmp_path: Path) -> Non
     )
     assert (code, errors) == (0, "")
     assert golden.read_text().count("query:") == 6
+    golden.write_text(golden.read_text() + "limits: {no_baseline: true}\n")
     code, output, _ = run("gate", stored, "--golden", golden, "--from-log", log, "--json", "--skip", "backup")
     found = {check["name"]: check for check in json.loads(output)["checks"]}
     assert (code, found["filtered answers"]["verdict"]) == (0, "pass"), output

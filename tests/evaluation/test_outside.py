@@ -143,7 +143,8 @@ def test_a_name_that_leads_nowhere_is_refused(module: Path, tmp_path: Path, name
 def test_an_embedder_by_name_gates_ready_vectors(module: Path, stored: Path, tmp_path: Path) -> None:
     """A collection that has none recorded: dense questions are asked, and the contract is no longer skipped."""
     golden = tmp_path / "dense.yaml"
-    golden.write_text("queries:\n" + "".join(f"- {{query: own{at}, expect: [c{at}]}}\n" for at in range(0, 90, 30)))
+    lines = [f"- {{query: {' '.join(each.text.split()[:6])}, expect: [{each.id}]}}\n" for each in chunks()[:90:30]]
+    golden.write_text("queries:\n" + "".join(lines))
     code, output, _ = told("gate", stored, "--golden", golden, "--only", "thresholds")
     assert (code, "open it with embedder=" in output or "--embedder" in output) == (2, True), output
     ran = ("--golden", golden, "--json", "--only", "thresholds", "--only", "contract")

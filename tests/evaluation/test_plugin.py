@@ -30,8 +30,9 @@ def test_pytest_has_one_test_per_check(stored: Path, lexical: Path, tmp_path: Pa
         collection.delete(ids=["c0"])
     done = plugin(folder, f"--reperio-kb={stored}", f"--reperio-golden={lexical}", "--reperio-recall=0.9")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "1 failed" in done.stdout
-    for line in ("test_own.py::test_own PASSED", "integrity PASSED", "regression SKIPPED", "golden_ids FAILED"):
+    assert "2 failed" in done.stdout
+    # There is no baseline, which is an error.
+    for line in ("test_own.py::test_own PASSED", "integrity PASSED", "regression FAILED", "golden_ids FAILED"):
         assert line in done.stdout
     assert "'c0' not in the collection" in done.stdout
     assert "Traceback" not in done.stdout

@@ -17,8 +17,8 @@ from pyarrow import parquet
 import reperio
 from reperio import Chunk, InvalidInput
 from reperio.exchange import export_collection, import_collection
-from reperio.ingestion.items import Fields
-from reperio.ingestion.parquet import read_parquet
+from reperio.ingestion.reading.items import Fields
+from reperio.ingestion.reading.parquet import read_parquet
 from reperio.parquet_limits import rows_at_once
 
 _WORDS = pa.large_string()
@@ -53,8 +53,8 @@ import sys, tracemalloc
 from pathlib import Path
 import pyarrow
 from reperio.exchange import import_collection
-from reperio.ingestion.parquet import read_parquet
-from reperio.ingestion.items import Fields
+from reperio.ingestion.reading.parquet import read_parquet
+from reperio.ingestion.reading.items import Fields
 tracemalloc.start()
 for _ in read_parquet(Path(sys.argv[1]) / "chunks.parquet", Fields()):
     pass

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reperio import Collection
-from reperio.ingestion.run.ledger import Ledger
+from reperio.ingestion.ledger.records import Ledger
 
 
 def write(path: Path, text: str | bytes) -> Path:

@@ -199,16 +199,53 @@ def test_a_chunk_of_a_scope_is_never_replaced(path: Path, here: Path) -> None:
         assert (kb.count(), kb.get(chunk.id)) == (1, chunk)
 
 
+def test_no_scope_can_guess_the_ids_of_another(path: Path, here: Path) -> None:
+    """What one stores under ids that it has read of itself stops no run of the other, and tells it nothing."""
+    table(here / "docs/t.csv", a="rivers")
+    made: dict[str, list[str]] = {}
+    for tenant in ("acme", "other"):
+        with reperio.open(path, embedder=TrigramEmbedder(), scope={"tenant": tenant}) as kb:
+            assert ingest(kb, here / "docs", dry_run=True).added == 1
+            ingest(kb, here / "docs")
+            table(here / "docs/u.csv", b="lakes")
+            assert ingest(kb, here / "docs").complete  # with the prefix of the run before
+            made[tenant] = [one.partition(":")[0] for one in kb.ids()]
+            (here / "docs/u.csv").unlink()
+    assert [len(set(prefixes)) for prefixes in made.values()] == [1, 1]
+    assert made["acme"][0] != made["other"][0]
+    elsewhere = path.with_name("elsewhere")
+    with reperio.open(elsewhere, embedder=TrigramEmbedder(), scope={"tenant": "acme"}) as kb:
+        ingest(kb, here / "docs")
+        assert kb.ids()[0].partition(":")[0] not in made["acme"]
+
+
+def test_all_folders_without_a_ledger_are_taken_over(kb: Collection, here: Path) -> None:
+    """Also those that are ingested later than the first: what is stale of them goes, and nothing is embedded again."""
+    for name in ("one", "two"):
+        write(here / name / "a.md", f"rivers {name}")
+        write(here / name / "b.md", f"lakes {name}")
+        ingest(kb, here / name)
+    for space in ("roots", "files", "chunks"):
+        records = kb.records(f"reperio.ingest.{space}")
+        records.delete([one.key for one in records.list()])
+    for name in ("one", "two"):
+        write(here / name / "a.md", f"seas {name}")
+        done = ingest(kb, here / name)
+        assert (done.added, done.removed, done.embedded) == (1, 1, 1)
+    assert texts(kb)["two/a.md"] == ["seas two"]
+
+
 def test_a_scope_takes_over_its_chunks_without_a_ledger(path: Path, here: Path) -> None:
     """Their ids hold the hashes of their texts, behind what stands for the scope."""
     write(here / "docs/a.md", "rivers")
     with reperio.open(path, embedder=TrigramEmbedder(), scope={"tenant": "acme"}) as kb:
         ingest(kb, here / "docs")
-        for space in ("roots", "files", "chunks"):
-            records = kb.records(f"reperio.ingest.{space}")
-            records.delete([record.key for record in records.list()])
-        done = ingest(kb, here / "docs")
-        assert (done.unchanged, done.failed) == (1, ())
+        for spaces in (["roots", "files", "chunks", "ids"], ["ids"]):
+            for space in spaces:
+                records = kb.records(f"reperio.ingest.{space}")
+                records.delete([record.key for record in records.list()])
+            done = ingest(kb, here / "docs")
+            assert (done.unchanged, done.failed) == (1, ())
 
 
 # ── options ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -190,20 +191,34 @@ def test_a_store_is_opened_again_by_its_path(tmp_path: Path, way: str) -> None:
             again.add([node("b", tenant="b")])
 
 
-@pytest.mark.parametrize("way", ["pickle", "deepcopy"])
+@pytest.mark.parametrize("way", WAYS)
 def test_what_is_kept_before_there_is_a_collection_goes_along(tmp_path: Path, way: str) -> None:
     """Nodes and hashes of the document store, each store with its own; the first nodes added store them."""
     with ReperioVectorStore(tmp_path / "kb") as store:
-        store.docstore.add_documents([TextNode(id_="parent", text="Parent.")])
+        store.docstore.add_documents([TextNode(id_="parent", text="Parent.", metadata={"on": date(2024, 2, 29)})])
         store.docstore.set_document_hash("doc", "hash")
         with WAYS[way](store) as again:
             assert again.docstore.get_document("parent").get_content() == "Parent."
+            assert again.docstore.get_document("parent").metadata == {"on": date(2024, 2, 29)}
+            assert again.early.hashes == {"doc": "hash"}
             again.docstore.add_documents([TextNode(id_="second", text="Second.")])
             assert list(store.docstore.docs) == ["parent"]
             again.add([node("a")])
             assert again.early.hashes == again.early.nodes == {}
     with ReperioVectorStore(tmp_path / "kb") as later:
         assert {"parent", "second", "a"} == set(later.docstore.docs)
+
+
+def test_nodes_that_are_in_memory_alone_are_not_persisted_quietly(tmp_path: Path) -> None:
+    """The pointer would lead to a collection without them; once nodes are indexed, it does not."""
+    with ReperioVectorStore(tmp_path / "kb") as store:
+        store.docstore.add_documents([TextNode(id_="parent", text="Parent.")])
+        with pytest.raises(InvalidInput, match=r"1 nodes of the document store are in memory.*index some nodes first"):
+            store.storage_context().persist(tmp_path / "persisted")
+        store.add([node("a")])
+        store.storage_context().persist(tmp_path / "persisted")
+    with ReperioVectorStore.from_persist_dir(str(tmp_path / "persisted")) as again:
+        assert set(again.docstore.docs) == {"parent", "a"}
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ import typer
 import reperio
 from reperio.cli import output, showing
 from reperio.cli.arguments import Json, Lexical, Origin, Scope, argument, flag, option, to_filter
+from reperio.cli.errors import in_words_of
 from reperio.errors import InvalidInput
 from reperio.layout import Layout
 
@@ -31,7 +32,7 @@ _NAME = "What PATH is known by, instead of its own name; for two of one name, or
 _FORMAT = "Of standard input: md, txt, jsonl, csv, or any other suffix that is read."
 _MAX_TOKENS = "Longest chunk; by default as before, at first what the embedder takes, at most 512."
 _OVERLAP = "Most tokens repeated from one chunk to the next; by default as before, at first a tenth."
-_METADATA = "For all chunks, also of later runs; several times for several. A VALUE that is JSON keeps its type."
+_METADATA = "For all chunks, also of later runs, until it is '': none. Several times for several. JSON keeps its type."
 _EXCLUDE = "Pass over what matches, as in .gitignore; several times for several."
 _RECHUNK = "Read unchanged files too, and split all as the options say now."
 _TEXT_FIELD = "Field with the text, in tables; at first text."
@@ -40,6 +41,9 @@ _NO_ID = "No record has an id of its own; a field of that name is metadata."
 _TITLE = "Field that is embedded before the text, in tables."
 _COLUMNS = "Fields to keep as metadata, separated by commas; at first all."
 _DROP = "Fields to leave out, separated by commas."
+_TYPES = (
+    "What columns of .csv and .tsv hold: NAME=text, number or boolean, separated by commas; at first it is found out."
+)
 _DELIMITER = "Character between the fields of .csv and .tsv, or tab; at first it is found out."
 _ENCODING = "Of text files, such as windows-1252; at first UTF-8, or what a byte order mark says."
 
@@ -59,6 +63,7 @@ def ingest(
     title_field: Annotated[str | None, option("FIELD", _TITLE)] = None,
     columns: Annotated[str | None, option("FIELDS", _COLUMNS)] = None,
     drop_columns: Annotated[str | None, option("FIELDS", _DROP)] = None,
+    column_types: Annotated[str | None, option("TYPES", _TYPES)] = None,
     delimiter: Annotated[str | None, option("CHAR", _DELIMITER)] = None,
     encoding: Annotated[str | None, option("NAME", _ENCODING)] = None,
     max_tokens: Annotated[int | None, option(None, _MAX_TOKENS, least=1)] = None,
@@ -85,6 +90,8 @@ def ingest(
     if watch and dry_run:
         raise InvalidInput("--watch and --dry-run exclude each other: pass one")
     reading = to_reading(title_field, columns, drop_columns, delimiter, encoding)
+    if column_types is not None:
+        reading["types"] = to_types(column_types)
     if no_id:
         if id_field is not None:
             raise InvalidInput("--no-id and --id-field exclude each other: pass one")
@@ -115,30 +122,31 @@ def ingest(
         with collection:
             with output.waiting("loading the embedder …", quiet=json):
                 _ = collection.embedder  # now: the bar below would stand still meanwhile
-            run = _runner(collection, wanted, options, json=json)
+            run = _runner(collection, options, json=json)
             if watch:
                 options["rechunk"] = False  # once is enough
-                for result in ingestion.watch(collection, wanted, run):
+                for result in ingestion.watch(collection, wanted, run, say=_say):
                     _print(result, into, dry_run=False, json=json, watching=True)
                 return
-            result = run()
-    if wanted != paths:  # where the input was kept meanwhile is no news
-        result = replace(result, notes=[note for note in result.notes if note.source != name])
+            result = run(wanted)
     _print(result, into, dry_run=dry_run, json=json)
     if not result.complete:
         raise typer.Exit(INCOMPLETE)
 
 
-def _runner(
-    collection: Collection, paths: list[str], options: dict[str, Any], *, json: bool
-) -> Callable[[], IngestResult]:
+def _runner(collection: Collection, options: dict[str, Any], *, json: bool) -> Callable[[Sequence[str]], IngestResult]:
     from reperio import ingestion
 
-    def run() -> IngestResult:
+    def run(paths: Sequence[str]) -> IngestResult:
         with reperio.progress_bar(disable=json) as progress:
             return ingestion.ingest(collection, paths, **options, progress=progress)
 
     return run
+
+
+def _say(sentence: str) -> None:
+    """Tell what keeps the watching from a run; on standard error, since scripts read the results."""
+    output.print_error(in_words_of(None, sentence), label="watching")
 
 
 def _opened(
@@ -169,14 +177,15 @@ def _input(paths: list[str], name: str | None, written_as: str | None) -> Iterat
         return
     if len(paths) > 1:
         raise InvalidInput("- is standard input, and must be the only PATH; ingest the files by themselves")
-    from reperio.ingestion.suffixes import suffix_of
+    from reperio.ingestion.finding.sources import INPUT_FOLDER
+    from reperio.ingestion.finding.suffixes import suffix_of
 
     if name is None:
         raise InvalidInput("standard input has no name by which its chunks are known; give it one with --name")
     suffix = f".{written_as.lstrip('.')}" if written_as else suffix_of(name)
     if not suffix:
         raise InvalidInput("standard input has no suffix that tells its format; pass --format md, txt, jsonl or csv")
-    with tempfile.TemporaryDirectory(prefix="reperio-") as folder:
+    with tempfile.TemporaryDirectory(prefix=INPUT_FOLDER) as folder:
         path = Path(folder, f"input{suffix}")
         with path.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
@@ -197,15 +206,26 @@ def to_reading(
     return {name: value for name, value in given.items() if value is not None}
 
 
+def to_types(written: str) -> dict[str, str]:
+    """Read ``name=type`` pairs, separated by commas."""
+    found: dict[str, str] = {}
+    for pair in filter(None, (one.strip() for one in written.split(","))):
+        name, equals, kind = pair.rpartition("=")
+        if not equals or not name:
+            raise InvalidInput(f"--column-types is {written!r:.80}; write it as NAME=TYPE, e.g. zip=text,price=number")
+        found[name.strip()] = kind.strip()
+    return found
+
+
 def to_metadata(pairs: list[str] | None) -> dict[str, Any] | None:
     """Read ``key=value`` pairs; a value that is JSON (a number, true, a list) keeps its type, others are texts."""
     if pairs is None:
         return None
     found: dict[str, Any] = {}
-    for pair in pairs:
+    for pair in pairs if pairs != [""] else []:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise InvalidInput(f"--metadata is {pair!r:.80}; write it as KEY=VALUE, e.g. team=sales")
+            raise InvalidInput(f"--metadata is {pair!r:.80}; write it as KEY=VALUE, e.g. team=sales, or '' for none")
         try:
             found[key] = orjson.loads(value)
         except orjson.JSONDecodeError:

@@ -87,10 +87,12 @@ def print_ingested(result: IngestResult, into: str, *, dry_run: bool = False) ->
         f"{result.updated:,} updated, {result.unchanged:,} unchanged, {result.removed:,} removed; "
         f"{many(result.embedded, 'text')} embedded"
     )
-    for note in result.notes:
-        print_line(f"note: {note.source} {note.reason}")
+    for note in result.notes[:_LISTED]:
+        print_line(f"note: {note.source} {in_words_of(None, note.reason)}")
+    if len(result.notes) > _LISTED:
+        print_line(f"note: {len(result.notes) - _LISTED:,} more, which --json lists")
     for skipped in result.skipped[:_LISTED]:
-        print_line(f"skipped: {skipped.source} {skipped.reason}")
+        print_line(f"skipped: {skipped.source} {in_words_of(None, skipped.reason)}")
     if len(result.skipped) > _LISTED:
         print_line(f"skipped: {len(result.skipped) - _LISTED:,} more, which --json lists")
     for failed in result.failed[:_LISTED]:
@@ -98,7 +100,8 @@ def print_ingested(result: IngestResult, into: str, *, dry_run: bool = False) ->
     if len(result.failed) > _LISTED:
         print_line(f"failed: {len(result.failed) - _LISTED:,} more, which --json lists")
     if result.failed:
-        print_line(f"{many(len(result.failed), 'file')} could not be read; what is stored of them is kept")
+        them = "it" if len(result.failed) == 1 else "them"
+        print_line(f"{many(len(result.failed), 'file')} could not be read; what is stored of {them} is kept")
 
 
 def _print_chunk(line: Text, chunk: Chunk, *, indent: int, full: bool, lines: int = _LINES) -> None:

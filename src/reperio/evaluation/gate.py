@@ -15,19 +15,25 @@ from reperio.collection import Collection
 from reperio.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, ReperioError, ReperioWarning
 from reperio.evaluation.asking import Search, name_of
 from reperio.evaluation.baseline import Baseline, machine, versions
-from reperio.evaluation.checks.drift import drift
+from reperio.evaluation.checks.contents.fields import access, fields
+from reperio.evaluation.checks.contents.sources import sources
+from reperio.evaluation.checks.contents.texts import texts
+from reperio.evaluation.checks.contents.vectors import vectors
 from reperio.evaluation.checks.embedding import contract
 from reperio.evaluation.checks.integrity import filtering, integrity, reachable
 from reperio.evaluation.checks.labelled import filtered_answers, golden_ids, nothing_above, thresholds
 from reperio.evaluation.checks.neighbours import neighbours
+from reperio.evaluation.checks.questions import questions
 from reperio.evaluation.checks.regression import regression
 from reperio.evaluation.checks.restoring import restoring
 from reperio.evaluation.checks.serving import latency, replayed
+from reperio.evaluation.checks.settings import settings
+from reperio.evaluation.contents.hashing import fingerprint
 from reperio.evaluation.golden.questions import GoldenSet
+from reperio.evaluation.history import to_history, to_streaks
 from reperio.evaluation.limits import GateLimits
 from reperio.evaluation.statistics.measures import MAIN, mean
 from reperio.evaluation.subject import Subject
-from reperio.evaluation.survey import fingerprint
 from reperio.evaluation.verdicts import CheckResult, GateReport, Verdict
 from reperio.query_log.reading import LoggedQuestion
 from reperio.types import Progress
@@ -55,14 +61,23 @@ CHECKS = (
     Check("nothing above", nothing_above, collection=False, golden=True),
     Check("filtered answers", filtered_answers, collection=False, golden=True),
     Check("regression", regression, collection=False, golden=True),
-    Check("drift", drift),
+    Check("questions", questions, collection=False, golden=True),
+    Check("settings", settings),
+    Check("sources", sources),
+    Check("fields", fields),
+    Check("access", access),
+    Check("texts", texts),
+    Check("vectors", vectors),
     Check("latency", latency, collection=False, timed=True),
     Check("replay", replayed, collection=False, timed=True),
     Check("backup", restoring),
 )
 NAMES = tuple(check.name for check in CHECKS)
 
-_COMPARED = frozenset({"regression", "drift", "latency"})
+GROUPS = {"drift": ("settings", "sources", "fields", "access", "texts", "vectors")}
+"""Names for several checks together, which `only` and `skip` take as well."""
+
+_COMPARED = frozenset({"regression", "questions", "latency", *GROUPS["drift"]})
 """Checks against the baseline: red here is what `accept` accepts."""
 
 
@@ -110,11 +125,12 @@ def gate(
 
 def judged(subject: Subject, *, only: Sequence[str] = (), skip: Sequence[str] = (), strict: bool = False) -> GateReport:
     """Run the checks on a subject; see `gate`."""
+    known = (*NAMES, *GROUPS)
     for name in (*only, *skip):
-        if name not in NAMES:
-            raise InvalidInput(
-                f"there is no check {name!r}; {did_you_mean(name, NAMES)}there are {', '.join(map(repr, NAMES))}"
-            )
+        if name not in known:
+            there_are = ", ".join(map(repr, known))
+            raise InvalidInput(f"there is no check {name!r}; {did_you_mean(name, known)}there are {there_are}")
+    only, skip = ([each for name in some for each in GROUPS.get(name, (name,))] for some in (only, skip))
     wanted = [check for check in CHECKS if (not only or check.name in only) and check.name not in skip]
     started, made = time.perf_counter(), datetime.now(timezone.utc).isoformat(timespec="seconds")
     results = []
@@ -157,7 +173,9 @@ def to_baseline(subject: Subject, report: GateReport) -> Baseline:
     return Baseline(
         made=report.made,
         settings=collection.fingerprint() if collection else {},
-        index={} if index is None else {"factory": index.factory, "recall": index.recall, "reason": index.reason},
+        index={}
+        if index is None
+        else {"factory": index.factory, "recall": index.recall, "reason": index.reason, "created": index.created},
         profile=subject.survey.profile if collection else None,
         values=subject.values if golden else {},
         asked=subject.asked if golden else {},
@@ -168,6 +186,8 @@ def to_baseline(subject: Subject, report: GateReport) -> Baseline:
         neighbours=dict(figures.get("neighbours", {})),
         versions=versions(),
         machine=machine(),
+        history=to_history(subject, report.made, declined=bool(figures.get("regression", {}).get("declined"))),
+        streaks=to_streaks(subject),
     )
 
 

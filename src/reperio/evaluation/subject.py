@@ -12,10 +12,12 @@ from reperio.collection import Collection
 from reperio.errors import InvalidInput, ReperioError
 from reperio.evaluation.asking import Answer, Search, ask
 from reperio.evaluation.baseline import Baseline
+from reperio.evaluation.contents.access import access_fields
+from reperio.evaluation.contents.hashing import fingerprint
 from reperio.evaluation.golden.questions import GoldenQuery, GoldenSet
 from reperio.evaluation.limits import GateLimits
 from reperio.evaluation.statistics import measures
-from reperio.evaluation.survey import Survey, fingerprint, survey
+from reperio.evaluation.survey import Survey, survey
 from reperio.query_log.reading import LoggedQuestion
 from reperio.types import CheckReport, Chunk, Hit, Progress
 
@@ -73,7 +75,13 @@ class Subject:
     @cached_property
     def survey(self) -> Survey:
         """Survey of the collection."""
-        return survey(self.require_collection(), sample=self.limits.sample)
+        return survey(
+            self.require_collection(),
+            sample=self.limits.sample,
+            access=access_fields(self),
+            document_field=self.golden.document_field if self.golden else "",
+            before=self.baseline.profile if self.baseline else None,
+        )
 
     @cached_property
     def answers(self) -> list[Answer]:

@@ -12,16 +12,17 @@ from reperio.arguments import require_count
 from reperio.collection import Collection
 from reperio.collection.facade import handle_of
 from reperio.errors import EmbedderFailed, InvalidInput
-from reperio.ingestion.finding import FoundFiles, Paths, find_files
-from reperio.ingestion.items import ReadingOptions
+from reperio.ingestion.finding.paths import Paths, find_files
+from reperio.ingestion.finding.sources import FoundFiles
+from reperio.ingestion.ledger.adopting import adopt
+from reperio.ingestion.ledger.content import size_of
+from reperio.ingestion.ledger.records import Ledger, new_run, this_host
+from reperio.ingestion.reading.items import ReadingOptions
 from reperio.ingestion.results import IngestResult
-from reperio.ingestion.run.adopting import adopt
 from reperio.ingestion.run.ahead import Ahead
-from reperio.ingestion.run.content import size_of
-from reperio.ingestion.run.ledger import Ledger, new_run, this_host
 from reperio.ingestion.run.pruning import require_contents, vanished
 from reperio.ingestion.run.roots import Plans, Wanted, given_by, make_plans
-from reperio.ingestion.run.scoping import fixed_by, to_metadata
+from reperio.ingestion.run.scoping import fixed_by, require_within, to_metadata
 from reperio.ingestion.run.steps import Reader
 from reperio.ingestion.run.storing import Compared, Stored, Storing
 from reperio.printable import logger
@@ -72,7 +73,8 @@ def ingest(
             counts; of `ReadingOptions`, what differs from the defaults.
         max_tokens, overlap: see `Splitter`. All of these are kept for later runs, as long as *rechunk* does not let
             them be changed.
-        metadata: of all chunks, where their items have no field of that name; kept for later runs, too.
+        metadata: of all chunks; a field of the same name in a file is left out, which `notes` says. Kept for later
+            runs, too; ``{}`` ends that.
         exclude: patterns as in `.gitignore`, of what to pass over in folders.
         gitignore: pass over what `.gitignore` files name.
         prune: delete also the chunks of files that have vanished from the folders.
@@ -99,13 +101,14 @@ def ingest(
         name=name,
         again=rechunk,
     )
+    require_within(handle_of(collection).scope, wanted.metadata, wanted.fixed)
     if not dry_run:
         handle_of(collection).require_writable()
     handle_of(collection).origin.refresh()  # what other hosts have ingested up to now is known
     run = _Run(collection, batch_size, progress, strict=strict, dry=dry_run, prune=prune)
     found = run.find(paths, name, exclude, gitignore=gitignore)
     if prune:
-        require_contents(found)
+        require_contents(found, collection, run.ledger)
     return run.ingest(found, wanted, _embedder(collection))
 
 
@@ -158,18 +161,19 @@ class _Run:
         plans = make_plans(found, self.ledger, embedder, wanted)
         recorded = self.ledger.roots()
         if not self.dry:
-            if not recorded:
-                adopt(self.collection, self.ledger, found)
+            if not recorded or not self.ledger.has_prefix():
+                adopt(self.collection, self.ledger)
             if changed := plans.changed(recorded):
                 self.ledger.put_roots(changed)
         roots = {**recorded, **{name: plan.root for name, plan in plans.by_root.items()}}
+        self.ledger.prefix(keep=not self.dry)  # known before another thread asks for it
         reader = Reader(
             self.collection, self.ledger, plans.by_root, roots, self.name, again=wanted.again, strict=self.strict
         )
         storing = Storing(
             Compared(self.collection) if self.dry else Stored(self.collection, self.ledger, self.name),
             self.ledger,
-            handle_of(self.collection).scope.name,
+            self.ledger.prefix(keep=not self.dry),
             self.batch,
             sum(size_of(file.path) for file in found.files),
             self.progress,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reperio.collection import Collection
+from reperio.ingestion.ledger.records import Ledger
 from reperio.ingestion.results import Source
-from reperio.ingestion.run.ledger import Ledger
 
 
 def sources(collection: Collection) -> list[Source]:

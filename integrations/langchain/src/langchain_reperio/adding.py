@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -63,7 +64,8 @@ class Adding:
             InvalidInput: numbers that differ, an id given twice, or what cannot be stored.
 
         Where a batch is refused, those before it are stored: the error's ``stored_ids`` are their ids, and its ``ids``
-        those of all texts of the call that are not blank.
+        those of all texts of the call that are not blank. So it is with whatever else ends the call, as Ctrl-C
+        (`KeyboardInterrupt`) does, or the cancellation of an awaited one, which ends when its batch is stored.
         """
         refuse_unknown("add_texts", unknown, ("ids", *ADDING, _STAMP))
         chunks = without_blanks(to_chunks(texts, metadatas, ids, derive_ids=derive_ids), on_blank)
@@ -87,13 +89,14 @@ class Adding:
         require_count("batch_size", batch_size)
         all_ids = [chunk.id for chunk in chunks]
         vectors = Vectors()
+        stored: list[str] = []
         for first in range(0, len(chunks), batch_size):
             part = chunks[first : first + batch_size]
             try:
                 await vectors.serve(partial(run_in_executor, None, self._embed_new, part))
-                await vectors.serve(partial(self._collection.aadd, part, batch_size=len(part)))
-            except ReperioError as error:
-                _tell(error, all_ids, first)
+                await vectors.serve(partial(self._store, part, stored))
+            except BaseException as error:
+                _tell(error, all_ids, len(stored))
                 raise
             vectors.forget()
         return all_ids
@@ -173,10 +176,47 @@ class Adding:
 
         try:
             self._collection.add(chunks, vectors=vectors, batch_size=batch_size, progress=note)
-        except ReperioError as error:
+        except BaseException as error:
+            if not isinstance(error, ReperioError):  # Ctrl-C may come between a commit and what tells of it
+                stored += self._among(chunks[stored : stored + batch_size])
             _tell(error, ids, stored)
             raise
         return ids
+
+    async def _store(self, batch: list[Chunk], stored: list[str]) -> None:
+        """Store a batch in a thread, and put its ids into *stored*.
+
+        A thread cannot be cancelled: its end is waited for, as only that says whether the batch is stored.
+        """
+
+        async def end() -> BaseException | None:
+            try:
+                await self._collection.aadd(batch, batch_size=len(batch))
+            except BaseException as error:  # a task that raised SystemExit would end the loop, past this call
+                return error
+            return None
+
+        storing = asyncio.ensure_future(end())
+        cancelled: asyncio.CancelledError | None = None
+        while not storing.done():
+            try:
+                await asyncio.wait([storing])
+            except asyncio.CancelledError as error:
+                cancelled = cancelled or error
+        ended = storing.result()
+        if ended is None:
+            stored += [chunk.id for chunk in batch]
+        if cancelled is not None:
+            raise cancelled
+        if ended is not None:
+            raise ended
+
+    def _among(self, batch: list[Chunk]) -> int:
+        """Return how many chunks of a batch are stored: all, or none."""
+        try:
+            return len(batch) if self._collection.get([chunk.id for chunk in batch]) == batch else 0
+        except ReperioError:  # closed meanwhile, say
+            return 0
 
     def _embed_new(self, chunks: list[Chunk]) -> None:
         """Ask the embedder for the vectors that adding these chunks will need, which raises where some are missing."""
@@ -194,15 +234,21 @@ def _refuse_string(ids: object) -> None:
         raise InvalidInput(f"ids is one string; pass a list of ids: [{ids!r:.80}]")
 
 
-def _tell(error: ReperioError, ids: list[str], stored: int) -> None:
-    """Let an error say which texts are stored."""
-    error.ids, error.stored_ids = ids, ids[:stored]
+def _tell(error: BaseException, ids: list[str], stored: int) -> None:
+    """Let an error, or what else ends a call, say which texts are stored."""
+    told: Any = error
+    told.ids, told.stored_ids = ids, ids[:stored]
+    known = (
+        f"[{stored} of {len(ids)} texts are stored, under this error's stored_ids; its ids are those of all, with "
+        "which adding them again stores none twice]"
+    )
+    if not isinstance(error, ReperioError):
+        if hasattr(told, "add_note"):  # Python 3.11 and later
+            told.add_note(known)
+        return
     message = str(error).removesuffix(_UNSTORED)
     if stored:
-        message += (
-            f" [{stored} of {len(ids)} texts are stored, under this error's stored_ids; its ids are those of all, with "
-            "which adding them again stores none twice]"
-        )
+        message += f" {known}"
     elif isinstance(error, EmbedderFailed):
         message += _UNSTORED
     error.args = (message,)

@@ -9,10 +9,10 @@ from typing import Any
 from reperio.arguments import nearest
 from reperio.errors import InvalidInput
 from reperio.evaluation.asking import Answer
+from reperio.evaluation.contents.hashing import fingerprint
 from reperio.evaluation.golden.questions import DRAFT, tags_of
-from reperio.evaluation.statistics.measures import mean
+from reperio.evaluation.statistics.measures import MAIN, mean
 from reperio.evaluation.subject import Subject
-from reperio.evaluation.survey import fingerprint
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 from reperio.filters import matches, parse
 
@@ -64,6 +64,13 @@ def thresholds(subject: Subject) -> CheckResult:
     if not golden.labelled:
         return CheckResult("thresholds", Verdict.SKIP, ("no question of the golden set expects anything",))
     figures = {name: mean(found) for name, found in values.items()}
+    if not figures.get(MAIN, 1.0):
+        # Accepted, it would be a baseline that nothing can be worse than.
+        cause = "no question finds what it expects: the labels are of other ids, or the search answers nothing"
+        line = f"{MAIN} is 0 over {len(golden.labelled)} questions"
+        return CheckResult(
+            "thresholds", Verdict.FAIL, (line,), cause, worst_queries(subject, MAIN, values[MAIN]), figures
+        )
     means = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name in golden.measures)
     if not rows:
         return CheckResult("thresholds", Verdict.SKIP, (means, "the golden set has no thresholds"), figures=figures)

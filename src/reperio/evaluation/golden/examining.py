@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from reperio.arguments import nearest
 from reperio.collection import Collection
+from reperio.evaluation.contents.hashing import fingerprint
 from reperio.evaluation.golden.clusters import sampled
 from reperio.evaluation.golden.drafts import document_field, modes
 from reperio.evaluation.golden.growing import expected, folder, is_expected
 from reperio.evaluation.golden.questions import DRAFT, GoldenQuery, GoldenSet
-from reperio.evaluation.survey import fingerprint
 from reperio.filters import matches
 from reperio.types import Chunk
 

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from reperio.collection import Collection
 from reperio.errors import InvalidInput
-from reperio.ingestion.run.ledger import FileRecord, RootRecord, this_host
-from reperio.ingestion.sources import FoundFiles
+from reperio.ingestion.finding.sources import FoundFiles
+from reperio.ingestion.ledger.ids import stem_of
+from reperio.ingestion.ledger.records import FileRecord, Ledger, RootRecord, this_host
+
+_AT_ONCE = 256  # sources
 
 
-def require_contents(found: FoundFiles) -> None:
+def require_contents(found: FoundFiles, collection: Collection, ledger: Ledger) -> None:
     """Refuse to prune by a folder that yields nothing: more likely not mounted, or mistyped, than really emptied.
 
     Raises:
-        InvalidInput: naming the folder.
+        InvalidInput: naming the folder, of which chunks are stored.
     """
-    for folder in found.folders.values():
-        if not any(file.path.is_relative_to(folder) for file in found.files):
+    for prefix, folder in found.folders.items():
+        if any(file.path.is_relative_to(folder) for file in found.files):
+            continue
+        sources = [file.source for file in ledger.all_files() if file.source.startswith(prefix)]
+        if any(collection.get(some) for some in _stored(sources, ledger)):
+            like = json.dumps({"source": {"$like": f"{_escaped(prefix)}%"}}, ensure_ascii=False)
             raise InvalidInput(
                 f"{folder} holds no file that is read, so prune would delete everything that ever came from it; is it "
-                "the right folder? To delete those chunks on purpose, delete them by their source or their ids"
+                f"the right folder? To delete those chunks on purpose, delete them by their source, with "
+                f"where={like} (reperio delete {shlex.quote(collection.info().path)} --where {shlex.quote(like)})"
             )
+
+
+def _stored(sources: Sequence[str], ledger: Ledger) -> Iterator[list[str]]:
+    """Yield the ids that are recorded of sources, some at a time."""
+    for first in range(0, len(sources), _AT_ONCE):
+        for source, parts in ledger.parts(sources[first : first + _AT_ONCE]).items():
+            yield [stem_of(ledger.prefix(), source) + suffix for suffix in parts.suffixes]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def vanished(

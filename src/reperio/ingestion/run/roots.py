@@ -12,17 +12,19 @@ from typing import Any
 
 from reperio.arguments import did_you_mean
 from reperio.errors import InvalidInput
-from reperio.ingestion.items import ReadingOptions
+from reperio.ingestion.cutting.splitting import Splitter
+from reperio.ingestion.finding.sources import STANDARD_INPUT, FoundFiles, is_gone, recorded_place
+from reperio.ingestion.ledger.content import hash_of
+from reperio.ingestion.ledger.records import Ledger, RootRecord, this_host
+from reperio.ingestion.reading.items import ReadingOptions
 from reperio.ingestion.results import Skipped
-from reperio.ingestion.run.content import hash_of
-from reperio.ingestion.run.ledger import Ledger, RootRecord, this_host
-from reperio.ingestion.sources import FoundFiles, is_gone
-from reperio.ingestion.splitting import Splitter
 from reperio.types import Embedder
 
 
 def _plain(value: Any) -> Any:
     """Return an option as a record keeps it."""
+    if isinstance(value, Mapping):
+        return dict(value)
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -34,7 +36,13 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """The options that decide what the chunks of a file are; those that are not given are as they were before."""
 
-_OPTIONS = {"text": "text_field", "id": "id_field", "drop": "drop_columns", "title": "title_field"}
+_OPTIONS = {
+    "text": "text_field",
+    "id": "id_field",
+    "drop": "drop_columns",
+    "title": "title_field",
+    "types": "column_types",
+}
 """The names of options on the command line, where they are others."""
 
 _COMPARED = 200  # files by which a folder is known again
@@ -59,7 +67,8 @@ class Plan:
     root: RootRecord
     reading: ReadingOptions
     splitter: Splitter
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, Any]  # that items cannot overrule
+    fixed: Mapping[str, Any]  # what the scope demands; an item that says otherwise is of another scope, and refused
     made: str  # hash of all of that
 
 
@@ -86,27 +95,34 @@ def make_plans(found: FoundFiles, ledger: Ledger, embedder: Embedder, wanted: Wa
     for name, place in found.roots.items():
         old = recorded.get(name)
         _require_apart(name, place, recorded, ledger)
-        if old is not None and (old.place, old.host) != (str(place), this_host()):
+        at = recorded_place(place)
+        if old is not None and (old.place, old.host) != (at, this_host()):
             plans.notes += _require_same(old, place, found, ledger, wanted)
-        shape = {**DEFAULTS, **(old.shape if old else {}), **wanted.given}
+        whole = found.covers(place)
+        before = old
+        if old is not None and old.part and whole:  # options of a part of it were never those of the whole
+            plans.notes += _no_longer(old, wanted)
+            before = None
+        shape = {**DEFAULTS, **(before.shape if before else {}), **wanted.given}
         _to_reading(shape, wanted)  # refused here if it cannot be
-        if old is not None and not found.covers(place) and _has_files(name, ledger):
-            _require_as_before(old, place, shape, wanted)
+        if before is not None and not whole and _has_files(name, ledger):
+            _require_as_before(before, place, shape, wanted)
         lengths = shape["max_tokens"], shape["overlap"]
         if lengths not in splitters:
             splitters[lengths] = Splitter(embedder, max_tokens=lengths[0], overlap=lengths[1])
         splitter = splitters[lengths]
         shape["capacity"] = splitter.capacity  # by default the embedder's, which may be another one some day
-        if old is not None and {**DEFAULTS, **old.shape} != shape and not wanted.again and _has_files(name, ledger):
-            raise _reshaped(old, shape)
-        own = old.metadata if old and wanted.metadata is None else wanted.metadata or {}
-        metadata = {**wanted.fixed, **own}
-        made = json.dumps([shape, metadata], sort_keys=True, default=str)
+        if before and {**DEFAULTS, **before.shape} != shape and not wanted.again and _has_files(name, ledger):
+            raise _reshaped(before, shape)
+        own = before.metadata if before and wanted.metadata is None else wanted.metadata or {}
+        metadata = {key: value for key, value in own.items() if wanted.fixed.get(key, value) == value}
+        made = json.dumps([shape, {**wanted.fixed, **metadata}], sort_keys=True, default=str)
         plans.by_root[name] = Plan(
-            RootRecord(name, str(place), this_host(), shape, own),
+            RootRecord(name, at, this_host(), shape, own, part=not whole and (old is None or old.part)),
             _to_reading(shape, wanted),
             splitter,
             metadata,
+            wanted.fixed,
             blake2b(made.encode(), digest_size=8).hexdigest(),
         )
     return plans
@@ -155,8 +171,8 @@ def _reshaped(old: RootRecord, shape: Mapping[str, Any]) -> InvalidInput:
         key = differing[0]
         was, now = (_said(value) for value in (old.shape.get(key, DEFAULTS.get(key)), shape[key]))
         return InvalidInput(
-            f"{old.name} was ingested with {was} for {key}, and now it would be {now}; leave {key}= "
-            f"(--{_OPTIONS.get(key, key).replace('_', '-')}) out to go on as before, or, {cure}"
+            f"{old.name} was ingested with {_option(key)} {was}, and {now} is given now; leave {key}= "
+            f"(--{_option(key)}) out to go on as before, or, {cure}"
         )
     return InvalidInput(
         f"{old.name} was split into pieces of {old.shape.get('capacity')} for another embedder, and now it would be "
@@ -165,7 +181,24 @@ def _reshaped(old: RootRecord, shape: Mapping[str, Any]) -> InvalidInput:
 
 
 def _said(value: Any) -> str:
-    return "the default" if value is None else repr(value)
+    if isinstance(value, list):
+        return ", ".join(map(repr, value)) or "nothing"
+    return "by default" if value is None else repr(value)
+
+
+def _option(key: str) -> str:
+    """Return the name of an option on the command line."""
+    return _OPTIONS.get(key, key).replace("_", "-")
+
+
+def _no_longer(old: RootRecord, wanted: Wanted) -> list[Skipped]:
+    """Say which options were given for a part of a folder, and do not hold now that all of it is ingested."""
+    keys = [key for key in DEFAULTS if old.shape.get(key, DEFAULTS[key]) != wanted.given.get(key, DEFAULTS[key])]
+    keys += ["metadata"] if old.metadata and wanted.metadata != old.metadata else []
+    if not keys:
+        return []
+    options = ", ".join(f"--{_option(key)}" for key in keys)
+    return [Skipped(old.name, f"was ingested in part until now, and the options of that part end with it: {options}")]
 
 
 def _require_as_before(old: RootRecord, place: Path, shape: Mapping[str, Any], wanted: Wanted) -> None:
@@ -176,9 +209,9 @@ def _require_as_before(old: RootRecord, place: Path, shape: Mapping[str, Any], w
     if differing:
         key = differing[0]
         raise InvalidInput(
-            f"{key} (--{_OPTIONS.get(key, key).replace('_', '-')}) is given for a part of {old.name}, and would hold "
-            f"for all of it from the next run on; leave it out, or pass it with the whole folder {place}. A file that "
-            "needs options of its own has to lie outside of that folder"
+            f"{key} (--{_option(key)}) is given for a part of {old.name}, and would hold for all of it from the next "
+            f"run on; leave it out, or pass it with the whole folder {place}. A file that needs options of its own has "
+            "to lie outside of that folder"
         )
 
 
@@ -189,6 +222,8 @@ def _require_same(old: RootRecord, place: Path, found: FoundFiles, ledger: Ledge
     """
     if not _has_files(old.name, ledger):
         return []
+    if STANDARD_INPUT in (old.place, recorded_place(place)):
+        return _require_other_name(old, recorded_place(place))
     where = old.place if old.host == this_host() else f"{old.place} on {old.host}"
     if wanted.name is None:
         still_there = old.host == this_host() and not is_gone(Path(old.place))
@@ -201,12 +236,22 @@ def _require_same(old: RootRecord, place: Path, found: FoundFiles, ledger: Ledge
     return [Skipped(old.name, f"was at {where}, and is at {place} now")]
 
 
+def _require_other_name(old: RootRecord, at: str) -> list[Skipped]:
+    """Refuse a file with the name of what was piped in, and the other way round; neither is the other, moved."""
+    if old.place == at:
+        return []
+    raise InvalidInput(
+        f"{old.name!r} is {old.place}, and its chunks are in this collection; {at} would replace them. Give it a name "
+        "of its own with name='…' (--name)"
+    )
+
+
 def _require_apart(name: str, place: Path, recorded: Mapping[str, RootRecord], ledger: Ledger) -> None:
     """Refuse a name under which the sources would be those of something else."""
     old = recorded.get(name)
     if old is None:
         others = [one for one in recorded if f"{one}/".startswith(f"{name}/") or f"{name}/".startswith(f"{one}/")]
-    elif old.place != str(place):  # the same, moved; but no file is what a folder was
+    elif old.place != recorded_place(place):  # the same, moved; but no file is what a folder was
         others = [name]
     else:
         others = []
@@ -215,9 +260,9 @@ def _require_apart(name: str, place: Path, recorded: Mapping[str, RootRecord], l
         if inside and (old is None or place.is_dir() not in inside):
             kind = "the folder" if True in inside else "the file"
             raise InvalidInput(
-                f"{name!r} cannot be the name of {place}: sources in this collection that begin with it are those of "
-                f"{other!r}, {kind} {recorded[other].place}. Give it another name, with name='…' (--name), such as "
-                f"{_free(name.replace('/', '-'), recorded)!r}"
+                f"{name!r} cannot be the name of {recorded_place(place)}: sources in this collection that begin with "
+                f"it are those of {other!r}, {kind} {recorded[other].place}. Give it another name, with "
+                f"name='…' (--name), such as {_free(name.replace('/', '-'), recorded)!r}"
             )
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from reperio.collection.handle.scope import Scope
 from reperio.errors import InvalidInput
+from reperio.filters import holds_wholly, to_dict
+from reperio.filters.readings import conditions
+from reperio.ingestion.reading.items import TAKEN
 from reperio.strict_json import NotKept, encode_object
-from reperio.types import CONTEXT_FIELD
 
 
 def to_metadata(given: Any) -> Mapping[str, Any] | None:
@@ -20,7 +23,7 @@ def to_metadata(given: Any) -> Mapping[str, Any] | None:
         return None
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
         raise InvalidInput(f"metadata is {given!r:.80}; pass a dictionary such as {{'team': 'sales'}}")
-    for taken in ("source", "start", CONTEXT_FIELD):
+    for taken in TAKEN:
         if taken in given:
             raise InvalidInput(f"metadata has {taken!r}, which ingestion sets itself; choose another name")
     try:
@@ -28,6 +31,34 @@ def to_metadata(given: Any) -> Mapping[str, Any] | None:
     except NotKept as complaint:
         raise InvalidInput(f"metadata{complaint}") from None
     return dict(given)
+
+
+def require_within(scope: Scope, given: Mapping[str, Any] | None, fixed: Mapping[str, Any]) -> None:
+    """Refuse metadata by which every chunk would lie outside the scope, before it is recorded for later runs.
+
+    Args:
+        scope: of the handle.
+        given: by the caller.
+        fixed: from `fixed_by`, for that scope.
+
+    Raises:
+        InvalidInput: naming the field, or the scope.
+    """
+    if scope.tree is None or not given:
+        return
+    for key, value in fixed.items():
+        if key in given and given[key] != value:
+            raise InvalidInput(
+                f"metadata (--metadata) has {key!r} as {given[key]!r:.80}, and the scope of this handle demands "
+                f"{value!r:.80}; leave it out, since the scope gives it to every chunk, or open another scope"
+            )
+    metadata = {**given, **fixed}
+    named = {condition.path[0] for condition in conditions(scope.tree)}
+    if named <= metadata.keys() and not holds_wholly(scope.tree, metadata):
+        raise InvalidInput(
+            f"metadata (--metadata) lies outside the scope of this handle, {to_dict(scope.tree)}; give what matches, "
+            "or open another scope"
+        )
 
 
 def fixed_by(scope: Mapping[str, Any] | None) -> dict[str, Any]:

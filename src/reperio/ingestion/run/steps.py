@@ -12,14 +12,14 @@ from reperio.collection import Collection
 from reperio.collection.facade import handle_of
 from reperio.collection.write.preparing import check_chunks, require_sizes
 from reperio.errors import CollectionDamaged, InvalidInput, MissingDependency, ReperioError
-from reperio.ingestion.items import Item
-from reperio.ingestion.reading import read
+from reperio.ingestion.finding.sources import SourceFile, is_gone
+from reperio.ingestion.ledger.content import hash_of, size_of, stat_of
+from reperio.ingestion.ledger.ids import Namer, made_by_ingest, stem_of
+from reperio.ingestion.ledger.records import FileRecord, Ledger, Parts, RootRecord
+from reperio.ingestion.reading.items import Item
+from reperio.ingestion.reading.readers import read
 from reperio.ingestion.results import Failed, Skipped
-from reperio.ingestion.run.content import hash_of, size_of, stat_of
-from reperio.ingestion.run.ids import Namer, made_by_ingest, stem_of
-from reperio.ingestion.run.ledger import FileRecord, Ledger, Parts, RootRecord
 from reperio.ingestion.run.roots import Plan
-from reperio.ingestion.sources import SourceFile, is_gone
 from reperio.types import Chunk
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Reader:
 
     def _pieces(self, file: SourceFile, plan: Plan, old: Parts, empty: list[str]) -> Iterator[list[Chunk]]:
         """Yield the chunks of a file, some at a time; items without text are added to *empty*."""
-        namer = Namer(self._stem(file.source), {"source": file.source, **plan.metadata}, plan.reading.id)
+        namer = Namer(self._stem(file.source), {"source": file.source, **plan.metadata}, plan.fixed, plan.reading.id)
         held: list[Chunk] = []
         for item in read(file, plan.reading, partial(self._note, file.source)):
             made = self._chunks_of(item, plan, namer)
@@ -172,12 +172,15 @@ class Reader:
                 held = []
         self._require_own(file, held, old)
         yield from _in_pieces(held)
+        if namer.overruled:
+            names = ", ".join(map(repr, sorted(namer.overruled)))
+            self._note(file.source, f"has {names} itself; what metadata (--metadata) says is kept instead")
 
     def _require_own(self, file: SourceFile, chunks: Sequence[Chunk], old: Parts) -> None:
         """Refuse ids of chunks that ingestion has not stored: they would be replaced, and deleted with the file."""
-        scope, stem = handle_of(self.collection).scope.name, self._stem(file.source)
+        prefix, stem = self.ledger.prefix(), self._stem(file.source)
         new = [chunk.id for chunk in chunks if chunk.id[len(stem) :] not in old.suffixes]
-        others = [one.id for one in self.collection.get(new) if made_by_ingest(one, scope) != file.source]
+        others = [one.id for one in self.collection.get(new) if made_by_ingest(one, prefix) != file.source]
         if not others:
             return
         now = self.ledger.parts([file.source])[file.source].suffixes  # with what another run has stored meanwhile
@@ -221,7 +224,7 @@ class Reader:
         return root is not None and root.reachable(file.inside) and is_gone(root.path_of(file.inside))
 
     def _stem(self, source: str) -> str:
-        return stem_of(handle_of(self.collection).scope.name, source)
+        return stem_of(self.ledger.prefix(), source)
 
 
 def _is_of_file(error: Exception) -> bool:

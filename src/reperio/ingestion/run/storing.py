@@ -9,8 +9,8 @@ from typing import Protocol
 from reperio.collection import Collection
 from reperio.embedding.passages import passage
 from reperio.errors import CollectionDamaged
-from reperio.ingestion.run.ids import stem_of
-from reperio.ingestion.run.ledger import FileRecord, Ledger
+from reperio.ingestion.ledger.ids import stem_of
+from reperio.ingestion.ledger.records import FileRecord, Ledger
 from reperio.ingestion.run.retrying import with_retries
 from reperio.ingestion.run.steps import Broken, Piece, Same, Step, Whole
 from reperio.types import AddResult, Chunk, Progress
@@ -149,7 +149,7 @@ class Storing:
     Args:
         target: where they go.
         ledger: what is recorded so far.
-        scope: name of the collection's scope.
+        prefix: of the ids of the collection's scope.
         batch: chunks per commit.
         total: bytes of all files.
         progress: hears of each commit.
@@ -157,7 +157,7 @@ class Storing:
 
     target: Target
     ledger: Ledger
-    scope: str
+    prefix: str
     batch: int
     total: int
     progress: Progress | None = None
@@ -197,7 +197,7 @@ class Storing:
 
     def _take_piece(self, piece: Piece) -> None:
         source = piece.file.source
-        stem = stem_of(self.scope, source)
+        stem = stem_of(self.prefix, source)
         new = self._new.setdefault(source, set())
         if piece.first is not None:
             self._first.append(piece.first)
@@ -223,7 +223,7 @@ class Storing:
     def _add(self) -> None:
         suffixes: dict[str, list[str]] = {}
         for source, chunk in self._chunks:
-            suffixes.setdefault(source, []).append(chunk.id[len(stem_of(self.scope, source)) :])
+            suffixes.setdefault(source, []).append(chunk.id[len(stem_of(self.prefix, source)) :])
         self.target.announce(self._number, suffixes, self._first)
         self._first = []
         self._number += 1
@@ -244,7 +244,7 @@ class Storing:
                 records += [end.record] if end.moved else []
                 continue
             source = end.file.source
-            stem = stem_of(self.scope, source)
+            stem = stem_of(self.prefix, source)
             stale += [stem + suffix for suffix in sorted(end.old.suffixes - self._new.pop(source, set()))]
             keys += end.old.keys
             records.append(end.record)
@@ -260,7 +260,7 @@ class Storing:
         if not sources:
             return
         ids = [
-            stem_of(self.scope, source) + suffix
+            stem_of(self.prefix, source) + suffix
             for source, parts in self.ledger.parts(sources).items()
             for suffix in sorted(parts.suffixes)
         ]

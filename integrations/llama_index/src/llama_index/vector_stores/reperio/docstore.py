@@ -7,7 +7,7 @@ process, and whoever deleted something by whatever way, what really is there; se
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from reperio import Chunk, Collection, InvalidInput, Record, Records
 
 from llama_index.vector_stores.reperio.documents import RESERVED, from_chunk, to_chunk
 from llama_index.vector_stores.reperio.filters import of_documents
+from llama_index.vector_stores.reperio.insertions import Insertions, begin
 from llama_index.vector_stores.reperio.ledger import Ledger
 from llama_index.vector_stores.reperio.persisting import write_json
 
@@ -34,6 +35,22 @@ class Early:
     hashes: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, BaseNode] = field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        return bool(self.hashes or self.nodes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values; nodes as the collection will keep them, without embeddings."""
+        chunks = [to_chunk(node) for node in self.nodes.values()]
+        return {
+            "hashes": dict(self.hashes),
+            "nodes": [[chunk.id, chunk.text, dict(chunk.metadata)] for chunk in chunks],
+        }
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Early:
+        """Return what `to_dict` has told of."""
+        return cls(dict(told["hashes"]), {each[0]: from_chunk(Chunk(*each)) for each in told["nodes"]})
+
 
 class CollectionHolder(Protocol):
     """An object that has a collection, or will: a `ReperioVectorStore`, which this module cannot import.
@@ -42,6 +59,7 @@ class CollectionHolder(Protocol):
         path: directory of the collection.
         client: open collection; None as long as there is none.
         early: what must be kept once there is one.
+        insertions: documents that are being refreshed.
     """
 
     path: str
@@ -49,6 +67,10 @@ class CollectionHolder(Protocol):
     @property
     def early(self) -> Early:
         """Return what must be kept."""
+
+    @property
+    def insertions(self) -> Insertions:
+        """Return the documents that are being refreshed."""
 
     @property
     def client(self) -> Collection | None:
@@ -124,6 +146,8 @@ class ReperioDocumentStore(BaseDocumentStore):
                 self._store.early.hashes |= {node.node_id: node.hash for node in docs}
             return
         self.keep_early()
+        replaced = self._store.insertions.replaced(collection, [node.node_id for node in docs])
+        docs = [node for node in docs if node.node_id not in replaced]
         chunks = [to_chunk(node) for node in docs]
         if store_text:
             held = {chunk.id: chunk for chunk in collection.get([chunk.id for chunk in chunks])}
@@ -184,15 +208,27 @@ class ReperioDocumentStore(BaseDocumentStore):
         self.set_document_hashes({doc_id: doc_hash})
 
     def set_document_hashes(self, doc_hashes: dict[str, str]) -> None:
-        """Record the hashes of documents, by id."""
-        if self._store.client is None:
+        """Record the hashes of documents, by id; not of those that another writer has replaced since (`insertions`)."""
+        collection = self._store.client
+        if collection is None:
             self._store.early.hashes |= doc_hashes
         elif doc_hashes:
-            self._ledger(self._store.client).note(doc_hashes)
+            ledger = self._ledger(collection)
+            with collection.turn():
+                replaced = self._store.insertions.replaced(collection, doc_hashes)
+                current = {doc_id: given for doc_id, given in doc_hashes.items() if doc_id not in replaced}
+                ledger.note(current)
+            self._store.insertions.end(current)
 
     def get_document_hash(self, doc_id: str) -> str | None:
         """Return the hash of a document while nodes of it are stored, else None."""
-        return None if self._store.client is None else self._ledger(self._store.client).hash(doc_id)
+        begin()
+        return self._hash(doc_id)
+
+    def _hash(self, doc_id: str) -> str | None:
+        found = None if self._store.client is None else self._ledger(self._store.client).hash(doc_id)
+        self._store.insertions.asked(doc_id, absent=found is None)
+        return found
 
     def get_all_document_hashes(self) -> dict[str, str]:
         """Return the ids of all documents of which nodes are stored, by hash.
@@ -264,7 +300,8 @@ class ReperioDocumentStore(BaseDocumentStore):
 
     async def aget_document_hash(self, doc_id: str) -> str | None:
         """`get_document_hash`, in a thread."""
-        return await asyncio.to_thread(self.get_document_hash, doc_id)
+        begin()
+        return await asyncio.to_thread(self._hash, doc_id)
 
     async def aget_all_document_hashes(self) -> dict[str, str]:
         """`get_all_document_hashes`, in a thread."""

@@ -104,6 +104,11 @@ def from_chunk(chunk: Chunk, embedding: list[float] | None = None) -> BaseNode:
         ) from error
 
 
+def document_of(chunk: Chunk) -> str:
+    """Return the id of the document that the node in *chunk* belongs to; that of the node itself, where it has none."""
+    return str(chunk.metadata[RESERVED]["doc_id"])
+
+
 def _kind(node: BaseNode) -> type[BaseNode]:
     known = next((_BY_CLASS[kind] for kind in type(node).__mro__ if kind in _BY_CLASS), None)
     if known is None:

@@ -21,6 +21,7 @@ LIMITS = Limits(metadata=1 << 26)
 """The limits of a store by default: an image inside a node is part of the metadata."""
 
 _FIXED = ("class_name", "stores_text", "is_embedding_query")  # what `to_dict` tells besides options
+_EARLY = "early"
 _SEPARATOR = "__"  # between namespace and file name, as StorageContext.persist writes it
 
 
@@ -51,10 +52,12 @@ class Reopening(BasePydanticVectorStore):
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """Return what `from_dict` opens again: the path, the scope and what else it was opened with.
 
-        A reranker is not among it, nor an embedding model, which the collection has recorded.
+        What its document store was told before there was a collection goes along. A reranker does not, nor an embedding
+        model, which the collection has recorded.
         """
         told = {name: value for name, value in self._told().items() if name != "limits"}
-        return super().to_dict(**kwargs) | told | {"limits": asdict(self._limits)}
+        early = {_EARLY: self._early.to_dict()} if self._early else {}
+        return super().to_dict(**kwargs) | told | {"limits": asdict(self._limits)} | early
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
@@ -72,8 +75,10 @@ class Reopening(BasePydanticVectorStore):
         if data.get("path") == IN_MEMORY:
             raise InvalidInput("that store was in memory, and its process's alone; give it a path to open it elsewhere")
         told = {name: value for name, value in data.items() if name not in _FIXED}
-        limits = told.pop("limits", None)
-        return cls(**{**told, "limits": None if limits is None else Limits(**limits), **kwargs})
+        limits, early = told.pop("limits", None), told.pop(_EARLY, None)
+        store = cls(**{**told, "limits": None if limits is None else Limits(**limits), **kwargs})
+        store._early = Early() if early is None else Early.from_dict(early)
+        return store
 
     def _told(self) -> dict[str, Any]:
         """Return the options that open this store again."""
@@ -92,8 +97,14 @@ class Reopening(BasePydanticVectorStore):
         The scope is written with it, and holds again when the store is loaded.
 
         Raises:
-            InvalidInput: the collection is in memory.
+            InvalidInput: the collection is in memory, or nodes of its document store are, until the first are indexed.
         """
+        if self._early.nodes:
+            raise InvalidInput(
+                f"{len(self._early.nodes)} nodes of the document store are in memory until the first are indexed, "
+                "and persisting would lose them; index some nodes first, or make the store with dimension=…, which "
+                "creates the collection at once"
+            )
         if self.path == IN_MEMORY:
             raise InvalidInput(
                 "this store is in memory, and a pointer to it would lead nowhere; make it with path=…, or keep a copy: "

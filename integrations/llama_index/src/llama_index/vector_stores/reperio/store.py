@@ -16,14 +16,15 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.storage.storage_context import StorageContext
 from llama_index.core.vector_stores.types import MetadataFilters
-from reperio import Collection, CollectionNotFound, Filter, InvalidInput, Limits, Metric, Reranker
+from reperio import Chunk, Collection, CollectionNotFound, Filter, InvalidInput, Limits, Metric, Reranker
 from reperio.arguments import unknown_option
 from typing_extensions import Self
 
 from llama_index.vector_stores.reperio.docstore import Early, ReperioDocumentStore
-from llama_index.vector_stores.reperio.documents import from_chunk, to_chunks
+from llama_index.vector_stores.reperio.documents import document_of, from_chunk, to_chunks
 from llama_index.vector_stores.reperio.embedder import LlamaIndexEmbedder
 from llama_index.vector_stores.reperio.filters import of_documents, to_filter
+from llama_index.vector_stores.reperio.insertions import Insertions, settle
 from llama_index.vector_stores.reperio.ledger import Ledger
 from llama_index.vector_stores.reperio.reopening import IN_MEMORY, LIMITS, Reopening
 from llama_index.vector_stores.reperio.repetition import warn_of_repetition
@@ -58,6 +59,7 @@ class ReperioVectorStore(Searching, Reopening):
     _metric: Metric = PrivateAttr(default=Metric.COSINE)
     _owned: bool = PrivateAttr(default=True)
     _opening: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    _insertions: Insertions = PrivateAttr(default_factory=Insertions)
 
     def __init__(
         self,
@@ -128,6 +130,11 @@ class ReperioVectorStore(Searching, Reopening):
         """What its document store was told before there was a collection."""
         return self._early
 
+    @property
+    def insertions(self) -> Insertions:
+        """The documents that are being refreshed through it; see `insertions`."""
+        return self._insertions
+
     def storage_context(self) -> StorageContext:
         """Return a storage context whose document store knows what is stored here, in every process.
 
@@ -173,8 +180,17 @@ class ReperioVectorStore(Searching, Reopening):
             return []
         chunks, vectors = to_chunks(nodes)
         collection = self._opened(len(vectors[0]))
-        warn_of_repetition(collection, chunks)
-        collection.add(chunks, vectors=vectors, batch_size=min(len(chunks), self._limits.batch))
+        begun = self._insertions.begun(dict.fromkeys(map(document_of, chunks)))
+        if begun:
+            with collection.turn():  # nobody adds nodes of theirs between the look and the writing
+                replaced = settle(collection, begun, chunks)
+                kept = [at for at, chunk in enumerate(chunks) if document_of(chunk) not in replaced]
+                self._put(collection, [chunks[at] for at in kept], [vectors[at] for at in kept])
+            for at in kept:
+                if (insertion := begun.get(document_of(chunks[at]))) is not None:
+                    insertion.nodes.add(chunks[at].id)
+        else:
+            self._put(collection, chunks, vectors)
         self.docstore.keep_early()
         return [node.node_id for node in nodes]
 
@@ -185,6 +201,7 @@ class ReperioVectorStore(Searching, Reopening):
             # The record first: killed in between, it is the nodes that tell that the document is still there.
             Ledger(self._collection).forget([ref_doc_id])
             self._collection.delete(where=of_documents([ref_doc_id]))
+        self._insertions.deleted(ref_doc_id)
 
     def delete_nodes(
         self,
@@ -270,6 +287,11 @@ class ReperioVectorStore(Searching, Reopening):
         return await asyncio.to_thread(self.get_nodes, node_ids, filters, include_embeddings=include_embeddings)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _put(self, collection: Collection, chunks: list[Chunk], vectors: list[list[float]]) -> None:
+        if chunks:
+            warn_of_repetition(collection, chunks)
+            collection.add(chunks, vectors=vectors, batch_size=min(len(chunks), self._limits.batch))
 
     def _exists(self) -> bool:
         if self.path == IN_MEMORY:

@@ -1,0 +1,1 @@
+"""Texts → pieces that fit the embedder, cut where headings, paragraphs and sentences end."""

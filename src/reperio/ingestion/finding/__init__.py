@@ -1,0 +1,1 @@
+"""Paths → the files to read, and what is passed over."""

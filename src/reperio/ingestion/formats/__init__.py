@@ -1,5 +1,0 @@
-"""Documents → items: PDF, HTML, office formats, books, letters, notebooks, as Markdown by their headings and pages."""
-
-from reperio.ingestion.formats.documents import read_document
-
-__all__ = ["read_document"]

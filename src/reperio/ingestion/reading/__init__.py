@@ -1,0 +1,1 @@
+"""Files → items, each format by its own reader."""

@@ -1,0 +1,1 @@
+"""Documents that are packed: ZIP files with XML or pages in them."""

@@ -1,0 +1,58 @@
+"""EPUB → a part per chapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from reperio.ingestion.reading.formats.html import to_part
+from reperio.ingestion.reading.formats.packed.archive import opened, resolved
+from reperio.ingestion.reading.formats.parts import Part, Unreadable
+
+
+def read(path: Path, suffix: str, encoding: str | None) -> Iterator[Part]:
+    """Read a book's chapters in the order of its spine."""
+    del suffix, encoding
+    with opened(path) as archive:
+        container = _Package()
+        archive.parse("META-INF/container.xml", container)
+        if container.root not in archive.names:
+            raise Unreadable("holds no book; save it again by the program that made it")
+        book = _Package()
+        archive.parse(container.root, book)
+        for number, key in enumerate(book.spine, start=1):
+            name = resolved(container.root, book.members.get(key, ""))
+            if name not in archive.names:
+                continue
+            part = to_part(archive.read(name).decode("utf-8-sig", "replace"))
+            yield Part(part.text, title=" ".join(book.title.split()), metadata={"chapter": number})
+
+
+class _Package:
+    """Hears where a book's parts are, and in which order."""
+
+    def __init__(self) -> None:
+        self.root, self.title = "", ""
+        self.members: dict[str, str] = {}
+        self.spine: list[str] = []
+        self._inside = False
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """Note a member, or its place in the order."""
+        if name == "rootfile" and not self.root:
+            self.root = attributes.get("full-path", "")
+        elif name == "item":
+            self.members[attributes.get("id", "")] = attributes.get("href", "")
+        elif name == "itemref":
+            self.spine.append(attributes.get("idref", ""))
+        self._inside = name == "title" and not self.title
+
+    def end(self, name: str) -> None:
+        """Cease to listen."""
+        del name
+        self._inside = False
+
+    def text(self, data: str) -> None:
+        """Take the title."""
+        if self._inside and len(self.title) < 500:
+            self.title += data
