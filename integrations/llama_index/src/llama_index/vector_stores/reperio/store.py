@@ -166,6 +166,9 @@ class ReperioVectorStore(Searching, Reopening):
 
         Of more nodes than the limits allow in a batch (100,000), each such batch is a commit.
 
+        Nodes of a document that is being refreshed replace those that another writer has stored of it meanwhile; they
+        are left out where a later refresh has replaced this one: see `insertions`.
+
         Returns:
             The nodes' ids.
 
