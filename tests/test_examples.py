@@ -24,6 +24,7 @@ def demo(folder: Path, *arguments: str) -> str:
 
 
 @pytest.mark.model
+@pytest.mark.campaign
 def test_the_demo_embeds_once_and_answers(tmp_path: Path) -> None:
     """The first run embeds everything, the second nothing; both give the same hits."""
     question = "how do I parse command-line arguments"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -20,7 +21,14 @@ from reperio.evaluation import read_golden
 ROOT = Path(__file__).parent.parent
 PAGES = (
     *("README.md", "docs/start.md", "docs/search.md", "docs/filters.md", "docs/hybrid-and-reranking.md"),
-    *("docs/ingest.md", "docs/keep-and-mend.md", "docs/gate.md", "docs/langchain.md", "docs/llama-index.md"),
+    *(
+        "docs/ingest.md",
+        "docs/keep-and-mend.md",
+        "docs/gate.md",
+        "docs/mcp.md",
+        "docs/langchain.md",
+        "docs/llama-index.md",
+    ),
     *("docs/moving-from-langchain-faiss.md", "docs/operations.md", "docs/telemetry.md"),
 )
 """The pages whose blocks are run. Of all others, `test_no_other_page_has_blocks_to_run`."""
@@ -87,6 +95,7 @@ PREPARED: dict[str, Callable[[Path], None]] = {
     "docs/search.md": with_documents,
     "docs/ingest.md": with_files,
     "docs/keep-and-mend.md": with_documents,
+    "docs/mcp.md": with_documents,
     "docs/gate.md": with_collection,
     "docs/moving-from-langchain-faiss.md": with_langchain_folder,
 }
@@ -107,17 +116,27 @@ def test_every_block_of_a_page_runs(
     found = blocks(page)
     assert found
     for block in found:
-        assert block.language in {"python", "console", "yaml", "text"}, f"{page}:{block.line}"
+        assert block.language in {"python", "console", "yaml", "text", "json"}, f"{page}:{block.line}"
         if block.language == "python":
             exec(compile("\n" * (block.line - 1) + block.content, page, "exec"), {"__name__": "__main__"})
         elif block.language == "console":
             for command in block.content.splitlines():
                 run_command(command, f"{page}, {command}")
+        elif block.language == "json":
+            run_servers(block.content, f"{page}:{block.line}")
         elif block.language == "yaml":
             Path("example.yaml").write_text(block.content, encoding="utf-8")
             assert read_golden("example.yaml").queries
     if page in {"README.md", "docs/start.md"}:  # what a newcomer runs first
         assert "1 faq-17 To reset your password" in capsys.readouterr().out
+
+
+def run_servers(configuration: str, named: str) -> None:
+    """Run what the configuration of an agent's client starts, with an input that ends at once."""
+    for server in json.loads(configuration)["mcpServers"].values():
+        assert ("command" in server) != ("url" in server), named
+        if "command" in server:
+            run_command(shlex.join([server["command"], *server["args"]]), named)
 
 
 def run_command(command: str, named: str) -> None:

@@ -16,10 +16,10 @@ import reperio
 from reperio import Chunk, Collection, Hit, Metric
 from reperio.collection.search.request import DEFAULT_RECALL
 from reperio.index import Searcher, Target
+from reperio.index.exact.scoring import best as best_of
+from reperio.index.exact.scoring import scores_of
 from reperio.index.library.loading import threads
 from reperio.index.searching.planning import Knobs
-from reperio.index.searching.scoring import best as best_of
-from reperio.index.searching.scoring import scores_of
 from reperio.index.searching.search import Plan
 from reperio.store.checksums import Verified
 from reperio.store.reading.recent import RecentChunks

@@ -14,7 +14,7 @@ from models import fewer_layers, minilm, prompt_of
 import reperio
 from reperio import Collection
 from reperio.evaluation import Search
-from reperio.evaluation.survey import fingerprint
+from reperio.evaluation.contents.hashing import fingerprint
 from reperio.filters.columns.columns import Columns
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from reperio.collection import BackupInfo, Collection, Records, advise
 from reperio.collection import open as open
+from reperio.collection.duplicates import Duplicate, DuplicateGroup, DuplicatePair
 from reperio.collection.originating import create_origin, origin_status, pull
 from reperio.embedding import DEFAULT_EMBEDDER, OnnxEmbedder, SentenceTransformerEmbedder
 from reperio.errors import (
@@ -102,6 +103,9 @@ __all__ = [
     "DeviceUnavailable",
     "Diagnosis",
     "Dtype",
+    "Duplicate",
+    "DuplicateGroup",
+    "DuplicatePair",
     "Embedder",
     "EmbedderFailed",
     "EmbeddingContractError",

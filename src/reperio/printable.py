@@ -20,6 +20,11 @@ _HARMFUL = dict.fromkeys(
     "\ufffd",
 )
 
+_TAGS = range(0xE0000, 0xE0080)
+_HARMFUL_IN_TEXT = {sign: by for sign, by in _HARMFUL.items() if chr(sign) not in "\t\n\r"} | dict.fromkeys(
+    _TAGS, "\ufffd"
+)
+
 
 def one_line(text: str, *, keep_spaces: bool = False) -> str:
     """Return a text as one line without control characters and marks of direction, each replaced by U+FFFD.
@@ -30,6 +35,14 @@ def one_line(text: str, *, keep_spaces: bool = False) -> str:
             becomes one space.
     """
     return (text if keep_spaces else " ".join(text.split())).translate(_HARMFUL)
+
+
+def harmless(text: str) -> str:
+    """Return a text with its line breaks and tabs, and U+FFFD for each other sign that commands, turns or hides text.
+
+    Positions stay as they are. Besides what `one_line` replaces, Unicode's tags go, which only a model can read.
+    """
+    return text.translate(_HARMFUL_IN_TEXT)
 
 
 def logger(name: str) -> logging.Logger:

@@ -29,6 +29,7 @@ _STAGES = {
     "copy": ("copying", "rows"),
     "reembed": ("embedding", "chunks"),
     "tune": ("measuring", "runs"),
+    "compare": ("comparing", "chunks"),
     "mend": ("mending", "rows"),
     "gate": ("checking", "checks"),
     "ask": ("asking", "questions"),

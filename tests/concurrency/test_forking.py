@@ -37,12 +37,14 @@ def test_forked_children(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.model
+@pytest.mark.campaign
 def test_forked_children_with_a_model(tmp_path: Path) -> None:
     """A child may embed, with its parent's embedder or its own, whatever its parent's threads were at."""
     _run(tmp_path, *WITH_A_MODEL)
 
 
 @pytest.mark.model
+@pytest.mark.campaign
 def test_a_child_of_a_parent_that_never_imported_reperio(tmp_path: Path) -> None:
     """A child of a process that has used PyTorch and FAISS by itself can do everything."""
     _run(tmp_path, "a_parent_that_never_imported_reperio")

@@ -190,6 +190,7 @@ def results(work: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.campaign
 class TestLarge:
     def test_each_step_is_measured_whole(self, results: dict[str, Any]) -> None:
         """Index, memory by stage, recall with its interval, warm and cold, disk; exact answers over all rows."""
@@ -244,6 +245,7 @@ class TestGrowth:
         assert fit["largest_deviation"] < 0.001
         assert growth._fit(0.95, [{**one, "recall": 0.95} for one in measured])["paper_alpha"] is None
 
+    @pytest.mark.campaign
     def test_quick_run_measures_every_size_and_recall(self, tmp_path: Path) -> None:
         """Sizes and recalls, each with its index, a recall near the one asked for, and times; and a fit per recall."""
         stream = clustered(32)

@@ -95,6 +95,7 @@ def subjects(results: dict[str, Any]) -> Any:
     return results["sizes"][str(ROWS)]["subjects"]
 
 
+@pytest.mark.campaign
 def test_every_stage_of_every_subject_has_its_figures(measured: dict[str, Any]) -> None:
     """Ingest, open, first pass, warm rounds, eight threads, memory, disk: present and plausible."""
     for name in MEASURED:
@@ -114,6 +115,7 @@ def test_every_stage_of_every_subject_has_its_figures(measured: dict[str, Any]) 
             assert len(setting["rounds"]) == 2
 
 
+@pytest.mark.campaign
 def test_settings_hold_their_recall_on_other_questions(measured: dict[str, Any]) -> None:
     """What was chosen by the tuning half gives about as much on the measured half, for us and for FAISS."""
     for name in MEASURED:
@@ -124,6 +126,7 @@ def test_settings_hold_their_recall_on_other_questions(measured: dict[str, Any])
             assert chosen["recall"] >= target - 0.05  # 50 questions each: 500 neighbours
 
 
+@pytest.mark.campaign
 def test_reperio_is_measured_at_the_recall_it_is_asked_for(measured: dict[str, Any]) -> None:
     """The promise is a row of its own beside the tuned settings, for us alone."""
     for name in MEASURED:
@@ -132,6 +135,7 @@ def test_reperio_is_measured_at_the_recall_it_is_asked_for(measured: dict[str, A
     assert "**Reperio 0.95, asked for 0.95**" in measured["printed"]
 
 
+@pytest.mark.campaign
 def test_a_broken_subject_is_reported_and_the_others_go_on(measured: dict[str, Any]) -> None:
     """What it raised is told without the place it names; it has no figures."""
     failed = subjects(measured)["hnswlib M=16 + dict"]
@@ -140,6 +144,7 @@ def test_a_broken_subject_is_reported_and_the_others_go_on(measured: dict[str, A
     assert "### Failed" in measured["printed"]
 
 
+@pytest.mark.campaign
 def test_results_name_no_place(measured: dict[str, Any], folder: Path) -> None:
     """Results are committed: no directory, no host."""
     for name in ("peers.json", "peers.md"):
@@ -149,6 +154,7 @@ def test_results_name_no_place(measured: dict[str, Any], folder: Path) -> None:
             assert str(place) not in text
 
 
+@pytest.mark.campaign
 def test_page_is_made_of_the_file_alone(measured: dict[str, Any], peers: dict[str, ModuleType]) -> None:
     """peers.md can be written again from peers.json, and is what was printed."""
     page = (measured["out"] / "peers.md").read_text()
@@ -159,6 +165,7 @@ def test_page_is_made_of_the_file_alone(measured: dict[str, Any], peers: dict[st
     assert "quicker than Reperio" in page
 
 
+@pytest.mark.campaign
 def test_page_says_who_was_quicker(measured: dict[str, Any], peers: dict[str, ModuleType]) -> None:
     """A peer whose every round took half of ours is named with 0.50, and not otherwise."""
     results = json.loads((measured["out"] / "peers.json").read_text())
@@ -175,6 +182,7 @@ def test_page_says_who_was_quicker(measured: dict[str, Any], peers: dict[str, Mo
         assert f"quicker than Reperio 0.95: {said}" in peers["page"].to_markdown(results)
 
 
+@pytest.mark.campaign
 def test_plot_is_drawn_or_said_to_be_missing(measured: dict[str, Any]) -> None:
     """With matplotlib there is a plot of every subject; without, one line says why there is none."""
     plot = measured["out"] / "peers.svg"
@@ -186,6 +194,7 @@ def test_plot_is_drawn_or_said_to_be_missing(measured: dict[str, Any]) -> None:
         assert "peers.svg was not drawn" in measured["log"]
 
 
+@pytest.mark.campaign
 def test_subjects_measured_later_are_merged(measured: dict[str, Any], folder: Path, tmp_path: Path) -> None:
     """The others' figures stay, what was ingested is used again, and a ratio needs both in the same run."""
     (tmp_path / "peers.json").write_bytes((measured["out"] / "peers.json").read_bytes())

@@ -17,6 +17,7 @@ READERS = Path(__file__).parents[2] / "eval" / "bench" / "readers.py"
 
 
 @pytest.mark.skipif(not (READERS.parents[2] / ".git").exists(), reason="no repository to take another commit from")
+@pytest.mark.campaign
 def test_opening_and_many_readers_are_measured(tmp_path: Path) -> None:
     """Both checkouts open the collection, alone and several at once, and the page has a line for each."""
     rng = np.random.default_rng(0)

@@ -75,6 +75,7 @@ def judged(folder: Path) -> Any:
     return sweep, data, built
 
 
+@pytest.mark.campaign
 def test_each_goal_has_ours_and_the_best_of_faiss(results: dict[str, Any]) -> None:
     """What is called best reaches the recall and keeps to the memory; ours is searched with what it recorded."""
     assert [(goal["recall"], goal["prefer"]) for goal in results["goals"]] == [
@@ -95,6 +96,7 @@ def test_each_goal_has_ours_and_the_best_of_faiss(results: dict[str, Any]) -> No
             assert limited["bytes_per_vector"] <= results["room"] * ours["bytes_per_vector"] + 0.1
 
 
+@pytest.mark.campaign
 def test_ratios_are_those_of_the_rounds(results: dict[str, Any]) -> None:
     """Each ratio lies within what the rounds' extremes allow."""
     for goal in results["goals"]:
@@ -107,6 +109,7 @@ def test_ratios_are_those_of_the_rounds(results: dict[str, Any]) -> None:
                 assert ratio["high"] <= mine["high"] / times["low"] + 0.02
 
 
+@pytest.mark.campaign
 def test_all_families_are_swept(results: dict[str, Any]) -> None:
     """Each kind of index is among those tried, and a graph that led was built with more care as well."""
     names = {one["index"] for one in results["swept"]}
@@ -114,6 +117,7 @@ def test_all_families_are_swept(results: dict[str, Any]) -> None:
     assert results["indexes_tried"] >= len(names)
 
 
+@pytest.mark.campaign
 def test_picture_is_drawn_and_the_page_shows_it(out: Path) -> None:
     """The SVG is one, has no date, and is linked from the page."""
     tree = ET.parse(out / "sweep.svg")

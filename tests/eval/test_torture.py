@@ -18,6 +18,7 @@ def _run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.crash
+@pytest.mark.campaign
 def test_a_campaign_goes_on_where_it_was(tmp_path: Path) -> None:
     """What is done is not done again, and the table says so; a trial that is repeated is recorded nowhere."""
     for trials, done in (("1:2", [[1, 2]]), ("0:3", [[0, 3]])):

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TURNS = Path(__file__).parents[2] / "eval" / "bench" / "turns.py"
 
 
+@pytest.mark.campaign
 def test_writers_that_take_turns_are_measured(tmp_path: Path) -> None:
     """The quick form goes through all that the full one measures, prints the page and writes nothing."""
     done = subprocess.run(

@@ -96,7 +96,7 @@ def test_a_corrected_label_is_no_regression(full: Collection) -> None:
     other = [*golden.queries[:8], *(replace(each, mode="lexical") for each in golden.queries[8:11])]
     fresh = [*other, replace(golden.queries[0], id="new")]
     found = one("regression", full, GoldenSet(fresh, thresholds={"R@50": 0.1}), baseline=baseline)
-    assert found.evidence[-4:] == (
+    assert found.evidence[-5:-1] == (
         "1 questions are new since the baseline",
         "3 questions ask something else since the baseline",
         "1 questions are no longer in the golden set since the baseline",
@@ -120,25 +120,35 @@ def test_a_small_group_is_not_drowned_by_others(full: Collection, tag: str) -> N
 
 
 def test_a_drop_that_may_be_chance_is_a_warning(full: Collection) -> None:
-    """Four of twenty questions cannot be told from chance while the others keep their answers."""
+    """One of twenty questions cannot be told from chance while the others keep their answers; two can.
+
+    Chunks, vectors and index are the same, so that hardly a question may get worse: one in 200.
+    """
     golden = GoldenSet(asked(20))
-    search = without(full, {query.text for query in golden.queries[:4]}, first=1)
-    found = one("regression", full, golden, search=search, baseline=accepted(full, golden))
-    assert (found.verdict, len(found.queries), found.figures["kept"]) == ("warn", 4, pytest.approx(0.98))
+    baseline = accepted(full, golden)
+    search = without(full, {query.text for query in golden.queries[:2]}, first=1)
+    found = one("regression", full, golden, search=search, baseline=baseline)
+    assert (found.verdict, found.cause[:66]) == (
+        "fail",
+        "more questions got worse than a harmless change explains (one in 2",
+    )
+    search = without(full, {query.text for query in golden.queries[:1]}, first=1)
+    found = one("regression", full, golden, search=search, baseline=baseline)
+    assert (found.verdict, len(found.queries), found.figures["kept"]) == ("warn", 1, pytest.approx(0.995))
     assert "dropped by more than 0.02, which may be chance" in found.cause
 
 
 def test_other_answers_that_are_worse_are_red(full: Collection) -> None:
-    """Four of twenty questions lose their chunk, and the others half of what came: that is not chance."""
+    """One of twenty questions loses its chunk, and the others half of what came: that is not chance."""
     golden = GoldenSet(asked(20))
-    baseline, lost = accepted(full, golden), {query.text for query in golden.queries[:4]}
+    baseline, lost = accepted(full, golden), {query.text for query in golden.queries[:1]}
 
     def search(text: str, *, k: int) -> list[Hit]:
         hits = full.search(text, k=k + 10)
         return hits[10:] if text in lost else [*hits[:5], *hits[10:15]]
 
     found = one("regression", full, golden, search=search, baseline=baseline)
-    assert (found.verdict, found.figures["kept"]) == ("fail", pytest.approx(0.4))
+    assert (found.verdict, found.figures["kept"]) == ("fail", pytest.approx(0.475))
     assert found.cause.startswith("the answers are others than those accepted, and worse")
     full.add([Chunk(f"new{at}", f"new {at}") for at in range(30)])  # which explain other answers
     assert one("regression", full, golden, search=search, baseline=baseline).verdict == "warn"
@@ -153,7 +163,7 @@ def test_other_answers_that_are_no_worse_are_a_warning(full: Collection) -> None
         return list(dict.fromkeys([first[text], *(hit.chunk.id for hit in full.search(text, k=60)[30:])]))[:k]
 
     found = one("regression", full, golden, search=search, baseline=accepted(full, golden))
-    assert (found.verdict, len(found.queries)) == ("warn", 10), found
+    assert (found.verdict, len(found.queries)) == ("warn", 20), found
     assert found.cause.startswith("the answers are others than those accepted, though the chunks are the same")
     assert found.queries[0].why == "10% of the first 10 that came then come now"
 
@@ -330,29 +340,26 @@ def test_a_baseline_is_accepted_only_for_what_was_looked_at(full: Collection) ->
     report = gate(full, golden, limits=replace(LIMITS, p50=1e-6))
     assert acceptable(report) == ["latency"]
     baseline = accepted(full, golden)
-    report = gate(full, golden, baseline=replace(baseline, settings={}), limits=LIMITS)
-    assert ([each.name for each in report.checks if each.verdict == "fail"], acceptable(report)) == (["drift"], [])
+    report = gate(full, golden, baseline=replace(baseline, settings={"metric": "l2"}), limits=LIMITS)
+    assert ([each.name for each in report.checks if each.verdict == "fail"], acceptable(report)) == (["settings"], [])
 
 
 def test_drift_lists_what_changed(full: Collection) -> None:
-    """Settings and models in red; new chunks, lengths, fields and versions beside them."""
+    """Settings and models in red; new chunks, lengths, fields and versions next to them."""
     golden = GoldenSet(asked(5))
     baseline = accepted(full, golden)
     full.add([Chunk(f"n{at}", "short", {"new": at}) for at in range(100)])
     changed = {"revision": "r1", "canaries": [0.5] * len(baseline.settings["canaries"]), "metric": "l2"}
-    found = one(
-        "drift",
-        full,
-        golden,
-        baseline=replace(
-            baseline,
-            settings={**baseline.settings, **changed},
-            versions={**baseline.versions, "numpy": "1.0"},
-            index={"factory": "IVF64,Flat"},
-        ),
+    other = replace(
+        baseline,
+        settings={**baseline.settings, **changed},
+        versions={**baseline.versions, "numpy": "1.0"},
+        index={"factory": "IVF64,Flat"},
     )
-    told = "\n".join(found.evidence)
-    assert found.verdict == "fail"
+    found = gate(full, golden, baseline=other, limits=LIMITS, only=["drift"]).checks
+    assert [each.name for each in found] == ["settings", "sources", "fields", "access", "texts", "vectors"]
+    told = "\n".join(line for each in found for line in each.evidence)
+    assert found[0].verdict == "fail"
     for line in (
         "metric 'l2' → 'cosine'",
         "another model or prompt",
@@ -360,7 +367,7 @@ def test_drift_lists_what_changed(full: Collection) -> None:
         "new chunks: 25.0%",
         "text length (5%, median, 95%): ",
         "duplicate texts: 0.0% → 25.0%",
-        "metadata field 'new': in 0% → 25% of the chunks",
+        "the field 'new' is new",
         "numpy 1.0 → ",
         "index IVF64,Flat → exact",
     ):

@@ -18,6 +18,7 @@ import reperio
 from reperio.cli.main import app
 from reperio.errors import InvalidInput
 from reperio.evaluation import read_golden
+from reperio.evaluation.qrels import read_qrels
 from reperio.query_log.reading import read_log
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "gate"
@@ -37,6 +38,11 @@ def told(*arguments: object) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
+def flat(output: str) -> str:
+    """Return output without the line breaks of a narrow terminal."""
+    return " ".join(output.split())
+
+
 def test_accept_then_gate_then_a_fault(stored: Path, lexical: Path, tmp_path: Path) -> None:
     """0 for accepting and passing, 1 for red; every file that is asked for is written, and --json is one document."""
     code, output, errors = run("gate", stored, "--golden", lexical, "--accept")
@@ -46,7 +52,7 @@ def test_accept_then_gate_then_a_fault(stored: Path, lexical: Path, tmp_path: Pa
     code, output, errors = run("gate", stored, "--golden", lexical, "--json", *files)
     assert (code, errors) == (0, ""), output
     found = {check["name"]: check["verdict"] for check in json.loads(output)["checks"]}
-    assert (found["regression"], found["drift"], found["latency"]) == ("pass", "pass", "pass")
+    assert (found["regression"], found["sources"], found["latency"]) == ("pass", "pass", "pass")
     assert ElementTree.parse(tmp_path / "junit").find("testsuite").get("failures") == "0"  # type: ignore[union-attr]  # it is there
     assert (tmp_path / "html").read_text().startswith("<!doctype html>")
     assert "reperio gate: pass" in (tmp_path / "markdown").read_text()
@@ -166,6 +172,7 @@ def test_a_log_is_drafted_from_and_replayed(stored: Path, tmp_path: Path) -> Non
     )
     assert (code, errors) == (0, "")
     assert golden.read_text().count("query:") == 6
+    golden.write_text(golden.read_text() + "limits: {no_baseline: true}\n")
     code, output, _ = run("gate", stored, "--golden", golden, "--from-log", log, "--json", "--skip", "backup")
     found = {check["name"]: check for check in json.loads(output)["checks"]}
     assert (code, found["filtered answers"]["verdict"]) == (0, "pass"), output
@@ -187,3 +194,87 @@ def test_the_examples_say_what_the_command_line_understands() -> None:
         # Options are parsed before the help is printed, and one that is unknown is an error.
         done = CliRunner().invoke(app, [*command, "--help"])
         assert done.exit_code == 0, done.output
+
+
+def test_a_golden_set_grows_and_is_examined(stored: Path, lexical: Path, tmp_path: Path) -> None:
+    """Proposed first, then appended; what is not in the collection is refused with the name that is meant."""
+    lexical.write_text("document_field: source\n" + lexical.read_text())
+    code, output, errors = told("golden", "grow", stored, lexical, "-n", 4, "--dry-run")
+    assert (code, errors, "would be appended" in output) == (0, "", True)
+    assert len(read_golden(lexical).queries) == 10
+    assert told("golden", "grow", stored, lexical, "-n", 4)[0] == 0
+    assert len(read_golden(lexical).queries) == 14
+    code, output, _ = told("golden", "check", stored, lexical)
+    assert (code, "4 questions are drafts" in output, "0 wrong" in output) == (0, True, True), output
+    expected = ("--expect-document", "D1", "--kb", stored)
+    code, _, errors = told("golden", "add", lexical, "new", *expected)
+    assert (code, "does not hold 'D1' (did you mean 'd1'?); nothing was added" in errors) == (2, True), errors
+    assert told("golden", "add", lexical, "lost", "--expect", "C30")[0] == 0
+    code, output, _ = told("golden", "check", stored, lexical, "--json")
+    found = json.loads(output)
+    assert (code, found["ok"], found["findings"][0]["kind"]) == (1, False, "label")
+    bare = tmp_path / "bare.yaml"
+    bare.write_text("queries:\n- {query: own1, expect: [c1]}\n")
+    code, _, errors = told("golden", "grow", stored, bare, "-n", 2)
+    assert (code, "has no document_field" in errors) == (2, True)
+
+
+@pytest.mark.parametrize("suffix", ["txt", "tsv", "json"])
+def test_judgements_go_out_and_come_back(lexical: Path, tmp_path: Path, suffix: str) -> None:
+    """As TREC, BEIR and ranx have them; what is left out is counted."""
+    lexical.write_text(
+        lexical.read_text() + "- {query: graded, expect: {a: 3, b: 1}}\n- {query: nowhere, nothing_above: 1}\n"
+    )
+    lexical.write_text(lexical.read_text().replace("mode: lexical", "k: 10"))
+    qrels, questions = tmp_path / f"qrels.{suffix}", tmp_path / "queries.jsonl"
+    code, output, errors = told("golden", "export", lexical, qrels, "--questions", questions)
+    assert (code, errors, "1 questions that expect nothing are left out" in flat(output)) == (0, "", True)
+    questions.write_text(questions.read_text() + '{"_id": "unjudged", "text": "x"}\n')
+    code, output, _ = told("golden", "import", questions, qrels, tmp_path / "again.yaml")
+    assert (code, "left out: 1 questions that nothing is expected of" in flat(output)) == (0, True)
+    before = {each.id: (each.text, each.expect) for each in read_golden(lexical).labelled}
+    assert {each.id: (each.text, each.expect) for each in read_golden(tmp_path / "again.yaml").queries} == before
+    told("golden", "import", questions, qrels, tmp_path / "named.yaml", "--document-field", "source")
+    assert read_golden(tmp_path / "named.yaml").queries[-1].documents == {"a": 3, "b": 1}
+
+
+def test_qrels_are_those_of_other_tools(lexical: Path, tmp_path: Path) -> None:
+    """ir_measures reads what is written, and lines that are no judgement are named."""
+    import ir_measures
+
+    lexical.write_text(lexical.read_text().replace("own0,", "graded, "))
+    assert told("golden", "export", lexical, tmp_path / "qrels")[0] == 0
+    read = list(ir_measures.read_trec_qrels(str(tmp_path / "qrels")))
+    assert (read[0].query_id, read[0].doc_id, read[0].relevance) == ("graded", "c0", 1)
+    lexical.write_text("queries:\n- {query: two words, expect: [a]}\n")
+    code, _, errors = told("golden", "export", lexical, tmp_path / "other")
+    assert (code, "'two words' holds white space" in errors, "write .json instead" in errors) == (2, True, True)
+    for name, text, said in (
+        ("qrels", "q 0 d\n", "qrels:1: 'q 0 d' has 3 columns; question 0 document grade"),
+        ("qrels", "q 0 d x\n", "qrels:1: 'x' is no finite number"),
+        ("qrels", "q 0 d 1\nq 0 d 2\n", "qrels:2: 'd' comes twice for the question 'q'"),
+        ("qrels.tsv", "query-id\tcorpus-id\tscore\nq\td\n", "qrels.tsv:2: 'q\\td' has 2 columns"),
+        ("qrels.json", '{"q": 1}', "must be an object of numbers by document by question"),
+        ("qrels", "q 0 d 1.5\n", "grades are whole numbers"),
+        ("qrels", "", "is empty"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InvalidInput, match=re.escape(said)):
+            read_qrels(tmp_path / name)
+
+
+def test_runs_are_compared_in_one_table(stored: Path, lexical: Path, tmp_path: Path) -> None:
+    """What gate has saved next to a worse one: the difference, and whether it is beyond chance."""
+    good, bad, odd = (tmp_path / name for name in ("good.run", "bad.json", "odd.tsv"))
+    assert told("gate", stored, "--golden", lexical, "--only", "thresholds", "--save-run", good)[0] == 0
+    assert told("gate", stored, "--golden", lexical, "--only", "thresholds", "--save-run", odd)[0] == 0
+    bad.write_text(json.dumps({f"own{at}": {"c1": 1.0} for at in range(0, 270, 30)}))
+    code, output, errors = told("golden", "compare", lexical, good, odd, bad, "--json")
+    first, same, worse = json.loads(output)["runs"]
+    assert (code, errors, first["against"], same["unlike"], worse["unlike"]) == (0, "", None, "", "worse")
+    assert (first["means"]["R@10"], worse["means"]["R@10"], worse["empty"]) == (1.0, 0.0, 1)
+    code, output, _ = told("golden", "compare", lexical, good, bad)
+    assert (code, "-1.0000" in flat(output), "good.run" in output) == (0, True, True), output
+    odd.write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
+    code, _, errors = told("golden", "compare", lexical, good, odd)
+    assert (code, "has no question of the golden set" in errors) == (2, True)

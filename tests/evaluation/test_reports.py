@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from reperio.evaluation import CheckResult, FailedQuery, GateReport, Verdict
-from reperio.evaluation.reports import as_text, print_report, to_html, to_json, to_junit, to_markdown
+from reperio.evaluation.reports import as_text, print_report, to_annotations, to_html, to_json, to_junit, to_markdown
 from reperio.evaluation.reports.charts import recall_against_latency
 
 EVIL = "<script>alert(1)</script> | `x` \x1b[31m \x00 \u202e [link](x)"
@@ -67,7 +67,7 @@ class Wellformed(HTMLParser):
 def test_the_outcome_follows_from_the_verdicts(red: GateReport) -> None:
     """Fail before error before pass; nothing checked is no pass, and a warning is something checked."""
     assert (red.exit_code, red.passed) == (1, False)
-    assert red.summary == "fail: 5 of 6 checks ran; red: regression, thresholds, backup"
+    assert red.summary == "fail: 5 of 6 checks ran; red: regression, thresholds, backup; warnings: neighbours"
     ok, warn = CheckResult("a", Verdict.PASS), CheckResult("b", Verdict.WARN)
     skip, error = CheckResult("c", Verdict.SKIP), CheckResult("d", Verdict.ERROR)
     cases = [((ok, skip), 0), ((warn,), 0), ((skip,), 2), ((), 2), ((ok, error), 2)]
@@ -86,12 +86,60 @@ def test_junit_counts_and_is_xml(red: GateReport) -> None:
     """Control characters, which XML cannot hold, are replaced."""
     suite = ElementTree.fromstring(to_junit(red)).find("testsuite")
     assert suite is not None
-    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["6", "2", "1", "1"]
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["6", "2", "1", "2"]
     failure = suite.find("testcase[@name='regression']/failure")
     assert failure is not None
     assert failure.text is not None
     assert "<script>alert(1)</script>" in failure.text
     assert "expected a, b" in failure.text
+    warned = suite.find("testcase[@name='neighbours']/skipped")
+    assert warned is not None
+    assert (warned.get("message"), warned.get("type")) == ("warning: 0.94", "warn"), "a passed case is shown by no CI"
+    strict = ElementTree.fromstring(to_junit(replace(red, strict=True)))
+    assert strict.find("testsuite/testcase[@name='neighbours']/failure") is not None
+
+
+def test_strict_makes_a_warning_red() -> None:
+    """In the exit code and in the summary, which names warnings in any case."""
+    warned = report(CheckResult("a", Verdict.PASS), CheckResult("b", Verdict.WARN, ("hm",)))
+    assert (warned.exit_code, warned.summary) == (0, "pass: 2 of 2 checks ran; warnings: b")
+    strict = replace(warned, strict=True)
+    assert (strict.exit_code, strict.summary) == (1, "fail: 2 of 2 checks ran; warnings (red: --strict): b")
+    assert to_annotations(warned) == "::warning title=reperio gate, b::hm\n"
+    assert to_annotations(strict).startswith("::error ")
+
+
+def test_what_failed_comes_before_what_warns(red: GateReport) -> None:
+    """In every form that a person reads from its top, whatever ran first."""
+    out = io.StringIO()
+    print_report(replace(red, checks=[replace(each, cause="c") for each in red.checks]), Console(file=out, width=100))
+    for written in (to_html(red), to_markdown(red), to_annotations(red), out.getvalue().partition("\n\n")[2]):
+        assert written.index("regression") < written.rindex("backup") < written.rindex("neighbours")
+
+
+def test_annotations_hold_no_command_of_a_text() -> None:
+    """One line per check, whatever a document says."""
+    evil = CheckResult("drift", Verdict.FAIL, ("one\n::set-env name=x::y", "100%0A::stop"), "cause\r::error::x")
+    lines = to_annotations(report(evil)).splitlines()
+    assert lines == [
+        "::error title=reperio gate, drift::one ::set-env name=x::y%0A100%250A::stop%0Alikely cause: cause ::error::x"
+    ]
+
+
+def test_texts_stand_next_to_ids_and_no_question_is_lost() -> None:
+    """The page and JSON have all questions; shorter forms say how many more there are."""
+    many = [FailedQuery(f"q{at}", f"question {at}", ("a",), ("b",), "lost") for at in range(150)]
+    known = report(CheckResult("regression", Verdict.FAIL, ("x",), "", tuple(many)))
+    known = replace(known, texts={"a": "the text of <a>", "b": "another"})
+    page = Wellformed()
+    page.feed(to_html(known))
+    assert all(f"question {at}" in page.text for at in range(150))
+    assert "a the text of <a>" in page.text
+    assert len(to_json(known)["checks"][0]["queries"]) == 150
+    assert (to_json(known)["texts"]["b"], to_markdown(known).count("| question 1")) == ("another", 11)
+    assert "a: the text of &lt;a&gt;" in to_markdown(known)
+    assert "and 130 more questions" in as_text(known.checks[0], known.texts)
+    assert "    a: the text of <a>" in as_text(known.checks[0], known.texts)
 
 
 def test_markdown_keeps_texts_in_their_cells(red: GateReport) -> None:
@@ -194,7 +242,9 @@ def test_the_terminal_shows_expected_and_came(red: GateReport) -> None:
     assert "came      nothing" in printed
     assert printed.count("alert(1)</script> | `x`") == 3, "in the evidence, the cause, and once for two checks"
     assert "regression: R@10 0.000; thresholds: too low" in printed
-    assert printed.rstrip().endswith("fail: 5 of 6 checks ran; red: regression, thresholds, backup (1.5 s)")
+    assert printed.rstrip().endswith(
+        "fail: 5 of 6 checks ran; red: regression, thresholds, backup; warnings: neighbours (1.5 s)"
+    )
 
 
 def test_a_report_of_nothing_can_be_written() -> None:
@@ -205,3 +255,12 @@ def test_a_report_of_nothing_can_be_written() -> None:
     assert page.open == []
     assert ElementTree.fromstring(to_junit(nothing)).find("testsuite") is not None
     assert "could not run" in to_markdown(nothing)
+
+
+def test_accepted_baselines_are_drawn(red: GateReport) -> None:
+    """Where there are several: slow decline is seen in no comparison with the last one."""
+    history = [{"made": f"2026-11-{day}T10:00:00+00:00", "nDCG@10": 0.9 - day / 100} for day in range(10, 16)]
+    page = to_html(replace(red, facts={**red.facts, "history": history}))
+    assert "nDCG@10 of the accepted baselines: 0.800 at first, 0.800 at best, 0.750 last" in page
+    assert page.count("<polyline") == 1
+    assert "<polyline" not in to_html(replace(red, facts={"history": history[:1]}))

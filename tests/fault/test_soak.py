@@ -9,7 +9,7 @@ from .resources import Sample, Watched, require_bounded
 from .soak import soak
 
 SECONDS = float(os.environ.get("REPERIO_SOAK_SECONDS", "60"))
-SHORT = 15.0  # compactions and builds of every kind; memory and handles are compared from one half to the other
+SHORT = 8.0  # compactions and builds of every kind; memory and handles are compared from one half to the other
 
 pytestmark = pytest.mark.crash
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -28,8 +27,6 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def redis() -> Iterator[Redis]:
     """Run a server of Redis for all tests of this process."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("needs redis-server (Debian: apt install redis-server)")
     with running_redis() as server:
         yield server
 

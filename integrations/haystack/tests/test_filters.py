@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -9,8 +10,13 @@ import pytest
 from haystack.dataclasses import Document
 from haystack.errors import FilterError
 from haystack.utils.filters import document_matches_filter
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from reperio.filters import matches
 
 from haystack_integrations.document_stores.reperio import ReperioDocumentStore
+from haystack_integrations.document_stores.reperio.documents import to_chunk
+from haystack_integrations.document_stores.reperio.filters import to_filter
 
 VALUES: list[Any] = [
     None,
@@ -70,8 +76,64 @@ def test_order_is_haystacks(operator: str, every: ReperioDocumentStore) -> None:
     for value in (0, 1, 2.0, -5, None):
         filters = {"field": "meta.v", "operator": operator, "value": value}
         found = {each.id for each in every.filter_documents(filters)}
-        stored = [each for each in documents() if not isinstance(each.meta.get("v"), bool)]
-        assert found == {each.id for each in stored if of_haystack(filters, each)}, value
+        assert found == {each.id for each in documents() if of_haystack(filters, each)}, value
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 3),
+    st.sampled_from([0.0, 1.0, 2.5, 2**63, 2**64 - 1, 1e300]),
+    st.sampled_from(["", "a", "A", "b", "true", "1", "2024-01-01", "2024-06-01", "2023-12-31"]),
+)
+STORED = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["x", "y"]), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def mixed_inside(left: Any, right: Any) -> bool:
+    """Say whether two values are one to Python alone: [True] and [1]."""
+    return left == right and isinstance(left, (list, dict)) and json.dumps(left) != json.dumps(right)
+
+
+@settings(max_examples=400, deadline=None)
+@given(stored=STORED, operator=st.sampled_from(["==", "!=", "in", "not in"]), asked=STORED, several=st.lists(STORED))
+def test_equality_of_any_values(stored: Any, operator: str, asked: Any, several: list[Any]) -> None:
+    """But for numbers and booleans inside lists and objects, which are JSON's."""
+    value = several if "in" in operator else asked
+    assume(not any(mixed_inside(stored, each) for each in (several if "in" in operator else [asked])))
+    document = Document(id="a", content="x", meta={"v": stored})
+    filters = {"field": "meta.v", "operator": operator, "value": value}
+    tree = to_filter(filters)
+    assert tree is not None
+    assert matches(tree, to_chunk(document).metadata) == document_matches_filter(filters, document)
+
+
+@settings(max_examples=400, deadline=None)
+@given(stored=STORED, operator=st.sampled_from([">", ">=", "<", "<="]), asked=STORED)
+def test_order_of_any_values(stored: Any, operator: str, asked: Any) -> None:
+    """What raises in Haystack because of what is stored does not match; what would for any document is refused."""
+    document = Document(id="a", content="x", meta={"v": stored})
+    filters = {"field": "meta.v", "operator": operator, "value": asked}
+    try:
+        tree = to_filter(filters)
+    except FilterError:
+        assert isinstance(asked, (str, list, dict))
+        return
+    assert tree is not None
+    assert matches(tree, to_chunk(document).metadata) == of_haystack(filters, document)
+
+
+@pytest.mark.parametrize("operator", ["==", "in", "!="])
+def test_inside_lists_and_objects_json_counts(operator: str) -> None:
+    """The one difference of equality, which the README names: to Python, [True] is [1]."""
+    for stored, asked in (([True], [1]), ({"x": 0}, {"x": False}), ([[1]], [[True]])):
+        tree = to_filter({"field": "v", "operator": operator, "value": [asked] if operator == "in" else asked})
+        assert tree is not None
+        assert matches(tree, {"v": stored}) is (operator == "!=")
+        assert matches(tree, {"v": asked}) is (operator != "!=")
 
 
 def test_random_trees_are_haystacks(every: ReperioDocumentStore) -> None:

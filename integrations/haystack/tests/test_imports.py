@@ -16,6 +16,7 @@ STANDARD = {
     "collections",
     "dataclasses",
     "datetime",
+    "operator",
     "os",
     "threading",
     "types",

@@ -16,8 +16,7 @@ from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 from reperio import Chunk, InvalidChunk, InvalidInput, InvalidVectors, Limits, ReperioError
 
-from haystack_integrations.document_stores.reperio import ReperioDocumentStore
-from haystack_integrations.document_stores.reperio.documents import HAS_VECTOR
+from haystack_integrations.document_stores.reperio import HAS_VECTOR, ReperioDocumentStore
 from tests.conftest import DIMENSION
 
 ALL = {"field": "meta.k", "operator": "==", "value": 1}
@@ -215,11 +214,15 @@ def test_what_another_program_stored_under_the_reserved_name_is_meta(foreign: An
     assert [each.id for each in store.filter_documents()] == ["a", "h"]
 
 
-def test_the_core_leaves_out_documents_without_an_embedding_when_it_is_told_to(
-    store: ReperioDocumentStore,
-) -> None:
-    """They have a vector that stands for none."""
+def test_other_ways_in_leave_out_documents_without_an_embedding_when_told_to(store: ReperioDocumentStore) -> None:
+    """By a filter, or by a scope that holds for every search, count and read; words find them all the same."""
     store.write_documents([Document(id="bare", content="x"), Document(id="own", content="x", embedding=unit(1))])
-    found = store.collection.search(vector=unit(), where=HAS_VECTOR, k=2)
-    assert [hit.chunk.id for hit in found] == ["own"]
-    assert len(store.collection.search(vector=unit(), k=2)) == 2
+    kb = store.collection
+    questions: list[dict[str, Any]] = [{"vector": unit()}, {"query": "x", "vector": unit(), "mode": "hybrid"}]
+    for question in questions:
+        assert [hit.chunk.id for hit in kb.search(where=HAS_VECTOR, k=2, **question)] == ["own"]
+        assert len(kb.search(k=2, **question)) == 2
+    assert {hit.chunk.id for hit in kb.search("x", mode="lexical", k=2)} == {"bare", "own"}
+    for scope in (HAS_VECTOR, {"$not": {"_haystack.no_vector": True}}):
+        with reperio.open(kb.info().path, scope=scope) as confined:
+            assert [hit.chunk.id for hit in confined.search(vector=unit(), k=2)] == confined.ids() == ["own"]

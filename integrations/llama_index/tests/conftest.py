@@ -12,7 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
-from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
+from llama_index.core.vector_stores.types import (
+    FilterOperator,
+    MetadataFilter,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+)
 
 from llama_index.vector_stores.reperio import ReperioEmbedding, ReperioVectorStore
 
@@ -67,6 +73,18 @@ def store(tmp_path: Path) -> Iterator[ReperioVectorStore]:
     made.close()
 
 
+@pytest.fixture
+def filled(store: ReperioVectorStore) -> ReperioVectorStore:
+    """Three documents of two nodes each, along a quarter of a circle: n0 is nearest to (1, 0), n5 farthest."""
+    store.add(
+        [
+            node(f"n{i}", (np.cos(i / 4), np.sin(i / 4)), document=f"d{i // 2}", number=i, even=str(i % 2 == 0))
+            for i in range(6)
+        ]
+    )
+    return store
+
+
 def vector(*numbers: float) -> list[float]:
     """Return a vector of four dimensions that begins with *numbers*."""
     return [*numbers, *([0.0] * (4 - len(numbers)))]
@@ -114,3 +132,7 @@ def to_query(
         mode=VectorStoreQueryMode(mode),
         **query,
     )
+
+
+def only(key: str, value: object, operator: FilterOperator = FilterOperator.EQ) -> MetadataFilters:
+    return MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=operator)])

@@ -1,8 +1,7 @@
-"""``reperio gate`` and ``reperio golden``: judge a collection, and make what it is judged by."""
+"""``reperio gate``: judge a collection."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,27 +11,34 @@ from rich.console import Console
 
 import reperio
 from reperio.cli import output
-from reperio.cli.arguments import KB, Json, argument, flag, option, to_filter
+from reperio.cli.arguments import Json, flag, option
 from reperio.errors import InvalidInput, ReperioError
 from reperio.query_log.reading import read_log
 
 if TYPE_CHECKING:
-    from reperio.evaluation import Baseline, GateReport
+    from reperio.evaluation import Baseline, GateReport, Subject
 
-Golden = Annotated[Path, argument("GOLDEN", "A golden set: .yaml or .jsonl.")]
-
-golden_app = typer.Typer(help="Draft a golden set, and add questions to it.", no_args_is_help=True)
-
-_DOCUMENT = "An expected document, by its name; may be repeated."
-_FILTER = "The question's filter; {} for none, whatever the set's default."
-_GRADE = "One per expected chunk or document, in their order; else every grade is 1."
+# Texts of options that are longer than a line of a signature has room for.
+_KB = "The collection's directory; may be left out where --search, --url or --run is judged alone."
+_SEARCH = "A search to judge instead: module:function or file.py:function, called as search(text, k=…)."
+_URL = "An HTTP endpoint to judge instead: JSON is sent, JSON comes back (docs/gate-from-outside.md)."
+_RUN = "Answers to judge instead: a run of TREC, BEIR (.tsv) or ranx (.json)."
+EMBEDDER = "The collection's embedder: module:function, file.py:function, or a model's name; else the recorded one."
+_ANNOTATIONS = "Write what is red or warned of as GitHub shows it next to a pull request."
+_SAVED = "Write what came as a run: TREC; .tsv for BEIR, .json for ranx."
 
 
 def gate(
-    kb: KB,
+    kb: Annotated[Path | None, typer.Argument(metavar="[KB]", help=_KB, show_default=False)] = None,
     golden: Annotated[Path | None, option("FILE", "The golden set: .yaml or .jsonl.")] = None,
     baseline: Annotated[Path | None, option("FILE", "What was accepted; next to the golden set by default.")] = None,
     accept: Annotated[bool, flag("--accept", "Write the baseline, unless something is unsound.")] = False,
+    search: Annotated[str | None, option("MODULE:FUNCTION", _SEARCH)] = None,
+    url: Annotated[str | None, option("URL", _URL)] = None,
+    run: Annotated[Path | None, option("FILE", _RUN)] = None,
+    embedder: Annotated[str | None, option("NAME", EMBEDDER)] = None,
+    header: Annotated[list[str] | None, option("NAME:VALUE", "Sent with --url; may be repeated.")] = None,
+    timeout: Annotated[float | None, option("SECONDS", "For each question to --url: 30.")] = None,
     from_log: Annotated[
         Path | None, option("FILE", "Real questions: replayed, timed, and used for knn recall.")
     ] = None,
@@ -48,17 +54,24 @@ def gate(
     threads: Annotated[int | None, option("N", "That ask at the same time: 1.")] = None,
     only: Annotated[list[str] | None, option("CHECK", "Run this; may be repeated.")] = None,
     skip: Annotated[list[str] | None, option("CHECK", "Leave this out; may be repeated.")] = None,
+    strict: Annotated[bool, flag("--strict", "Exit 1 for warnings as well.")] = False,
     json: Json = False,
     junit: Annotated[Path | None, option("FILE", "Write JUnit XML, one test case per check.")] = None,
     markdown: Annotated[Path | None, option("FILE", "Write Markdown, for a pull request.")] = None,
     html: Annotated[Path | None, option("FILE", "Write one self-contained page with plots.")] = None,
+    annotations: Annotated[Path | None, option("FILE", _ANNOTATIONS)] = None,
+    save_run: Annotated[Path | None, option("FILE", _SAVED)] = None,
 ) -> None:
-    """Say whether a collection may go to production: exit 0 pass, 1 fail, 2 could not run.
+    """Say whether a collection, or any search, may go to production: exit 0 pass, 1 fail, 2 could not run.
 
     Limits can also stand in the golden set; an option goes before.
     """
     from reperio import evaluation
 
+    deployed = evaluation.Deployed(kb, embedder, search, url, run, header or (), timeout)
+    deployed.require(golden)
+    if save_run is not None and golden is None:
+        raise InvalidInput("--save-run needs --golden, the questions whose answers are saved")
     asked = evaluation.read_golden(golden) if golden else None
     limits = evaluation.to_limits(
         asked, recall=recall, effect=effect, alpha=alpha, shrink=shrink, latency_ratio=latency_ratio, p50=p50, p95=p95,
@@ -72,13 +85,16 @@ def gate(
     # Before the collection is opened: a baseline that cannot be read is told in a moment.
     accepted = _accepted(where, named=baseline is not None and not accept, replaced=accept)
     log = read_log(from_log) if from_log else []
-    with reperio.open(kb, read_only=True) as collection, reperio.progress_bar(disable=json) as progress:
-        subject = evaluation.Subject(collection, asked, baseline=accepted, limits=limits, log=log, progress=progress)
-        report = evaluation.judged(subject, only=only or (), skip=skip or ())
+    with deployed.opened(asked) as (collection, own), reperio.progress_bar(disable=json) as progress:
+        subject = evaluation.Subject(
+            collection, asked, search=own, baseline=accepted, limits=limits, log=log, progress=progress
+        )
+        report = evaluation.judged(subject, only=only or (), skip=skip or (), strict=strict)
         refused = evaluation.acceptable(report) if accept else []
         fresh = evaluation.to_baseline(subject, report) if accept and not refused else None
+        came = _saved(save_run, subject)
     told, unwritten = _accept(where, fresh, refused) if accept and where is not None else ({}, [])
-    failures = _write(report, told, json, junit, markdown, html) + unwritten
+    failures = _write(report, told, json, junit, markdown, html, annotations) + came + unwritten
     if where is not None and told:
         _tell_accepted(where, told, quiet=json)
     for failure in failures[:-1]:
@@ -129,7 +145,8 @@ def _write(report: GateReport, told: Mapping[str, Any], json: bool, *paths: Path
     else:
         reports.print_report(report, Console())
     failures: list[ReperioError] = []
-    for path, maker in zip(paths, (reports.to_junit, reports.to_markdown, reports.to_html), strict=True):
+    makers = (reports.to_junit, reports.to_markdown, reports.to_html, reports.to_annotations)
+    for path, maker in zip(paths, makers, strict=True):
         if path is not None:
             try:
                 with storage_errors(path, "write"):
@@ -139,6 +156,20 @@ def _write(report: GateReport, told: Mapping[str, Any], json: bool, *paths: Path
     return failures
 
 
+def _saved(path: Path | None, subject: Subject) -> list[ReperioError]:
+    """Write what came as a run; return why it could not be."""
+    from reperio import evaluation
+
+    if path is None:
+        return []
+    try:
+        names = {answer.query.id: subject.names(answer) for answer in subject.answers}
+        evaluation.write_run(path, subject.by_id, names)
+    except ReperioError as error:
+        return [error]
+    return []
+
+
 def _tell_accepted(where: Path, told: Mapping[str, Any], *, quiet: bool) -> None:
     if told["refused"]:
         # Nothing has written to it: what is there is the baseline from before.
@@ -146,70 +177,3 @@ def _tell_accepted(where: Path, told: Mapping[str, Any], *, quiet: bool) -> None
         output.print_error(f"not accepted: {', '.join(told['refused'])} must pass first; {left}")
     elif told["accepted"] and not quiet:
         output.print_line(f"accepted: {where} is the baseline from now on; commit it")
-
-
-@golden_app.command("init")
-def golden_init(
-    kb: KB,
-    golden: Golden,
-    from_log: Annotated[Path | None, option("FILE", "Draw questions from these.")] = None,
-    number: Annotated[int, typer.Option("--number", "-n", help="Questions.", min=1)] = 20,
-) -> None:
-    """Draft a golden set for a person to correct: questions of a log, or of chunks far from each other."""
-    from reperio.evaluation.golden import drafting
-
-    # Drafting takes a while, and would be for nothing.
-    drafting.require_new(golden)
-    log = read_log(from_log) if from_log else None
-    with reperio.open(kb, read_only=True) as collection, output.waiting("drafting …", quiet=False):
-        drafts = drafting.draft(collection, number, log=log)
-        field = drafting.document_field(collection)
-    drafting.write_draft(golden, drafts, document_field=field)
-    output.print_line(
-        f"{len(drafts)} questions are drafted in {os.fspath(golden)}; correct them, then run reperio gate"
-    )
-
-
-@golden_app.command("add")
-def golden_add(
-    golden: Golden,
-    query: Annotated[str, argument("QUESTION", "As users ask it.")],
-    expect: Annotated[list[str] | None, option("ID", "An expected chunk; may be repeated.")] = None,
-    expect_document: Annotated[list[str] | None, option("NAME", _DOCUMENT)] = None,
-    grade: Annotated[list[int] | None, option("N", _GRADE)] = None,
-    nothing_above: Annotated[float | None, option("SCORE", "No hit may score more.")] = None,
-    where: Annotated[str | None, option("JSON", _FILTER)] = None,
-    mode: Annotated[str | None, option(None, "dense, lexical or hybrid; else the set's default.")] = None,
-    tag: Annotated[list[str] | None, option("TAG", "A group; may be repeated.")] = None,
-    name: Annotated[str | None, option("ID", "Of the question, where its text is asked twice.", "--id")] = None,
-) -> None:
-    """Append a question to a golden set, whose comments and order stay as they are; a new file is begun."""
-    from reperio.evaluation import GoldenQuery
-    from reperio.evaluation.golden import drafting
-
-    is_new, before = not golden.exists(), drafting.begun(golden)
-    added = GoldenQuery(
-        id=query if name is None else name,
-        text=query,
-        expect=_graded(expect or [], None if expect_document else grade),
-        documents=_graded(expect_document or [], grade if expect_document else None),
-        nothing_above=nothing_above,
-        where=before.where if where is None else to_filter(where) or None,
-        mode=before.mode if mode is None else mode,
-        tags=tuple(tag or ()),
-    )
-    drafting.add_query(golden, added)
-    begun = f"{golden} is begun" + (f", with document_field: {before.document_field}" if added.documents else "")
-    output.print_line(begun if is_new else f"added to {golden}")
-
-
-def _graded(names: Sequence[str], grades: Sequence[int] | None) -> dict[str, int]:
-    if len(set(names)) < len(names):
-        raise InvalidInput(f"{next(each for each in names if names.count(each) > 1)!r} is expected twice")
-    if not grades:
-        return dict.fromkeys(names, 1)
-    if len(grades) != len(names):
-        raise InvalidInput(
-            f"{len(grades)} grades for {len(names)} expected; pass --grade once for each, in their order"
-        )
-    return dict(zip(names, grades, strict=True))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import reperio
 from reperio.cli import output
 from reperio.cli.arguments import Json, Lexical, argument, option
-from reperio.types import Lexical as LexicalName
-from reperio.types import Limits, Progress
+from reperio.types import Limits
 
 if TYPE_CHECKING:
     from reperio.importers.storing import ImportReport
@@ -49,19 +49,8 @@ def langchain_faiss(
     """Bring a folder of LangChain's FAISS store into a collection; its pickle is read, and not executed."""
     from reperio.importers.langchain_faiss import import_langchain_faiss
 
-    _bring_in(
-        lambda progress: import_langchain_faiss(
-            folder,
-            into,
-            index_name=index_name,
-            metric=metric,
-            embedder=embedder,
-            lexical=_words(lexical),
-            limits=_limits(max_text, max_metadata),
-            progress=progress,
-        ),
-        json=json,
-    )
+    common = _common(metric, embedder, lexical, max_text, max_metadata)
+    _bring_in(partial(import_langchain_faiss, folder, into, index_name=index_name, **common), json=json)
 
 
 @app.command("chroma")
@@ -81,19 +70,8 @@ def chroma(
     """Bring a collection of a Chroma directory into a collection; Chroma need not be installed."""
     from reperio.importers.chroma import import_chroma
 
-    _bring_in(
-        lambda progress: import_chroma(
-            folder,
-            into,
-            collection=collection,
-            metric=metric,
-            embedder=embedder,
-            lexical=_words(lexical),
-            limits=_limits(max_text, max_metadata),
-            progress=progress,
-        ),
-        json=json,
-    )
+    common = _common(metric, embedder, lexical, max_text, max_metadata)
+    _bring_in(partial(import_chroma, folder, into, collection=collection, **common), json=json)
 
 
 @app.command("faiss")
@@ -116,19 +94,17 @@ def faiss(
     """Bring a FAISS index and the texts of its vectors into a collection."""
     from reperio.importers.raw_faiss import import_faiss
 
+    common = _common(metric, embedder, lexical, max_text, max_metadata)
     _bring_in(
-        lambda progress: import_faiss(
+        partial(
+            import_faiss,
             index,
             into,
             texts=texts,
             text_field=text_field,
             id_field=id_field,
             number_field=number_field,
-            metric=metric,
-            embedder=embedder,
-            lexical=_words(lexical),
-            limits=_limits(max_text, max_metadata),
-            progress=progress,
+            **common,
         ),
         json=json,
     )
@@ -149,19 +125,8 @@ def llama_index(
     """Bring a folder of LlamaIndex (simple or FAISS vector store) into a collection, its nodes whole."""
     from reperio.importers.llama_index import import_llama_index
 
-    _bring_in(
-        lambda progress: import_llama_index(
-            folder,
-            into,
-            namespace=namespace,
-            metric=metric,
-            embedder=embedder,
-            lexical=_words(lexical),
-            limits=_limits(max_text, max_metadata),
-            progress=progress,
-        ),
-        json=json,
-    )
+    common = _common(metric, embedder, lexical, max_text, max_metadata)
+    _bring_in(partial(import_llama_index, folder, into, namespace=namespace, **common), json=json)
 
 
 @app.command("export")
@@ -179,18 +144,17 @@ def export(
     output.print_done(made, done, json=json)
 
 
-def _words(lexical: str | None) -> LexicalName | None:
-    return cast("LexicalName | None", lexical)  # a wrong one is refused by its name where the collection is made
+def _common(
+    metric: str | None, embedder: str | None, lexical: str | None, text: int | None, metadata: int | None
+) -> dict[str, Any]:
+    """Return the options that all importers have; a wrong one is refused by its name where the collection is made."""
+    most = {name: value for name, value in (("text", text), ("metadata", metadata)) if value is not None}
+    return {"metric": metric, "embedder": embedder, "lexical": lexical, "limits": Limits(**most) if most else None}
 
 
-def _limits(text: int | None, metadata: int | None) -> Limits | None:
-    given = {name: value for name, value in (("text", text), ("metadata", metadata)) if value is not None}
-    return Limits(**given) if given else None
-
-
-def _bring_in(bring: Callable[[Progress | None], ImportReport], *, json: bool) -> None:
+def _bring_in(bring: Callable[..., ImportReport], *, json: bool) -> None:
     with reperio.progress_bar(disable=json) as progress:
-        report = bring(progress)
+        report = bring(progress=progress)
     if json:
         output.print_json({**asdict(report), "complete": report.complete})
     else:

@@ -1,7 +1,8 @@
 """The command line: arguments in, calls of the package, results out. Run ``reperio --help``.
 
-Exit codes: 0 done; 1 `check` has found problems; 2 an error, told in one line on standard error, output that cannot be
-written among them; 3 `ingest` could not read some of the files; 130 interrupted; 141 nobody reads the output any more.
+Exit codes: 0 done; 1 `check` has found problems, or `duplicates --exit-code` any; 2 an error, told in one line on
+standard error, output that cannot be written among them; 3 `ingest` could not read some of the files; 130 interrupted;
+141 nobody reads the output any more.
 Whatever is slow to import is imported by the command that needs it.
 """
 
@@ -16,13 +17,16 @@ from typing import Annotated
 import typer
 
 import reperio
+from reperio.cli import comparing as cli_comparing
 from reperio.cli import gate as cli_gate
+from reperio.cli import golden as cli_golden
 from reperio.cli import importing as cli_import
 from reperio.cli import ingesting as cli_ingesting
 from reperio.cli import keeping as cli_keeping
 from reperio.cli import listing as cli_listing
 from reperio.cli import origins as cli_origins
 from reperio.cli import output, showing
+from reperio.cli import serving as cli_serving
 from reperio.cli.arguments import KB, Json, Origin, Scope, Where, argument, flag, option, reading, to_filter
 from reperio.cli.errors import Commands
 from reperio.collection import Collection
@@ -60,7 +64,7 @@ app = typer.Typer(
 )
 # Groups come behind the commands, see `Commands.list_commands`.
 app.add_typer(cli_import.app, name="import")
-app.add_typer(cli_gate.golden_app, name="golden")
+app.add_typer(cli_golden.golden_app, name="golden")
 app.add_typer(cli_origins.app, name="origin")
 
 
@@ -117,6 +121,7 @@ def search(
 
 app.command("list")(cli_listing.list_chunks)
 app.command()(cli_listing.show)
+app.command()(cli_comparing.duplicates)
 
 
 @app.command()
@@ -231,6 +236,7 @@ app.command()(cli_keeping.doctor)
 app.command()(cli_keeping.export)
 app.command()(cli_origins.pull)
 app.command()(cli_gate.gate)
+app.command()(cli_serving.mcp)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing_extensions import Never, Self
 
 from reperio.collection.handle.embedder import LazyEmbedder
 from reperio.collection.handle.handle import Handle
+from reperio.collection.methods.comparing import Comparing
 from reperio.collection.methods.contents import Contents
 from reperio.collection.methods.maintenance import Maintenance
 from reperio.collection.methods.searching import Searching
@@ -22,7 +23,7 @@ from reperio.query_log.recording import QueryRecorder
 from reperio.types import Embedder
 
 
-class Collection(Searching, Contents, Writing, Maintenance):
+class Collection(Searching, Contents, Comparing, Writing, Maintenance):
     """Keep chunks, their vectors and an index in one directory. Use `reperio.open` to make one.
 
     Any number of threads may use one handle; searches run side by side, writes one after the other. Any number of

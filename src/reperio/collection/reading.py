@@ -41,6 +41,24 @@ def everything(handle: Handle) -> Iterator[Chunk]:
             yield from (stored.to_chunk() for stored in block)
 
 
+def everything_with_vectors(handle: Handle) -> Iterator[tuple[list[Chunk], FloatMatrix]]:
+    """Yield all chunks of one commit with their vectors, float32 (n, d), in blocks, in the order of adding."""
+    generation, session, matrix = handle.reading()
+    with session:
+        if handle.scope.tree is None:
+            for block in session.scan_all():
+                session.require(block, matrix)
+                yield [one.to_chunk() for one in block], to_float32(matrix[[one.row for one in block]])
+            return
+        rows = generation.matching(handle.scope.tree, session).tolist()
+        for first in range(0, len(rows), _BLOCK):
+            part = rows[first : first + _BLOCK]
+            chunks = session.read(part, matrix)
+            _require_whole(handle, len(part), len(chunks))
+            handle.scope.require_found(chunks, handle.root.root)
+            yield chunks, to_float32(matrix[part])
+
+
 def _inside(handle: Handle, generation: OpenGeneration, session: Session, matrix: StoredMatrix) -> Iterator[Chunk]:
     """Yield the chunks within the scope; how long that takes must not tell how long the texts of others are."""
     rows = generation.matching(handle.scope.tree, session).tolist()

@@ -8,6 +8,7 @@ assert report.passed, report.summary
 
 from reperio.evaluation.asking import Search
 from reperio.evaluation.baseline import Baseline, baseline_path, read_baseline, write_baseline
+from reperio.evaluation.deployed import Deployed, Endpoint, from_langchain, from_llama_index, read_run, write_run
 from reperio.evaluation.gate import NAMES, acceptable, gate, judged, to_baseline
 from reperio.evaluation.golden.questions import GoldenQuery, GoldenSet, read_golden, to_limits
 from reperio.evaluation.limits import GateLimits
@@ -20,6 +21,8 @@ __all__ = [
     "Baseline",
     "CheckResult",
     "Comparison",
+    "Deployed",
+    "Endpoint",
     "FailedQuery",
     "GateLimits",
     "GateReport",
@@ -31,11 +34,15 @@ __all__ = [
     "acceptable",
     "baseline_path",
     "compare",
+    "from_langchain",
+    "from_llama_index",
     "gate",
     "judged",
     "read_baseline",
     "read_golden",
+    "read_run",
     "to_baseline",
     "to_limits",
     "write_baseline",
+    "write_run",
 ]

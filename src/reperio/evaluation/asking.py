@@ -18,9 +18,10 @@ from reperio.query_log.reading import LoggedQuestion
 from reperio.types import Chunk, Hit
 
 Search: TypeAlias = Callable[..., Any]
-"""A deployed search: called with a text, and with ``k=``, ``where=`` and ``mode=`` where it takes them."""
+"""A deployed search: called with a text, and with ``k=``, ``where=``, ``mode=``, ``vector=`` and ``id=`` where it takes
+them."""
 
-_OPTIONS = ("k", "where", "mode")  # of a search, passed where it takes them
+_OPTIONS = ("k", "where", "mode", "vector", "id")  # of a search, passed where it takes them
 _SEED = 20_261_121  # fixed, so that two runs ask the same questions
 _T = TypeVar("_T")
 
@@ -147,7 +148,7 @@ def _score(given: Any) -> float:
 
 
 def _options(search: Search, query: GoldenQuery, k: int) -> dict[str, Any]:
-    wanted = {"k": k, "where": query.where, "mode": query.mode}
+    wanted = {"k": k, "where": query.where, "mode": query.mode, "vector": query.vector, "id": query.id}
     taken = _taken(search)
     # Asked without its filter, a question has another answer: that would be judged as if it were this one.
     for name, plain in (("where", None), ("mode", "dense")):

@@ -13,11 +13,12 @@ from typing import Any, TypeAlias
 
 from reperio.arguments import to_path
 from reperio.errors import InvalidInput
+from reperio.evaluation.contents.profile import Profile, to_profile
 from reperio.evaluation.limits import is_number
-from reperio.evaluation.survey import Profile
 from reperio.layout import read_regular, reason, storage_errors, write_atomically
 
-FORMAT = 1
+FORMAT = 2
+"""Of the file. Format 1 is read as well: it lacks sources, fields, times of questions and the history."""
 MAX_BYTES = 1 << 30
 """A longer baseline is not read."""
 
@@ -54,10 +55,13 @@ class Baseline:
         depth: of the lists of ids, at most.
         labels: fingerprint of the text of every expected chunk, by id.
         latency: p50, p95, p99 in ms and rate in queries per second; "threads", "kind" of questions, and "waited",
-            the share of time that its threads waited for a core.
+            the share of time that its threads waited for a core; "cold", ms of the first call; "stalled", the share of
+            calls that took many times the question's own time; "questions", ms by question.
         neighbours: knn recall@k and the number of queries.
         versions: of libraries.
         machine: that the latency was measured on.
+        history: what earlier baselines accepted, oldest first: see `history`.
+        streaks: accepted baselines in a row, this one included, in which a question's first hit was right.
     """
 
     made: str
@@ -73,6 +77,8 @@ class Baseline:
     neighbours: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
+    history: Sequence[Mapping[str, Any]] = ()
+    streaks: Mapping[str, int] = field(default_factory=dict)
 
 
 def baseline_path(golden: str | os.PathLike[str]) -> Path:
@@ -93,11 +99,12 @@ def read_baseline(path: str | os.PathLike[str]) -> Baseline:
         raise InvalidInput(f"{path} cannot be read ({reason(error)}); {cure}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is no valid JSON ({error}); {cure}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in (1, FORMAT):
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise InvalidInput(f"{path} has the format {found!r}, not {FORMAT}; {cure}")
+        raise InvalidInput(f"{path} has the format {found!r}, not 1 or {FORMAT}; {cure}")
     try:
-        return _from_json({key: value for key, value in content.items() if key != "format"})
+        added: dict[str, Any] = {"history": [], "streaks": {}} if content["format"] == 1 else {}
+        return _from_json({**added, **{key: value for key, value in content.items() if key != "format"}})
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise InvalidInput(f"{path} is no baseline ({error}); {cure}") from None
 
@@ -147,13 +154,17 @@ def _from_json(content: dict[str, Any]) -> Baseline:
     _require(content, _KINDS)
     profile = content.pop("profile")
     if profile is not None:
-        _require(profile, _PROFILE, "profile.")
-        profile = Profile(**{**profile, "lengths": tuple(profile["lengths"]), "norms": tuple(profile["norms"])})
+        _require({**_EMPTY, **profile}, _PROFILE, "profile.")
+        for name, source in profile.get("sources", {}).items():
+            _require({**_EMPTY_SOURCE, **source}, _SOURCE, f"profile.sources.{name}.")
+            for path, kept in source.get("fields", {}).items():
+                _require({"types": {}, "shapes": {}, "values": None, **kept}, _FIELD, f"profile.sources.{name}.{path}.")
+        profile = to_profile(profile)
     # Earlier baselines lack "waited", and are taken as if nothing had disturbed them.
     if content["latency"]:
         _require({"waited": 0.0, **content["latency"]}, _LATENCY, "latency.")
     _require({"canaries": content["settings"].get("canaries") or []}, {"canaries": _NUMBERS}, "settings.")
-    return Baseline(profile=profile, **content)
+    return Baseline(profile=profile, **{**content, "history": tuple(content["history"])})
 
 
 def _require(content: Mapping[str, Any], kinds: Mapping[str, _Kind], within: str = "") -> None:
@@ -182,6 +193,15 @@ def _keyed(holds: _Test) -> _Test:
     return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
 
 
+def _is_entry(value: object) -> bool:
+    """Say whether a value is an entry of the history."""
+    if not isinstance(value, dict) or not _is_text(value.get("made")):
+        return False
+    return _keyed(is_number)(value.get("values")) and _keyed(_is_text)(value.get("asked"))
+
+
+_WHOLE: _Kind = ("a whole number from 0", _is_count)
+_COUNTS: _Kind = ("an object of whole numbers", _keyed(_is_count))
 _NUMBER: _Kind = ("a finite number", is_number)
 _NUMBERS: _Kind = ("a list of finite numbers", _listed(is_number))
 _OBJECT: _Kind = ("an object", _keyed(lambda _: True))
@@ -194,14 +214,40 @@ _KINDS: dict[str, _Kind] = {
     "profile": ("an object, or null", lambda value: value is None or isinstance(value, dict)),
     "values": ("numbers by measure and question", _keyed(_keyed(is_number))),
     "ids": ("lists of ids by question", _keyed(_listed(_is_text))),
-    "depth": ("a whole number from 0", _is_count),
+    "depth": _WHOLE,
+    "streaks": _COUNTS,
+    "history": ("a list of objects with made, values and asked", _listed(_is_entry)),
 }
 _PROFILE: dict[str, _Kind] = {
-    "count": ("a whole number from 0", _is_count),
+    "count": _WHOLE,
     "lengths": _THREE,
     "fields": ("an object of numbers", _keyed(is_number)),
     "duplicates": _NUMBER,
     "norms": _THREE,
     "sketch": _TEXTS,
+    "followed": _TEXTS,
+    "source_field": ("a text", _is_text),
+    "source_depth": _WHOLE,
+    "sources": ("an object of objects", _keyed(lambda value: isinstance(value, dict))),
+    "access": ("a list of texts", _listed(_is_text)),
+    "vectors": ("an object of whole numbers, or null", lambda value: value is None or _keyed(_is_count)(value)),
+    "marks": _TEXTS,
+}
+_EMPTY = {
+    "followed": {}, "source_field": "", "source_depth": 1, "sources": {}, "access": [], "vectors": None, "marks": {},
+}  # fmt: skip
+_SOURCE: dict[str, _Kind] = {
+    **dict.fromkeys(("count", "duplicates", "mojibake", "sampled", "markup", "alike"), _WHOLE),
+    **dict.fromkeys(("lengths", "languages", "openings", "closings"), _COUNTS),
+    "fields": ("an object of objects", _keyed(lambda value: isinstance(value, dict))),
+}
+_EMPTY_SOURCE = {
+    **dict.fromkeys(("duplicates", "mojibake", "sampled", "markup", "alike"), 0),
+    **{name: {} for name in ("lengths", "languages", "openings", "closings", "fields")},
+}
+_FIELD: dict[str, _Kind] = {
+    "present": _WHOLE,
+    **dict.fromkeys(("types", "shapes"), _COUNTS),
+    "values": ("an object of whole numbers, or null", lambda value: value is None or _keyed(_is_count)(value)),
 }
 _LATENCY: dict[str, _Kind] = dict.fromkeys(("p50", "p95", "waited"), _NUMBER)

@@ -10,22 +10,30 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
+from reperio.arguments import did_you_mean
 from reperio.collection import Collection
 from reperio.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, ReperioError, ReperioWarning
 from reperio.evaluation.asking import Search, name_of
 from reperio.evaluation.baseline import Baseline, machine, versions
-from reperio.evaluation.checks.drift import drift
+from reperio.evaluation.checks.contents.fields import access, fields
+from reperio.evaluation.checks.contents.sources import sources
+from reperio.evaluation.checks.contents.texts import texts
+from reperio.evaluation.checks.contents.vectors import vectors
 from reperio.evaluation.checks.embedding import contract
 from reperio.evaluation.checks.integrity import filtering, integrity, reachable
 from reperio.evaluation.checks.labelled import filtered_answers, golden_ids, nothing_above, thresholds
 from reperio.evaluation.checks.neighbours import neighbours
+from reperio.evaluation.checks.questions import questions
 from reperio.evaluation.checks.regression import regression
 from reperio.evaluation.checks.restoring import restoring
 from reperio.evaluation.checks.serving import latency, replayed
+from reperio.evaluation.checks.settings import settings
+from reperio.evaluation.contents.hashing import fingerprint
 from reperio.evaluation.golden.questions import GoldenSet
+from reperio.evaluation.history import to_history, to_streaks
 from reperio.evaluation.limits import GateLimits
+from reperio.evaluation.statistics.measures import MAIN, mean
 from reperio.evaluation.subject import Subject
-from reperio.evaluation.survey import fingerprint
 from reperio.evaluation.verdicts import CheckResult, GateReport, Verdict
 from reperio.query_log.reading import LoggedQuestion
 from reperio.types import Progress
@@ -39,6 +47,7 @@ class Check:
     run: Callable[[Subject], CheckResult]
     collection: bool = True  # whether it cannot do without one
     golden: bool = False  # likewise
+    timed: bool = False  # whether it says something of the search that answers now, which a run in a file is not
 
 
 CHECKS = (
@@ -52,14 +61,23 @@ CHECKS = (
     Check("nothing above", nothing_above, collection=False, golden=True),
     Check("filtered answers", filtered_answers, collection=False, golden=True),
     Check("regression", regression, collection=False, golden=True),
-    Check("drift", drift),
-    Check("latency", latency, collection=False),
-    Check("replay", replayed, collection=False),
+    Check("questions", questions, collection=False, golden=True),
+    Check("settings", settings),
+    Check("sources", sources),
+    Check("fields", fields),
+    Check("access", access),
+    Check("texts", texts),
+    Check("vectors", vectors),
+    Check("latency", latency, collection=False, timed=True),
+    Check("replay", replayed, collection=False, timed=True),
     Check("backup", restoring),
 )
 NAMES = tuple(check.name for check in CHECKS)
 
-_COMPARED = frozenset({"regression", "drift", "latency"})
+GROUPS = {"drift": ("settings", "sources", "fields", "access", "texts", "vectors")}
+"""Names for several checks together, which `only` and `skip` take as well."""
+
+_COMPARED = frozenset({"regression", "questions", "latency", *GROUPS["drift"]})
 """Checks against the baseline: red here is what `accept` accepts."""
 
 
@@ -74,14 +92,16 @@ def gate(
     skip: Sequence[str] = (),
     log: Sequence[str | LoggedQuestion] = (),
     progress: Progress | None = None,
+    strict: bool = False,
 ) -> GateReport:
     """Say whether a collection, or a search in front of it, may go to production.
 
     Args:
         collection: to be judged; None where only *search* is.
         golden: questions with what should come; without, only the checks that need no labels run.
-        search: what is deployed, called with a text, and with ``k=``, ``where=`` and ``mode=`` where it takes them; it
-            returns ids, (id, score) pairs, `Hit`, LangChain documents or LlamaIndex nodes. None for the collection's.
+        search: what is deployed, called with a text, and with ``k=``, ``where=``, ``mode=``, ``vector=`` and the
+            question's ``id=`` where it takes them; it returns ids, (id, score) pairs, `Hit`, LangChain documents or
+            LlamaIndex nodes. None for the collection's.
         baseline: what was accepted before; None for none.
         limits: from where on something is wrong; None for the golden set's, or the defaults.
         only: names of checks to run, of `NAMES`; empty for all.
@@ -89,6 +109,7 @@ def gate(
         log: real questions, as texts or as `reperio.query_log.reading.read_log` reads them: for knn recall, latency and
             replay.
         progress: called with the stages "gate" (checks done), "ask" and "neighbours".
+        strict: whether a warning is red as well.
 
     Returns:
         The report; a check that raises is in it as an error, and never stops the others.
@@ -99,14 +120,17 @@ def gate(
     if collection is None and search is None:
         raise InvalidInput("there is nothing to judge; pass a collection, search=, or both")
     subject = Subject(collection, golden, search=search, baseline=baseline, limits=limits, log=log, progress=progress)
-    return judged(subject, only=only, skip=skip)
+    return judged(subject, only=only, skip=skip, strict=strict)
 
 
-def judged(subject: Subject, *, only: Sequence[str] = (), skip: Sequence[str] = ()) -> GateReport:
+def judged(subject: Subject, *, only: Sequence[str] = (), skip: Sequence[str] = (), strict: bool = False) -> GateReport:
     """Run the checks on a subject; see `gate`."""
+    known = (*NAMES, *GROUPS)
     for name in (*only, *skip):
-        if name not in NAMES:
-            raise InvalidInput(f"there is no check {name!r}; there are {', '.join(NAMES)}")
+        if name not in known:
+            there_are = ", ".join(map(repr, known))
+            raise InvalidInput(f"there is no check {name!r}; {did_you_mean(name, known)}there are {there_are}")
+    only, skip = ([each for name in some for each in GROUPS.get(name, (name,))] for some in (only, skip))
     wanted = [check for check in CHECKS if (not only or check.name in only) and check.name not in skip]
     started, made = time.perf_counter(), datetime.now(timezone.utc).isoformat(timespec="seconds")
     results = []
@@ -115,7 +139,10 @@ def judged(subject: Subject, *, only: Sequence[str] = (), skip: Sequence[str] = 
         if subject.progress is not None:
             subject.progress("gate", number, len(wanted))
     name = name_of(subject.search) if subject.collection is None else subject.collection.info().path
-    return GateReport(name, results, made, _facts(subject), time.perf_counter() - started)
+    texts = subject.texts(
+        {each for check in results for query in check.queries for each in (*query.expected, *query.came)}
+    )
+    return GateReport(name, results, made, _facts(subject), time.perf_counter() - started, texts, strict)
 
 
 def acceptable(report: GateReport) -> list[str]:
@@ -144,7 +171,9 @@ def to_baseline(subject: Subject, report: GateReport) -> Baseline:
     return Baseline(
         made=report.made,
         settings=collection.fingerprint() if collection else {},
-        index={} if index is None else {"factory": index.factory, "recall": index.recall, "reason": index.reason},
+        index={}
+        if index is None
+        else {"factory": index.factory, "recall": index.recall, "reason": index.reason, "created": index.created},
         profile=subject.survey.profile if collection else None,
         values=subject.values if golden else {},
         asked=subject.asked if golden else {},
@@ -155,14 +184,15 @@ def to_baseline(subject: Subject, report: GateReport) -> Baseline:
         neighbours=dict(figures.get("neighbours", {})),
         versions=versions(),
         machine=machine(),
+        history=to_history(subject, report.made, declined=bool(figures.get("regression", {}).get("declined"))),
+        streaks=to_streaks(subject),
     )
 
 
 def _run(check: Check, subject: Subject) -> CheckResult:
-    lacking = ["a collection"] if check.collection and subject.collection is None else []
-    lacking += ["a golden set"] if check.golden and subject.golden is None else []
+    lacking = _lacking(check, subject)
     if lacking:
-        return CheckResult(check.name, Verdict.SKIP, (f"needs {' and '.join(lacking)}",))
+        return CheckResult(check.name, Verdict.SKIP, (lacking,))
     started = time.perf_counter()
     with _told() as told:
         try:
@@ -180,6 +210,18 @@ def _run(check: Check, subject: Subject) -> CheckResult:
         verdict = Verdict.ERROR if found.verdict is Verdict.ERROR else Verdict.FAIL
         found = replace(found, verdict=verdict, evidence=evidence, cause=found.cause or "see the warning")
     return replace(found, seconds=time.perf_counter() - started)
+
+
+def _lacking(check: Check, subject: Subject) -> str:
+    """Say why a check cannot be run; nothing where it can."""
+    lacking = ["a collection"] if check.collection and subject.collection is None else []
+    lacking += ["a golden set"] if check.golden and subject.golden is None else []
+    if lacking:
+        why = ", and a search alone was passed" if "a collection" in lacking else ""
+        return f"not run: needs {' and '.join(lacking)}{why}"
+    if check.timed and getattr(subject.search, "recorded", False):
+        return "not run: the answers come from a file, and nothing is searched"
+    return ""
 
 
 @contextmanager
@@ -205,6 +247,17 @@ def _is_absolute(check: CheckResult) -> bool:
     return (check.verdict is Verdict.ERROR and check.name != "regression") or bool(check.figures.get("limits"))
 
 
+def _history(subject: Subject) -> list[dict[str, Any]]:
+    """Return the mean of the main measure in each accepted baseline that is known, and now."""
+    accepted = [
+        {"made": entry["made"], MAIN: mean(entry["values"])}
+        for entry in getattr(subject.baseline, "history", ())
+        if entry["values"]
+    ]
+    now = subject.__dict__.get("values")  # where no check has judged answers, nothing is asked for this
+    return [*accepted, {"made": "now", MAIN: mean(now[MAIN])}] if accepted and now and now.get(MAIN) else accepted
+
+
 def _facts(subject: Subject) -> dict[str, Any]:
     facts: dict[str, Any] = {"versions": versions(), "machine": machine()}
     if subject.collection is not None:
@@ -215,4 +268,5 @@ def _facts(subject: Subject) -> dict[str, Any]:
         facts |= {"questions": len(subject.golden.queries), "golden": subject.golden.path}
     if subject.baseline is not None:
         facts["baseline"] = subject.baseline.made
+        facts["history"] = _history(subject)
     return facts

@@ -32,6 +32,16 @@ class GateLimits:
             that of the tags.
         effect: mean drop of a measure that matters, absolute.
         shrink: share of the baseline's chunks that may be missing.
+        source_shrink: share of one source's chunks that may be missing.
+        access: share of a source's chunks whose value may have moved in a field that decides who finds what.
+        moved: likewise in any other metadata field: lost, of another type, written otherwise, another value.
+        alike: share of a source's texts that may have become like others, wrongly decoded, markup, or of another
+            language.
+        lengths: share of a source's texts whose length may have moved.
+        surprise: standard errors by which a share must differ before it is no chance, where chunks came or went.
+        shared_vectors: chunks that may have the vector of another text, in addition to those in the baseline.
+        decline: mean drop of the main measure since the best accepted baseline, absolute.
+        no_baseline: a golden set may be judged by its thresholds alone.
         sample: chunks that are looked up by their own vector and words, and embedded again.
         agreement: least cosine of a stored vector to that of its text, embedded again.
         latency_ratio: p50 and p95 may be this many times the baseline's.
@@ -51,6 +61,15 @@ class GateLimits:
     alpha: float = 0.05
     effect: float = 0.02
     shrink: float = 0.005
+    source_shrink: float = 0.05
+    access: float = 0.0
+    moved: float = 0.02
+    alike: float = 0.02
+    lengths: float = 0.1
+    surprise: float = 4.0
+    shared_vectors: int = 0
+    decline: float = 0.03
+    no_baseline: bool = False
     sample: int = 64
     agreement: float = 0.99
     latency_ratio: float = 2.0
@@ -73,7 +92,7 @@ class GateLimits:
         kind, what, holds = _RULES[name]
         if value is None and name in _OPTIONAL:
             return
-        if isinstance(value, bool) or not isinstance(value, kind) or not holds(value):
+        if isinstance(value, bool) is not (kind == (bool,)) or not isinstance(value, kind) or not holds(value):
             raise InvalidInput(f"{name} is {value!r}; it must be {what}")
 
     @classmethod
@@ -91,7 +110,10 @@ _SOME: _Rule = ((int, float), "above 0, or None", lambda value: 0 < value < math
 _OPTIONAL = ("p50", "p95", "p99", "rate")
 _RULES: dict[str, _Rule] = {
     **dict.fromkeys(("recall", "alpha", "agreement"), _SHARE),
-    **dict.fromkeys(("effect", "shrink"), _DROP),
+    **dict.fromkeys(("effect", "shrink", "source_shrink", "access", "moved", "alike", "lengths", "decline"), _DROP),
+    "surprise": ((int, float), "at least 0", lambda value: 0 <= value < math.inf),
+    "shared_vectors": ((int,), "a whole number from 0", lambda value: value >= 0),
+    "no_baseline": ((bool,), "true or false", lambda _: True),
     **dict.fromkeys(("k", "queries", "most_queries", "sample", "threads", "rounds"), _COUNT),
     "latency_ratio": _MORE,
     **dict.fromkeys(_OPTIONAL, _SOME),

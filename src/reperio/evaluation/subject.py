@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from reperio.collection import Collection
-from reperio.errors import InvalidInput
+from reperio.errors import InvalidInput, ReperioError
 from reperio.evaluation.asking import Answer, Search, ask
 from reperio.evaluation.baseline import Baseline
+from reperio.evaluation.contents.access import access_fields
+from reperio.evaluation.contents.hashing import fingerprint
 from reperio.evaluation.golden.questions import GoldenQuery, GoldenSet
 from reperio.evaluation.limits import GateLimits
 from reperio.evaluation.statistics import measures
-from reperio.evaluation.survey import Survey, fingerprint, survey
+from reperio.evaluation.survey import Survey, survey
 from reperio.query_log.reading import LoggedQuestion
 from reperio.types import CheckReport, Chunk, Hit, Progress
 
@@ -49,18 +52,35 @@ class Subject:
         """The search that answers questions."""
         if self._search is not None:
             return self._search
-        ask_it, recall = self.require_collection().search, self.limits.recall
+        collection, recall = self.require_collection(), self.limits.recall
+        ask_it = collection.search
 
         # With these options and no others: looking through all that a collection has would be part of every time taken.
-        def own(text: str, *, k: int, where: Mapping[str, Any] | None, mode: str) -> list[Hit]:
-            return ask_it(text, k=k, where=where, mode=mode, recall=recall)  # type: ignore[arg-type]  # checked by the golden set
+        def own(
+            text: str, *, k: int, where: Mapping[str, Any] | None, mode: str, vector: Sequence[float] | None
+        ) -> list[Hit]:
+            if vector is None and mode != "lexical" and collection.embedder is None:
+                raise InvalidInput(
+                    "the collection has no embedder; give the questions vectors in the golden set (vectors: FILE.npy), "
+                    "or open it with embedder= (--embedder)"
+                )
+            if vector is None or mode == "lexical":
+                return ask_it(text, k=k, where=where, mode=mode, recall=recall)  # type: ignore[arg-type]  # checked by the golden set
+            words = text if mode == "hybrid" else None
+            return ask_it(words, vector=vector, k=k, where=where, mode=mode, recall=recall)  # type: ignore[arg-type]  # likewise
 
         return own
 
     @cached_property
     def survey(self) -> Survey:
         """Survey of the collection."""
-        return survey(self.require_collection(), sample=self.limits.sample)
+        return survey(
+            self.require_collection(),
+            sample=self.limits.sample,
+            access=access_fields(self),
+            document_field=self.golden.document_field if self.golden else "",
+            before=self.baseline.profile if self.baseline else None,
+        )
 
     @cached_property
     def answers(self) -> list[Answer]:
@@ -107,6 +127,24 @@ class Subject:
         """Return what came, as it is compared with the expectation."""
         return answer.names(self.require_golden().document_field, self._stored)
 
+    def texts(self, ids: Iterable[str]) -> dict[str, str]:
+        """Return the beginnings of chunks' texts, by id: as they came, else as they are stored; else nothing.
+
+        It never fails: a report without texts is better than none.
+        """
+        wanted = set(ids)
+        came = self.__dict__.get("answers", ())  # where nothing was asked yet, nothing is asked for this
+        found = {
+            each.id: each.chunk.text
+            for answer in came
+            for each in answer.found
+            if each.id in wanted and each.chunk is not None and each.chunk.text
+        }
+        if self.collection is not None:
+            with contextlib.suppress(ReperioError):
+                found |= {chunk.id: chunk.text for chunk in self.collection.get(sorted(wanted - found.keys()))}
+        return {key: shortened(found[key]) for key in sorted(found)}
+
     def require_collection(self) -> Collection:
         """Return the collection; a check that needs it is skipped without."""
         if self.collection is None:
@@ -145,9 +183,18 @@ class Subject:
         return {answer.query.id: answer for answer in self.answers}
 
 
+def shortened(text: str, most: int = 120) -> str:
+    """Return the beginning of a text in one line, up to a word's end."""
+    line = " ".join(text[: 8 * most].split())
+    return line if len(line) <= most else f"{line[:most].rsplit(' ', 1)[0]} …"
+
+
 def _fingerprint(query: GoldenQuery, document_field: str) -> str:
     named = document_field if query.documents else None
-    return fingerprint(json.dumps([query.text, query.where, query.mode, named], sort_keys=True, default=str))
+    own: list[Any] = [query.text, query.where, query.mode, named]
+    if query.vector is not None:  # without one, as baselines have it that were accepted before there were any
+        own.append(list(query.vector))
+    return fingerprint(json.dumps(own, sort_keys=True, default=str))
 
 
 def _distinct(answer: Answer) -> float:

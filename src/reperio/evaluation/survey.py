@@ -1,18 +1,27 @@
-"""Survey a collection in one pass: for drift, and to sample chunks from."""
+"""Survey a collection in one pass: what it holds, and chunks to look closer at."""
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import orjson
 
 from reperio.collection import Collection
-from reperio.filters import join_path
+from reperio.collection.facade import handle_of
+from reperio.collection.reading import everything_with_vectors
+from reperio.embedding.passages import passage
+from reperio.evaluation.contents import sources, vectors
+from reperio.evaluation.contents.gathering import SourceTally
+from reperio.evaluation.contents.hashing import digest, fingerprint
+from reperio.evaluation.contents.marks import Hashes, Marks
+from reperio.evaluation.contents.profile import OTHERS, Profile
+from reperio.evaluation.contents.texts import seen, words_key
 from reperio.types import Chunk
 
 SKETCH = 1024
@@ -21,98 +30,214 @@ SKETCH = 1024
 METADATA = 100_000
 """Chunks whose metadata is kept, about: some 50 MB of small objects."""
 
+LOOKED_AT = 25_000
+"""Chunks whose language, markup and words are looked at, about."""
+
 _QUANTILES = (0.05, 0.5, 0.95)  # not the ends, which one odd chunk decides
 _NEWEST = 32  # chunks; an import or build that went wrong shows in the last ones
-_DEPTH = 4  # of nested metadata
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """A collection in figures small enough for a file that is committed."""
-
-    count: int  # chunks
-    lengths: tuple[float, ...]  # of the texts in characters: 5%, 50% and 95% quantile
-    fields: Mapping[str, float]  # share of chunks that have a metadata field, by path
-    duplicates: float  # share of chunks whose text another one has as well
-    norms: tuple[float, ...]  # 5%, 50% and 95% quantile of the vectors' lengths, of a sample
-    sketch: Mapping[str, str]  # hash of the text by hash of the id, of the `SKETCH` chunks with the smallest hashes
+_ALIKE = 3  # chunks of nearly the same words; two may be by chance
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The result of one pass over a collection."""
+    """The result of one pass over a collection.
+
+    Attributes:
+        profile: what it holds, in figures.
+        metadata: by id, in the order of adding: of every chunk, or, where there are more than `METADATA`, of one in so
+            many, drawn by the hash of its id.
+        sample: chunks drawn by the hash of their ids: the same ones as long as they exist.
+        newest: the chunks added last.
+        followed: the chunks that the profile follows by id.
+        suspects: ids of chunks whose vector is that of a different text, or all zeros, or constant; some of them.
+    """
 
     profile: Profile
-    # By id, in the order of adding: of every chunk, or, where there are more than `METADATA`, of one in so many, drawn
-    # by the hash of its id.
     metadata: Mapping[str, Mapping[str, Any]]
-    sample: list[Chunk]  # chunks drawn by the hash of their ids: the same ones as long as they exist
-    newest: list[Chunk]  # the chunks added last
+    sample: list[Chunk]
+    newest: list[Chunk]
+    followed: list[Chunk]
+    suspects: vectors.Suspects
 
 
-def survey(collection: Collection, *, sample: int) -> Survey:
-    """Go through all chunks once, and draw *sample* of them."""
-    metadata: dict[str, Mapping[str, Any]] = {}
-    every = max(1, collection.count() // METADATA)
-    lengths: list[int] = []
-    fields: Counter[str] = Counter()
-    texts: Counter[bytes] = Counter()
-    newest: deque[Chunk] = deque(maxlen=_NEWEST)
+def survey(
+    collection: Collection,
+    *,
+    sample: int,
+    access: Iterable[str] = (),
+    document_field: str = "",
+    before: Profile | None = None,
+) -> Survey:
+    """Go through all chunks once.
 
-    def seen() -> Iterator[tuple[int, Chunk]]:
-        for chunk in collection:
-            place = int.from_bytes(_digest(chunk.id), "big")
-            # By the hash of its id, so that the next survey of as many chunks keeps the same ones.
-            if place % every == 0:
-                metadata[chunk.id] = chunk.metadata
-            lengths.append(len(chunk.text))
-            fields.update(join_path(path) for path in _paths(chunk.metadata))
-            texts[_digest(chunk.text)] += 1
-            newest.append(chunk)
-            yield place, chunk
-
-    kept = [chunk for _, chunk in heapq.nsmallest(max(SKETCH, sample), seen(), key=lambda entry: entry[0])]
-    profile = Profile(
-        count=len(lengths),
-        lengths=_quantiles(lengths),
-        fields={name: found / len(lengths) for name, found in sorted(fields.items())},
-        duplicates=sum(found for found in texts.values() if found > 1) / max(1, len(lengths)),
-        norms=_quantiles(np.linalg.norm(collection.vectors([chunk.id for chunk in kept]), axis=1) if kept else []),
-        sketch={fingerprint(chunk.id): fingerprint(chunk.text) for chunk in kept[:SKETCH]},
+    Args:
+        collection: to be looked at.
+        sample: chunks to draw.
+        access: paths of the fields that decide who finds what.
+        document_field: path of the field that names a chunk's document; empty for none.
+        before: what the figures will be compared with, and are therefore counted by the same sources as.
+    """
+    told = before if before is not None and before.is_detailed else None
+    source = (
+        sources.by(told.source_field, told.source_depth)
+        if told is not None
+        else sources.chosen(collection, document_field)
     )
-    return Survey(profile, metadata, kept[:sample], list(newest))
+    deciding = frozenset(access) | (frozenset(told.access) if told else frozenset())
+    gone_through = _Pass(collection, source, deciding, max(SKETCH, sample))
+    gone_through.run()
+    return gone_through.to_survey(sample, told)
 
 
-def likeness(before: Profile, now: Profile) -> float:
-    """Return the share of chunks that are in both with the same text, by those that both sketches follow."""
-    least = min(reach(before), reach(now))
-    old, new = ({item for item in each.sketch.items() if item[0] <= least} for each in (before, now))
-    return len(old & new) / max(1, len({key for key, _ in old | new}))
+class _Pass:
+    """One pass over all chunks, and what it has seen so far."""
+
+    def __init__(self, collection: Collection, source: sources.SourceBy, access: frozenset[str], kept: int) -> None:
+        self.collection, self.source, self.access = collection, source, access
+        count = collection.count()
+        self.every_metadata, self.every_text = max(1, count // METADATA), max(1, count // LOOKED_AT)
+        self.metadata: dict[str, Mapping[str, Any]] = {}
+        self.newest: deque[Chunk] = deque(maxlen=_NEWEST)
+        self.tallies: dict[str, SourceTally] = {}
+        self.names: dict[str, int] = {}  # number of each source
+        self.marks, self.vectors = Marks(), vectors.VectorTally()
+        self.texts: list[Hashes] = []  # by block, as are the sources
+        self.owners: list[npt.NDArray[np.int32]] = []
+        self.words: list[tuple[int, int]] = []  # number of the source, and key of the words, of each sampled chunk
+        self.lengths: list[npt.NDArray[np.int64]] = []
+        self.kept: list[tuple[int, int, Chunk]] = []  # a heap of the smallest hashes, the largest of them first
+        self.most, self.serial = kept, 0
+
+    def run(self) -> None:
+        """Go through all chunks."""
+        for chunks, matrix in everything_with_vectors(handle_of(self.collection)):
+            ids = _hashes(chunk.id for chunk in chunks)
+            texts = _hashes(chunk.text for chunk in chunks)
+            passages = np.array([digest(seen(passage(each.text, each.metadata))) for each in chunks], dtype=np.uint64)
+            metadata = _hashes(canonical(chunk.metadata) for chunk in chunks)
+            hashed = self.vectors.add(matrix, passages)
+            self.marks.add(ids, texts=passages, metadata=metadata, vectors=hashed)
+            self._count(chunks, ids.tolist())
+            self.texts.append(texts)
+            self.lengths.append(np.fromiter((len(chunk.text) for chunk in chunks), np.int64, len(chunks)))
+
+    def _count(self, chunks: list[Chunk], ids: list[int]) -> None:
+        owners = np.empty(len(chunks), dtype=np.int32)
+        for at, (chunk, place) in enumerate(zip(chunks, ids, strict=True)):
+            name = self.source.name(chunk.metadata)
+            number = self.names.get(name)
+            if number is None:
+                if len(self.names) >= sources.COUNTED:
+                    name = OTHERS
+                number = self.names.setdefault(name, len(self.names))
+                self.tallies.setdefault(name, SourceTally(self.access.__contains__))
+            owners[at] = number
+            tally = self.tallies[name]
+            tally.add(chunk)
+            # By the hash of the id, so that the next survey of as many chunks keeps the same ones.
+            if place % self.every_metadata == 0:
+                self.metadata[chunk.id] = chunk.metadata
+            if place % self.every_text == 0:
+                tally.look(chunk)
+                key = words_key(chunk.text)
+                if key is not None:
+                    self.words.append((number, key))
+            self._keep(place, chunk)
+        self.newest.extend(chunks)
+        self.owners.append(owners)
+
+    def _keep(self, place: int, chunk: Chunk) -> None:
+        self.serial += 1  # told apart by it, where two hashes are equal: chunks have no order
+        if len(self.kept) < self.most:
+            heapq.heappush(self.kept, (-place, self.serial, chunk))
+        elif -place > self.kept[0][0]:
+            heapq.heapreplace(self.kept, (-place, self.serial, chunk))
+
+    def to_survey(self, sample: int, before: Profile | None) -> Survey:
+        """Return what was seen."""
+        kept = [chunk for _, _, chunk in sorted(self.kept, key=lambda entry: -entry[0])]
+        texts = np.concatenate(self.texts) if self.texts else np.empty(0, np.uint64)
+        owners = np.concatenate(self.owners) if self.owners else np.empty(0, np.int32)
+        lengths = np.concatenate(self.lengths) if self.lengths else np.empty(0)
+        repeated = _repeated(texts)
+        count = len(texts)
+        followed = kept[:SKETCH]
+        profile = Profile(
+            count=count,
+            lengths=_quantiles(lengths),
+            fields=self._fields(count),
+            duplicates=float(repeated.mean()) if count else 0.0,
+            norms=_quantiles(self.vectors.norms()),
+            sketch={fingerprint(chunk.id): fingerprint(chunk.text) for chunk in followed},
+            followed=self._followed(followed),
+            source_field=self.source.field,
+            source_depth=self.source.depth,
+            sources=self._sources(repeated, owners, before),
+            access=tuple(sorted(self.access)),
+            vectors=self.vectors.to_profile(self.collection),
+            marks=self.marks.to_text(),
+        )
+        suspects = self.vectors.suspects
+        return Survey(profile, self.metadata, kept[:sample], list(self.newest), followed, suspects)
+
+    def _fields(self, count: int) -> dict[str, float]:
+        found: Counter[str] = Counter()
+        for tally in self.tallies.values():
+            found.update({path: field.present for path, field in tally.fields.items()})
+        return {path: present / count for path, present in sorted(found.items())}
+
+    def _followed(self, chunks: list[Chunk]) -> dict[str, str]:
+        matrix = self.collection.vectors([chunk.id for chunk in chunks]) if chunks else np.empty((0, 1), np.float32)
+        hashed = vectors.hashes(matrix).tolist() if chunks else []
+        return {
+            fingerprint(chunk.id): fingerprint(canonical(chunk.metadata))
+            + fingerprint(seen(passage(chunk.text, chunk.metadata)))
+            + f"{vector:016x}"[:8]
+            for chunk, vector in zip(chunks, hashed, strict=True)
+        }
+
+    def _sources(
+        self, repeated: npt.NDArray[np.bool_], owners: npt.NDArray[np.int32], before: Profile | None
+    ) -> dict[str, Any]:
+        duplicates = np.bincount(owners[repeated], minlength=len(self.names)) if len(owners) else np.zeros(1, int)
+        often = Counter(key for _, key in self.words)
+        alike = Counter(number for number, key in self.words if often[key] >= _ALIKE)
+        figures = {name: [int(duplicates[number]), alike[number]] for name, number in self.names.items()}
+        kept = sources.kept({name: tally.count for name, tally in self.tallies.items()}, before)
+        merged: dict[str, SourceTally] = {}
+        totals: dict[str, list[int]] = {}
+        for name, tally in self.tallies.items():
+            into = name if name in kept else OTHERS
+            if into in merged:
+                merged[into].merge(tally)
+                totals[into] = [left + right for left, right in zip(totals[into], figures[name], strict=True)]
+            else:
+                merged[into], totals[into] = tally, figures[name]
+        return {
+            name: tally.to_profile(duplicates=totals[name][0], alike=totals[name][1])
+            for name, tally in sorted(merged.items())
+        }
 
 
-def reach(profile: Profile) -> str:
-    """Return up to where a sketch holds every chunk there is."""
-    return max(profile.sketch, default="") if len(profile.sketch) < profile.count else "g"  # beyond all digits
+def _repeated(texts: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Say of each text whether another one is the same."""
+    if not len(texts):
+        return np.empty(0, dtype=bool)
+    _, inverse, counts = np.unique(texts, return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse] > 1)
 
 
-def fingerprint(text: str) -> str:
-    """Return 8 hexadecimal digits that differ for different texts, all but certainly."""
-    return _digest(text).hex()[:8]
+def _hashes(texts: Iterable[str | bytes]) -> Hashes:
+    return np.array([digest(text) for text in texts], dtype=np.uint64)
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+def canonical(metadata: Mapping[str, Any]) -> bytes:
+    """Return metadata as bytes that do not depend on the order of its keys."""
+    found: bytes = orjson.dumps(metadata, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=str)
+    return found
 
 
 def _quantiles(values: Any) -> tuple[float, ...]:
     if not len(values):
         return (0.0,) * len(_QUANTILES)
     return tuple(float(value) for value in np.quantile(np.asarray(values, dtype=np.float64), _QUANTILES).round(6))
-
-
-def _paths(metadata: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for name, value in metadata.items():
-        if name:
-            yield (*above, name)
-            if isinstance(value, Mapping) and len(above) + 1 < _DEPTH:
-                yield from _paths(value, (*above, name))

@@ -18,6 +18,9 @@ class Verdict(str, enum.Enum):
     ERROR = "error"
 
 
+_SEVERITY = (Verdict.FAIL, Verdict.ERROR, Verdict.WARN, Verdict.PASS, Verdict.SKIP)
+
+
 @dataclass(frozen=True, slots=True)
 class FailedQuery:
     """One question of the golden set that is part of the evidence.
@@ -70,6 +73,8 @@ class GateReport:
         made: UTC time, ISO 8601.
         facts: chunks, versions, machine: what the figures belong to.
         seconds: that it took.
+        texts: beginnings of the texts of chunks that the evidence names, by id, where they are known.
+        strict: whether a warning is red as well.
     """
 
     collection: str
@@ -77,6 +82,8 @@ class GateReport:
     made: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    texts: Mapping[str, str] = field(default_factory=dict)
+    strict: bool = False
 
     @property
     def passed(self) -> bool:
@@ -88,16 +95,16 @@ class GateReport:
         """0 pass, 1 fail, 2 could not run; never 0 when nothing was checked."""
         found = {check.verdict for check in self.checks}
         # A failure is known for certain, whatever else could not run.
-        if Verdict.FAIL in found:
+        if Verdict.FAIL in found or (self.strict and Verdict.WARN in found):
             return 1
         # A warning was checked as well: what is warned of does not stop a deployment.
         return 0 if Verdict.ERROR not in found and found & {Verdict.PASS, Verdict.WARN} else 2
 
     @property
     def failing(self) -> list[FailedQuery]:
-        """The questions that show what is wrong, each once, with what every check says of it."""
+        """The questions that show what is wrong, each once, with what every check says of it; failed checks first."""
         found: dict[str, FailedQuery] = {}
-        for check in self.checks:
+        for check in self.by_severity:
             if check.verdict in (Verdict.FAIL, Verdict.ERROR, Verdict.WARN):
                 for query in check.queries:
                     known = found.get(query.id)
@@ -109,6 +116,15 @@ class GateReport:
     def summary(self) -> str:
         """One line: the outcome, and which checks are red."""
         red = [check.name for check in self.checks if check.verdict in (Verdict.FAIL, Verdict.ERROR)]
+        warned = [check.name for check in self.checks if check.verdict is Verdict.WARN]
         outcome = {0: "pass", 1: "fail", 2: "could not run"}[self.exit_code]
         ran = sum(check.verdict is not Verdict.SKIP for check in self.checks)
-        return f"{outcome}: {ran} of {len(self.checks)} checks ran{'; red: ' + ', '.join(red) if red else ''}"
+        told = [f"{outcome}: {ran} of {len(self.checks)} checks ran"]
+        told += [f"red: {', '.join(red)}"] if red else []
+        told += [f"warnings{' (red: --strict)' if self.strict else ''}: {', '.join(warned)}"] if warned else []
+        return "; ".join(told)
+
+    @property
+    def by_severity(self) -> list[CheckResult]:
+        """The checks: failed, errors, warnings, then what is well, each in the order of running."""
+        return sorted(self.checks, key=lambda check: _SEVERITY.index(check.verdict))

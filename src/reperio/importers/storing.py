@@ -35,7 +35,7 @@ _BLOCK = 1000  # vectors held in memory at once
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ForeignContent:
     """The content of another store, read and checked, before a collection is touched.
 
     Attributes:
@@ -134,7 +134,7 @@ class Options(NamedTuple):
 
 
 def bring_in(
-    read: Callable[[ExitStack], Source],
+    read: Callable[[ExitStack], ForeignContent],
     kb: Target,
     *,
     origin: str,
@@ -154,147 +154,149 @@ def bring_in(
     with ExitStack() as opened:
         if isinstance(kb, Collection):
             options.require_closed()
-            source = read(opened)
-            _require_some(source)
-            return _store(source, kb, wanted or source.metric, origin=origin, progress=progress)
+            content = read(opened)
+            _require_some(content)
+            return _store(content, kb, wanted or content.metric, origin=origin, progress=progress)
         path = to_path("kb", kb)
-        source = read(opened)
-        _require_some(source)
-        return _into_directory(source, path, options, origin, progress)
+        content = read(opened)
+        _require_some(content)
+        return _into_directory(content, path, options, origin, progress)
 
 
 def _into_directory(
-    source: Source, path: Path, options: Options, origin: str, progress: Progress | None
+    content: ForeignContent, path: Path, options: Options, origin: str, progress: Progress | None
 ) -> ImportReport:
-    wanted = source.metric if options.metric is None else to_metric(options.metric)
+    wanted = content.metric if options.metric is None else to_metric(options.metric)
     loaded = None if options.embedder is None else resolve(options.embedder)
     created = not layout.Layout(path).is_collection()
     if created:  # what is refused leaves no empty collection behind
-        _require_fit(source, loaded.dimension if loaded else source.dimension, wanted, wanted, str(path))
-        _require_sizes(source, options.limits or Limits())
-        _require_storable(source, loaded, wanted)
+        _require_fit(content, loaded.dimension if loaded else content.dimension, wanted, wanted, str(path))
+        _require_sizes(content, options.limits or Limits())
+        _require_storable(content, loaded, wanted)
     with open_collection(
         path,
         embedder=loaded,
-        dimension=source.dimension if created and loaded is None else None,
+        dimension=content.dimension if created and loaded is None else None,
         metric=wanted if created else None,
         lexical=options.lexical,
         limits=options.limits,
     ) as collection:
-        return replace(_store(source, collection, wanted, origin=origin, progress=progress), created=created)
+        return replace(_store(content, collection, wanted, origin=origin, progress=progress), created=created)
 
 
-def _store(source: Source, kb: Collection, metric: Metric, *, origin: str, progress: Progress | None) -> ImportReport:
+def _store(
+    content: ForeignContent, kb: Collection, metric: Metric, *, origin: str, progress: Progress | None
+) -> ImportReport:
     info, limits = kb.info(), handle_of(kb).limits
-    _require_fit(source, info.dimension, info.metric, metric, info.path)
-    _require_sizes(source, limits)
-    unit_length = _require_storable(source, kb.embedder, metric)
-    incoming = Incoming(origin, source.what, source.chunks, None if source.lost else source.blocks())
+    _require_fit(content, info.dimension, info.metric, metric, info.path)
+    _require_sizes(content, limits)
+    unit_length = _require_storable(content, kb.embedder, metric)
+    incoming = Incoming(origin, content.what, content.chunks, None if content.lost else content.blocks())
     require_own(kb, incoming)
     record(kb, incoming)
-    ready = None if source.lost else (vector for _, block in source.blocks() for vector in block)
-    done = kb.add(source.chunks, vectors=ready, batch_size=min(_BLOCK, limits.batch), progress=progress)
+    ready = None if content.lost else (vector for _, block in content.blocks() for vector in block)
+    done = kb.add(content.chunks, vectors=ready, batch_size=min(_BLOCK, limits.batch), progress=progress)
     return ImportReport(
         path=info.path,
         created=False,
-        documents=source.documents,
+        documents=content.documents,
         added=done.added,
         updated=done.updated,
         unchanged=done.unchanged,
         embedded=done.embedded,
-        index=source.kind,
+        index=content.kind,
         dimension=info.dimension,
         metric=metric,
         unit_length=unit_length and metric is not Metric.COSINE,
-        without_vector=source.without_vector,
-        without_document=source.without_document,
-        duplicates=source.duplicates,
-        changed=source.changed,
-        notes=source.notes,
+        without_vector=content.without_vector,
+        without_document=content.without_document,
+        duplicates=content.duplicates,
+        changed=content.changed,
+        notes=content.notes,
     )
 
 
-def _require_sizes(source: Source, limits: Limits) -> None:
+def _require_sizes(content: ForeignContent, limits: Limits) -> None:
     """Check every chunk before the first is stored: its size, and that no other has its id."""
-    ids = {chunk.id for chunk in source.chunks}
-    if len(ids) < len(source.chunks):
-        twice = next(key for key, count in Counter(chunk.id for chunk in source.chunks).items() if count > 1)
-        raise InvalidInput(f"{source.what} has two documents with the id {twice!r:.80}, written as Unicode")
-    for start in range(0, len(source.chunks), _BLOCK):
+    ids = {chunk.id for chunk in content.chunks}
+    if len(ids) < len(content.chunks):
+        twice = next(key for key, count in Counter(chunk.id for chunk in content.chunks).items() if count > 1)
+        raise InvalidInput(f"{content.what} has two documents with the id {twice!r:.80}, written as Unicode")
+    for start in range(0, len(content.chunks), _BLOCK):
         try:
-            require_sizes(check_chunks(source.chunks[start : start + _BLOCK], start), limits)
+            require_sizes(check_chunks(content.chunks[start : start + _BLOCK], start), limits)
         except InvalidChunk as error:
             error.args = (f"{error} (on the command line --max-text or --max-metadata); nothing was imported",)
             raise
 
 
-def _require_some(source: Source) -> None:
-    """Refuse a source of which nothing would be imported: its parts do not belong together."""
-    if source.documents and not source.chunks:
-        missing = "a text to embed" if source.lost else "a vector"
-        named = ", ".join(f"{each!r:.80}" for each in source.without_vector[:3])
+def _require_some(content: ForeignContent) -> None:
+    """Refuse content of which nothing would be imported: its parts do not belong together."""
+    if content.documents and not content.chunks:
+        missing = "a text to embed" if content.lost else "a vector"
+        named = ", ".join(f"{each!r:.80}" for each in content.without_vector[:3])
         raise InvalidInput(
-            f"none of the {source.documents:,} documents of {source.what} has {missing} ({named}, …), so nothing can "
+            f"none of the {content.documents:,} documents of {content.what} has {missing} ({named}, …), so nothing can "
             "be imported: its files do not belong together; write them again with the program that made them"
         )
 
 
-def _require_fit(source: Source, dimension: int, metric: Metric, wanted: Metric, path: str) -> None:
-    if source.lost is None and source.dimension != dimension:
+def _require_fit(content: ForeignContent, dimension: int, metric: Metric, wanted: Metric, path: str) -> None:
+    if content.lost is None and content.dimension != dimension:
         raise InvalidInput(
-            f"{source.what}'s vectors have {source.dimension} dimensions, those of {path} {dimension}; import them "
+            f"{content.what}'s vectors have {content.dimension} dimensions, those of {path} {dimension}; import them "
             "into another collection, or with the model that made them"
         )
     if metric is not wanted:
         raise InvalidInput(
-            f"{source.what}'s vectors are compared by {wanted.value}, those of {path} by {metric.value}; pass "
+            f"{content.what}'s vectors are compared by {wanted.value}, those of {path} by {metric.value}; pass "
             f"metric={metric.value!r} (--metric {metric.value}) if that is meant, or import into another collection"
         )
 
 
-def _require_storable(source: Source, embedder: Embedder | None, metric: Metric) -> bool:
+def _require_storable(content: ForeignContent, embedder: Embedder | None, metric: Metric) -> bool:
     """Check every vector before the first is stored; say whether all have length 1."""
-    if source.lost is not None:
+    if content.lost is not None:
         if embedder is None:
             raise VectorsLost(
-                f"{source.lost}; pass the model that embeds the texts again (embedder=, --embedder), or a "
+                f"{content.lost}; pass the model that embeds the texts again (embedder=, --embedder), or a "
                 "collection with one"
             )
         return False  # unknown: there are no vectors
-    unit = len(source.chunks) > 0
-    for start, block in source.blocks():
+    unit = len(content.chunks) > 0
+    for start, block in content.blocks():
         try:
-            to_matrix(block, dimension=source.dimension, metric=metric, what=f"{source.what}'s vectors", first=start)
+            to_matrix(block, dimension=content.dimension, metric=metric, what=f"{content.what}'s vectors", first=start)
         except InvalidVectors as error:
-            raise _naming(source, start, block, metric) or error from None
+            raise _naming(content, start, block, metric) or error from None
         unit = unit and bool((np.abs(np.linalg.norm(block, axis=1) - 1) < 1e-3).all())
     if embedder is not None:
-        _require_agreement(source, embedder)
+        _require_agreement(content, embedder)
     return unit
 
 
-def _naming(source: Source, start: int, block: FloatMatrix, metric: Metric) -> InvalidVectors | None:
+def _naming(content: ForeignContent, start: int, block: FloatMatrix, metric: Metric) -> InvalidVectors | None:
     """Return the error for the first vector that cannot be stored, with its document: a user knows no rows."""
     for place, vector in enumerate(block):
-        what = f"{source.what}'s vector of document {source.chunks[start + place].id!r:.80}"
+        what = f"{content.what}'s vector of document {content.chunks[start + place].id!r:.80}"
         try:
-            to_matrix(vector[None], dimension=source.dimension, metric=metric, what=what, first=start + place)
+            to_matrix(vector[None], dimension=content.dimension, metric=metric, what=what, first=start + place)
         except InvalidVectors as error:
             return error
     return None
 
 
-def _require_agreement(source: Source, embedder: Embedder) -> None:
+def _require_agreement(content: ForeignContent, embedder: Embedder) -> None:
     """Embed a few documents again: with another model, every answer to a text would be wrong without a sign of it."""
-    chosen = [place for place, chunk in enumerate(source.chunks) if chunk.text.strip()][:_COMPARED]
+    chosen = [place for place, chunk in enumerate(content.chunks) if chunk.text.strip()][:_COMPARED]
     if not chosen:
         return
-    made = embed(embedder, [source.chunks[place].text for place in chosen], Metric.INNER_PRODUCT, queries=False)
-    agreement = cosines(made, source.vectors(np.array(chosen)))
+    made = embed(embedder, [content.chunks[place].text for place in chosen], Metric.INNER_PRODUCT, queries=False)
+    agreement = cosines(made, content.vectors(np.array(chosen)))
     if agreement.min() < _AGREEMENT:
-        worst = source.chunks[chosen[int(agreement.argmin())]].id
+        worst = content.chunks[chosen[int(agreement.argmin())]].id
         raise EmbeddingContractError(
-            f"{embedder.name!r} did not make {source.what}'s vectors: document {worst!r:.80}, embedded again, has "
+            f"{embedder.name!r} did not make {content.what}'s vectors: document {worst!r:.80}, embedded again, has "
             f"cosine {agreement.min():.4f} to its vector, {_AGREEMENT} is required. Pass the model that made them; or "
             "none, and import them into a new collection, which is then asked with vectors"
         )

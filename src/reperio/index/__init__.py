@@ -4,18 +4,19 @@ from reperio.index.building.engines import build, extend
 from reperio.index.building.gpu import Card, Device, find_card, to_device
 from reperio.index.building.judging import distortion, drifted, spectrum
 from reperio.index.building.resuming import Saving, discard
+from reperio.index.comparing.pairing import Compared, lead, pairs
+from reperio.index.engines.choosing import searcher_of
+from reperio.index.engines.searcher import Searcher
+from reperio.index.exact.norms import Norms
 from reperio.index.library.foreign import ForeignIndex, VectorsLost, read_foreign
 from reperio.index.library.symphony import is_installed as symphony_is_installed
 from reperio.index.recipes.families import on_processor
 from reperio.index.recipes.goal import Goal, Recipe, check_goal, parse_memory, to_size
 from reperio.index.recipes.ranking import MOST_RECALL, advise, choose, extension_is_due, requested, training_is_due
 from reperio.index.recipes.times import this_machine
-from reperio.index.searching.engines import searcher_of
-from reperio.index.searching.norms import Norms
 from reperio.index.searching.planning import MEASURED_K, cheapest
 from reperio.index.searching.read_ahead import ReadAhead
 from reperio.index.searching.search import Target, run_one, search, search_one
-from reperio.index.searching.searcher import Searcher
 from reperio.index.snapshot import (
     IndexDescription,
     Provenance,
@@ -34,6 +35,7 @@ __all__ = [
     "MEASURED_K",
     "MOST_RECALL",
     "Card",
+    "Compared",
     "Device",
     "ForeignIndex",
     "Goal",
@@ -65,8 +67,10 @@ __all__ = [
     "find_card",
     "keep",
     "kept",
+    "lead",
     "measure",
     "on_processor",
+    "pairs",
     "parse_memory",
     "questions",
     "read",

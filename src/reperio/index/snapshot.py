@@ -13,12 +13,12 @@ import orjson
 
 from reperio.errors import MissingDependency, StorageFailed
 from reperio.index.building.resuming import take, take_graph
+from reperio.index.engines.choosing import searcher_of
+from reperio.index.engines.searcher import Searcher
 from reperio.index.library.files import FileUnusable, Written, read_file, share_file, verify_file, write_file
 from reperio.index.library.loading import ALLOWED_TYPES, innermost, metric_type, type_names
 from reperio.index.library.symphony import Graph, Graphs, known_graph, read_graph, remember, write_graph
 from reperio.index.recipes.goal import Goal, Recipe, check_goal
-from reperio.index.searching.engines import searcher_of
-from reperio.index.searching.searcher import Searcher
 from reperio.index.tuning.measuring import Tuned
 from reperio.layout import is_directory, is_graph, is_snapshot, snapshot_file
 from reperio.printable import logger

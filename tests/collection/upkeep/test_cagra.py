@@ -128,7 +128,7 @@ def test_damaged(path: Path) -> None:
         assert found_share(kb, ROWS) == 1
 
 
-@pytest.mark.parametrize("requested", [False, True])
+@pytest.mark.parametrize("requested", [False, pytest.param(True, marks=pytest.mark.campaign)])
 def test_compacted(path: Path, requested: bool) -> None:
     """What is rewritten gets a graph that a processor builds, with as many links where a user had named it."""
     with reperio.open(path, auto_optimize=False) as kb:

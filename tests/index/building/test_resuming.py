@@ -27,7 +27,6 @@ from tests.index.building.builds import Life, Reports, bytes_of, clustered, flip
     ("factory", "training_rows", "workers", "rows"),
     [
         ("IVF64,PQ64x4fs", 8192, 2, 24_000),
-        ("PCA32,HNSW8,SQ8", 8192, 1, 20_000),
         pytest.param("IVF64,PQ64x4fs", 16_384, 2, 60_000, marks=pytest.mark.campaign),
         pytest.param("PCA32,HNSW8,SQ8", 8192, 1, 60_000, marks=pytest.mark.campaign),
         pytest.param("PCA32,IVF64_HNSW8,PQ32x4fs", 8192, 2, 60_000, marks=pytest.mark.campaign),

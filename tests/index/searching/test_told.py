@@ -9,9 +9,9 @@ import pytest
 
 from reperio import Metric, OperatingPoint, index
 from reperio.index import Target, searcher_of
+from reperio.index.engines.codes import Packed
+from reperio.index.engines.faiss_searcher import FaissSearcher
 from reperio.index.library.calling import Caller
-from reperio.index.searching.codes import Packed
-from reperio.index.searching.faiss_searcher import FaissSearcher
 
 N, D = 3000, 16
 MATRIX = np.random.default_rng(2).standard_normal((N, D)).astype(np.float32)

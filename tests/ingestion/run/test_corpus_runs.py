@@ -37,6 +37,7 @@ def first_run(docs: Path) -> dict[str, object]:
         return dict(contents(fresh))
 
 
+@pytest.mark.campaign
 def test_every_format_survives_a_life(kb: Collection, embedder: TrigramEmbedder, docs: Path) -> None:
     """Twice changes nothing; renamed, nothing is embedded; edited and pruned, the end is that of a first run."""
     done = ingest(kb, docs)

@@ -101,7 +101,6 @@ class Handle:
         self._paused = False
         self._in_use = InUse(root.current, self._open, in_memory=private is not None)
         self._turns = Turns(self, root, locks, self._in_use)
-        self._turn_of: int | None = None  # thread in `turn_of_user`
         self.maintainer = self._new_maintainer()
         HANDLES.add(self)
         if not self.read_only and not trust_index:
@@ -205,24 +204,13 @@ class Handle:
         self.require_writable()
         return self._turns.turn(wait)
 
-    @contextmanager
-    def turn_of_user(self) -> Iterator[None]:
+    def turn_of_user(self) -> AbstractContextManager[None]:
         """Keep other writers out during a block of the user: see `Collection.turn`."""
-        self.require_writable()
-        self.origin.refresh()
-        with self.turn():
-            if self.origin.held is not None:
-                self.origin.require_own()
-            before, self._turn_of = self._turn_of, threading.get_ident()
-            try:
-                yield
-            finally:
-                self._turn_of = before
+        return self._turns.of_user()
 
     def require_no_turn(self) -> None:
-        """Raise where this thread is in a turn of the user; amid a commit a signal handler may close."""
-        if self._turn_of == threading.get_ident():
-            self._turns.require_none()
+        """Raise where this thread is in a turn of the user; during a commit a signal handler may close."""
+        self._turns.require_none_of_user()
 
     def maintaining(self, *, wait: bool = True) -> AbstractContextManager[None]:
         """Return the block in which nobody else builds an index here or rewrites the collection; others go on writing.

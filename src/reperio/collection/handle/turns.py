@@ -91,6 +91,7 @@ class Turns:
         self._locks = locks
         self._locked, self._locked_current = root.root, root.current  # joined once: each turn asks for it
         self.writing = threading.RLock()
+        self._thread_of_user: int | None = None  # the one in `of_user`
         self._turns = Nesting(self._mend_turn, lambda: self.writing)
         self._maintenance = Nesting(self._mend_maintenance, lambda: handle.building)
 
@@ -101,6 +102,20 @@ class Turns:
     def turn(self, wait: bool) -> AbstractContextManager[OpenGeneration]:
         """Return the block of `Handle.turn`."""
         return self._turns.block(lambda own: self._turn(wait, own))
+
+    @contextmanager
+    def of_user(self) -> Iterator[None]:
+        """Keep other writers out during a block of the user: see `Collection.turn`."""
+        self._handle.require_writable()
+        self._handle.origin.refresh()
+        with self.turn(wait=True):
+            if self._handle.origin.held is not None:
+                self._handle.origin.require_own()
+            before, self._thread_of_user = self._thread_of_user, threading.get_ident()
+            try:
+                yield
+            finally:
+                self._thread_of_user = before
 
     @contextmanager
     def _turn(self, wait: bool, own: Own) -> Iterator[OpenGeneration]:
@@ -164,6 +179,11 @@ class Turns:
                 "inside `with collection.turn()` no index is built, nothing is rewritten or taken over from an origin "
                 "that was embedded again, and nothing is closed; do that before or after the block"
             )
+
+    def require_none_of_user(self) -> None:
+        """Refuse the same in a turn of the user alone: during a commit of its own a signal handler may close."""
+        if self._thread_of_user == threading.get_ident():
+            self.require_none()
 
     def maintaining(self, wait: bool) -> AbstractContextManager[None]:
         """Return the block of `Handle.maintaining`."""

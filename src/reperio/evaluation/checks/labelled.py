@@ -9,15 +9,16 @@ from typing import Any
 from reperio.arguments import nearest
 from reperio.errors import InvalidInput
 from reperio.evaluation.asking import Answer
+from reperio.evaluation.contents.hashing import fingerprint
 from reperio.evaluation.golden.questions import DRAFT, tags_of
-from reperio.evaluation.statistics.measures import mean
+from reperio.evaluation.statistics.measures import MAIN, mean
 from reperio.evaluation.subject import Subject
-from reperio.evaluation.survey import fingerprint
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 from reperio.filters import matches, parse
 
-SHOWN = 10  # questions that a report lists per check
+SHOWN = 10_000  # questions of a check; reports show the first of them where there is no room for all
 _CAME = 5  # ids of what came, likewise
+_FIELDS = 10  # names of fields, likewise
 _DIGITS = 18  # of a whole number that metadata can hold, all but certainly
 
 
@@ -63,6 +64,13 @@ def thresholds(subject: Subject) -> CheckResult:
     if not golden.labelled:
         return CheckResult("thresholds", Verdict.SKIP, ("no question of the golden set expects anything",))
     figures = {name: mean(found) for name, found in values.items()}
+    if not figures.get(MAIN, 1.0):
+        # Accepted, it would be a baseline that nothing can be worse than.
+        cause = "no question finds what it expects: the labels are of other ids, or the search answers nothing"
+        line = f"{MAIN} is 0 over {len(golden.labelled)} questions"
+        return CheckResult(
+            "thresholds", Verdict.FAIL, (line,), cause, worst_queries(subject, MAIN, values[MAIN]), figures
+        )
     means = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name in golden.measures)
     if not rows:
         return CheckResult("thresholds", Verdict.SKIP, (means, "the golden set has no thresholds"), figures=figures)
@@ -165,7 +173,7 @@ def _unknown_field(subject: Subject) -> str:
         return ""
     known = list(subject.survey.profile.fields)
     near = nearest(field, known)
-    hint = f"did you mean {near!r}" if near else f"there are {', '.join(known[:SHOWN]) or 'none'}"
+    hint = f"did you mean {near!r}" if near else f"there are {', '.join(known[:_FIELDS]) or 'none'}"
     return f"no chunk has the metadata field {field!r}, the golden set's document_field: correct it ({hint})"
 
 

@@ -8,17 +8,21 @@ from typing import Any
 
 from reperio.evaluation.baseline import Baseline
 from reperio.evaluation.checks.labelled import SHOWN, failed
+from reperio.evaluation.checks.rates import harmless_rate
+from reperio.evaluation.contents.profile import likeness
 from reperio.evaluation.golden.questions import tags_of
+from reperio.evaluation.history import decline
 from reperio.evaluation.statistics import measures
 from reperio.evaluation.statistics.comparing import Comparison, compare, holm
 from reperio.evaluation.statistics.measures import PerQuery, mean
+from reperio.evaluation.statistics.power import harmless_p, more_needed, power
 from reperio.evaluation.subject import DISTINCT, Subject
-from reperio.evaluation.survey import likeness
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 
 _ALL = ""  # no tag has this name
 _MAIN = (_ALL, measures.MAIN)  # all questions, by the main measure
 _TOP = 10  # hits of a question whose ids are compared
+_LOST = 0.05  # share of the questions by which the report says what could have been seen
 _LIKE = 0.95  # of the chunks; new ones change answers as well
 
 
@@ -31,6 +35,8 @@ class _Findings:
     compared: Mapping[tuple[str, str], Comparison]  # by tag and measure; the main measure of all questions first
     red: Sequence[tuple[str, str]]  # what dropped by more than the effect and chance
     doubted: Sequence[tuple[str, str]]  # of the main measure, what dropped by more than the effect, but maybe by chance
+    unexplained: bool  # whether more questions got worse than a harmless change explains
+    rate: float  # chance that a harmless change makes one question worse
     kept: float | None  # mean share of the first ten that came then and come now; None where nothing came
 
 
@@ -38,7 +44,7 @@ def regression(subject: Subject) -> CheckResult:
     """Compare every measure with the baseline's, paired per question, over all questions and by tag."""
     baseline = subject.baseline
     if baseline is None:
-        return CheckResult("regression", Verdict.SKIP, ("there is no baseline; reperio gate --accept writes it",))
+        return _without_baseline(subject)
     why = _incomparable(baseline)
     if why:
         return CheckResult("regression", Verdict.ERROR, (f"{why}; accept a new baseline",))
@@ -47,12 +53,66 @@ def regression(subject: Subject) -> CheckResult:
         why = "baseline and golden set share no question; accept a new baseline"
         return CheckResult("regression", Verdict.ERROR, (why,))
     verdict, cause = _judged(subject, baseline, found)
+    fallen, told = _declined(subject, baseline, found.rate)
+    if fallen:
+        verdict, cause = Verdict.FAIL, "; ".join(filter(None, [cause, fallen]))
     dropped = [*found.red, *found.doubted]
     queries: tuple[FailedQuery, ...] = ()
     if cause:
         queries = _lost(subject, dropped[0], found) if dropped else _exchanged(subject, baseline, found)
-    evidence = _evidence(subject, baseline, found)
-    return CheckResult("regression", verdict, evidence, cause, queries, _figures(found))
+    evidence = (*_evidence(subject, baseline, found), *told, *_could_see(subject, found))
+    return CheckResult("regression", verdict, evidence, cause, queries, {**_figures(found), "declined": bool(fallen)})
+
+
+def _without_baseline(subject: Subject) -> CheckResult:
+    """Say that nothing is compared: an error, unless the limits say that this is meant."""
+    # A search by itself may be anybody's, and has thresholds or nothing; a collection was accepted once.
+    if subject.limits.no_baseline or (subject.collection is None and subject.require_golden().thresholds):
+        return CheckResult("regression", Verdict.SKIP, ("there is no baseline: judged by the thresholds alone",))
+    # Skipped without a word, a gate whose baseline was lost would be green for ever.
+    why = (
+        "there is no baseline, so nothing is compared with what was accepted; reperio gate --accept writes it. Where "
+        "the golden set shall be judged by its thresholds alone, say so in it: limits: {no_baseline: true}"
+    )
+    return CheckResult("regression", Verdict.ERROR, (why,))
+
+
+def _declined(subject: Subject, baseline: Baseline, rate: float) -> tuple[str, list[str]]:
+    """Return the cause, where small drops that were accepted one by one have become a large one, and its evidence."""
+    found, limits = decline(subject, baseline), subject.limits
+    if found is None or found.before - found.now <= limits.decline:
+        return "", []
+    line = (
+        f"{measures.MAIN} was {found.before:.4f} in the baseline of {found.made[:10]} and is {found.now:.4f}, over "
+        f"{found.questions} questions"
+    )
+    if min(found.p, harmless_p(found.worse, found.questions, rate)) > limits.alpha:
+        return "", [f"{line}, which may be chance"]
+    return "it declined in steps that were accepted one by one; accepting this one as well begins the history again", [
+        line
+    ]
+
+
+def _could_see(subject: Subject, found: _Findings) -> list[str]:
+    """Say how large a drop the golden set could have seen, in all questions and in the smallest tag."""
+    lines, limits = [], subject.limits
+    tags = [key for key in found.compared if key[0] != _ALL and key[1] == measures.MAIN]
+    smallest = min(tags, key=lambda key: found.compared[key].questions, default=None)
+    for key in [_MAIN, *([smallest] if smallest else [])]:
+        compared = found.compared.get(key)
+        if compared is None or compared.before <= 0:
+            continue
+        alpha = limits.alpha if key == _MAIN else limits.alpha / len(tags)
+        figures = {"mean": compared.before, "rate": found.rate, "alpha": alpha, "effect": limits.effect}
+        seen = power(compared.questions, _LOST, **figures)
+        further = more_needed(compared.questions, _LOST, **figures)
+        more = f"; {further} more questions make it 9" if further else ""
+        where = f" of {key[0]!r}" if key[0] else ""
+        lines.append(
+            f"had one in {round(1 / _LOST)} of the {compared.questions} questions{where} lost its answer, this would "
+            f"have been seen {seen * 10:.0f} times in 10{more}"
+        )
+    return lines
 
 
 def _incomparable(baseline: Baseline) -> str:
@@ -60,6 +120,8 @@ def _incomparable(baseline: Baseline) -> str:
     if not baseline.ids:
         return "the baseline holds no answers: it was accepted without a golden set"
     least = measures.depth([measures.MAIN])
+    if not any(value for value in baseline.values.get(measures.MAIN, {"": 1.0}).values()):
+        return f"{measures.MAIN} of every question is 0 in the baseline: nothing could become worse"
     if baseline.depth < least:
         return f"the baseline holds {baseline.depth} hits per question, and {measures.MAIN} needs {least}"
     return ""
@@ -76,13 +138,22 @@ def _found(subject: Subject, baseline: Baseline) -> _Findings:
         if key[1] == measures.MAIN and key not in red and -each.difference > limits.effect
     ]
     shares = _shares(subject, baseline, before)
-    return _Findings(before, now, compared, red, doubted, mean(shares) if shares else None)
+    rate = harmless_rate(subject, baseline)
+    main = compared.get(_MAIN)
+    p = harmless_p(main.worse - main.better, main.questions, rate) if main is not None else 1.0
+    unexplained = _MAIN in doubted and p <= limits.alpha
+    return _Findings(before, now, compared, red, doubted, unexplained, rate, mean(shares) if shares else None)
 
 
 def _judged(subject: Subject, baseline: Baseline, found: _Findings) -> tuple[Verdict, str]:
     """Return the verdict with the likely cause."""
     if found.red:
-        return Verdict.FAIL, _cause(found.red)
+        return Verdict.FAIL, _cause(found.red, subject)
+    if found.unexplained:
+        return Verdict.FAIL, (
+            f"more questions got worse than a harmless change explains (one in {1 / found.rate:.0f}); "
+            + _cause([_MAIN], subject)
+        )
     if _MAIN in found.doubted and _is_unlike(subject, baseline, found.kept):
         return Verdict.FAIL, (
             "the answers are others than those accepted, and worse, though the chunks are the same: too few questions "
@@ -233,9 +304,11 @@ def _lost(subject: Subject, key: tuple[str, str], found: _Findings) -> tuple[Fai
     )
 
 
-def _cause(red: Sequence[tuple[str, str]]) -> str:
+def _cause(red: Sequence[tuple[str, str]], subject: Subject) -> str:
     if all(name == DISTINCT for _, name in red):
         return "the same text comes several times among the first ten: duplicates were ingested"
     if all(tag != _ALL for tag, _ in red):
         return f"the group {red[0][0]!r} got worse, which the mean over all questions hides"
-    return "model, prompt, index, chunks or options changed since the baseline: see drift, contract and neighbours"
+    if subject.collection is None:
+        return "model, prompt, index, chunks or options of the search changed since the baseline"
+    return "where the checks of the collection pass, it is what stands in front: prompt, model, options, reranker"

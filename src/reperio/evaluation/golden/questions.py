@@ -11,6 +11,7 @@ from typing import Any
 from reperio.arguments import nearest, to_path
 from reperio.errors import InvalidInput
 from reperio.evaluation.golden.marked import Marked, read_marked
+from reperio.evaluation.golden.vectors import read_vectors, to_vector
 from reperio.evaluation.limits import GateLimits, is_number
 from reperio.evaluation.statistics import measures
 from reperio.filters import Filter, parse_path
@@ -22,9 +23,9 @@ DRAFT = "draft"
 
 _SHOWN = 20  # known names in a complaint
 _HITS = "must be an integer from 1 to 10,000"
-_SETTINGS = ("defaults", "thresholds", "tags", "limits", "document_field", "queries")
+_SETTINGS = ("defaults", "thresholds", "tags", "limits", "document_field", "vectors", "queries")
 _DEFAULTS = ("k", "mode", "where")
-_QUERY = ("id", "query", "expect", "expect_documents", "nothing_above", "where", "mode", "tags")
+_QUERY = ("id", "query", "expect", "expect_documents", "nothing_above", "where", "mode", "tags", "vector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class GoldenQuery:
         where: filter; None for none.
         mode: "dense", "lexical" or "hybrid".
         tags: groups it belongs to.
+        vector: the question as a vector, for collections of ready vectors; None where an embedder makes it.
         line: where it is in the file; 0 for one made in Python.
     """
 
@@ -51,6 +53,7 @@ class GoldenQuery:
     where: Mapping[str, Any] | None = None
     mode: str = "dense"
     tags: tuple[str, ...] = ()
+    vector: tuple[float, ...] | None = None
     line: int = 0
 
     @property
@@ -113,7 +116,9 @@ def read_golden(path: str | os.PathLike[str]) -> GoldenSet:
     _refuse_unknown(settings, _SETTINGS)
     defaults = _defaults(settings)
     document_field = _document_field(settings)
-    queries = [to_query(entry, defaults, document_field) for entry in entries]
+    read = [to_query(entry, defaults, document_field) for entry in entries]
+    vectors = read_vectors(settings, [query.vector for query in read])
+    queries = [replace(query, vector=vector) for query, vector in zip(read, vectors, strict=True)]
     if not queries:
         raise InvalidInput(f"{path} holds no questions; reperio golden init drafts some")
     _refuse_doubles(path, queries)
@@ -170,6 +175,7 @@ def to_query(entry: Marked, defaults: Mapping[str, Any], document_field: str) ->
         where=_where(entry, defaults["where"]),
         mode=_mode(entry, defaults["mode"]),
         tags=_tags_of(entry),
+        vector=to_vector(entry),
         line=entry.place.line,
     )
 

@@ -41,6 +41,26 @@ def deltas(changes: Mapping[str, float]) -> str:
     )
 
 
+def history(points: Sequence[tuple[str, float]]) -> str:
+    """Draw a measure of each accepted baseline, oldest first, with the last one named: slow decline is seen here."""
+    if len(points) < 2:
+        return ""
+    values = [value for _, value in points]
+    low, high = min(values), max(values)
+    reach = max(high - low, 0.05)  # so that small changes look small
+    bottom = (low + high - reach) / 2
+    step = 1 / (len(points) - 1)
+    places = [(_LEFT + at * step * _INNER_WIDTH, _y((value - bottom) / reach)) for at, value in enumerate(values)]
+    line = " ".join(f"{left:.2f},{top:.2f}" for left, top in places)
+    dots = [f'<circle class="point" cx="{left:.2f}" cy="{top:.2f}" r="4"/>' for left, top in places]
+    ends = [_x_label(0.0, points[0][0][:10]), _x_label(1.0, points[-1][0][:10])]
+    labels = [_y_label(0.0, f"{bottom:.2f}"), _y_label(1.0, f"{bottom + reach:.2f}")]
+    title = (
+        f"{MAIN} of the accepted baselines: {values[0]:.3f} at first, {max(values):.3f} at best, {values[-1]:.3f} last"
+    )
+    return _figure(title, [f'<polyline class="line" points="{line}"/>', *dots, *ends, *labels])
+
+
 def distribution(times: Sequence[float], quantiles: Mapping[str, float]) -> str:
     """Draw the distribution of latencies in ms, over a logarithmic axis, and mark quantiles.
 

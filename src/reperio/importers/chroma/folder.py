@@ -21,7 +21,7 @@ from reperio.importers.chroma.log import (
 )
 from reperio.importers.chroma.vectors import VectorFiles, read_vector_files
 from reperio.importers.conversion import Conversion
-from reperio.importers.storing import Source
+from reperio.importers.storing import ForeignContent
 from reperio.store import ForeignDatabase
 from reperio.types import Chunk, FloatMatrix, Rows
 
@@ -30,7 +30,7 @@ _DOCUMENT, _URI = "chroma:document", "chroma:uri"
 _EXPANSION, _EXPANSION_LEAST = 64, 64 << 20  # characters that a byte of the database may come to; and for all of it
 
 
-def read_folder(folder: Path, wanted: str | None, opened: ExitStack) -> Source:
+def read_folder(folder: Path, wanted: str | None, opened: ExitStack) -> ForeignContent:
     """Read and check a collection of the folder of a ``chromadb.PersistentClient``; nothing in it is executed.
 
     Args:
@@ -58,7 +58,7 @@ def read_folder(folder: Path, wanted: str | None, opened: ExitStack) -> Source:
     else:  # what takes the place of its vectors needs a text
         kept = [key for key, held in documents.items() if _has_text(held)]
     chosen = set(kept)
-    source = Source(
+    content = ForeignContent(
         what="the folder",
         kind=f"Chroma {entry.name}",
         dimension=dimension,
@@ -73,7 +73,7 @@ def read_folder(folder: Path, wanted: str | None, opened: ExitStack) -> Source:
         notes=entry.notes,
     )
     database.require_unchanged()
-    return source
+    return content
 
 
 def _replayed(

@@ -1,4 +1,4 @@
-"""Moving house: a collection of a Chroma directory becomes a collection of Reperio."""
+"""Import a collection of a Chroma directory."""
 
 from __future__ import annotations
 

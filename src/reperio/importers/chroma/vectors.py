@@ -1,13 +1,12 @@
 """Read the vectors of a segment's folder: the files that Chroma's hnswlib writes, and the pickle with their ids.
 
-``header.bin`` says how ``data_level0.bin`` is laid out: one element after the other, each with its links, its vector
+``header.bin`` says how ``data_level0.bin`` is laid out: one element after another, each with its links, its vector
 and its label. Under cosine a vector has length 1 there, and ``length.bin`` has the length that it had. The links are
 not used. ``index_metadata.pickle`` knows the label of each id.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 from contextlib import ExitStack
@@ -18,9 +17,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from reperio import layout
-from reperio.errors import InvalidInput, StorageFailed, UnsupportedFormat
+from reperio.errors import InvalidInput, UnsupportedFormat
 from reperio.importers.matching import places_of
 from reperio.importers.pickles import MAX_BYTES, Instance, Name, read_pickle
+from reperio.importers.reading import read_file
 from reperio.types import FloatMatrix, Metric, Rows
 
 # Version, then offsetLevel0, max_elements, cur_element_count, size_data_per_element, label_offset, offsetData,
@@ -133,13 +133,7 @@ def _read(file: BinaryIO, path: Path, start: int, length: int) -> bytes:
 
 def _pickled(path: Path, dimension: int, numbers: int) -> tuple[dict[str, int], int | None]:
     """Return the label of each id, and the number of the last log entry."""
-    try:
-        data = layout.read_regular(path, MAX_BYTES)
-    except StorageFailed as error:
-        if error.errno != errno.EFBIG:
-            raise
-        raise InvalidInput(f"{path} has more than {MAX_BYTES:,} bytes; so many are read at most") from None
-    held = read_pickle(data, allowed={_STATE}, where=str(path), numbers_below=numbers)
+    held = read_pickle(read_file(path, MAX_BYTES), allowed={_STATE}, where=str(path), numbers_below=numbers)
     state = held.state if type(held) is Instance else held  # a class until 1.0, a dictionary since
     found = state.get("id_to_label") if type(state) is dict else None
     if type(found) is not dict or any(

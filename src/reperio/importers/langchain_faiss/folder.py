@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from reperio import index, layout
-from reperio.errors import InvalidInput, StorageFailed
+from reperio.errors import InvalidInput
 from reperio.importers.conversion import DROPPED, Conversion
 from reperio.importers.matching import places_of
 from reperio.importers.pickles import MAX_BYTES, Instance, Name, read_pickle, shown
+from reperio.importers.reading import read_file, to_integer
 from reperio.importers.stand_ins import PLAIN_NAMES
-from reperio.importers.storing import Source
+from reperio.importers.storing import ForeignContent
 from reperio.index import ForeignIndex
 from reperio.types import Chunk
 
@@ -33,7 +33,7 @@ _EXPANSION = 64  # characters that one byte of a pickle may come to, on average,
 _EXPANSION_LEAST = 64 << 20  # ...this many for all of it
 
 
-def read_folder(folder: Path, name: str) -> Source:
+def read_folder(folder: Path, name: str) -> ForeignContent:
     """Read and check a folder as passed to ``save_local``, with its ``index_name``; nothing in it is executed."""
     if not name or Path(name).name != name or "\0" in name:
         raise InvalidInput(f"index_name is {name!r}; it is the name of the two files in the folder, without .faiss")
@@ -53,13 +53,7 @@ def read_folder(folder: Path, name: str) -> Source:
 
 def _unpickled(path: Path) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
     """Return the documents by id, and the ids by number of their vector."""
-    try:
-        data = layout.read_regular(path, MAX_BYTES)
-    except StorageFailed as error:
-        if error.errno != errno.EFBIG:
-            raise
-        raise InvalidInput(f"{path} has more than {MAX_BYTES:,} bytes; so many are read at most") from None
-    held = read_pickle(data, allowed=ALLOWED, where=str(path))
+    held = read_pickle(read_file(path, MAX_BYTES), allowed=ALLOWED, where=str(path))
     try:
         docstore, positions = held
         found = docstore.state["_dict"]
@@ -73,7 +67,9 @@ def _unpickled(path: Path) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
     return found, positions
 
 
-def _matched(docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors: ForeignIndex, path: Path) -> Source:
+def _matched(
+    docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors: ForeignIndex, path: Path
+) -> ForeignContent:
     """Bring documents and vectors together."""
     conversion = Conversion(_EXPANSION_LEAST + _EXPANSION * path.stat().st_size, str(path))
     documents = {_id(key, path): value for key, value in docstore.items()}
@@ -96,7 +92,7 @@ def _matched(docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors:
         places = {key: place for key, place in places.items() if _has_text(documents[key])}
     kept = [key for key in documents if key in places]
     at = np.array([places[key] for key in kept], dtype=np.int64)
-    return Source(
+    return ForeignContent(
         what="the folder",
         kind=vectors.kind,
         dimension=vectors.dimension,
@@ -113,7 +109,7 @@ def _matched(docstore: Mapping[Any, Any], positions: Mapping[Any, Any], vectors:
 
 
 def _number(number: Any, path: Path) -> int:
-    if type(number) is not int or not -(1 << 63) <= number < 1 << 63:
+    if type(number) is not int or to_integer(number) is None:
         raise InvalidInput(f"{path} knows a vector by {shown(number)}, which is no integer of 64 bits")
     return number
 

@@ -1,4 +1,4 @@
-"""Moving house: a folder of LangChain's FAISS store becomes a collection, and its pickle is not executed."""
+"""Import a folder of LangChain's FAISS store, without executing its pickle."""
 
 from __future__ import annotations
 

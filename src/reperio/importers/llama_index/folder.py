@@ -16,7 +16,7 @@ from reperio.errors import InvalidInput
 from reperio.importers.conversion import Conversion
 from reperio.importers.llama_index.nodes import wrong_field
 from reperio.importers.llama_index.vectors import read_json, read_vectors
-from reperio.importers.storing import Source
+from reperio.importers.storing import ForeignContent
 from reperio.types import Chunk
 
 RESERVED = "_llama_index"
@@ -26,7 +26,7 @@ _SOURCE = "1"  # the relationship of a node to its document
 _EXPANSION, _EXPANSION_LEAST = 64, 64 << 20  # characters that a byte of the file may come to; and for all of it
 
 
-def read_folder(folder: Path, namespace: str) -> Source:
+def read_folder(folder: Path, namespace: str) -> ForeignContent:
     """Read and check a folder as passed to ``persist``; nothing in it is executed."""
     layout.require_path(folder)
     if not namespace or Path(namespace).name != namespace or "\0" in namespace:
@@ -55,7 +55,7 @@ def read_folder(folder: Path, namespace: str) -> Source:
     at = np.array([found.places[key] for key in kept], dtype=np.int64)
     claimed = np.zeros(len(found.numbers), dtype=bool)
     claimed[at] = True
-    return Source(
+    return ForeignContent(
         what="the folder",
         kind=found.kind,
         dimension=found.dimension,

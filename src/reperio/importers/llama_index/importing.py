@@ -1,4 +1,4 @@
-"""Moving house: what LlamaIndex's storage context has persisted becomes a collection."""
+"""Import what LlamaIndex's storage context has persisted."""
 
 from __future__ import annotations
 

@@ -13,8 +13,9 @@ import numpy as np
 import orjson
 
 from reperio import index, layout
-from reperio.errors import InvalidInput, StorageFailed
+from reperio.errors import InvalidInput
 from reperio.importers.matching import places_of
+from reperio.importers.reading import read_file, to_integer
 from reperio.types import FloatMatrix, Metric, Rows
 
 MAX_BYTES = 8 << 30
@@ -50,7 +51,7 @@ def read_vectors(path: Path, folder: Path) -> Vectors:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file, which may hold NaN, as Python writes it."""
-    content = _content(path)
+    content = read_file(path, MAX_BYTES)
     try:
         found = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -63,18 +64,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return layout.read_regular(path, MAX_BYTES)
-    except StorageFailed as error:
-        if "more than" not in str(error):
-            raise
-        raise InvalidInput(f"{path} has more than {MAX_BYTES:,} bytes; so many are read at most") from None
-
-
 def _simple(path: Path) -> Vectors:
     """Read a `SimpleVectorStore`, vector by vector: all of them as Python's floats would take eight times as much."""
-    content = _content(path)
+    content = read_file(path, MAX_BYTES)
     places: dict[str, int] = {}
     rows: list[Any] = []
     begin = _BEGIN.match(content)
@@ -124,7 +116,10 @@ def _row(values: Any, key: Any, path: Path) -> Any:
     if type(values) is not list or not set(map(type, values)) <= {int, float}:
         raise InvalidInput(f"{path}: the vector of {key!r:.80} is no list of numbers")
     with np.errstate(over="ignore"):  # what becomes infinite is refused with its row
-        return np.array(values, dtype=np.float64).astype(np.float32)
+        try:
+            return np.array(values, dtype=np.float64).astype(np.float32)
+        except OverflowError:  # an integer of hundreds of digits
+            raise InvalidInput(f"{path}: the vector of {key!r:.80} has a number that no float can hold") from None
 
 
 def _faiss(path: Path, folder: Path) -> Vectors:
@@ -180,11 +175,12 @@ def _stored(path: Path) -> dict[int, str]:
 def _by_number(pairs: list[tuple[Any, Any]], path: Path) -> dict[int, str]:
     numbers: dict[int, str] = {}
     for number, key in pairs:
-        if type(number) is not str or len(number) > 20 or not number.isdecimal() or int(number) >= 1 << 63:
+        known = to_integer(number)
+        if type(number) is not str or known is None or known < 0:
             raise InvalidInput(f"{path} knows a vector by {number!r:.80}, which is no number of FAISS")
-        if type(key) is not str or numbers.get(int(number), key) != key:
+        if type(key) is not str or numbers.get(known, key) != key:
             raise InvalidInput(f"{path} has two indexes that use the same numbers, or no ids; persist one index alone")
-        numbers[int(number)] = key
+        numbers[known] = key
     return numbers
 
 

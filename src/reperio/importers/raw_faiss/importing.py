@@ -1,4 +1,4 @@
-"""Moving house: an index that was kept next to a list of texts becomes a collection."""
+"""Import an index that was kept next to a list of texts."""
 
 from __future__ import annotations
 

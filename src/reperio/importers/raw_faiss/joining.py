@@ -11,7 +11,9 @@ from reperio import index
 from reperio.errors import InvalidInput
 from reperio.importers.conversion import Conversion
 from reperio.importers.matching import places_of
-from reperio.importers.storing import Source
+from reperio.importers.pickles import shown
+from reperio.importers.reading import to_integer
+from reperio.importers.storing import ForeignContent
 from reperio.index import ForeignIndex
 from reperio.ingestion.finding.sources import SourceFile
 from reperio.ingestion.reading.items import Fields, Item
@@ -20,7 +22,6 @@ from reperio.types import Chunk
 
 _FORMATS = (".jsonl", ".csv", ".parquet")
 _EXPANSION, _EXPANSION_LEAST = 64, 256 << 20  # characters that a byte of the file may come to; and for all of it
-_MOST_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Columns:
     number: str | None
 
 
-def read_pair(path: Path, texts: Path, columns: Columns) -> Source:
+def read_pair(path: Path, texts: Path, columns: Columns) -> ForeignContent:
     """Read and check an index and the file with its texts."""
     if texts.suffix.lower() not in _FORMATS:
         raise InvalidInput(f"{texts} has the suffix {texts.suffix!r:.20}; texts are read from {', '.join(_FORMATS)}")
@@ -55,7 +56,7 @@ def read_pair(path: Path, texts: Path, columns: Columns) -> Source:
             twice[chunk.id] = None
         chunks[chunk.id] = (chunk, place)
     at = np.array([place for _, place in chunks.values()], dtype=np.int64)
-    return Source(
+    return ForeignContent(
         what="the index",
         kind=vectors.kind,
         dimension=vectors.dimension,
@@ -87,11 +88,10 @@ def _by_number(items: list[Item], vectors: ForeignIndex, columns: Columns) -> li
 def _number(item: Item, columns: Columns) -> int:
     field = columns.number or ""
     value = item.id if field == columns.id else item.metadata.get(field)
-    if isinstance(value, str) and len(value) <= _MOST_DIGITS and value.lstrip("-").isdecimal():  # in a .csv
-        value = int(value)
-    if type(value) is not int or not -(1 << 63) <= value < 1 << 63:
-        raise InvalidInput(f"{item.place}: the field {field!r:.60} is {value!r:.40}, no integer of 64 bits")
-    return value
+    number = to_integer(value)  # a text, in a .csv
+    if number is None:
+        raise InvalidInput(f"{item.place}: the field {field!r:.60} is {shown(value):.40}, no integer of 64 bits")
+    return number
 
 
 def _chunk(item: Item, number: str, columns: Columns, conversion: Conversion) -> Chunk:

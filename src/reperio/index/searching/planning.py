@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from reperio.index.searching.searcher import Searcher
+from reperio.index.engines.searcher import Searcher
 from reperio.types import OperatingPoint
 
 MEASURED_K = 10, 100  # the k for which operating points are measured; a smaller k is searched as carefully as the first

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reperio.index.engines.codes import Packed
+from reperio.index.engines.searcher import Searcher
+from reperio.index.exact import exhaustive
+from reperio.index.exact.norms import Norms, greatest_of
+from reperio.index.exact.scoring import Nearest, best, scores_of
 from reperio.index.library.loading import load_faiss
-from reperio.index.searching import exact
-from reperio.index.searching.codes import Packed
-from reperio.index.searching.norms import Norms, greatest_of
 from reperio.index.searching.planning import MOSTLY, Knobs, plan, plan_codes
 from reperio.index.searching.read_ahead import ReadAhead
-from reperio.index.searching.scoring import Nearest, best, scores_of
-from reperio.index.searching.searcher import Searcher
 from reperio.types import FloatMatrix, Metric, Rows
 from reperio.vectors import StoredMatrix
 
@@ -112,7 +112,7 @@ class Target:
         assert searcher.codes is not None
         if allowed is None:
             return searcher.codes.all
-        return searcher.codes.packed(self._key, self.count, lambda: exact.rows_of(allowed, searcher.rows), saving)
+        return searcher.codes.packed(self._key, self.count, lambda: exhaustive.rows_of(allowed, searcher.rows), saving)
 
     @cached_property
     def _key(self) -> bytes:
@@ -122,19 +122,19 @@ class Target:
         return blake2b(self.allowed[: (self.searcher.rows + 7) // 8].data, digest_size=16).digest()
 
     @cached_property
-    def whole(self) -> exact.Among:
+    def whole(self) -> exhaustive.Among:
         """All rows that may be found, to be compared exactly."""
         few = None
         if self.allowed is not None and self.count <= _KEPT_ROWS:
-            few = exact.rows_of(self.allowed, len(self.matrix))
-        return exact.Among(self.matrix, self.metric, 0, self.allowed, few, self._longest(0, few))
+            few = exhaustive.rows_of(self.allowed, len(self.matrix))
+        return exhaustive.Among(self.matrix, self.metric, 0, self.allowed, few, self._longest(0, few))
 
     @cached_property
-    def tail(self) -> exact.Among:
+    def tail(self) -> exhaustive.Among:
         """The rows that are newer than the index."""
         assert self.searcher is not None
         first = self.searcher.rows
-        return exact.Among(self.matrix, self.metric, first, self.allowed, longest=self._longest(first))
+        return exhaustive.Among(self.matrix, self.metric, first, self.allowed, longest=self._longest(first))
 
     def _longest(self, first: int, few: Rows | None = None) -> float:
         """Return a length that no row from *first* on exceeds, or none of *few*; 1.0 where that does not matter."""
@@ -228,7 +228,7 @@ def _tail(target: Target, searcher: Searcher, queries: FloatMatrix, k: int) -> l
     """Return the best rows that are newer than the index, per query."""
     if searcher.rows == len(target.matrix):
         return [np.empty(0, dtype=np.int64)] * len(queries)
-    return exact.candidates(target.tail, queries, k)
+    return exhaustive.candidates(target.tail, queries, k)
 
 
 def _merged(target: Target, planned: Plan, found: Rows, tail: Rows, query: FloatMatrix, k: int) -> Nearest:
@@ -257,8 +257,8 @@ def _exactly(target: Target, queries: FloatMatrix, k: int) -> list[Nearest]:
         return [([], []) for _ in queries]
     whole = target.whole
     if whole.few is None:
-        found = exact.candidates(whole, queries, k)
+        found = exhaustive.candidates(whole, queries, k)
     else:
         with target.ahead.reading(target.matrix, whole.few):
-            found = exact.candidates(whole, queries, k)
+            found = exhaustive.candidates(whole, queries, k)
     return [_ranked(target, rows, query, k) for rows, query in zip(found, queries, strict=True)]

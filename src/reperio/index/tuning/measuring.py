@@ -18,11 +18,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reperio.index.searching.nearest import nearest
+from reperio.index.engines.searcher import Searcher
+from reperio.index.exact.nearest import nearest
+from reperio.index.exact.scoring import Scores, scores_of
 from reperio.index.searching.planning import EXACTLY, MEASURED_K, Knobs
-from reperio.index.searching.scoring import Scores, scores_of
 from reperio.index.searching.search import Plan, Target, run, run_one
-from reperio.index.searching.searcher import Searcher
 from reperio.index.tuning.questions import Questions
 from reperio.types import FloatMatrix, OperatingPoint, Progress, Rows
 

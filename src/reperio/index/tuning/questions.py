@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from reperio.index.searching.nearest import nearest
+from reperio.index.exact.nearest import nearest
 from reperio.layout import QUERIES, copy_regular, create_file, is_there, open_regular, storage_errors
 from reperio.types import FloatMatrix, Metric
 from reperio.vectors import StoredMatrix, load_array

@@ -3,15 +3,17 @@
 That function compares whole values by Python's ``==``. The core's operators follow MongoDB: there a list matches by its
 elements, and true is not 1. So most operators become a few conditions here. These things are on purpose not as there:
 
-- What raises there because of what is stored (``"a" > 5``) does not match here.
+- What raises there because of what is stored (``"a" > 5``) does not match here. What would raise for each document that
+  has the field is refused at once.
 - Dates are compared as ISO 8601 texts, so one spelling and one time zone is what is asked for.
-- Objects and lists are compared as JSON.
+- Objects and lists are compared as JSON: ``[true]`` is not ``[1]``.
 
 A field that is missing and one that is None are alike: they match ``== None``, ``!=`` of anything else, and ``not in``.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypedDict
@@ -25,6 +27,8 @@ from haystack_integrations.document_stores.reperio.documents import from_chunk
 
 _COMPARISONS = ("==", "!=", ">", ">=", "<", "<=", "in", "not in")
 _ORDERED = {">": Operator.GT, ">=": Operator.GTE, "<": Operator.LT, "<=": Operator.LTE}
+_COMPARED = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+_DATE = "____-__-__%"  # what is stored and no date is in no order with one
 _FIELDS = frozenset(("id", "content", "blob", "score", "embedding", "sparse_embedding"))
 _Path = tuple[str, ...]
 
@@ -90,6 +94,8 @@ def to_filter(filters: Any) -> Filter | None:
 
 def of_meta(field: str) -> _Path:
     """Return the path of a field of meta, however it is called: with ``meta.`` before it, or without."""
+    if not isinstance(field, str):
+        raise InvalidInput(f"a field of meta is named by a string, not by {field!r:.60}")
     return tuple(field.removeprefix("meta.").split("."))
 
 
@@ -108,23 +114,23 @@ def _comparison(asked: Mapping[str, Any]) -> Filter | None:
     for key in ("operator", "value"):
         if key not in asked:
             raise FilterError(f"'{key}' key missing in {asked!r:.200}")
-    field, operator, value = asked["field"], asked["operator"], asked["value"]
+    field, name, value = asked["field"], asked["operator"], asked["value"]
     if not isinstance(field, str) or not field:
         raise FilterError(f"'field' is a string, not {field!r:.60}")
-    if operator not in _COMPARISONS:
-        raise FilterError(f"Unknown comparison operator {operator!r:.60}; valid ones are {list(_COMPARISONS)}")
-    condition = _built(operator, of_meta(field), value)
+    if name not in _COMPARISONS:
+        raise FilterError(f"Unknown comparison operator {name!r:.60}; valid ones are {list(_COMPARISONS)}")
+    condition = _built(name, of_meta(field), value)
     return None if field in _FIELDS else condition
 
 
-def _built(operator: str, path: _Path, value: Any) -> Filter:
-    if operator in _ORDERED:
-        return _order(operator, path, value)
-    if operator in ("==", "!="):
-        return _equal(path, value) if operator == "==" else ~_equal(path, value)
+def _built(name: str, path: _Path, value: Any) -> Filter:
+    if name in _ORDERED:
+        return _order(name, path, value)
+    if name in ("==", "!="):
+        return _equal(path, value) if name == "==" else ~_equal(path, value)
     if not isinstance(value, list):
-        raise FilterError(f"the value of '{operator}' is a list, not a {type(value).__name__}")
-    return _among(path, value) if operator == "in" else ~_among(path, value)
+        raise FilterError(f"the value of '{name}' is a list, not a {type(value).__name__}")
+    return _among(path, value) if name == "in" else ~_among(path, value)
 
 
 def _is_list(path: _Path) -> Filter:
@@ -159,7 +165,7 @@ def _among(path: _Path, values: list[Any]) -> Filter:
     return _any(found)
 
 
-def _order(operator: str, path: _Path, value: Any) -> Filter:
+def _order(name: str, path: _Path, value: Any) -> Filter:
     if value is None:
         return ~EVERYTHING
     value = _plain(value)
@@ -168,8 +174,12 @@ def _order(operator: str, path: _Path, value: Any) -> Filter:
             datetime.fromisoformat(value)
         except ValueError:
             raise FilterError(
-                f"Strings are only comparable by '{operator}' if they are ISO formatted dates; {value!r:.60} is none"
+                f"Strings are only comparable by '{name}' if they are ISO formatted dates; {value!r:.60} is none"
             ) from None
-    elif not isinstance(value, (int, float)):
-        raise FilterError(f"the value of '{operator}' is a number or a date, not a {type(value).__name__}")
-    return all_of([Condition(path, _ORDERED[operator], value), ~_is_list(path)])
+        dated = Condition(path, Operator.LIKE, _DATE)
+        return all_of([Condition(path, _ORDERED[name], value), dated, ~_is_list(path)])
+    if not isinstance(value, (int, float)):
+        raise FilterError(f"the value of '{name}' is a number or a date, not a {type(value).__name__}")
+    flags = [flag for flag in (True, False) if _COMPARED[name](flag, value)]  # to Python, true is 1
+    found: Filter = Condition(path, _ORDERED[name], int(value) if isinstance(value, bool) else value)
+    return all_of([any_of([found, Condition(path, Operator.IN, flags)]), ~_is_list(path)])
