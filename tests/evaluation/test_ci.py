@@ -26,6 +26,13 @@ EVALUATION = ROOT / "src" / "reperio" / "evaluation"
 
 
 @pytest.fixture
+def lexical(lexical: Path) -> Path:
+    """Return the golden set that is asked in words alone, for a first run without a baseline."""
+    lexical.write_text(lexical.read_text().replace("latency_ratio: 50", "no_baseline: true"))
+    return lexical
+
+
+@pytest.fixture
 def tools(tmp_path: Path) -> dict[str, str]:
     """Return an environment in which ``reperio`` is this checkout's."""
     folder = tmp_path / "bin"
