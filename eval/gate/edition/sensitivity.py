@@ -160,13 +160,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for place, name in enumerate(names):
         ground = Ground(world(name), options.work)
         content["sets"][name] = {"chunks": len(ground.world.chunks), "ndcg": round(ground.ndcg, 4)}
-        for fault, strength in _wanted(options.only):
-            key = f"{name}: {fault}: {strength:g}"
-            if key not in content["faults"]:
-                content["faults"][key] = found = broken(ground, fault, strength)
-                _write(content, kept, options.out)
-                missed = [size for size, red in found["red"].items() if found["demanded"] and not red]
-                print(key, found["drop"], found["red"]["200"], f"MISSED {missed}" if missed else "", flush=True)
         for seed in range(place, 0 if options.only else options.harmless, len(names)):
             key = f"{name}: {seed}"
             if key not in content["harmless"]:
@@ -174,6 +167,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _write(content, kept, options.out)
                 if any(found["red"].values()):
                     print("RED", key, found, flush=True)
+        for fault, strength in _wanted(options.only):
+            key = f"{name}: {fault}: {strength:g}"
+            if key not in content["faults"]:
+                content["faults"][key] = found = broken(ground, fault, strength)
+                _write(content, kept, options.out)
+                missed = [size for size, red in found["red"].items() if found["demanded"] and not red]
+                print(key, found["drop"], found["red"]["200"], f"MISSED {missed}" if missed else "", flush=True)
     _write(content, kept, options.out)
     return 0
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from reperio.evaluation.asking import Answer, ask, drawn, options_of
+from reperio.evaluation.asking import Answer, ask, drawn, options_of, to_query
 from reperio.evaluation.golden.questions import GoldenQuery
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 from reperio.filters import matches, parse
-from reperio.query_log.reading import MODES, LoggedQuestion
+from reperio.query_log.reading import MODES
 
 _FILTERS = 24  # drawn where more are known
 _TEXTS = 2  # questions that each is tried with: one that has the filter, and one that has not
@@ -34,6 +35,8 @@ def modes(subject: Subject) -> CheckResult:
         for query in _queries(subject, where, known[repr(where)][1], tried):
             count += 1
             wrong += [FailedQuery(query.id, query.text, (), (), why)] if (why := _wrong(subject, query)) else []
+    if not count:
+        return CheckResult("modes", Verdict.SKIP, ("there is no embedder, and no question with a filter has a vector",))
     line = f"{len(filters)} filters tried in {', '.join(tried)} by {count} questions; {len(wrong)} are answered wrongly"
     if not wrong:
         return CheckResult("modes", Verdict.PASS, (line,))
@@ -42,29 +45,35 @@ def modes(subject: Subject) -> CheckResult:
     return CheckResult("modes", Verdict.FAIL, (line, *told), cause, tuple(wrong[: 2 * _SHOWN]))
 
 
-def _known(subject: Subject) -> dict[str, tuple[Mapping[str, Any], str]]:
-    """Return every filter with the text of a question that has it."""
-    asked: list[GoldenQuery | LoggedQuestion] = [*(subject.golden.queries if subject.golden else ()), *subject.log]
-    return {repr(each.where): (each.where, each.text) for each in reversed(asked) if each.where}
+def _known(subject: Subject) -> dict[str, tuple[Mapping[str, Any], GoldenQuery]]:
+    """Return every filter with a question that has it."""
+    return {repr(each.where): (each.where, each) for each in reversed(_asked(subject)) if each.where}
+
+
+def _asked(subject: Subject) -> list[GoldenQuery]:
+    return [*(subject.golden.queries if subject.golden else ()), *map(to_query, subject.log)]
 
 
 def _modes(subject: Subject) -> list[str]:
     """Return the modes that can be asked in."""
-    asked = {each.mode for each in (subject.golden.queries if subject.golden else ())}
-    asked |= {each.mode for each in subject.log}
+    asked = {each.mode for each in _asked(subject)}
     collection = subject.collection
     if collection is None:
         return [mode for mode in MODES if mode in asked]
-    lexical, embeds = collection.fingerprint()["lexical"] != "none", collection.embedder is not None
-    possible = {"dense": embeds, "lexical": lexical, "hybrid": embeds and lexical}
+    lexical = collection.fingerprint()["lexical"] != "none"
+    possible = {"dense": True, "lexical": lexical, "hybrid": lexical}
     return [mode for mode in MODES if possible[mode] or mode in asked]
 
 
-def _queries(subject: Subject, where: Mapping[str, Any], own: str, tried: list[str]) -> Iterator[GoldenQuery]:
-    others = [each.text for each in (subject.golden.queries if subject.golden else ()) if each.where != where]
+def _queries(subject: Subject, where: Mapping[str, Any], own: GoldenQuery, tried: list[str]) -> Iterator[GoldenQuery]:
+    others = [each for each in (subject.golden.queries if subject.golden else ()) if each.where != where]
+    some = list({each.text: each for each in [own, *others[: _TEXTS - 1]]}.values())
+    embeds = subject.is_deployed or subject.require_collection().embedder is not None
     for mode in tried:
-        for text in dict.fromkeys([own, *others[: _TEXTS - 1]]):
-            yield GoldenQuery(f"{mode} with {where}", text, where=where, mode=mode)
+        for each in some:
+            # Without an embedder, only what brings its vector can be asked in other ways than by words.
+            if mode == "lexical" or embeds or each.vector is not None:
+                yield replace(each, id=f"{mode} with {where}", where=where, mode=mode)
 
 
 def _wrong(subject: Subject, query: GoldenQuery) -> str:
