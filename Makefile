@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo check gpu test test-long test-campaigns hooks stale test-lowest test-lowest-quickly test-adapters test-python lint format gate torture bench bench-index bench-peers bench-retrieval bench-gate bench-reranking clean
+.PHONY: help demo check gpu test test-long test-campaigns hooks stale test-lowest test-lowest-quickly test-adapters test-python lint format gate torture bench bench-index bench-peers bench-retrieval bench-gate bench-gate-questions bench-reranking clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -184,6 +184,9 @@ bench-peers: $(PEERS)/.ready  ## Measure next to the peers; 40 GB in PEERS_WORK 
 bench-retrieval: $(PEERS)/.ready  ## Measure filters, lexical and hybrid search (half an hour)
 	$(PEERS)/bin/python eval/bench/filtered.py --work $(PEERS_WORK)/filtered
 	$(PEERS)/bin/python eval/bench/lexical.py --work $(PEERS_WORK)/lexical
+
+bench-gate-questions: $(READY)  ## Put 63 kinds of accident into three text sets, with 20 to 200 questions (hours)
+	$(BIN)/python eval/gate/edition/sensitivity.py --work $(PEERS_WORK)/gate-questions --out eval/results/gate-questions.json
 
 bench-gate: $(READY)  ## Break a collection in every way and see whether the gate notices (an hour)
 	$(BIN)/python eval/gate/detection.py --work $(PEERS_WORK)/gate --benign 200 --large --out eval/results/gate.json

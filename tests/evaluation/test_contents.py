@@ -26,6 +26,7 @@ from reperio.evaluation import (
     to_baseline,
     write_baseline,
 )
+from reperio.evaluation.contents.texts import seen
 from tests.conftest import TrigramEmbedder
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -151,6 +152,8 @@ FAULTS: dict[str, tuple[Change, str, str]] = {
     "case changed": (with_metadata(0.09, setting(kind=str.upper)), "fields", "'kind' is written \"GUIDE\" instead of"),
     "a year as text": (
         with_metadata(0.33, setting(year=str)), "fields", "'year' was a number and is a text in 297 of 900 chunks"),
+    "access in a list": (
+        with_metadata(0.5, setting(access=lambda value: [value])), "access", "'access' was a text and is a list in"),
     "titles emptied": (
         with_metadata(0.2, setting(title=lambda _: ""), "wiki"), "fields", "'title' is written like empty"),
     "pages not found": (
@@ -231,6 +234,13 @@ def test_a_harmless_change_is_not(path: Path, baseline: Baseline, name: str) -> 
     """None of the checks is red."""
     found = drift(path, HARMLESS[name], baseline)
     assert {check: each.evidence for check, each in found.items() if each.verdict not in ("pass", "warn")} == {}
+
+
+def test_what_no_model_can_tell_is_the_same_text() -> None:
+    """Case and spaces, also before a text that is longer than what is read."""
+    long = "Every word of this text " * 100
+    assert seen(long) == seen(f"\n {long.upper()}  ") != seen("x" + long)
+    assert seen(long) == seen(long + "and more")
 
 
 def test_equal_vectors_without_a_baseline_are_a_warning(path: Path) -> None:

@@ -1,8 +1,8 @@
 """The gate: may this collection go to production? docs/gate.md is its design.
 
-from reperio.evaluation import gate, read_golden
+from reperio.evaluation import gate, read_baseline, read_golden
 
-report = gate(kb, read_golden("golden.yaml"))
+report = gate(kb, read_golden("golden.yaml"), baseline=read_baseline("golden.baseline.json"))
 assert report.passed, report.summary
 """
 

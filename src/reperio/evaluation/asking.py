@@ -151,7 +151,7 @@ def _score(given: Any) -> float:
 
 def _options(search: Search, query: GoldenQuery, k: int) -> dict[str, Any]:
     wanted = {"k": k, "where": query.where, "mode": query.mode, "vector": query.vector, "id": query.id}
-    taken = _taken(search)
+    taken = options_of(search)
     # Asked without its filter, a question has another answer: that would be judged as if it were this one.
     for name, plain in (("where", None), ("mode", "dense")):
         if name not in taken and wanted[name] != plain:
@@ -161,7 +161,8 @@ def _options(search: Search, query: GoldenQuery, k: int) -> dict[str, Any]:
     return {name: wanted[name] for name in _OPTIONS if name in taken}
 
 
-def _taken(search: Search) -> set[str]:
+def options_of(search: Search) -> set[str]:
+    """Return which of k, where and mode a search has options for."""
     try:
         parameters = inspect.signature(search).parameters
     except (ValueError, TypeError):

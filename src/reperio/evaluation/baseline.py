@@ -162,7 +162,9 @@ def _from_json(content: dict[str, Any]) -> Baseline:
         profile = to_profile(profile)
     # Earlier baselines lack "waited", and are taken as if nothing had disturbed them.
     if content["latency"]:
-        _require({"waited": 0.0, **content["latency"]}, _LATENCY, "latency.")
+        _require(
+            {"waited": 0.0, "cold": 0.0, "stalled": 0.0, "questions": {}, **content["latency"]}, _LATENCY, "latency."
+        )
     _require({"canaries": content["settings"].get("canaries") or []}, {"canaries": _NUMBERS}, "settings.")
     return Baseline(profile=profile, **{**content, "history": tuple(content["history"])})
 
@@ -250,4 +252,7 @@ _FIELD: dict[str, _Kind] = {
     **dict.fromkeys(("types", "shapes"), _COUNTS),
     "values": ("an object of whole numbers, or null", lambda value: value is None or _keyed(_is_count)(value)),
 }
-_LATENCY: dict[str, _Kind] = dict.fromkeys(("p50", "p95", "waited"), _NUMBER)
+_LATENCY: dict[str, _Kind] = {
+    **dict.fromkeys(("p50", "p95", "waited", "cold", "stalled"), _NUMBER),
+    "questions": ("an object of numbers", _keyed(is_number)),
+}

@@ -22,6 +22,7 @@ from reperio.evaluation.checks.contents.vectors import vectors
 from reperio.evaluation.checks.embedding import contract
 from reperio.evaluation.checks.integrity import filtering, integrity, reachable
 from reperio.evaluation.checks.labelled import filtered_answers, golden_ids, nothing_above, thresholds
+from reperio.evaluation.checks.modes import modes
 from reperio.evaluation.checks.neighbours import neighbours
 from reperio.evaluation.checks.questions import questions
 from reperio.evaluation.checks.regression import regression
@@ -60,6 +61,7 @@ CHECKS = (
     Check("thresholds", thresholds, collection=False, golden=True),
     Check("nothing above", nothing_above, collection=False, golden=True),
     Check("filtered answers", filtered_answers, collection=False, golden=True),
+    Check("modes", modes, collection=False),
     Check("regression", regression, collection=False, golden=True),
     Check("questions", questions, collection=False, golden=True),
     Check("settings", settings),

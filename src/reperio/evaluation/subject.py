@@ -72,6 +72,11 @@ class Subject:
 
         return own
 
+    @property
+    def is_deployed(self) -> bool:
+        """Whether a search in front of the collection, or without one, is judged."""
+        return self._search is not None
+
     @cached_property
     def survey(self) -> Survey:
         """Survey of the collection."""

@@ -23,7 +23,7 @@ _MATCHES = 50  # of a word, beyond which a chunk may match and not come
 _LETTERS, _CHARACTERS = 4, 40  # of such a word, at least and at most
 _PROBES = 8  # filters made up from the metadata
 _FILTERS = 64  # of the golden set
-_EVALUATIONS = 2_000_000  # of a filter for a chunk: some four seconds
+_EVALUATIONS = 500_000  # of a filter for a chunk: some second
 _SHOWN = 5  # filters that are named in the evidence
 _TIE = 1e-5  # scores of equal vectors differ by less
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from reperio.collection import Collection
 from reperio.embedding.contract import embed
 from reperio.evaluation.asking import drawn
+from reperio.evaluation.checks.coverage import uncovered
 from reperio.evaluation.statistics.comparing import mean_bounds
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, Verdict
@@ -36,7 +37,9 @@ def neighbours(subject: Subject) -> CheckResult:
     collection, limits = subject.require_collection(), subject.limits
     index = collection.info().index
     if index is None:
-        return CheckResult("neighbours", Verdict.PASS, ("every search is exact: there is no index",))
+        told = uncovered(subject)
+        line = "every search is exact: there is no index"
+        return CheckResult("neighbours", Verdict.WARN if told else Verdict.PASS, (line,), told)
     asked = _queries(subject)
     k = min(limits.k, collection.count())
     shares: npt.NDArray[np.float64] = np.empty(0)
@@ -54,6 +57,9 @@ def neighbours(subject: Subject) -> CheckResult:
         return CheckResult("neighbours", Verdict.ERROR, ("no filter of the questions matches a chunk",))
     points = [[point.recall, point.p50] for point in index.points if point.k == _DRAWN_K]
     found = _judged(shares, limits.recall, k, asked.origin)
+    told = uncovered(subject)
+    if told and found.verdict is not Verdict.FAIL:
+        found = replace(found, verdict=Verdict.WARN, cause=told)
     return replace(found, figures={**found.figures, "points": points})
 
 

@@ -27,7 +27,7 @@ class FieldTally:
 
     def __init__(self, *, access: bool) -> None:
         self.access, self.many, self.present = access, False, 0
-        self.by_type: dict[type, Counter[Any]] = {}
+        self.by_type: dict[tuple[type, bool], Counter[Any]] = {}  # by type, and whether in a list
         self.types: Counter[str] = Counter()
         self.shapes: Counter[str] = Counter()
         self.buckets: Counter[str] = Counter()
@@ -40,14 +40,14 @@ class FieldTally:
             self.types["list"] += 1
             for element in value[:_COUNTED]:
                 if type(element) is not list and type(element) is not dict:
-                    self._count(element)
+                    self._count(element, inside=True)
         elif kind is dict:
             self.types["object"] += 1
         else:
             self._count(value)
 
-    def _count(self, value: Any) -> None:
-        kind = type(value)
+    def _count(self, value: Any, *, inside: bool = False) -> None:
+        kind = (type(value), inside)
         counter = self.by_type.get(kind)
         if counter is None:
             counter = self.by_type[kind] = Counter()
@@ -57,12 +57,12 @@ class FieldTally:
             self._fold(counter, kind)
             counter.clear()
 
-    def _fold(self, counter: Counter[Any], kind: type) -> None:
+    def _fold(self, counter: Counter[Any], kind: tuple[type, bool]) -> None:
         for value, count in counter.items():
             self.shapes[shape_of(value)] += count
             if self.access:
                 self.buckets[f"#{digest(key_of(value)) % _BUCKETS}"] += count
-        self.types[type_of(kind)] += counter.total()
+        self.types[type_of(kind[0]) + (" in a list" if kind[1] else "")] += counter.total()
 
     def merge(self, other: FieldTally) -> None:
         """Take over what another one has counted."""

@@ -219,7 +219,7 @@ def _kinds(value: object, kind: str) -> list[str]:
     if kind == "presence":
         return [_ABSENT if value is None else _THERE]
     if kind == "type":
-        return [type_of(type(value)), *(type_of(type(each)) for each in values)]
+        return [type_of(type(value)), *(f"{type_of(type(each))} in a list" for each in values if values is value)]
     return [key_of(each) if kind == "value" else shape_of(each) for each in values]
 
 

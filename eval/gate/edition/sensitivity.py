@@ -1,0 +1,201 @@
+"""What the gate sees with 20, 50, 100 and 200 questions: 63 kinds of accident at two strengths, and harmless changes.
+
+    python eval/gate/edition/sensitivity.py --work DIR [--sets scifact,squad-dev] [--harmless 300] [--out FILE]
+
+No model is needed: texts are embedded by their words. What is found is written after each, and a run goes on where the
+last one with the same DIR stopped. Red is demanded of what costs 0.02 of nDCG@10 over all 300 questions, and of faults
+of access, integrity, emptied questions and time always.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from asked import ASKED, SLOW
+from harmless import HARMLESS
+from pages import page, picture
+from stored import STORED, State
+from world import SETS, World, world
+
+import reperio
+from reperio import Collection
+from reperio.evaluation import Baseline, Search, Subject, Verdict, acceptable, judged, to_baseline
+from reperio.evaluation.asking import Answer
+from reperio.evaluation.statistics import measures
+
+SIZES = (20, 50, 100, 200)
+DROP = 0.02
+_OF_QUESTIONS = ("golden ids", "thresholds", "filtered answers", "regression", "questions")
+_OF_CONTENTS = ("backup", "integrity", "reachable", "filters", "contract", "neighbours")  # what asks cannot change it
+_RED = (Verdict.FAIL, Verdict.ERROR)
+_TOLD = 200
+
+
+class Ground:
+    """A text set, stored healthily, with what was accepted of it for each number of questions.
+
+    Args:
+        found: the set.
+        work: a directory for collections.
+    """
+
+    def __init__(self, found: World, work: Path) -> None:
+        self.world, self._work, self._count = found, work, 0
+        self.baselines: dict[int, Baseline] = {}
+        with self.stored((found.chunks, found.vectors)) as collection:
+            surveyed: Any = None
+            for size in sorted(SIZES, reverse=True):
+                subject = Subject(collection, found.golden(size), search=_plainly(collection))
+                if surveyed is not None:
+                    subject.__dict__["survey"] = surveyed
+                report = judged(subject, only=() if surveyed is None else _OF_QUESTIONS)
+                if surveyed is None and (refused := acceptable(report)):
+                    raise SystemExit(f"{found.name} is not acceptable: {refused} {report.checks}")
+                surveyed = subject.survey
+                self.baselines[size] = to_baseline(subject, report)
+            self.ndcg, _ = self.quality(collection, None)
+
+    def stored(self, state: State) -> Collection:
+        """Store a state, in place of the one before."""
+        import shutil
+
+        path = self._work / f"kb-{self.world.name}"
+        shutil.rmtree(path, ignore_errors=True)
+        collection = reperio.open(path, embedder=self.world.embedder, auto_optimize=False)
+        collection.add(state[0], vectors=state[1])
+        return collection
+
+    def quality(self, collection: Collection, search: Search | None) -> tuple[float, list[Answer]]:
+        """Return nDCG@10 over all questions, and the answers."""
+        subject = Subject(collection, self.world.golden(), search=search)
+        return measures.mean(subject.values[measures.MAIN]), subject.answers
+
+    def gated(
+        self, collection: Collection, make: Callable[[], Search | None], answers: list[Answer], skip: Sequence[str]
+    ) -> dict[str, Any]:
+        """Gate with each number of questions; checks that ask none run once, with the largest.
+
+        The golden sets are beginnings of one another, so that each question is asked once.
+        """
+        red: dict[str, list[str]] = {}
+        why: list[str] = []
+        shared: list[str] = []
+        surveyed: Any = None
+        for size in sorted(SIZES, reverse=True):
+            subject = Subject(collection, self.world.golden(size), search=make(), baseline=self.baselines[size])
+            subject.__dict__["answers"] = answers[:size]
+            if surveyed is not None:
+                subject.__dict__["survey"] = surveyed  # the same chunks, compared with the same profile
+            report = judged(subject, only=() if surveyed is None else _OF_QUESTIONS, skip=skip)
+            surveyed = surveyed or subject.survey
+            own = [check for check in report.checks if check.verdict in _RED]
+            if size == max(SIZES):
+                shared = [check.name for check in own if check.name not in _OF_QUESTIONS]
+                why = [f"{check.name}: {'; '.join(check.evidence[1:3])}"[:_TOLD] for check in own]
+            red[str(size)] = [*shared, *(check.name for check in own if check.name in _OF_QUESTIONS)]
+        return {"red": red, "why": why}
+
+
+def _plainly(collection: Collection) -> Search:
+    """Return the search that fronts are put before: what is compared must be deployed in the same way."""
+
+    def search(text: str, *, k: int, where: Any, mode: Any) -> list[reperio.Hit]:
+        return collection.search(text, k=k, where=where, mode=mode)
+
+    return search
+
+
+def broken(ground: Ground, name: str, strength: float) -> dict[str, Any]:
+    """Put one accident in, and gate."""
+    started, found = time.perf_counter(), ground.world
+    if name in STORED:
+        change, _, always = STORED[name]
+        with ground.stored(change(found, strength)) as collection:
+            ndcg, answers = ground.quality(collection, None)
+            result = ground.gated(collection, lambda: None, answers, ("backup", "latency"))
+    else:
+        front, _, always = ASKED[name]
+        with ground.stored((found.chunks, found.vectors)) as collection:
+            ndcg, answers = ground.quality(collection, front(found, collection, strength))
+            skip = _OF_CONTENTS if name in SLOW else (*_OF_CONTENTS, "latency")
+            result = ground.gated(collection, lambda: front(found, collection, strength), answers, skip)
+    drop = ground.ndcg - ndcg
+    seconds = round(time.perf_counter() - started, 1)
+    return {
+        "set": found.name, "fault": name, "strength": strength, "always": always, "drop": round(drop, 4),
+        "demanded": always or drop >= DROP, **result, "seconds": seconds,
+    }  # fmt: skip
+
+
+def varied(ground: Ground, seed: int) -> dict[str, Any]:
+    """Gate a harmless change."""
+    name = list(HARMLESS)[seed % len(HARMLESS)]
+    with ground.stored(HARMLESS[name](ground.world, seed // len(HARMLESS))) as collection:
+        _, answers = ground.quality(collection, None)
+        found = ground.gated(collection, lambda: None, answers, ("backup", "latency"))
+        return {"set": ground.world.name, "change": name, "seed": seed, **found}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is asked for and not yet done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--harmless", type=int, default=300, help="changes, over all sets (default: %(default)s)")
+    parser.add_argument("--only", nargs="*", help="beginnings of names")
+    parser.add_argument("--out", type=Path, help="a .json, with a .md and a .svg next to it")
+    options = parser.parse_args(arguments)
+    options.work.mkdir(parents=True, exist_ok=True)
+    kept = options.work / "sensitivity.json"
+    content: dict[str, Any] = (
+        json.loads(kept.read_text()) if kept.exists() else {"faults": {}, "harmless": {}, "sets": {}}
+    )
+    names = options.sets.split(",")
+    for place, name in enumerate(names):
+        ground = Ground(world(name), options.work)
+        content["sets"][name] = {"chunks": len(ground.world.chunks), "ndcg": round(ground.ndcg, 4)}
+        for seed in range(place, 0 if options.only else options.harmless, len(names)):
+            key = f"{name}: {seed}"
+            if key not in content["harmless"]:
+                content["harmless"][key] = found = varied(ground, seed)
+                _write(content, kept, options.out)
+                if any(found["red"].values()):
+                    print("RED", key, found, flush=True)
+        for fault, strength in _wanted(options.only):
+            key = f"{name}: {fault}: {strength:g}"
+            if key not in content["faults"]:
+                content["faults"][key] = found = broken(ground, fault, strength)
+                _write(content, kept, options.out)
+                missed = [size for size, red in found["red"].items() if found["demanded"] and not red]
+                print(key, found["drop"], found["red"]["200"], f"MISSED {missed}" if missed else "", flush=True)
+    _write(content, kept, options.out)
+    return 0
+
+
+def _wanted(only: Sequence[str] | None) -> list[tuple[str, float]]:
+    faults = {**STORED, **ASKED}
+    return [
+        (name, strength)
+        for name, (_, strengths, _) in faults.items()
+        if only is None or any(name.startswith(each) for each in only)
+        for strength in strengths
+    ]
+
+
+def _write(content: dict[str, Any], kept: Path, out: Path | None) -> None:
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    kept.write_text(text, encoding="utf-8")
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
+        out.with_suffix(".md").write_text(page(content), encoding="utf-8")
+        out.with_suffix(".svg").write_text(picture(content), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
