@@ -189,6 +189,9 @@ def test_vectors_of_the_golden_set_are_searched_by(stored: Path, tmp_path: Path)
         np.save(tmp_path / "asked.npy", wrong)
         with pytest.raises(InvalidInput, match=rf"golden.yaml:2: vectors {said}"):
             read_golden(golden)
+    (tmp_path / "asked.npy").write_bytes(b"no array")
+    with pytest.raises(InvalidInput, match=r"is no array of numbers, as numpy saves it \(it is"):
+        read_golden(golden)
     golden.write_text('queries:\n- {query: a, expect: [x], vector: [1, "2"]}\n')
     with pytest.raises(InvalidInput, match=r"golden.yaml:2: vector must be a list of finite numbers"):
         read_golden(golden)
