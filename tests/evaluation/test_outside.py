@@ -351,6 +351,7 @@ def test_a_run_is_saved_and_judged_as_what_made_it(stored: Path, lexical: Path, 
     found = {check["name"]: check for check in json.loads(output)["checks"]}
     assert (found["thresholds"]["verdict"], found["latency"]["verdict"]) == ("pass", "skip")
     assert "the answers come from a file" in found["latency"]["evidence"][0]
+    assert found["modes"]["evidence"] == found["latency"]["evidence"], "a file answers no other mode or filter"
     run.write_text("other Q0 c1 1 0.5 x\n")
     code, _, errors = told("gate", "--run", run, "--golden", lexical)
     assert (code, "has no question of the golden set: its ids are like 'other'" in errors) == (2, True)
