@@ -45,10 +45,10 @@ GOLDEN = GoldenSet(
 
 def chunks() -> list[Chunk]:
     rng = np.random.default_rng(1)
-    words = ["".join(rng.choice(list("abcdefghijklmnoprstuw"), size=7)) for _ in range(400)]
+    words = ["".join(rng.choice(list("abcdefghijklmnoprstuw"), size=7)) for _ in range(4000)]
     found = []
     for at in range(COUNT):
-        own = " ".join(rng.choice(words, size=int(rng.integers(5, 30))))
+        own = " ".join(rng.choice(words, size=int(rng.integers(60, 110))))
         text = f"own{at} word{at} " + ENGLISH.format(*rng.choice(words, size=3)) + " " + own
         metadata = {
             "source": f"{SOURCES[at % 3]}/page{at // 9}.md",
@@ -126,6 +126,15 @@ def grown(some: list[Chunk], vectors: Vectors) -> tuple[list[Chunk], Vectors]:
     return [*some, *fresh], np.concatenate([vectors, vectors_of(fresh)])
 
 
+def exchanged(some: list[Chunk]) -> list[Chunk]:
+    """Let pairs of chunks of one source take each other's metadata."""
+    rows = drawn(0.2, "wiki")
+    for left, right in zip(rows[::2], rows[1::2], strict=False):
+        ours, theirs = some[left], some[right]
+        some[left], some[right] = replace(ours, metadata=theirs.metadata), replace(theirs, metadata=ours.metadata)
+    return some
+
+
 def lacking(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda own: {key: value for key, value in own.items() if key != name}
 
@@ -152,6 +161,9 @@ FAULTS: dict[str, tuple[Change, str, str]] = {
     "case changed": (with_metadata(0.09, setting(kind=str.upper)), "fields", "'kind' is written \"GUIDE\" instead of"),
     "a year as text": (
         with_metadata(0.33, setting(year=str)), "fields", "'year' was a number and is a text in 297 of 900 chunks"),
+    "access exchanged": (
+        lambda some, vectors: (exchanged(some), vectors), "access",
+        "chunks that are followed by id have other values there, e.g. 'c"),
     "access in a list": (
         with_metadata(0.5, setting(access=lambda value: [value])), "access", "'access' was a text and is a list in"),
     "titles emptied": (

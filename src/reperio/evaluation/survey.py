@@ -21,7 +21,9 @@ from reperio.evaluation.contents.gathering import SourceTally
 from reperio.evaluation.contents.hashing import digest, fingerprint
 from reperio.evaluation.contents.marks import Hashes, Marks
 from reperio.evaluation.contents.profile import OTHERS, Profile
-from reperio.evaluation.contents.texts import seen, words_key
+from reperio.evaluation.contents.texts import seen, words_keys
+from reperio.evaluation.contents.values import value_at
+from reperio.filters import parse_path
 from reperio.types import Chunk
 
 SKETCH = 1024
@@ -103,7 +105,7 @@ class _Pass:
         self.marks, self.vectors = Marks(), vectors.VectorTally()
         self.texts: list[Hashes] = []  # by block, as are the sources
         self.owners: list[npt.NDArray[np.int32]] = []
-        self.words: list[tuple[int, int]] = []  # number of the source, and key of the words, of each sampled chunk
+        self.words: list[tuple[int, tuple[int, int]]] = []  # number of the source, and keys of the words, by chunk
         self.lengths: list[npt.NDArray[np.int64]] = []
         self.kept: list[tuple[int, int, Chunk]] = []  # a heap of the smallest hashes, the largest of them first
         self.most, self.serial = kept, 0
@@ -139,9 +141,9 @@ class _Pass:
                 self.metadata[chunk.id] = chunk.metadata
             if place % self.every_text == 0:
                 tally.look(chunk)
-                key = words_key(chunk.text)
-                if key is not None:
-                    self.words.append((number, key))
+                keys = words_keys(chunk.text)
+                if keys is not None:
+                    self.words.append((number, keys))
             self._keep(place, chunk)
         self.newest.extend(chunks)
         self.owners.append(owners)
@@ -193,6 +195,7 @@ class _Pass:
             fingerprint(chunk.id): fingerprint(canonical(chunk.metadata))
             + fingerprint(seen(passage(chunk.text, chunk.metadata)))
             + f"{vector:016x}"[:8]
+            + deciding(chunk.metadata, self.access)
             for chunk, vector in zip(chunks, hashed, strict=True)
         }
 
@@ -200,8 +203,8 @@ class _Pass:
         self, repeated: npt.NDArray[np.bool_], owners: npt.NDArray[np.int32], before: Profile | None
     ) -> dict[str, Any]:
         duplicates = np.bincount(owners[repeated], minlength=len(self.names)) if len(owners) else np.zeros(1, int)
-        often = Counter(key for _, key in self.words)
-        alike = Counter(number for number, key in self.words if often[key] >= _ALIKE)
+        often = Counter(key for _, keys in self.words for key in keys)
+        alike = Counter(number for number, keys in self.words if any(often[key] >= _ALIKE for key in keys))
         figures = {name: [int(duplicates[number]), alike[number]] for name, number in self.names.items()}
         kept = sources.kept({name: tally.count for name, tally in self.tallies.items()}, before)
         merged: dict[str, SourceTally] = {}
@@ -229,6 +232,11 @@ def _repeated(texts: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 def _hashes(texts: Iterable[str | bytes]) -> Hashes:
     return np.array([digest(text) for text in texts], dtype=np.uint64)
+
+
+def deciding(metadata: Mapping[str, Any], access: Iterable[str]) -> str:
+    """Return a hash of the values in the fields that decide who finds a chunk."""
+    return fingerprint(canonical({path: value_at(metadata, tuple(parse_path(path))) for path in sorted(access)}))
 
 
 def canonical(metadata: Mapping[str, Any]) -> bytes:

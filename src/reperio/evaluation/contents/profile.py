@@ -88,7 +88,7 @@ class Profile:
         duplicates: share of chunks whose text another one has as well.
         norms: 5%, 50% and 95% quantile of the vectors' lengths.
         sketch: hash of the text by hash of the id, of the chunks with the smallest hashes.
-        followed: hashes of metadata, embedded text and vector of the same chunks, by hash of the id.
+        followed: hashes of metadata, embedded text, vector and access fields of the same chunks, by hash of the id.
         source_field: path of the metadata field that tells a chunk's source; empty where none does.
         source_depth: parts of its value that name the source, such as 1 for "docs" of "docs/start.md".
         sources: profile of each source, by name.

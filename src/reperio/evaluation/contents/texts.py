@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import zlib
 from bisect import bisect_right
 from collections import Counter
 
@@ -85,14 +86,15 @@ def has_markup(text: str) -> bool:
     return ("<" in text or "&" in text) and _MARKUP.search(text) is not None
 
 
-def words_key(text: str) -> int | None:
-    """Return a number that texts of nearly the same words share; None for a text of too few words.
+def words_keys(text: str) -> tuple[int, int] | None:
+    """Return two numbers, of which texts of nearly the same words share one; None for a text of too few words.
 
-    It is made of the smallest hashes of the words (MinHash, Broder 1997): for two texts that share nine words of ten
-    it is the same two times in three.
+    They are made of the smallest and the largest hashes of the words (MinHash, Broder 1997): of two texts that share
+    nine words of ten, nearly all pairs have one in common.
     """
-    # Python's own hashes, which differ from one process to the next: what is compared is how many texts are alike.
-    words = set(map(hash, text[: 2 * _LOOKED_AT].lower().split()))
+    # Not Python's own hashes, which differ from one process to the next, and the verdict with them.
+    words = {zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in text[: 2 * _LOOKED_AT].lower().split()}
     if len(words) < _LEAST_DIFFERENT:
         return None
-    return hash(tuple(sorted(words)[:_SMALLEST]))
+    ordered = sorted(words)
+    return hash(tuple(ordered[:_SMALLEST])), hash((0, *ordered[-_SMALLEST:]))

@@ -12,7 +12,7 @@ from reperio.evaluation.contents.hashing import fingerprint
 from reperio.evaluation.contents.profile import FieldProfile
 from reperio.evaluation.contents.values import key_of, plain, shape_of, source_of, type_of, value_at
 from reperio.evaluation.subject import Subject
-from reperio.evaluation.survey import canonical
+from reperio.evaluation.survey import canonical, deciding
 from reperio.evaluation.verdicts import CheckResult, Verdict
 from reperio.filters import parse_path
 from reperio.types import Chunk
@@ -83,11 +83,25 @@ def access(subject: Subject) -> CheckResult:
     ]
     wrong += _spellings(compared, used)
     line = f"fields that filters use, or whose name tells so: {', '.join(used)}"
-    gone = _vanished(compared, used)
+    gone = [*_vanished(compared, used), *([] if wrong else _exchanged(subject, compared))]
     if not wrong and not gone:
         return CheckResult("access", Verdict.PASS, (line,))
     cause = f"documents may be shown to those who must not see them, or hidden from those who should; {moves.ACCEPT}"
     return CheckResult("access", Verdict.FAIL, (line, *moves.shown([*gone, *_told(subject, compared, wrong)])), cause)
+
+
+def _exchanged(subject: Subject, compared: Comparison) -> list[str]:
+    """Say how many followed chunks have other values though the counts are the same: they were exchanged."""
+    before = compared.before
+    found = []
+    for chunk in subject.survey.followed:
+        then = before.followed.get(fingerprint(chunk.id), "")[24:]
+        if then and then != deciding(chunk.metadata, before.access):
+            found.append(chunk.id)
+    followed = len(before.followed)
+    if not found or not moves.is_moved(len(found), followed, subject.limits.access):
+        return []
+    return [f"{len(found)} of {followed} chunks that are followed by id have other values there{moves.examples(found)}"]
 
 
 def _vanished(compared: Comparison, paths: list[str]) -> list[str]:

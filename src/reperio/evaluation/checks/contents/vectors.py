@@ -56,7 +56,7 @@ def _stale(subject: Subject, before: Profile) -> list[str]:
     for chunk in subject.survey.followed:
         key = fingerprint(chunk.id)
         then, current = before.followed.get(key, ""), now.followed[key]
-        if then and then[8:16] != current[8:16] and then[16:] == current[16:]:
+        if then and then[8:16] != current[8:16] and then[16:24] == current[16:24]:
             followed.append(chunk.id)
     if not alone and not followed:
         return []
