@@ -25,6 +25,7 @@ PAGES = (
         "docs/ingest.md",
         "docs/keep-and-mend.md",
         "docs/gate.md",
+        "docs/gate-from-outside.md",
         "docs/mcp.md",
         "docs/langchain.md",
         "docs/llama-index.md",
@@ -83,6 +84,22 @@ def with_collection(folder: Path) -> None:
         kb.add(Chunk(key, text, {"lang": "en", "year": 2024, "source": f"{key}.md"}) for key, text in answers.items())
 
 
+def with_search(folder: Path) -> None:
+    """Give the page about judging from outside a golden set, a search to name, and a run of another program."""
+    with_collection(folder)
+    questions = [
+        '{"id": "reset", "query": "how do I reset my password", "expect": ["faq-17"]}',
+        '{"id": "refund", "query": "cancel a refund", "expect": ["faq-119"]}',
+    ]
+    (folder / "golden.yaml").write_text(
+        "thresholds: {R@10: 0.4}\nqueries:\n" + "".join(f"- {each}\n" for each in questions), encoding="utf-8"
+    )
+    (folder / "shop.py").write_text(
+        "def search(text):\n    return ['faq-17', 'faq-18'] if 'password' in text else ['faq-119']\n", encoding="utf-8"
+    )
+    (folder / "words.json").write_text('{"reset": {"faq-17": 1.0, "faq-18": 0.5}}', encoding="utf-8")
+
+
 def with_langchain_folder(folder: Path) -> None:
     """Put a folder in place that LangChain's FAISS store has written."""
     (folder / "faiss_index").mkdir()
@@ -97,6 +114,7 @@ PREPARED: dict[str, Callable[[Path], None]] = {
     "docs/keep-and-mend.md": with_documents,
     "docs/mcp.md": with_documents,
     "docs/gate.md": with_collection,
+    "docs/gate-from-outside.md": with_search,
     "docs/moving-from-langchain-faiss.md": with_langchain_folder,
 }
 

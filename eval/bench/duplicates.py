@@ -140,8 +140,12 @@ def page(results: Figures) -> str:
         _row("`duplicate_pairs`", ways["pairs"], f"{ways['pairs']['found']:,} pairs"),
         _row("`duplicates`", ways["groups"], _kept(ways["groups"])),
         *([_row("SemHash", ways["semhash"], _kept(ways["semhash"]))] if "semhash" in ways else []),
-        _row(f"an index, {ways['build']['factory']}: to build it", ways["build"], ""),
-        _row("the ten nearest by that index", ways["index"], f"{ways['index']['share']:.1%} of the pairs"),
+        *([_row(f"an index, {ways['build']['factory']}: to build it", ways["build"], "")] if "build" in ways else []),
+        *(
+            [_row("the ten nearest by that index", ways["index"], f"{ways['index']['share']:.1%} of the pairs")]
+            if "index" in ways
+            else []
+        ),
         _row("`duplicates`, by text", ways["text"], f"{ways['text']['found']:,} that need not be kept"),
     ]
     version = f", SemHash {ways['semhash']['version']}" if "semhash" in ways else ""

@@ -452,3 +452,14 @@ def test_filters_of_many_chunks_are_compared_in_part(full: Collection, monkeypat
     compared = int(found.evidence[0].split(" of ")[1].split()[0])
     assert 10 <= compared <= 60
     assert one("filters", full).evidence == found.evidence
+
+
+def test_an_expected_name_that_is_nearly_there_is_named(full: Collection) -> None:
+    """The end of a path, another case, a slip: the question says what is meant."""
+    full.add([Chunk("guide", "how to change a password", {"source": "docs/passwords.md"})])
+    asked_for = [GoldenQuery("a", "a", documents={"passwords.md": 1}), GoldenQuery("b", "b", {"C30": 1})]
+    found = one("golden ids", full, GoldenSet(asked_for, document_field="source"))
+    assert [each.why for each in found.queries] == [
+        "'passwords.md' (did you mean 'docs/passwords.md'?) not in the collection",
+        "'C30' (did you mean 'c30'?) not in the collection",
+    ]

@@ -125,7 +125,11 @@ def test_no_cure_names_an_option_or_command_that_is_not_there() -> None:
     judging = ("gate", "golden", "optimize")
     own = {option for path, options in known.items() if path and path[0] in judging for option in options}
     own |= {f"--reperio-{name.replace('_', '-')}" for name in pytest_plugin._OPTIONS}
-    files = [*EVALUATION.rglob("*.py"), ROOT / "src/reperio/cli/gate.py", ROOT / "src/reperio/cli/golden.py"]
+    files = [
+        *EVALUATION.rglob("*.py"),
+        ROOT / "src/reperio/cli/commands/gate.py",
+        ROOT / "src/reperio/cli/commands/golden.py",
+    ]
     seen = 0
     for path in files:
         for text in texts(path):

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import reperio
-from reperio.evaluation import GateReport, GoldenQuery, GoldenSet, Search, gate
+from reperio.errors import InvalidInput
+from reperio.evaluation import GateReport, GoldenQuery, GoldenSet, Search, from_langchain, from_llama_index, gate
 from tests.conftest import TrigramEmbedder
 from tests.evaluation.conftest import chunks
 
@@ -47,6 +48,13 @@ def test_a_langchain_retriever(path: Path) -> None:
             return store.as_retriever(search_kwargs={"k": k, "filter": where}).invoke(text)
 
         assert [check.verdict for check in judged(search).checks] == ["pass", "pass"]
+        assert [check.verdict for check in judged(from_langchain(store)).checks] == ["pass", "pass"]
+        retriever = gate(None, unfiltered(), search=from_langchain(store.as_retriever()), only=["thresholds"])
+        assert retriever.passed, "a retriever gives what it is set to, and that is judged"
+        by_field = from_langchain(store, id_field="source", scores=True)
+        assert by_field(unfiltered().queries[0].text, k=1, where=None)[0][0].id == "d0"
+        with pytest.raises(InvalidInput, match="is no LangChain vector store"):
+            from_langchain([])
         report = judged(store.as_retriever().invoke)
         assert "which search has no option for" in report.checks[0].evidence[0]
         assert report.collection == "langchain_core.retrievers.BaseRetriever.invoke"
@@ -58,6 +66,7 @@ def test_a_llama_index_retriever(path: Path) -> None:
     from llama_index.core import StorageContext, VectorStoreIndex
     from llama_index.core.embeddings import MockEmbedding
     from llama_index.core.schema import TextNode
+    from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters
 
     class Trigrams(MockEmbedding):
         def _get_text_embedding(self, text: str) -> list[float]:
@@ -72,6 +81,17 @@ def test_a_llama_index_retriever(path: Path) -> None:
     search = index.as_retriever(similarity_top_k=10).retrieve
     report = gate(None, questions, search=search, only=["thresholds", "nothing above"])
     assert [check.verdict for check in report.checks] == ["pass", "pass"]
+    by_index = gate(None, questions, search=from_llama_index(index), only=["thresholds", "nothing above"])
+    assert [check.verdict for check in by_index.checks] == ["pass", "pass"]
+    assert from_llama_index(index.as_retriever())(questions.queries[0].text)[0].node.node_id == "c0"
+    refused = gate(None, golden(), search=from_llama_index(index), only=["thresholds"])
+    assert "which search has no option for" in refused.checks[0].evidence[0]
+
+    def to_filter(where: Any) -> MetadataFilters:
+        return MetadataFilters(filters=[ExactMatchFilter(key=key, value=value) for key, value in where.items()])
+
+    search = from_llama_index(index, to_filter=to_filter)
+    assert [check.verdict for check in judged(search).checks] == ["pass", "pass"]
 
 
 @pytest.mark.parametrize(

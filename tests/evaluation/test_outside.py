@@ -30,6 +30,10 @@ own = TrigramEmbedder(64)
 def vectors(texts): return own.embed_queries(texts).tolist()
 def words(text, *, k): return [f"c{text[3:]}"][:k]
 def broken(text): raise LookupError("no index")
+def leaving(text): raise SystemExit(0)
+def endless(text):
+    while True: yield "c" + text[3:]
+async def later(texts): return []
 class Searcher:
     def search(self, text): return words(text, k=10)
     def __repr__(self): return "x"
@@ -109,6 +113,9 @@ def test_a_function_by_name_is_judged_without_a_collection(module: Path, lexical
     assert told("gate", "--search", f"{module}:made", "--golden", lexical)[0] == 0
     code, output, _ = told("gate", "--search", f"{module}:broken", "--golden", lexical)
     assert (code, "search raised LookupError: no index" in flat(output)) == (2, True)
+    code, output, _ = told("gate", "--search", f"{module}:leaving", "--golden", lexical)
+    assert (code, "search raised SystemExit: 0" in flat(output)) == (2, True), "an exit of the search is no pass"
+    assert told("gate", "--search", f"{module}:endless", "--golden", lexical, "--only", "thresholds")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -136,8 +143,8 @@ def test_a_name_that_leads_nowhere_is_refused(module: Path, tmp_path: Path, name
 def test_an_embedder_by_name_gates_ready_vectors(module: Path, stored: Path, tmp_path: Path) -> None:
     """A collection that has none recorded: dense questions are asked, and the contract is no longer skipped."""
     golden = tmp_path / "dense.yaml"
-    asked = "".join(f"- {{query: {each.text}, expect: [{each.id}]}}\n" for each in chunks()[:90:30])
-    golden.write_text(f"queries:\n{asked}")
+    lines = [f"- {{query: {' '.join(each.text.split()[:6])}, expect: [{each.id}]}}\n" for each in chunks()[:90:30]]
+    golden.write_text("queries:\n" + "".join(lines))
     code, output, _ = told("gate", stored, "--golden", golden, "--only", "thresholds")
     assert (code, "open it with embedder=" in output or "--embedder" in output) == (2, True), output
     ran = ("--golden", golden, "--json", "--only", "thresholds", "--only", "contract")
@@ -149,14 +156,11 @@ def test_an_embedder_by_name_gates_ready_vectors(module: Path, stored: Path, tmp
     assert (code, "an embedder has name, dimension" in errors) == (2, True)
     with pytest.raises(EmbedderFailed, match=r"raised LookupError: no index"):
         load_embedder(f"{module}:broken")
+    with pytest.raises(EmbedderFailed, match=r"it is asynchronous"):
+        load_embedder(f"{module}:later")
+    (tmp_path / "flat_vectors.py").write_text("def f(texts): return [1.0]")
     with pytest.raises(EmbedderFailed, match=r"must be one vector each"):
-        load_embedder(f"{module}:words" if False else f"{_written(tmp_path, 'def f(texts): return [1.0]')}:f")
-
-
-def _written(folder: Path, text: str) -> Path:
-    path = folder / "one_function.py"
-    path.write_text(text)
-    return path
+        load_embedder(f"{tmp_path / 'flat_vectors.py'}:f")
 
 
 def test_vectors_of_the_golden_set_are_searched_by(stored: Path, tmp_path: Path) -> None:
@@ -185,6 +189,9 @@ def test_vectors_of_the_golden_set_are_searched_by(stored: Path, tmp_path: Path)
         np.save(tmp_path / "asked.npy", wrong)
         with pytest.raises(InvalidInput, match=rf"golden.yaml:2: vectors {said}"):
             read_golden(golden)
+    (tmp_path / "asked.npy").write_bytes(b"no array")
+    with pytest.raises(InvalidInput, match=r"is no array of numbers, as numpy saves it \(it is"):
+        read_golden(golden)
     golden.write_text('queries:\n- {query: a, expect: [x], vector: [1, "2"]}\n')
     with pytest.raises(InvalidInput, match=r"golden.yaml:2: vector must be a list of finite numbers"):
         read_golden(golden)
@@ -223,6 +230,22 @@ def test_the_shapes_of_an_answer(content: object, ids: list[str]) -> None:
         endpoint = Endpoint(url)
         assert ask(endpoint, GoldenQuery("q", "q"), 10).ids == ids
         endpoint.close()
+
+
+def test_an_endpoint_that_hangs_is_waited_for_once() -> None:
+    """Not by every check that looks at the answers."""
+    asked: list[object] = []
+
+    def answer(_handler: BaseHTTPRequestHandler, question: object) -> None:
+        asked.append(question)
+        time.sleep(0.5)
+
+    golden = GoldenSet([GoldenQuery("a", "a", {"x": 1}), GoldenQuery("b", "b", nothing_above=0.5)])
+    with server(answer) as url:
+        endpoint = Endpoint(url, timeout=0.1)
+        report = gate(None, golden, search=endpoint, only=["thresholds", "nothing above"])
+        endpoint.close()
+    assert ([check.verdict for check in report.checks], len(asked)) == (["error", "error"], 1)
 
 
 def drip(handler: BaseHTTPRequestHandler, _: object) -> None:
@@ -328,6 +351,7 @@ def test_a_run_is_saved_and_judged_as_what_made_it(stored: Path, lexical: Path, 
     found = {check["name"]: check for check in json.loads(output)["checks"]}
     assert (found["thresholds"]["verdict"], found["latency"]["verdict"]) == ("pass", "skip")
     assert "the answers come from a file" in found["latency"]["evidence"][0]
+    assert found["modes"]["evidence"] == found["latency"]["evidence"], "a file answers no other mode or filter"
     run.write_text("other Q0 c1 1 0.5 x\n")
     code, _, errors = told("gate", "--run", run, "--golden", lexical)
     assert (code, "has no question of the golden set: its ids are like 'other'" in errors) == (2, True)

@@ -198,10 +198,12 @@ def test_impossible_numbers_are_refused(filled: ReperioVectorStore, query: dict[
 
 def test_recall_is_the_stores_or_the_querys(tmp_path: Path) -> None:
     """A recall of 1 is exact search whatever the index; an impossible one is refused, at either place."""
-    store = ReperioVectorStore(tmp_path / "kb", recall=1.5)
+    with pytest.raises(ValueError, match="recall"):
+        ReperioVectorStore(tmp_path / "kb", recall=1.5)
+    store = ReperioVectorStore(tmp_path / "kb", recall=0.9)
     store.add([node("a")])
     with pytest.raises(ValueError, match="recall"):
-        ask(store)
+        ask(store, options={"recall": 1.5})
     assert ask(store, options={"recall": 1.0}) == ["a"]
     store.close()
 

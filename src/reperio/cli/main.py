@@ -17,17 +17,17 @@ from typing import Annotated
 import typer
 
 import reperio
-from reperio.cli import comparing as cli_comparing
-from reperio.cli import gate as cli_gate
-from reperio.cli import golden as cli_golden
-from reperio.cli import importing as cli_import
-from reperio.cli import ingesting as cli_ingesting
-from reperio.cli import keeping as cli_keeping
-from reperio.cli import listing as cli_listing
-from reperio.cli import origins as cli_origins
 from reperio.cli import output, showing
-from reperio.cli import serving as cli_serving
 from reperio.cli.arguments import KB, Json, Origin, Scope, Where, argument, flag, option, reading, to_filter
+from reperio.cli.commands import comparing as cli_comparing
+from reperio.cli.commands import gate as cli_gate
+from reperio.cli.commands import golden as cli_golden
+from reperio.cli.commands import importing as cli_import
+from reperio.cli.commands import ingesting as cli_ingesting
+from reperio.cli.commands import keeping as cli_keeping
+from reperio.cli.commands import listing as cli_listing
+from reperio.cli.commands import origins as cli_origins
+from reperio.cli.commands import serving as cli_serving
 from reperio.cli.errors import Commands
 from reperio.collection import Collection
 from reperio.embedding import for_one_question, load_embedder

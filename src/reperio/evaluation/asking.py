@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -78,12 +79,13 @@ def ask(search: Search, query: GoldenQuery, k: int) -> Answer:
         started = time.perf_counter()
         given = search(query.text, **options)
         ms = (time.perf_counter() - started) * 1e3
-        return Answer(query, [to_found(each) for each in _listed(given)][:k], ms)
+        # No further than is asked for: a generator need not end.
+        return Answer(query, [to_found(each) for each in itertools.islice(_listed(given), k)], ms)
     except (CollectionDamaged, EmbeddingContractError):
         raise  # which are of the collection, whatever it is asked
     except ReperioError as error:
         raise type(error)(f"{asked}: {error}") from error
-    except Exception as error:  # what is judged may be any function
+    except (Exception, SystemExit) as error:  # what is judged may be any function; sys.exit(0) would look like a pass
         raise InvalidInput(f"{asked}: search raised {type(error).__name__}: {error}") from error
 
 

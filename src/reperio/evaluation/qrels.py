@@ -210,7 +210,9 @@ def _column(value: str, ending: str = "") -> str:
     """Return an id, or refuse one that would end its column."""
     wrong = any(each in value for each in ending) if ending else len(value.split()) != 1 or value != value.strip()
     if wrong:
-        raise InvalidInput(f"{value[:60]!r} holds white space, which ends a column of this format; write .json instead")
+        raise InvalidInput(
+            f"{value[:60]!r} holds white space, which ends a column here; write .json instead, or give it an id"
+        )
     return value
 
 

@@ -46,6 +46,7 @@ class Subject:
         self.log = [LoggedQuestion(each) if isinstance(each, str) else each for each in log]
         self.progress = progress
         self._search = search
+        self._failure: ReperioError | None = None
 
     @cached_property
     def search(self) -> Search:
@@ -89,7 +90,16 @@ class Subject:
 
     @cached_property
     def answers(self) -> list[Answer]:
-        """Answers to the golden set's questions, in its order."""
+        """Answers to the golden set's questions, in its order; asked once, also where one of them fails."""
+        if self._failure is not None:  # several checks look at them: an endpoint that hangs is waited for once
+            raise self._failure
+        try:
+            return self._ask_all()
+        except ReperioError as error:
+            self._failure = error
+            raise
+
+    def _ask_all(self) -> list[Answer]:
         answers, queries = [], self.require_golden().queries
         for number, query in enumerate(queries, start=1):
             answers.append(ask(self.search, query, self.depth))

@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.documents import Document
 from langchain_core.runnables.config import run_in_executor
 from reperio import Chunk, Collection
-from reperio.arguments import require_count
+from reperio.arguments import is_iterable, require_count
 from reperio.errors import EmbedderFailed, InvalidInput, ReperioError
 from typing_extensions import Never
 
@@ -113,6 +113,8 @@ class Adding:
     ) -> list[str]:
         """Store texts with vectors that are there already, blank ones too; otherwise as `add_texts`."""
         refuse_unknown("add_embeddings", unknown, ("ids", "batch_size", "derive_ids"))
+        if not is_iterable(text_embeddings):
+            raise InvalidInput(f"text_embeddings is a {type(text_embeddings).__name__}; pass pairs of text and vector")
         pairs = list(text_embeddings)
         chunks = to_chunks([text for text, _ in pairs], metadatas, ids, derive_ids=derive_ids)
         return self._add(chunks, [vector for _, vector in pairs], batch_size)
@@ -232,6 +234,8 @@ class Adding:
 def _refuse_string(ids: object) -> None:
     if isinstance(ids, str):
         raise InvalidInput(f"ids is one string; pass a list of ids: [{ids!r:.80}]")
+    if not is_iterable(ids):
+        raise InvalidInput(f"ids is a {type(ids).__name__}; pass a list of ids")
 
 
 def _tell(error: BaseException, ids: list[str], stored: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from langchain_core.documents import Document
 from reperio import Chunk, Hit
+from reperio.arguments import is_iterable
 from reperio.errors import InvalidInput, warn_caller
 
 from langchain_reperio.values import to_json
@@ -44,8 +45,10 @@ def to_chunks(
         InvalidInput: lists of different lengths, or an id that occurs twice: of two documents under one id the first
             would be lost.
     """
-    if isinstance(texts, str):
-        raise InvalidInput("texts is one string; pass a list of texts")
+    if isinstance(texts, str) or not is_iterable(texts):
+        raise InvalidInput(f"texts is {_single(texts)}; pass a list of texts")
+    if isinstance(ids, str):
+        raise InvalidInput("ids is one string, of which each letter would be an id; pass a list of ids")
     found = list(texts)
     for name, given in (("metadatas", metadatas), ("ids", ids)):
         if given and len(given) != len(found):
@@ -56,6 +59,10 @@ def to_chunks(
     named = [fresh if each is None else each for each, fresh in zip(given_ids, made, strict=True)]
     _refuse_duplicates(named)
     return [Chunk(*each) for each in zip(named, found, kept, strict=True)]
+
+
+def _single(value: object) -> str:
+    return "one string" if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def without_blanks(chunks: list[Chunk], on_blank: OnBlank) -> list[Chunk]:

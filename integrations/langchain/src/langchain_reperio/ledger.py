@@ -32,8 +32,15 @@ class ReperioRecordManager(RecordManager):
     """
 
     def __init__(self, namespace: str, store: ReperioVectorStore | Collection, *, verify: bool = False) -> None:
+        if not isinstance(namespace, str):
+            raise InvalidInput(f"namespace is a {type(namespace).__name__}; pass a name for the records")
+        collection = store if isinstance(store, Collection) else getattr(store, "collection", None)
+        if not isinstance(collection, Collection):
+            raise InvalidInput(
+                f"store is a {type(store).__name__}; pass a ReperioVectorStore, or a Collection of Reperio"
+            )
         super().__init__(namespace)
-        self._collection = store if isinstance(store, Collection) else store.collection
+        self._collection = collection
         self._records = self._collection.records(f"langchain:{namespace}")
         self._verify = verify
 

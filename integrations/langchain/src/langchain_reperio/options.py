@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reperio import Fusion, Mode, Reranker
-from reperio.arguments import unknown_option
+from reperio.arguments import require_count, require_recall, unknown_option
 from reperio.errors import InvalidInput
 
 SEARCH = ("recall", "mode", "fusion", "weight", "candidates", "reranker", "distinct", "min_score")
@@ -38,6 +38,10 @@ class SearchDefaults:
     weight: float | None = None
     candidates: int | None = None
     reranker: Reranker | None = None
+
+    def __post_init__(self) -> None:
+        if self.recall is not None:
+            require_recall(self.recall)
 
     def merged(self, asked: Mapping[str, Any], allowed: Sequence[str], method: str) -> dict[str, Any]:
         """Return the options of one search.
@@ -76,7 +80,9 @@ def marginal(k: int, fetch_k: int, lambda_mult: float) -> dict[str, Any]:
     Fewer candidates than hits, as LangChain's FAISS store allows, would cut the result short: k of them are fetched
     then.
     """
-    if not 0.0 <= lambda_mult <= 1.0:
+    require_count("k", k)
+    require_count("fetch_k", fetch_k)
+    if isinstance(lambda_mult, bool) or not isinstance(lambda_mult, (int, float)) or not 0.0 <= lambda_mult <= 1.0:
         raise InvalidInput(f"lambda_mult is {lambda_mult!r}; from 0 (variety) to 1 (relevance)")
     return {"candidates": max(k, fetch_k), "diversity": 1.0 - lambda_mult}
 

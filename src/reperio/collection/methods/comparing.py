@@ -36,7 +36,8 @@ class Comparing:
 
         The chunks are looked at in the order of the rule. Each is kept, unless it reaches the threshold with one that
         is kept: the first such stands for it. No pair is missed, whatever index there is, and scores are exact.
-        100,000 chunks take seconds, ten times as many up to a hundred times as long. Memory: some 500 bytes a chunk.
+        100,000 chunks take some 25 s of processor time, ten times as many up to a hundred times that. Memory: some 500
+        bytes a chunk.
 
         Args:
             threshold: least score of a duplicate, as of `Hit`: a cosine, 0.95 by default; an inner product, which grows

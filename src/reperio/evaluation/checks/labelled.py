@@ -10,6 +10,8 @@ from reperio.arguments import nearest
 from reperio.errors import InvalidInput
 from reperio.evaluation.asking import Answer
 from reperio.evaluation.contents.hashing import fingerprint
+from reperio.evaluation.golden.examining import did_you_mean
+from reperio.evaluation.golden.examining import missing as absent
 from reperio.evaluation.golden.questions import DRAFT, tags_of
 from reperio.evaluation.statistics.measures import MAIN, mean
 from reperio.evaluation.subject import Subject
@@ -27,9 +29,18 @@ def golden_ids(subject: Subject) -> CheckResult:
     golden = subject.require_golden()
     documents = _documents(subject)
     drafts = sum(DRAFT in query.tags for query in golden.queries)
-    note = (f"{drafts} are drafts, and expect what was found when they were drafted: look at them",) if drafts else ()
+    note = (
+        (f"{drafts} are drafts, and expect what was found when they were drafted: uncorrected, they mislead",)
+        if drafts
+        else ()
+    )
+    near: dict[str, str] = {}
+    if len(subject.expected) < len({each for query in golden.queries for each in query.expect}) or any(
+        each not in documents for query in golden.queries for each in query.documents
+    ):
+        near = absent(subject.require_collection(), golden, golden.queries)  # all names are read, which takes a while
     missing = [
-        failed(subject, query.id, f"{', '.join(map(repr, gone))} not in the collection")
+        failed(subject, query.id, f"{did_you_mean({each: near.get(each, '') for each in gone})} not in the collection")
         for query in golden.queries
         if (gone := [each for each in query.expect if each not in subject.expected])
         or (gone := [each for each in query.documents if each not in documents])

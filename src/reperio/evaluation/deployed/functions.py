@@ -88,12 +88,12 @@ class _FunctionEmbedder:
         """Return an array of shape (len(texts), dimension)."""
         try:
             given = self._function(list(texts))
+            if inspect.iscoroutine(given):
+                given.close()  # or Python warns that it was never awaited
+                raise TypeError("it is asynchronous; name a function that waits")
             found = np.asarray(given, dtype=np.float32)
-        except Exception as error:  # the function is anybody's
+        except (Exception, SystemExit) as error:  # the function is anybody's
             raise EmbedderFailed(f"{self.name} raised {type(error).__name__}: {error}") from error
-        finally:
-            if inspect.iscoroutine(locals().get("given")):
-                locals()["given"].close()
         if found.ndim != 2 or len(found) != len(texts):
             raise EmbedderFailed(
                 f"{self.name} gave an array of shape {found.shape} for {len(texts)} texts; it must be one vector each"
@@ -152,7 +152,7 @@ def _file(path: Path) -> ModuleType:
 def _made(maker: Callable[[], Any], name: str) -> Any:
     try:
         return maker()
-    except Exception as error:  # the class is anybody's
+    except (Exception, SystemExit) as error:  # the class is anybody's
         raise InvalidInput(f"{name}: calling it without arguments raised {type(error).__name__}: {error}") from error
 
 

@@ -94,7 +94,11 @@ def _near(name: str, known: Sequence[str]) -> str:
     ends = ends or [
         each for each in known if re.split(r"[/\\#]", each)[-1].casefold() == re.split(r"[/\\#]", folded)[-1]
     ]
-    return ends[0] if len(ends) == 1 else nearest(name, known, cutoff=0.7) or ""
+    if len(ends) == 1:
+        return ends[0]
+    near = nearest(name, known, cutoff=0.7) or ""
+    # Another number is another thing: of a chunk that was deleted, its neighbour is not meant.
+    return "" if re.sub(r"\d+", "", near) == re.sub(r"\d+", "", name) else near
 
 
 def _unknown(collection: Collection, golden: GoldenSet) -> Iterator[Finding]:

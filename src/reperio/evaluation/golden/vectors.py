@@ -58,7 +58,9 @@ def _read(settings: Marked, path: Path) -> Any:
     except OSError as error:
         raise settings.wrong("vectors", f"cannot be read: {reason(error)}") from error
     except (ValueError, EOFError) as error:
-        raise settings.wrong("vectors", f"is no array of numpy, as .npy: {error!s:.120}") from None
+        # numpy's own message names a way to load objects, which a stranger's file must not be given.
+        why = "" if "pickle" in str(error) else f" ({error!s:.120})"
+        raise settings.wrong("vectors", f"is no array of numbers, as numpy saves it{why}") from None
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind not in "fiu" or not found.shape[1]:
         raise settings.wrong("vectors", "must be one array of numbers (n, d), a row per question")
     if not np.isfinite(found).all():

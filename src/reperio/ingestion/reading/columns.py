@@ -94,7 +94,7 @@ def _to_boolean(value: str) -> bool:
 
 def told(kinds: Mapping[str, tuple[str, str]]) -> str:
     """Say which columns are no text, and which look like numbers and are; empty where there are none."""
-    parts = []
+    parts: list[str] = []
     for kind in ("number", "boolean"):
         names = [repr(name) for name, (found, _) in kinds.items() if found == kind]
         if names:

@@ -94,6 +94,8 @@ def to_filter(filters: Any) -> Filter | None:
 
 def of_meta(field: str) -> _Path:
     """Return the path of a field of meta, however it is called: with ``meta.`` before it, or without."""
+    if not isinstance(field, str):
+        raise InvalidInput(f"a field of meta is named by a string, not by {field!r:.60}")
     return tuple(field.removeprefix("meta.").split("."))
 
 

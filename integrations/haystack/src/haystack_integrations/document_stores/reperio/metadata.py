@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from reperio import Chunk
+from reperio.errors import InvalidInput
 
 from haystack_integrations.document_stores.reperio.documents import RESERVED
 from haystack_integrations.document_stores.reperio.filters import of_meta
@@ -28,6 +29,10 @@ def values_of(chunks: Iterable[Chunk], field: str) -> list[Any]:
 
 def page_of(values: list[Any], search_term: str | None, first: int, size: int) -> tuple[list[Any], int]:
     """Return a page of values in a stable order, and how many there are of which the text contains *search_term*."""
+    if not (type(first) is int and type(size) is int and first >= 0 and size >= 0):
+        raise InvalidInput(f"from_ is {first!r:.40}, size {size!r:.40}; both are integers from 0 on")
+    if search_term is not None and not isinstance(search_term, str):
+        raise InvalidInput(f"search_term is {search_term!r:.60}; it is a text, or None")
     if search_term is not None:
         values = [value for value in values if search_term.casefold() in str(value).casefold()]
     ordered = sorted(values, key=lambda value: (str(value), type(value).__name__))

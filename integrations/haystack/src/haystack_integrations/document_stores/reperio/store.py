@@ -71,6 +71,8 @@ class ReperioDocumentStore:
         read_only: bool = False,
         collection: Collection | None = None,
     ) -> None:
+        if collection is not None and not isinstance(collection, Collection):
+            raise InvalidInput(f"collection is a {type(collection).__name__}; pass what reperio.open returns, or path=")
         if collection is not None and (path is not None or scope is not None or read_only):
             raise InvalidInput("collection= is open already, so path, scope and read_only are settled; leave them out")
         self._opening = Opening(to_text(path), embedding_dimension, metric, scope, read_only)
@@ -154,6 +156,8 @@ class ReperioDocumentStore:
         """
         if not isinstance(documents, list) or not all(isinstance(each, Document) for each in documents):
             raise ValueError("documents is a list of haystack.Document")
+        if not isinstance(policy, DuplicatePolicy):
+            raise InvalidInput(f"policy is {policy!r:.60}; pass a DuplicatePolicy, such as DuplicatePolicy.OVERWRITE")
         if not documents:
             return 0
         kb = self.collection
@@ -210,6 +214,8 @@ class ReperioDocumentStore:
             InvalidChunk: meta that is no JSON; nothing is written.
             ReperioError: as of `write_documents`.
         """
+        if not isinstance(meta, Mapping):
+            raise InvalidInput(f"meta is a {type(meta).__name__}; pass a dictionary of the fields to set")
         kb = self.collection
         with kb.turn():
             chunks, vectors = self._with_vectors(filters)
@@ -227,6 +233,8 @@ class ReperioDocumentStore:
 
     def count_unique_metadata_by_filter(self, filters: Filters, metadata_fields: Sequence[str]) -> dict[str, int]:
         """Return how many distinct values each field has among the documents that match."""
+        if isinstance(metadata_fields, str):
+            raise InvalidInput("metadata_fields is one string, of which each letter would be a field; pass a list")
         chunks = self._chunks(filters)
         return {name: len(metadata.values_of(chunks, name)) for name in metadata_fields}
 

@@ -48,8 +48,17 @@ class Early:
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Early:
-        """Return what `to_dict` has told of."""
-        return cls(dict(told["hashes"]), {each[0]: from_chunk(Chunk(*each)) for each in told["nodes"]})
+        """Return what `to_dict` has told of.
+
+        Raises:
+            InvalidInput: it was not.
+        """
+        try:
+            return cls(dict(told["hashes"]), {each[0]: from_chunk(Chunk(*each)) for each in told["nodes"]})
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"this dictionary was not made by ReperioVectorStore.to_dict: early is {told!r:.80} ({error!s:.80})"
+            ) from None
 
 
 class CollectionHolder(Protocol):
@@ -136,6 +145,9 @@ class ReperioDocumentStore(BaseDocumentStore):
         del batch_size
         if not docs:
             return
+        for node in docs:
+            if not isinstance(node, BaseNode):
+                raise InvalidInput(f"docs has a {type(node).__name__}; pass a list of documents or nodes")
         if not allow_update:
             self._refuse_known(docs)
         collection = self._store.client

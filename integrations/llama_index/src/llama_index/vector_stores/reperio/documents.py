@@ -66,6 +66,8 @@ def to_chunks(nodes: Sequence[BaseNode]) -> tuple[list[Chunk], list[list[float]]
     kept: list[Chunk] = []
     vectors: list[list[float]] = []
     for node in nodes:
+        if not isinstance(node, BaseNode):
+            raise InvalidInput(f"nodes has a {type(node).__name__}; pass a list of nodes, such as TextNode")
         if node.embedding is None:
             raise InvalidInput(f"node {node.node_id!r} has no embedding; embed it first, or insert it by an index")
         chunk = to_chunk(node)

@@ -44,6 +44,8 @@ def to_filter(filters: MetadataFilters) -> Filter:
     Raises:
         InvalidInput: an operator with a value that it cannot use, or a filter beyond the core's limits.
     """
+    if not isinstance(filters, MetadataFilters):
+        raise InvalidInput(f"filters is a {type(filters).__name__}; pass MetadataFilters(filters=[MetadataFilter(…)])")
     children = [
         to_filter(child) if isinstance(child, MetadataFilters) else _to_condition(child) for child in filters.filters
     ]

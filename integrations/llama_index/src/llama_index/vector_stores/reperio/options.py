@@ -46,6 +46,11 @@ def to_plan(query: VectorStoreQuery, options: Mapping[str, Any], reranker: Reran
         InvalidInput: (a ValueError) a mode that is not offered, something that the mode lacks or has no use for.
         UnknownOption: an option that does not exist.
     """
+    if not isinstance(query, VectorStoreQuery):
+        raise InvalidInput(f"query is a {type(query).__name__}; pass a VectorStoreQuery, or ask by a retriever")
+    for name in ("doc_ids", "node_ids"):
+        if isinstance(getattr(query, name), str):
+            raise InvalidInput(f"{name} is one string, of which each letter would be an id; pass a list of ids")
     _require_known(options)
     mode = VectorStoreQueryMode(query.mode)
     make = _MAKERS.get(mode)

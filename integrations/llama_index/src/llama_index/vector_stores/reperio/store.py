@@ -17,7 +17,7 @@ from llama_index.core.schema import BaseNode
 from llama_index.core.storage.storage_context import StorageContext
 from llama_index.core.vector_stores.types import MetadataFilters
 from reperio import Chunk, Collection, CollectionNotFound, Filter, InvalidInput, Limits, Metric, Reranker
-from reperio.arguments import unknown_option
+from reperio.arguments import id_list, require_recall, to_path, unknown_option
 from typing_extensions import Self
 
 from llama_index.vector_stores.reperio.docstore import Early, ReperioDocumentStore
@@ -79,8 +79,8 @@ class ReperioVectorStore(Searching, Reopening):
     ) -> None:
         if path is not None and collection is not None:
             raise InvalidInput("ReperioVectorStore takes path= or collection=, not both; without them it is in memory")
-        if reranker is not None and not isinstance(reranker, Reranker):
-            raise InvalidInput(f"reranker is a {type(reranker).__name__}; pass a reperio.Reranker")
+        _require_kinds(collection, embed_model, reranker)
+        require_recall(recall)
         options = {
             "dimension": dimension,
             "metric": metric,
@@ -95,6 +95,8 @@ class ReperioVectorStore(Searching, Reopening):
         if collection is not None and (given or embed_model is not None):
             name = next(iter(given), "embed_model")
             raise InvalidInput(f"{name} is for opening a path; collection= is open already, leave {name} out")
+        if path is not None and path != IN_MEMORY:
+            path = to_path("path", path)
         where = str((path or IN_MEMORY) if collection is None else collection.info().path)
         # Absolute: the collection may be created long after this, by when the working directory is another.
         where = where if where == IN_MEMORY else str(Path(where).absolute())
@@ -163,6 +165,9 @@ class ReperioVectorStore(Searching, Reopening):
         """Store nodes with their embeddings, in one commit; a node whose id is stored is replaced.
 
         Of more nodes than the limits allow in a batch (100,000), each such batch is a commit.
+
+        Nodes of a document that is being refreshed replace those that another writer has stored of it meanwhile; they
+        are left out where a later refresh has replaced this one: see `insertions`.
 
         Returns:
             The nodes' ids.
@@ -247,7 +252,7 @@ class ReperioVectorStore(Searching, Reopening):
         if self._collection is None:
             return []
         where = None if filters is None else to_filter(filters)
-        found = self._collection.get(where=where) if node_ids is None else self._collection.get(node_ids, where=where)
+        found = self._collection.get(*(() if node_ids is None else (id_list(node_ids),)), where=where)
         if not include_embeddings or not found:
             return [from_chunk(chunk) for chunk in found]
         vectors = self._collection.vectors([chunk.id for chunk in found]).tolist()
@@ -312,6 +317,15 @@ class ReperioVectorStore(Searching, Reopening):
                 self._use(reperio.open(self.path, dimension=dimension, **self._options))
             assert self._collection is not None
             return self._collection
+
+
+def _require_kinds(collection: object, embed_model: object, reranker: object) -> None:
+    if collection is not None and not isinstance(collection, Collection):
+        raise InvalidInput(f"collection is a {type(collection).__name__}; pass what reperio.open returns, or path=")
+    if embed_model is not None and not isinstance(embed_model, BaseEmbedding):
+        raise InvalidInput(f"embed_model is a {type(embed_model).__name__}; pass a LlamaIndex embedding model")
+    if reranker is not None and not isinstance(reranker, Reranker):
+        raise InvalidInput(f"reranker is a {type(reranker).__name__}; pass a reperio.Reranker")
 
 
 def _refuse(unknown: Mapping[str, Any], method: str) -> None:

@@ -35,6 +35,7 @@ class _Retriever:
     ) -> None:
         if not isinstance(document_store, ReperioDocumentStore):
             raise InvalidInput(f"document_store is a {type(document_store).__name__}; pass a ReperioDocumentStore")
+        _require_whole(top_k)
         if top_k <= 0:
             raise ValueError(f"top_k must be greater than 0, but got {top_k}")
         self.document_store = document_store
@@ -73,7 +74,10 @@ class _Retriever:
         filters: dict[str, Any] | None,
         top_k: int | None,
     ) -> _Found:
+        if query is not None and not isinstance(query, str):
+            raise InvalidInput(f"query is a {type(query).__name__}; pass a text")
         wanted = self.top_k if top_k is None else top_k
+        _require_whole(wanted)
         if wanted < 0:
             raise ValueError(f"top_k must be greater than or equal to 0, but got {wanted}")
         found = self.document_store._search(
@@ -84,6 +88,17 @@ class _Retriever:
             options=self.options,
         )
         return {"documents": found}
+
+
+def _require_whole(top_k: object) -> None:
+    if isinstance(top_k, bool) or not isinstance(top_k, int):
+        raise InvalidInput(f"top_k is {top_k!r:.60}; it is an integer")
+
+
+def _require_both(query: object, embedding: object) -> None:
+    if query is None or embedding is None:
+        missing = "query" if query is None else "query_embedding"
+        raise InvalidInput(f"{missing} is None; hybrid retrieval takes a text and its embedding")
 
 
 @component
@@ -194,6 +209,7 @@ class ReperioHybridRetriever(_Retriever):
         top_k: int | None = None,
     ) -> _Found:
         """Return ``{"documents": …}``, the best first."""
+        _require_both(query, query_embedding)
         return self._retrieved(query, query_embedding, filters, top_k)
 
     @component.output_types(documents=list[Document])
@@ -205,4 +221,5 @@ class ReperioHybridRetriever(_Retriever):
         top_k: int | None = None,
     ) -> _Found:
         """Await `run`."""
+        _require_both(query, query_embedding)
         return await asyncio.to_thread(self._retrieved, query, query_embedding, filters, top_k)

@@ -13,7 +13,7 @@ import typer
 import reperio
 from reperio.cli import output
 from reperio.cli.arguments import KB, Json, argument, flag, option, to_filter
-from reperio.cli.gate import EMBEDDER
+from reperio.cli.commands.gate import EMBEDDER
 from reperio.collection import Collection
 from reperio.errors import InvalidInput
 from reperio.query_log.reading import read_log

@@ -236,6 +236,8 @@ def to_metadata(pairs: list[str] | None) -> dict[str, Any] | None:
 def _print(result: IngestResult, into: Path, *, dry_run: bool, json: bool, watching: bool = False) -> None:
     if not json:
         showing.print_ingested(result, str(into), dry_run=dry_run)
+        if watching:
+            sys.stdout.flush()  # the next one may be hours away
     elif watching:
         output.print_json_line({**asdict(result), "complete": result.complete})
     else:

@@ -1,0 +1,1 @@
+"""The commands, by subject: each parses its arguments, calls the package, and prints."""
