@@ -15,17 +15,17 @@ from reperio.collection import Collection
 from reperio.errors import CollectionDamaged, EmbeddingContractError, InvalidInput, ReperioError, ReperioWarning
 from reperio.evaluation.asking import Search, name_of
 from reperio.evaluation.baseline import Baseline, machine, versions
+from reperio.evaluation.checks.answers.labelled import filtered_answers, golden_ids, nothing_above, thresholds
+from reperio.evaluation.checks.answers.modes import modes
+from reperio.evaluation.checks.answers.questions import questions
+from reperio.evaluation.checks.answers.regression import regression
 from reperio.evaluation.checks.contents.fields import access, fields
 from reperio.evaluation.checks.contents.sources import sources
 from reperio.evaluation.checks.contents.texts import texts
 from reperio.evaluation.checks.contents.vectors import vectors
 from reperio.evaluation.checks.embedding import contract
 from reperio.evaluation.checks.integrity import filtering, integrity, reachable
-from reperio.evaluation.checks.labelled import filtered_answers, golden_ids, nothing_above, thresholds
-from reperio.evaluation.checks.modes import modes
 from reperio.evaluation.checks.neighbours import neighbours
-from reperio.evaluation.checks.questions import questions
-from reperio.evaluation.checks.regression import regression
 from reperio.evaluation.checks.restoring import restoring
 from reperio.evaluation.checks.serving import latency, replayed
 from reperio.evaluation.checks.settings import settings

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from reperio.evaluation.asking import Answer
 from reperio.evaluation.baseline import Baseline
-from reperio.evaluation.checks.labelled import SHOWN, failed
-from reperio.evaluation.checks.rates import harmless_rate
+from reperio.evaluation.checks.answers.labelled import SHOWN, failed
+from reperio.evaluation.checks.answers.rates import harmless_rate
 from reperio.evaluation.contents import marks
 from reperio.evaluation.history import STREAK
 from reperio.evaluation.statistics.power import harmless_p

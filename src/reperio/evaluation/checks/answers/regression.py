@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reperio.evaluation.baseline import Baseline
-from reperio.evaluation.checks.labelled import SHOWN, failed
-from reperio.evaluation.checks.rates import harmless_rate
+from reperio.evaluation.checks.answers.labelled import SHOWN, failed
+from reperio.evaluation.checks.answers.rates import harmless_rate
 from reperio.evaluation.contents.profile import likeness
 from reperio.evaluation.golden.questions import tags_of
 from reperio.evaluation.history import decline
