@@ -202,6 +202,15 @@ def test_what_concerns_the_whole_is_refused(
     assert scoped.ids() == INSIDE
 
 
+def test_duplicates_are_those_of_the_scope(scoped: Collection) -> None:
+    """Each text is stored once within and twice outside, with the same vector."""
+    assert scoped.duplicates(by="text") == []
+    assert scoped.duplicates(threshold=0.9999) == []
+    pairs = list(scoped.duplicate_pairs(threshold=-1))
+    assert len(pairs) == 20 * 19 // 2
+    assert {chunk_id for pair in pairs for chunk_id in (pair.first, pair.second)} == {*INSIDE}
+
+
 def test_no_public_method_was_forgotten() -> None:
     """A method that is new has to be tried here."""
     public = {name for name, _ in inspect.getmembers(Collection) if not name.startswith("_")}
@@ -209,6 +218,7 @@ def test_no_public_method_was_forgotten() -> None:
     for name in twins:  # each calls the method itself
         assert inspect.unwrap(getattr(Collection, name)) is inspect.unwrap(getattr(Collection, name[1:]))
     tried = {"search", "search_many", "get", "ids", "count", "info", "add", "delete", "records", "vectors"}
+    tried |= {"duplicates", "duplicate_pairs"}
     refused = {"optimize", "tune", "compact", "reembed", "check", "backup", "sample_queries", "pull"}
     assert public - twins == tried | refused | {
         "close",
