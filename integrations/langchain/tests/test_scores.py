@@ -14,7 +14,7 @@ from reperio import CallableReranker, Metric
 from reperio.errors import InvalidInput
 
 from langchain_reperio import ReperioVectorStore
-from langchain_reperio.scores import to_relevance
+from langchain_reperio.conversion.scores import to_relevance
 from tests.conftest import TEXTS, TrigramEmbeddings
 from tests.running import ROOT
 

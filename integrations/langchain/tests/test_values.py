@@ -18,7 +18,7 @@ from langchain_core.documents import Document
 from reperio.errors import InvalidChunk, InvalidInput
 
 from langchain_reperio import ReperioVectorStore
-from langchain_reperio.values import to_json
+from langchain_reperio.conversion.values import to_json
 
 
 class Colour(enum.Enum):

@@ -29,7 +29,7 @@ from llama_index.core.schema import (
 )
 
 from llama_index.vector_stores.reperio import ReperioVectorStore
-from llama_index.vector_stores.reperio.documents import RESERVED, from_chunk, to_chunk
+from llama_index.vector_stores.reperio.conversion.documents import RESERVED, from_chunk, to_chunk
 from tests.conftest import node, to_query, vector
 
 PNG = b"iVBORw0KGgo="

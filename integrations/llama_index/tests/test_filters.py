@@ -15,7 +15,7 @@ from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 from reperio.filters import matches
 
 from llama_index.vector_stores.reperio import ReperioVectorStore
-from llama_index.vector_stores.reperio.filters import to_filter
+from llama_index.vector_stores.reperio.conversion.filters import to_filter
 from tests.conftest import ask, node, to_query
 
 MISSING = object()

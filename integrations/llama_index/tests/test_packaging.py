@@ -71,7 +71,9 @@ def test_sdist_and_wheel_hold_what_they_should(built: Path) -> None:
     (sdist,) = built.glob("llama_index_vector_stores_reperio-*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    modules = {f"{INSIDE}/{path.name}" for path in (PACKAGE / "src" / INSIDE).iterdir() if path.is_file()}
+    source = PACKAGE / "src"
+    files = [path for path in (source / INSIDE).rglob("*") if path.suffix == ".py" or path.name == "py.typed"]
+    modules = {path.relative_to(source).as_posix() for path in files}
     assert f"{INSIDE}/py.typed" in modules
     assert {name for name in names if name.startswith("llama_index/")} == modules
     assert any(name.endswith("/licenses/LICENSE") for name in names)

@@ -7,8 +7,8 @@ store.add_texts(["To reset your password, follow the link."], [{"lang": "en"}])
 store.similarity_search("I forgot my password", k=3, filter={"lang": "en"})
 """
 
-from langchain_reperio.embedder import LangChainEmbedder, ReperioEmbeddings
-from langchain_reperio.filters import ReperioTranslator
+from langchain_reperio.conversion.embedder import LangChainEmbedder, ReperioEmbeddings
+from langchain_reperio.conversion.filters import ReperioTranslator
 from langchain_reperio.ledger import ReperioRecordManager
 from langchain_reperio.reranking import ReperioRerank
 from langchain_reperio.retriever import ReperioRetriever

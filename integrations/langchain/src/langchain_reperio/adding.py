@@ -15,9 +15,9 @@ from reperio.errors import EmbedderFailed, InvalidInput, ReperioError
 from typing_extensions import Never
 
 from langchain_reperio.awaiting import Vectors, awaited, twin
-from langchain_reperio.documents import OnBlank, from_chunk, to_chunks, without_blanks
-from langchain_reperio.embedder import LangChainEmbedder
-from langchain_reperio.filters import DocumentFilter, to_narrowed
+from langchain_reperio.conversion.documents import OnBlank, from_chunk, to_chunks, without_blanks
+from langchain_reperio.conversion.embedder import LangChainEmbedder
+from langchain_reperio.conversion.filters import DocumentFilter, to_narrowed
 from langchain_reperio.options import refuse_unknown
 
 BATCH = 1000
@@ -47,7 +47,7 @@ class Adding:
         Args:
             texts: to embed and store.
             metadatas: one object per text. JSON's values come back exactly as they are; dates, sets and the like as
-                what stands for them, which `langchain_reperio.values` lists.
+                what stands for them, which `langchain_reperio.conversion.values` lists.
             ids: one per text; None, also for single ones, makes one.
             batch_size: texts per commit.
             on_blank: what becomes of texts in which there is nothing, like an empty page: "skip" leaves them out with

@@ -14,7 +14,7 @@ from reperio import Collection, Embedder, Filter, Limits, Metric
 from reperio.arguments import to_path
 from reperio.errors import CollectionNotFound, EmbeddingContractError, InvalidInput
 
-from langchain_reperio.embedder import LangChainEmbedder, to_embedder
+from langchain_reperio.conversion.embedder import LangChainEmbedder, to_embedder
 
 IN_MEMORY = ":memory:"
 _CORES_CURE = "Open it with the recorded embedder"  # where the cure in the core's message begins

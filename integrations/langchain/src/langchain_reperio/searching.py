@@ -12,10 +12,10 @@ from reperio import Collection, Hit, Metric
 
 from langchain_reperio import options
 from langchain_reperio.awaiting import is_served, twin
-from langchain_reperio.documents import from_hit
-from langchain_reperio.filters import to_narrowed
+from langchain_reperio.conversion.documents import from_hit
+from langchain_reperio.conversion.filters import to_narrowed
+from langchain_reperio.conversion.scores import Relevance, RelevanceScale, to_relevance
 from langchain_reperio.options import SearchDefaults, by_vector_alone, marginal
-from langchain_reperio.scores import Relevance, RelevanceScale, to_relevance
 
 
 class Searching:

@@ -18,10 +18,10 @@ from typing_extensions import Never, Self
 
 from langchain_reperio.adding import ADDING, Adding
 from langchain_reperio.awaiting import Vectors
-from langchain_reperio.embedder import LangChainEmbedder, ReperioEmbeddings, from_embedder
+from langchain_reperio.conversion.embedder import LangChainEmbedder, ReperioEmbeddings, from_embedder
+from langchain_reperio.conversion.scores import RelevanceScale, checked, checked_scale
 from langchain_reperio.opening import Opening
 from langchain_reperio.options import SearchDefaults, refuse_unknown
-from langchain_reperio.scores import RelevanceScale, checked, checked_scale
 from langchain_reperio.search_types import BY_WORDS, ReperioVectorStoreRetriever
 from langchain_reperio.searching import Searching
 
@@ -38,7 +38,7 @@ class ReperioVectorStore(Adding, Searching, VectorStore):
 
     **Scores are similarities: the higher, the better**, for every metric (LangChain's FAISS store returns distances).
     Cosine: the cosine, in [-1, 1]; inner product: as it is; L2: minus the squared distance. Relevance is in [0, 1] and
-    in the same order; `langchain_reperio.scores` has the formulas.
+    in the same order; `langchain_reperio.conversion.scores` has the formulas.
 
     ``filter=`` takes a dictionary in MongoDB's manner, a filter made with `reperio.field`, or a function of a
     `Document` (slow: it is asked about every document). In a dictionary, ``$text`` stands for the text (slow as well).
@@ -66,7 +66,7 @@ class ReperioVectorStore(Adding, Searching, VectorStore):
             `reperio.Collection.search`. A search by vector is dense, and, like one by maximal marginal relevance, not
             reranked, whatever these say.
         relevance: "langchain" (default), by which a score_threshold means what it does in LangChain's own stores, or
-            "reperio", which tells any two scores apart; see `langchain_reperio.scores`.
+            "reperio", which tells any two scores apart; see `langchain_reperio.conversion.scores`.
         relevance_score_fn: from a score to a relevance in [0, 1], instead of either.
 
     Raises:

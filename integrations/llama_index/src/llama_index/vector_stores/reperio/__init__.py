@@ -7,8 +7,8 @@ index = VectorStoreIndex.from_documents(documents, storage_context=store.storage
 index.as_retriever(vector_store_query_mode="hybrid").retrieve("I forgot my password")
 """
 
+from llama_index.vector_stores.reperio.conversion.embedder import LlamaIndexEmbedder, ReperioEmbedding
 from llama_index.vector_stores.reperio.docstore import ReperioDocumentStore
-from llama_index.vector_stores.reperio.embedder import LlamaIndexEmbedder, ReperioEmbedding
 from llama_index.vector_stores.reperio.reranking import ReperioRerank
 from llama_index.vector_stores.reperio.store import ReperioVectorStore
 

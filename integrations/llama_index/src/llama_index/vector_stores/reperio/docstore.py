@@ -16,8 +16,8 @@ from llama_index.core.schema import BaseNode
 from llama_index.core.storage.docstore.types import DEFAULT_PERSIST_PATH, BaseDocumentStore, RefDocInfo
 from reperio import Chunk, Collection, InvalidInput, Record, Records
 
-from llama_index.vector_stores.reperio.documents import RESERVED, from_chunk, to_chunk
-from llama_index.vector_stores.reperio.filters import of_documents
+from llama_index.vector_stores.reperio.conversion.documents import RESERVED, from_chunk, to_chunk
+from llama_index.vector_stores.reperio.conversion.filters import of_documents
 from llama_index.vector_stores.reperio.insertions import Insertions, begin
 from llama_index.vector_stores.reperio.ledger import Ledger
 from llama_index.vector_stores.reperio.persisting import write_json

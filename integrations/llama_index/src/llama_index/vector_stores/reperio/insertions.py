@@ -23,8 +23,8 @@ from typing import Any
 from reperio import Chunk, Collection
 from reperio.errors import warn_caller
 
-from llama_index.vector_stores.reperio.documents import RESERVED
-from llama_index.vector_stores.reperio.filters import of_documents
+from llama_index.vector_stores.reperio.conversion.documents import RESERVED
+from llama_index.vector_stores.reperio.conversion.filters import of_documents
 
 _MOST = 100_000  # documents that one writer may have asked for and not stored yet; the oldest are forgotten
 _BLOCK = 1000  # documents asked for at once

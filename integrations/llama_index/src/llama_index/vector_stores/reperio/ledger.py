@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from llama_index.core.schema import NodeRelationship
 from reperio import Chunk, Collection, Records
 
-from llama_index.vector_stores.reperio.documents import RESERVED
-from llama_index.vector_stores.reperio.filters import of_documents
+from llama_index.vector_stores.reperio.conversion.documents import RESERVED
+from llama_index.vector_stores.reperio.conversion.filters import of_documents
 
 _NEXT = NodeRelationship.NEXT.value
 _BLOCK = 1000  # documents asked for at once

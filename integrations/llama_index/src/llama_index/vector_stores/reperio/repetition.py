@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 from reperio import Chunk, Collection
 from reperio.errors import warn_caller
 
-from llama_index.vector_stores.reperio.documents import RESERVED
-from llama_index.vector_stores.reperio.filters import of_documents
+from llama_index.vector_stores.reperio.conversion.documents import RESERVED
+from llama_index.vector_stores.reperio.conversion.filters import of_documents
 
 _BLOCK = 1000  # documents asked for at once
 

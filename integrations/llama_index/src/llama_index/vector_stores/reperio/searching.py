@@ -9,10 +9,10 @@ from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQu
 from reperio import Collection, Filter, Metric, Reranker
 from reperio.filters import all_of
 
-from llama_index.vector_stores.reperio.documents import from_chunk
-from llama_index.vector_stores.reperio.filters import of_documents, to_filter
+from llama_index.vector_stores.reperio.conversion.documents import from_chunk
+from llama_index.vector_stores.reperio.conversion.filters import of_documents, to_filter
+from llama_index.vector_stores.reperio.conversion.scores import to_similarity
 from llama_index.vector_stores.reperio.options import to_plan
-from llama_index.vector_stores.reperio.scores import to_similarity
 
 
 class Searching:

@@ -20,10 +20,10 @@ from reperio import Chunk, Collection, CollectionNotFound, Filter, InvalidInput,
 from reperio.arguments import id_list, require_recall, to_path, unknown_option
 from typing_extensions import Self
 
+from llama_index.vector_stores.reperio.conversion.documents import document_of, from_chunk, to_chunks
+from llama_index.vector_stores.reperio.conversion.embedder import LlamaIndexEmbedder
+from llama_index.vector_stores.reperio.conversion.filters import of_documents, to_filter
 from llama_index.vector_stores.reperio.docstore import Early, ReperioDocumentStore
-from llama_index.vector_stores.reperio.documents import document_of, from_chunk, to_chunks
-from llama_index.vector_stores.reperio.embedder import LlamaIndexEmbedder
-from llama_index.vector_stores.reperio.filters import of_documents, to_filter
 from llama_index.vector_stores.reperio.insertions import Insertions, settle
 from llama_index.vector_stores.reperio.ledger import Ledger
 from llama_index.vector_stores.reperio.reopening import IN_MEMORY, LIMITS, Reopening

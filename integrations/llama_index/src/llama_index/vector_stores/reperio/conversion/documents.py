@@ -26,7 +26,7 @@ from llama_index.core.schema import (
 )
 from reperio import Chunk, CollectionDamaged, InvalidInput
 
-from llama_index.vector_stores.reperio.values import from_json, to_json
+from llama_index.vector_stores.reperio.conversion.values import from_json, to_json
 
 RESERVED = "_llama_index"
 """The metadata field that holds what LlamaIndex knows of a node besides text and metadata."""

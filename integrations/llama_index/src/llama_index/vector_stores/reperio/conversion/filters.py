@@ -23,7 +23,7 @@ from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 from reperio import InvalidInput
 from reperio.filters import EVERYTHING, Condition, Filter, Operator, all_of, any_of, none_of
 
-from llama_index.vector_stores.reperio.documents import RESERVED
+from llama_index.vector_stores.reperio.conversion.documents import RESERVED
 
 DOCUMENT = (RESERVED, "doc_id")
 """Path of the document that a node belongs to."""

@@ -13,7 +13,7 @@ from reperio import Chunk, Hit
 from reperio.arguments import is_iterable
 from reperio.errors import InvalidInput, warn_caller
 
-from langchain_reperio.values import to_json
+from langchain_reperio.conversion.values import to_json
 
 OnBlank: TypeAlias = Literal["skip", "error"]
 """The ways to deal with texts in which there is nothing: leave them out with a warning, or refuse the call."""

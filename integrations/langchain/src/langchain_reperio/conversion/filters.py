@@ -18,8 +18,8 @@ from reperio import Collection, Filter
 from reperio.errors import InvalidInput
 from reperio.filters import matches, parse
 
-from langchain_reperio.documents import from_chunk
-from langchain_reperio.values import to_operand
+from langchain_reperio.conversion.documents import from_chunk
+from langchain_reperio.conversion.values import to_operand
 
 DocumentFilter: TypeAlias = "Mapping[str, Any] | Filter | Callable[[Document], bool] | None"
 """A dictionary in MongoDB's manner, a filter made with `reperio.field`, or a function of a document."""
