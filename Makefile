@@ -55,15 +55,15 @@ PYTEST := pytest -n 2 --dist worksteal
 SPACE := $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4194304 {print "/dev/shm"}')
 MEMORY := $(if $(SPACE),TMPDIR=$(SPACE))
 BRIEFLY := -o tmp_path_retention_policy=failed
-test: lint  ## Everything that must pass before a merge, campaigns in short (12 minutes)
-	$(SAY) 'all tests of the core (nine minutes), then those of the adapters (two minutes)'
+test: lint  ## Everything that must pass before a merge, campaigns in short (ten minutes)
+	$(SAY) 'all tests of the core (eight minutes), then those of the adapters (two minutes)'
 	@failed=; \
 	$(MEMORY) $(BIN)/$(PYTEST) $(BRIEFLY) || failed="$$failed core"; \
 	for adapter in $(ADAPTERS); do printf '\n── all tests of %s\n' $$adapter; (cd $$adapter && $(MEMORY) ../../$(BIN)/$(PYTEST) $(BRIEFLY)) || failed="$$failed $$adapter"; done; \
 	test -z "$$failed" || { echo "tests failed in:$$failed" >&2; exit 1; }
 
-test-campaigns: $(READY)  ## What `make test` leaves out: kills, damage and traffic at length, whole benchmarks, all combinations (20 minutes)
-	$(SAY) 'the campaigns (20 minutes)'
+test-campaigns: $(READY)  ## What `make test` leaves out: kills, damage and traffic at length, whole benchmarks, all combinations (13 minutes)
+	$(SAY) 'the campaigns (13 minutes)'
 	@$(BIN)/$(PYTEST) -m campaign
 
 test-long: test test-campaigns  ## Every test there is: `make test`, then the campaigns (half an hour)
@@ -73,7 +73,7 @@ QUICK := tests/ranking tests/store tests/layout $(addprefix tests/filters/test_,
 	$(addprefix tests/test_,pages.py fault_page.py printable.py vectors.py wrong_arguments.py) \
 	$(addprefix tests/collection/,test_opening.py write/test_adding.py search/test_filtered.py search/test_modes.py handle/test_scope.py) \
 	tests/evaluation/golden/test_questions.py tests/evaluation/statistics $(addprefix tests/ingestion/,reading/test_reading.py cutting/test_splitting.py)
-check: lint  ## What is quick: lint, types, import rules, and a third of the tests (two minutes)
+check: lint  ## What is quick: lint, types, import rules, and a quarter of the tests (a minute)
 	$(SAY) 'the quick tests: no model, no kills, no training (a minute)'
 	@$(BIN)/$(PYTEST) -m 'not model and not crash' $(QUICK)
 

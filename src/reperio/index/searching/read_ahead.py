@@ -11,8 +11,9 @@ from reperio.types import Rows
 from reperio.vectors import StoredMatrix, mapping_of
 
 _MOST_ROWS = 4096  # asked for at once: of more, so many lie together that the kernel's own reading ahead serves
-# A read that takes longer has waited for a disk. Rows in memory take up to 3 µs each; one page of a fast disk takes 80.
-_LEAST_SECONDS, _SECONDS_PER_ROW = 100e-6, 10e-6
+LEAST_SECONDS = 100e-6
+"""A read that takes no longer has waited for no disk: one page of a fast one takes 80 µs."""
+_SECONDS_PER_ROW = 10e-6  # rows in memory take up to 3 µs each
 
 
 class ReadAhead:
@@ -49,7 +50,7 @@ class ReadAhead:
 
     def note(self, seconds: float, rows: int) -> None:
         """Learn from how long it took to read so many rows."""
-        self.is_due = _ADVISES and seconds > _LEAST_SECONDS + _SECONDS_PER_ROW * rows
+        self.is_due = _ADVISES and seconds > LEAST_SECONDS + _SECONDS_PER_ROW * rows
 
 
 _ADVISES = hasattr(mmap, "MADV_WILLNEED")  # not on Windows

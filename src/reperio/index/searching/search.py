@@ -22,7 +22,7 @@ from reperio.index.exact.norms import Norms, greatest_of
 from reperio.index.exact.scoring import Nearest, best, scores_of
 from reperio.index.library.loading import load_faiss
 from reperio.index.searching.planning import MOSTLY, Knobs, plan, plan_codes
-from reperio.index.searching.read_ahead import ReadAhead
+from reperio.index.searching.read_ahead import LEAST_SECONDS, ReadAhead
 from reperio.types import FloatMatrix, Metric, Rows
 from reperio.vectors import StoredMatrix
 
@@ -248,7 +248,9 @@ def _ranked(target: Target, rows: Rows, query: FloatMatrix, k: int) -> Nearest:
     if ahead.is_due:
         ahead.ask(target.matrix, rows)
     scores = scores_of(target.matrix, rows, query, target.metric)
-    ahead.note(perf_counter() - begun, len(rows))
+    taken = perf_counter() - begun
+    if ahead.is_due or taken > LEAST_SECONDS:  # else there is nothing to learn
+        ahead.note(taken, len(rows))
     return best(rows, scores, k, target.metric)
 
 

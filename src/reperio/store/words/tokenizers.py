@@ -42,7 +42,8 @@ class Tokenizer(NamedTuple):
 
     def of_chunk(self, text: str) -> str:
         """Return what FTS5 gets to index for a chunk's text."""
-        return unspaced.written_out(text) if self.pairs else text
+        # Most texts are ASCII, which Python knows without looking: asked here, for each chunk that is added.
+        return text if text.isascii() or not self.pairs else unspaced.written_out(text)
 
     def of_question(self, text: str) -> str:
         """Return what FTS5 gets to cut for a question."""
