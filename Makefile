@@ -31,8 +31,10 @@ $(READY): pyproject.toml constraints-dev.txt $(ADAPTERS:%=%/pyproject.toml) $(ST
 	$(INSTALL) -c constraints-dev.txt -e '.[dev]' $(ADAPTERS:%=-e '%[test]')
 	@touch $@
 
-demo: $(READY)  ## Index the documentation of this Python and ask it questions
+demo: $(READY)  ## Index the documentation of this Python, then a folder of mixed files, and ask them questions
 	@$(BIN)/python examples/python_docs.py
+	$(SAY) 'a folder of mixed files (seconds)'
+	@$(BIN)/python examples/mixed_folder.py
 
 lint: $(READY)  ## Formatting, lint, types, import rules
 	$(SAY) 'format and lint (seconds)'

@@ -36,6 +36,23 @@ def test_the_demo_embeds_once_and_answers(tmp_path: Path) -> None:
     assert hits == [line for line in second.splitlines() if line.startswith("  1.")]
 
 
+@pytest.mark.model
+def test_a_folder_of_mixed_files_is_asked(tmp_path: Path) -> None:
+    """Each question is answered by the file that has the answer, of seven formats; the second run embeds nothing."""
+    pytest.importorskip("selectolax", reason="needs the extra documents")
+    for added, unchanged in ((9, 0), (0, 9)):
+        command = [sys.executable, str(EXAMPLES / "mixed_folder.py")]
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"7 files: {added} chunks added, {unchanged} unchanged" in done.stdout
+        found = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  files/")]
+        names = ("returns.md", "prices.csv", "rota.eml", "pricing.py", "boxes.ipynb", "printer.html", "parcels.docx")
+        assert found == [f"files/{name}" for name in names]
+
+
 def test_the_demo_collects_thousands_of_chunks_the_same_way_each_time() -> None:
     """Several thousand distinct chunks of the standard library and the language reference, in a stable order."""
     import python_docs
