@@ -23,4 +23,4 @@ def pinned(pyproject: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(*pinned(Path(sys.argv[1])), sep="\n")  # noqa: T201  # what pip is given
+    sys.stdout.writelines(f"{pin}\n" for pin in pinned(Path(sys.argv[1])))

@@ -46,7 +46,8 @@ def through_index(kb: reperio.Collection, base: np.ndarray, threshold: float) ->
     for low in range(0, len(base), 10_000):
         hits = kb.search_many(vectors=base[low : low + 10_000], k=NEIGHBOURS, recall=0.95, min_score=threshold)
         for row, some in enumerate(hits, start=low):
-            found.update(tuple(sorted((row, int(hit.chunk.id)))) for hit in some if int(hit.chunk.id) != row)  # type: ignore[misc]  # of two
+            others = (int(hit.chunk.id) for hit in some)
+            found.update((min(row, other), max(row, other)) for other in others if other != row)
     return found
 
 

@@ -1,4 +1,4 @@
-"""What `sensitivity.py` found, as a page and a picture."""
+"""Write what `sensitivity.py` found as a page and a picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gate sees with 20, 50, 100 and 200 questions: 63 kinds of accident at two strengths, and harmless changes.
+"""Measure the gate with 20, 50, 100 and 200 questions: 63 kinds of accident at two strengths, and harmless changes.
 
     python eval/gate/edition/sensitivity.py --work DIR [--sets scifact,squad-dev] [--harmless 300] [--out FILE]
 

@@ -101,7 +101,7 @@ def mixed_inside(left: Any, right: Any) -> bool:
 @settings(max_examples=400, deadline=None)
 @given(stored=STORED, operator=st.sampled_from(["==", "!=", "in", "not in"]), asked=STORED, several=st.lists(STORED))
 def test_equality_of_any_values(stored: Any, operator: str, asked: Any, several: list[Any]) -> None:
-    """But for numbers and booleans inside lists and objects, which are JSON's."""
+    """Compare as Haystack does, except numbers and booleans inside lists and objects, which are JSON's."""
     value = several if "in" in operator else asked
     assume(not any(mixed_inside(stored, each) for each in (several if "in" in operator else [asked])))
     document = Document(id="a", content="x", meta={"v": stored})
@@ -114,7 +114,7 @@ def test_equality_of_any_values(stored: Any, operator: str, asked: Any, several:
 @settings(max_examples=400, deadline=None)
 @given(stored=STORED, operator=st.sampled_from([">", ">=", "<", "<="]), asked=STORED)
 def test_order_of_any_values(stored: Any, operator: str, asked: Any) -> None:
-    """What raises in Haystack because of what is stored does not match; what would for any document is refused."""
+    """Match nothing where Haystack raises because of what is stored; refuse what would raise for any document."""
     document = Document(id="a", content="x", meta={"v": stored})
     filters = {"field": "meta.v", "operator": operator, "value": asked}
     try:

@@ -172,7 +172,7 @@ def test_pipelines_that_run_at_once_store_each_document_once(tmp_path: Path) -> 
 
 
 def test_nodes_added_without_a_question_replace_nothing(tmp_path: Path) -> None:
-    """Who adds more nodes of a document by hand adds them: only a refresh knows that there were none."""
+    """Nodes of a document that are added by hand are added: only a refresh knows that there were none."""
     with ReperioVectorStore(tmp_path / "kb", dimension=64) as store:
         index = index_of(store, TrigramEmbedder())
         index.refresh_ref_docs(version(2))

@@ -1,4 +1,4 @@
-"""What is passed by mistake is refused by a typed error that says what to pass instead."""
+"""Refuse what is passed by mistake by a typed error that says what to pass instead."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _TOP = 3  # ranks within which an answer that was first for long must still be
 
 @dataclass
 class _Found:
-    """What became of the questions; each list names the question and says what is wrong with it."""
+    """Sort the questions by what became of them; each list holds a question's id and what is wrong with it."""
 
     emptied: list[tuple[str, str]] = field(default_factory=list)
     fewer: list[tuple[str, str]] = field(default_factory=list)
