@@ -34,7 +34,8 @@ def everything(handle: Handle) -> Iterator[Chunk]:
     generation, session, matrix = handle.reading()
     with session:
         if handle.scope.tree is not None:
-            yield from _inside(handle, generation, session, matrix)
+            for _, chunks in _blocks_inside(handle, generation, session, matrix):
+                yield from chunks
             return
         for block in session.scan_all():
             session.require(block, matrix)
@@ -50,16 +51,13 @@ def everything_with_vectors(handle: Handle) -> Iterator[tuple[list[Chunk], Float
                 session.require(block, matrix)
                 yield [one.to_chunk() for one in block], to_float32(matrix[[one.row for one in block]])
             return
-        rows = generation.matching(handle.scope.tree, session).tolist()
-        for first in range(0, len(rows), _BLOCK):
-            part = rows[first : first + _BLOCK]
-            chunks = session.read(part, matrix)
-            _require_whole(handle, len(part), len(chunks))
-            handle.scope.require_found(chunks, handle.root.root)
+        for part, chunks in _blocks_inside(handle, generation, session, matrix):
             yield chunks, to_float32(matrix[part])
 
 
-def _inside(handle: Handle, generation: OpenGeneration, session: Session, matrix: StoredMatrix) -> Iterator[Chunk]:
+def _blocks_inside(
+    handle: Handle, generation: OpenGeneration, session: Session, matrix: StoredMatrix
+) -> Iterator[tuple[list[int], list[Chunk]]]:
     """Yield the chunks within the scope; how long that takes must not tell how long the texts of others are."""
     rows = generation.matching(handle.scope.tree, session).tolist()
     for first in range(0, len(rows), _BLOCK):
@@ -67,7 +65,7 @@ def _inside(handle: Handle, generation: OpenGeneration, session: Session, matrix
         chunks = session.read(block, matrix)
         _require_whole(handle, len(block), len(chunks))
         handle.scope.require_found(chunks, handle.root.root)
-        yield from chunks
+        yield block, chunks
 
 
 def selected_ids(handle: Handle, tree: Filter | None) -> list[str]:

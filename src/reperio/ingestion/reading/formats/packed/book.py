@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reperio.ingestion.reading.formats.html import to_part
-from reperio.ingestion.reading.formats.packed.archive import opened, resolved
+from reperio.ingestion.reading.formats.packed.archive import Title, opened, resolved
 from reperio.ingestion.reading.formats.parts import Part, Unreadable
 
 
@@ -28,14 +28,14 @@ def read(path: Path, suffix: str, encoding: str | None) -> Iterator[Part]:
             yield Part(part.text, title=" ".join(book.title.split()), metadata={"chapter": number})
 
 
-class _Package:
-    """Hears where a book's parts are, and in which order."""
+class _Package(Title):
+    """Hears where a book's parts are, in which order, and the title."""
 
     def __init__(self) -> None:
-        self.root, self.title = "", ""
+        super().__init__()
+        self.root = ""
         self.members: dict[str, str] = {}
         self.spine: list[str] = []
-        self._inside = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """Note a member, or its place in the order."""
@@ -45,14 +45,4 @@ class _Package:
             self.members[attributes.get("id", "")] = attributes.get("href", "")
         elif name == "itemref":
             self.spine.append(attributes.get("idref", ""))
-        self._inside = name == "title" and not self.title
-
-    def end(self, name: str) -> None:
-        """Cease to listen."""
-        del name
-        self._inside = False
-
-    def text(self, data: str) -> None:
-        """Take the title."""
-        if self._inside and len(self.title) < 500:
-            self.title += data
+        super().start(name, attributes)
