@@ -62,6 +62,18 @@ def test_gitignore_is_honoured_as_git_does(docs: Path) -> None:
     assert found(docs / "draft.md") == ["draft.md"]  # named by a person
 
 
+def test_a_folder_that_is_named_is_read_though_those_above_ignore_it(kb: Collection, tmp_path: Path) -> None:
+    """Its own `.gitignore` holds all the same."""
+    (tmp_path / "repo" / ".git").mkdir(parents=True)
+    (tmp_path / "repo" / ".gitignore").write_text("out/\n")
+    folder = tmp_path / "repo" / "out" / "files"
+    folder.mkdir(parents=True)
+    (folder / "a.md").write_text("words of a page")
+    (folder / "b.md").write_text("words of another")
+    (folder / ".gitignore").write_text("b.md\n")
+    assert ingest(kb, folder).added == 1
+
+
 def test_what_is_excluded_is_passed_over_and_counted(docs: Path) -> None:
     """Patterns as in .gitignore, seen from the folder that is named."""
     for name in ("a.md", "b.csv", "drafts/c.md", "sub/drafts/d.md", "sub/b.csv"):

@@ -99,13 +99,16 @@ class IgnoreFiles:
 
     @classmethod
     def above(cls, folder: Path) -> IgnoreFiles:
-        """Return those of the folders above that belong to the same repository of git."""
+        """Return those of the folders above that belong to the same repository of git.
+
+        None where they ignore the folder itself: it was named, and would have nothing to read.
+        """
         parents = list(folder.parents)
         root = next((at for at, one in enumerate([folder, *parents]) if (one / ".git").exists()), 0)
         found = cls()
         for parent in reversed(parents[:root]):
             found = found.inside(parent)
-        return found
+        return cls() if found.ignore(folder, folder=True) else found
 
     def inside(self, folder: Path) -> IgnoreFiles:
         """Return what holds in a folder in this one.
