@@ -89,7 +89,7 @@ def ingest(
         EmbedderFailed: the batches before are stored, and the next run goes on there. One that asks to be called again
             is, see `RetryLater`.
         MissingDependency: run ``pip install 'reperio[ingest]'``.
-        CollectionReadOnly, CollectionClosed, StorageFailed, EmbeddingContractError.
+        CollectionReadOnly, CollectionClosed, StorageFailed, EmbeddingContractError: as their names say.
     """
     require_count("batch_size", batch_size)
     given = {"text": text_field, "id": id_field, "max_tokens": max_tokens, "overlap": overlap}
