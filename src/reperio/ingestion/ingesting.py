@@ -94,7 +94,7 @@ def ingest(
         EmbedderFailed: the batches before are stored, and the next run goes on there. One that asks to be called again
             is, see `RetryLater`.
         MissingDependency: run ``pip install 'reperio[ingest]'``.
-        CollectionReadOnly, CollectionClosed, StorageFailed, EmbeddingContractError.
+        CollectionReadOnly, CollectionClosed, StorageFailed, EmbeddingContractError: as their names say.
     """
     require_count("batch_size", batch_size)
     if skip_duplicates not in (None, True, False):
