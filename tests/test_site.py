@@ -91,6 +91,14 @@ def test_the_reference_has_each_public_name() -> None:
     }
 
 
+def test_the_reference_has_each_method_of_a_collection() -> None:
+    """In the order that the script gives; those to be awaited are twins of them."""
+    methods = {name for name in dir(reperio.Collection) if not name.startswith("_")}
+    twins = {name for name in methods if name[0] == "a" and name[1:] in methods}
+    assert methods - twins == set(reference.FIRST)
+    assert len(set(reference.FIRST)) == len(reference.FIRST)
+
+
 def test_the_summary_of_a_page_is_its_first_paragraph() -> None:
     """In one line, without links; of a long one, the first sentence."""
     assert llms.summary("# Filters\n\nA [filter](x.md) selects\nchunks.\n\nMore.\n") == (

@@ -47,7 +47,8 @@ def build(work: Path) -> list[str]:
     (work / "elsewhere.txt").write_text("".join(f"{each}\n" for each in checked.elsewhere), encoding="utf-8")
     if not checked.faults:
         pages_built = len(list(site.rglob("*.html")))
-        print(f"{pages_built} pages, {checked.links} links, {len(checked.elsewhere)} of them elsewhere: {site}")
+        print(f"{pages_built} pages, {checked.links} links, {len(checked.elsewhere)} addresses elsewhere: {site}")
+        print(f"to read it with its search: python3 -m http.server --bind 127.0.0.1 --directory {site}")
     return checked.faults
 
 

@@ -86,6 +86,14 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
 """By page: its title, its first sentence, and the names that it has. A module stands for all its public names."""
 
 
+FIRST = (
+    *("search", "search_many", "embed", "add", "delete", "turn", "get", "ids", "count", "vectors", "records"),
+    *("duplicates", "duplicate_pairs", "info", "optimize", "tune", "compact", "reembed", "check", "backup", "pull"),
+    *("close", "scope", "read_only", "embedder", "fingerprint", "sample_queries"),
+)
+"""The methods of a collection in the order in which one needs them; a test requires that none is left out."""
+
+
 def write_reference(pages: Path) -> None:
     """Write the pages of the reference."""
     folder = pages / "reference"
@@ -94,6 +102,8 @@ def write_reference(pages: Path) -> None:
         parts = [f"# {title}\n", f"{about}\n"]
         for each in shown:
             parts.append(f"::: {each}\n")
+            if each == "reperio.Collection":
+                parts[-1] += f"    options:\n      members: [{', '.join(FIRST)}]\n"
             if each.count(".") == 1 and each.islower() and each not in WITHOUT_MEMBERS:
                 parts[-1] += "    options:\n      show_root_heading: false\n      show_root_toc_entry: false\n"
         (folder / f"{name}.md").write_text("\n".join(parts), encoding="utf-8")

@@ -219,7 +219,7 @@ def plot(results: Figures, path: Path) -> bool:
     from matplotlib.ticker import FuncFormatter
 
     sizes = sorted(results["sizes"].items(), key=lambda pair: int(pair[0]))
-    figure, axes = pyplot.subplots(1, len(sizes), figsize=(9 * len(sizes), 7), squeeze=False)
+    figure, axes = pyplot.subplots(1, len(sizes), figsize=(7 * len(sizes), 6.5), squeeze=False)
     for axis, (rows, size) in zip(axes[0], sizes, strict=True):
         own = 0
         for number, (name, found) in enumerate(size["subjects"].items()):
@@ -242,7 +242,7 @@ def plot(results: Figures, path: Path) -> bool:
             which(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_title(f"{int(rows):,} × {size['dimension']}: lines by tuning, points as measured")
         axis.grid(visible=True, which="both", alpha=0.2)
-        axis.legend(fontsize=8, ncols=2)
+        axis.legend(fontsize=9.5, loc="upper left")
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
