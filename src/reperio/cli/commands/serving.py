@@ -12,7 +12,7 @@ import typer
 
 from reperio.cli import output
 from reperio.cli.arguments import Scope, argument, flag, option, to_filter
-from reperio.errors import InvalidInput
+from reperio.serving.loopback import require_port
 
 _TOKEN = "REPERIO_MCP_TOKEN"  # the name of a variable
 _HTTP = "Serve any number of clients on this port of 127.0.0.1, 0 for any, instead of standard input and output."
@@ -30,8 +30,8 @@ def mcp(
     from reperio.mcp.served import open_served
     from reperio.mcp.server import Server, serve_http, serve_stdio
 
-    if http is not None and not 0 <= http <= 65_535:
-        raise InvalidInput(f"--http is {http}; a port is a number from 0 to 65535")
+    if http is not None:
+        require_port("--http", http)
     served = open_served(kbs, scope=to_filter(scope, "--scope"), write=write, characters=characters)
     with ExitStack() as closing:
         for one in served:
