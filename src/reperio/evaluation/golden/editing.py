@@ -31,12 +31,14 @@ class Change:
         text: another question; None for the same.
         confirmed: whether a person has looked at it, so that it is no draft any more.
         removed: whether it goes.
+        documents: whether the marks are of documents, for a question that expects nothing yet.
     """
 
     marks: Mapping[str, int | None] = field(default_factory=dict)
     text: str | None = None
     confirmed: bool = False
     removed: bool = False
+    documents: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def changed(query: GoldenQuery, change: Change) -> GoldenQuery | None:
     """Return a question as it is after a change; None where it goes."""
     if change.removed:
         return None
-    by_document = bool(query.documents)
+    by_document = bool(query.documents) or (change.documents and not query.expect)
     grades, wrong = dict(query.grades), dict.fromkeys(query.wrong)
     for name, grade in change.marks.items():
         if grade is None or grade == WRONG:
@@ -160,7 +162,7 @@ def _inverse(old: GoldenQuery, fresh: GoldenQuery | None, change: Change) -> Cha
         return None
     was = {**dict.fromkeys(old.wrong, WRONG), **old.grades}
     marks = {name: was.get(name) for name in change.marks}
-    return Change(marks=marks, text=None if change.text is None else old.text)
+    return Change(marks=marks, text=None if change.text is None else old.text, documents=change.documents)
 
 
 def _yaml_changed(text: str, place: int, old: GoldenQuery, fresh: GoldenQuery | None) -> str:
