@@ -20,7 +20,8 @@ from reperio.cli.main import app
 
 COMMANDS = [
     "ingest", "search", "list", "show", "duplicates", "info", "check", "advise", "optimize", "tune", "backup",
-    "backups", "restore", "doctor", "export", "pull", "gate", "mcp", "studio", "compact", "reembed", "delete", "version",
+    "backups", "restore", "doctor", "export", "pull", "gate", "mcp", "studio", "compact", "reembed", "delete",
+    "version",
 ]  # fmt: skip
 STRANGE = "Ships [bold]sail[/bold] [/] on the [link=x]sea[/link] :smile: \x1b[31mred\x1b[0m \u202eback.\x07"
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reperio.serving.survey import Survey
+from reperio.serving.survey import KEPT, FieldSurvey, Survey
 
 _MOST_FIELDS, _MOST_VALUES = 30, 12
+_SOURCE = "source"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class Facet:
 def facets(found: Survey, where: Mapping[str, Any] | None) -> list[Facet]:
     """Return the fields, most frequent first, each with its most frequent values."""
     shown = []
-    for name, about in found.ranked()[:_MOST_FIELDS]:
+    source = FieldSurvey(Counter({"text": found.sources.total()}), Counter(_sources(found)))
+    for name, about in [*([(_SOURCE, source)] if found.sources else []), *found.ranked()[:_MOST_FIELDS]]:
         values = [
             Value(_label(each), count, each in _chosen(where, name), to_text(_toggled(where, name, each)))
             for each, count in about.values.most_common(_MOST_VALUES)
@@ -52,6 +55,10 @@ def facets(found: Survey, where: Mapping[str, Any] | None) -> list[Facet]:
         kinds = ", ".join(sorted(about.types))
         shown.append(Facet(name, kinds, about.types.total(), tuple(values), more, about.least, about.most))
     return shown
+
+
+def _sources(found: Survey) -> dict[str, int]:
+    return {_as_json(name): count for name, count in found.sources.most_common(KEPT - 1)}
 
 
 def to_text(where: Mapping[str, Any] | None) -> str:

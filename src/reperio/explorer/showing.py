@@ -14,7 +14,7 @@ from reperio import Chunk
 EXCERPT = 900
 """Characters of a text in a list of hits."""
 
-_BEFORE = 120  # characters before the first word that is found
+_BEFORE = 5  # the first word that is found is shown within the first fifth
 _LONGEST_VALUE = 240
 _MOST_FIELDS = 40
 _UNTOLD = "embedding_context"  # it repeats what other fields say
@@ -71,15 +71,17 @@ class Highlighter:
         self._stems = {_stem(word) for word in words}
         runs = _UNSPACED.findall(question)
         pairs = {run[at : at + 2] for run in runs for at in range(max(1, len(run) - 1))}
-        self._pairs = re.compile("|".join(map(re.escape, sorted(pairs)))) if pairs else None
+        self._pairs = re.compile(f"(?=({'|'.join(map(re.escape, sorted(pairs)))}))") if pairs else None
 
-    def excerpt(self, text: str, most: int = EXCERPT) -> Excerpt:
-        """Return the part of a text in which the first word is found, or its beginning."""
+    def excerpt(self, text: str, most: int = EXCERPT, *, dense: bool = False) -> Excerpt:
+        """Return the part of a text in which the first word is found, or its beginning; *dense*: as one paragraph."""
         start = 0
+        if dense:
+            text = " ".join(text[: 60 * most].split()) + ("…" if len(text) > 60 * most else "")
         if len(text) > most:
             first = next(iter(self._places(text[: 50 * most])), None)
-            if first is not None and first[0] > most - _BEFORE:
-                start = text.rfind(" ", 0, first[0] - _BEFORE) + 1
+            if first is not None and first[0] > most // 2:
+                start = text.rfind(" ", 0, first[0] - most // _BEFORE) + 1
         stop = min(len(text), start + most)
         return Excerpt(tuple(self._parts(text[start:stop])), start > 0, stop < len(text))
 
@@ -98,10 +100,12 @@ class Highlighter:
             return []
         found = [each.span() for each in re.finditer(r"\w+", text) if _stem(folded(each[0])) in self._stems]
         if self._pairs is not None:
-            found += [each.span() for each in self._pairs.finditer(text)]
+            found += [each.span(1) for each in self._pairs.finditer(text)]
         apart: list[tuple[int, int]] = []
         for start, stop in sorted(found):
-            if not apart or start >= apart[-1][1]:
+            if apart and start < apart[-1][1]:  # pairs of one word share their signs
+                apart[-1] = apart[-1][0], max(stop, apart[-1][1])
+            else:
                 apart.append((start, stop))
         return apart
 

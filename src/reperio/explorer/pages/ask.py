@@ -35,7 +35,7 @@ class AskPages:
                 error = told(failure)
         survey, looking = self._desk.survey()
         return {
-            **self._form(question, [setting]),
+            **self._form(question),
             "setting": setting,
             "answer": answer,
             "hits": [] if answer is None else self.shown(answer),
@@ -61,14 +61,14 @@ class AskPages:
                 error = told(failure)
         marks = Highlighter(question.text)
         return {
-            **self._form(question, [setting for setting, _ in sides.values()]),
+            **self._form(question),
             "settings": {prefix: setting for prefix, (setting, _) in sides.items()},
             "other": [each.question.text for each in answers if each.question.text != question.text],
             "kept": self._site.shelf.names(),
             "answers": answers,
             "found": found,
             "columns": [] if found is None else [
-                [(moved, marks.excerpt(moved.row.hit.chunk.text, _SHORT)) for moved in side]
+                [(moved, marks.excerpt(moved.row.hit.chunk.text, _SHORT, dense=True)) for moved in side]
                 for side in (found.left, found.right)
             ],
             "error": error,
@@ -104,11 +104,11 @@ class AskPages:
             )
         return shown
 
-    def _form(self, question: Question, settings: Sequence[Setting]) -> Mapping[str, Any]:
+    def _form(self, question: Question) -> Mapping[str, Any]:
         return {
             "question": question,
             "where": to_text(question.where),
-            "modes": self._desk.modes(settings[0].kb),
+            "modes": self._desk.modes(),
             "fusions": FUSIONS,
             "has_reranker": self._desk.options.reranker is not None,
         }

@@ -101,7 +101,9 @@ class LookPages:
         plain = Highlighter("")
         return {
             "page": page,
-            "rows": [] if page is None else [(chunk, plain.excerpt(chunk.text, _SHORT)) for chunk in page.chunks],
+            "rows": []
+            if page is None
+            else [(chunk, plain.excerpt(chunk.text, _SHORT, dense=True)) for chunk in page.chunks],
             "where": to_text(where),
             "source": source,
             "facets": [] if survey is None else facets(survey, where),
@@ -128,9 +130,9 @@ class LookPages:
             "length": length,
             "fields": fields,
             "left_out": left_out,
-            "neighbours": [(hit, plain.excerpt(hit.chunk.text, _SHORT)) for hit in view.neighbours],
+            "neighbours": [(hit, plain.excerpt(hit.chunk.text, _SHORT, dense=True)) for hit in view.neighbours],
             "around": [
-                (where, chunk, plain.excerpt(chunk.text, _SHORT))
+                (where, chunk, plain.excerpt(chunk.text, _SHORT, dense=True))
                 for where, some in (("before", view.before), ("after", view.after))
                 for chunk in some
             ],
@@ -151,7 +153,7 @@ class LookPages:
             "page": page,
             "excerpts": {}
             if page is None
-            else {key: plain.excerpt(one.text, _SHORT) for key, one in page.chunks.items()},
+            else {key: plain.excerpt(one.text, _SHORT, dense=True) for key, one in page.chunks.items()},
             "offset": offset,
             "per_page": PAGE,
             "looking": job is not None and job.running,

@@ -208,6 +208,8 @@ document.addEventListener("keydown", (event) => {
 const wide = matchMedia("(min-width: 900px)");
 for (const each of document.querySelectorAll("[data-wide-open]")) each.open = wide.matches;
 
+document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 // A mode or a box is a whole decision: it is asked again at once.
 for (const each of document.querySelectorAll(".ask .segments input, .ask .check input")) {
   each.addEventListener("change", () => {
