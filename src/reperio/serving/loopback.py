@@ -48,7 +48,8 @@ def listening(port: int) -> Iterator[tuple[socket.socket, int]]:
     Raises:
         InvalidInput: it cannot be used.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as found:
+    # The protocol by its number: asyncio sends small parts at once on such sockets alone, others wait 40 ms for a sign.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as found:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             found.bind((HOST, port))
