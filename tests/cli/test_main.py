@@ -20,7 +20,8 @@ from reperio.cli.main import app
 
 COMMANDS = [
     "ingest", "search", "list", "show", "duplicates", "info", "check", "advise", "optimize", "tune", "backup",
-    "backups", "restore", "doctor", "export", "pull", "gate", "mcp", "compact", "reembed", "delete", "version",
+    "backups", "restore", "doctor", "export", "pull", "gate", "mcp", "studio", "compact", "reembed", "delete",
+    "version",
 ]  # fmt: skip
 STRANGE = "Ships [bold]sail[/bold] [/] on the [link=x]sea[/link] :smile: \x1b[31mred\x1b[0m \u202eback.\x07"
 
@@ -105,7 +106,7 @@ def test_every_command_has_help(command: str) -> None:
     lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
     assert lines[0].startswith(f"Usage: reperio {command} ") or lines[0].endswith(f" {command} [OPTIONS]")
     assert re.match(r"[A-Z].* ", lines[1])
-    assert "--json" in result.stdout or command == "mcp"  # whose standard output is the protocol
+    assert "--json" in result.stdout or command in ("mcp", "studio")  # which serve
     rows = re.findall(r"│ \*? *(?:--?[\w-]+|[A-Z]+) .*│", result.stdout)
     assert len(rows) >= 2
     assert all(len(row.split()) > 4 for row in rows)

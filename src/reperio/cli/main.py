@@ -237,6 +237,7 @@ app.command()(cli_keeping.export)
 app.command()(cli_origins.pull)
 app.command()(cli_gate.gate)
 app.command()(cli_serving.mcp)
+app.command()(cli_serving.studio)
 
 
 @app.command()

@@ -16,6 +16,7 @@ def sources(collection: Collection) -> list[Source]:
             file.source,
             str(roots[file.root].path_of(file.inside)) if file.root in roots else "",
             file.chunks,
+            stored,
         )
-        for file in ledger.all_files()
+        for file, stored in ledger.dated_files()
     ]

@@ -30,6 +30,7 @@ class Source:
     source: str  # what it is known by, and what its chunks have in their metadata
     path: str  # where it was when it was ingested
     chunks: int
+    stored: float = 0.0  # when its record was last written, in seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,12 +52,17 @@ def storage_failure(error: OSError, path: Path, doing: str) -> StorageFailed:
     return failure
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace *path* so that a crash leaves the old content or the new, never a mixture."""
+def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Replace *path* so that a crash leaves the old content or the new, never a mixture.
+
+    *mode* are its permissions; None for what the umask says.
+    """
     fresh = path.with_name(path.name + ".new")
     with storage_errors(path, "write"):
         descriptor = create_file(fresh)
         with open(descriptor, "wb") as file:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
             file.write(content)
             file.flush()
             os.fsync(descriptor)

@@ -11,8 +11,8 @@ from typing import Any
 import reperio
 from reperio import Chunk, Collection, InvalidInput
 from reperio.mcp.budget import clean, fit
-from reperio.mcp.survey import Survey, survey
 from reperio.printable import one_line
+from reperio.serving.survey import Survey, survey
 
 MOST_HITS, MOST_IDS, MOST_SOURCES = 50, 50, 500
 _LONGEST_QUERY = 8_000  # characters

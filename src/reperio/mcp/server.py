@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hmac
 import inspect
-import socket
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from reperio.arguments import did_you_mean
 from reperio.errors import InvalidInput, ReperioError
 from reperio.mcp.input import input_that_ends
 from reperio.mcp.served import Served
-from reperio.mcp.survey import Survey
 from reperio.optional import OptionalImport
 from reperio.printable import one_line
+from reperio.serving import loopback
+from reperio.serving.survey import Survey
 
 with OptionalImport("serving agents", "the MCP SDK", extra="mcp"):
     import anyio
     import anyio.to_thread
-    import uvicorn
     from mcp.server.mcpserver import MCPServer
     from mcp.server.mcpserver.exceptions import ToolError
     from mcp.server.transport_security import TransportSecuritySettings
@@ -30,11 +26,8 @@ with OptionalImport("serving agents", "the MCP SDK", extra="mcp"):
     from starlette.responses import PlainTextResponse
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-_HOST = "127.0.0.1"
 _PATH = "/mcp"
-_LEAST_TOKEN = 16  # characters
 _MOST_INSTRUCTIONS = 8_000  # characters
-_GRACE = 2  # seconds that open requests have when the server ends
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
 
@@ -194,30 +187,18 @@ def serve_http(server: Server, port: int, token: str, *, told: Callable[[str], N
         token: that each request must have as ``Authorization: Bearer …``.
         told: called with the address once it is known.
     """
-    if len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        raise InvalidInput(f"the token must have at least {_LEAST_TOKEN} letters, digits or signs, and no space")
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    with listening:
-        try:
-            listening.bind((_HOST, port))
-        except (OSError, OverflowError) as error:
-            raise InvalidInput(f"port {port} of {_HOST} cannot be used ({error}); pass another one") from error
-        at = listening.getsockname()[1]
-        hosts = [f"{name}:{at}" for name in (_HOST, "localhost")]
-        # A page that a browser shows may reach this port by a name of its own (DNS rebinding): its Host gives it away.
-        security = TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[f"http://{host}" for host in hosts])
+    loopback.require_token(token)
+    with loopback.listening(port) as (listening, at):
+        security = TransportSecuritySettings(allowed_hosts=loopback.hosts(at), allowed_origins=loopback.origins(at))
         app = server.streamable_http_app(
-            streamable_http_path=_PATH, json_response=True, stateless_http=True, transport_security=security, host=_HOST
+            streamable_http_path=_PATH,
+            json_response=True,
+            stateless_http=True,
+            transport_security=security,
+            host=loopback.HOST,
         )
-        config = uvicorn.Config(
-            _Guard(app, token), log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE, lifespan="on"
-        )
-        listening.listen(128)
-        told(f"http://{_HOST}:{at}{_PATH}")
-        with suppress(KeyboardInterrupt):
-            anyio.run(lambda: uvicorn.Server(config).serve(sockets=[listening]))
-        sys.stderr.flush()
+        address = f"http://{loopback.HOST}:{at}{_PATH}"
+        loopback.serve(_Guard(app, token), listening, ready=lambda: told(address), lifespan="on")
 
 
 class _Guard:
@@ -231,7 +212,7 @@ class _Guard:
         """Answer 401 to a request without the token."""
         if scope["type"] == "http":
             given = [value for name, value in scope["headers"] if name == b"authorization"]
-            if len(given) != 1 or not hmac.compare_digest(given[0], self._expected):
+            if len(given) != 1 or not loopback.is_token(given[0], self._expected):
                 refusal = PlainTextResponse(
                     "send the token that the server told: Authorization: Bearer …\n",
                     status_code=401,

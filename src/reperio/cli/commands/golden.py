@@ -140,7 +140,8 @@ def golden_export(
     from reperio.evaluation import read_golden
 
     asked = read_golden(golden)
-    formats.write_qrels(qrels, {query.id: query.grades for query in asked.labelled})
+    judged = {query.id: {**query.grades, **dict.fromkeys(query.wrong, 0)} for query in asked.labelled}
+    formats.write_qrels(qrels, judged)
     if questions is not None:
         formats.write_questions(questions, {query.id: query.text for query in asked.labelled})
     left = len(asked.queries) - len(asked.labelled)

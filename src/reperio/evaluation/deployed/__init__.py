@@ -2,7 +2,7 @@
 
 from reperio.evaluation.deployed.choosing import Deployed
 from reperio.evaluation.deployed.endpoint import Endpoint
-from reperio.evaluation.deployed.functions import load_embedder, load_search
+from reperio.evaluation.deployed.functions import load_embedder, load_reranker, load_search
 from reperio.evaluation.deployed.retrievers import from_langchain, from_llama_index
 from reperio.evaluation.deployed.runs import RunSearch, read_run, write_run
 
@@ -13,6 +13,7 @@ __all__ = [
     "from_langchain",
     "from_llama_index",
     "load_embedder",
+    "load_reranker",
     "load_search",
     "read_run",
     "write_run",

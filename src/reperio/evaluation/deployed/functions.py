@@ -17,7 +17,8 @@ import numpy.typing as npt
 from reperio.arguments import did_you_mean
 from reperio.embedding import load_embedder as load_model
 from reperio.errors import EmbedderFailed, InvalidInput
-from reperio.types import Embedder
+from reperio.ranking import CallableReranker, CrossEncoderReranker
+from reperio.types import Embedder, Reranker
 
 _FORM = "write module:function, or path/to/file.py:function"
 _OPTIONS = ("k", "where", "mode", "vector", "id")  # of a search; all are passed by name
@@ -69,6 +70,30 @@ def load_embedder(name: str) -> Embedder:
     raise InvalidInput(
         f"{name} is a {type(found).__name__}; an embedder has name, dimension, embed_passages(texts) and "
         "embed_queries(texts), or is a function that makes vectors of a list of texts"
+    )
+
+
+def load_reranker(name: str) -> Reranker:
+    """Return the reranker that *name* names: ``module:function``, or a cross-encoder's name or path.
+
+    It is a `Reranker`, or a class or a function without arguments that makes one, or a function of a query and texts.
+
+    Raises:
+        InvalidInput: there is no such module or function, or it is no reranker.
+        RerankerFailed, MissingDependency: the model cannot be loaded.
+    """
+    if ":" not in name:
+        return CrossEncoderReranker(name)
+    found = _loaded(name, "reranker")
+    if inspect.isclass(found) or (callable(found) and not isinstance(found, Reranker) and not _takes_text(found)):
+        found = _made(found, name)
+    if isinstance(found, Reranker):
+        return found
+    if callable(found):
+        return CallableReranker(found)
+    raise InvalidInput(
+        f"{name} is a {type(found).__name__}; a reranker has score(queries, texts), or is a function of a query and "
+        "its texts"
     )
 
 

@@ -29,7 +29,7 @@ class Finding:
     """What is wrong with a golden set, or missing from it.
 
     Attributes:
-        kind: "label", "leak", "filter", "changed", "twice", "draft" or "blind".
+        kind: "label", "leak", "filter", "changed", "twice", "draft", "open" or "blind".
         wrong: whether it makes a verdict wrong, and not only weaker.
         what: in words, with the names.
         cure: what to do.
@@ -49,7 +49,13 @@ def examine(collection: Collection, golden: GoldenSet, *, labels: Mapping[str, s
     ids = list(dict.fromkeys(each for query in golden.queries for each in query.expect))
     chunks = {chunk.id: chunk for chunk in collection.get(ids)}
     found = [*_unknown(collection, golden), *_excluded(golden, chunks), *_changed(chunks, labels or {})]
-    found += [*_leaks(collection, golden, chunks), *_twice(golden), *_drafts(golden), *_blind(collection, golden)]
+    found += [
+        *_leaks(collection, golden, chunks),
+        *_twice(golden),
+        *_drafts(golden),
+        *_open(golden),
+        *_blind(collection, golden),
+    ]
     return sorted(found, key=lambda each: not each.wrong)
 
 
@@ -159,6 +165,14 @@ def _drafts(golden: GoldenSet) -> Iterator[Finding]:
     if drafts:
         what = f"{len(drafts)} questions are drafts that nobody has corrected: {_listed(drafts)}"
         yield Finding("draft", False, what, "correct them and take the tag off; as they are, they mislead")
+
+
+def _open(golden: GoldenSet) -> Iterator[Finding]:
+    """Find questions of which only wrong answers are known: nothing is measured by them."""
+    asked = [query.id for query in golden.queries if query.wrong and not query.grades and query.nothing_above is None]
+    if asked:
+        what = f"{len(asked)} questions have wrong answers alone, and expect nothing: {_listed(asked)}"
+        yield Finding("open", False, what, "find what answers them, or say nothing_above where nothing does")
 
 
 def _blind(collection: Collection, golden: GoldenSet) -> Iterator[Finding]:

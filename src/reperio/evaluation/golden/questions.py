@@ -25,7 +25,7 @@ _SHOWN = 20  # known names in a complaint
 _HITS = "must be an integer from 1 to 10,000"
 _SETTINGS = ("defaults", "thresholds", "tags", "limits", "document_field", "vectors", "queries")
 _DEFAULTS = ("k", "mode", "where")
-_QUERY = ("id", "query", "expect", "expect_documents", "nothing_above", "where", "mode", "tags", "vector")
+_QUERY = ("id", "query", "expect", "expect_documents", "wrong", "nothing_above", "where", "mode", "tags", "vector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class GoldenQuery:
         text: the question.
         expect: grades of the expected chunk ids, 1 or more.
         documents: grades of the expected documents, by their name in `GoldenSet.document_field`.
+        wrong: chunk ids, or documents where documents are expected, that a person has looked at and that do not answer.
         nothing_above: no hit may score more; None where something is expected.
         where: filter; None for none.
         mode: "dense", "lexical" or "hybrid".
@@ -55,6 +56,7 @@ class GoldenQuery:
     tags: tuple[str, ...] = ()
     vector: tuple[float, ...] | None = None
     line: int = 0
+    wrong: tuple[str, ...] = ()
 
     @property
     def grades(self) -> Mapping[str, int]:
@@ -162,7 +164,8 @@ def to_query(entry: Marked, defaults: Mapping[str, Any], document_field: str) ->
     text = _text(entry, "query", None)
     expect, documents = _grades(entry, "expect"), _grades(entry, "expect_documents")
     nothing = entry.required("nothing_above", None, is_number, "must be a finite number")
-    if sum((bool(expect), bool(documents), nothing is not None)) != 1:
+    wrong = _wrong(entry, {**expect, **documents})
+    if sum((bool(expect), bool(documents), nothing is not None)) != 1 and not (wrong and not expect and not documents):
         raise entry.wrong("", "needs exactly one of expect, expect_documents and nothing_above")
     if documents and not document_field:
         raise entry.wrong("expect_documents", "needs document_field, the metadata field that names a chunk's document")
@@ -177,6 +180,7 @@ def to_query(entry: Marked, defaults: Mapping[str, Any], document_field: str) ->
         tags=_tags_of(entry),
         vector=to_vector(entry),
         line=entry.place.line,
+        wrong=wrong,
     )
 
 
@@ -208,6 +212,16 @@ def _grades(entry: Marked, key: str) -> dict[str, int]:
             what = f"grades {name!r} as {grade!r}; a grade is an integer of at least 1"
             raise entry.wrong(key, what, within=name)
     return found
+
+
+def _wrong(entry: Marked, grades: Mapping[str, int]) -> tuple[str, ...]:
+    """Return what was looked at and does not answer; a question may have no more than that yet."""
+    found = entry.get("wrong", [])
+    if not isinstance(found, list) or not all(isinstance(each, str) and each for each in found):
+        raise entry.wrong("wrong", "must be a list of ids (texts; numbers in quotes)")
+    if both := next((each for each in found if each in grades or found.count(each) > 1), None):
+        raise entry.wrong("wrong", f"names {both!r:.80}, which is expected as well, or comes twice")
+    return tuple(found)
 
 
 def _where(entry: Marked, default: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -14,6 +14,7 @@ from reperio.errors import InvalidInput
 from reperio.evaluation.golden.drafts import SOURCE, Draft
 from reperio.evaluation.golden.marked import SUFFIXES, Marked, Place
 from reperio.evaluation.golden.questions import GoldenQuery, GoldenSet, read_golden, to_query
+from reperio.evaluation.golden.turns import turn
 from reperio.layout import create_file, storage_errors, write_atomically
 
 # Characters that YAML refuses or ends a line at, and those that UTF-8 cannot write.
@@ -41,9 +42,9 @@ def write_draft(path: Path, drafts: Sequence[Draft], *, document_field: str = ""
     *document_field* is for questions to come that expect documents.
     """
     path = require_new(path)
-    lines, fresh = _is_lines(path), GoldenSet((), document_field=document_field)
+    lines, fresh = is_lines(path), GoldenSet((), document_field=document_field)
     entries = "".join(("" if lines else _comments(each)) + _entry(path, each.query, fresh) for each in drafts)
-    _write_checked(path, _beginning(path, _HEADER, fresh) + entries, [each.query for each in drafts])
+    write_checked(path, _beginning(path, _HEADER, fresh) + entries, [each.query for each in drafts])
 
 
 def require_new(path: Path) -> Path:
@@ -71,11 +72,17 @@ def add_query(path: Path, query: GoldenQuery) -> None:
     A file that is not there is begun. What the file's defaults say otherwise is written with the question. A form that
     cannot be appended to, because the questions are not its last part, is refused.
     """
-    path = to_path("path", path)
+    with turn(path) as target:
+        add_query_in_turn(target, query)
+
+
+def add_query_in_turn(path: Path, query: GoldenQuery) -> None:
+    """Append a question as `add_query` does, to a file that nobody else writes meanwhile."""
     before = begun(path)
     if any(each.id == query.id for each in before.queries):
         raise InvalidInput(f"{path} has the question {query.id!r} already; give this one an id of its own: --id")
-    if sum((bool(query.expect), bool(query.documents), query.nothing_above is not None)) != 1:
+    kinds = sum((bool(query.expect), bool(query.documents), query.nothing_above is not None))
+    if kinds != 1 and not (query.wrong and not kinds):
         takes = "chunk ids (--expect), documents (--expect-document) or a score (--nothing-above)"
         raise InvalidInput(f"a question takes {takes}: one of them")
     if query.documents and not before.document_field:
@@ -105,12 +112,13 @@ def write_queries(path: Path, queries: Sequence[GoldenQuery], *, document_field:
     path = require_new(path)
     fresh = GoldenSet((), document_field=document_field)
     entries = "".join(_entry(path, each, fresh) for each in queries)
-    _write_checked(path, _beginning(path, _STARTED, fresh) + entries, queries)
+    write_checked(path, _beginning(path, _STARTED, fresh) + entries, queries)
 
 
 def append_drafts(path: Path, drafts: Sequence[Draft]) -> None:
     """Append drafted questions to a golden set, in YAML with what was found as comments; all of them or none."""
-    _append(path, read_golden(path), drafts)
+    with turn(path) as target:
+        _append(target, read_golden(target), drafts)
 
 
 def _append(path: Path, before: GoldenSet, drafts: Sequence[Draft]) -> None:
@@ -124,29 +132,31 @@ def _append(path: Path, before: GoldenSet, drafts: Sequence[Draft]) -> None:
     indents = re.findall(r"^([ \t]*)- ", content, flags=re.M)
     indent = indents[-1] if indents else "" if before.queries else "  "
     for each in drafts:
-        comments = "" if _is_lines(path) else _comments(each, indent)
+        comments = "" if is_lines(path) else _comments(each, indent)
         content += comments + _entry(path, each.query, before, indent=indent)
-    _write_checked(path, content, [*before.queries, *(each.query for each in drafts)])
+    write_checked(path, content, [*before.queries, *(each.query for each in drafts)])
 
 
-def _is_lines(path: Path) -> bool:
+def is_lines(path: Path) -> bool:
+    """Say whether a golden set is JSON lines, and not YAML."""
     return path.suffix.lower() == ".jsonl"
 
 
 def _beginning(path: Path, header: str, golden: GoldenSet) -> str:
     """Return what stands in a new file before its questions."""
     named: dict[str, Any] = {"document_field": golden.document_field} if golden.document_field else {}
-    if _is_lines(path):
+    if is_lines(path):
         return json.dumps({"defaults": {"k": golden.k}, **named}) + "\n"
-    return header + "".join(f"{key}: {_scalar(value)}\n" for key, value in named.items()) + "queries:\n"
+    return header + "".join(f"{key}: {as_value(value)}\n" for key, value in named.items()) + "queries:\n"
 
 
-def _write_checked(path: Path, content: str, queries: Sequence[GoldenQuery]) -> None:
-    """Write what reads back as these questions, or nothing."""
+def write_checked(path: Path, content: str, queries: Sequence[GoldenQuery], *, by_hand: str = "") -> None:
+    """Write what reads back as these questions, or nothing; *by_hand* tells why else, and what to do."""
     # A second file is read first: if it is wrong, the one that is there must not have been touched.
     trial = path.with_name(f".{path.stem}.trial{path.suffix}")
-    by_hand = f"{path} cannot be appended to: its questions are not its last part; add it by hand"
+    by_hand = by_hand or f"{path} cannot be appended to: its questions are not its last part; add it by hand"
     with storage_errors(path, "write"):
+        mode = path.stat().st_mode & 0o777 if path.exists() else None
         with open(create_file(trial), "wb") as file:
             file.write(content.encode())
         try:
@@ -157,7 +167,7 @@ def _write_checked(path: Path, content: str, queries: Sequence[GoldenQuery]) -> 
             trial.unlink(missing_ok=True)
         if [_plain(each) for each in read] != [_plain(each) for each in queries]:
             raise InvalidInput(by_hand)
-        write_atomically(path, content.encode())
+        write_atomically(path, content.encode(), mode=mode)
 
 
 def _plain(query: GoldenQuery) -> GoldenQuery:
@@ -174,6 +184,8 @@ def _content(query: GoldenQuery, golden: GoldenSet) -> dict[str, Any]:
     for name, grades in (("expect", query.expect), ("expect_documents", query.documents)):
         if grades:
             content[name] = list(grades) if set(grades.values()) == {1} else dict(grades)
+    if query.wrong:
+        content["wrong"] = list(query.wrong)
     if query.where != golden.where:
         content["where"] = None if query.where is None else dict(query.where)
     if query.mode != golden.mode:
@@ -187,14 +199,15 @@ def _content(query: GoldenQuery, golden: GoldenSet) -> dict[str, Any]:
 
 def _entry(path: Path, query: GoldenQuery, golden: GoldenSet, *, indent: str = "  ") -> str:
     content = _content(query, golden)
-    if _is_lines(path):
-        return _scalar(content) + "\n"
+    if is_lines(path):
+        return as_value(content) + "\n"
     # A JSON value is a YAML value: quoting is left to a writer that is right about it.
-    lines = [f"{name}: {_scalar(value)}" for name, value in content.items()]
+    lines = [f"{name}: {as_value(value)}" for name, value in content.items()]
     return f"{indent}- {lines[0]}\n" + "".join(f"{indent}  {line}\n" for line in lines[1:])
 
 
-def _scalar(value: Any) -> str:
+def as_value(value: Any) -> str:
+    """Return a value as JSON in one line that is YAML as well."""
     text = json.dumps(value, ensure_ascii=False)
     # JSON leaves these as they are; YAML ends a line at some and refuses others, and UTF-8 cannot write half a pair.
     text = re.sub(_SPECIAL, lambda found: f"\\u{ord(found.group()):04x}", text)
@@ -203,8 +216,8 @@ def _scalar(value: Any) -> str:
 
 
 def _comments(drafted: Draft, indent: str = "  ") -> str:
-    lines = [f"why {_scalar(drafted.why)}"] if drafted.why else []
+    lines = [f"why {as_value(drafted.why)}"] if drafted.why else []
     for pooled in drafted.found:
         shown = f"{pooled.chunk.id}: {' '.join(pooled.chunk.text.split())[:_SHOWN_CHARACTERS]}"
-        lines.append(f"found {'by ' + ', '.join(pooled.by) + ' ' if pooled.by else ''}{_scalar(shown)}")
+        lines.append(f"found {'by ' + ', '.join(pooled.by) + ' ' if pooled.by else ''}{as_value(shown)}")
     return "".join(f"{indent}# {line}\n" for line in lines)

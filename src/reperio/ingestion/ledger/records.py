@@ -148,6 +148,10 @@ class Ledger:
         """Return all files, by name."""
         return [FileRecord(**one.value) for one in self._files.list()]
 
+    def dated_files(self) -> list[tuple[FileRecord, float]]:
+        """Return all files, by name, each with the time at which its record was written."""
+        return [(FileRecord(**one.value), one.time) for one in self._files.list()]
+
     def with_content(self, content: str) -> list[FileRecord]:
         """Return the files that have this content."""
         return [FileRecord(**one.value) for one in self._files.list(groups=[content])]

@@ -1,0 +1,125 @@
+"""Ask, and compare two answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from reperio import ReperioError
+from reperio.explorer.asking import FUSIONS, Answer, Question, Setting, ask, to_question, to_setting
+from reperio.explorer.comparing import compare
+from reperio.explorer.filtering import facets, to_text
+from reperio.explorer.pages.base import Site, told
+from reperio.explorer.parameters import Parameters
+from reperio.explorer.showing import Highlighter, fields_of
+
+_KEPT = "kept "
+_SHORT = 220  # characters of a text in one of two columns
+
+
+class AskPages:
+    """The pages that answer a question."""
+
+    def __init__(self, site: Site) -> None:
+        self._site, self._desk = site, site.desk
+
+    def ask(self, given: Parameters) -> Mapping[str, Any]:
+        """Show the form, and the hits for a question."""
+        question, setting = to_question(given), to_setting(given, self._desk)
+        answer, error = None, ""
+        if question.text:
+            try:
+                answer = ask(self._desk, question, setting)
+            except ReperioError as failure:  # shown next to the form, so that it can be mended there
+                error = told(failure)
+        survey, looking = self._desk.survey()
+        return {
+            **self._form(question),
+            "setting": setting,
+            "answer": answer,
+            "hits": [] if answer is None else self.shown(answer),
+            "by_document": self._site.judge is not None and answer is not None and self._by_document(),
+            "error": error,
+            "facets": [] if survey is None else facets(survey, question.where),
+            "survey": survey,
+            "looking": looking,
+        }
+
+    def compare(self, given: Parameters) -> Mapping[str, Any]:
+        """Show two answers next to each other."""
+        question = to_question(given)
+        sides = {prefix: self._side(given.side(prefix)) for prefix in ("a.", "b.")}
+        if not given.text("a.mode") and len(self._desk.modes()) > 1:  # at first: by meaning alone, and with words
+            sides["a."] = (Setting("dense"), None)
+        found, answers, error = None, [], ""
+        if question.text:
+            try:
+                answers = [kept or ask(self._desk, question, setting, ranks=False) for setting, kept in sides.values()]
+                found = compare(*answers)
+            except ReperioError as failure:
+                error = told(failure)
+        marks = Highlighter(question.text)
+        return {
+            **self._form(question),
+            "settings": {prefix: setting for prefix, (setting, _) in sides.items()},
+            "other": [each.question.text for each in answers if each.question.text != question.text],
+            "kept": self._site.shelf.names(),
+            "answers": answers,
+            "found": found,
+            "columns": [] if found is None else [
+                [(moved, marks.excerpt(moved.row.hit.chunk.text, _SHORT, dense=True)) for moved in side]
+                for side in (found.left, found.right)
+            ],
+            "error": error,
+        }  # fmt: skip
+
+    def keep(self, given: Parameters) -> Mapping[str, Any]:
+        """Keep an answer, to compare a later one with."""
+        answer = ask(self._desk, to_question(given), to_setting(given, self._desk))
+        return {"name": self._site.shelf.keep(answer).name}
+
+    def shown(self, answer: Answer) -> Sequence[Mapping[str, Any]]:
+        """Return the hits with what the page shows of each."""
+        marks = Highlighter(answer.question.text)
+        judge = self._site.judge
+        query = None if judge is None else judge.question(answer.question.text, answer.question.where)
+        best = max((row.hit.score for row in answer.rows), default=0.0)
+        least = min((row.hit.score for row in answer.rows), default=0.0)
+        shown = []
+        for row in answer.rows:
+            fields, left_out = fields_of(row.hit.chunk)
+            shown.append(
+                {
+                    "row": row,
+                    "chunk": row.hit.chunk,
+                    "text": marks.excerpt(row.hit.chunk.text),
+                    "fields": fields,
+                    "left_out": left_out,
+                    # A bar of what a score is among these, since scores of modes and metrics have no common scale.
+                    "bar": 100 if best == least else round(8 + 92 * (row.hit.score - least) / (best - least)),
+                    "grade": None if judge is None else judge.grade(query, row.hit.chunk),
+                    "document": "" if judge is None else judge.document(row.hit.chunk),
+                }
+            )
+        return shown
+
+    def _form(self, question: Question) -> Mapping[str, Any]:
+        return {
+            "question": question,
+            "where": to_text(question.where),
+            "modes": self._desk.modes(),
+            "fusions": FUSIONS,
+            "has_reranker": self._desk.options.reranker is not None,
+        }
+
+    def _side(self, given: Parameters) -> tuple[Setting, Answer | None]:
+        """Return how one side is asked; and the answer, where one that was kept is chosen."""
+        name = given.text("kb")
+        if not name.startswith(_KEPT):
+            return to_setting(given, self._desk), None
+        kept = self._site.shelf.get(name)
+        return replace(kept.setting, kb=name), kept
+
+    def _by_document(self) -> bool:
+        return self._site.judge is not None and self._site.judge.by_document()

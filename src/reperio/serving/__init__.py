@@ -1,0 +1,1 @@
+"""What the servers above the facade share: a port of this machine alone, a token, and what is in a collection."""
