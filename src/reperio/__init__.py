@@ -45,6 +45,8 @@ from reperio.errors import (
     ReperioWarning,
     RerankerFailed,
     RetryLater,
+    ShardBuildFailed,
+    ShardWriteFailed,
     StorageFailed,
     UnknownOption,
     UnsupportedFormat,
@@ -80,6 +82,8 @@ from reperio.types import (
 if TYPE_CHECKING:
     from reperio.evaluation.gate import gate
     from reperio.ingestion import ingest
+    from reperio.sharding.building.build import build_shards
+    from reperio.sharding.writing import ShardWriter
 
 __version__ = "0.1.0"
 
@@ -145,11 +149,15 @@ __all__ = [
     "RerankerFailed",
     "RetryLater",
     "SentenceTransformerEmbedder",
+    "ShardBuildFailed",
+    "ShardWriteFailed",
+    "ShardWriter",
     "StorageFailed",
     "UnknownOption",
     "UnsupportedFormat",
     "advise",
     "backups",
+    "build_shards",
     "create_origin",
     "diagnose",
     "field",
@@ -161,7 +169,12 @@ __all__ = [
     "restore",
 ]
 
-_LAZY = {"gate": "reperio.evaluation", "ingest": "reperio.ingestion"}
+_LAZY = {
+    "ShardWriter": "reperio.sharding.writing",
+    "build_shards": "reperio.sharding.building.build",
+    "gate": "reperio.evaluation",
+    "ingest": "reperio.ingestion",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -34,7 +34,7 @@ from reperio.printable import logger
 from reperio.sharding.building.collections import stored_in
 from reperio.sharding.building.folders import files_in
 from reperio.sharding.building.on_ray import run_on_ray
-from reperio.sharding.building.partitions import Source
+from reperio.sharding.building.partitions import Batch, Source, Told
 from reperio.sharding.building.parts import PartReport
 from reperio.sharding.building.tables import Fields, lines_of, rows_of
 from reperio.sharding.building.tasks import FillTask, ShardReport, SpreadTask, fill, spread
@@ -295,6 +295,28 @@ class _Build:
             if self._progress is not None:
                 self._progress("fill", len(found), len(tasks))
         return sorted(found, key=lambda report: report.name)
+
+
+def read_tables(source: Any, settings: Settings, *, rows: int = 16_384) -> Iterator[Batch]:
+    """Yield what files of JSON lines or Parquet hold, for `ShardWriter.add`.
+
+    Args:
+        source: files, as for `build_shards`.
+        settings: of the shards.
+        rows: of a partition.
+
+    Raises:
+        InvalidInput: they are no such files, or hold what is no chunk.
+    """
+    paths = _paths(source)
+    kinds = {_TABLES.get(path.suffix.lower()) if path.is_file() else None for path in paths}
+    if kinds - {"lines", "rows"} or len(kinds) > 1:
+        raise InvalidInput(
+            f"{paths[0]} is no file of .jsonl or .parquet (or one of several is another kind); name files"
+        )
+    cut = rows_of(paths, Fields(), rows) if kinds == {"rows"} else lines_of(paths, Fields())
+    for partition in cut.partitions:
+        yield from partition.batches(settings, None, Told([], []))
 
 
 def _paths(source: Any) -> list[Path]:
