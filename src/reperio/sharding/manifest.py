@@ -3,6 +3,7 @@
 ::
 
     kb-shards/
+      building/                only while they are built, or where that was killed
       shards.json              which shards there are: written whole, replaced atomically, so that it is the one truth
       LOCK                     the flock of whoever replaces it
       shards/shard-000001/     each an ordinary collection, which `reperio.open` and every command take
@@ -205,6 +206,11 @@ class ShardLayout:
     def shards(self) -> Path:
         """The directory of the shards."""
         return self.root / SHARDS
+
+    @property
+    def building(self) -> Path:
+        """What a build keeps until its end."""
+        return self.root / "building"
 
     def shard(self, entry: ShardEntry) -> Path:
         """Return the directory of a shard."""

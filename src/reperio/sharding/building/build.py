@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from reperio.layout import (
     storage_errors,
     write_atomically,
 )
+from reperio.layout.writing import remove_tree
 from reperio.printable import logger
 from reperio.sharding.building.collections import stored_in
 from reperio.sharding.building.folders import files_in
@@ -169,7 +169,7 @@ class _Build:
         progress: Progress | None,
     ) -> None:
         self._layout = ShardLayout(root)
-        self._building = root / "building"
+        self._building = self._layout.building
         self._source = source
         self._settings = settings
         self._recall = recall
@@ -195,7 +195,10 @@ class _Build:
             if sum(shard.chunks for shard in shards) != chunks:
                 raise CollectionDamaged(f"the shards of {root} have not what was read; remove it, and build it again")
             write_manifest(root, self._manifest)
-            shutil.rmtree(self._building, ignore_errors=True)
+            # First the plan: with it, the next run takes the parts for whole.
+            with storage_errors(self._building, "remove"):
+                (self._building / _PLAN).unlink(missing_ok=True)
+            remove_tree(self._building)
             self._timed("finish", began)
         finally:
             lock.close()
@@ -223,7 +226,10 @@ class _Build:
         """
         root = self._layout.root
         if not is_there(self._building):
-            require_vacant(root, "for the shards") if not self._is_claimed() else None
+            if is_sharded(root):
+                raise CollectionExists(f"{root} has shards already; choose a new path for the shards")
+            if not self._is_claimed():
+                require_vacant(root, "for the shards")
             with storage_errors(root, "create"):
                 root.mkdir(parents=True, exist_ok=True)
                 make_directory(self._building, exist_ok=True)

@@ -24,7 +24,7 @@ from reperio.collection.write.preparing import check_chunks
 from reperio.embedding.contract import Settings
 from reperio.errors import CollectionLocked, InvalidInput
 from reperio.exchange.content import Block, content_of, receive
-from reperio.layout import storage_errors
+from reperio.layout import is_directory, storage_errors
 from reperio.layout.writing import remove_tree
 from reperio.printable import logger
 from reperio.sharding.manifest import (
@@ -170,11 +170,11 @@ def exchanging(root: Path, timeout: float) -> Iterator[tuple[ShardLayout, ShardM
 
 
 def strangers(layout: ShardLayout, manifest: ShardManifest) -> list[Path]:
-    """Return what killed exchanges have left: shards, by our names, that the manifest does not have."""
+    """Return what killed exchanges and builds have left: by our names, and not in the manifest."""
     named = {entry.name for entry in manifest.shards}
     with storage_errors(layout.shards, "read"):
         entries = sorted(layout.shards.iterdir())
-    found = []
+    found = [layout.building] if is_directory(layout.building) else []
     for entry in entries:
         unfinished = _UNFINISHED.fullmatch(entry.name)
         name = unfinished[1] if unfinished else entry.name.removesuffix(".old")
