@@ -1,0 +1,1 @@
+"""Collections that outgrow one host: shards of one, each an ordinary collection."""
