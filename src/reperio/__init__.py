@@ -45,6 +45,7 @@ from reperio.errors import (
     ReperioWarning,
     RerankerFailed,
     RetryLater,
+    ShardUnavailable,
     StorageFailed,
     UnknownOption,
     UnsupportedFormat,
@@ -80,6 +81,7 @@ from reperio.types import (
 if TYPE_CHECKING:
     from reperio.evaluation.gate import gate
     from reperio.ingestion import ingest
+    from reperio.sharding.serving.opening import open_shards
 
 __version__ = "0.1.0"
 
@@ -145,6 +147,7 @@ __all__ = [
     "RerankerFailed",
     "RetryLater",
     "SentenceTransformerEmbedder",
+    "ShardUnavailable",
     "StorageFailed",
     "UnknownOption",
     "UnsupportedFormat",
@@ -155,13 +158,18 @@ __all__ = [
     "field",
     "gate",
     "ingest",
+    "open_shards",
     "origin_status",
     "progress_bar",
     "pull",
     "restore",
 ]
 
-_LAZY = {"gate": "reperio.evaluation", "ingest": "reperio.ingestion"}
+_LAZY = {
+    "gate": "reperio.evaluation",
+    "ingest": "reperio.ingestion",
+    "open_shards": "reperio.sharding.serving.opening",
+}
 
 
 def __getattr__(name: str) -> Any:

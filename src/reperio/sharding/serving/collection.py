@@ -185,12 +185,11 @@ class ShardedCollection(Collection):
         refuse_unknown(ShardedCollection.sample_queries, unknown)
         require_count("number", number)
         self._shards.scope.refuse("sample_queries()")
-        size = self._shards.steadily(lambda fleet, _, __: fleet.size)
-        parts: list[FloatMatrix] = self._ask_all("sample", -(-int(number) // size))
-        made = np.concatenate(parts)
-        if not len(made):
+        parts: list[FloatMatrix] = self._ask_all("sample", int(number))
+        if not any(map(len, parts)):
             raise InvalidInput(f"{self._shards.name} is empty; there are no queries to sample")
-        return made[:number]
+        turns = np.concatenate([np.arange(len(part)) for part in parts])  # one of each shard, then another one of each
+        return np.concatenate(parts)[np.argsort(turns, kind="stable")[:number]]
 
     def records(self, space: str) -> Never:
         """Refuse: shards have no ledger in common."""

@@ -37,15 +37,17 @@ class Fleet:
         router: of the shards.
         where: the directory, or the address, for messages.
         place_of: returns the place of the shard that an id belongs to.
+        version: identity and generation of the manifest.
 
     Attributes:
         size: number of shards.
     """
 
-    def __init__(self, router: Router, where: str, place_of: Callable[[str], int]) -> None:
+    def __init__(self, router: Router, where: str, place_of: Callable[[str], int], version: tuple[str, int]) -> None:
         self.router = router
         self.where = where
         self.place_of = place_of
+        self.version = version
         self.size = len(router.groups)
         self._lock = threading.Lock()
         self._space: Space | None = None
@@ -120,12 +122,13 @@ def _common(shards: Sequence[Mapping[str, dict[str, Any]]], where: str) -> Space
         alike = [{key for key, other in spaces.items() if _alike(one, other)} for spaces in read]
         if all(alike):
             keys = frozenset().union(*alike)
-            best = next((each for spaces in read for key, each in spaces.items() if key in keys and each.contract), one)
-            return Space(keys, best)
-    named = sorted({each.contract.name if each.contract else "none" for spaces in read for each in spaces.values()})
+            theirs = [each for spaces in read for key, each in spaces.items() if key in keys]
+            return Space(keys, next((each for each in theirs if each.contract is not None), one))
+    every = [each.contract for spaces in read for each in spaces.values()]
+    named = sorted({"none" if contract is None else contract.name for contract in every})
     raise EmbeddingContractError(
-        f"the shards of {where} were embedded by different models ({', '.join(named)}), and no answer mixes them; embed "
-        "the others again as well"
+        f"the shards of {where} were embedded by different models ({', '.join(named)}), and no answer mixes them; "
+        "embed the others again as well"
     )
 
 

@@ -1,8 +1,8 @@
 """Retrieve candidates from shards: lists are merged, everything after that is what one collection does.
 
 The row of a chunk among all shards is ``row in the shard * number of shards + place of the shard``. So rows are
-distinct, the order of rows within a shard stands, and fusion, distinct texts, reranking and diversity see one collection: the one
-into which the chunks were added in the order of these rows.
+distinct, and the order of rows within a shard stands. Fusion, distinct texts, reranking and diversity see one
+collection: the one into which the chunks were added in the order of these rows.
 """
 
 from __future__ import annotations
