@@ -187,7 +187,7 @@ class _Starter:
     ) -> None:
         self._ray, self._layout, self._replicas = ray, layout, replicas
         self._limits, self._trust_index, self._name = limits, trust_index, name
-        self._started = 0
+        self._hosts: dict[tuple[str, int], str] = {}
 
     def group(self, entry: ShardEntry) -> Group:
         """Start the replicas of a shard, and do not wait for them."""
@@ -227,10 +227,7 @@ class _Starter:
     def _start(self, entry: ShardEntry, number: int) -> Replica:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        nodes = sorted(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
-        # Each replica on another host; when one is started again, it tries the next, since its own may be gone.
-        where = nodes[(entry.first_slot + number + self._started // (self._replicas + 1)) % len(nodes)]
-        self._started += 1
+        where = self._hosts[entry.name, number] = self._host_for(entry.name, number)
         options: dict[str, Any] = {"scheduling_strategy": NodeAffinitySchedulingStrategy(where, soft=True)}
         if self._name is not None:
             options |= {"name": _name_of(self._name, entry.name, number), "namespace": NAMESPACE}
@@ -240,6 +237,16 @@ class _Starter:
         path = str(self._layout.shard(entry))
         actor = remote.options(**options).remote(path, self._limits, self._trust_index)
         return RayReplica(self._ray, f"{entry.name}/{number}", actor, owned=self._name is None)
+
+    def _host_for(self, shard: str, number: int) -> str:
+        """Return the host for a replica: one without another of this shard, of these the one with fewest of ours.
+
+        One that is gone, and not known to be, is no harm: then Ray chooses.
+        """
+        others = {key: host for key, host in self._hosts.items() if key != (shard, number)}
+        taken = {host for key, host in others.items() if key[0] == shard}
+        hosts = sorted(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
+        return min(hosts, key=lambda host: (host in taken, list(others.values()).count(host)))
 
 
 class _Ender:
