@@ -42,9 +42,10 @@ def a_cluster(folder: Path, hosts: int) -> Iterator[Any]:
         common = {"num_cpus": 1, "object_store_memory": _MEMORY, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args=common)
         try:
+            # Before there are others: a client dies with the host that it is connected to.
+            ray.init(address=cluster.address, namespace="reperio", log_to_driver=False, logging_level="ERROR")
             for _ in range(hosts):
                 cluster.add_node(num_cpus=1, object_store_memory=_MEMORY)
-            ray.init(address=cluster.address, namespace="reperio", log_to_driver=False, logging_level="ERROR")
             yield cluster
         finally:
             ray.shutdown()

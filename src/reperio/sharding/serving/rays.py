@@ -245,7 +245,7 @@ class _Starter:
         """
         others = {key: host for key, host in self._hosts.items() if key != (shard, number)}
         taken = {host for key, host in others.items() if key[0] == shard}
-        hosts = sorted(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
+        hosts: list[str] = sorted(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
         return min(hosts, key=lambda host: (host in taken, list(others.values()).count(host)))
 
 
