@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import reperio
-from reperio import Chunk, Collection, Hit, ReperioWarning, ShardUnavailable
+from reperio import Chunk, Collection, Hit, ReperioWarning, SentenceTransformerEmbedder, ShardUnavailable
+from reperio.cli.main import app
 from reperio.sharding.serving.asking import PartialHits
 from reperio.sharding.serving.collection import ShardedCollection
 from tests.sharding.serving.cluster import (
@@ -25,6 +28,7 @@ from tests.sharding.serving.cluster import (
     wait_until,
 )
 from tests.sharding.serving.made import fill, make_shards
+from tests.test_readme import blocks, require_extras
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'reperio[ray]'")
 pytestmark = [pytest.mark.crash, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")]
@@ -124,6 +128,51 @@ def test_a_shard_without_replicas_is_a_typed_error_and_the_others_are_served(roo
         assert whole.get([hit.chunk.id for hit in there]) == [hit.chunk for hit in there]
         assert second not in caught.value.shards
         wait_until(lambda: _answers(whole, options, expected), "answered by new replicas")
+
+
+@pytest.mark.model
+def test_every_block_of_the_page_runs(
+    cluster: Any, embedder: SentenceTransformerEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python and commands, with shards that are searched here, served for one program, and served under a name."""
+    monkeypatch.chdir(tmp_path)
+    manifest = make_shards(tmp_path / "kb-shards", 2, embedder=embedder)
+    texts = {
+        "faq-17": "To reset your password, follow the link.",
+        "faq-2": "We deliver on Mondays.",
+        "faq-3": "Call us.",
+    }
+    chunks = [Chunk(key, text, {"lang": "en"}) for key, text in texts.items()]
+    fill(tmp_path / "kb-shards", manifest, chunks, None, embedder=embedder)
+    ran, space = list[str](), dict[str, Any](reperio=reperio)
+    for block in blocks("docs/serving-shards.md"):
+        if block.language == "python":
+            exec(compile(block.content.replace("10.0.0.7:6379", cluster.address), "docs", "exec"), space)
+            ran.append("python")
+            continue
+        assert block.language == "console"
+        for line in block.content.splitlines():
+            words = shlex.split(line)
+            if words[0] == "pip":
+                require_extras(words[2])
+            elif words[0] == "reperio":
+                if words[2] == "stop":
+                    continue  # at the end: Python comes after it
+                done = CliRunner(env={"COLUMNS": "200"}).invoke(app, words[1:])
+                assert done.exit_code == 0, done.output
+                ran.append(done.stdout)
+    with space["kb"] as kb:
+        assert kb.search("how do I reset my password", k=1)[0].chunk.id == "faq-17"
+        assert [each.replicas for each in kb.status()] == [2, 2]
+    assert any("faq-17" in told for told in ran)
+    assert CliRunner().invoke(app, ["shards", "serve", "kb-shards", "--name", "kb"]).exit_code == 0  # nothing to do
+    (tmp_path / "other").mkdir()
+    make_shards(tmp_path / "other" / "kb", 1, dimension=2)
+    refused = CliRunner().invoke(app, ["shards", "serve", str(tmp_path / "other" / "kb"), "--name", "kb"])
+    assert refused.exit_code == 2
+    assert CliRunner().invoke(app, ["shards", "stop", "kb"]).exit_code == 0
+    with pytest.raises(ShardUnavailable, match="no shards are served under the name 'kb'"):
+        reperio.open_shards("ray://kb")
 
 
 def _answers(kb: Collection, options: dict[str, Any], expected: list[Hit]) -> bool:
