@@ -46,6 +46,7 @@ from reperio.errors import (
     RerankerFailed,
     RetryLater,
     ShardBuildFailed,
+    ShardUnavailable,
     ShardWriteFailed,
     StorageFailed,
     UnknownOption,
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from reperio.evaluation.gate import gate
     from reperio.ingestion import ingest
     from reperio.sharding.building.build import build_shards
+    from reperio.sharding.serving.opening import open_shards
     from reperio.sharding.writing import ShardWriter
 
 __version__ = "0.1.0"
@@ -150,6 +152,7 @@ __all__ = [
     "RetryLater",
     "SentenceTransformerEmbedder",
     "ShardBuildFailed",
+    "ShardUnavailable",
     "ShardWriteFailed",
     "ShardWriter",
     "StorageFailed",
@@ -163,6 +166,7 @@ __all__ = [
     "field",
     "gate",
     "ingest",
+    "open_shards",
     "origin_status",
     "progress_bar",
     "pull",
@@ -174,6 +178,7 @@ _LAZY = {
     "build_shards": "reperio.sharding.building.build",
     "gate": "reperio.evaluation",
     "ingest": "reperio.ingestion",
+    "open_shards": "reperio.sharding.serving.opening",
 }
 
 

@@ -122,6 +122,16 @@ class OriginDiverged(CollectionError):
     """Directory and origin have commits that the other one does not have; both are as they were."""
 
 
+class ShardUnavailable(CollectionError):
+    """No replica of a shard has answered within the deadline; the message names the shards, the others are served.
+
+    Attributes:
+        shards: names of the shards that did not answer.
+    """
+
+    shards: Sequence[str] = ()
+
+
 class EmbeddingContractError(ReperioError):
     """The embedder's vectors differ from those the collection was built with."""
 

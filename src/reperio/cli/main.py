@@ -28,6 +28,7 @@ from reperio.cli.commands import keeping as cli_keeping
 from reperio.cli.commands import listing as cli_listing
 from reperio.cli.commands import origins as cli_origins
 from reperio.cli.commands import serving as cli_serving
+from reperio.cli.commands import shard_serving as cli_shard_serving
 from reperio.cli.commands import shards as cli_shards
 from reperio.cli.errors import Commands
 from reperio.collection import Collection
@@ -67,6 +68,7 @@ app = typer.Typer(
 app.add_typer(cli_import.app, name="import")
 app.add_typer(cli_golden.golden_app, name="golden")
 app.add_typer(cli_origins.app, name="origin")
+cli_shard_serving.register(cli_shards.app)
 app.add_typer(cli_shards.app, name="shards")
 
 
