@@ -22,6 +22,7 @@ USERS = {
     "golden.baseline.json",
     "index.pkl",
     "collection.json",
+    "shards.json",
     "notes/architecture.md",
     "../shared/data/realq",
 }

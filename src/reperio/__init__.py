@@ -45,6 +45,9 @@ from reperio.errors import (
     ReperioWarning,
     RerankerFailed,
     RetryLater,
+    ShardBuildFailed,
+    ShardUnavailable,
+    ShardWriteFailed,
     StorageFailed,
     UnknownOption,
     UnsupportedFormat,
@@ -80,6 +83,9 @@ from reperio.types import (
 if TYPE_CHECKING:
     from reperio.evaluation.gate import gate
     from reperio.ingestion import ingest
+    from reperio.sharding.building.build import build_shards
+    from reperio.sharding.serving.opening import open_shards
+    from reperio.sharding.writing import ShardWriter
 
 __version__ = "0.1.0"
 
@@ -145,23 +151,35 @@ __all__ = [
     "RerankerFailed",
     "RetryLater",
     "SentenceTransformerEmbedder",
+    "ShardBuildFailed",
+    "ShardUnavailable",
+    "ShardWriteFailed",
+    "ShardWriter",
     "StorageFailed",
     "UnknownOption",
     "UnsupportedFormat",
     "advise",
     "backups",
+    "build_shards",
     "create_origin",
     "diagnose",
     "field",
     "gate",
     "ingest",
+    "open_shards",
     "origin_status",
     "progress_bar",
     "pull",
     "restore",
 ]
 
-_LAZY = {"gate": "reperio.evaluation", "ingest": "reperio.ingestion"}
+_LAZY = {
+    "ShardWriter": "reperio.sharding.writing",
+    "build_shards": "reperio.sharding.building.build",
+    "gate": "reperio.evaluation",
+    "ingest": "reperio.ingestion",
+    "open_shards": "reperio.sharding.serving.opening",
+}
 
 
 def __getattr__(name: str) -> Any:

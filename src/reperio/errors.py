@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import cast
 
@@ -86,6 +86,26 @@ class StorageFailed(CollectionError, OSError):
     """The file system refused: full, read-only, or no permission. ``errno`` is set."""
 
 
+class ShardBuildFailed(CollectionError):
+    """A task that builds shards was lost again and again; what was made is kept, and the same build goes on there."""
+
+
+class ShardWriteFailed(CollectionError):
+    """Some shards have stored their part of a call, and others have not; the same call again completes it.
+
+    Attributes:
+        stored_ids: ids whose part is stored, or deleted.
+        failed_ids: ids whose part is not.
+        failures: the error of each shard that failed, by its name.
+    """
+
+    failed_ids: Sequence[str] = ()
+
+    def __init__(self, message: str, failures: Mapping[str, ReperioError] | None = None) -> None:
+        super().__init__(message)
+        self.failures: dict[str, ReperioError] = dict(failures or {})
+
+
 class OriginUnavailable(CollectionError):
     """The server of an origin cannot be reached, or does not answer; searches go on, nothing is written."""
 
@@ -100,6 +120,16 @@ class OriginNotFound(CollectionError):
 
 class OriginDiverged(CollectionError):
     """Directory and origin have commits that the other one does not have; both are as they were."""
+
+
+class ShardUnavailable(CollectionError):
+    """No replica of a shard has answered within the deadline; the message names the shards, the others are served.
+
+    Attributes:
+        shards: names of the shards that did not answer.
+    """
+
+    shards: Sequence[str] = ()
 
 
 class EmbeddingContractError(ReperioError):

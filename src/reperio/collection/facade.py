@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from typing_extensions import Never, Self
 
+from reperio.collection import reading
 from reperio.collection.handle.embedder import LazyEmbedder
 from reperio.collection.handle.handle import Handle
+from reperio.collection.handle.scope import Where
 from reperio.collection.methods.comparing import Comparing
 from reperio.collection.methods.contents import Contents
 from reperio.collection.methods.maintenance import Maintenance
@@ -20,7 +23,7 @@ from reperio.errors import InvalidInput
 from reperio.filters import to_dict
 from reperio.layout import IN_MEMORY
 from reperio.query_log.recording import QueryRecorder
-from reperio.types import Embedder
+from reperio.types import Chunk, Embedder, FloatMatrix
 
 
 class Collection(Searching, Contents, Comparing, Writing, Maintenance):
@@ -103,7 +106,17 @@ class Collection(Searching, Contents, Comparing, Writing, Maintenance):
     def _path(self) -> str:
         return self._handle.name
 
+    def _with_vectors(self, ids: Sequence[str] | None, where: Where) -> tuple[list[Chunk], FloatMatrix]:
+        return reading.with_vectors(self._handle, ids, self._handle.scope.narrowed(where))
+
     aclose = twin(close, writes=True)
+
+
+def with_vectors(
+    collection: Collection, *, ids: Sequence[str] | None = None, where: Where = None
+) -> tuple[list[Chunk], FloatMatrix]:
+    """Return chunks and their vectors, of one committed state: those with these ids that exist, else what matches."""
+    return collection._with_vectors(ids, where)
 
 
 def handle_of(collection: Collection) -> Handle:

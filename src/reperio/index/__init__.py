@@ -8,6 +8,7 @@ from reperio.index.comparing.pairing import Compared, lead, pairs
 from reperio.index.engines.choosing import searcher_of
 from reperio.index.engines.searcher import Searcher
 from reperio.index.exact.norms import Norms
+from reperio.index.exact.scoring import scores_of
 from reperio.index.library.foreign import ForeignIndex, VectorsLost, read_foreign
 from reperio.index.library.symphony import is_installed as symphony_is_installed
 from reperio.index.recipes.families import on_processor
@@ -78,6 +79,7 @@ __all__ = [
     "remove_others",
     "requested",
     "run_one",
+    "scores_of",
     "search",
     "search_one",
     "searcher_of",

@@ -24,8 +24,8 @@ from reperio.errors import CollectionExists, ReperioError
 from reperio.layout.regular import is_directory, is_there
 from reperio.layout.writing import make_directory, remove_tree, require_outside, storage_errors, sync_directory
 
-LAST = ("CURRENT", "manifest.json")
-"""The files without which a collection, and an export, are none; so they get their names last."""
+LAST = ("CURRENT", "manifest.json", "shards.json")
+"""The files without which a collection, an export, and a sharded collection are none; so they get their names last."""
 
 _VOLUME = "lost+found"  # the root of a fresh file system has it
 _UNIQUE = r"[1-9][0-9]{0,9}-[0-9a-f]{8}"

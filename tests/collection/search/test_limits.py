@@ -121,7 +121,7 @@ def test_heavy_searches_take_turns(path: Path, monkeypatch: pytest.MonkeyPatch) 
     real = retrieving.candidates
 
     def watched(*args: Any) -> Any:
-        heavy = args[3] is not None and len(args[3]) > 1
+        heavy = args[2] is not None and len(args[2]) > 1
         if heavy:
             running[0] += 1
             most[0] = max(most[0], running[0])

@@ -112,6 +112,13 @@ class Handle:
         """The generation in use, as far as this handle has looked; `current` looks again."""
         return self._in_use.generation
 
+    def keep_replaced(self, keeps: Callable[[OpenGeneration, OpenGeneration], bool]) -> None:
+        """Ask *keeps*, with a generation and the one that has replaced it, whether to leave the old one open.
+
+        What is open stays readable though its files are gone. The caller closes it.
+        """
+        self._in_use.keeps = keeps
+
     def begin(self) -> tuple[OpenGeneration, Session, View]:
         """Begin a session with the view of its commit, which the caller ends (``with session:``)."""
         return self.on_current(lambda generation: (generation, *generation.begin()))

@@ -27,6 +27,7 @@ class InUse:
     Attributes:
         generation: the one in use.
         kept: the one that a turn under way writes to, which stays open until it ends.
+        keeps: called with a generation that another one has replaced, and with that one; True leaves it open.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class InUse:
         self._in_memory = in_memory
         self._following = threading.RLock()  # Ctrl-C at the end of a `with` may leave it held
         self.kept: OpenGeneration | None = None
+        self.keeps: Callable[[OpenGeneration, OpenGeneration], bool] = lambda old, new: False  # noqa: ARG005  # by name
         self._signature, self.generation = self._opened(current)
 
     def follow(self, current: Path | None = None, *, taking: bool = False) -> OpenGeneration:
@@ -55,7 +57,7 @@ class InUse:
                 if self._read_signature(current) != self._signature:
                     old = self.generation
                     self._signature, self.generation = self._opened(current)
-                    if old is not self.kept:
+                    if old is not self.kept and not self.keeps(old, self.generation):
                         old.close()
                 if taking:
                     self.kept = self.generation

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from reperio import index, ranking
+from reperio import ranking
 from reperio.collection.search.request import FUSED_DEPTH, SearchRequest
+from reperio.collection.search.source import CandidateSource
 from reperio.errors import CollectionDamaged, InvalidInput
-from reperio.index import Target
 from reperio.ranking import Fused, Ranked
-from reperio.store import Session
 from reperio.types import Chunk, FloatMatrix, Hit
 
 LOOKED_AT = 10
@@ -47,18 +46,17 @@ class _List:
 
 
 def candidates(
-    session: Session, target: Target, texts: Sequence[str] | None, queries: FloatMatrix | None, request: SearchRequest
+    source: CandidateSource, texts: Sequence[str] | None, queries: FloatMatrix | None, request: SearchRequest
 ) -> list[list[Candidate]]:
     """Return what is retrieved for each query, with its chunks, best first; of equal texts the first, if so request.
 
     Args:
-        session: of the commit that is searched.
-        target: what may be found. With nothing to be found, a text is still refused where it would be otherwise.
+        source: what they are retrieved from.
         texts, queries: of each question; None where *request* needs none.
         request: what is asked for.
     """
-    lists = _lists(session, target, texts, queries, request, request.depth)
-    chunks = session.fetch(sorted({row for found in lists for row in found.rows}), target.matrix)
+    lists = _lists(source, texts, queries, request, request.depth)
+    chunks = source.chunks(sorted({row for found in lists for row in found.rows}))
     retrieved = [_with_chunks(found, chunks) for found in lists]
     if not request.distinct:
         return retrieved
@@ -67,12 +65,12 @@ def candidates(
         if len(some) < request.depth <= len(found.rows):  # too many say the same
             text = None if texts is None else texts[place : place + 1]
             query = None if queries is None else queries[place : place + 1]
-            kept[place] = _looked_further(session, target, text, query, request)
+            kept[place] = _looked_further(source, text, query, request)
     return kept
 
 
 def _looked_further(
-    session: Session, target: Target, texts: Sequence[str] | None, queries: FloatMatrix | None, request: SearchRequest
+    source: CandidateSource, texts: Sequence[str] | None, queries: FloatMatrix | None, request: SearchRequest
 ) -> list[Candidate]:
     """Return what is retrieved for one query, of equal texts the first, from as many rows as that takes.
 
@@ -86,8 +84,8 @@ def _looked_further(
     known: dict[str, int] = {}
     while True:
         depth = min(depth * _FURTHER, most)
-        (found,) = _lists(session, target, texts, queries, request, depth)
-        for row, text in session.texts([row for row in found.rows if row not in groups]):
+        (found,) = _lists(source, texts, queries, request, depth)
+        for row, text in source.texts([row for row in found.rows if row not in groups]):
             plain = ranking.plain_text(text)
             groups[row] = known.setdefault(plain, row) if plain else row
         first: dict[int, int] = {}
@@ -95,7 +93,7 @@ def _looked_further(
             first.setdefault(groups.get(row, row), place)
         if len(first) >= request.depth or len(found.rows) < depth:
             chosen = found.at(list(first.values())[: request.depth])
-            return _with_chunks(chosen, session.fetch(chosen.rows, target.matrix))
+            return _with_chunks(chosen, source.chunks(chosen.rows))
         if depth == most:
             raise InvalidInput(
                 f"distinct=True: the best {most:,} chunks have only {len(first):,} different texts, and "
@@ -105,39 +103,25 @@ def _looked_further(
 
 
 def _lists(
-    session: Session,
-    target: Target,
+    source: CandidateSource,
     texts: Sequence[str] | None,
     queries: FloatMatrix | None,
     request: SearchRequest,
     depth: int,
 ) -> list[_List]:
-    if request.mode == "dense":
-        return [_List(*found) for found in _dense(target, queries, depth, request.recall)]
-    assert texts is not None  # the facade has seen to it
-    if request.mode == "lexical":
-        return [_List(*_lexical(session, target, text, depth)) for text in texts]
-    longer = max(depth, FUSED_DEPTH)
+    longer = max(depth, FUSED_DEPTH) if request.mode == "hybrid" else depth
     lexical = min(longer, request.lexical_candidates or longer)
-    dense = _dense(target, queries, longer, request.recall)
-    return [
-        _fused(Ranked(*found), Ranked(*_lexical(session, target, text, lexical)), request, depth)
-        for found, text in zip(dense, texts, strict=True)
-    ]
-
-
-def _dense(
-    target: Target, queries: FloatMatrix | None, depth: int, recall: float
-) -> list[tuple[list[int], list[float]]]:
-    assert queries is not None  # prepared for every mode that needs them
-    if not target.count:
-        return [([], [])] * len(queries)
-    return index.search(target, queries, depth, recall)
-
-
-def _lexical(session: Session, target: Target, text: str, depth: int) -> tuple[list[int], list[float]]:
-    rows, scores = session.match(text, count=depth, allowed=target.allowed)
-    return rows.tolist(), scores.tolist()
+    by_vector, by_words = source.lists(
+        texts,
+        queries,
+        dense=None if request.mode == "lexical" else longer,
+        lexical=None if request.mode == "dense" else lexical,
+        recall=request.recall,
+    )
+    if by_vector is None or by_words is None:
+        return [_List(*found) for found in by_vector or by_words or []]
+    both = zip(by_vector, by_words, strict=True)
+    return [_fused(Ranked(*dense), Ranked(*words), request, depth) for dense, words in both]
 
 
 def _fused(dense: Ranked, lexical: Ranked, request: SearchRequest, depth: int) -> _List:

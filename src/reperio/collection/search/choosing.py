@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from reperio import ranking
 from reperio.collection.search.candidates import Candidate
 from reperio.collection.search.request import SearchRequest
 from reperio.types import FloatMatrix, Hit
-from reperio.vectors import StoredMatrix, to_float32
 
 
 def choose(
     found: list[list[Candidate]],
-    matrix: StoredMatrix,
+    vectors: Callable[[Sequence[int]], FloatMatrix],
     texts: Sequence[str] | None,
     queries: FloatMatrix | None,
     request: SearchRequest,
 ) -> list[list[Hit]]:
-    """Rerank, diversify, cut, and number what was retrieved for each query."""
+    """Rerank, diversify, cut, and number what was retrieved for each query; *vectors* returns those of rows."""
     if request.reranker is not None:
         assert texts is not None  # the facade has seen to it
         found = _reranked(found, texts, request)
     if request.diversity is not None:
         assert queries is not None  # likewise
-        found = [_diverse(some, matrix, query, request) for some, query in zip(found, queries, strict=True)]
+        found = [_diverse(some, vectors, query, request) for some, query in zip(found, queries, strict=True)]
     return [_numbered(some, request) for some in found]
 
 
@@ -39,11 +38,13 @@ def _reranked(found: list[list[Candidate]], texts: Sequence[str], request: Searc
 
 
 def _diverse(
-    some: list[Candidate], matrix: StoredMatrix, query: FloatMatrix, request: SearchRequest
+    some: list[Candidate],
+    vectors: Callable[[Sequence[int]], FloatMatrix],
+    query: FloatMatrix,
+    request: SearchRequest,
 ) -> list[Candidate]:
     assert request.diversity is not None
-    vectors = to_float32(matrix[[one.row for one in some]]) if some else matrix[:0]
-    order = ranking.mmr(query, vectors, request.k, lambda_mult=1.0 - request.diversity)
+    order = ranking.mmr(query, vectors([one.row for one in some]), request.k, lambda_mult=1.0 - request.diversity)
     return [some[position] for position in order]
 
 

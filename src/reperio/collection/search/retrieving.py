@@ -13,6 +13,7 @@ from reperio.collection.handle.handle import REPLACED, Handle
 from reperio.collection.search.candidates import candidates
 from reperio.collection.search.choosing import choose
 from reperio.collection.search.request import QueryBatch, SearchRequest
+from reperio.collection.search.source import CommitSource
 from reperio.collection.search.tracing import SearchTrace
 from reperio.errors import CollectionError
 from reperio.types import Chunk, FloatMatrix, Hit
@@ -89,11 +90,11 @@ def _retrieve(
                     target = among(target, session.rows_of(request.ids))
                 if trace is not None:
                     trace.target = target
-                queries = None if prepared is None else prepared[1]
+                queries, source = None if prepared is None else prepared[1], CommitSource(session, target)
                 with handle.admitted(batch.number * request.depth):
-                    found = candidates(session, target, batch.texts, queries, request)
+                    found = candidates(source, batch.texts, queries, request)
                 break
         prepared = _prepared(handle, batch)
     for some in found:
         handle.scope.require_found((one.hit.chunk for one in some), handle.root.root)
-    return choose(found, target.matrix, batch.texts, queries, request)
+    return choose(found, source.vectors, batch.texts, queries, request)

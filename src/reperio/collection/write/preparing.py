@@ -117,7 +117,7 @@ def embed_ahead(
     if embedder is None:
         return Ahead()
     new = [chunk for chunk in chunks if chunk.id not in existing or not _embeds_alike(existing[chunk.id], chunk)]
-    made = _embedded(new, embedder, settings)
+    made = embed_checked(new, embedder, settings)
     passages = (stored_passage(chunk.text, chunk.metadata) for chunk in new)
     return Ahead(embedder, dict(zip(passages, made, strict=True)))
 
@@ -201,14 +201,21 @@ def _vectors_for(
         passages = {at: stored_passage(chunks[at].text, chunks[at].metadata) for at in kept if at not in carried}
         rows |= {at: done[text] for at, text in passages.items() if text in done}
     missing = [position for position in kept if position not in rows]
-    made = _embedded([chunks[position] for position in missing], embedder, settings)
+    made = embed_checked([chunks[position] for position in missing], embedder, settings)
     if not rows:
         return made, len(missing)
     rows |= dict(zip(missing, made, strict=True))
     return np.stack([rows[position] for position in kept]), len(kept) - len(carried)
 
 
-def _embedded(chunks: Sequence[NewChunk], embedder: Embedder | None, settings: Settings) -> StoredMatrix:
+def embed_checked(chunks: Sequence[NewChunk], embedder: Embedder | None, settings: Settings) -> StoredMatrix:
+    """Return the vectors of chunks from `check_chunks` as they are stored; refuse one without text.
+
+    Raises:
+        InvalidInput: there is no embedder.
+        InvalidChunk: there is nothing to embed.
+        EmbedderFailed, InvalidVectors: the embedder does not give one vector each.
+    """
     if not chunks:
         return np.empty((0, 0), dtype=settings.dtype)
     if embedder is None:

@@ -52,7 +52,7 @@ def read_parquet(path: Path, options: ReadingOptions, say: Callable[[str], None]
                 for row in batch.to_pylist():
                     number += 1
                     place = f"{path}:{number}"
-                    yield to_item({key: _to_json(value, key, place) for key, value in row.items()}, place, options)
+                    yield to_item({key: to_plain(value, key, place) for key, value in row.items()}, place, options)
     except InvalidInput:
         raise
     except (pyarrow.ArrowException, ValueError) as error:
@@ -80,8 +80,8 @@ def _read_columns(pyarrow: Any, schema: Any, options: ReadingOptions, say: Calla
     return names
 
 
-def _to_json(value: Any, column: str, place: str) -> Any:
-    """Turn a value into what JSON can keep."""
+def to_plain(value: Any, column: str, place: str) -> Any:
+    """Turn a value of a table into what JSON can keep, or refuse it by its column and place."""
     if isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidInput(f"{place}: {column!r} is {value}, which JSON cannot keep; use null or leave it out")
@@ -95,7 +95,7 @@ def _to_json(value: Any, column: str, place: str) -> Any:
             f"{place}: {column!r} holds bytes, which JSON cannot keep; leave the column out, or decode it"
         )
     if isinstance(value, dict):
-        return {key: _to_json(item, column, place) for key, item in value.items()}
+        return {key: to_plain(item, column, place) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_to_json(item, column, place) for item in value]
+        return [to_plain(item, column, place) for item in value]
     return value

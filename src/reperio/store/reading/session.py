@@ -34,8 +34,9 @@ from reperio.store.committed import (
 from reperio.store.ledger import Entry
 from reperio.store.reading.pool import SessionPool
 from reperio.store.schema import translate
-from reperio.store.words import lexical
+from reperio.store.words import lexical, sharing
 from reperio.store.words.counts import Corpus
+from reperio.store.words.merging import Counting, Listing, Totals
 from reperio.types import Chunk, Problem
 from reperio.vectors import StoredMatrix
 
@@ -314,10 +315,40 @@ class Session:
 
     def match(self, text: str, *, count: int, allowed: npt.NDArray[np.uint8] | None = None) -> lexical.Found:
         """Return the rows that the words of *text* find, and their scores: see `lexical.search`."""
-        corpus, counted = Corpus(self.state.seq, self.state.rows, self.state.live), self._pool.counted
         return lexical.search(
-            self._cursor, text, count=count, corpus=corpus, counted=counted, allowed=allowed, scope=self._scope
+            self._cursor,
+            text,
+            count=count,
+            corpus=self._corpus,
+            counted=self._pool.counted,
+            allowed=allowed,
+            scope=self._scope,
         )
+
+    def count_words(self, text: str, *, allowed: npt.NDArray[np.uint8] | None = None) -> Counting:
+        """Count the words of *text* for a question that several collections answer: see `sharing.count_words`."""
+        return sharing.count_words(
+            self._cursor, text, corpus=self._corpus, counted=self._pool.counted, allowed=allowed, scope=self._scope
+        )
+
+    def list_words(
+        self, text: str, *, count: int, totals: Totals, allowed: npt.NDArray[np.uint8] | None = None
+    ) -> Listing:
+        """Return this collection's part of what several find by words together: see `sharing.list_words`."""
+        return sharing.list_words(
+            self._cursor,
+            text,
+            count=count,
+            totals=totals,
+            corpus=self._corpus,
+            counted=self._pool.counted,
+            allowed=allowed,
+            scope=self._scope,
+        )
+
+    @property
+    def _corpus(self) -> Corpus:
+        return Corpus(self.state.seq, self.state.rows, self.state.live)
 
     def metadata(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
         """Yield (row, metadata as JSON) of the chunks in rows [first, last), in row order."""

@@ -36,6 +36,7 @@ from reperio.errors import InvalidInput, warn_caller
 from reperio.layout import Lexical
 from reperio.printable import one_line
 from reperio.store.words.counts import FEW, Bits, Corpus, Counts, Scope, Source, Statistics, Texts, Whole
+from reperio.store.words.merging import MAX_WORDS, SPARE
 from reperio.store.words.postings import Postings, Rows, Word
 from reperio.store.words.tokenizers import CHOICES, Tokenizer, tokenizer_of
 
@@ -45,16 +46,9 @@ Found: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]
 Scores: TypeAlias = npt.NDArray[np.float64]
 
 K1, B = 1.2, 0.75
-SPARE = 100
-"""Rows that are ranked by all words beyond those wanted. Each costs its text to be cut into words, some 25 µs. Twice
-as many moved nDCG@10 on SciFact and SQuAD-dev by less than .003."""
-
 MAX_CHARACTERS = 32_768
 MAX_COUNTED = 1024
 """Different words of a question that are looked up: those asked most often, of equals the first."""
-MAX_WORDS = 64
-"""Different words of a question that score: of those looked up, the rarest."""
-
 LONG = 20
 """Words from which on a question is long, and stop words are left out of it (`STOP_WORDS`). In long ones they are
 repeated, and outweigh what is asked for; in short ones leaving them out costs .003 nDCG@10 (SQuAD-dev)."""
@@ -71,6 +65,9 @@ RARE_SHARE, RARE_ROWS = 20, 200
 
 POSTINGS = 100_000
 """Rows that the retrieving words may hold together, beyond the first."""
+
+UNANSWERED = "a question is not answered by words"
+"""What a warning says, before the reason."""
 
 _PROMISING = 10  # times the rows wanted
 _FEW_NAMES = 4  # looked for one by one sooner than all tokens of a text are counted
@@ -135,18 +132,13 @@ def search(
     Raises:
         InvalidInput: the text is too long, or the collection has no lexical index.
     """
-    if len(text) > MAX_CHARACTERS:
-        raise InvalidInput(f"the query has {len(text):,} characters; at most {MAX_CHARACTERS:,} can be searched for")
-    tokenizer = tokenizer_of(cursor)
-    if tokenizer is None:
-        raise InvalidInput(
-            "this collection has no lexical index (lexical='none'); search it with mode=\"dense\", or create another "
-            f"with lexical= one of {', '.join(map(repr, CHOICES))}"
-        )
-    reading = _Reading(cursor, tokenizer, corpus)
-    asked = reading.asked(
+    reading = Reading.begin(cursor, text, corpus)
+    asked, why = reading.asked(
         text
     )  # also of no chunks: whether there are any outside of a scope must not show in a warning
+    if why:
+        where = Path(cursor.connection.filename).parents[1]
+        warn_caller(one_line(f"{where}: {UNANSWERED}: {why}"))
     if count < 1 or not corpus.live:
         return np.empty(0, dtype=np.int64), np.empty(0)
     source = reading.source(scope, counted)
@@ -180,7 +172,7 @@ class Question:
         return np.asarray(K1 * (1 - B + B * lengths / self._mean))
 
 
-class _Reading:
+class Reading:
     """One search: the connection, its tokenizer, and the commit."""
 
     def __init__(self, cursor: apsw.Cursor, kind: Tokenizer, corpus: Corpus) -> None:
@@ -202,8 +194,8 @@ class _Reading:
             return Texts(self.tokens(np.flatnonzero(mask).tolist()))
         return Scope(self._postings, self._corpus, mask, counted.scope, self.tokens)
 
-    def asked(self, text: str) -> list[Word]:
-        """Return the different words of a question, those asked most often first; warn where it has none."""
+    def asked(self, text: str) -> tuple[list[Word], str]:
+        """Return the different words of a question, those asked most often first, and why some cannot be found."""
         # A lone surrogate is in no stored text: as a question mark it separates words.
         data = self._kind.of_question(text).encode(errors="replace")
         quoted: dict[str, str] = {}
@@ -213,14 +205,29 @@ class _Reading:
             times[token] += 1
             if token not in quoted:
                 quoted[token] = data[start:end].decode(errors="replace")
-        if why := self._kind.unanswerable(text, len(tokens)):
-            where = Path(self._cursor.connection.filename).parents[1]
-            warn_caller(one_line(f"{where}: a question is not answered by words: {why}"))
+        why = self._kind.unanswerable(text, len(tokens)) or ""
         # A trigram over a NUL, which ends an FTS5 query, is left out.
         asked = [token for token, _ in times.most_common() if "\0" not in quoted[token]]
         if len(tokens) >= LONG:
             asked = [token for token in asked if token not in self._stop_words] or asked
-        return [Word(token, apsw.fts5.quote_name(quoted[token], '"'), times[token]) for token in asked[:MAX_COUNTED]]
+        return [
+            Word(token, apsw.fts5.quote_name(quoted[token], '"'), times[token]) for token in asked[:MAX_COUNTED]
+        ], why
+
+    @classmethod
+    def begin(cls, cursor: apsw.Cursor, text: str, corpus: Corpus) -> Reading:
+        """Check that the question can be asked here at all."""
+        if len(text) > MAX_CHARACTERS:
+            raise InvalidInput(
+                f"the query has {len(text):,} characters; at most {MAX_CHARACTERS:,} can be searched for"
+            )
+        tokenizer = tokenizer_of(cursor)
+        if tokenizer is None:
+            raise InvalidInput(
+                "this collection has no lexical index (lexical='none'); search it with mode=\"dense\", or create "
+                f"another with lexical= one of {', '.join(map(repr, CHOICES))}"
+            )
+        return cls(cursor, tokenizer, corpus)
 
     @staticmethod
     def words(found: list[Word], source: Source) -> list[Word]:
@@ -238,7 +245,7 @@ class _Reading:
         if isinstance(source, Whole) and sum(word.chunks for word in rare) <= wanted:  # all of them will be ranked
             found = self._postings.oldest(rare, wanted, mask)
         else:
-            found = self._best(question, wanted, mask, source)
+            found = self._best(question, wanted, mask, source)[0].tolist()
         if len(found) >= count:
             return found
         seen = set(found)
@@ -250,8 +257,41 @@ class _Reading:
                 break
         return found
 
-    def _best(self, question: Question, wanted: int, mask: npt.NDArray[np.uint8] | None, source: Source) -> list[int]:
-        """Return the best rows by the BM25 of the rare words alone, equal scores by row.
+    def listed(
+        self, question: Question, count: int, mask: npt.NDArray[np.uint8] | None, source: Source
+    ) -> tuple[list[int], Scores, list[list[int]]]:
+        """Return what `candidates` chooses from, where others choose as well.
+
+        Returns:
+            The rows that the rare words find, their scores by these words, and, as far as these rows are too few, the
+            oldest rows of each common word.
+        """
+        wanted = count + SPARE
+        rare, common = question.words[: question.rare], question.words[question.rare :]
+        if isinstance(source, Whole) and sum(word.chunks for word in rare) <= wanted:  # of all, so none is left out
+            found = self._postings.oldest(rare, wanted, mask)
+            scores = np.zeros(len(found))
+        else:
+            best, scores = self._best(question, wanted, mask, source, scored=True)
+            found = best.tolist()
+        seen, others = set(found), list[list[int]]()
+        for word in common:
+            if len(seen) >= count:
+                break
+            others.append(self._postings.oldest([word], wanted, mask))
+            seen.update(others[-1])
+        return found, scores, others
+
+    def _best(
+        self,
+        question: Question,
+        wanted: int,
+        mask: npt.NDArray[np.uint8] | None,
+        source: Source,
+        *,
+        scored: bool = False,
+    ) -> tuple[Rows, Scores]:
+        """Return the best rows by the BM25 of the rare words alone, equal scores by row, and, if *scored*, this BM25.
 
         The lengths of texts are looked up for those alone that would be promising if all were equally long; of equals
         for all or none.
@@ -265,15 +305,17 @@ class _Reading:
         keep = _PROMISING * wanted
         if len(rows) > keep:
             rows = rows[sums >= np.partition(sums, -keep)[-keep]]
-        if len(rows) <= wanted:
-            return list(rows.tolist())
+        if len(rows) <= wanted and not scored:
+            return rows, sums  # of no account: none of them is left out
         places = np.minimum(np.searchsorted(rows, every), len(rows) - 1)
         there = rows[places] == every
         places, times = places[there], times[there]
         damping = question.damping(source.lengths(rows))
         # Added up word by word, the rarest first, whatever other rows there are: equal sums stay equal.
-        scores = np.bincount(places, weights[which[there]] * times / (times + damping[places]), len(rows))
-        return list(rows[np.lexsort((rows, -scores))[:wanted]].tolist())
+        gains = weights[which[there]] * times / (times + damping[places])
+        scores = np.bincount(places, gains, len(rows)).astype(np.float64, copy=False)
+        order = np.lexsort((rows, -scores))[:wanted]
+        return rows[order], scores[order]
 
     def _summed(self, every: Rows, gains: Scores) -> tuple[Rows, Scores]:
         """Add up what rows get; return them in order, with their sums."""

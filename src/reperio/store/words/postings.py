@@ -156,7 +156,15 @@ class Postings:
         return found
 
     def tokens(self, words: Sequence[Word]) -> int:
-        """Return the number of tokens in all chunks: FTS5 tells this only to functions called with a match."""
+        """Return the number of tokens in all chunks.
+
+        FTS5 tells this only to functions called with a match. Where no chunk holds any of *words*, it is read from
+        FTS5's own record of averages: the number of rows, then that of tokens.
+        """
+        if not words:
+            record: Any = self._cursor.execute("SELECT hex(block) FROM lexical_data WHERE id = 1").get
+            numbers = _varints(bytes.fromhex(record or ""))
+            return max(1, int(numbers[1])) if len(numbers) > 1 else 1
         self._cursor.connection.register_fts5_function("token_total", _token_total)
         sql = "SELECT token_total(lexical) FROM lexical WHERE lexical MATCH ? LIMIT 1"
         total = self._cursor.execute(sql, (" OR ".join(word.quoted for word in words),)).get

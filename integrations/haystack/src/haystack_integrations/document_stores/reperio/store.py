@@ -17,8 +17,7 @@ from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
 from haystack.errors import FilterError
 from reperio import Chunk, Collection, Metric
-from reperio.collection.facade import handle_of
-from reperio.collection.reading import with_vectors
+from reperio.collection.facade import handle_of, with_vectors
 from reperio.collection.write.adding import check
 from reperio.errors import InvalidInput, ReperioError
 from typing_extensions import Self
@@ -298,10 +297,8 @@ class ReperioDocumentStore:
 
     def _with_vectors(self, filters: Filters) -> tuple[list[Chunk], npt.NDArray[np.float32]]:
         """Return what matches with its vectors, of one state: read one after the other, they may not fit together."""
-        handle = handle_of(self.collection)
         narrowed = to_narrowed(self.collection, filters)
-        tree = handle.scope.narrowed(narrowed.get("where"))
-        return with_vectors(handle, narrowed.get("ids"), tree)
+        return with_vectors(self.collection, ids=narrowed.get("ids"), where=narrowed.get("where"))
 
     def _add(self, chunks: list[Chunk], vectors: Any) -> None:
         """Store chunks in as few commits as may be, and let an error tell which of them are stored."""

@@ -1,0 +1,379 @@
+"""The verb: make shards of a source."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import orjson
+from typing_extensions import Never
+
+from reperio.arguments import is_iterable, refuse_unknown, require_count, require_limits, to_metric, to_path
+from reperio.collection.handle.embedder import DEFAULT_EMBEDDER, resolve
+from reperio.embedding.contract import MAX_DIMENSION, Contract, Settings
+from reperio.errors import CollectionDamaged, CollectionExists, InvalidInput
+from reperio.ingestion.results import Failed, Skipped
+from reperio.layout import (
+    DTYPES,
+    LEXICAL,
+    Layout,
+    is_there,
+    make_directory,
+    read_regular,
+    require_absent_or_directory,
+    require_vacant,
+    storage_errors,
+    write_atomically,
+)
+from reperio.layout.writing import remove_tree
+from reperio.printable import logger
+from reperio.sharding.building.collections import stored_in
+from reperio.sharding.building.folders import files_in
+from reperio.sharding.building.on_ray import run_on_ray
+from reperio.sharding.building.partitions import Batch, Source, Told
+from reperio.sharding.building.parts import PartReport
+from reperio.sharding.building.tables import Fields, lines_of, rows_of
+from reperio.sharding.building.tasks import FillTask, ShardReport, SpreadTask, fill, spread
+from reperio.sharding.manifest import MANIFEST, ShardLayout, ShardManifest, is_sharded, write_manifest
+from reperio.types import Embedder, Limits, Metric, Progress
+
+_log = logger("reperio.sharding")
+_PLAN = "plan.json"
+_PLAN_BYTES = 1 << 30
+_TABLES = {".jsonl": "lines", ".ndjson": "lines", ".parquet": "rows"}
+_INGESTED = ("text_field", "id_field", "reading", "max_tokens", "overlap", "metadata")
+
+Run: TypeAlias = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+"""Applies a function to each task, in any order and in any processes, and returns the results."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """The result of one `build_shards`.
+
+    Attributes:
+        path: the directory.
+        chunks: in all shards.
+        embedded: of these, how many texts went through the embedder, in this run and in those before it.
+        shards: name and number of chunks of each.
+        seconds: of this run, by stage: "plan", "spread", "fill", "finish"; the first and the last are serial.
+        skipped, failed: files that were passed over, and that could not be read, as in `IngestResult`.
+    """
+
+    path: str
+    chunks: int
+    embedded: int
+    shards: tuple[ShardReport, ...]
+    seconds: Mapping[str, float]
+    skipped: tuple[Skipped, ...] = ()
+    failed: tuple[Failed, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """True when no file failed."""
+        return not self.failed
+
+
+def build_shards(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    into: str | os.PathLike[str],
+    *,
+    shards: int,
+    embedder: Embedder | str | None = None,
+    metric: Metric | str | None = None,
+    dtype: str | None = None,
+    lexical: str | None = None,
+    recall: float | None = 0.95,
+    id_field: str | None = None,
+    text_field: str | None = None,
+    vector_field: str | None = None,
+    ingestion: Mapping[str, Any] | None = None,
+    partition_rows: int = 16_384,
+    workers: int | None = None,
+    resources: Mapping[str, Any] | None = None,
+    map: Run | None = None,  # noqa: A002  # what it is called in every pool
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+    **unknown: Never,
+) -> BuildReport:
+    """Make shards of a source, in tasks on Ray or wherever *map* runs them; killed, and run again, it goes on.
+
+    A source is cut into partitions. One task per partition reads it, embeds what has no vectors, and writes what each
+    shard gets of it; then one task per shard writes the shard and builds its index. The directory is a sharded
+    collection when ``shards.json`` is there, which comes last. The same source and options make the same content.
+
+    Args:
+        source: files of JSON lines (.jsonl, .ndjson) or Parquet (.parquet), whose lines or rows are chunks; or the
+            directory of one collection, taken as it is now, but for its records; or files and folders, which are read
+            and cut as `ingest` does.
+        into: the new directory, absent or empty; on several hosts, at this path on each of them.
+        shards: how many; they can be split and merged later.
+        embedder: as in `open`; it is recorded. Needed where the source has no vectors, and then by default
+            ``sentence-transformers/all-MiniLM-L6-v2``.
+        metric, dtype, lexical: as in `open`; of a collection, its own.
+        recall: what the index of each shard is chosen for, as in `Collection.optimize`; None builds none.
+        id_field, text_field, vector_field: of lines and rows: "id", "text" and "vector", of which text and vector may
+            be missing. The other fields are metadata; or "metadata" is an object with all of it.
+        ingestion: options of `ingest` for files and folders: text_field, id_field, reading, max_tokens, overlap,
+            metadata.
+        partition_rows: rows of one partition, of Parquet and collections: what a killed task must do again.
+        workers: CPUs of the Ray that is started where there is none; None for all of this host.
+        resources: that each task needs of Ray, ``{"num_cpus": 1}`` by default; ``{"num_gpus": 0.5}`` for an embedder
+            that computes on a card.
+        map: runs the tasks instead of Ray: called as ``map(function, tasks)``, it returns the results in any order:
+            ``ProcessPoolExecutor().map``, or ``lambda f, tasks: sc.parallelize(tasks, len(tasks)).map(f).collect()``.
+        limits: of texts and metadata, as in `open`.
+        progress: called as ``progress("spread", chunks read, total or None)`` and ``progress("fill", shards, total)``.
+
+    Raises:
+        InvalidInput, InvalidChunk, InvalidVectors: something in the source or the options cannot be; what was made is
+            kept, and taken up by the next run of the same build.
+        CollectionExists: something else is at *into*.
+        CollectionLocked: another build is at it.
+        ShardBuildFailed: Ray lost a task again and again.
+        EmbedderFailed, EmbeddingContractError, MissingDependency, StorageFailed.
+    """
+    refuse_unknown(build_shards, unknown)
+    began = time.perf_counter()
+    require_count("shards", shards)
+    require_count("partition_rows", partition_rows)
+    fields = Fields(id_field or "id", text_field or "text", vector_field or "vector")
+    paths = _paths(source)
+    cut = _cut(paths, fields, partition_rows, dict(ingestion or {}))
+    root = to_path("into", into).absolute()
+    given = {"metric": metric and to_metric(metric).value, "dtype": dtype, "lexical": lexical}
+    settings = _settings(cut, embedder, given, paths[0])
+    build = _Build(root, cut, settings, shards, recall, require_limits(limits), progress)
+    if resources is not None and map is not None:
+        raise InvalidInput("resources= is for Ray: leave it out, or map=")
+    run = map or (lambda function, tasks: run_on_ray(function, tasks, resources=resources, workers=workers))
+    by = embedder or (DEFAULT_EMBEDDER if cut.dimension is None else None)
+    return build.run(by if cut.dimension is None else None, run, began)
+
+
+class _Build:
+    """One build, from its plan to its manifest."""
+
+    def __init__(
+        self,
+        root: Path,
+        source: Source,
+        settings: Settings,
+        shards: int,
+        recall: float | None,
+        limits: Limits,
+        progress: Progress | None,
+    ) -> None:
+        self._layout = ShardLayout(root)
+        self._building = self._layout.building
+        self._source = source
+        self._settings = settings
+        self._recall = recall
+        self._limits = limits
+        self._progress = progress
+        self._manifest = ShardManifest.new(settings, shards)
+        self._seconds: dict[str, float] = {}
+
+    def run(self, embedder: Embedder | str | None, run: Run, began: float) -> BuildReport:
+        """Do what is still to be done, and return the report."""
+        root = self._layout.root
+        self._claim()
+        lock = self._layout.lock()
+        lock.acquire(0.0)
+        try:
+            self._keep_plan()
+            began = self._timed("plan", began)
+            parts = self._spread(embedder, run)
+            began = self._timed("spread", began)
+            shards = self._fill(run)
+            began = self._timed("fill", began)
+            chunks = sum(part.chunks for part in parts)
+            if sum(shard.chunks for shard in shards) != chunks:
+                raise CollectionDamaged(f"the shards of {root} have not what was read; remove it, and build it again")
+            write_manifest(root, self._manifest)
+            # First the plan: with it, the next run takes the parts for whole.
+            with storage_errors(self._building, "remove"):
+                (self._building / _PLAN).unlink(missing_ok=True)
+            remove_tree(self._building)
+            self._timed("finish", began)
+        finally:
+            lock.close()
+        _log.info("%s: %d chunks in %d shards", root, chunks, len(shards))
+        return BuildReport(
+            str(root),
+            chunks,
+            sum(part.embedded for part in parts),
+            tuple(shards),
+            dict(self._seconds),
+            tuple(one for part in parts for one in part.skipped),
+            tuple(one for part in parts for one in part.failed),
+        )
+
+    def _timed(self, stage: str, began: float) -> float:
+        now = time.perf_counter()
+        self._seconds[stage] = now - began
+        return now
+
+    def _claim(self) -> None:
+        """Make the directory, or find the unfinished build in it.
+
+        Raises:
+            CollectionExists: something else is there.
+        """
+        root = self._layout.root
+        if not is_there(self._building):
+            if is_sharded(root):
+                raise CollectionExists(f"{root} has shards already; choose a new path for the shards")
+            if not self._is_claimed():
+                require_vacant(root, "for the shards")
+            with storage_errors(root, "create"):
+                root.mkdir(parents=True, exist_ok=True)
+                make_directory(self._building, exist_ok=True)
+        require_absent_or_directory(self._building)
+        require_absent_or_directory(self._layout.shards)
+        with storage_errors(root, "create"):
+            make_directory(self._layout.shards, exist_ok=True)
+
+    def _is_claimed(self) -> bool:
+        """Say whether a build was killed before it had done anything but make the directory."""
+        root = self._layout.root
+        return root.is_dir() and [entry.name for entry in root.iterdir()] == ["LOCK"]
+
+    def _keep_plan(self) -> None:
+        """Write down what is built; refuse to go on with what was begun for something else."""
+        path = self._building / _PLAN
+        plan = {
+            "settings": self._settings.to_json(),
+            "shards": len(self._manifest.shards),
+            "recall": self._recall,
+            "partitions": [one.to_json() for one in self._source.partitions],
+        }
+        wanted = orjson.loads(orjson.dumps(plan, default=str))
+        if not is_there(path):
+            if is_sharded(self._layout.root):
+                raise CollectionExists(f"{self._layout.root} has shards already; choose a new path for the shards")
+            write_atomically(path, orjson.dumps({**wanted, "identity": self._manifest.identity}))
+            return
+        found = orjson.loads(read_regular(path, _PLAN_BYTES))
+        self._manifest = replace(self._manifest, identity=found.pop("identity"))
+        if found != wanted:
+            name = next((key for key in wanted if found.get(key) != wanted[key]), "plan")
+            raise CollectionExists(
+                f"{self._layout.root} has an unfinished build with other {name}, or its source has changed since; "
+                f"remove {self._layout.root}, or choose a new path for the shards"
+            )
+
+    def _spread(self, embedder: Embedder | str | None, run: Run) -> list[PartReport]:
+        shards, building = self._manifest.shards, str(self._building)
+        tasks = [
+            SpreadTask(building, number, partition, self._settings, shards, embedder, self._limits)
+            for number, partition in enumerate(self._source.partitions, start=1)
+        ]
+        found: list[PartReport] = []
+        done = 0
+        for report in run(spread, tasks):
+            found.append(report)
+            done += report.chunks
+            if self._progress is not None:
+                self._progress("spread", done, self._source.chunks)
+        return sorted(found, key=lambda report: report.number)
+
+    def _fill(self, run: Run) -> list[ShardReport]:
+        tasks = [
+            FillTask(
+                str(self._building),
+                len(self._source.partitions),
+                str(self._layout.shard(entry)),
+                entry,
+                self._settings,
+                self._recall,
+                self._limits,
+            )
+            for entry in self._manifest.shards
+        ]
+        found: list[ShardReport] = []
+        for report in run(fill, tasks):
+            found.append(report)
+            if self._progress is not None:
+                self._progress("fill", len(found), len(tasks))
+        return sorted(found, key=lambda report: report.name)
+
+
+def read_tables(source: Any, settings: Settings, *, rows: int = 16_384) -> Iterator[Batch]:
+    """Yield what files of JSON lines or Parquet hold, for `ShardWriter.add`.
+
+    Args:
+        source: files, as for `build_shards`.
+        settings: of the shards.
+        rows: of a partition.
+
+    Raises:
+        InvalidInput: they are no such files, or hold what is no chunk.
+    """
+    paths = _paths(source)
+    kinds = {_TABLES.get(path.suffix.lower()) if path.is_file() else None for path in paths}
+    if kinds - {"lines", "rows"} or len(kinds) > 1:
+        raise InvalidInput(
+            f"{paths[0]} is no file of .jsonl or .parquet (or one of several is another kind); name files"
+        )
+    cut = rows_of(paths, Fields(), rows) if kinds == {"rows"} else lines_of(paths, Fields())
+    for partition in cut.partitions:
+        yield from partition.batches(settings, None, Told([], []))
+
+
+def _paths(source: Any) -> list[Path]:
+    if isinstance(source, (str, os.PathLike)) or not is_iterable(source):
+        return [to_path("source", source).absolute()]
+    paths = [to_path("source", one).absolute() for one in source]
+    if not paths:
+        raise InvalidInput("source is empty; name a file, a folder, or the directory of a collection")
+    return paths
+
+
+def _cut(paths: Sequence[Path], fields: Fields, most: int, ingestion: dict[str, Any]) -> Source:
+    """Find out what a source is, and cut it."""
+    strange = next((name for name in ingestion if name not in _INGESTED), None)
+    if strange is not None:
+        raise InvalidInput(f"ingestion has no option {strange!r}; it has {', '.join(_INGESTED)}")
+    if len(paths) == 1 and paths[0].is_dir() and is_there(paths[0] / "CURRENT") and Layout(paths[0]).is_collection():
+        return stored_in(paths[0], most)
+    for path in paths:
+        if is_there(path / MANIFEST):
+            raise InvalidInput(f"{path} has shards already; split or merge them with: reperio shards split, merge")
+        if is_there(path / "manifest.json") and any(is_there(path / f"chunks{suffix}") for suffix in _TABLES):
+            raise InvalidInput(f"{path} is an export; name the file in it: {path}/chunks.parquet or chunks.jsonl")
+    kinds = {_TABLES.get(path.suffix.lower()) if path.is_file() else None for path in paths}
+    if ingestion or kinds - {"lines", "rows"}:
+        return files_in(paths, ingestion)
+    if len(kinds) > 1:
+        raise InvalidInput("the source is JSON lines and Parquet at once; build of files of one kind")
+    return rows_of(paths, fields, most) if kinds == {"rows"} else lines_of(paths, fields)
+
+
+def _settings(
+    source: Source, embedder: Embedder | str | None, given: Mapping[str, str | None], where: Path
+) -> Settings:
+    """Return the settings of the shards."""
+    if source.settings is not None:
+        if embedder is not None or any(given.values()):
+            raise InvalidInput(f"{where} is a collection, and its shards are as it is; leave embedder, metric, … out")
+        return source.settings
+    for name, choices in (("dtype", tuple(DTYPES)), ("lexical", LEXICAL)):
+        if given[name] is not None and given[name] not in choices:
+            raise InvalidInput(f"{name} is {given[name]!r}; choose {', '.join(map(repr, choices))}")
+    contract, dimension = None, source.dimension
+    if dimension is None or embedder is not None:
+        loaded = resolve(embedder or DEFAULT_EMBEDDER)
+        if dimension is not None and dimension != loaded.dimension:
+            raise InvalidInput(
+                f"{where} has vectors of {dimension}, and {loaded.name} makes {loaded.dimension}; one is wrong"
+            )
+        contract, dimension = Contract.of(loaded), int(loaded.dimension)
+    if not 1 <= dimension <= MAX_DIMENSION:
+        raise InvalidInput(f"the vectors of {where} have {dimension} dimensions; 1 to {MAX_DIMENSION:,} are supported")
+    metric = Metric(given["metric"] or "cosine")
+    return Settings(dimension, metric, contract, given["dtype"] or "float32", given["lexical"] or "porter")  # type: ignore[arg-type]  # checked above

@@ -1,0 +1,92 @@
+"""Run tasks on Ray, which places, starts and restarts them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from reperio.errors import ReperioError, ShardBuildFailed
+from reperio.optional import OptionalImport
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+_STORE = 100 << 20  # bytes of the object store of a Ray that is started here: tasks carry names, no vectors
+
+
+def run_on_ray(
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    *,
+    resources: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+) -> Iterator[Result]:
+    """Run a function over tasks in the Ray cluster that this program is connected to; yield results as they come.
+
+    Args:
+        function: pure, and importable on every host.
+        tasks: pickled one by one.
+        resources: of each task, as ``ray.remote`` takes them: ``{"num_gpus": 0.25}``; by default one CPU.
+        workers: CPUs of a Ray that is started on this host, where the program is connected to none and RAY_ADDRESS
+            names none; None for all.
+
+    Raises:
+        ReperioError: as the function has raised it; what other tasks have made stays.
+        ShardBuildFailed: Ray has lost the workers of a task again and again.
+        MissingDependency: Ray is not installed.
+    """
+    with OptionalImport("building shards", "ray", extra="ray", instead="pass map=, of a process pool, say"):
+        import ray
+    started = start_ray(ray, workers)
+    pending: list[Any] = []
+    try:
+        remote = ray.remote(_call).options(**(dict(resources) if resources else {"num_cpus": 1}))
+        pending = [remote.remote(function, task) for task in tasks]
+        while pending:
+            done, pending = ray.wait(pending, num_returns=1)
+            yield _result(ray, done[0])
+    finally:
+        for each in pending:
+            ray.cancel(each, force=True)
+        if started:
+            ray.shutdown()
+
+
+def start_ray(ray: Any, workers: int | None) -> bool:
+    """Connect to the cluster that RAY_ADDRESS names, or start one on this host; False where there is one already."""
+    if ray.is_initialized():
+        return False
+    import os
+
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False)
+    else:
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            object_store_memory=_STORE,
+            include_dashboard=False,
+            log_to_driver=False,
+        )
+    return True
+
+
+def _call(function: Callable[[Task], Result], task: Task) -> Result:
+    """Call what `ray.remote` does not take itself: a partial, or an object."""
+    return function(task)
+
+
+def _result(ray: Any, reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ReperioError):
+            raise error.cause from None
+        raise ShardBuildFailed(
+            f"a task of the build has failed; the same build goes on when it is run again: {error}"
+        ) from error
+    except ray.exceptions.RayError as error:
+        raise ShardBuildFailed(
+            f"Ray has lost a task of the build again and again, as where hosts are short of memory "
+            f"({type(error).__name__}); the same build goes on when it is run again"
+        ) from error

@@ -1,0 +1,1 @@
+"""Serve shards: ask all of them, and merge what they say into the answer of one collection."""

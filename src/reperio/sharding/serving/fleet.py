@@ -1,0 +1,146 @@
+"""The shards as one thing that can be asked: their router, and the vector space that all of them share by now."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reperio.embedding.contract import AGREEMENT, Contract, Settings
+from reperio.errors import EmbeddingContractError
+from reperio.sharding.serving.messages import Described, Spaces
+from reperio.sharding.serving.router import Router
+from reperio.vectors import cosines
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The vector space that questions are asked in.
+
+    Attributes:
+        keys: by which the shards know it.
+        settings: of the collections.
+    """
+
+    keys: Spaces
+    settings: Settings
+
+
+class Fleet:
+    """All shards, opened.
+
+    Args:
+        router: of the shards.
+        where: the directory, or the address, for messages.
+        place_of: returns the place of the shard that an id belongs to.
+        version: identity and generation of the manifest.
+
+    Attributes:
+        size: number of shards.
+    """
+
+    def __init__(self, router: Router, where: str, place_of: Callable[[str], int], version: tuple[str, int]) -> None:
+        self.router = router
+        self.where = where
+        self.place_of = place_of
+        self.version = version
+        self.size = len(router.groups)
+        self._lock = threading.Lock()
+        self._space: Space | None = None
+        self._users = 0
+        self._retired = False
+        self._closed = False
+
+    def space(self, until: float) -> Space:
+        """Return the space that all shards can answer in: as it was found last."""
+        return self._space or self.look(until)
+
+    def look(self, until: float, *, before: Space | None = None) -> Space:
+        """Find the newest space that all shards can answer in, and let them forget what is older.
+
+        Args:
+            until: deadline.
+            before: space that has turned out not to do; what another thread has found since is returned.
+
+        Raises:
+            EmbeddingContractError: the shards have no space in common.
+        """
+        with self._lock:
+            if before is not None and self._space is not None and self._space is not before:
+                return self._space
+            answers: dict[int, Described] = self.router.ask("describe", dict.fromkeys(range(self.size)), until=until)
+            found = _common([answers[place].spaces for place in sorted(answers)], self.where)
+            if self._space is not None and self._space.keys == found.keys:
+                return self._space  # the same object: an embedder is held to its contract once
+            self._space = found
+        if all(next(iter(answer.spaces)) in found.keys for answer in answers.values()):
+            self.router.tell("release", found.keys)
+        return found
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Keep it open during the block, though another fleet may take its place."""
+        with self._lock:
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                last = self._retired and not self._users
+            if last:
+                self._close()
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether another fleet has taken its place."""
+        return self._retired
+
+    def retire(self) -> None:
+        """Close as soon as nobody uses it."""
+        with self._lock:
+            self._retired = True
+            last = not self._users
+        if last:
+            self._close()
+
+    def _close(self) -> None:
+        with self._lock:
+            closed, self._closed = self._closed, True
+        if not closed:
+            self.router.close()
+
+
+def _common(shards: Sequence[Mapping[str, dict[str, Any]]], where: str) -> Space:
+    """Return the newest space of the first shard that all others have as well."""
+    read = [{key: Settings.from_json(content, where) for key, content in spaces.items()} for spaces in shards]
+    for one in read[0].values():
+        alike = [{key for key, other in spaces.items() if _alike(one, other)} for spaces in read]
+        if all(alike):
+            keys = frozenset().union(*alike)
+            theirs = [each for spaces in read for key, each in spaces.items() if key in keys]
+            return Space(keys, next((each for each in theirs if each.contract is not None), one))
+    every = [each.contract for spaces in read for each in spaces.values()]
+    named = sorted({"none" if contract is None else contract.name for contract in every})
+    raise EmbeddingContractError(
+        f"the shards of {where} were embedded by different models ({', '.join(named)}), and no answer mixes them; "
+        "embed the others again as well"
+    )
+
+
+def _alike(one: Settings, other: Settings) -> bool:
+    same = (one.dimension, one.metric, one.lexical) == (other.dimension, other.metric, other.lexical)
+    return same and (one.contract is None or other.contract is None or _same(one.contract, other.contract))
+
+
+def _same(one: Contract, other: Contract) -> bool:
+    """Say whether two contracts are of one model: its vectors of the canaries differ in the last bits by machine."""
+    told = ("name", "revision", "query_prompt", "passage_prompt", "canaries")
+    if any(getattr(one, name) != getattr(other, name) for name in told):
+        return False
+    pairs = (one.passages, other.passages), (one.queries, other.queries)
+    return all(float(np.min(cosines(*pair))) >= AGREEMENT for pair in pairs)

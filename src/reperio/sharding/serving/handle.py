@@ -1,0 +1,157 @@
+"""Hold what all calls to shards share: the fleet in use, the deadline, the scope."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from reperio.collection.handle.scope import Scope
+from reperio.embedding.contract import Settings
+from reperio.errors import CollectionClosed, CollectionReadOnly, InvalidInput, ReperioError, ShardUnavailable
+from reperio.printable import logger
+from reperio.sharding.serving.fleet import Fleet
+from reperio.sharding.serving.source import ShardsMoved
+from reperio.types import Limits
+
+Result = TypeVar("Result")
+_log = logger("reperio.sharding")
+
+QUICK = 2
+"""Attempts before shards return the chunks with every list, so that nothing can move in between."""
+
+_PATIENCE = 0.05  # seconds until shards that move on are asked again
+_AGE = 1.0  # seconds for which the manifest is not looked at again
+
+
+class NoOrigin:
+    """The origin of shards: they have none, so there is nothing to take over from it."""
+
+    def refresh(self) -> None:
+        """Do nothing."""
+
+
+class ShardsHandle:
+    """Hold what all calls of one sharded collection share, as `collection.handle.handle.Handle` does for others.
+
+    Args:
+        open_fleet: opens the shards that the manifest names by now; it is given the fleet in use, if there is one, and
+            returns None where that is still the right one.
+        name: the directory or the address.
+        scope: what may be seen through it.
+        limits: how much one call may ask for.
+        deadline: seconds for one call.
+        ahead: open another fleet in a thread, and use the one before until it is there.
+    """
+
+    telemetry = None
+    read_only = True
+
+    def __init__(
+        self,
+        open_fleet: Callable[[Fleet | None], Fleet | None],
+        name: str,
+        *,
+        scope: Scope,
+        limits: Limits,
+        deadline: float,
+        ahead: bool,
+    ) -> None:
+        self._open_fleet = open_fleet
+        self.name = name
+        self.root = Path(name)
+        self.scope = scope
+        self.limits = limits
+        self.deadline = deadline
+        self.origin = NoOrigin()
+        self.closed = False
+        self._ahead = ahead
+        self._lock = threading.Lock()
+        self._looking = threading.Lock()
+        self._looked = time.monotonic()
+        fleet = open_fleet(None)
+        assert fleet is not None  # there was none to be kept
+        self._fleet = fleet
+
+    def steadily(self, attempt: Callable[[Fleet, float, int], Result]) -> Result:
+        """Return what *attempt* returns, and try again where a shard has moved on during it.
+
+        Args:
+            attempt: called with the fleet, the deadline as `time.monotonic` has it, and the number of the attempt.
+
+        Raises:
+            ShardUnavailable: they moved until the deadline.
+        """
+        self.require_open()
+        until, number = time.monotonic() + self.deadline, 0
+        while True:
+            fleet = self.fleet()
+            try:
+                with fleet.used():
+                    if not fleet.is_retired:
+                        return attempt(fleet, until, number)
+                    continue  # another one has taken its place just now
+            except ShardsMoved:
+                number += 1
+            if number > QUICK:
+                if time.monotonic() + _PATIENCE >= until:
+                    raise ShardUnavailable(
+                        f"the shards of {self.name} are being replaced, and an answer of one state was not to be had "
+                        f"within {self.deadline:g} s; try again"
+                    )
+                time.sleep(_PATIENCE)
+
+    def fleet(self) -> Fleet:
+        """Return the fleet in use, and see to it that it is that of the manifest, soon."""
+        now = time.monotonic()
+        if now - self._looked > _AGE and self._looking.acquire(blocking=False):
+            self._looked = now
+            if self._ahead:
+                threading.Thread(target=self._look, name="reperio-shards", daemon=True).start()
+            else:
+                self._look()
+        return self._fleet
+
+    def settings(self) -> Settings:
+        """Return the settings of the shards."""
+        return self.steadily(lambda fleet, until, _: fleet.space(until).settings)
+
+    def require_open(self) -> None:
+        """Raise `CollectionClosed` after `close`."""
+        if self.closed:
+            raise CollectionClosed(f"{self.name} was closed through this handle; open it again")
+
+    def require_writable(self) -> NoReturn:
+        """Raise `CollectionReadOnly`."""
+        self.require_open()
+        raise CollectionReadOnly(f"{self.name} is served for reading; add and delete chunks with reperio shards")
+
+    def require_no_turn(self) -> None:
+        """Do nothing: here are no turns."""
+
+    def close(self) -> None:
+        """Release the shards. Doing so twice is no error."""
+        with self._lock:
+            closed, self.closed = self.closed, True
+        if not closed:
+            with self._looking:
+                self._fleet.retire()
+
+    def _look(self) -> None:
+        """Open the fleet that the manifest names now, if it is another one; *_looking* is held."""
+        try:
+            found = None if self.closed else self._open_fleet(self._fleet)
+            if found is not None:
+                old, self._fleet = self._fleet, found
+                old.retire()
+        except ReperioError as error:
+            _log.warning("%s: the shards of before are used on: %s", self.name, error)
+        finally:
+            self._looking.release()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise InvalidInput(f"{self.name} is sharded, and this works on one collection; do it for each of its shards")

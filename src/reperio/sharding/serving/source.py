@@ -1,0 +1,182 @@
+"""Retrieve candidates from shards: lists are merged, everything after that is what one collection does.
+
+The row of a chunk among all shards is ``row in the shard * number of shards + place of the shard``. So rows are
+distinct, and the order of rows within a shard stands. Fusion, distinct texts, reranking and diversity see one
+collection: the one into which the chunks were added in the order of these rows.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from reperio.collection.search.source import Lists, RankedRows
+from reperio.sharding.serving.fleet import Fleet, Space
+from reperio.sharding.serving.messages import (
+    AskLists,
+    Counted,
+    CountWords,
+    Fetched,
+    FetchRows,
+    Listed,
+    Moved,
+    Narrowing,
+)
+from reperio.store.words.merging import Listing, Totals, add_up, merge
+from reperio.types import Chunk, FloatMatrix, Metric
+
+EAGER = 64
+"""Rows of a list up to which shards return the chunks with it: that costs less than asking for the best few again."""
+
+
+class ShardsMoved(Exception):
+    """A shard has moved on between two steps of a question, which must be asked again from its beginning."""
+
+
+class ShardSource:
+    """The shards, for one question; see `CandidateSource`.
+
+    Args:
+        fleet: of the shards.
+        space: that the question's vectors are of.
+        narrowing: what may be found.
+        until: deadline, as `time.monotonic` has it.
+        missing: takes the places of shards that did not answer; None to raise then.
+        eager: let shards return chunks with their lists in any case, so that nothing can move in between.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        space: Space,
+        narrowing: Narrowing,
+        *,
+        until: float,
+        missing: set[int] | None,
+        eager: bool = False,
+    ) -> None:
+        self._fleet, self._space, self._narrowing = fleet, space, narrowing
+        self._until, self._missing, self._eager = until, missing, eager
+        self._tokens: dict[int, str] = {}
+        self._chunks: dict[int, Chunk] = {}
+        self.unanswerable = ""
+        self.has_newer = False
+
+    def lists(
+        self,
+        texts: Sequence[str] | None,
+        queries: FloatMatrix | None,
+        *,
+        dense: int | None,
+        lexical: int | None,
+        recall: float,
+    ) -> Lists:
+        """Ask every shard for its lists, and merge them."""
+        totals = None if lexical is None else self._count(texts or ())
+        eager = self._eager or ((dense is None or lexical is None) and max(dense or 0, lexical or 0) <= EAGER)
+        asked = AskLists(self._space.keys, self._narrowing, texts, queries, dense, lexical, totals, recall, eager=eager)
+        answers: dict[int, Listed] = self._ask("lists", asked)
+        for place, answer in answers.items():
+            if self._tokens.setdefault(place, answer.token) != answer.token:
+                raise ShardsMoved  # rows that are known already are of another generation
+            self.has_newer |= answer.newest not in self._space.keys
+            self._chunks.update((self._row(place, row), chunk) for row, chunk in answer.chunks.items())
+        by_vector = by_words = None
+        if dense is not None:
+            assert queries is not None  # as for any source
+            by_vector = [self._nearest(answers, number, dense) for number in range(len(queries))]
+        if lexical is not None:
+            assert totals is not None
+            by_words = [self._best(answers, number, each, lexical) for number, each in enumerate(totals)]
+        return by_vector, by_words
+
+    def chunks(self, rows: Sequence[int]) -> Mapping[int, Chunk]:
+        """Return chunks: as they came with the lists, else from their shards."""
+        found = {row: self._chunks[row] for row in rows if row in self._chunks}
+        missing = [row for row in rows if row not in found]
+        if missing:
+            for place, fetched in self._fetch(missing, "chunks").items():
+                found.update((self._row(place, row), chunk) for row, chunk in fetched.chunks.items())
+        return found
+
+    def texts(self, rows: Sequence[int]) -> Iterable[tuple[int, str]]:
+        """Return texts from their shards."""
+        for place, fetched in self._fetch(rows, "texts").items():
+            yield from ((self._row(place, row), text) for row, text in fetched.texts.items())
+
+    def vectors(self, rows: Sequence[int]) -> FloatMatrix:
+        """Return vectors from their shards."""
+        out = np.empty((len(rows), self._space.settings.dimension), dtype=np.float32)
+        places = {row: number for number, row in enumerate(rows)}
+        for place, fetched in self._fetch(rows, "vectors").items():
+            assert fetched.vectors is not None  # asked for
+            mine = [number for row, number in places.items() if row % self._fleet.size == place]
+            out[mine] = fetched.vectors
+        return out
+
+    def _count(self, texts: Sequence[str]) -> list[Totals]:
+        """Have the words of the questions counted in all shards."""
+        answers: dict[int, Counted] = self._ask("count_words", CountWords(self._space.keys, self._narrowing, texts))
+        each = [[answer.counts[number] for answer in answers.values()] for number in range(len(texts))]
+        self.unanswerable = next((one.unanswerable for counts in each for one in counts if one.unanswerable), "")
+        return [add_up(counts) if counts else Totals((), (), 0, 0, None) for counts in each]
+
+    def _nearest(self, answers: Mapping[int, Listed], number: int, depth: int) -> RankedRows:
+        """Merge the dense lists of one question."""
+        rows, scores = list[int](), list[float]()
+        for place, answer in answers.items():
+            assert answer.dense is not None  # asked for
+            own, theirs = answer.dense[number]
+            rows += [self._row(place, row) for row in own]
+            scores += theirs
+        order = sorted(range(len(rows)), key=lambda at: (-scores[at], rows[at]))[:depth]
+        values = [scores[at] for at in order]
+        if self._space.settings.metric is Metric.COSINE:
+            values = [min(1.0, max(-1.0, value)) for value in values]  # rounding only, as of one collection
+        return [rows[at] for at in order], values
+
+    def _best(self, answers: Mapping[int, Listed], number: int, totals: Totals, count: int) -> RankedRows:
+        """Merge the lexical lists of one question."""
+        listings = []
+        for place, answer in answers.items():
+            assert answer.lexical is not None  # asked for
+            one = answer.lexical[number]
+            listings.append(
+                Listing(
+                    one.rows * self._fleet.size + place,
+                    one.scores,
+                    one.rare * self._fleet.size + place,
+                    one.rare_scores,
+                    [rows * self._fleet.size + place for rows in one.common],
+                )
+            )
+        if not listings:
+            return [], []
+        rows, scores = merge(listings, totals, count)
+        return rows.tolist(), scores.tolist()
+
+    def _fetch(self, rows: Sequence[int], what: str) -> dict[int, Fetched]:
+        by_place: dict[int, list[int]] = defaultdict(list)
+        for row in rows:
+            own, place = divmod(row, self._fleet.size)
+            by_place[place].append(own)
+        requests = {place: FetchRows(self._tokens[place], own, what) for place, own in by_place.items()}
+        # A shard that has found something is not left out of the answer any more.
+        return self._checked(self._fleet.router.ask("fetch", requests, until=self._until))
+
+    def _ask(self, method: str, request: Any) -> dict[int, Any]:
+        missing = self._missing
+        requests = {place: request for place in range(self._fleet.size) if missing is None or place not in missing}
+        return self._checked(self._fleet.router.ask(method, requests, until=self._until, missing=missing))
+
+    @staticmethod
+    def _checked(answers: dict[int, Any]) -> dict[int, Any]:
+        if any(isinstance(answer, Moved) for answer in answers.values()):
+            raise ShardsMoved
+        return answers
+
+    def _row(self, place: int, row: int) -> int:
+        return row * self._fleet.size + place

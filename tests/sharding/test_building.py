@@ -1,0 +1,239 @@
+import json
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import reperio
+from reperio import Chunk
+from reperio.errors import CollectionExists, InvalidChunk, InvalidInput
+from reperio.sharding import ShardSet, slot_of
+from reperio.sharding.building.build import BuildReport, build_shards
+from tests.conftest import TrigramEmbedder
+
+DIMENSION = 8
+
+
+def _chunks(number: int) -> list[Chunk]:
+    texts = [f"text {at}\u2028 with a line separator,\nand a break" for at in range(number)]
+    return [Chunk(f"chunk-{at}", text, {"n": at, "of": {"a": [at, None]}}) for at, text in enumerate(texts)]
+
+
+def _vectors(number: int, seed: int = 7) -> Any:
+    return np.random.default_rng(seed).standard_normal((number, DIMENSION)).astype(np.float32)
+
+
+def content(root: Path) -> dict[str, list[tuple[str, str, Any, list[float]]]]:
+    """Return ids, texts, metadata and vectors of each shard, in the order of adding."""
+    with ShardSet(root) as shards:
+        return {
+            entry.name: [(chunk.id, chunk.text, chunk.metadata, kb.vectors([chunk.id])[0].tolist()) for chunk in kb]
+            for entry, kb in shards
+        }
+
+
+def build(source: Any, into: Path, **options: Any) -> BuildReport:
+    return build_shards(source, into, **{"shards": 3, "recall": None, "map": map, **options})
+
+
+def test_shards_of_a_collection_hold_what_it_holds(tmp_path: Path) -> None:
+    """Each chunk is in the shard of its id, to the bit; chunks that were deleted or replaced are not there."""
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION, dtype="float16", auto_optimize=False) as kb:
+        kb.add(_chunks(200), vectors=_vectors(200), batch_size=50)
+        kb.delete(ids=["chunk-3", "chunk-60"])
+        kb.add([Chunk("chunk-5", "changed")], vectors=_vectors(1, 8))
+        expected = {chunk.id: (chunk, kb.vectors([chunk.id])[0].tolist()) for chunk in kb}
+    report = build(tmp_path / "kb", tmp_path / "shards", partition_rows=17)
+    assert report.chunks == 198
+    assert report.embedded == 0
+    found = content(tmp_path / "shards")
+    for shard in report.shards:
+        assert len(found[shard.name]) == shard.chunks > 0
+    assert {one[0]: (Chunk(*one[:3]), one[3]) for part in found.values() for one in part} == expected
+    with ShardSet(tmp_path / "shards") as shards:
+        assert all(entry.holds(slot_of(chunk_id)) for entry, kb in shards for chunk_id in kb.ids())
+        assert all(kb.check().ok for _, kb in shards)
+        assert {kb.info().dtype for _, kb in shards} == {"float16"}
+    assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == ["LOCK", "shards", "shards.json"]
+
+
+def _lines(chunks: Iterable[Chunk], vectors: Any) -> str:
+    return "".join(
+        json.dumps({"id": chunk.id, "text": chunk.text, **chunk.metadata, "vector": vector.tolist()}) + "\n"
+        for chunk, vector in zip(chunks, vectors, strict=True)
+    )
+
+
+def test_json_lines_and_parquet_make_the_same_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a file is cut, each line and row is read once, and its vector with it."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    monkeypatch.setattr("reperio.sharding.building.tables._BYTES", 1000)  # a few lines each
+    chunks, vectors = _chunks(150), _vectors(150)
+    (tmp_path / "a.jsonl").write_text(_lines(chunks[:90], vectors[:90]) + "\n")
+    (tmp_path / "b.jsonl").write_text(_lines(chunks[90:], vectors[90:]).rstrip("\n"))
+    columns = {
+        "id": [chunk.id for chunk in chunks],
+        "text": [chunk.text for chunk in chunks],
+        "metadata": [json.dumps(chunk.metadata) for chunk in chunks],
+        "vector": vectors.tolist(),
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "all.parquet", row_group_size=40)
+    build([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], tmp_path / "one")
+    build(tmp_path / "all.parquet", tmp_path / "other", partition_rows=16)
+    found = content(tmp_path / "one")
+    assert sum(map(len, found.values())) == 150
+    assert found == content(tmp_path / "other")
+
+
+def test_texts_are_embedded_as_one_collection_does(tmp_path: Path) -> None:
+    """Lines without vectors are embedded, and the embedder is recorded; rows of whole numbers have these as ids."""
+    embedder = TrigramEmbedder()
+    lines = [{"id": at, "text": f"number {at}", "lang": "en"} for at in range(40)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    report = build(tmp_path / "texts.jsonl", tmp_path / "shards", embedder=embedder)
+    assert (report.chunks, report.embedded) == (40, 40)
+    with reperio.open(tmp_path / "kb", embedder=embedder) as kb, ShardSet(tmp_path / "shards") as shards:
+        kb.add([Chunk(str(line["id"]), str(line["text"]), {"lang": "en"}) for line in lines])
+        for _, shard in shards:
+            assert shard.info().embedder == "trigrams"
+            assert all(kb.get(chunk.id) == chunk for chunk in shard)
+            np.testing.assert_array_equal(shard.vectors(shard.ids()), kb.vectors(shard.ids()))
+
+
+def test_a_folder_becomes_the_chunks_that_ingest_makes(tmp_path: Path) -> None:
+    """Ids, texts and metadata are those of `ingest`; what cannot be read is listed, and the rest is there."""
+    pytest.importorskip("pathspec")
+    folder = tmp_path / "docs"
+    (folder / "deep").mkdir(parents=True)
+    for number in range(6):
+        words = " ".join(f"word{number}x{at}" for at in range(700))
+        (folder / "deep" / f"{number}.md").write_text(f"# Title {number}\n\n{words}\n")
+    (folder / "broken.jsonl").write_text("{")
+    (folder / "picture.png").write_bytes(b"\x89PNG")
+    embedder = TrigramEmbedder()
+    report = build(folder, tmp_path / "shards", embedder=embedder, ingestion={"metadata": {"team": "a"}})
+    assert not report.complete
+    assert [failed.source for failed in report.failed] == ["docs/broken.jsonl"]
+    assert [skipped.source for skipped in report.skipped] == ["docs/picture.png"]
+    with reperio.open(tmp_path / "kb", embedder=embedder) as kb:
+        reperio.ingest(kb, folder, metadata={"team": "a"})
+        expected = {chunk.id: chunk for chunk in kb}
+    found = [Chunk(*one[:3]) for part in content(tmp_path / "shards").values() for one in part]
+    assert len(found) > 6
+    assert {chunk.id: chunk for chunk in found} == expected
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_build_goes_on(tmp_path: Path) -> None:
+    """Broken off after each task in turn, and run again, it does the rest, and ends as an uninterrupted one."""
+    (tmp_path / "all.jsonl").write_text(_lines(_chunks(60), _vectors(60)))
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION) as kb:
+        kb.add(_chunks(60), vectors=_vectors(60))
+    build(tmp_path / "kb", tmp_path / "whole", partition_rows=20)
+    done: list[Any] = []
+
+    def one_more(function: Any, tasks: Any) -> Iterable[Any]:
+        for task in tasks:
+            key = (function.__name__, getattr(task, "number", None) or task.shard.name)
+            yield function(task)
+            if key not in done:
+                done.append(key)
+                raise Interrupted
+
+    for _ in range(6):
+        with pytest.raises(Interrupted):
+            build(tmp_path / "kb", tmp_path / "shards", partition_rows=20, map=one_more)
+    with pytest.raises(reperio.NotACollection, match=r"no shards\.json"):
+        ShardSet(tmp_path / "shards")
+    with pytest.raises(CollectionExists, match="unfinished build with other shards"):
+        build(tmp_path / "kb", tmp_path / "shards", partition_rows=20, shards=4)
+    with pytest.raises(CollectionExists, match="unfinished build with other partitions"):
+        build(tmp_path / "kb", tmp_path / "shards", partition_rows=30)
+    build(tmp_path / "kb", tmp_path / "shards", partition_rows=20, map=one_more)
+    assert len(done) == 6
+    assert content(tmp_path / "shards") == content(tmp_path / "whole")
+    with pytest.raises(CollectionExists, match="already"):
+        build(tmp_path / "kb", tmp_path / "shards", partition_rows=20)
+
+
+def test_tasks_need_nothing_but_themselves(tmp_path: Path) -> None:
+    """Run by a plain process pool, in processes that know nothing of each other, they make the same, with an index."""
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION) as kb:
+        kb.add(_chunks(300), vectors=_vectors(300))
+    build(tmp_path / "kb", tmp_path / "one")
+    with ProcessPoolExecutor(2, mp_context=get_context("forkserver")) as pool:
+        report = build(tmp_path / "kb", tmp_path / "other", partition_rows=40, recall=0.9, map=pool.map)
+    assert report.chunks == 300
+    assert content(tmp_path / "one") == content(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("lines", "error", "message"),
+    [
+        (['{"id": "a", "text": "x"}', '{"id": "a", "text": "y"}'], InvalidChunk, "the same id 'a'"),
+        (['{"text": "x"}'], InvalidInput, "byte 0 has the id None"),
+        (['{"id": "a", "text": "x"}', '{"id": true}'], InvalidInput, "byte 25 has the id True"),
+        (['{"id": "a", "text": "x"', ""], InvalidInput, "is no JSON"),
+        (["[1]"], InvalidInput, "is no JSON object"),
+        (['{"id": "a", "text": "x", "metadata": {}, "b": 1}'], InvalidInput, "and besides"),
+        (['{"id": "a", "text": "x", "metadata": 1}'], InvalidInput, "which is a int"),
+        (['{"id": "a", "vector": [1, 2.5]}', '{"id": "b", "text": "x"}'], InvalidInput, "'b' has no vector"),
+        (['{"id": "a", "vector": [1, 2.5]}', '{"id": "b", "vector": [1]}'], reperio.InvalidVectors, "vectors"),
+        (['{"id": "a", "text": " "}'], InvalidChunk, "has no text to embed"),
+    ],
+)
+def test_lines_that_are_no_chunks_are_refused_by_place(
+    tmp_path: Path, lines: list[str], error: type[Exception], message: str
+) -> None:
+    """Nothing is skipped, renamed or filled in."""
+    (tmp_path / "bad.jsonl").write_text("\n".join(lines))
+    embedder = None if "vector" in lines[0] else TrigramEmbedder()
+    with pytest.raises(error, match=message):
+        build(tmp_path / "bad.jsonl", tmp_path / "shards", embedder=embedder)
+
+
+def test_an_id_in_two_partitions_is_refused(tmp_path: Path) -> None:
+    """It is found where its shard is written, and named."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text(_lines(_chunks(3), _vectors(3)))
+    with pytest.raises(InvalidInput, match="the same id 'chunk-"):
+        build([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], tmp_path / "shards")
+
+
+def test_sources_and_places_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    """Each with what to name instead, and nothing is made."""
+    (tmp_path / "all.jsonl").write_text(_lines(_chunks(3), _vectors(3)))
+    build(tmp_path / "all.jsonl", tmp_path / "shards")
+    with reperio.open(tmp_path / "kb", dimension=DIMENSION) as kb:
+        kb.add(_chunks(3), vectors=_vectors(3))
+    reperio_export = tmp_path / "export"
+    from reperio.exchange import export_collection
+
+    export_collection(tmp_path / "kb", reperio_export, format="jsonl")
+    with pytest.raises(InvalidInput, match="is an export; name the file in it"):
+        build(reperio_export, tmp_path / "new")
+    with pytest.raises(InvalidInput, match="has shards already"):
+        build(tmp_path / "shards", tmp_path / "new")
+    with pytest.raises(InvalidInput, match="leave embedder, metric"):
+        build(tmp_path / "kb", tmp_path / "new", metric="l2")
+    with pytest.raises(CollectionExists, match="already exists"):
+        build(tmp_path / "all.jsonl", tmp_path / "kb")
+    with pytest.raises(InvalidInput, match="inside the collection"):
+        build(tmp_path / "all.jsonl", tmp_path / "kb" / "new")
+    with pytest.raises(reperio.UnknownOption, match="recall"):
+        build(tmp_path / "all.jsonl", tmp_path / "new", recal=1)
+    assert not (tmp_path / "new").exists()
+    build(reperio_export / "chunks.jsonl", tmp_path / "new")
+    for shard, chunks in content(tmp_path / "new").items():
+        first = content(tmp_path / "shards")[shard]
+        assert [one[:3] for one in chunks] == [one[:3] for one in first]
+        np.testing.assert_allclose([one[3] for one in chunks], [one[3] for one in first], atol=1e-6)
