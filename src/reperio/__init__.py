@@ -45,7 +45,9 @@ from reperio.errors import (
     ReperioWarning,
     RerankerFailed,
     RetryLater,
+    ShardBuildFailed,
     ShardUnavailable,
+    ShardWriteFailed,
     StorageFailed,
     UnknownOption,
     UnsupportedFormat,
@@ -81,7 +83,9 @@ from reperio.types import (
 if TYPE_CHECKING:
     from reperio.evaluation.gate import gate
     from reperio.ingestion import ingest
+    from reperio.sharding.building.build import build_shards
     from reperio.sharding.serving.opening import open_shards
+    from reperio.sharding.writing import ShardWriter
 
 __version__ = "0.1.0"
 
@@ -147,12 +151,16 @@ __all__ = [
     "RerankerFailed",
     "RetryLater",
     "SentenceTransformerEmbedder",
+    "ShardBuildFailed",
     "ShardUnavailable",
+    "ShardWriteFailed",
+    "ShardWriter",
     "StorageFailed",
     "UnknownOption",
     "UnsupportedFormat",
     "advise",
     "backups",
+    "build_shards",
     "create_origin",
     "diagnose",
     "field",
@@ -166,6 +174,8 @@ __all__ = [
 ]
 
 _LAZY = {
+    "ShardWriter": "reperio.sharding.writing",
+    "build_shards": "reperio.sharding.building.build",
     "gate": "reperio.evaluation",
     "ingest": "reperio.ingestion",
     "open_shards": "reperio.sharding.serving.opening",

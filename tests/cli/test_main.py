@@ -115,7 +115,7 @@ def test_the_commands_are_listed() -> None:
     """Without arguments, and with `--help`, all commands are shown."""
     for result in (run(), run("--help"), run("-h")):
         assert result.exit_code == 0
-        assert re.findall(r"│ (\w+)  ", result.stdout) == [*COMMANDS, "import", "golden", "origin"]
+        assert re.findall(r"│ (\w+)  ", result.stdout) == [*COMMANDS, "import", "golden", "origin", "shards"]
 
 
 def test_the_version_is_told() -> None:

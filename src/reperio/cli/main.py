@@ -29,6 +29,7 @@ from reperio.cli.commands import listing as cli_listing
 from reperio.cli.commands import origins as cli_origins
 from reperio.cli.commands import serving as cli_serving
 from reperio.cli.commands import shard_serving as cli_shard_serving
+from reperio.cli.commands import shards as cli_shards
 from reperio.cli.errors import Commands
 from reperio.collection import Collection
 from reperio.embedding import for_one_question, load_embedder
@@ -67,9 +68,8 @@ app = typer.Typer(
 app.add_typer(cli_import.app, name="import")
 app.add_typer(cli_golden.golden_app, name="golden")
 app.add_typer(cli_origins.app, name="origin")
-_shards = typer.Typer(help="Search and serve what outgrows one host.", no_args_is_help=True)
-cli_shard_serving.register(_shards)
-app.add_typer(_shards, name="shards")
+cli_shard_serving.register(cli_shards.app)
+app.add_typer(cli_shards.app, name="shards")
 
 
 def main() -> None:

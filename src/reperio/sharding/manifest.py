@@ -3,6 +3,7 @@
 ::
 
     kb-shards/
+      building/                only while they are built, or where that was killed
       shards.json              which shards there are: written whole, replaced atomically, so that it is the one truth
       LOCK                     the flock of whoever replaces it
       shards/shard-000001/     each an ordinary collection, which `reperio.open` and every command take
@@ -110,6 +111,11 @@ class ShardManifest:
             raise InvalidInput(f"shards is {shards}; choose 1 to {MOST_SHARDS:,}")
         return cls(secrets.token_hex(16), 1, settings, _cut(0, SLOTS, shards, 1), shards + 1)
 
+    @property
+    def version(self) -> tuple[str, int]:
+        """Identity and generation: the same for the same shards."""
+        return self.identity, self.generation
+
     def shard_of(self, chunk_id: str) -> ShardEntry:
         """Return the shard that an id belongs to."""
         return self.shard_at(slot_of(chunk_id))
@@ -201,6 +207,11 @@ class ShardLayout:
         """The directory of the shards."""
         return self.root / SHARDS
 
+    @property
+    def building(self) -> Path:
+        """What a build keeps until its end."""
+        return self.root / "building"
+
     def shard(self, entry: ShardEntry) -> Path:
         """Return the directory of a shard."""
         return self.shards / entry.name
@@ -275,7 +286,7 @@ def exchange_manifest(root: Path, old: ShardManifest, new: ShardManifest, *, tim
     lock.acquire(timeout)
     try:
         found = read_manifest(root)
-        if (found.identity, found.generation) != (old.identity, old.generation):
+        if found.version != old.version:
             raise CollectionLocked(
                 f"{root} has other shards since another process has exchanged them (generation {found.generation}, "
                 f"not {old.generation}); nothing was changed, try again"

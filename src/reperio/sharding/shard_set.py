@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -77,9 +78,10 @@ class ShardSet:
         self._options = {"read_only": True, **options}
         self.manifest = read_manifest(self.root)
         self._open: dict[str, Collection] = {}
+        self._lock = threading.RLock()
         with ExitStack() as undo:
             undo.callback(self.close)
-            self._open_missing(self.manifest)
+            self._take(self.manifest)
             undo.pop_all()
 
     def __getitem__(self, name: str) -> Collection:
@@ -103,15 +105,37 @@ class ShardSet:
         Raises:
             CollectionDamaged, StorageFailed: as when it was opened; what was open stays so.
         """
-        found = read_manifest(self.root)
-        if (found.identity, found.generation) == (self.manifest.identity, self.manifest.generation):
-            return False
-        self._open_missing(found)
+        with self._lock:
+            found = read_manifest(self.root)
+            if found.version == self.manifest.version:
+                return False
+            self._take(found)
+            return True
+
+    def reopen(self, **options: Any) -> None:
+        """Open all shards again with other options, as of the manifest of now."""
+        with self._lock:
+            self._options.update(options)
+            self.close()
+            self._take(read_manifest(self.root))
+
+    def _take(self, found: ShardManifest) -> None:
+        """Open the shards of a manifest, and close the others.
+
+        A shard that is opened for writing is made where there is none, as where it was split a moment ago. What is made
+        so must not be written to: a shard is removed only after the manifest was exchanged, so that one which is still
+        named after it was opened was there.
+        """
+        while True:
+            self._open_missing(found)
+            newest = read_manifest(self.root)
+            if newest.version == found.version:
+                break
+            found = newest
         self.manifest = found
         kept = {entry.name for entry in found.shards}
         for name in [name for name in self._open if name not in kept]:
             self._open.pop(name).close()
-        return True
 
     def _open_missing(self, manifest: ShardManifest) -> None:
         for entry in manifest.shards:

@@ -72,12 +72,13 @@ def doctor(
     if json:
         output.print_json({"ok": found.ok, **dataclasses.asdict(found)})
     else:
-        _print_diagnosis(found)
+        print_diagnosis(found)
     if not found.ok:
         raise typer.Exit(1)
 
 
-def _print_diagnosis(found: reperio.Diagnosis) -> None:
+def print_diagnosis(found: reperio.Diagnosis) -> None:
+    """Print what was mended and lost, and what there is to be done."""
     for finding in found.mended:
         output.print_line(f"mended: {finding.what}")
     for line in found.lost:

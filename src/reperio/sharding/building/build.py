@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -30,11 +29,12 @@ from reperio.layout import (
     storage_errors,
     write_atomically,
 )
+from reperio.layout.writing import remove_tree
 from reperio.printable import logger
 from reperio.sharding.building.collections import stored_in
 from reperio.sharding.building.folders import files_in
 from reperio.sharding.building.on_ray import run_on_ray
-from reperio.sharding.building.partitions import Source
+from reperio.sharding.building.partitions import Batch, Source, Told
 from reperio.sharding.building.parts import PartReport
 from reperio.sharding.building.tables import Fields, lines_of, rows_of
 from reperio.sharding.building.tasks import FillTask, ShardReport, SpreadTask, fill, spread
@@ -169,7 +169,7 @@ class _Build:
         progress: Progress | None,
     ) -> None:
         self._layout = ShardLayout(root)
-        self._building = root / "building"
+        self._building = self._layout.building
         self._source = source
         self._settings = settings
         self._recall = recall
@@ -195,7 +195,10 @@ class _Build:
             if sum(shard.chunks for shard in shards) != chunks:
                 raise CollectionDamaged(f"the shards of {root} have not what was read; remove it, and build it again")
             write_manifest(root, self._manifest)
-            shutil.rmtree(self._building, ignore_errors=True)
+            # First the plan: with it, the next run takes the parts for whole.
+            with storage_errors(self._building, "remove"):
+                (self._building / _PLAN).unlink(missing_ok=True)
+            remove_tree(self._building)
             self._timed("finish", began)
         finally:
             lock.close()
@@ -223,7 +226,10 @@ class _Build:
         """
         root = self._layout.root
         if not is_there(self._building):
-            require_vacant(root, "for the shards") if not self._is_claimed() else None
+            if is_sharded(root):
+                raise CollectionExists(f"{root} has shards already; choose a new path for the shards")
+            if not self._is_claimed():
+                require_vacant(root, "for the shards")
             with storage_errors(root, "create"):
                 root.mkdir(parents=True, exist_ok=True)
                 make_directory(self._building, exist_ok=True)
@@ -295,6 +301,28 @@ class _Build:
             if self._progress is not None:
                 self._progress("fill", len(found), len(tasks))
         return sorted(found, key=lambda report: report.name)
+
+
+def read_tables(source: Any, settings: Settings, *, rows: int = 16_384) -> Iterator[Batch]:
+    """Yield what files of JSON lines or Parquet hold, for `ShardWriter.add`.
+
+    Args:
+        source: files, as for `build_shards`.
+        settings: of the shards.
+        rows: of a partition.
+
+    Raises:
+        InvalidInput: they are no such files, or hold what is no chunk.
+    """
+    paths = _paths(source)
+    kinds = {_TABLES.get(path.suffix.lower()) if path.is_file() else None for path in paths}
+    if kinds - {"lines", "rows"} or len(kinds) > 1:
+        raise InvalidInput(
+            f"{paths[0]} is no file of .jsonl or .parquet (or one of several is another kind); name files"
+        )
+    cut = rows_of(paths, Fields(), rows) if kinds == {"rows"} else lines_of(paths, Fields())
+    for partition in cut.partitions:
+        yield from partition.batches(settings, None, Told([], []))
 
 
 def _paths(source: Any) -> list[Path]:

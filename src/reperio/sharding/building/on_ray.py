@@ -40,8 +40,8 @@ def run_on_ray(
     started = start_ray(ray, workers)
     pending: list[Any] = []
     try:
-        remote = ray.remote(function).options(**(dict(resources) if resources else {"num_cpus": 1}))
-        pending = [remote.remote(task) for task in tasks]
+        remote = ray.remote(_call).options(**(dict(resources) if resources else {"num_cpus": 1}))
+        pending = [remote.remote(function, task) for task in tasks]
         while pending:
             done, pending = ray.wait(pending, num_returns=1)
             yield _result(ray, done[0])
@@ -69,6 +69,11 @@ def start_ray(ray: Any, workers: int | None) -> bool:
             log_to_driver=False,
         )
     return True
+
+
+def _call(function: Callable[[Task], Result], task: Task) -> Result:
+    """Call what `ray.remote` does not take itself: a partial, or an object."""
+    return function(task)
 
 
 def _result(ray: Any, reference: Any) -> Any:

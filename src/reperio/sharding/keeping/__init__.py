@@ -1,0 +1,1 @@
+"""Keep shards: split, merge, check, mend, back up, restore and optimize them."""

@@ -1,0 +1,274 @@
+"""Write to shards: each chunk goes to the shard of its id, and is durable when the call returns.
+
+There is no transaction over shards. Each shard commits its part of a batch by itself; where one cannot, the others
+still do, and `ShardWriteFailed` names what is stored. To say the same again completes it: a chunk that is stored is
+compared and left, an id that is deleted is no error. docs/decisions/0025-shards.md says why.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, TypeVar
+
+from typing_extensions import Never, Self
+
+from reperio.arguments import id_list, refuse_unknown, require_count, require_limits, require_within
+from reperio.collection.facade import Collection, handle_of
+from reperio.collection.handle.embedder import resolve
+from reperio.collection.handle.scope import Where, to_filter
+from reperio.collection.write.batches import batches
+from reperio.collection.write.preparing import check_chunks, require_sizes
+from reperio.errors import CollectionClosed, InvalidInput, ReperioError, ShardWriteFailed, UnknownOption
+from reperio.printable import one_line
+from reperio.sharding.manifest import ShardManifest
+from reperio.sharding.shard_set import ShardSet
+from reperio.types import AddResult, Chunk, Embedder, Limits, Progress
+from reperio.vectors import to_matrix
+
+Result = TypeVar("Result")
+DEFAULT_BATCH = 1000
+_THREADS = 8  # shards that commit at a time
+_MOVES = 20  # exchanges of the manifest that one batch follows
+
+
+class ShardWriter:
+    """Add, replace and delete chunks of shards. For any number of threads, processes and hosts.
+
+    Args:
+        path: directory that has ``shards.json``.
+        embedder: as in `open`; by default the recorded one is loaded when a text must first be embedded.
+        lock_timeout: seconds that each shard's commit waits for those of others; a split waits for it, too.
+        limits: as in `open`.
+
+    Raises:
+        CollectionNotFound, NotACollection, CollectionDamaged, UnsupportedFormat, StorageFailed: what is at the path
+            cannot be used.
+        EmbeddingContractError: the embedder is not the one the vectors were made with.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        embedder: Embedder | str | None = None,
+        lock_timeout: float = 30.0,
+        limits: Limits | None = None,
+        **unknown: Never,
+    ) -> None:
+        refuse_unknown(ShardWriter, unknown)
+        self._limits = require_limits(limits)
+        options: dict[str, Any] = {"lock_timeout": lock_timeout, "limits": limits}
+        if embedder is not None:
+            options["embedder"] = resolve(embedder)  # one model for all shards
+        self._shards = ShardSet(path, read_only=False, **options)
+        self._given = embedder is not None
+        if self._given and self.manifest.settings.contract is None:
+            self._shards.close()
+            raise InvalidInput(
+                f"the vectors of {self._shards.root} were brought ready-made, and no embedder is recorded; leave "
+                "embedder= out, and pass vectors="
+            )
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="reperio-shards")
+        self._closed = False
+
+    @property
+    def manifest(self) -> ShardManifest:
+        """The shards that are written to, as of the last call."""
+        return self._shards.manifest
+
+    def add(
+        self,
+        chunks: Iterable[Chunk],
+        *,
+        vectors: Any | None = None,
+        batch_size: int = DEFAULT_BATCH,
+        progress: Progress | None = None,
+        **unknown: Never,
+    ) -> AddResult:
+        """Store chunks, and replace those whose id is stored already; see `Collection.add`.
+
+        Args:
+            chunks, vectors, progress: as there.
+            batch_size: chunks that are spread over the shards at a time; each shard makes one commit of its part.
+
+        Raises:
+            InvalidChunk, InvalidVectors: nothing of the batch in question is stored, those before it are.
+            ShardWriteFailed: of the batch in question, some shards have stored their part, and others have not.
+            ReperioError: whatever a shard has raised, where no shard has stored anything of the batch.
+        """
+        refuse_unknown(ShardWriter.add, unknown)
+        require_count("batch_size", batch_size)
+        require_within("batch_size", batch_size, self._limits.batch, "batch")
+        result, done = AddResult(), 0
+        total = len(chunks) if isinstance(chunks, Sequence) else None
+        for batch, part in batches(chunks, vectors, batch_size):
+            try:
+                result += self._add_batch(batch, part, done)
+            except ReperioError as error:
+                before = f" [the {done} chunks of the batches before are stored]" if done else ""
+                error.args = (f"{error}{before}", *error.args[1:])
+                raise
+            done += len(batch)
+            if progress is not None:
+                progress("add", done, total)
+        return result
+
+    upsert = add
+    """The same: `add` replaces what is stored under an id."""
+
+    def delete(
+        self, *given: Never, ids: Iterable[str] | str | None = None, where: Where = None, **unknown: Never
+    ) -> int:
+        """Delete chunks by id, by filter, or by both, and return how many there were; see `Collection.delete`.
+
+        Raises:
+            ShardWriteFailed: some shards have deleted their part, and others have not.
+        """
+        refuse_unknown(ShardWriter.delete, unknown)
+        if given:
+            raise UnknownOption("delete takes keywords alone: delete(ids=['a', …]), delete(where={…}), or both")
+        if ids is None and (where is None or to_filter(where) is None):
+            raise InvalidInput("delete takes ids=, where= that does not match everything, or both")
+        if ids is not None:
+            wanted = {one: one for one in id_list(ids)}
+            return sum(self._routed(wanted, lambda kb, part: kb.delete(ids=list(part), where=where)))
+        return self._everywhere(lambda kb: kb.delete(where=where))
+
+    def close(self) -> None:
+        """Release the files; doing so twice is no error. Nothing is lost without it."""
+        self._closed = True
+        self._threads.shutdown()
+        self._shards.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _add_batch(self, batch: list[Chunk], vectors: Any | None, first: int) -> AddResult:
+        """Check a batch as a whole, before any shard has some of it, and store it."""
+        self._require_open()
+        self._shards.refresh()
+        require_sizes(check_chunks(batch, first), self._limits)
+        self._share_embedder(vectors)
+        rows: Mapping[str, int] = {chunk.id: at for at, chunk in enumerate(batch)}
+        matrix: Any = None
+        if vectors is not None:
+            settings = self.manifest.settings
+            # Checked as a whole here; each shard takes the caller's, so that they are scaled once.
+            to_matrix(vectors, dimension=self._dimension(), metric=settings.metric, what="vectors", first=first)
+            matrix = vectors
+
+        def store(kb: Collection, part: Mapping[str, int]) -> AddResult:
+            own = None if matrix is None else [matrix[at] for at in part.values()]
+            return kb.add([batch[at] for at in part.values()], vectors=own, batch_size=max(1, len(part)))
+
+        return sum(self._routed(rows, store, at_once=vectors is not None), AddResult())
+
+    def _dimension(self) -> int:
+        return handle_of(next(iter(self._shards))[1]).generation.settings.dimension
+
+    def _share_embedder(self, vectors: Any | None) -> None:
+        """Load the recorded model once for all shards, when a text must first be embedded."""
+        if vectors is not None or self._given or self.manifest.settings.contract is None:
+            return
+        loaded = next(iter(self._shards))[1].embedder
+        self._shards.reopen(embedder=loaded)
+        self._given = True
+
+    def _routed(
+        self, items: Mapping[str, Any], call: Callable[[Collection, Mapping[str, Any]], Result], *, at_once: bool = True
+    ) -> list[Result]:
+        """Call each shard with its items, and follow the manifest where shards were exchanged meanwhile.
+
+        Args:
+            items: by id.
+            call: returns what a shard says.
+            at_once: in several threads; else one after the other, so that a model is not asked by all of them.
+        """
+        self._require_open()
+        results: list[Result] = []
+        left = dict(items)
+        failures: dict[str, ReperioError] = {}
+        for _ in range(_MOVES):
+            self._shards.refresh()
+            parts: dict[str, dict[str, Any]] = {}
+            for chunk_id, item in left.items():
+                parts.setdefault(self.manifest.shard_of(chunk_id).name, {})[chunk_id] = item
+            asked = [(name, self._shards[name], part) for name, part in parts.items()]
+            failures = {}
+            for (name, _, part), found in zip(asked, self._each(asked, call, at_once=at_once), strict=True):
+                if isinstance(found, ReperioError):
+                    failures[name] = found
+                else:
+                    results.append(found)
+                    for chunk_id in part:
+                        del left[chunk_id]
+            if not failures or not self._shards.refresh():
+                break
+        if failures:
+            raise _told(failures, [one for one in items if one not in left], list(left))
+        return results
+
+    def _everywhere(self, call: Callable[[Collection], int]) -> int:
+        """Call every shard; after an exchange of shards all again, since what is done is done."""
+        self._require_open()
+        total, failures = 0, dict[str, ReperioError]()
+        for _ in range(_MOVES):
+            self._shards.refresh()
+            asked: list[tuple[str, Collection, dict[str, Any]]] = [(entry.name, kb, {}) for entry, kb in self._shards]
+            failures = {}
+            for (name, _, _), found in zip(asked, self._each(asked, lambda kb, _: call(kb)), strict=True):
+                if isinstance(found, ReperioError):
+                    failures[name] = found
+                else:
+                    total += found
+            if not self._shards.refresh():
+                break
+        if failures:
+            some = f"{total} chunks of the other shards are deleted"
+            raise _told(failures, [], [], some=some if len(failures) < len(self._shards) else "")
+        return total
+
+    def _each(
+        self,
+        asked: Sequence[tuple[str, Collection, Mapping[str, Any]]],
+        call: Callable[[Collection, Mapping[str, Any]], Result],
+        *,
+        at_once: bool = True,
+    ) -> list[Result | ReperioError]:
+        def one(each: tuple[str, Collection, Mapping[str, Any]]) -> Result | ReperioError:
+            try:
+                return call(each[1], each[2])
+            except ReperioError as error:
+                return error
+
+        return list(self._threads.map(one, asked) if at_once and len(asked) > 1 else map(one, asked))
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise CollectionClosed(f"this writer of {self._shards.root} is closed; open another one")
+
+
+def _told(
+    failures: Mapping[str, ReperioError], stored: Sequence[str], failed: Sequence[str], *, some: str = ""
+) -> ReperioError:
+    """Return what to raise: the error itself where nothing was done, else which part was."""
+    name, first = next(iter(failures.items()))
+    if not stored and not some:
+        return first
+    others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+    done = some or f"{len(stored)} of {len(stored) + len(failed)} chunks are done, the other {len(failed)} are not"
+    error = ShardWriteFailed(
+        f"{name}{others} has refused its part: {one_line(str(first))} [{done}; the same call again completes it]",
+        failures,
+    )
+    error.stored_ids, error.failed_ids, error.ids = stored, failed, [*stored, *failed]
+    error.__cause__ = first
+    return error

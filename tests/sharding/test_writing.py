@@ -1,0 +1,169 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import reperio
+from reperio import Chunk
+from reperio.errors import CollectionClosed, InvalidChunk, InvalidInput, InvalidVectors, ShardWriteFailed, StorageFailed
+from reperio.sharding import ShardManifest, ShardSet, write_manifest
+from reperio.sharding.building.build import build_shards
+from reperio.sharding.writing import ShardWriter
+from reperio.types import AddResult
+from tests.conftest import TrigramEmbedder
+from tests.sharding.test_manifest import SETTINGS, make_shards
+
+NAMES = [f"c{at}" for at in range(20)]
+
+
+def _vectors(number: int, seed: int = 1) -> Any:
+    return np.random.default_rng(seed).standard_normal((number, 4)).astype(np.float32)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    make_shards(tmp_path, ShardManifest.new(SETTINGS, 3))
+    return tmp_path
+
+
+def stored(root: Path) -> dict[str, Chunk]:
+    with ShardSet(root) as shards:
+        return {chunk.id: chunk for _, kb in shards for chunk in kb}
+
+
+def test_chunks_go_to_the_shard_of_their_id(root: Path) -> None:
+    """What is added, replaced, unchanged and deleted is counted over all shards, and durable in each."""
+    chunks, vectors = [Chunk(name, f"text of {name}", {"n": at}) for at, name in enumerate(NAMES)], _vectors(20)
+    calls: list[tuple[str, int, int | None]] = []
+    with ShardWriter(root) as writer:
+        done = writer.add(chunks, vectors=vectors, batch_size=8, progress=lambda *call: calls.append(call))
+        assert done == AddResult(added=20)
+        assert calls == [("add", 8, 20), ("add", 16, 20), ("add", 20, 20)]
+        with ShardSet(root) as shards:
+            assert all(name in shards.of(name) for name in NAMES)
+            assert sum(kb.count() for _, kb in shards) == 20
+            expected = vectors[7] / np.linalg.norm(vectors[7])
+            np.testing.assert_allclose(shards.of("c7").vectors(["c7"])[0], expected, rtol=1e-6)
+        changed = [Chunk("c0", "new"), *chunks[1:]]
+        assert writer.upsert(changed, vectors=vectors) == AddResult(updated=1, unchanged=19)
+        assert writer.delete(ids=["c1", "c2", "absent"]) == 2
+        assert writer.delete(where={"n": {"$gte": 15}}) == 5
+        assert writer.delete(ids=["c3", "c4"], where={"n": 4}) == 1
+        assert set(stored(root)) == {"c0", "c3", *(f"c{at}" for at in range(5, 15))}
+    with pytest.raises(CollectionClosed):
+        writer.add(chunks, vectors=vectors)
+
+
+def test_what_cannot_be_stored_is_refused_before_any_shard_has_some(root: Path) -> None:
+    """One bad chunk or vector of a batch keeps all shards as they were; the batches before are stored."""
+    chunks = [Chunk(name, name) for name in NAMES]
+    bad = _vectors(20)
+    bad[19] = np.nan
+    with ShardWriter(root) as writer:
+        with pytest.raises(InvalidVectors, match="row 19 contains NaN"):
+            writer.add(chunks, vectors=bad)
+        with pytest.raises(InvalidChunk, match="c19"):
+            writer.add([*chunks[:19], Chunk("c19", "x", {"a": object()})], vectors=_vectors(20))
+        assert not stored(root)
+        with pytest.raises(InvalidVectors, match="10 chunks of the batches before are stored"):
+            writer.add(chunks, vectors=bad, batch_size=10)
+        assert len(stored(root)) == 10
+        for wrong in ({}, {"where": {}}, {"where": None}):
+            with pytest.raises(InvalidInput, match="delete takes"):
+                writer.delete(**wrong)  # type: ignore[arg-type]  # the point
+        with pytest.raises(reperio.UnknownOption):
+            writer.delete(["c1"])  # type: ignore[arg-type]  # the point
+        with pytest.raises(InvalidInput, match="no embedder"):
+            writer.add(chunks)
+    with pytest.raises(InvalidInput, match="leave embedder= out"):
+        ShardWriter(root, embedder=TrigramEmbedder(4))
+
+
+def test_a_shard_that_cannot_commit_is_told_with_what_the_others_have_stored(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names stored and failed ids and the shard; the same call again stores the rest, and nothing twice."""
+    from reperio.store import Store
+
+    chunks, vectors = [Chunk(name, name) for name in NAMES], _vectors(20)
+    put, refusing = Store.put, True
+
+    def refuse(store: Store, *args: Any, **options: Any) -> None:
+        if refusing and "shard-000002" in str(store._paths.root):
+            raise StorageFailed("no space; free some")
+        put(store, *args, **options)
+
+    monkeypatch.setattr(Store, "put", refuse)
+    with ShardWriter(root) as writer:
+        second = {name for name in NAMES if writer.manifest.shard_of(name).name == "shard-000002"}
+        with pytest.raises(ShardWriteFailed, match=r"shard-000002 has refused its part: no space") as caught:
+            writer.add(chunks, vectors=vectors)
+        assert set(caught.value.failed_ids) == second
+        assert set(caught.value.stored_ids) == set(NAMES) - second == set(stored(root))
+        assert list(caught.value.failures) == ["shard-000002"]
+        assert isinstance(caught.value.__cause__, StorageFailed)
+        # Where nothing at all is stored, the error is what the shard says.
+        with pytest.raises(StorageFailed, match="no space") as plain:
+            writer.add([Chunk(name, "x") for name in second], vectors=_vectors(len(second)))
+        assert not isinstance(plain.value, ShardWriteFailed)
+        refusing = False
+        assert writer.add(chunks, vectors=vectors) == AddResult(added=len(second), unchanged=20 - len(second))
+
+
+def test_a_deletion_that_one_shard_refuses_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By filter as by id, and the same call again completes it."""
+    from reperio.store import Store
+
+    chunks = [Chunk(name, name, {"a": 1}) for name in NAMES]
+    delete, refusing = Store.delete, True
+
+    def refuse(store: Store, *args: Any, **options: Any) -> None:
+        if refusing and "shard-000001" in str(store._paths.root):
+            raise StorageFailed("no space; free some")
+        delete(store, *args, **options)
+
+    with ShardWriter(root) as writer:
+        writer.add(chunks, vectors=_vectors(20))
+        monkeypatch.setattr(Store, "delete", refuse)
+        with pytest.raises(ShardWriteFailed, match="of the other shards are deleted; the same call again"):
+            writer.delete(where={"a": 1})
+        left = set(stored(root))
+        assert left == {name for name in NAMES if writer.manifest.shard_of(name).name == "shard-000001"}
+        with pytest.raises(StorageFailed):
+            writer.delete(ids=NAMES[:0] + sorted(left))
+        refusing = False
+        assert writer.delete(where={"a": 1}) == len(left)
+    assert not stored(root)
+
+
+def test_one_model_embeds_for_all_shards(tmp_path: Path) -> None:
+    """The recorded embedder is held to the contract once, and texts that are stored are not embedded again."""
+    embedder = TrigramEmbedder()
+    (tmp_path / "texts.jsonl").write_text('{"id": "first", "text": "the first"}\n')
+    build_shards(tmp_path / "texts.jsonl", tmp_path / "shards", shards=3, embedder=embedder, recall=None, map=map)
+    with ShardWriter(tmp_path / "shards", embedder=embedder) as writer:
+        embedder.embedded.clear()
+        done = writer.add([Chunk("first", "the first"), *(Chunk(name, f"of {name}") for name in NAMES)])
+        assert (done.added, done.unchanged, done.embedded) == (20, 1, 20)
+        assert sorted(embedder.embedded) == sorted(f"of {name}" for name in NAMES)
+    with pytest.raises(reperio.EmbeddingContractError):
+        ShardWriter(tmp_path / "shards", embedder=TrigramEmbedder(salt="x"))
+
+
+def test_a_writer_follows_shards_that_were_exchanged(root: Path) -> None:
+    """A handle that knows the shards of before writes to those of now, and none that is gone is made again."""
+    import shutil
+
+    chunks, vectors = [Chunk(name, name) for name in NAMES], _vectors(20)
+    with ShardWriter(root) as writer:
+        old = writer.manifest
+        new = old.exchanged(old.shards, 2)
+        for entry in new.shards:
+            reperio.open(root / "shards" / entry.name, dimension=4).close()
+        write_manifest(root, new)
+        for entry in old.shards:
+            shutil.rmtree(root / "shards" / entry.name)
+        assert writer.add(chunks, vectors=vectors) == AddResult(added=20)
+        assert writer.manifest == new
+    assert sorted(path.name for path in (root / "shards").iterdir()) == [entry.name for entry in new.shards]
