@@ -17,7 +17,7 @@ PAGES = [
 FROM = (ROOT, *(ROOT / folder for folder in ("src/reperio", "eval/bench", "eval/reranking")))
 """Where a path may begin, apart from the folder of its page."""
 
-USERS = {"golden.yaml", "golden.baseline.json", "index.pkl", "collection.json", "../shared/data/realq"}
+USERS = {"golden.yaml", "golden.baseline.json", "index.pkl", "collection.json", "shards.json", "../shared/data/realq"}
 """Names of files that users have, or that lie next to a checkout, and this repository has not."""
 
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|md|toml|txt|ya?ml|json|svg|pkl))`")

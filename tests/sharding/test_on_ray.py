@@ -1,17 +1,23 @@
+import json
 import os
+import shlex
 import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import reperio
 from reperio import Chunk
+from reperio.cli.main import app
 from reperio.errors import MissingDependency, ShardBuildFailed
+from reperio.sharding import check_shards, read_manifest
 from reperio.sharding.building.build import build_shards
 from reperio.sharding.building.on_ray import run_on_ray
 from tests.sharding.test_building import DIMENSION, content
+from tests.test_readme import ROOT, blocks, require_extras
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +71,57 @@ def test_without_ray_the_error_has_the_command(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingDependency, match=r"pip install 'reperio\[ray\]', or pass map="):
         list(run_on_ray(_refuse, [1]))
+
+
+def test_every_block_of_the_page_runs(
+    ray_here: Any,  # noqa: ARG001  # started
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """docs/shards.md as it stands, in its order: commands and Python build, write, split and merge."""
+    monkeypatch.chdir(tmp_path)
+    for name, first in (("rows", 0), ("more", 40)):
+        rows = [
+            {"id": f"c{at}", "text": f"text {at}", "lang": "de" if at % 2 else "en", "vector": [1.0, at, at % 7, 0.5]}
+            for at in range(first, first + 50)
+        ]
+        Path(f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for block in blocks("docs/shards.md"):
+        if block.language == "python":
+            exec(compile(block.content, "docs/shards.md", "exec"), {"__name__": "__main__"})
+        elif block.language == "console":
+            for line in block.content.splitlines():
+                command, *arguments = shlex.split(line)
+                if command == "pip":
+                    require_extras(arguments[1])
+                else:
+                    done = CliRunner().invoke(app, arguments)
+                    assert (command, done.exit_code) == ("reperio", 0), f"{line}\n{done.output}"
+        else:
+            assert block.language in {"mermaid", "text"}
+    assert [entry.name for entry in read_manifest(Path("kb-shards")).shards] == ["shard-000005", "shard-000002"]
+    assert check_shards("kb-shards").ok
+    assert set(content(Path("kb-shards"))) != set(content(Path("kb-again")))
+
+
+def test_the_manifest_for_kubernetes_says_what_kuberay_needs() -> None:
+    """It parses, every container mounts the volume that is claimed, and the command is one of ours."""
+    yaml = pytest.importorskip("yaml")
+    claim, job = yaml.safe_load_all((ROOT / "examples" / "kubernetes" / "shards.yaml").read_text())
+    assert (claim["kind"], claim["spec"]["accessModes"]) == ("PersistentVolumeClaim", ["ReadWriteMany"])
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    assert {"entrypoint", "rayClusterSpec", "shutdownAfterJobFinishes"} <= job["spec"].keys()
+    groups = [job["spec"]["rayClusterSpec"]["headGroupSpec"], *job["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
+    assert len(groups) == 2
+    for group in groups:
+        pod = group["template"]["spec"]
+        claims = {one["name"]: one["persistentVolumeClaim"]["claimName"] for one in pod["volumes"]}
+        assert set(claims.values()) == {claim["metadata"]["name"]}
+        for container in pod["containers"]:
+            assert {"image", "resources", "name"} <= container.keys()
+            assert [mount["name"] for mount in container["volumeMounts"]] == list(claims)
+    assert yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]["RAY_ADDRESS"] == "auto"
+    command, *arguments = shlex.split(job["spec"]["entrypoint"])
+    told = CliRunner().invoke(app, arguments)
+    assert (command, told.exit_code) == ("reperio", 2)
+    assert "/data/rows.parquet" in told.stderr  # the options are understood; there is no such file here
