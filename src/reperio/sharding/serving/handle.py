@@ -126,7 +126,7 @@ class ShardsHandle:
     def require_writable(self) -> NoReturn:
         """Raise `CollectionReadOnly`."""
         self.require_open()
-        raise CollectionReadOnly(f"{self.name} is served for reading; add and delete chunks with reperio shards")
+        raise CollectionReadOnly(f"{self.name} is served for reading; write with reperio.ShardWriter(DIR)")
 
     def require_no_turn(self) -> None:
         """Do nothing: here are no turns."""
