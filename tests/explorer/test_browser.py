@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,7 +37,9 @@ PAGES = (
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        found = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--host-resolver-rules=MAP evil.example 127.0.0.1"]
+        )
         yield found
         found.close()
 
@@ -150,6 +154,54 @@ def test_nothing_hostile_runs(page: Page, studio: Studio) -> None:
     assert marks(studio, "evil") == ({f"evil/{EVIL}": 2}, ())
 
 
+def test_a_strangers_page_gets_nothing(browser: Browser, studio: Studio) -> None:
+    """Though it knew the address: on another port or by another name, it reads, shows, loads and changes nothing."""
+    before = (studio.folder / "golden.yaml").read_bytes()
+    body = json.dumps({"q": "x", "id": "password-1", "grade": "2", "mode": "dense"})
+    header = "{'X-Reperio-Studio': '1', 'Content-Type': 'application/json'}"
+    at = studio.address
+    attempts = (
+        f"fetch('{at}/ask').then(() => 'read', () => 'no')",
+        f"fetch('{at}/ask', {{mode: 'no-cors'}}).then(() => 'sent', () => 'no')",
+        f"fetch('{at}/mark', {{method: 'POST', mode: 'no-cors', body: '{body}'}}).then(() => 'sent', () => 'no')",
+        f"fetch('{at}/mark', {{method: 'POST', headers: {header}, body: '{body}'}}).then(() => 'sent', () => 'no')",
+        f"new Promise((told) => {{ const one = document.createElement('script'); one.src = '{at}/static/studio.js';"
+        "one.onload = () => told('loaded'); one.onerror = () => told('no'); document.body.append(one); })",
+        f"new Promise((told) => {{ const one = document.createElement('iframe'); one.src = '{at}/ask';"
+        "one.onload = () => told(one.contentDocument ? 'shown' : 'no'); document.body.append(one); })",
+    )
+    with stranger() as port:
+        page = browser.new_page()
+        for origin in (f"http://127.0.0.1:{port}", f"http://evil.example:{port}"):
+            page.goto(origin)
+            assert [page.evaluate(attempt) for attempt in attempts] == ["no"] * len(attempts), origin
+        rebound = page.goto(studio.address.replace("127.0.0.1", "evil.example") + "/ask")
+        assert rebound is not None
+        assert rebound.status == 421
+        page.close()
+    assert (studio.folder / "golden.yaml").read_bytes() == before
+
+
+@contextmanager
+def stranger() -> Iterator[int]:
+    """Serve an empty page on another port of this machine."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><body>")
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
 def test_judging_by_keys(page: Page, studio: Studio) -> None:
     """From the list to a question of the log, marks by keys, undone one by one; the file says the same at each step."""
     question = "my printer is broken"
@@ -171,6 +223,7 @@ def test_judging_by_keys(page: Page, studio: Studio) -> None:
         assert marks(studio, question) == expected
         number = len(expected[0]) + len(expected[1])
         expect(page.locator("[data-judged]")).to_have_text(str(number))
+        expect(page.locator(".asked .state")).to_have_text("judged")
     expect(page.locator('.hit[data-graded="3"]')).to_have_count(1)
     for expected_marks in (({ids[0]: 2, ids[2]: 3, ids[1]: 1}, ()), ({ids[0]: 2, ids[2]: 3}, (ids[1],))):
         with page.expect_navigation():

@@ -120,7 +120,7 @@ class Judge:
                 each.text,
                 each.where,
                 each.mode,
-                _state_of(each),
+                state_of(each),
                 _marks(each),
                 times.get((each.text, _key(each.where)), 0),
             )
@@ -301,7 +301,8 @@ def _key(where: Mapping[str, Any] | None) -> str:
     return json.dumps(where, sort_keys=True, default=str) if where else ""
 
 
-def _state_of(query: GoldenQuery) -> str:
+def state_of(query: GoldenQuery) -> str:
+    """Return how far a question of the golden set is, as `Item` has it."""
     if DRAFT in query.tags:
         return "draft"
     return "judged" if query.grades or query.nothing_above is not None else "open"

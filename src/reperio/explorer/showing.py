@@ -11,10 +11,11 @@ from typing import Any
 
 from reperio import Chunk
 
-EXCERPT = 900
+EXCERPT = 700
 """Characters of a text in a list of hits."""
 
 _BEFORE = 5  # the first word that is found is shown within the first fifth
+_BLANK = re.compile(r"\n[ \t\r]*(?:\n[ \t\r]*)+")  # lines, which take room in a list of hits
 _LONGEST_VALUE = 240
 _MOST_FIELDS = 40
 _UNTOLD = "embedding_context"  # it repeats what other fields say
@@ -76,6 +77,8 @@ class Highlighter:
     def excerpt(self, text: str, most: int = EXCERPT, *, dense: bool = False) -> Excerpt:
         """Return the part of a text in which the first word is found, or its beginning; *dense*: as one paragraph."""
         start = 0
+        if most == EXCERPT:
+            text = _BLANK.sub("\n", text[: 60 * most]) + text[60 * most :]
         if dense:
             text = " ".join(text[: 60 * most].split()) + ("…" if len(text) > 60 * most else "")
         if len(text) > most:
@@ -119,8 +122,8 @@ def folded(text: str) -> str:
 
 def fields_of(chunk: Chunk) -> tuple[list[tuple[str, str]], int]:
     """Return metadata as names and values in short, and how many fields were left out."""
-    shown = [(name, value_of(value)) for name, value in chunk.metadata.items() if name != _UNTOLD]
-    return shown[:_MOST_FIELDS], len(shown[_MOST_FIELDS:])
+    names = [name for name in chunk.metadata if name != _UNTOLD]
+    return [(name, value_of(chunk.metadata[name])) for name in names[:_MOST_FIELDS]], len(names[_MOST_FIELDS:])
 
 
 def value_of(value: Any, most: int = _LONGEST_VALUE) -> str:

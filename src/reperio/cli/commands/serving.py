@@ -6,6 +6,7 @@ import os
 import secrets
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -92,15 +93,23 @@ def studio(
 
         begun(golden)  # refused now rather than at the first mark
 
-    def tell(address: str) -> None:
-        output.print_error(f"{address}  (Ctrl-C ends it)", label="open")
-        if open_browser:
-            import webbrowser
+    with opened(options) as desk, ExitStack() as closing:
 
-            webbrowser.open(address)
+        def tell(address: str) -> None:
+            output.print_error(f"{address}  (Ctrl-C ends it)", label="open")
+            if open_browser:
+                _show(address, Path(closing.enter_context(TemporaryDirectory(prefix="reperio-studio-"))))
 
-    with opened(options) as desk:
         serve_studio(desk, port, token, told=tell)
+
+
+def _show(address: str, folder: Path) -> None:
+    """Open a browser at a file that only this user reads and that leads on: all see the arguments of a process."""
+    import webbrowser
+
+    page = folder / "studio.html"
+    page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">', encoding="utf-8")
+    webbrowser.open(page.as_uri())
 
 
 def _embedder(name: str) -> Embedder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -48,14 +49,14 @@ class Undo:
     Attributes:
         path: of the golden set.
         before: what was in the file; None where there was none.
-        after: what was written.
+        after: digest of what was written; None where the file went.
         id: of the question, as it is called since.
         inverse: the change that takes it back where others have written since; None where there is none.
     """
 
     path: Path
     before: bytes | None
-    after: bytes | None
+    after: str | None
     id: str
     inverse: Change | None
 
@@ -66,7 +67,7 @@ def judge(path: str | os.PathLike[str], query: GoldenQuery) -> Undo:
         before = _content(target)
         add_query_in_turn(target, query)
         marks = dict.fromkeys([*query.grades, *query.wrong], None)
-        return Undo(target, before, _content(target), query.id, Change(marks=marks))
+        return Undo(target, before, _digest(_content(target)), query.id, Change(marks=marks))
 
 
 def change_question(path: str | os.PathLike[str], name: str, change: Change) -> Undo:
@@ -101,7 +102,7 @@ def change_question(path: str | os.PathLike[str], name: str, change: Change) -> 
         cure = f"{target} cannot be changed in place: {name!r:.80} is written in a form that is shared or unusual"
         mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
         write_checked(target, mark + content, queries, by_hand=f"{cure}; change it by hand")
-        return Undo(target, before, _content(target), (fresh or old).id, _inverse(old, fresh, change))
+        return Undo(target, before, _digest(_content(target)), (fresh or old).id, _inverse(old, fresh, change))
 
 
 def undo(done: Undo) -> None:
@@ -112,7 +113,7 @@ def undo(done: Undo) -> None:
         StorageFailed: the file cannot be written.
     """
     with turn(done.path) as target:
-        if _content(target) == done.after:
+        if _digest(_content(target)) == done.after:
             if done.before is None:
                 with storage_errors(target, "remove"):
                     target.unlink()
@@ -220,6 +221,10 @@ def _content(path: Path) -> bytes | None:
         return None
     with storage_errors(path, "read"):
         return read_regular(path, MAX_BYTES, follow=True)
+
+
+def _digest(content: bytes | None) -> str | None:
+    return None if content is None else hashlib.sha256(content).hexdigest()
 
 
 def question_for(golden: GoldenSet, text: str, where: Mapping[str, Any] | None) -> GoldenQuery | None:

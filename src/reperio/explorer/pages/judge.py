@@ -11,7 +11,7 @@ from reperio.evaluation import GoldenQuery
 from reperio.evaluation.golden.editing import Change
 from reperio.explorer.asking import to_question
 from reperio.explorer.filtering import to_text
-from reperio.explorer.judging import GRADES, Item, Judge, Pooled
+from reperio.explorer.judging import GRADES, Item, Judge, Pooled, state_of
 from reperio.explorer.pages.base import Site, no_judge
 from reperio.explorer.parameters import LONGEST_QUESTION, MOST_OFFSET, Parameters
 from reperio.explorer.showing import Highlighter, fields_of
@@ -138,5 +138,6 @@ class JudgePages:
 def _written(query: GoldenQuery | None) -> Mapping[str, Any]:
     """Return the marks of a question as they are in the file now, by chunk or document."""
     if query is None:
-        return {"marks": {}, "documents": False}
-    return {"marks": {**dict.fromkeys(query.wrong, 0), **query.grades}, "documents": bool(query.documents)}
+        return {"marks": {}, "state": "new", "words": "new"}
+    state = state_of(query)
+    return {"marks": {**dict.fromkeys(query.wrong, 0), **query.grades}, "state": state, "words": _WORDS[state]}

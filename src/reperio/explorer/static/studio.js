@@ -58,8 +58,13 @@ function show(card, grade) {
   }
 }
 
-function showAll({ marks }) {
+function showAll({ marks, state, words }) {
   const known = new Map(Object.entries(marks));
+  const badge = document.querySelector(".asked .state");
+  if (badge && state) {
+    badge.className = `state ${state}`;
+    badge.textContent = words;
+  }
   for (const card of cards()) {
     const names = [plain(card.dataset.id), plain(card.dataset.document)];
     const name = names.find((each) => each && known.has(each));
