@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo check gpu test test-long test-campaigns hooks stale test-lowest test-lowest-quickly test-adapters test-python lint format gate torture shards-torture bench bench-index bench-peers bench-retrieval bench-gate bench-gate-questions bench-reranking clean
+.PHONY: help demo check gpu test test-long test-campaigns hooks stale test-lowest test-lowest-quickly test-adapters test-python lint format gate torture shards-demo shards-torture bench bench-index bench-peers bench-retrieval bench-gate bench-gate-questions bench-reranking clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -158,6 +158,9 @@ torture: $(READY)  ## Kill, fill, corrupt, race, restore: the full campaign (hou
 # Ray's sockets have paths of at most 107 characters, so its folder is not below the checkout.
 SHARDS := RAY_USAGE_STATS_ENABLED=0
 REPERIO_KILLS ?= 100
+shards-demo: $(READY)  ## Build shards on a cluster of two hosts on this machine, write to them, split one, search (a minute)
+	@$(SHARDS) $(BIN)/python examples/shards.py
+
 shards-torture: $(READY)  ## Kill builds, exchanges and replicas of shards at random, REPERIO_KILLS times each (an hour)
 	$(SHARDS) REPERIO_KILLS=$(REPERIO_KILLS) $(BIN)/python -m pytest -m campaign tests/sharding
 

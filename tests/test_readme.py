@@ -185,8 +185,8 @@ def require_extras(requirement: str) -> None:
 def test_no_other_page_has_blocks_to_run() -> None:
     """A page with Python or commands of Reperio's is in the list above."""
     run = {*PAGES, "docs/origins.md"}  # with a server, in tests/origins
-    run |= {"docs/serving-shards.md"}  # with a cluster, in tests/sharding/serving
     run |= {"docs/shards.md"}  # in tests/sharding
+    run |= {"docs/serving-shards.md"}  # with a cluster, in tests/sharding/serving
     run |= {"docs/haystack.md"}  # with Haystack, by its adapter's tests
     run |= {
         f"docs/moving-from-{name}.md" for name in ("chroma", "faiss", "llama-index")

@@ -104,6 +104,18 @@ def test_every_block_of_the_page_runs(
     assert set(content(Path("kb-shards"))) != set(content(Path("kb-again")))
 
 
+def test_the_demo_runs(ray_here: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001  # started
+    """examples/shards.py finds what it has added to what it has built and split."""
+    from examples import shards
+
+    monkeypatch.setattr(shards, "ROWS", 300)
+    shards.main()
+    told = capsys.readouterr().out
+    assert "built: 300 chunks, 300 embedded, in 2 shards\nadded: 1 new, 1 replaced\n" in told
+    assert "checked: sound, 301 chunks\n" in told
+    assert "found: 1.000  faq-77  another answer to question 77\n" in told
+
+
 def test_the_manifest_for_kubernetes_says_what_kuberay_needs() -> None:
     """It parses, every container mounts the volume that is claimed, and the command is one of ours."""
     yaml = pytest.importorskip("yaml")

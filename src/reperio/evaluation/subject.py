@@ -16,6 +16,7 @@ from reperio.evaluation.contents.access import access_fields
 from reperio.evaluation.contents.hashing import fingerprint
 from reperio.evaluation.golden.questions import GoldenQuery, GoldenSet
 from reperio.evaluation.limits import GateLimits
+from reperio.evaluation.sharded import checked
 from reperio.evaluation.statistics import measures
 from reperio.evaluation.survey import Survey, survey
 from reperio.query_log.reading import LoggedQuestion
@@ -175,7 +176,7 @@ class Subject:
     @cached_property
     def checked(self) -> CheckReport:
         """Report of a check of all that is stored."""
-        return self.require_collection().check()
+        return checked(self.require_collection())
 
     @cached_property
     def _stored(self) -> Mapping[str, Mapping[str, Any]] | None:

@@ -13,8 +13,6 @@ import numpy.typing as npt
 import orjson
 
 from reperio.collection import Collection
-from reperio.collection.facade import handle_of
-from reperio.collection.reading import everything_with_vectors
 from reperio.embedding.passages import passage
 from reperio.evaluation.contents import sources, vectors
 from reperio.evaluation.contents.gathering import SourceTally
@@ -23,6 +21,7 @@ from reperio.evaluation.contents.marks import Hashes, Marks
 from reperio.evaluation.contents.profile import OTHERS, Profile
 from reperio.evaluation.contents.texts import seen, words_keys
 from reperio.evaluation.contents.values import value_at
+from reperio.evaluation.sharded import everything
 from reperio.filters import parse_path
 from reperio.types import Chunk
 
@@ -112,7 +111,7 @@ class _Pass:
 
     def run(self) -> None:
         """Go through all chunks."""
-        for chunks, matrix in everything_with_vectors(handle_of(self.collection)):
+        for chunks, matrix in everything(self.collection):
             ids = _hashes(chunk.id for chunk in chunks)
             texts = _hashes(chunk.text for chunk in chunks)
             passages = np.array([digest(seen(passage(each.text, each.metadata))) for each in chunks], dtype=np.uint64)

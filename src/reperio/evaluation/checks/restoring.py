@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from reperio.collection import Collection
-from reperio.collection import open as open_collection
 from reperio.errors import CollectionDamaged, StorageFailed
+from reperio.evaluation.sharded import back_up, checked, opened
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, Verdict
 from reperio.types import Chunk
@@ -26,14 +26,14 @@ def restoring(subject: Subject) -> CheckResult:
     with tempfile.TemporaryDirectory(prefix="reperio-gate-") as folder:
         copy = Path(folder) / "backup"
         try:
-            collection.backup(copy)
+            back_up(collection, copy)
         except CollectionDamaged as error:
             cause = "no backup is taken of what is damaged: see integrity"
             return CheckResult("backup", Verdict.FAIL, (str(error),), cause)
         except StorageFailed as error:
             return CheckResult("backup", Verdict.ERROR, (str(error),), "TMPDIR=… names a place with more room")
-        with open_collection(copy, read_only=True) as restored:
-            problems = restored.check().problems
+        with opened(copy) as restored:
+            problems = checked(restored).problems
             wrong = _differences(collection, restored) + _in_words(collection, restored, subject.survey.sample)
     seconds = time.perf_counter() - started
     evidence = (*(f"backup: {problem}" for problem in problems), *wrong)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from reperio.collection import Collection
-from reperio.collection import open as open_collection
 from reperio.errors import InvalidInput
 from reperio.evaluation.asking import Search
 from reperio.evaluation.deployed.endpoint import SECONDS, Endpoint
 from reperio.evaluation.deployed.functions import load_embedder, load_search
 from reperio.evaluation.deployed.runs import read_run
 from reperio.evaluation.golden.questions import GoldenSet
+from reperio.evaluation.sharded import opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Deployed:
             embedder: Any = None if self.embedder is None else load_embedder(self.embedder)
             collection = None
             if self.kb is not None:
-                collection = stack.enter_context(open_collection(self.kb, embedder=embedder, read_only=True))
+                collection = stack.enter_context(opened(self.kb, embedder))
             yield collection, search
 
     def _search(self, stack: ExitStack, golden: GoldenSet | None) -> Search | None:
