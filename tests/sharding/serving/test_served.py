@@ -132,18 +132,18 @@ def test_a_shard_without_replicas_is_a_typed_error_and_the_others_are_served(roo
 
 @pytest.mark.model
 def test_every_block_of_the_page_runs(
-    cluster: Any, embedder: SentenceTransformerEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Any, minilm: SentenceTransformerEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Python and commands, with shards that are searched here, served for one program, and served under a name."""
     monkeypatch.chdir(tmp_path)
-    manifest = make_shards(tmp_path / "kb-shards", 2, embedder=embedder)
+    manifest = make_shards(tmp_path / "kb-shards", 2, embedder=minilm)
     texts = {
         "faq-17": "To reset your password, follow the link.",
         "faq-2": "We deliver on Mondays.",
         "faq-3": "Call us.",
     }
     chunks = [Chunk(key, text, {"lang": "en"}) for key, text in texts.items()]
-    fill(tmp_path / "kb-shards", manifest, chunks, None, embedder=embedder)
+    fill(tmp_path / "kb-shards", manifest, chunks, None, embedder=minilm)
     ran, space = list[str](), dict[str, Any](reperio=reperio)
     for block in blocks("docs/serving-shards.md"):
         if block.language == "python":
