@@ -14,7 +14,8 @@ import pytest
 import reperio
 from reperio import Chunk, Collection, EmbeddingContractError, Hit
 from reperio.collection.handle import embedder as embedders
-from reperio.sharding.manifest import ShardLayout, exchange_manifest, read_manifest
+from reperio.sharding import merge, split
+from reperio.sharding.manifest import ShardLayout, read_manifest
 from reperio.sharding.serving import handle as handles
 from reperio.sharding.serving.source import ShardSource
 from tests.conftest import TrigramEmbedder
@@ -154,34 +155,44 @@ def test_shards_that_are_embedded_again_one_by_one_answer_in_one_model(
     assert before[0] != after[0]
 
 
-def test_the_manifest_is_followed(tmp_path: Path) -> None:
-    """Two shards are merged into another one while clients ask; what stays open is not opened again."""
+def test_shards_are_split_and_merged_while_they_are_asked(tmp_path: Path) -> None:
+    """Old shards answer until the new ones are open; what is written then is found by the next search."""
     root = tmp_path / "kb"
     with made(root) as kb:
-        questions = [
-            one for one in known(kb) if one[0].get("mode") != "lexical"
-        ]  # without ties, whose order is of rows
+        # Without words, whose scores are often equal: the order of equals is that of the shards.
+        questions = [(options, hits) for options, hits in known(kb) if "mode" not in options]
         first = kb._shards.fleet()
-        old = read_manifest(root)
-        merged = old.exchanged(old.shards[:2], 1)
-        layout = ShardLayout(root)
-        shutil.copytree(layout.shard(old.shards[0]), layout.shard(merged.shards[0]))
-        with open_to_write(root, merged.shards[0]) as target, open_to_write(root, old.shards[1]) as other:
-            ids = other.ids()
-            target.add(other.get(ids), vectors=other.vectors(ids))
-        with Traffic(kb, questions[:1], clients=3) as traffic:
-            traffic.more(5)
-            exchange_manifest(root, old, merged)
-            _wait(lambda: kb._shards.fleet() is not first, None)
-            for entry in old.shards[:2]:
-                shutil.rmtree(layout.shard(entry))
-            traffic.more(20)
+        names = [entry.name for entry in read_manifest(root).shards]
+        with Traffic(kb, questions, clients=3) as traffic:
+            traffic.more(10)
+            split(root, names[0], recall=None)
+            traffic.more(10)
+            merge(root, names[1:], recall=None)
+            traffic.more(10)
         assert not traffic.failed, traffic.failed[0]
-        assert kb._shards.fleet().size == 2
-        assert kb._shards.fleet().router.groups[1] is first.router.groups[2]
+        assert not traffic.wrong, traffic.wrong[0]
+        assert kb._shards.fleet().size == 3
+        merged = merge(root, [entry.name for entry in read_manifest(root).shards][:2], recall=None)
+        with reperio.ShardWriter(root) as writer:
+            writer.add([Chunk("new", "something new", {})], vectors=np.full((1, DIMENSION), 3.0))
+        assert kb.search(vector=np.full(DIMENSION, 3.0), k=1)[0].chunk.id == "new"
+        assert kb.info().generation.startswith(next(iter(merged.made)))
+        assert kb.count() == len(TEXTS) + 1
+        assert "new" in kb
+        _wait(lambda: first._closed, "the first shards are closed")
+
+
+def test_a_shard_that_is_gone_answers_as_it_was(tmp_path: Path) -> None:
+    """Files that are open stay readable; so nothing fails between an exchange and the opening of the new shards."""
+    with made(tmp_path / "kb") as kb:
+        questions = known(kb)
+        ids, vectors = kb.ids(where={"n": 1}), kb.vectors(kb.ids())
+        for entry in read_manifest(tmp_path / "kb").shards:
+            shutil.rmtree(ShardLayout(tmp_path / "kb").shard(entry))
+        assert [kb.search(**options) for options, _ in questions] == [hits for _, hits in questions]
+        assert kb.ids(where={"n": 1}) == ids
+        assert np.array_equal(kb.vectors(kb.ids()), vectors)
         assert kb.count() == len(TEXTS)
-        assert kb.get("c5") is not None
-        _wait(lambda: first._closed, None)
 
 
 def _wait(done: Callable[[], bool], what: Any) -> None:

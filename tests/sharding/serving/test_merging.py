@@ -185,7 +185,7 @@ def test_more_chunks_than_are_ranked_are_chosen_from_as_in_one_collection(tmp_pa
     weights = [1 / (rank + 3) for rank in range(len(words))]
     chunks = [
         Chunk(f"c{number}", " ".join(rng.choices(words, weights, k=rng.randrange(3, 40))), {"n": number % 3})
-        for number in range(2500)
+        for number in range(2000)
     ]
     vectors = np.ones((len(chunks), DIMENSION))
     fill(tmp_path / "shards", make_shards(tmp_path / "shards", 4, dimension=DIMENSION), chunks, vectors)
@@ -197,7 +197,7 @@ def test_more_chunks_than_are_ranked_are_chosen_from_as_in_one_collection(tmp_pa
         one_like(shards, tmp_path / "one", given, dimension=DIMENSION) as one,
         reperio.open(tmp_path / "one", read_only=True, scope=scope) as one_scoped,
     ):
-        for number in range(150):
+        for number in range(60):
             question = " ".join(rng.choices(words, weights, k=rng.choice([1, 2, 5, 8, 25])))
             options: dict[str, Any] = {"mode": "lexical", "k": rng.choice([1, 10, 40])}
             if number % 3 == 0:

@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 
 from reperio.collection.generation.opened import OpenGeneration, View
-from reperio.collection.handle.handle import Handle
+from reperio.collection.handle.handle import REPLACED, Handle
+from reperio.errors import CollectionClosed
 from reperio.sharding.serving.messages import Spaces
 from reperio.store import Session
 
@@ -38,7 +39,8 @@ class Generations:
 
     A generation of the same model simply takes the place of the one before. One of another model does not: as long as
     other shards have not been embedded again, questions come with vectors of the old model. So the old generation stays
-    open, though its files are gone, until routers release it.
+    open, though its files are gone, until routers release it. Likewise where the whole directory is gone, since the
+    shard was split or merged: until all routers know of the new shards, it answers as it was.
 
     Args:
         handle: of the collection, for reading.
@@ -51,26 +53,36 @@ class Generations:
         self._lock = threading.RLock()
         self._known: dict[int, Held] = {}
         self._kept: list[Held] = []
+        self._is_gone = False
         handle.keep_replaced(self._keeps)
         self.newest()
 
     def newest(self) -> Held:
-        """Return the generation that CURRENT names."""
-        return self._held(self._handle.current())
+        """Return the generation that CURRENT names, or the last that it named."""
+        return self._held(self._current())
 
-    def begin(self, spaces: Spaces | None) -> tuple[Held, Session, View] | None:
+    def begin(self, spaces: Spaces | None = None) -> tuple[Held, Session, View] | None:
         """Begin a session in a generation of one of these spaces, or of any for None; None where there is none.
 
         The caller ends it (``with session:``).
         """
-        generation, session, view = self._handle.begin()
-        held = self._held(generation)
-        if spaces is None or held.space in spaces:
-            return held, session, view
-        session.__exit__(None, None, None)
-        with self._lock:
-            kept = next((one for one in self._kept if one.space in spaces), None)
-        return None if kept is None else (kept, *kept.generation.begin())
+        held = self.newest()
+        if spaces is not None and held.space not in spaces:
+            with self._lock:
+                kept = next((one for one in self._kept if one.space in spaces), None)
+            return None if kept is None else (kept, *kept.generation.begin())
+        try:
+            return held, *held.generation.begin()
+        except REPLACED:  # while it was begun
+            if self._current() is held.generation:
+                raise
+            return self.begin(spaces)
+
+    def begin_newest(self) -> tuple[Held, Session, View]:
+        """Begin a session in the newest generation, whatever its space."""
+        begun = self.begin()
+        assert begun is not None  # there is always one
+        return begun
 
     def begin_at(self, token: str) -> tuple[Held, Session, View] | None:
         """Begin a session in one very generation; None where it is no longer held."""
@@ -85,7 +97,7 @@ class Generations:
 
     def all(self) -> list[Held]:
         """Return all that can be answered from, the newest first."""
-        newest = self._held(self._handle.current(), look=True)
+        newest = self._held(self._current(), look=not self._is_gone)
         with self._lock:
             return [newest, *reversed(self._kept)]
 
@@ -100,6 +112,16 @@ class Generations:
     def close(self) -> None:
         """Close what is kept."""
         self.release(frozenset())
+
+    def _current(self) -> OpenGeneration:
+        """Return the generation in use; the last one where the directory is gone."""
+        try:
+            generation = self._handle.current()
+        except CollectionClosed:
+            self._is_gone = True
+            return self._handle.generation
+        self._is_gone = False
+        return generation
 
     def _keeps(self, old: OpenGeneration, new: OpenGeneration) -> bool:
         with self._lock:

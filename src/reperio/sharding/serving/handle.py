@@ -43,6 +43,7 @@ class ShardsHandle:
         scope: what may be seen through it.
         limits: how much one call may ask for.
         deadline: seconds for one call.
+        signature: returns what changes with the manifest, in microseconds; None to look once a second.
         ahead: open another fleet in a thread, and use the one before until it is there.
     """
 
@@ -57,8 +58,11 @@ class ShardsHandle:
         scope: Scope,
         limits: Limits,
         deadline: float,
+        signature: Callable[[], object] | None,
         ahead: bool,
     ) -> None:
+        self._signature = signature
+        self._seen = None if signature is None else signature()
         self._open_fleet = open_fleet
         self.name = name
         self.root = Path(name)
@@ -71,6 +75,7 @@ class ShardsHandle:
         self._lock = threading.Lock()
         self._looking = threading.Lock()
         self._looked = time.monotonic()
+        self._failed = False
         fleet = open_fleet(None)
         assert fleet is not None  # there was none to be kept
         self._fleet = fleet
@@ -95,6 +100,11 @@ class ShardsHandle:
                     continue  # another one has taken its place just now
             except ShardsMoved:
                 number += 1
+            except CollectionClosed:
+                # A shard is gone that was split or merged, and the others are not open yet.
+                if self.closed or time.monotonic() + _PATIENCE >= until:
+                    raise
+                time.sleep(_PATIENCE)
             if number > QUICK:
                 if time.monotonic() + _PATIENCE >= until:
                     raise ShardUnavailable(
@@ -106,13 +116,18 @@ class ShardsHandle:
     def fleet(self) -> Fleet:
         """Return the fleet in use, and see to it that it is that of the manifest, soon."""
         now = time.monotonic()
-        if now - self._looked > _AGE and self._looking.acquire(blocking=False):
+        if self._is_due(now) and self._looking.acquire(blocking=False):
             self._looked = now
             if self._ahead:
                 threading.Thread(target=self._look, name="reperio-shards", daemon=True).start()
             else:
                 self._look()
         return self._fleet
+
+    def _is_due(self, now: float) -> bool:
+        if self._signature is not None and not self._failed:
+            return self._signature() != self._seen
+        return now - self._looked > _AGE
 
     def settings(self) -> Settings:
         """Return the settings of the shards."""
@@ -142,11 +157,14 @@ class ShardsHandle:
     def _look(self) -> None:
         """Open the fleet that the manifest names now, if it is another one; *_looking* is held."""
         try:
+            seen = None if self._signature is None else self._signature()
             found = None if self.closed else self._open_fleet(self._fleet)
+            self._seen, self._failed = seen, False
             if found is not None:
                 old, self._fleet = self._fleet, found
                 old.retire()
         except ReperioError as error:
+            self._failed = True
             _log.warning("%s: the shards of before are used on: %s", self.name, error)
         finally:
             self._looking.release()

@@ -14,7 +14,7 @@ from reperio.arguments import refuse_unknown, require_count, require_flag, requi
 from reperio.collection.handle.scope import Scope, Where
 from reperio.errors import InvalidInput
 from reperio.query_log.recording import QueryLog, QueryRecorder
-from reperio.sharding.manifest import ShardEntry, ShardLayout, read_manifest
+from reperio.sharding.manifest import MANIFEST, ShardEntry, ShardLayout, read_manifest
 from reperio.sharding.serving.asking import FollowingEmbedder
 from reperio.sharding.serving.collection import ShardedCollection
 from reperio.sharding.serving.fleet import Fleet
@@ -94,7 +94,13 @@ def open_shards(
         root = _root(path)
         name, start = str(root), lambda old: opened.fleet(root, old)
     handle = ShardsHandle(
-        start, name, scope=confined, limits=allowed, deadline=patience, ahead=served or serve == "ray"
+        start,
+        name,
+        scope=confined,
+        limits=allowed,
+        deadline=patience,
+        signature=None if served else lambda: _signature(Path(name)),
+        ahead=served or serve == "ray",
     )
     with ExitStack() as undo:
         undo.callback(handle.close)
@@ -104,6 +110,15 @@ def open_shards(
         recorder = None if log is None else QueryRecorder(log)
         undo.pop_all()
     return ShardedCollection(handle, lazy, recorder, allow_partial=allow_partial)
+
+
+def _signature(root: Path) -> object:
+    """Return what changes when the manifest is replaced; None where it cannot be looked at."""
+    try:
+        status = (root / MANIFEST).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
 def _root(path: str | os.PathLike[str]) -> Path:

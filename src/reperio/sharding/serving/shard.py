@@ -151,9 +151,9 @@ class Shard:
 
     def select(self, asked: Select) -> Selected:
         """Return the rows that match, in order, with their ids."""
-        generation, session = self._handle.session()
+        held, session, _ = self._generations.begin_newest()
         with session:
-            rows = generation.matching(self._tree(asked.narrowing.where), session)[: asked.most]
+            rows = held.generation.matching(self._tree(asked.narrowing.where), session)[: asked.most]
             ids = session.ids_of(rows.tolist())
         if len(ids) < len(rows):
             lost = f"{len(rows) - len(ids)} of {len(rows)} live rows hold no chunk"
@@ -162,16 +162,20 @@ class Shard:
 
     def count(self, asked: Narrowing) -> int:
         """Return how many chunks match."""
-        return self._kb.count(where=asked.where)
+        held, session, _ = self._generations.begin_newest()
+        tree = self._tree(asked.where)
+        with session:
+            return session.state.live if tree is None else len(held.generation.matching(tree, session))
 
     def read(self, asked: ReadIds) -> Read:
         """Read chunks by id."""
         tree, ids = self._tree(asked.narrowing.where), list(asked.narrowing.ids or ())
-        generation, session, matrix = self._handle.reading()
+        held, session, view = self._generations.begin_newest()
+        matrix = view.target.matrix
         with session:
             rows = list(session.located(ids).values())
             # By the columns: what does not match is not read, so that its length does not show.
-            rows = sorted(rows if tree is None else generation.among(tree, session, rows))
+            rows = sorted(rows if tree is None else held.generation.among(tree, session, rows))
             found = session.stored(rows)
             if asked.what == "there":
                 return Read({one.id: one.to_chunk() for one in found})
