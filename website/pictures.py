@@ -11,8 +11,24 @@ WIDTH, ROW, LEFT = 900, 62, 20
 INK, LINE, ABOVE, BELOW, FILES = "#1f2933", "#9aa5b1", "#e8eefc", "#eef6ee", "#fdf3e1"
 
 ROWS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
-    (ABOVE, (("cli", "commands"), ("mcp", "tools for agents"), ("your program", "import reperio"))),
-    (ABOVE, (("evaluation", "the gate"), ("ingestion", "files to chunks"), ("exchange, importers, recovery", "data"))),
+    (
+        ABOVE,
+        (
+            ("cli", "commands"),
+            ("explorer", "a page to look at"),
+            ("mcp", "tools for agents"),
+            ("your program", "import reperio"),
+        ),
+    ),
+    (
+        ABOVE,
+        (
+            ("evaluation", "the gate"),
+            ("sharding", "many hosts, on Ray"),
+            ("ingestion", "files to chunks"),
+            ("exchange, recovery", "importers: data in and out"),
+        ),
+    ),
     (ABOVE, (("collection", "what a user holds: search, add, get, delete, optimize, backup, check"),)),
     (
         BELOW,

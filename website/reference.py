@@ -77,6 +77,18 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "ingestion": ("Ingestion", "Files to chunks: [Ingest](../ingest.md) explains it.", ("reperio.ingestion",)),
     "evaluation": ("Evaluation", "The [gate](../gate.md), from Python.", ("reperio.evaluation",)),
+    "shards": (
+        "Shards",
+        "What outgrows one host: [build and keep](../shards.md), [search](../serving-shards.md).",
+        (
+            "reperio.build_shards",
+            "reperio.open_shards",
+            "reperio.ShardWriter",
+            *(f"reperio.sharding.{name}" for name in ("split", "merge", "optimize_shards", "check_shards")),
+            *(f"reperio.sharding.{name}" for name in ("diagnose_shards", "backup_shards", "restore_shards")),
+            *(f"reperio.sharding.{name}" for name in ("spread", "fill")),
+        ),
+    ),
     "errors": (
         "Errors",
         "All derive from `ReperioError`. Each says what is wrong, where, and what cures it.",
@@ -111,7 +123,8 @@ def write_reference(pages: Path) -> None:
 
 
 WITHOUT_MEMBERS = {f"reperio.{name}" for name in ("open", "advise", "field", "diagnose", "restore", "backups")} | {
-    f"reperio.{name}" for name in ("create_origin", "origin_status", "pull", "progress_bar")
+    f"reperio.{name}"
+    for name in ("create_origin", "origin_status", "pull", "progress_bar", "build_shards", "open_shards")
 }
 """Functions, whose names look like those of modules."""
 

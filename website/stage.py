@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-OPTIONAL = ("studio.md",)
-"""Pages that the navigation names and that need not be there."""
 
 FENCED = re.compile(r"^(```.*?^```)$", flags=re.M | re.S)
 LINK = re.compile(r"\]\((?![a-z]+:)([^)\s#]*)(#[^)\s]*)?\)")
@@ -114,15 +112,12 @@ def list_of_decisions() -> str:
 
 
 def configured(pages: Path) -> str:
-    """Return the configuration, without the optional pages that are not there.
+    """Return the configuration.
 
     Raises:
         Unlinked: the navigation names a page that is not there, or leaves out one of docs/.
     """
     text = (ROOT / "website" / "zensical.toml").read_text(encoding="utf-8")
-    for name in OPTIONAL:
-        if not (pages / name).exists():
-            text = re.sub(rf'^.*"{re.escape(name)}".*\n', "", text, flags=re.M)
     named = list(named_in(text))
     for name in named:
         if not (pages / name).exists():
