@@ -29,7 +29,6 @@ from urllib.parse import quote
 
 import numpy as np
 import orjson
-import uvicorn
 
 import reperio
 from reperio import Chunk
@@ -79,8 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"made in {time.perf_counter() - made:.0f} s", flush=True)
         given = Options(Path(folder) / "kb", golden=golden, embedder=WordEmbedder())
         with opened(given) as desk, loopback.listening(0) as (listening, port):
-            config = uvicorn.Config(to_app(desk, _TOKEN, port), log_level="warning", access_log=False, lifespan="on")
-            server = uvicorn.Server(config)
+            server = loopback.to_server(to_app(desk, _TOKEN, port), lifespan="on")
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
             thread.start()
             rows = measured(port, options.rows, options.rounds)

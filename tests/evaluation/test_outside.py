@@ -20,7 +20,7 @@ from reperio.cli.main import app
 from reperio.errors import EmbedderFailed, InvalidInput
 from reperio.evaluation import Deployed, Endpoint, GoldenQuery, GoldenSet, gate, read_golden
 from reperio.evaluation.asking import ask
-from reperio.evaluation.deployed import load_embedder, load_search
+from reperio.evaluation.deployed import load_embedder, load_reranker, load_search
 from tests.conftest import TrigramEmbedder
 from tests.evaluation.conftest import DIMENSION, chunks
 
@@ -355,3 +355,22 @@ def test_a_run_is_saved_and_judged_as_what_made_it(stored: Path, lexical: Path, 
     run.write_text("other Q0 c1 1 0.5 x\n")
     code, _, errors = told("gate", "--run", run, "--golden", lexical)
     assert (code, "has no question of the golden set: its ids are like 'other'" in errors) == (2, True)
+
+
+def test_a_reranker_is_named_like_an_embedder(tmp_path: Path) -> None:
+    """An object with score, or a function of a query and texts; anything else is refused with what it should be."""
+    module = tmp_path / "own_rerankers.py"
+    module.write_text(
+        "class Longest:\n"
+        "    def score(self, queries, texts):\n"
+        "        return [[float(len(each)) for each in some] for some in texts]\n\n\n"
+        "def shortest(query, texts):\n"
+        "    return [-float(len(each)) for each in texts]\n\n\n"
+        "number = 7\n"
+    )
+    assert load_reranker(f"{module}:Longest").score(["q"], [["a", "abc"]]) == [[1.0, 3.0]]
+    assert [list(some) for some in load_reranker(f"{module}:shortest").score(["q"], [["a", "abc"]])] == [[-1.0, -3.0]]
+    with pytest.raises(InvalidInput, match="number is a int; a reranker has score"):
+        load_reranker(f"{module}:number")
+    with pytest.raises(InvalidInput, match="there is no 'longest'; did you mean 'Longest'"):
+        load_reranker(f"{module}:longest")

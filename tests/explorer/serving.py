@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
-import uvicorn
-
 import reperio
 from reperio import Chunk
 from reperio.explorer.desk import Desk, Options, opened
@@ -95,8 +93,7 @@ def served(folder: Path, **options: object) -> Iterator[Studio]:
     """Serve the collection of a folder during the block."""
     given = Options(**{"kb": folder / "kb", "embedder": TrigramEmbedder(), **options})  # type: ignore[arg-type]  # as passed
     with opened(given) as desk, loopback.listening(0) as (listening, port):
-        config = uvicorn.Config(to_app(desk, TOKEN, port), log_level="warning", access_log=False, lifespan="on")
-        server = uvicorn.Server(config)
+        server = loopback.to_server(to_app(desk, TOKEN, port), lifespan="on")
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:

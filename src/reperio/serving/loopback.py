@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from reperio.errors import InvalidInput
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.types import ASGIApp
 
 HOST = "127.0.0.1"
@@ -69,6 +70,14 @@ def origins(port: int) -> list[str]:
     return [f"http://{host}" for host in hosts(port)]
 
 
+def to_server(app: ASGIApp, **options: Any) -> uvicorn.Server:
+    """Return a server for an application, which logs no address and speaks HTTP alone; *options* are uvicorn's."""
+    import uvicorn
+
+    quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "ws": "none"}
+    return uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=_GRACE, **quiet, **options))
+
+
 def serve(app: ASGIApp, at: socket.socket, *, ready: Callable[[], object] = lambda: None, **options: Any) -> None:
     """Serve an application until the process is interrupted.
 
@@ -79,10 +88,9 @@ def serve(app: ASGIApp, at: socket.socket, *, ready: Callable[[], object] = lamb
         options: of `uvicorn.Config`.
     """
     import anyio
-    import uvicorn
 
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE, **options)
+    server = to_server(app, **options)
     ready()
     with suppress(KeyboardInterrupt):
-        anyio.run(lambda: uvicorn.Server(config).serve(sockets=[at]))
+        anyio.run(lambda: server.serve(sockets=[at]))
     sys.stderr.flush()

@@ -7,9 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+import reperio
+from reperio import Chunk
+from reperio.cli.main import app
 from reperio.errors import InvalidInput
 from reperio.evaluation.golden.editing import Change, change_question, changed, judge, new_id, question_for, undo
+from reperio.evaluation.golden.examining import examine
 from reperio.evaluation.golden.questions import GoldenQuery, read_golden
 from reperio.evaluation.golden.writing import add_query
 
@@ -148,6 +153,27 @@ def test_what_cannot_be_changed_in_place_is_refused(tmp_path: Path) -> None:
         add_query(path, GoldenQuery("three", "three", {"a": 1}))
     assert path.read_text() == shared
     assert [each.name for each in tmp_path.iterdir()] == ["golden.yaml"]
+
+
+def test_what_is_known_to_be_wrong_is_told_apart(path: Path, tmp_path: Path) -> None:
+    """A question with wrong answers alone measures nothing, and is reported; an export has 0 for what is wrong."""
+    golden, qrels = tmp_path / "golden.yaml", tmp_path / "qrels.txt"
+    golden.write_text("queries:\n  - {query: a, expect: [x], wrong: [y]}\n  - {query: b, wrong: [x]}\n")
+    asked = read_golden(golden)
+    assert [each.id for each in asked.labelled] == ["a"]
+    with reperio.open(path, dimension=2, auto_optimize=False) as kb:
+        kb.add([Chunk("x", "one"), Chunk("y", "two")], vectors=[[1.0, 0.0], [0.0, 1.0]])
+        (found,) = [each for each in examine(kb, asked) if each.kind == "open"]
+    assert (found.wrong, "'b'" in found.what) == (False, True)
+    assert CliRunner().invoke(app, ["golden", "export", str(golden), str(qrels)]).exit_code == 0
+    assert qrels.read_text().split() == ["a", "0", "x", "1", "a", "0", "y", "0"]
+    for wrong in ("[x]", "[y, y]", "y", "[7]", "[]"):
+        golden.write_text(f"queries:\n  - {{query: a, expect: [x], wrong: {wrong}}}\n")
+        if wrong == "[]":
+            assert read_golden(golden).queries[0].wrong == ()
+            continue
+        with pytest.raises(InvalidInput, match=r"golden.yaml:2: wrong "):
+            read_golden(golden)
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ class AskPages:
             "facets": [] if survey is None else facets(survey, question.where),
             "survey": survey,
             "looking": looking,
+            "reload": survey is None and looking and not question.text,
         }
 
     def compare(self, given: Parameters) -> Mapping[str, Any]:

@@ -45,6 +45,7 @@ class LookPages:
             "info": info,
             "survey": survey,
             "looking": busy,
+            "reload": busy and survey is None,
             "days": looking.by_day(files),
             "files": len(files),
             "covered": covered,
@@ -61,6 +62,7 @@ class LookPages:
         return {
             "survey": survey,
             "looking": busy,
+            "reload": busy and survey is None,
             "facets": [] if survey is None else facets(survey, None),
             "where": to_text(where),
         }
@@ -86,6 +88,7 @@ class LookPages:
             "offset": offset,
             "per_page": PAGE,
             "looking": busy and not files,
+            "reload": busy and survey is None and not files,
         }
 
     def chunks(self, given: Parameters) -> Mapping[str, Any]:
@@ -109,6 +112,7 @@ class LookPages:
             "facets": [] if survey is None else facets(survey, where),
             "survey": survey,
             "looking": busy,
+            "reload": busy and survey is None,
             "per_page": PAGE,
             "error": error,
         }
@@ -156,7 +160,7 @@ class LookPages:
             else {key: plain.excerpt(one.text, _SHORT, dense=True) for key, one in page.chunks.items()},
             "offset": offset,
             "per_page": PAGE,
-            "looking": job is not None and job.running,
+            "reload": job is not None and job.running,
             "path": shlex.quote(str(self._desk.options.kb)),
         }
 

@@ -224,6 +224,6 @@ for (const each of document.querySelectorAll(".ask .segments input, .ask .check 
 }
 
 // What is still being counted comes by itself.
-if ("looking" in document.documentElement.dataset) {
+if ("reload" in document.documentElement.dataset) {
   setTimeout(() => { if (!document.activeElement?.matches("input, textarea, select")) location.reload(); }, 1500);
 }
