@@ -19,6 +19,9 @@ from reperio.sharding.building.on_ray import run_on_ray
 from tests.sharding.test_building import DIMENSION, content
 from tests.test_readme import ROOT, blocks, require_extras
 
+# Older ones forget the processes that they have started, which Python tells of.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture(scope="module")
 def kb(tmp_path_factory: pytest.TempPathFactory) -> Path:

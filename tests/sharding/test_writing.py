@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import reperio
 from reperio import Chunk
 from reperio.errors import CollectionClosed, InvalidChunk, InvalidInput, InvalidVectors, ShardWriteFailed, StorageFailed
-from reperio.sharding import ShardManifest, ShardSet, write_manifest
+from reperio.sharding import ShardManifest, ShardSet, check_shards, merge, read_manifest, split, write_manifest
 from reperio.sharding.building.build import build_shards
 from reperio.sharding.writing import ShardWriter
 from reperio.types import AddResult
@@ -167,3 +168,40 @@ def test_a_writer_follows_shards_that_were_exchanged(root: Path) -> None:
         assert writer.add(chunks, vectors=vectors) == AddResult(added=20)
         assert writer.manifest == new
     assert sorted(path.name for path in (root / "shards").iterdir()) == [entry.name for entry in new.shards]
+
+
+def test_writers_and_exchanges_at_a_time_lose_nothing(root: Path) -> None:
+    """Threads add and delete while shards are split and merged: what was acknowledged is there, once, in its shard."""
+    acknowledged: list[set[str]] = [set(), set(), set()]
+    failed: list[BaseException] = []
+    done = threading.Event()
+
+    def write(writer: ShardWriter, number: int) -> None:
+        rounds = 0
+        try:
+            while not (done.is_set() and rounds >= 5):
+                rounds += 1
+                names = [f"{number}-{rounds}-{at}" for at in range(6)]
+                writer.add([Chunk(name, name) for name in names], vectors=_vectors(6))
+                acknowledged[number].update(names)
+                assert writer.delete(ids=names[:2]) == 2
+                acknowledged[number].difference_update(names[:2])
+        except BaseException as error:
+            failed.append(error)
+
+    with ShardWriter(root) as one, ShardWriter(root) as other:
+        # Two threads share a writer, and the third has its own.
+        writers = enumerate((one, one, other))
+        threads = [threading.Thread(target=write, args=(writer, number)) for number, writer in writers]
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            names = [entry.name for entry in read_manifest(root).shards]
+            split(root, names[0], recall=None)
+            merge(root, names[1:], recall=None)
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert not failed
+    assert set(stored(root)) == set().union(*acknowledged)
+    assert check_shards(root).ok

@@ -15,7 +15,7 @@ from typing_extensions import Self
 from reperio.arguments import to_path
 from reperio.collection.facade import Collection, handle_of
 from reperio.collection.opening import open as open_collection
-from reperio.errors import CollectionDamaged
+from reperio.errors import CollectionDamaged, ReperioError
 from reperio.layout import require_absent_or_directory
 from reperio.sharding.manifest import ShardEntry, ShardLayout, ShardManifest, read_manifest
 
@@ -99,6 +99,11 @@ class ShardSet:
         """Return the collection that an id belongs to."""
         return self._open[self.manifest.shard_of(chunk_id).name]
 
+    def state(self) -> tuple[ShardManifest, dict[str, Collection]]:
+        """Return the manifest and the collections, by name, that belong together."""
+        with self._lock:
+            return self.manifest, dict(self._open)
+
     def refresh(self) -> bool:
         """Read the manifest again, open the shards that are new, close those that are gone; say whether there were any.
 
@@ -126,12 +131,19 @@ class ShardSet:
         so must not be written to: a shard is removed only after the manifest was exchanged, so that one which is still
         named after it was opened was there.
         """
+        failure: ReperioError | None = None
         while True:
-            self._open_missing(found)
+            try:
+                self._open_missing(found)
+                failure = None
+            except ReperioError as error:  # it may be gone because it was exchanged a moment ago
+                failure = error
             newest = read_manifest(self.root)
             if newest.version == found.version:
                 break
             found = newest
+        if failure is not None:
+            raise failure
         self.manifest = found
         kept = {entry.name for entry in found.shards}
         for name in [name for name in self._open if name not in kept]:

@@ -8,6 +8,7 @@ compared and left, an id that is deleted is no error. docs/decisions/0025-shards
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -72,6 +73,7 @@ class ShardWriter:
                 "embedder= out, and pass vectors="
             )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="reperio-shards")
+        self._loading = threading.Lock()
         self._closed = False
 
     @property
@@ -172,15 +174,18 @@ class ShardWriter:
         return sum(self._routed(rows, store, at_once=vectors is not None), AddResult())
 
     def _dimension(self) -> int:
-        return handle_of(next(iter(self._shards))[1]).generation.settings.dimension
+        _, opened = self._shards.state()
+        return handle_of(next(iter(opened.values()))).generation.settings.dimension
 
     def _share_embedder(self, vectors: Any | None) -> None:
         """Load the recorded model once for all shards, when a text must first be embedded."""
         if vectors is not None or self._given or self.manifest.settings.contract is None:
             return
-        loaded = next(iter(self._shards))[1].embedder
-        self._shards.reopen(embedder=loaded)
-        self._given = True
+        with self._loading:
+            if not self._given:
+                _, opened = self._shards.state()
+                self._shards.reopen(embedder=next(iter(opened.values())).embedder)
+                self._given = True
 
     def _routed(
         self, items: Mapping[str, Any], call: Callable[[Collection, Mapping[str, Any]], Result], *, at_once: bool = True
@@ -198,10 +203,11 @@ class ShardWriter:
         failures: dict[str, ReperioError] = {}
         for _ in range(_MOVES):
             self._shards.refresh()
+            manifest, opened = self._shards.state()
             parts: dict[str, dict[str, Any]] = {}
             for chunk_id, item in left.items():
-                parts.setdefault(self.manifest.shard_of(chunk_id).name, {})[chunk_id] = item
-            asked = [(name, self._shards[name], part) for name, part in parts.items()]
+                parts.setdefault(manifest.shard_of(chunk_id).name, {})[chunk_id] = item
+            asked = [(name, opened[name], part) for name, part in parts.items()]
             failures = {}
             for (name, _, part), found in zip(asked, self._each(asked, call, at_once=at_once), strict=True):
                 if isinstance(found, ReperioError):
@@ -210,7 +216,7 @@ class ShardWriter:
                     results.append(found)
                     for chunk_id in part:
                         del left[chunk_id]
-            if not failures or not self._shards.refresh():
+            if not failures or not self._moved(manifest):
                 break
         if failures:
             raise _told(failures, [one for one in items if one not in left], list(left))
@@ -222,19 +228,25 @@ class ShardWriter:
         total, failures = 0, dict[str, ReperioError]()
         for _ in range(_MOVES):
             self._shards.refresh()
-            asked: list[tuple[str, Collection, dict[str, Any]]] = [(entry.name, kb, {}) for entry, kb in self._shards]
+            manifest, opened = self._shards.state()
+            asked: list[tuple[str, Collection, dict[str, Any]]] = [(name, kb, {}) for name, kb in opened.items()]
             failures = {}
             for (name, _, _), found in zip(asked, self._each(asked, lambda kb, _: call(kb)), strict=True):
                 if isinstance(found, ReperioError):
                     failures[name] = found
                 else:
                     total += found
-            if not self._shards.refresh():
+            if not self._moved(manifest):
                 break
         if failures:
             some = f"{total} chunks of the other shards are deleted"
             raise _told(failures, [], [], some=some if len(failures) < len(self._shards) else "")
         return total
+
+    def _moved(self, manifest: ShardManifest) -> bool:
+        """Say whether shards were exchanged since a manifest was read; another thread may have seen it first."""
+        self._shards.refresh()
+        return self.manifest.version != manifest.version
 
     def _each(
         self,

@@ -33,6 +33,7 @@ _SOURCE = "Files of .jsonl or .parquet, a chunk a line or row; or one collection
 _INTO = "The new directory; on several hosts, each must see it at this path."
 _EMBEDDER = "A sentence-transformers name or local path, for texts without vectors; all-MiniLM-L6-v2 by default."
 _WORKERS = "CPUs of the Ray that is started where RAY_ADDRESS names none; all by default."
+_GPUS = "Graphics cards that each task needs which embeds, e.g. 0.5."
 _METADATA = "Of every chunk that is ingested, e.g. team=sales; may be repeated."
 _FILES = "Files of .jsonl or .parquet: a chunk a line or row, with or without its vector."
 _UNRESTORED = "For a backup made by others: its indexes are neither read nor restored."
@@ -58,6 +59,7 @@ def build(
     overlap: Annotated[int | None, option(None, "Tokens that two neighbouring pieces share.", least=0)] = None,
     workers: Annotated[int | None, option("N", _WORKERS, least=1)] = None,
     processes: Processes = None,
+    gpus: Annotated[float | None, typer.Option("--gpus", metavar="X", min=0, help=_GPUS, show_default=False)] = None,
     json: Json = False,
 ) -> None:
     """Make shards of a source, in tasks on Ray; killed, and run again, it goes on where it was.
@@ -83,6 +85,7 @@ def build(
             vector_field=vector_field,
             ingestion=ingestion,
             workers=workers,
+            resources=None if gpus is None else {"num_cpus": 1, "num_gpus": gpus},
             map=run,
             progress=progress,
         )

@@ -122,8 +122,8 @@ def build_shards(
             metadata.
         partition_rows: rows of one partition, of Parquet and collections: what a killed task must do again.
         workers: CPUs of the Ray that is started where there is none; None for all of this host.
-        resources: that each task needs of Ray, ``{"num_cpus": 1}`` by default; ``{"num_gpus": 0.5}`` for an embedder
-            that computes on a card.
+        resources: that a task needs of Ray which reads and embeds, ``{"num_cpus": 1}`` by default;
+            ``{"num_gpus": 0.5}`` for an embedder that computes on a card.
         map: runs the tasks instead of Ray: called as ``map(function, tasks)``, it returns the results in any order:
             ``ProcessPoolExecutor().map``, or ``lambda f, tasks: sc.parallelize(tasks, len(tasks)).map(f).collect()``.
         limits: of texts and metadata, as in `open`.
@@ -150,9 +150,12 @@ def build_shards(
     build = _Build(root, cut, settings, shards, recall, require_limits(limits), progress)
     if resources is not None and map is not None:
         raise InvalidInput("resources= is for Ray: leave it out, or map=")
-    run = map or (lambda function, tasks: run_on_ray(function, tasks, resources=resources, workers=workers))
+
+    def on_ray(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterable[Any]:
+        return run_on_ray(function, tasks, resources=resources if function is spread else None, workers=workers)
+
     by = embedder or (DEFAULT_EMBEDDER if cut.dimension is None else None)
-    return build.run(by if cut.dimension is None else None, run, began)
+    return build.run(by if cut.dimension is None else None, map or on_ray, began)
 
 
 class _Build:
