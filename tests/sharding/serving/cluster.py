@@ -80,6 +80,13 @@ def host_of_a_replica(cluster: Any, kb: Any) -> Any:
     return next(host for host in cluster.worker_nodes if host.all_processes["raylet"][0].process.pid in ours)
 
 
+def shared_host(cluster: Any, kb: Any) -> bool:
+    """Say whether losing a host would lose every replica of a shard, or none."""
+    theirs = {host.all_processes["raylet"][0].process.pid for host in cluster.worker_nodes}
+    each = [[_parent_of(process_of(member)) in theirs for member in some] for some in members(kb).values()]
+    return any(all(some) for some in each) or not any(any(some) for some in each)
+
+
 def _parent_of(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shlex
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +28,7 @@ from tests.sharding.serving.cluster import (
     members,
     process_of,
     send,
+    shared_host,
     wait_until,
 )
 from tests.sharding.serving.made import fill, make_shards
@@ -119,6 +123,9 @@ def test_a_shard_without_replicas_is_a_typed_error_and_the_others_are_served(roo
         assert caught.value.shards == (first,)
         with pytest.warns(ReperioWarning, match=f"without the shards {first}"):
             found = partial.search(**options)
+        assert (
+            not whole._shards.fleet().router.groups[0].is_well(0.25)
+        )  # so others do not wait for it up to the deadline
         assert isinstance(found, PartialHits)
         assert found.missing == (first,)
         there = [hit for hit in expected if whole._shards.fleet().place_of(hit.chunk.id) == 1]
@@ -173,6 +180,39 @@ def test_every_block_of_the_page_runs(
     assert CliRunner().invoke(app, ["shards", "stop", "kb"]).exit_code == 0
     with pytest.raises(ShardUnavailable, match="no shards are served under the name 'kb'"):
         reperio.open_shards("ray://kb")
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+def test_replicas_are_lost_at_random(
+    root: Path, cluster: Any, questions: Questions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """REPERIO_KILLS times (20 by default) a replica is killed or stopped, or a host is lost, under eight clients."""
+    times, rng, worst = int(os.environ.get("REPERIO_KILLS", "20")), random.Random(17), list[float]()
+    with reperio.open_shards(root, serve="ray", deadline=60) as kb:
+        groups = kb._shards.fleet().router.groups
+        for trial in range(times):
+            wait_until(lambda: all(len(each) == 2 for each in members(kb).values()), "two replicas", 120)
+            with Traffic(kb, questions) as traffic:
+                traffic.more(30)
+                how = rng.choice(["kill", "stop", "host"] if trial % 3 == 2 else ["kill", "stop"])
+                if how == "host" and cluster.worker_nodes and not shared_host(cluster, kb):
+                    cluster.remove_node(host_of_a_replica(cluster, kb), allow_graceful=False)
+                    traffic.more(100)
+                    cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+                else:
+                    group = rng.choice(groups)
+                    replaced = group.replaced
+                    send(process_of(rng.choice(group.members)), signal.SIGSTOP if how == "stop" else signal.SIGKILL)
+                    wait_until(lambda group=group, before=replaced: group.replaced > before, f"replaced: {how}", 120)
+                traffic.more(30)
+            worst.append(traffic.worst)
+            assert not traffic.wrong, f"trial {trial}, {how}: {traffic.wrong[0]}"
+            assert not traffic.failed, f"trial {trial}, {how}: {traffic.failed[0]}"
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{times} losses; slowest answer: median {np.median(worst):.3f} s, worst {max(worst):.3f} s\n"
+        )
 
 
 def _answers(kb: Collection, options: dict[str, Any], expected: list[Hit]) -> bool:

@@ -150,6 +150,10 @@ class Group:
             key=lambda one: (one.probe is not None, one.age() > hedge, one.load, (one.number + turn) % len(members)),
         )
 
+    def is_well(self, hedge: float) -> bool:
+        """Say whether there is a replica that is neither lost nor late."""
+        return any(not one.lost and one.probe is None and one.age() <= hedge for one in self.members)
+
     def may_recover(self) -> bool:
         """Say whether a lost replica is being replaced."""
         return self._spawn is not None

@@ -61,12 +61,13 @@ class Router:
             for place, request in requests.items()
         ]
         waiting = {one for one in rounds if one.begin()}
-        while waiting:
+        for one in waiting:
+            # Whoever takes a partial answer does not wait long for a shard none of whose replicas has answered of late.
+            one.until = until if missing is None or one.was_well else min(until, time.monotonic() + self.hedge)
+        while waiting := {one for one in waiting if time.monotonic() < one.until}:
             now = time.monotonic()
-            if now >= until:
-                break
             try:
-                one, member, future = arrivals.get(timeout=min(until, min(each.due for each in waiting)) - now)
+                one, member, future = arrivals.get(timeout=min(min(each.until, each.due) for each in waiting) - now)
             except (queue.Empty, ValueError):  # ValueError: due already
                 for each in [each for each in waiting if each.due <= time.monotonic()]:
                     if not each.hedge_now():
@@ -78,7 +79,7 @@ class Router:
 
     def _outcome(self, rounds: Sequence[_Round], missing: set[int] | None) -> dict[int, Any]:
         for one in rounds:
-            if one.error is not None and not isinstance(one.error, _Lost):
+            if one.error is not None:
                 raise one.error
         away = [one for one in rounds if not one.answered]
         if away and missing is None:
@@ -107,10 +108,6 @@ class Router:
             group.close()
 
 
-class _Lost(Exception):
-    """All replicas of a shard are."""
-
-
 class _Round:
     """One shard's part of one call."""
 
@@ -124,7 +121,8 @@ class _Round:
         arrivals: queue.SimpleQueue[tuple[_Round, Member, Future[Any]]],
     ) -> None:
         self.place, self.group = place, group
-        self.due = math.inf
+        self.due = self.until = math.inf
+        self.was_well = group.is_well(hedge)
         self.answered, self.answer = False, None
         self.error: BaseException | None = None
         self._method, self._request, self._hedge, self._arrivals = method, request, hedge, arrivals
@@ -141,7 +139,7 @@ class _Round:
 
     def goes_on(self) -> bool:
         """Say whether an answer may still come: from a replica that was asked, another one, or one that is started."""
-        if self.error is not None and not isinstance(self.error, _Lost):
+        if self.error is not None:
             return False
         if self._open:
             if not self._left():

@@ -7,6 +7,7 @@ collection: the one into which the chunks were added in the order of these rows.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from reperio.collection.search.source import Lists, RankedRows
+from reperio.errors import ShardUnavailable
 from reperio.sharding.serving.fleet import Fleet, Space
 from reperio.sharding.serving.messages import (
     AskLists,
@@ -164,8 +166,15 @@ class ShardSource:
             own, place = divmod(row, self._fleet.size)
             by_place[place].append(own)
         requests = {place: FetchRows(self._tokens[place], own, what) for place, own in by_place.items()}
-        # A shard that has found something is not left out of the answer any more.
-        return self._checked(self._fleet.router.ask("fetch", requests, until=self._until))
+        if self._missing is None:
+            return self._checked(self._fleet.router.ask("fetch", requests, until=self._until))
+        # What a shard has found is in the lists by now. Where it is lost since, the question is asked again without it,
+        # for which some time must be left.
+        now = time.monotonic()
+        try:
+            return self._checked(self._fleet.router.ask("fetch", requests, until=now + (self._until - now) / 2))
+        except ShardUnavailable:
+            raise ShardsMoved from None
 
     def _ask(self, method: str, request: Any) -> dict[int, Any]:
         missing = self._missing
