@@ -135,8 +135,12 @@ def test_fewer_hits_are_red_only_where_they_are_stored(full: Collection) -> None
 def test_another_first_hit_is_red_by_its_history(full: Collection) -> None:
     """One that was right in five baselines, and is not among the first three; or several, whatever the history."""
     golden = asked(20)
-    baseline, lost = accepted(full, golden), {golden.queries[3].text}
-    search = spoilt(full, lost, slice(1, 11))
+    baseline, lost = accepted(full, golden), golden.queries[3].text
+
+    def search(text: str, *, k: int, where: Mapping[str, Any] | None) -> list[Hit]:
+        hits = full.search(text, k=k, where=where)
+        return [*hits[1:5], hits[0], *hits[5:]] if text == lost else hits
+
     assert one("questions", full, golden, search=search, baseline=baseline).verdict == "pass"
     for _ in range(4):
         baseline = accepted(full, golden, baseline)
@@ -145,6 +149,35 @@ def test_another_first_hit_is_red_by_its_history(full: Collection) -> None:
     assert (found.verdict, found.queries[0].why[-27:]) == ("fail", "5 baselines; none of 3 is now"[-27:])
     several = spoilt(full, {query.text for query in golden.queries[:3]}, slice(1, 11))
     assert one("questions", full, golden, search=several, baseline=accepted(full, golden)).verdict == "fail"
+
+
+def test_one_lost_answer_is_red_where_nothing_else_changed(full: Collection) -> None:
+    """Chunks, vectors and index are those accepted: no chance loses an answer. What lost it may have mended others."""
+    golden = asked(20)
+    search = spoilt(full, {golden.queries[3].text}, slice(1, 11))
+    baseline = accepted(full, golden)
+    found = one("questions", full, golden, search=search, baseline=baseline)
+    assert (found.verdict, found.queries[0].id, "in front" in found.cause) == ("fail", "q3", True), found
+    worse = replace(baseline, values={**baseline.values, "nDCG@10": dict.fromkeys(baseline.asked, 0.5)})
+    assert one("questions", full, golden, search=search, baseline=worse).verdict == "pass"
+    full.delete(ids=full.ids()[-1:])
+    assert one("questions", full, golden, search=search, baseline=baseline).verdict == "pass"
+
+
+def test_a_drop_is_red_where_nothing_else_changed_and_it_may_be_too_large(full: Collection) -> None:
+    """Five of 100 questions lose their first rank: .018 here, and maybe more than 0.02 in all questions."""
+    golden = asked(100)
+    lost = {query.text for query in golden.queries[::20]}
+    baseline = accepted(full, golden)
+
+    def search(text: str, *, k: int, where: Mapping[str, Any] | None) -> list[Hit]:
+        hits = full.search(text, k=k, where=where)
+        return [*hits[1:2], hits[0], *hits[2:]] if text in lost else hits
+
+    found = one("regression", full, golden, search=search, baseline=baseline)
+    assert (found.verdict, "5 worse and 0 better of 100" in found.evidence[0]) == ("fail", True), found
+    full.delete(ids=full.ids()[-1:])
+    assert one("regression", full, golden, search=search, baseline=baseline).verdict == "pass"
 
 
 def test_what_could_have_been_seen_is_said(full: Collection) -> None:

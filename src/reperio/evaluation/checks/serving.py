@@ -112,7 +112,9 @@ def latency(subject: Subject) -> CheckResult:
     quiet = _undisturbed(figures, before)
     # What comes of other processes comes of them in the tail as well.
     busy_now = figures["waited"] > before.get("waited", 0.0) + _BUSY
-    excused = not _slower(quiet, before, limits.latency_ratio) and not (ends.slower and not busy_now)
+    excused = not _slower(quiet, before, limits.latency_ratio) and not (
+        ends.slower and (ends.selective or not busy_now)
+    )
     slower += ends.slower
     if slower and not absolute and excused:
         busy = f"waited for a core {figures['waited']:.0%} of the time, {before.get('waited', 0.0):.0%} in the baseline"

@@ -8,7 +8,7 @@ from typing import Any
 
 from reperio.evaluation.baseline import Baseline
 from reperio.evaluation.checks.answers.labelled import SHOWN, failed
-from reperio.evaluation.checks.answers.rates import harmless_rate
+from reperio.evaluation.checks.answers.rates import harmless_rate, is_unchanged
 from reperio.evaluation.contents.profile import likeness
 from reperio.evaluation.golden.questions import tags_of
 from reperio.evaluation.history import decline
@@ -141,7 +141,9 @@ def _found(subject: Subject, baseline: Baseline) -> _Findings:
     rate = harmless_rate(subject, baseline)
     main = compared.get(_MAIN)
     p = harmless_p(main.worse - main.better, main.questions, rate) if main is not None else 1.0
-    unexplained = _MAIN in doubted and p <= limits.alpha
+    # Where nothing else changed, every lost answer is a loss, and only how large it is for all questions is open.
+    maybe = main is not None and -main.low >= limits.effect and is_unchanged(subject, baseline)
+    unexplained = (_MAIN in doubted or (maybe and _MAIN not in red)) and p <= limits.alpha
     return _Findings(before, now, compared, red, doubted, unexplained, rate, mean(shares) if shares else None)
 
 
