@@ -5,6 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+LOST = 0.05
+"""Share of the questions by which reports say what could have been seen."""
+
+FIXED = 0.005
+"""Chance that a question gets worse while chunks, vectors and index are the same: a tie that is broken otherwise."""
+
 _ENOUGH = 0.9  # chance of being noticed that more questions are counted up to
 _MOST = 2000  # questions
 
@@ -47,6 +53,22 @@ def more_needed(questions: int, lost: float, **figures: float) -> int | None:
         if all(power(questions + further + few, lost, **figures) >= _ENOUGH for few in (0, 5)):
             return further
     return None
+
+
+def outlook(questions: int, lost: float, where: str = "", **figures: float) -> str:
+    """Say in words how often a loss would be seen, and how many further questions make that nine times in ten.
+
+    Args:
+        questions, lost: as in `power`; *figures* as well.
+        where: what the questions are of, with "of" before it; empty for all.
+    """
+    seen = power(questions, lost, **figures)
+    further = more_needed(questions, lost, **figures)
+    more = f"; {further} more questions{where} make it 9" if further else ""
+    return (
+        f"had one in {round(1 / lost)} of the {questions} questions{where} lost its answer, this would have been seen "
+        f"{seen * 10:.0f} times in 10{more}"
+    )
 
 
 def _steps() -> Iterator[int]:

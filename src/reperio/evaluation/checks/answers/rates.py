@@ -6,9 +6,8 @@ from reperio.collection import Collection
 from reperio.evaluation.baseline import Baseline
 from reperio.evaluation.contents import marks
 from reperio.evaluation.contents.profile import likeness
+from reperio.evaluation.statistics.power import FIXED
 from reperio.evaluation.subject import Subject
-
-_FIXED = 0.005  # chance that a question gets worse while chunks, vectors and index are the same: a tie broken otherwise
 
 
 def is_unchanged(subject: Subject, baseline: Baseline) -> bool:
@@ -34,12 +33,12 @@ def harmless_rate(subject: Subject, baseline: Baseline) -> float:
     missed = 1 - subject.limits.recall
     profile, collection = baseline.profile, subject.collection
     if profile is None or collection is None or not profile.marks:
-        return max(missed, _FIXED)
+        return max(missed, FIXED)
     now = subject.survey.profile
     changed = len(marks.changed(profile.marks, now.marks, "vectors"))
     texts = len(marks.changed(profile.marks, now.marks, "texts") | marks.changed(profile.marks, now.marks, "ids"))
     same_vectors = changed <= texts  # others were made again though their texts are the same
-    own = _FIXED if same_vectors and _is_same_index(baseline, collection) else max(missed, _FIXED)
+    own = FIXED if same_vectors and _is_same_index(baseline, collection) else max(missed, FIXED)
     return min(0.5, own + (1 - likeness(profile, now)))
 
 

@@ -15,14 +15,13 @@ from reperio.evaluation.history import decline
 from reperio.evaluation.statistics import measures
 from reperio.evaluation.statistics.comparing import Comparison, compare, holm
 from reperio.evaluation.statistics.measures import PerQuery, mean
-from reperio.evaluation.statistics.power import harmless_p, more_needed, power
+from reperio.evaluation.statistics.power import LOST, harmless_p, outlook
 from reperio.evaluation.subject import DISTINCT, Subject
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 
 _ALL = ""  # no tag has this name
 _MAIN = (_ALL, measures.MAIN)  # all questions, by the main measure
 _TOP = 10  # hits of a question whose ids are compared
-_LOST = 0.05  # share of the questions by which the report says what could have been seen
 _LIKE = 0.95  # of the chunks; new ones change answers as well
 
 
@@ -104,14 +103,8 @@ def _could_see(subject: Subject, found: _Findings) -> list[str]:
             continue
         alpha = limits.alpha if key == _MAIN else limits.alpha / len(tags)
         figures = {"mean": compared.before, "rate": found.rate, "alpha": alpha, "effect": limits.effect}
-        seen = power(compared.questions, _LOST, **figures)
-        further = more_needed(compared.questions, _LOST, **figures)
-        more = f"; {further} more questions make it 9" if further else ""
         where = f" of {key[0]!r}" if key[0] else ""
-        lines.append(
-            f"had one in {round(1 / _LOST)} of the {compared.questions} questions{where} lost its answer, this would "
-            f"have been seen {seen * 10:.0f} times in 10{more}"
-        )
+        lines.append(outlook(compared.questions, LOST, where, **figures))
     return lines
 
 
