@@ -39,6 +39,7 @@ DROP = 0.02
 _OF_QUESTIONS = ("golden ids", "thresholds", "filtered answers", "modes", "regression", "questions", "latency")
 # What stands in front of a collection cannot change it.
 _OF_CONTENTS = ("backup", "integrity", "reachable", "filters", "contract", "neighbours", "drift")
+_OF_ANSWERS = tuple(name for name in _OF_QUESTIONS if name not in ("modes", "latency"))
 _RED = (Verdict.FAIL, Verdict.ERROR)
 _TOLD = 200
 
@@ -55,6 +56,7 @@ class Ground:
         self.world, self._work = found, work
         self.baselines: dict[int, Baseline] = {}
         self.healthy = self.stored((found.chunks, found.vectors), "healthy")
+        self._measured: tuple[list[Answer], measures.PerQuery] = ([], {})
         self._surveyed: Any = None  # of the healthy one
         for size in sorted(SIZES, reverse=True):
             subject = Subject(self.healthy, found.golden(size), search=_plainly(self.healthy))
@@ -78,7 +80,20 @@ class Ground:
     def quality(self, collection: Collection, search: Search | None) -> tuple[float, list[Answer]]:
         """Return nDCG@10 over all questions, and the answers."""
         subject = Subject(collection, self.world.golden(), search=search)
+        self._measured = (subject.answers, subject.values)
         return measures.mean(subject.values[measures.MAIN]), subject.answers
+
+    def _valued(self, size: int, answers: list[Answer]) -> measures.PerQuery:
+        """Return the measures of the first so many questions; all were measured at once."""
+        if self._measured[0] is not answers:
+            subject = Subject(None, self.world.golden())
+            subject.__dict__["answers"] = answers
+            self._measured = (answers, subject.values)
+        asked = {query.id for query in self.world.questions[:size]}
+        return {
+            name: {key: value for key, value in found.items() if key in asked}
+            for name, found in self._measured[1].items()
+        }
 
     def gated(
         self, collection: Collection, make: Callable[[], Search | None], answers: list[Answer], skip: Sequence[str]
@@ -97,13 +112,16 @@ class Ground:
             if surveyed is not None:
                 subject.__dict__["survey"] = surveyed  # the same chunks, compared with the same profile
             first = size == max(SIZES)
-            report = judged(subject, only=() if first else _OF_QUESTIONS, skip=skip)
+            subject.__dict__["values"] = self._valued(size, answers)
+            # What is stored is the same for all modes, whatever the number of questions.
+            wanted = _OF_QUESTIONS if collection is self.healthy else _OF_ANSWERS
+            report = judged(subject, only=() if first else wanted, skip=skip)
             surveyed = surveyed or subject.survey
             own = [check for check in report.checks if check.verdict in _RED]
             if first:
-                shared = [check.name for check in own if check.name not in _OF_QUESTIONS]
+                shared = [check.name for check in own if check.name not in wanted]
                 why = [f"{check.name}: {'; '.join(check.evidence[1:3])}"[:_TOLD] for check in own]
-            red[str(size)] = [*shared, *(check.name for check in own if check.name in _OF_QUESTIONS)]
+            red[str(size)] = [*shared, *(check.name for check in own if check.name in wanted)]
         return {"red": red, "why": why}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 
 LOST = 0.05
 """Share of the questions by which reports say what could have been seen."""
@@ -29,6 +30,7 @@ def harmless_p(worse: int, questions: int, rate: float) -> float:
     return float(min(1.0, sum(_binomial(count, questions, rate) for count in range(worse, questions + 1))))
 
 
+@lru_cache(maxsize=4096)
 def power(questions: int, lost: float, *, mean: float, rate: float, alpha: float, effect: float) -> float:
     """Return the chance that the gate is red where a share of the questions loses its answer, and nothing else changes.
 
@@ -46,6 +48,7 @@ def power(questions: int, lost: float, *, mean: float, rate: float, alpha: float
     return sum(_binomial(worse, questions, lost) for worse in red)
 
 
+@lru_cache(maxsize=256)
 def more_needed(questions: int, lost: float, **figures: float) -> int | None:
     """Return how many further questions make the chance nine in ten; 0 where it is, None where none do."""
     for further in _steps():

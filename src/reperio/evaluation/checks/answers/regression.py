@@ -66,6 +66,8 @@ def regression(subject: Subject) -> CheckResult:
 def _without_baseline(subject: Subject) -> CheckResult:
     """Say that nothing is compared: an error, unless the limits say that this is meant."""
     # A search by itself may be anybody's, and has thresholds or nothing; a collection was accepted once.
+    if subject.accepting:
+        return CheckResult("regression", Verdict.SKIP, ("there is no baseline yet; what is found now becomes it",))
     if subject.limits.no_baseline or (subject.collection is None and subject.require_golden().thresholds):
         return CheckResult("regression", Verdict.SKIP, ("there is no baseline: judged by the thresholds alone",))
     # Skipped without a word, a gate whose baseline was lost would be green for ever.
@@ -101,6 +103,8 @@ def _could_see(subject: Subject, found: _Findings) -> list[str]:
         compared = found.compared.get(key)
         if compared is None or compared.before <= 0:
             continue
+        if key != _MAIN and compared.questions == found.compared[_MAIN].questions:
+            continue  # a tag of all questions, such as that of drafts, says the same again
         alpha = limits.alpha if key == _MAIN else limits.alpha / len(tags)
         figures = {"mean": compared.before, "rate": found.rate, "alpha": alpha, "effect": limits.effect}
         where = f" of {key[0]!r}" if key[0] else ""
