@@ -180,6 +180,18 @@ def test_a_drop_is_red_where_nothing_else_changed_and_it_may_be_too_large(full: 
     assert one("regression", full, golden, search=search, baseline=baseline).verdict == "pass"
 
 
+def test_a_baseline_of_few_of_the_questions_is_a_warning(full: Collection) -> None:
+    """Edited by hand, a question is compared with nothing; where most are, green would say next to nothing."""
+    golden = asked(20)
+    baseline = accepted(full, golden)
+    for edited, verdict in ((10, "pass"), (11, "warn")):
+        some = [replace(each, text=f"{each.text} please") for each in golden.queries[:edited]]
+        now = GoldenSet([*some, *golden.queries[edited:]])
+        found = one("regression", full, now, baseline=baseline)
+        assert found.verdict == verdict, found
+    assert "only 9 of 20 questions ask" in found.cause
+
+
 def test_what_could_have_been_seen_is_said(full: Collection) -> None:
     """With the number of questions that would make it likely."""
     found = one("regression", full, asked(20), baseline=accepted(full, asked(20)))

@@ -17,9 +17,10 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from asked import ASKED, SLOW
 from harmless import HARMLESS
@@ -180,40 +181,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
     content: dict[str, Any] = (
         json.loads(kept.read_text()) if kept.exists() else {"faults": {}, "harmless": {}, "kept back": {}, "sets": {}}
     )
-    names = options.sets.split(",")
-    for place, name in enumerate(names):
-        ground = Ground(world(name), options.work)
-        content["sets"][name] = {"chunks": len(ground.world.chunks), "ndcg": round(ground.ndcg, 4)}
-        for part, fault, strength in _wanted(options.only, kept_back=options.kept_back):
-            key = f"{name}: {fault}: {strength:g}"
-            if key not in content[part]:
-                content[part][key] = found = broken(ground, fault, strength)
-                _write(content, kept, options.out)
-                missed = [size for size, red in found["red"].items() if found["demanded"] and not red]
-                print(key, found["drop"], found["red"]["200"], f"MISSED {missed}" if missed else "", flush=True)
-        for seed in range(place, 0 if options.only else options.harmless, len(names)):
-            key = f"{name}: {seed}"
-            if key not in content["harmless"]:
-                content["harmless"][key] = found = varied(ground, seed)
-                _write(content, kept, options.out)
-                if any(found["red"].values()):
-                    print("RED", key, found, flush=True)
-        ground.healthy.close()
+    grounds: dict[str, Ground] = {}
+    for part, key, name, run in _jobs(options):
+        if key in content[part]:
+            continue
+        if name not in grounds:
+            ground = grounds[name] = Ground(world(name), options.work)
+            content["sets"][name] = {"chunks": len(ground.world.chunks), "ndcg": round(ground.ndcg, 4)}
+        content[part][key] = found = run(grounds[name])
+        _write(content, kept, options.out)
+        print(_line(part, key, found), flush=True)
     _write(content, kept, options.out)
     return 0
 
 
+_Job: TypeAlias = tuple[str, str, str, Callable[[Ground], dict[str, Any]]]
+"""Part of the results, key in it, text set, and what is to be done."""
+
+
+def _jobs(options: argparse.Namespace) -> Iterator[_Job]:
+    """Yield faults and harmless changes in turns: a run that is cut short has the weaker half of the faults first."""
+    names = options.sets.split(",")
+    faults: list[_Job] = [
+        (part, f"{name}: {fault}: {strength:g}", name, partial(broken, name=fault, strength=strength))
+        for part, fault, strength in _wanted(options.only, kept_back=options.kept_back)
+        for name in names
+    ]
+    changes: list[_Job] = [
+        ("harmless", f"{names[seed % len(names)]}: {seed}", names[seed % len(names)], partial(varied, seed=seed))
+        for seed in range(0 if options.only else options.harmless)
+    ]
+    turns = [(at / len(jobs), job) for jobs in (faults, changes) for at, job in enumerate(jobs)]
+    yield from (job for _, job in sorted(turns, key=lambda turn: turn[0]))
+
+
 def _wanted(only: Sequence[str] | None, *, kept_back: bool) -> list[tuple[str, str, float]]:
-    parts: dict[str, dict[str, Any]] = {"faults": {**STORED, **ASKED}}
+    parts: list[tuple[str, dict[str, Any]]] = [("faults", ASKED), ("faults", STORED)]
     if kept_back:
-        parts["kept back"] = {**KEPT_STORED, **KEPT_ASKED}
+        parts += [("kept back", KEPT_ASKED), ("kept back", KEPT_STORED)]
     return [
-        (part, name, strength)
-        for part, faults in parts.items()
+        (part, name, strengths[weaker])
+        for weaker in (0, 1)
+        for part, faults in parts
         for name, (_, strengths, _) in faults.items()
         if only is None or any(name.startswith(each) for each in only)
-        for strength in strengths
     ]
+
+
+def _line(part: str, key: str, found: dict[str, Any]) -> str:
+    if part == "harmless":
+        return f"RED {key}: {found['red']} {found['why']}" if any(found["red"].values()) else f"{key}: green"
+    missed = [size for size, red in found["red"].items() if found["demanded"] and not red]
+    return f"{key}: {found['drop']} {found['red']['200']} {f'MISSED {missed}' if missed else ''}"
 
 
 def _write(content: dict[str, Any], kept: Path, out: Path | None) -> None:

@@ -166,6 +166,13 @@ def _judged(subject: Subject, baseline: Baseline, found: _Findings) -> tuple[Ver
         return Verdict.WARN, (
             f"{dropped} dropped by more than {subject.limits.effect:g}, which may be chance; more questions would tell"
         )
+    compared, labelled = found.compared[_MAIN].questions, len(subject.require_golden().labelled)
+    if 2 * compared < labelled:
+        # Edited or new, the others are as good as without a baseline, which is an error by itself.
+        return Verdict.WARN, (
+            f"only {compared} of {labelled} questions ask what they asked when the baseline was accepted, and the "
+            "others are compared with nothing: accept a new one"
+        )
     return Verdict.PASS, ""
 
 
