@@ -173,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--harmless", type=int, default=300, help="changes, over all sets (default: %(default)s)")
     parser.add_argument("--only", nargs="*", help="beginnings of names")
+    parser.add_argument("--without", nargs="*", default=[], help="likewise, left out: those that wait, say")
     parser.add_argument("--kept-back", action="store_true", help="the accidents that were kept back, as well")
     parser.add_argument("--out", type=Path, help="a .json, with a .md and a .svg next to it")
     options = parser.parse_args(arguments)
@@ -204,7 +205,7 @@ def _jobs(options: argparse.Namespace) -> Iterator[_Job]:
     names = options.sets.split(",")
     faults: list[_Job] = [
         (part, f"{name}: {fault}: {strength:g}", name, partial(broken, name=fault, strength=strength))
-        for part, fault, strength in _wanted(options.only, kept_back=options.kept_back)
+        for part, fault, strength in _wanted(options.only, options.without, kept_back=options.kept_back)
         for name in names
     ]
     changes: list[_Job] = [
@@ -215,7 +216,7 @@ def _jobs(options: argparse.Namespace) -> Iterator[_Job]:
     yield from (job for _, job in sorted(turns, key=lambda turn: turn[0]))
 
 
-def _wanted(only: Sequence[str] | None, *, kept_back: bool) -> list[tuple[str, str, float]]:
+def _wanted(only: Sequence[str] | None, without: Sequence[str], *, kept_back: bool) -> list[tuple[str, str, float]]:
     parts: list[tuple[str, dict[str, Any]]] = [("faults", ASKED), ("faults", STORED)]
     if kept_back:
         parts += [("kept back", KEPT_ASKED), ("kept back", KEPT_STORED)]
@@ -224,7 +225,8 @@ def _wanted(only: Sequence[str] | None, *, kept_back: bool) -> list[tuple[str, s
         for weaker in (0, 1)
         for part, faults in parts
         for name, (_, strengths, _) in faults.items()
-        if only is None or any(name.startswith(each) for each in only)
+        if only is None or name.startswith(tuple(only))
+        if not name.startswith(tuple(without))
     ]
 
 
