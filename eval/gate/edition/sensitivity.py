@@ -45,6 +45,25 @@ _RED = (Verdict.FAIL, Verdict.ERROR)
 _TOLD = 200
 
 
+class _Remembering:
+    """A collection that answers a question that was asked before from memory; nothing changes it meanwhile."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._known: dict[str, list[reperio.Hit]] = {}
+
+    def search(self, text: str | None = None, **options: Any) -> list[reperio.Hit]:
+        if "vector" in options:
+            return self._collection.search(text, **options)
+        key = repr((text, sorted(options.items())))
+        if key not in self._known:
+            self._known[key] = self._collection.search(text, **options)
+        return list(self._known[key])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._collection, name)
+
+
 class Ground:
     """A text set, stored healthily, with what was accepted of it for each number of questions.
 
@@ -57,6 +76,7 @@ class Ground:
         self.world, self._work = found, work
         self.baselines: dict[int, Baseline] = {}
         self.healthy = self.stored((found.chunks, found.vectors), "healthy")
+        self.remembered = _Remembering(self.healthy)
         self._measured: tuple[list[Answer], measures.PerQuery] = ([], {})
         self._surveyed: Any = None  # of the healthy one
         for size in sorted(SIZES, reverse=True):
@@ -146,9 +166,10 @@ def broken(ground: Ground, name: str, strength: float) -> dict[str, Any]:
             result = ground.gated(collection, lambda: None, answers, ("backup", "latency"))
     else:
         front, _, always = asked[name]
-        ndcg, answers = ground.quality(ground.healthy, front(found, ground.healthy, strength))
+        behind: Any = ground.healthy if name in SLOW else ground.remembered
+        ndcg, answers = ground.quality(ground.healthy, front(found, behind, strength))
         skip = _OF_CONTENTS if name in SLOW else (*_OF_CONTENTS, "latency")
-        result = ground.gated(ground.healthy, lambda: front(found, ground.healthy, strength), answers, skip)
+        result = ground.gated(ground.healthy, lambda: front(found, behind, strength), answers, skip)
     drop = ground.ndcg - ndcg
     seconds = round(time.perf_counter() - started, 1)
     return {
