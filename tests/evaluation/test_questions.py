@@ -180,6 +180,23 @@ def test_a_drop_is_red_where_nothing_else_changed_and_it_may_be_too_large(full: 
     assert one("regression", full, golden, search=search, baseline=baseline).verdict == "pass"
 
 
+def test_answers_in_another_order_are_no_chance(full: Collection) -> None:
+    """Two more of 100 questions are worse than better, which may be chance; that four are answered otherwise is not."""
+    golden = asked(100)
+    swapped = [golden.queries[at] for at in (3, 30, 60, 90)]
+    second = full.search(swapped[0].text, k=2, where=swapped[0].where)[1].chunk.id
+    queries = [replace(each, expect={second: 1}) if each is swapped[0] else each for each in golden.queries]
+    golden = GoldenSet(queries)
+    texts = {query.text for query in swapped}
+
+    def search(text: str, *, k: int, where: Mapping[str, Any] | None) -> list[Hit]:
+        hits = full.search(text, k=k, where=where)
+        return [hits[1], hits[0], *hits[2:]] if text in texts else hits
+
+    found = one("regression", full, golden, search=search, baseline=accepted(full, golden))
+    assert (found.verdict, "3 worse and 1 better of 100" in found.evidence[0]) == ("fail", True), found
+
+
 def test_a_baseline_of_few_of_the_questions_is_a_warning(full: Collection) -> None:
     """Edited by hand, a question is compared with nothing; where most are, green would say next to nothing."""
     golden = asked(20)

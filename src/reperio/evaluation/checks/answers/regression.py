@@ -138,9 +138,13 @@ def _found(subject: Subject, baseline: Baseline) -> _Findings:
     rate = harmless_rate(subject, baseline)
     main = compared.get(_MAIN)
     p = harmless_p(main.worse - main.better, main.questions, rate) if main is not None else 1.0
-    # Where nothing else changed, every lost answer is a loss, and only how large it is for all questions is open.
-    maybe = main is not None and -main.low >= limits.effect and is_unchanged(subject, baseline)
-    unexplained = (_MAIN in doubted or (maybe and _MAIN not in red)) and p <= limits.alpha
+    # Where nothing else changed, other answers are no chance, and only how large the loss is for all questions is open.
+    if main is not None and main.difference < 0 and -main.low >= limits.effect and is_unchanged(subject, baseline):
+        others = sum(_is_other(subject, baseline, key) for key in before[DISTINCT])
+        p = min(p, harmless_p(others, len(before[DISTINCT]), rate))
+        unexplained = _MAIN not in red and p <= limits.alpha
+    else:
+        unexplained = _MAIN in doubted and p <= limits.alpha
     return _Findings(before, now, compared, red, doubted, unexplained, rate, mean(shares) if shares else None)
 
 
@@ -217,6 +221,11 @@ def _shares(subject: Subject, baseline: Baseline, before: PerQuery) -> dict[str,
         if then:
             shares[key] = len(then & set(subject.names(subject.by_id[key])[:_TOP])) / len(then)
     return shares
+
+
+def _is_other(subject: Subject, baseline: Baseline, key: str) -> bool:
+    """Say whether a question's first ten are others than then, or in another order."""
+    return list(baseline.ids[key][:_TOP]) != subject.names(subject.by_id[key])[:_TOP]
 
 
 def _exchanged(subject: Subject, baseline: Baseline, found: _Findings) -> tuple[FailedQuery, ...]:
