@@ -209,7 +209,8 @@ bench-retrieval: $(PEERS)/.ready  ## Measure filters, lexical and hybrid search 
 	$(PEERS)/bin/python eval/bench/lexical.py --work $(PEERS_WORK)/lexical
 
 bench-gate-questions: $(READY)  ## Put 63 kinds of accident into three text sets, with 20 to 200 questions (hours)
-	$(BIN)/python eval/gate/edition/sensitivity.py --work $(PEERS_WORK)/gate-questions --out eval/results/gate-questions.json
+	$(BIN)/python eval/gate/edition/sensitivity.py --kept-back --work $(PEERS_WORK)/gate-questions --out eval/results/gate-questions.json
+	$(BIN)/python eval/gate/edition/pages.py
 
 bench-gate: $(READY)  ## Break a collection in every way and see whether the gate notices (an hour)
 	$(BIN)/python eval/gate/detection.py --work $(PEERS_WORK)/gate --benign 200 --large --out eval/results/gate.json

@@ -1,6 +1,6 @@
 """How long a gate run takes on 100,000 chunks with 200 real questions: every check, by the command line.
 
-python eval/gate/large.py --work DIR
+python eval/gate/at_scale.py --work DIR
 """
 
 from __future__ import annotations
@@ -34,12 +34,7 @@ _RUNS = 2  # the first writes the baseline, the second is compared with it
 
 def measured(work: Path) -> dict[str, Any]:
     """Build the collection if it is not there, gate it twice, and return what the second run took."""
-    path, asked = work / "large", work / "large.jsonl"
-    data = Data(data_folder() / "realq", ROWS)
-    if not path.exists():
-        _build(work / "large-unfinished", data)
-        (work / "large-unfinished").rename(path)
-    _write_golden(asked, data)
+    path, asked = prepared(work)
     asked.with_suffix(".baseline.json").unlink(missing_ok=True)
     taken, output, content = 0.0, "", {}
     for run in range(_RUNS):
@@ -54,6 +49,17 @@ def measured(work: Path) -> dict[str, Any]:
     content = json.loads(output)
     checks = {check["name"]: [check["verdict"], round(check["seconds"], 1)] for check in content["checks"]}
     return {"rows": ROWS, "questions": QUESTIONS, "seconds": round(taken, 1), "checks": checks, "machine": machine()}
+
+
+def prepared(work: Path) -> tuple[Path, Path]:
+    """Return the paths of the collection, built if it is not there, and of its golden set."""
+    path, asked = work / "large", work / "large.jsonl"
+    data = Data(data_folder() / "realq", ROWS)
+    if not path.exists():
+        _build(work / "large-unfinished", data)
+        (work / "large-unfinished").rename(path)
+    _write_golden(asked, data)
+    return path, asked
 
 
 def _build(path: Path, data: Data) -> None:

@@ -99,11 +99,14 @@ def test_a_filter_lost_in_one_mode_is_red(full: Collection) -> None:
 class Clock:
     """A search whose every call takes as long as it is told to; no time passes but that."""
 
+    waits: Callable[[int], int] = staticmethod(lambda _: 0)  # ms of a call in which another process had the core
+
     def __init__(self, ms: Callable[[int, str], float]) -> None:
-        self.ms, self.calls, self.now = ms, 0, 0.0
+        self.ms, self.calls, self.now, self.waited = ms, 0, 0.0, 0
 
     def search(self, text: str) -> list[str]:
         self.now += self.ms(self.calls, text) / 1e3
+        self.waited += self.waits(self.calls) * 1_000_000
         self.calls += 1
         return ["c0"]
 
@@ -119,6 +122,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, ms: Callable[[int, str], float], base
     clock = Clock(ms)
     monkeypatch.setattr(serving, "perf_counter", lambda: clock.now)
     monkeypatch.setattr(serving, "_scheduled", lambda: (0, 0))
+    monkeypatch.setattr(serving, "_waited_here", lambda: clock.waited)
     golden = GoldenSet([GoldenQuery(f"q{at}", f"q{at}") for at in range(100)])
     return one("latency", None, golden, search=clock.search, baseline=baseline, limits=GateLimits())
 
@@ -131,6 +135,9 @@ def test_what_is_slow_at_times_is_red(monkeypatch: pytest.MonkeyPatch, name: str
         "then", latency={key: first[key] for key in first if key not in ("times", "limits")}, machine=machine()
     )
     assert timed(monkeypatch, lambda call, _: 5 + call % 3, baseline).verdict == "pass"
+    with monkeypatch.context() as busy:
+        busy.setattr(Clock, "waits", staticmethod(lambda call: 300 if call % 9 == 7 else 0))
+        assert timed(monkeypatch, lambda call, _: 305 if call % 9 == 7 else 5, baseline).verdict == "pass"
     ms, told = SLOW[name]
     found = timed(monkeypatch, ms, baseline)
     assert (found.verdict, told in found.evidence[-1]) == ("fail", True), found

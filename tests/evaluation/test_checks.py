@@ -294,6 +294,7 @@ def test_what_other_processes_slow_down_is_a_warning(monkeypatch: pytest.MonkeyP
     busy = Machine(running=1_000_000, waiting=5_000_000)
     monkeypatch.setattr(serving, "perf_counter", busy.perf_counter)
     monkeypatch.setattr(serving, "_scheduled", busy.scheduled)
+    monkeypatch.setattr(serving, "_waited_here", lambda: None)
 
     def timed(baseline: Baseline | None) -> CheckResult:
         golden = GoldenSet([GoldenQuery(f"q{at}", f"q{at}") for at in range(12)])

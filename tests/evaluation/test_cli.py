@@ -203,6 +203,7 @@ def test_a_golden_set_grows_and_is_examined(stored: Path, lexical: Path, tmp_pat
     lexical.write_text("document_field: source\n" + lexical.read_text())
     code, output, errors = told("golden", "grow", stored, lexical, "-n", 4, "--dry-run")
     assert (code, errors, "would be appended" in output) == (0, "", True)
+    assert "had one in 20 of the 10 questions lost its answer" in flat(output), output
     assert len(read_golden(lexical).queries) == 10
     assert told("golden", "grow", stored, lexical, "-n", 4)[0] == 0
     assert len(read_golden(lexical).queries) == 14
@@ -275,8 +276,10 @@ def test_runs_are_compared_in_one_table(stored: Path, lexical: Path, tmp_path: P
     first, same, worse = json.loads(output)["runs"]
     assert (code, errors, first["against"], same["unlike"], worse["unlike"]) == (0, "", None, "", "worse")
     assert (first["means"]["R@10"], worse["means"]["R@10"], worse["empty"]) == (1.0, 0.0, 1)
-    code, output, _ = told("golden", "compare", lexical, good, bad)
+    code, output, _ = told("golden", "compare", lexical, good, bad, "--html", tmp_path / "runs.html")
     assert (code, "-1.0000" in flat(output), "good.run" in output) == (0, True, True), output
+    page = (tmp_path / "runs.html").read_text()
+    assert ('<td class="worse">-1.0000' in page, page.count("<circle"), "http" in page) == (True, 1, False)
     odd.write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
     code, _, errors = told("golden", "compare", lexical, good, odd)
     assert (code, "has no question of the golden set" in errors) == (2, True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -186,6 +186,9 @@ FAULTS: dict[str, tuple[Change, str, str]] = {
     "another language": (
         with_text(0.1, lambda text: GERMAN.format(*text.split()[:3]), "wiki"), "texts",
         "30 of 300 chunks in 'wiki' were English and are German, e.g. 'c"),
+    "noise": (
+        with_text(0.06, lambda text: " ".join(f"xq{at}bdk" for at, _ in enumerate(text.split() * 3)), "wiki"), "texts",
+        "chunks in 'wiki' were English and hold nearly no words of a language, e.g. 'c"),
     "mojibake": (
         with_text(0.05, broken_umlauts, "wiki"), "texts", "of the chunks in 'wiki' were decoded by the wrong encoding"),
     "markup": (
@@ -252,6 +255,26 @@ def test_a_harmless_change_is_not(path: Path, baseline: Baseline, name: str) -> 
     """None of the checks is red."""
     found = drift(path, HARMLESS[name], baseline)
     assert {check: each.evidence for check, each in found.items() if each.verdict not in ("pass", "warn")} == {}
+
+
+def test_positions_move_with_an_edit(tmp_path: Path) -> None:
+    """A number of each chunk's own is no value that chunks share; what they share is compared as before."""
+    some = [replace(each, metadata={"start": 37 * at, "kind": "guide"}) for at, each in enumerate(CHUNKS[:40])]
+
+    def found(name: str, change: Callable[[Chunk], Mapping[str, Any]], before: Baseline | None = None) -> Any:
+        with reperio.open(tmp_path / name, embedder=EMBEDDER, auto_optimize=False) as collection:
+            collection.add([replace(each, metadata=change(each)) for each in some], vectors=VECTORS[:40])
+            subject = Subject(collection, None, limits=LIMITS, baseline=before)
+            report = judged(subject, only=["fields"])
+            return report.checks[0] if before else to_baseline(subject, report)
+
+    accepted = found("then", lambda each: each.metadata)
+    edited = found("now", lambda each: {**each.metadata, "start": each.metadata["start"] + 11}, accepted)
+    assert edited.verdict == "pass", edited
+    changed = found(
+        "other", lambda each: {**each.metadata, "kind": "page"} if each.id < "c15" else each.metadata, accepted
+    )
+    assert '\'kind\' went from "guide" to "page"' in changed.evidence[1]
 
 
 def test_what_no_model_can_tell_is_the_same_text() -> None:

@@ -135,8 +135,12 @@ def test_fewer_hits_are_red_only_where_they_are_stored(full: Collection) -> None
 def test_another_first_hit_is_red_by_its_history(full: Collection) -> None:
     """One that was right in five baselines, and is not among the first three; or several, whatever the history."""
     golden = asked(20)
-    baseline, lost = accepted(full, golden), {golden.queries[3].text}
-    search = spoilt(full, lost, slice(1, 11))
+    baseline, lost = accepted(full, golden), golden.queries[3].text
+
+    def search(text: str, *, k: int, where: Mapping[str, Any] | None) -> list[Hit]:
+        hits = full.search(text, k=k, where=where)
+        return [*hits[1:5], hits[0], *hits[5:]] if text == lost else hits
+
     assert one("questions", full, golden, search=search, baseline=baseline).verdict == "pass"
     for _ in range(4):
         baseline = accepted(full, golden, baseline)
@@ -145,6 +149,64 @@ def test_another_first_hit_is_red_by_its_history(full: Collection) -> None:
     assert (found.verdict, found.queries[0].why[-27:]) == ("fail", "5 baselines; none of 3 is now"[-27:])
     several = spoilt(full, {query.text for query in golden.queries[:3]}, slice(1, 11))
     assert one("questions", full, golden, search=several, baseline=accepted(full, golden)).verdict == "fail"
+
+
+def test_one_lost_answer_is_red_where_nothing_else_changed(full: Collection) -> None:
+    """Chunks, vectors and index are those accepted: no chance loses an answer. What lost it may have mended others."""
+    golden = asked(20)
+    search = spoilt(full, {golden.queries[3].text}, slice(1, 11))
+    baseline = accepted(full, golden)
+    found = one("questions", full, golden, search=search, baseline=baseline)
+    assert (found.verdict, found.queries[0].id, "in front" in found.cause) == ("fail", "q3", True), found
+    worse = replace(baseline, values={**baseline.values, "nDCG@10": dict.fromkeys(baseline.asked, 0.5)})
+    assert one("questions", full, golden, search=search, baseline=worse).verdict == "pass"
+    full.delete(ids=full.ids()[-1:])
+    assert one("questions", full, golden, search=search, baseline=baseline).verdict == "pass"
+
+
+def test_a_drop_is_red_where_nothing_else_changed_and_it_may_be_too_large(full: Collection) -> None:
+    """Five of 100 questions lose their first rank: .018 here, and maybe more than 0.02 in all questions."""
+    golden = asked(100)
+    lost = {query.text for query in golden.queries[::20]}
+    baseline = accepted(full, golden)
+
+    def search(text: str, *, k: int, where: Mapping[str, Any] | None) -> list[Hit]:
+        hits = full.search(text, k=k, where=where)
+        return [*hits[1:2], hits[0], *hits[2:]] if text in lost else hits
+
+    found = one("regression", full, golden, search=search, baseline=baseline)
+    assert (found.verdict, "5 worse and 0 better of 100" in found.evidence[0]) == ("fail", True), found
+    full.delete(ids=full.ids()[-1:])
+    assert one("regression", full, golden, search=search, baseline=baseline).verdict == "pass"
+
+
+def test_answers_in_another_order_are_no_chance(full: Collection) -> None:
+    """Two more of 100 questions are worse than better, which may be chance; that four are answered otherwise is not."""
+    golden = asked(100)
+    swapped = [golden.queries[at] for at in (3, 30, 60, 90)]
+    second = full.search(swapped[0].text, k=2, where=swapped[0].where)[1].chunk.id
+    queries = [replace(each, expect={second: 1}) if each is swapped[0] else each for each in golden.queries]
+    golden = GoldenSet(queries)
+    texts = {query.text for query in swapped}
+
+    def search(text: str, *, k: int, where: Mapping[str, Any] | None) -> list[Hit]:
+        hits = full.search(text, k=k, where=where)
+        return [hits[1], hits[0], *hits[2:]] if text in texts else hits
+
+    found = one("regression", full, golden, search=search, baseline=accepted(full, golden))
+    assert (found.verdict, "3 worse and 1 better of 100" in found.evidence[0]) == ("fail", True), found
+
+
+def test_a_baseline_of_few_of_the_questions_is_a_warning(full: Collection) -> None:
+    """Edited by hand, a question is compared with nothing; where most are, green would say next to nothing."""
+    golden = asked(20)
+    baseline = accepted(full, golden)
+    for edited, verdict in ((10, "pass"), (11, "warn")):
+        some = [replace(each, text=f"{each.text} please") for each in golden.queries[:edited]]
+        now = GoldenSet([*some, *golden.queries[edited:]])
+        found = one("regression", full, now, baseline=baseline)
+        assert found.verdict == verdict, found
+    assert "only 9 of 20 questions ask" in found.cause
 
 
 def test_what_could_have_been_seen_is_said(full: Collection) -> None:

@@ -21,13 +21,18 @@ def _grown(world: World, seed: int) -> State:
     rows = world.rows(0.05, seed=SEED + seed)
     fresh = []
     for place, at in enumerate(rows):
-        old = world.chunks[at]
-        text = GERMAN.format(*old.text.split()[:4], *"xxxx") if place % 2 else " ".join(old.text.split()[::-1])
+        old, other = world.chunks[at], world.chunks[at - len(world.chunks) // 2]
+        text = GERMAN.format(*old.text.split()[:4], *"xxxx") if place % 2 else _of_both(old.text, other.text)
         metadata = {**old.metadata, **({"source": f"blog/{seed}.html"} if place % 2 else {})}
         fresh.append(Chunk(f"new{at}", f"{place} {text}", metadata))
     return [*world.chunks, *fresh], np.concatenate(
         [world.vectors, world.embedder.embed_passages([c.text for c in fresh])]
     )
+
+
+def _of_both(text: str, other: str) -> str:
+    """Return every second word of two texts: a new text, and of neither a near duplicate."""
+    return " ".join([*text.split()[::2], *other.split()[1::2]])
 
 
 def _few_gone(world: World, seed: int) -> State:

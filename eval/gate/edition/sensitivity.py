@@ -1,24 +1,30 @@
 """Measure the gate with 20, 50, 100 and 200 questions: 63 kinds of accident at two strengths, and harmless changes.
 
-    python eval/gate/edition/sensitivity.py --work DIR [--sets scifact,squad-dev] [--harmless 300] [--out FILE]
+    python eval/gate/edition/sensitivity.py --work DIR [--sets scifact,squad-dev] [--harmless 300] [--kept-back]
 
 No model is needed: texts are embedded by their words. What is found is written after each, and a run goes on where the
 last one with the same DIR stopped. Red is demanded of what costs 0.02 of nDCG@10 over all 300 questions, and of faults
 of access, integrity, emptied questions and time always.
+
+A case is paid for once: all questions are asked once, and the smaller golden sets are their beginnings; a fault in
+front of the collection asks the healthy one, which nothing changes, and whose contents were looked at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from asked import ASKED, SLOW
 from harmless import HARMLESS
+from kept_back import KEPT_ASKED, KEPT_STORED
 from pages import page, picture
 from stored import STORED, State
 from world import SETS, World, world
@@ -31,10 +37,31 @@ from reperio.evaluation.statistics import measures
 
 SIZES = (20, 50, 100, 200)
 DROP = 0.02
-_OF_QUESTIONS = ("golden ids", "thresholds", "filtered answers", "regression", "questions")
-_OF_CONTENTS = ("backup", "integrity", "reachable", "filters", "contract", "neighbours")  # what asks cannot change it
+_OF_QUESTIONS = ("golden ids", "thresholds", "filtered answers", "modes", "regression", "questions", "latency")
+# What stands in front of a collection cannot change it.
+_OF_CONTENTS = ("backup", "integrity", "reachable", "filters", "contract", "neighbours", "drift")
+_OF_ANSWERS = tuple(name for name in _OF_QUESTIONS if name not in ("modes", "latency"))
 _RED = (Verdict.FAIL, Verdict.ERROR)
 _TOLD = 200
+
+
+class _Remembering:
+    """A collection that answers a question that was asked before from memory; nothing changes it meanwhile."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._known: dict[str, list[reperio.Hit]] = {}
+
+    def search(self, text: str | None = None, **options: Any) -> list[reperio.Hit]:
+        if "vector" in options:
+            return self._collection.search(text, **options)
+        key = repr((text, sorted(options.items())))
+        if key not in self._known:
+            self._known[key] = self._collection.search(text, **options)
+        return list(self._known[key])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._collection, name)
 
 
 class Ground:
@@ -46,26 +73,26 @@ class Ground:
     """
 
     def __init__(self, found: World, work: Path) -> None:
-        self.world, self._work, self._count = found, work, 0
+        self.world, self._work = found, work
         self.baselines: dict[int, Baseline] = {}
-        with self.stored((found.chunks, found.vectors)) as collection:
-            surveyed: Any = None
-            for size in sorted(SIZES, reverse=True):
-                subject = Subject(collection, found.golden(size), search=_plainly(collection))
-                if surveyed is not None:
-                    subject.__dict__["survey"] = surveyed
-                report = judged(subject, only=() if surveyed is None else _OF_QUESTIONS)
-                if surveyed is None and (refused := acceptable(report)):
-                    raise SystemExit(f"{found.name} is not acceptable: {refused} {report.checks}")
-                surveyed = subject.survey
-                self.baselines[size] = to_baseline(subject, report)
-            self.ndcg, _ = self.quality(collection, None)
+        self.healthy = self.stored((found.chunks, found.vectors), "healthy")
+        self.remembered = _Remembering(self.healthy)
+        self._measured: tuple[list[Answer], measures.PerQuery] = ([], {})
+        self._surveyed: Any = None  # of the healthy one
+        for size in sorted(SIZES, reverse=True):
+            subject = Subject(self.healthy, found.golden(size), search=_plainly(self.healthy))
+            if self._surveyed is not None:
+                subject.__dict__["survey"] = self._surveyed
+            report = judged(subject, only=() if self._surveyed is None else _OF_QUESTIONS)
+            if self._surveyed is None and (refused := acceptable(report)):
+                raise SystemExit(f"{found.name} is not acceptable: {refused} {report.checks}")
+            self._surveyed = subject.survey
+            self.baselines[size] = to_baseline(subject, report)
+        self.ndcg, _ = self.quality(self.healthy, None)
 
-    def stored(self, state: State) -> Collection:
+    def stored(self, state: State, name: str = "broken") -> Collection:
         """Store a state, in place of the one before."""
-        import shutil
-
-        path = self._work / f"kb-{self.world.name}"
+        path = self._work / f"kb-{self.world.name}-{name}"
         shutil.rmtree(path, ignore_errors=True)
         collection = reperio.open(path, embedder=self.world.embedder, auto_optimize=False)
         collection.add(state[0], vectors=state[1])
@@ -74,7 +101,20 @@ class Ground:
     def quality(self, collection: Collection, search: Search | None) -> tuple[float, list[Answer]]:
         """Return nDCG@10 over all questions, and the answers."""
         subject = Subject(collection, self.world.golden(), search=search)
+        self._measured = (subject.answers, subject.values)
         return measures.mean(subject.values[measures.MAIN]), subject.answers
+
+    def _valued(self, size: int, answers: list[Answer]) -> measures.PerQuery:
+        """Return the measures of the first so many questions; all were measured at once."""
+        if self._measured[0] is not answers:
+            subject = Subject(None, self.world.golden())
+            subject.__dict__["answers"] = answers
+            self._measured = (answers, subject.values)
+        asked = {query.id for query in self.world.questions[:size]}
+        return {
+            name: {key: value for key, value in found.items() if key in asked}
+            for name, found in self._measured[1].items()
+        }
 
     def gated(
         self, collection: Collection, make: Callable[[], Search | None], answers: list[Answer], skip: Sequence[str]
@@ -86,19 +126,23 @@ class Ground:
         red: dict[str, list[str]] = {}
         why: list[str] = []
         shared: list[str] = []
-        surveyed: Any = None
+        surveyed: Any = self._surveyed if collection is self.healthy else None
         for size in sorted(SIZES, reverse=True):
             subject = Subject(collection, self.world.golden(size), search=make(), baseline=self.baselines[size])
             subject.__dict__["answers"] = answers[:size]
             if surveyed is not None:
                 subject.__dict__["survey"] = surveyed  # the same chunks, compared with the same profile
-            report = judged(subject, only=() if surveyed is None else _OF_QUESTIONS, skip=skip)
+            first = size == max(SIZES)
+            subject.__dict__["values"] = self._valued(size, answers)
+            # What is stored is the same for all modes, whatever the number of questions.
+            wanted = _OF_QUESTIONS if collection is self.healthy else _OF_ANSWERS
+            report = judged(subject, only=() if first else wanted, skip=skip)
             surveyed = surveyed or subject.survey
             own = [check for check in report.checks if check.verdict in _RED]
-            if size == max(SIZES):
-                shared = [check.name for check in own if check.name not in _OF_QUESTIONS]
+            if first:
+                shared = [check.name for check in own if check.name not in wanted]
                 why = [f"{check.name}: {'; '.join(check.evidence[1:3])}"[:_TOLD] for check in own]
-            red[str(size)] = [*shared, *(check.name for check in own if check.name in _OF_QUESTIONS)]
+            red[str(size)] = [*shared, *(check.name for check in own if check.name in wanted)]
         return {"red": red, "why": why}
 
 
@@ -114,17 +158,18 @@ def _plainly(collection: Collection) -> Search:
 def broken(ground: Ground, name: str, strength: float) -> dict[str, Any]:
     """Put one accident in, and gate."""
     started, found = time.perf_counter(), ground.world
-    if name in STORED:
-        change, _, always = STORED[name]
+    stored, asked = STORED | KEPT_STORED, ASKED | KEPT_ASKED
+    if name in stored:
+        change, _, always = stored[name]
         with ground.stored(change(found, strength)) as collection:
             ndcg, answers = ground.quality(collection, None)
             result = ground.gated(collection, lambda: None, answers, ("backup", "latency"))
     else:
-        front, _, always = ASKED[name]
-        with ground.stored((found.chunks, found.vectors)) as collection:
-            ndcg, answers = ground.quality(collection, front(found, collection, strength))
-            skip = _OF_CONTENTS if name in SLOW else (*_OF_CONTENTS, "latency")
-            result = ground.gated(collection, lambda: front(found, collection, strength), answers, skip)
+        front, _, always = asked[name]
+        behind: Any = ground.healthy if name in SLOW else ground.remembered
+        ndcg, answers = ground.quality(ground.healthy, front(found, behind, strength))
+        skip = _OF_CONTENTS if name in SLOW else (*_OF_CONTENTS, "latency")
+        result = ground.gated(ground.healthy, lambda: front(found, behind, strength), answers, skip)
     drop = ground.ndcg - ndcg
     seconds = round(time.perf_counter() - started, 1)
     return {
@@ -149,43 +194,68 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--harmless", type=int, default=300, help="changes, over all sets (default: %(default)s)")
     parser.add_argument("--only", nargs="*", help="beginnings of names")
+    parser.add_argument("--without", nargs="*", default=[], help="likewise, left out: those that wait, say")
+    parser.add_argument("--kept-back", action="store_true", help="the accidents that were kept back, as well")
     parser.add_argument("--out", type=Path, help="a .json, with a .md and a .svg next to it")
     options = parser.parse_args(arguments)
     options.work.mkdir(parents=True, exist_ok=True)
     kept = options.work / "sensitivity.json"
     content: dict[str, Any] = (
-        json.loads(kept.read_text()) if kept.exists() else {"faults": {}, "harmless": {}, "sets": {}}
+        json.loads(kept.read_text()) if kept.exists() else {"faults": {}, "harmless": {}, "kept back": {}, "sets": {}}
     )
-    names = options.sets.split(",")
-    for place, name in enumerate(names):
-        ground = Ground(world(name), options.work)
-        content["sets"][name] = {"chunks": len(ground.world.chunks), "ndcg": round(ground.ndcg, 4)}
-        for seed in range(place, 0 if options.only else options.harmless, len(names)):
-            key = f"{name}: {seed}"
-            if key not in content["harmless"]:
-                content["harmless"][key] = found = varied(ground, seed)
-                _write(content, kept, options.out)
-                if any(found["red"].values()):
-                    print("RED", key, found, flush=True)
-        for fault, strength in _wanted(options.only):
-            key = f"{name}: {fault}: {strength:g}"
-            if key not in content["faults"]:
-                content["faults"][key] = found = broken(ground, fault, strength)
-                _write(content, kept, options.out)
-                missed = [size for size, red in found["red"].items() if found["demanded"] and not red]
-                print(key, found["drop"], found["red"]["200"], f"MISSED {missed}" if missed else "", flush=True)
+    grounds: dict[str, Ground] = {}
+    for part, key, name, run in _jobs(options):
+        if key in content[part]:
+            continue
+        if name not in grounds:
+            ground = grounds[name] = Ground(world(name), options.work)
+            content["sets"][name] = {"chunks": len(ground.world.chunks), "ndcg": round(ground.ndcg, 4)}
+        content[part][key] = found = run(grounds[name])
+        _write(content, kept, options.out)
+        print(_line(part, key, found), flush=True)
     _write(content, kept, options.out)
     return 0
 
 
-def _wanted(only: Sequence[str] | None) -> list[tuple[str, float]]:
-    faults = {**STORED, **ASKED}
-    return [
-        (name, strength)
-        for name, (_, strengths, _) in faults.items()
-        if only is None or any(name.startswith(each) for each in only)
-        for strength in strengths
+_Job: TypeAlias = tuple[str, str, str, Callable[[Ground], dict[str, Any]]]
+"""Part of the results, key in it, text set, and what is to be done."""
+
+
+def _jobs(options: argparse.Namespace) -> Iterator[_Job]:
+    """Yield faults and harmless changes in turns: a run that is cut short has the weaker half of the faults first."""
+    names = options.sets.split(",")
+    faults: list[_Job] = [
+        (part, f"{name}: {fault}: {strength:g}", name, partial(broken, name=fault, strength=strength))
+        for part, fault, strength in _wanted(options.only, options.without, kept_back=options.kept_back)
+        for name in names
     ]
+    changes: list[_Job] = [
+        ("harmless", f"{names[seed % len(names)]}: {seed}", names[seed % len(names)], partial(varied, seed=seed))
+        for seed in range(0 if options.only else options.harmless)
+    ]
+    turns = [(at / len(jobs), job) for jobs in (faults, changes) for at, job in enumerate(jobs)]
+    yield from (job for _, job in sorted(turns, key=lambda turn: turn[0]))
+
+
+def _wanted(only: Sequence[str] | None, without: Sequence[str], *, kept_back: bool) -> list[tuple[str, str, float]]:
+    parts: list[tuple[str, dict[str, Any]]] = [("faults", ASKED), ("faults", STORED)]
+    if kept_back:
+        parts += [("kept back", KEPT_ASKED), ("kept back", KEPT_STORED)]
+    return [
+        (part, name, strengths[weaker])
+        for weaker in (0, 1)
+        for part, faults in parts
+        for name, (_, strengths, _) in faults.items()
+        if only is None or name.startswith(tuple(only))
+        if not name.startswith(tuple(without))
+    ]
+
+
+def _line(part: str, key: str, found: dict[str, Any]) -> str:
+    if part == "harmless":
+        return f"RED {key}: {found['red']} {found['why']}" if any(found["red"].values()) else f"{key}: green"
+    missed = [size for size, red in found["red"].items() if found["demanded"] and not red]
+    return f"{key}: {found['drop']} {found['red']['200']} {f'MISSED {missed}' if missed else ''}"
 
 
 def _write(content: dict[str, Any], kept: Path, out: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.handle.handle import Handle
@@ -79,6 +80,21 @@ def selected_ids(handle: Handle, tree: Filter | None) -> list[str]:
         ids = session.ids_of(rows)
     _require_whole(handle, len(rows), len(ids))
     return ids
+
+
+def selections(
+    handle: Handle, trees: Sequence[Filter | None], ids: Sequence[str]
+) -> list[tuple[npt.NDArray[np.bool_], int]]:
+    """Return, for each filter, which of some chunks it selects, bool (n,), and how many chunks in all.
+
+    By the filter columns of one commit. No id of what matches is read, which takes most of the time of `selected_ids`.
+    """
+    generation, session, _ = handle.reading()
+    with session:
+        located = session.located(ids)
+        rows = np.array([located.get(each, -1) for each in ids], dtype=np.int64)
+        found = [generation.matching(tree, session) for tree in trees]
+    return [(np.isin(rows, matching), len(matching)) for matching in found]
 
 
 def count(handle: Handle, tree: Filter | None) -> int:

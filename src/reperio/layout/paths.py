@@ -152,7 +152,8 @@ class Layout:
             raise CollectionDamaged(f"{self.current} is missing; restore from a backup")
         raise NotACollection(
             f"{self.root} is no collection: it holds {', '.join(strangers[:3])}"
-            f"{' …' if len(strangers) > 3 else ''} and no CURRENT file; choose an empty or new directory"
+            f"{' …' if len(strangers) > 3 else ''} and no CURRENT file; pass the directory of a "
+            "collection, or, to create one, an empty or new directory"
         )
 
     def _kind(self) -> str:

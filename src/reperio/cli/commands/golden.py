@@ -68,22 +68,27 @@ def golden_grow(
     json: Json = False,
 ) -> None:
     """Append drafts of the questions that a golden set lacks most: by source, by cluster, and by a log's frequency."""
-    from reperio.evaluation import read_golden
+    from reperio.evaluation import baseline_path, read_baseline, read_golden
     from reperio.evaluation.golden import growing, writing
+    from reperio.evaluation.statistics.measures import MAIN
 
-    before = read_golden(golden)
+    before, accepted = read_golden(golden), baseline_path(golden)
+    values = read_baseline(accepted).values.get(MAIN, {}) if accepted.exists() else {}
     log = read_log(from_log) if from_log else []
     with _reading(kb, embedder) as collection, output.waiting("looking for what is missing …", quiet=json):
         drafts = growing.grow(collection, before, number, log=log)
+        seen = growing.outlooks(collection, before, values)
     drafts = writing.fitting(golden, before, drafts)
     if drafts and not dry_run:
         writing.append_drafts(golden, drafts)
     if json:
         told = [{"query": each.query.text, "expected": list(each.query.grades), "why": each.why} for each in drafts]
-        output.print_json({"proposed": told, "written": not dry_run})
+        output.print_json({"proposed": told, "written": not dry_run, "outlook": seen})
         return
     for each in drafts:
         output.print_line(f"{each.query.text}\n  {', '.join(each.query.grades)}: {each.why}")
+    for line in seen:
+        output.print_line(line)
     done = "would be appended to" if dry_run else "are appended to"
     output.print_line(f"{len(drafts)} drafts {done} {os.fspath(golden)}; correct them, and take the tag draft off")
 
@@ -153,18 +158,25 @@ def golden_export(
 def golden_compare(
     golden: Golden,
     runs: Annotated[list[Path], argument("RUN", _RUNS)],
+    html: Annotated[Path | None, option("FILE", "Write one self-contained page with a plot as well.")] = None,
     json: Json = False,
 ) -> None:
     """Show several runs in one table, each compared with the first, question by question."""
     from reperio.evaluation import qrels, read_golden
     from reperio.evaluation.deployed.comparing import compare_runs
+    from reperio.evaluation.reports.comparison import to_comparison
     from reperio.evaluation.reports.terminal import print_runs
+    from reperio.layout import storage_errors
 
     if len(set(runs)) < len(runs):
         raise InvalidInput(f"{next(each for each in runs if runs.count(each) > 1)} is passed twice")
     short = len({path.name for path in runs}) == len(runs)
     named = {path.name if short else str(path): qrels.ranked(qrels.read_scores(path)) for path in runs}
-    rows = compare_runs(read_golden(golden), named)
+    asked = read_golden(golden)
+    rows = compare_runs(asked, named)
+    if html is not None:
+        with storage_errors(html, "write"):
+            html.write_text(to_comparison(rows, questions=len(asked.labelled)), encoding="utf-8")
     if json:
         output.print_json({"runs": rows})
         return

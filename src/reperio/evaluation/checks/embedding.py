@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -12,6 +13,7 @@ from reperio.collection import Collection
 from reperio.embedding.contract import embed
 from reperio.embedding.passages import passage
 from reperio.errors import EmbeddingContractError
+from reperio.evaluation.asking import drawn
 from reperio.evaluation.checks.causes import cause
 from reperio.evaluation.contents.hashing import fingerprint
 from reperio.evaluation.subject import Subject
@@ -21,7 +23,7 @@ from reperio.vectors import cosines
 
 _Cosines: TypeAlias = npt.NDArray[np.float64]
 
-_MOST_EXPECTED = 256  # chunks; a large model takes seconds for each
+_MOST_EXPECTED = 64  # chunks, drawn from the others; a large model takes seconds for each
 _MOST_CHANGED = 64  # chunks with another text than in the baseline
 _SURE = 0.95  # that no larger share was missed
 _SHOWN = 5  # ids in the evidence
@@ -38,9 +40,11 @@ def contract(subject: Subject) -> CheckResult:
     if embedder is None:
         return CheckResult("contract", Verdict.SKIP, ("the vectors are brought ready-made; there is no embedder",))
     chunks = {chunk.id: chunk for chunk in subject.survey.sample + subject.survey.newest + _changed(subject)}
+    note: tuple[str, ...] = ()
     if subject.golden is not None:
-        expected = list(subject.expected.values())[:_MOST_EXPECTED]
+        expected = drawn(list(subject.expected.values()), _MOST_EXPECTED)
         chunks |= {chunk.id: chunk for chunk in expected}
+        note = _not_all(len(expected), len(subject.expected))
     compared = [chunk for chunk in chunks.values() if chunk.text.strip()]
     if not compared:
         return CheckResult("contract", Verdict.PASS, ("the canaries agree; no chunk has a text",))
@@ -48,9 +52,27 @@ def contract(subject: Subject) -> CheckResult:
     made = embed(embedder, passages, Metric.INNER_PRODUCT, queries=False)
     stored = collection.vectors([chunk.id for chunk in compared])
     found = _judged(collection, compared, made, stored, subject.limits.agreement)
+    if found.verdict is Verdict.PASS:
+        found = replace(found, evidence=(*found.evidence, *note))
     if found.verdict is Verdict.PASS and collection.info().metric is not Metric.COSINE:
         return _lengths(compared, made, stored, found)
     return found
+
+
+def _not_all(looked_at: int, expected: int) -> tuple[str, ...]:
+    """Say how many of the expected chunks may be wrong and unseen; nothing where all were embedded again."""
+    if looked_at >= expected:
+        return ()
+    # Of a draw without replacement: of so many wrong ones, none is among those looked at.
+    wrong = next(
+        (wrong for wrong in range(1, expected - looked_at + 1) if _missed(looked_at, expected, wrong) <= 1 - _SURE),
+        expected - looked_at + 1,
+    )
+    return (f"{looked_at} of {expected} expected chunks are among them: up to {wrong - 1} others may be wrong",)
+
+
+def _missed(looked_at: int, of: int, wrong: int) -> float:
+    return math.comb(of - wrong, looked_at) / math.comb(of, looked_at)
 
 
 def _lengths(chunks: list[Chunk], made: FloatMatrix, stored: FloatMatrix, found: CheckResult) -> CheckResult:

@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from reperio.collection import Collection
+from reperio.collection.facade import handle_of
+from reperio.collection.reading import selections
 from reperio.evaluation.asking import drawn
+from reperio.evaluation.contents.access import fields_of
 from reperio.evaluation.statistics.comparing import mean_bounds
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, Verdict
@@ -23,7 +26,7 @@ _MATCHES = 50  # of a word, beyond which a chunk may match and not come
 _LETTERS, _CHARACTERS = 4, 40  # of such a word, at least and at most
 _PROBES = 8  # filters made up from the metadata
 _FILTERS = 64  # of the golden set
-_EVALUATIONS = 500_000  # of a filter for a chunk: some second
+_EVALUATIONS = 200_000  # of a filter for a chunk: a second, at most
 _SHOWN = 5  # filters that are named in the evidence
 _TIE = 1e-5  # scores of equal vectors differ by less
 
@@ -75,7 +78,16 @@ def filtering(subject: Subject) -> CheckResult:
     if not filters:
         return CheckResult("filters", Verdict.SKIP, ("no metadata, and no question with a filter",))
     compared = dict(drawn(list(seen.metadata.items()), max(1000, _EVALUATIONS // len(filters))))
-    wrong = [told for where in filters if (told := _selects(collection, where, compared, where in asked))]
+    handle = handle_of(collection)
+    # Together first: eight columns are read in one pass over the chunks, and not in eight.
+    named = dict.fromkeys(field for where in filters for field in fields_of(where))
+    together: dict[str, Any] = {"$or": [{field: {"$exists": True}} for field in [*named][:_FILTERS]]}
+    selected = selections(handle, [handle.scope.narrowed(where) for where in (together, *filters)], list(compared))[1:]
+    wrong = [
+        told
+        for where, (rows, count) in zip(filters, selected, strict=True)
+        if (told := _selects(where, compared, rows, count, asked=where in asked))
+    ]
     line = f"{len(filters)} filters compared with the metadata of {len(compared):,} of {seen.profile.count:,} chunks"
     if len(distinct) > _FILTERS:
         line += f"; the golden set has {len(distinct)}, of which {_FILTERS} were drawn"
@@ -86,15 +98,20 @@ def filtering(subject: Subject) -> CheckResult:
 
 
 def _selects(
-    collection: Collection, where: dict[str, Any], compared: Mapping[str, Mapping[str, Any]], asked: bool
+    where: dict[str, Any],
+    compared: Mapping[str, Mapping[str, Any]],
+    selected: npt.NDArray[np.bool_],
+    count: int,
+    *,
+    asked: bool,
 ) -> str:
-    """Say what is wrong with what a filter selects among some chunks; nothing where all is well."""
-    tree, selected = parse(where), set(collection.ids(where=where))
-    expected = {chunk_id for chunk_id, metadata in compared.items() if matches(tree, metadata)}
-    extra, missing = len((selected & compared.keys()) - expected), len(expected - selected)
+    """Say what is wrong with which of some chunks a filter selects, and how many in all; nothing where all is well."""
+    tree = parse(where)
+    expected = np.array([matches(tree, metadata) for metadata in compared.values()], dtype=bool)
+    extra, missing = int((selected & ~expected).sum()), int((expected & ~selected).sum())
     if extra or missing:
         return f"{where}: {extra} chunks selected that do not match, {missing} that match are not"
-    if asked and not selected:
+    if asked and not count:
         return f"{where}: no chunk matches; was a metadata field renamed, or a value written otherwise?"
     return ""
 

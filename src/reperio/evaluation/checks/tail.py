@@ -10,7 +10,12 @@ import numpy.typing as npt
 
 from reperio.evaluation.verdicts import FailedQuery
 
-_TIMES, _MORE_MS = 5.0, 100.0  # a question, or call, is slow where it takes so many times its time and so much more
+_QUESTION = 3.0  # a question is slow where it takes so many times its time, and so much more, whenever it is asked
+_TIMES, _MORE_MS = 5.0, 100.0  # a call stalls where it takes so many times its question's time, and so much more
+_ROUNDS, _SOME = (
+    3,
+    0.25,
+)  # rounds at least, and share of the questions at most, that tell slow questions from a busy machine
 _STALLED = 0.03  # share of the calls that may take that long, in addition to those of the baseline
 _STALLS = 5  # calls at least
 _COLD, _COLD_MS = 3.0, 1000.0  # likewise, of the first call
@@ -28,12 +33,14 @@ class Tail(NamedTuple):
         slower: what is slower than then, in words.
         queries: the questions that are.
         cause: what such a thing comes from.
+        selective: whether the same few questions were slow in every round, which no other process makes them.
     """
 
     figures: dict[str, Any]
     slower: list[str]
     queries: tuple[FailedQuery, ...]
     cause: str
+    selective: bool
 
 
 def tail(keys: Sequence[str], calls: Floats, cold: float, before: Mapping[str, Any]) -> Tail:
@@ -51,9 +58,9 @@ def tail(keys: Sequence[str], calls: Floats, cold: float, before: Mapping[str, A
     figures = {"cold": round(cold, _DIGITS), "stalled": round(stalled / calls.size, 4), "questions": own}
     slower, causes = [], []
     then: Mapping[str, float] = before.get("questions", {})
-    slow = [key for key, ms in own.items() if key in then and ms > max(_TIMES * then[key], then[key] + _MORE_MS)]
+    slow = [key for key, ms in own.items() if key in then and ms > max(_QUESTION * then[key], then[key] + _MORE_MS)]
     if slow:
-        slower.append(f"{len(slow)} of {len(own)} questions take more than {_TIMES:g} times as long, every time")
+        slower.append(f"{len(slow)} of {len(own)} questions take more than {_QUESTION:g} times as long, every time")
         causes.append("some questions are slow whenever they are asked: see which they have in common")
     if before and stalled >= _STALLS and stalled / calls.size > before.get("stalled", 0.0) + _STALLED:
         slower.append(f"{stalled} of {calls.size} calls take more than {_TIMES:g} times their question's own time")
@@ -65,4 +72,5 @@ def tail(keys: Sequence[str], calls: Floats, cold: float, before: Mapping[str, A
         FailedQuery(key, key, (), (), f"{then[key]:.1f} → {own[key]:.1f} ms")
         for key in sorted(slow, key=lambda key: -own[key])[:_SHOWN]
     )
-    return Tail(figures, slower, queries, "; ".join(causes))
+    selective = 0 < len(slow) <= _SOME * len(own) and len(calls) >= _ROUNDS
+    return Tail(figures, slower, queries, "; ".join(causes), selective)

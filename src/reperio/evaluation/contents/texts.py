@@ -15,6 +15,8 @@ _BOUNDS = [0, 1, *(round(8 * 1.5**step) for step in range(40))]
 _READ = 900  # characters that models read, whatever their limit
 _LOOKED_AT = 600  # characters of a text that tell its language
 _WORDS = re.compile(r"[^\W\d_]+")
+NO_SENTENCES = "no sentences"
+_MANY_WORDS, _NEARLY_NONE = 20, 0.08  # words; share of stop words, of which prose has a third, and single letters some
 _LEAST_WORDS = 3  # stop words of a language that tell it
 _LEAST_DIFFERENT = 8  # different words; fewer are alike by chance
 _SMALLEST = 4  # hashes of words by which texts are compared
@@ -56,9 +58,15 @@ def seen(text: str) -> str:
 
 
 def language_of(text: str) -> str:
-    """Return the language of a text by its stop words, else its script, else "unknown"."""
+    """Return the language of a text by its stop words, else its script, else "unknown".
+
+    "no sentences" where many words hold nearly no stop word of any language: noise, a table, code.
+    """
     part = text[:_LOOKED_AT]
     words = _WORDS.findall(part.lower())
+    known = sum(word in _BY_WORD for word in words)
+    if len(words) >= _MANY_WORDS and part.isascii() and known < _NEARLY_NONE * len(words):
+        return NO_SENTENCES
     found = Counter(language for word in words if word in _BY_WORD for language in _BY_WORD[word])
     best = found.most_common(2)
     # Neighbours such as Spanish and Portuguese share words: what leads by nothing is told from neither.

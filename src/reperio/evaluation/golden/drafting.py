@@ -22,6 +22,7 @@ from reperio.types import Chunk
 _SEED = 20_261_121  # fixed, so that one collection gives one draft
 _FILTERED = 4  # every fourth drafted question has a filter
 _UNANSWERED = 10  # one question without an answer to so many with one
+_COMMON = 0.9  # of the chunks that have a field that is filtered by
 _VALUES = 20  # different values of a field that is filtered by, at most
 _NEAR = 0.85  # of the score of an answered question: above it, a score says nothing about an answer
 _FOREIGN = (
@@ -130,13 +131,17 @@ def _unanswered(collection: Collection, drafts: Sequence[Draft]) -> list[Draft]:
 
 
 def _filter_fields(chunks: Sequence[Chunk], document: str) -> list[str]:
-    """Return the fields with few values, by which questions are likely filtered."""
+    """Return the fields with few values that nearly all chunks have: by these questions are likely filtered."""
     values: dict[str, set[Any]] = {}
+    there: Counter[str] = Counter()
     for chunk in chunks:
         for name, value in chunk.metadata.items():
             if isinstance(value, (str, bool)) and name.isidentifier() and name != document:
                 values.setdefault(name, set()).add(value)
-    return sorted(name for name, own in values.items() if 1 < len(own) <= _VALUES)
+                there[name] += 1
+    # What some chunks alone have tells how they were cut, such as the header of a table, and nobody filters by it.
+    common = (name for name in values if there[name] >= _COMMON * len(chunks))
+    return sorted(name for name in common if 1 < len(values[name]) <= _VALUES)
 
 
 def _filters(chunk: Chunk, fields: Sequence[str], turn: int) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,9 +12,12 @@ from reperio.evaluation.golden.clusters import clusters, sampled
 from reperio.evaluation.golden.drafting import counted, from_chunks, from_log
 from reperio.evaluation.golden.drafts import Draft, document_field
 from reperio.evaluation.golden.questions import GoldenSet
+from reperio.evaluation.limits import GateLimits
+from reperio.evaluation.statistics.power import FIXED, LOST, outlook, power
 from reperio.query_log.reading import LoggedQuestion
 from reperio.types import Chunk
 
+_USUAL = 0.7  # mean of the main measure, where no baseline tells it
 _SPARE = 2  # clusters to choose from, for each question
 
 
@@ -36,6 +39,49 @@ def grow(collection: Collection, golden: GoldenSet, number: int, *, log: Sequenc
     chosen = _uncovered(collection, golden, number - len(drafts))
     drafts += from_chunks(collection, [chunk for chunk, _ in chosen], why={chunk.id: why for chunk, why in chosen})
     return [each for each in drafts if each.query.text.strip().casefold() not in known][:number]
+
+
+def outlooks(
+    collection: Collection, golden: GoldenSet, values: Mapping[str, float], *, limits: GateLimits | None = None
+) -> list[str]:
+    """Say what a golden set sees now, in all and in the source that it sees least of, and how many more see enough.
+
+    Args:
+        collection: what it is asked of.
+        golden: the set.
+        values: main measure by question, of the baseline; empty where there is none.
+        limits: as the gate has them; None for the golden set's, or the defaults.
+    """
+    limits = limits or golden.limits or GateLimits()
+    figures = {"rate": FIXED, "alpha": limits.alpha, "effect": limits.effect}
+    known = [values[query.id] for query in golden.labelled if query.id in values]
+    mean = sum(known) / len(known) if known else _USUAL
+    lines = [outlook(len(golden.labelled), LOST, "", mean=mean, **figures)] if golden.labelled and mean > 0 else []
+    field, chunks = document_field(collection), sampled(collection)
+    if not field or not lines:
+        return lines
+    sizes = Counter(folder(chunk, field) for chunk in chunks)
+    asked = _by_folder(collection, golden, field)
+    figures["alpha"] /= max(1, len(sizes))
+    # Worth most where many chunks are guarded by few questions.
+    weakest = max(
+        (name for name in sizes if asked[name]),
+        key=lambda name: sizes[name] * (1 - power(asked[name], LOST, mean=mean, **figures)),
+        default="",
+    )
+    if weakest and len(sizes) > 1:
+        lines.append(outlook(asked[weakest], LOST, f" on {weakest!r}", mean=mean, **figures))
+    return lines
+
+
+def _by_folder(collection: Collection, golden: GoldenSet, field: str) -> Counter[str]:
+    """Return how many questions expect something of each source."""
+    stored = {chunk.id: folder(chunk, field) for chunk in collection.get(sorted(expected(golden)[0]))}
+    found: Counter[str] = Counter()
+    for query in golden.labelled:
+        named = {folder(Chunk("", "", {field: name}), field) for name in query.documents}
+        found.update({stored[each] for each in query.expect if each in stored} | named)
+    return found
 
 
 def folder(chunk: Chunk, field: str) -> str:

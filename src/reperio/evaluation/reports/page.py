@@ -12,7 +12,7 @@ from reperio.evaluation.verdicts import CheckResult, FailedQuery, GateReport, Ve
 from reperio.printable import one_line
 
 _QUANTILES = ("p50", "p95", "p99")
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --ink: #1f2933; --back: #fff; --pale: #e4e7eb; --grey: #5f6b78;
   --good: #15803d; --bad: #c2410c; --blue: #2b6cb0; --warn: #a16207; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e7eb; --back: #14181d; --pale: #323b45; --grey: #9aa5b1;
@@ -49,7 +49,7 @@ def to_html(report: GateReport) -> str:
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>reperio gate: {_text(report.summary)}</title><style>{_STYLE}</style></head><body>",
+            f"<title>reperio gate: {_text(report.summary)}</title><style>{STYLE}</style></head><body>",
             f'<h1>reperio gate: <span class="{outcome}">{_text(report.summary)}</span></h1>',
             f'<p class="small">{_text(report.collection)} · {_time(report.made)} · {report.seconds:.1f} s</p>',
             f'<p class="small">{_facts(report)}</p>',

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
+
+LOST = 0.05
+"""Share of the questions by which reports say what could have been seen."""
+
+FIXED = 0.005
+"""Chance that a question gets worse while chunks, vectors and index are the same: a tie that is broken otherwise."""
 
 _ENOUGH = 0.9  # chance of being noticed that more questions are counted up to
 _MOST = 2000  # questions
@@ -23,6 +30,7 @@ def harmless_p(worse: int, questions: int, rate: float) -> float:
     return float(min(1.0, sum(_binomial(count, questions, rate) for count in range(worse, questions + 1))))
 
 
+@lru_cache(maxsize=4096)
 def power(questions: int, lost: float, *, mean: float, rate: float, alpha: float, effect: float) -> float:
     """Return the chance that the gate is red where a share of the questions loses its answer, and nothing else changes.
 
@@ -40,6 +48,7 @@ def power(questions: int, lost: float, *, mean: float, rate: float, alpha: float
     return sum(_binomial(worse, questions, lost) for worse in red)
 
 
+@lru_cache(maxsize=256)
 def more_needed(questions: int, lost: float, **figures: float) -> int | None:
     """Return how many further questions make the chance nine in ten; 0 where it is, None where none do."""
     for further in _steps():
@@ -47,6 +56,22 @@ def more_needed(questions: int, lost: float, **figures: float) -> int | None:
         if all(power(questions + further + few, lost, **figures) >= _ENOUGH for few in (0, 5)):
             return further
     return None
+
+
+def outlook(questions: int, lost: float, where: str = "", **figures: float) -> str:
+    """Say in words how often a loss would be seen, and how many further questions make that nine times in ten.
+
+    Args:
+        questions, lost: as in `power`; *figures* as well.
+        where: what the questions are of, with "of" before it; empty for all.
+    """
+    seen = power(questions, lost, **figures)
+    further = more_needed(questions, lost, **figures)
+    more = f"; {further} more questions{where} make it 9" if further else ""
+    return (
+        f"had one in {round(1 / lost)} of the {questions} questions{where} lost its answer, this would have been seen "
+        f"{seen * 10:.0f} times in 10{more}"
+    )
 
 
 def _steps() -> Iterator[int]:

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from reperio.evaluation.asking import Answer
 from reperio.evaluation.baseline import Baseline
 from reperio.evaluation.checks.answers.labelled import SHOWN, failed
-from reperio.evaluation.checks.answers.rates import harmless_rate
+from reperio.evaluation.checks.answers.rates import harmless_rate, is_unchanged
 from reperio.evaluation.contents import marks
 from reperio.evaluation.history import STREAK
+from reperio.evaluation.statistics import measures
 from reperio.evaluation.statistics.power import harmless_p
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, Verdict
 
 _FEWER = 0.2  # share of the hits that came then; the loss of less may be one deleted chunk
 _TOP = 3  # ranks within which an answer that was first for long must still be
+_DEPTH = 10  # hits of a question that are looked at
 
 
 @dataclass
@@ -26,6 +28,7 @@ class _Found:
     fewer: list[tuple[str, str]] = field(default_factory=list)
     dethroned: list[tuple[str, str]] = field(default_factory=list)
     first: list[tuple[str, str]] = field(default_factory=list)
+    lost: list[tuple[str, str]] = field(default_factory=list)
     better: int = 0
     compared: int = 0
     labelled: int = 0
@@ -43,6 +46,13 @@ def questions(subject: Subject) -> CheckResult:
             _look(subject, baseline, answer, found)
     red = [*found.emptied, *found.fewer, *found.dethroned]
     causes = _causes(found)
+    # With a better mean it may be another ranker, which loses some answers for more others: for a person to accept.
+    if found.lost and _is_no_better(subject, baseline) and is_unchanged(subject, baseline):
+        red += found.lost
+        causes.append(
+            "answers are gone though chunks, vectors and index are those accepted: it is what stands in front, such as "
+            "prompt, model, options, reranker, cache"
+        )
     net = len(found.first) - found.better
     if found.labelled and harmless_p(net, found.labelled, harmless_rate(subject, baseline)) <= subject.limits.alpha:
         red += found.first
@@ -79,11 +89,21 @@ def _look(subject: Subject, baseline: Baseline, answer: Answer, found: _Found) -
     found.labelled += 1
     was, is_ = query.grades.get(then[0], 0) > 0, query.grades.get(now[0], 0) > 0
     found.better += is_ and not was
+    if any(query.grades.get(each, 0) > 0 for each in then[:_TOP]) and not any(
+        query.grades.get(each, 0) > 0 for each in now[:_DEPTH]
+    ):
+        found.lost.append((query.id, f"what was expected was among the first {_TOP}, and is not in the first {_DEPTH}"))
     if was and not is_:
         streak = baseline.streaks.get(query.id, 0)
         found.first.append((query.id, f"the first hit was right, and is now {now[0]!r}"))
         if streak >= STREAK and not any(query.grades.get(each, 0) > 0 for each in now[:_TOP]):
             found.dethroned.append((query.id, f"the first hit was right in {streak} baselines; none of {_TOP} is now"))
+
+
+def _is_no_better(subject: Subject, baseline: Baseline) -> bool:
+    """Say whether the mean of the main measure is no higher than in the baseline, over the questions of both."""
+    before, now = baseline.values.get(measures.MAIN, {}), subject.values.get(measures.MAIN, {})
+    return sum(now[key] - before[key] for key in now.keys() & before.keys()) <= 0
 
 
 def _are_there(subject: Subject, answer: Answer, missing: list[str], lost: int) -> bool:

@@ -8,21 +8,20 @@ from typing import Any
 
 from reperio.evaluation.baseline import Baseline
 from reperio.evaluation.checks.answers.labelled import SHOWN, failed
-from reperio.evaluation.checks.answers.rates import harmless_rate
+from reperio.evaluation.checks.answers.rates import harmless_rate, is_unchanged
 from reperio.evaluation.contents.profile import likeness
 from reperio.evaluation.golden.questions import tags_of
 from reperio.evaluation.history import decline
 from reperio.evaluation.statistics import measures
 from reperio.evaluation.statistics.comparing import Comparison, compare, holm
 from reperio.evaluation.statistics.measures import PerQuery, mean
-from reperio.evaluation.statistics.power import harmless_p, more_needed, power
+from reperio.evaluation.statistics.power import LOST, harmless_p, outlook
 from reperio.evaluation.subject import DISTINCT, Subject
 from reperio.evaluation.verdicts import CheckResult, FailedQuery, Verdict
 
 _ALL = ""  # no tag has this name
 _MAIN = (_ALL, measures.MAIN)  # all questions, by the main measure
 _TOP = 10  # hits of a question whose ids are compared
-_LOST = 0.05  # share of the questions by which the report says what could have been seen
 _LIKE = 0.95  # of the chunks; new ones change answers as well
 
 
@@ -104,16 +103,12 @@ def _could_see(subject: Subject, found: _Findings) -> list[str]:
         compared = found.compared.get(key)
         if compared is None or compared.before <= 0:
             continue
+        if key != _MAIN and compared.questions == found.compared[_MAIN].questions:
+            continue  # a tag of all questions, such as that of drafts, says the same again
         alpha = limits.alpha if key == _MAIN else limits.alpha / len(tags)
         figures = {"mean": compared.before, "rate": found.rate, "alpha": alpha, "effect": limits.effect}
-        seen = power(compared.questions, _LOST, **figures)
-        further = more_needed(compared.questions, _LOST, **figures)
-        more = f"; {further} more questions make it 9" if further else ""
         where = f" of {key[0]!r}" if key[0] else ""
-        lines.append(
-            f"had one in {round(1 / _LOST)} of the {compared.questions} questions{where} lost its answer, this would "
-            f"have been seen {seen * 10:.0f} times in 10{more}"
-        )
+        lines.append(outlook(compared.questions, LOST, where, **figures))
     return lines
 
 
@@ -143,7 +138,13 @@ def _found(subject: Subject, baseline: Baseline) -> _Findings:
     rate = harmless_rate(subject, baseline)
     main = compared.get(_MAIN)
     p = harmless_p(main.worse - main.better, main.questions, rate) if main is not None else 1.0
-    unexplained = _MAIN in doubted and p <= limits.alpha
+    # Where nothing else changed, other answers are no chance, and only how large the loss is for all questions is open.
+    if main is not None and main.difference < 0 and -main.low >= limits.effect and is_unchanged(subject, baseline):
+        others = sum(_is_other(subject, baseline, key) for key in before[DISTINCT])
+        p = min(p, harmless_p(others, len(before[DISTINCT]), rate))
+        unexplained = _MAIN not in red and p <= limits.alpha
+    else:
+        unexplained = _MAIN in doubted and p <= limits.alpha
     return _Findings(before, now, compared, red, doubted, unexplained, rate, mean(shares) if shares else None)
 
 
@@ -168,6 +169,13 @@ def _judged(subject: Subject, baseline: Baseline, found: _Findings) -> tuple[Ver
         dropped = ", ".join(map(_named, found.doubted))
         return Verdict.WARN, (
             f"{dropped} dropped by more than {subject.limits.effect:g}, which may be chance; more questions would tell"
+        )
+    compared, labelled = found.compared[_MAIN].questions, len(subject.require_golden().labelled)
+    if 2 * compared < labelled:
+        # Edited or new, the others are as good as without a baseline, which is an error by itself.
+        return Verdict.WARN, (
+            f"only {compared} of {labelled} questions ask what they asked when the baseline was accepted, and the "
+            "others are compared with nothing: accept a new one"
         )
     return Verdict.PASS, ""
 
@@ -213,6 +221,11 @@ def _shares(subject: Subject, baseline: Baseline, before: PerQuery) -> dict[str,
         if then:
             shares[key] = len(then & set(subject.names(subject.by_id[key])[:_TOP])) / len(then)
     return shares
+
+
+def _is_other(subject: Subject, baseline: Baseline, key: str) -> bool:
+    """Say whether a question's first ten are others than then, or in another order."""
+    return list(baseline.ids[key][:_TOP]) != subject.names(subject.by_id[key])[:_TOP]
 
 
 def _exchanged(subject: Subject, baseline: Baseline, found: _Findings) -> tuple[FailedQuery, ...]:

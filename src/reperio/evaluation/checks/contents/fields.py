@@ -19,6 +19,8 @@ from reperio.types import Chunk
 
 _ABSENT, _THERE = "(absent)", "(there)"
 _RARE = 0.01  # of the chunks; a rarer field may vanish by chance
+_SHARED = 2  # chunks to a value, on average, from which on another value of a chunk tells something
+_POSITIONS = 0.1  # of the chunks whose number may get another count of digits, where each has its own number
 _SCATTERED = 0.1  # of the values; more that are written each in its own way tell nothing
 _DATE = re.compile(r'"?(?:\d{4}-\d\d-\d\d|0+-0+-0+|1\d{9}(?:\d{3})?(?:\.\d+)?$|1[03] digits)')
 _NOTHING = FieldProfile(0)
@@ -122,7 +124,8 @@ def _moves(compared: Comparison) -> Iterator[Move]:
         for path, old in before.fields.items():
             new = now.fields.get(path, _NOTHING)
             told = 0.0  # of one chunk that lost the field, presence says it, and type and value need not say it again
-            for kind, (left, joined) in _classes(old, before.count, new, now.count).items():
+            classes = _classes(old, before.count, new, now.count, access=path in compared.now.access)
+            for kind, (left, joined) in classes.items():
                 each = max(1.0, sum(left.values()) / max(1, old.present))  # classes of a chunk: several, of a list
                 count = moves.lost(left, joined) - explained * each - told
                 if kind == _ELEMENT:  # one of a list is no chunk; for access, one value of one chunk is too much
@@ -133,7 +136,7 @@ def _moves(compared: Comparison) -> Iterator[Move]:
 
 
 def _classes(
-    old: FieldProfile, of_old: int, new: FieldProfile, of_new: int
+    old: FieldProfile, of_old: int, new: FieldProfile, of_new: int, *, access: bool
 ) -> dict[str, tuple[Mapping[str, int], Mapping[str, int]]]:
     found: dict[str, tuple[Mapping[str, int], Mapping[str, int]]] = {
         "presence": (
@@ -143,7 +146,7 @@ def _classes(
         "type": (_types(old, in_list=False), _types(new, in_list=False)),
         _ELEMENT: (_types(old, in_list=True), _types(new, in_list=True)),
     }
-    if old.values is not None and new.values is not None:
+    if old.values is not None and new.values is not None and (access or _repeat(old.values)):
         found["value"] = (old.values, new.values)
     if _tells(old.shapes) and _tells(new.shapes):
         found["shape"] = (old.shapes, new.shapes)
@@ -153,6 +156,11 @@ def _classes(
 def _types(field: FieldProfile, *, in_list: bool) -> dict[str, int]:
     """Return the types of a field's values, or of the elements of its lists: a deleted chunk has one of the former."""
     return {name: count for name, count in field.types.items() if name.endswith(_IN_A_LIST) == in_list}
+
+
+def _repeat(values: Mapping[str, int]) -> bool:
+    """Say whether chunks share values; positions and names of their own move with each edit, and tell nothing."""
+    return sum(values.values()) >= _SHARED * len(values)
 
 
 def _tells(shapes: Mapping[str, int]) -> bool:
@@ -166,6 +174,8 @@ def _is_stamp(compared: Comparison, move: Move) -> bool:
     new = compared.now.sources[move.source].fields.get(move.path, _NOTHING)
     if move.kind not in ("value", "shape"):
         return False
+    if move.kind == "shape" and move.joined.endswith(" digits") and not (old.values and _repeat(old.values)):
+        return move.count <= _POSITIONS * move.of
     one = len(old.values or ()) == 1 == len(new.values or ())
     return one or all(_DATE.match(value) is not None for value in (move.left, move.joined))
 

@@ -86,7 +86,8 @@ def _moved(
         if "unknown" not in (left, joined):
             those = _fitting(subject, lambda chunk: features.language_of(chunk.text) == joined)
             chunks = f"{round(languages):,} of {before.sampled:,} chunks{place}"
-            yield f"{chunks} were {left} and are {joined}{moves.examples(those)}"
+            became = "hold nearly no words of a language" if joined == features.NO_SENTENCES else f"are {joined}"
+            yield f"{chunks} were {left} and {became}{moves.examples(those)}"
     lengths = moves.lost(before.lengths, now.lengths) - explained
     if moves.is_moved(lengths, before.count, compared.limits.lengths):
         left, joined = _most(before.lengths, now.lengths), _most(now.lengths, before.lengths)
