@@ -130,6 +130,8 @@ def test_asking(page: Page, studio: Studio) -> None:
     page.locator("textarea[name=where]").fill('{"lang":')
     page.get_by_role("button", name="Ask").click()
     expect(page.get_by_role("alert")).to_contain_text("the filter is no JSON")
+    assert page.locator("input[name=q]").input_value() == "resetting passwords"  # to be mended there
+    assert page.locator("textarea[name=where]").input_value() == '{"lang":'
 
 
 def test_nothing_hostile_runs(page: Page, studio: Studio) -> None:
