@@ -31,7 +31,7 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "shards": (
         "Shards",
-        "What outgrows one host: building shards, writing to them, keeping them, searching them as one collection.",
+        "What outgrows one host: [build and keep](../shards.md), [search](../serving-shards.md).",
         (
             "reperio.build_shards",
             "reperio.ShardWriter",
@@ -99,18 +99,6 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "ingestion": ("Ingestion", "Files to chunks: [Ingest](../ingest.md) explains it.", ("reperio.ingestion",)),
     "evaluation": ("Evaluation", "The [gate](../gate.md), from Python.", ("reperio.evaluation",)),
-    "shards": (
-        "Shards",
-        "What outgrows one host: [build and keep](../shards.md), [search](../serving-shards.md).",
-        (
-            "reperio.build_shards",
-            "reperio.open_shards",
-            "reperio.ShardWriter",
-            *(f"reperio.sharding.{name}" for name in ("split", "merge", "optimize_shards", "check_shards")),
-            *(f"reperio.sharding.{name}" for name in ("diagnose_shards", "backup_shards", "restore_shards")),
-            *(f"reperio.sharding.{name}" for name in ("spread", "fill")),
-        ),
-    ),
     "errors": (
         "Errors",
         "All derive from `ReperioError`. Each says what is wrong, where, and what cures it.",

@@ -31,6 +31,10 @@ class Parameters:
         """Return the same with the names of one side."""
         return Parameters(self._given, prefix)
 
+    def raw(self, name: str) -> Any:
+        """Return a value as it was given, unchecked; an empty text where there is none."""
+        return self._given.get(self._prefix + name, "")
+
     def text(self, name: str, default: str = "", *, most: int = LONGEST_ID) -> str:
         """Return a text of at most so many characters."""
         found = self._given.get(self._prefix + name, default)

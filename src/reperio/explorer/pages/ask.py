@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from reperio import ReperioError
+from reperio.errors import InvalidInput
 from reperio.explorer.asking import FUSIONS, Answer, Question, Setting, ask, to_question, to_setting
 from reperio.explorer.comparing import compare
 from reperio.explorer.filtering import facets, to_text
 from reperio.explorer.pages.base import Site, told
-from reperio.explorer.parameters import Parameters
+from reperio.explorer.parameters import LONGEST_QUESTION, Parameters
 from reperio.explorer.showing import Highlighter, fields_of
 
 _KEPT = "kept "
@@ -26,16 +27,16 @@ class AskPages:
 
     def ask(self, given: Parameters) -> Mapping[str, Any]:
         """Show the form, and the hits for a question."""
-        question, setting = to_question(given), to_setting(given, self._desk)
-        answer, error = None, ""
-        if question.text:
+        question, where, error = _asked(given)
+        setting, answer = to_setting(given, self._desk), None
+        if question.text and not error:
             try:
                 answer = ask(self._desk, question, setting)
             except ReperioError as failure:  # shown next to the form, so that it can be mended there
                 error = told(failure)
         survey, looking = self._desk.survey()
         return {
-            **self._form(question),
+            **self._form(question, where),
             "setting": setting,
             "answer": answer,
             "hits": [] if answer is None else self.shown(answer),
@@ -49,12 +50,12 @@ class AskPages:
 
     def compare(self, given: Parameters) -> Mapping[str, Any]:
         """Show two answers next to each other."""
-        question = to_question(given)
+        question, where, error = _asked(given)
         sides = {prefix: self._side(given.side(prefix)) for prefix in ("a.", "b.")}
         if not given.text("a.mode") and len(self._desk.modes()) > 1:  # at first: by meaning alone, and with words
             sides["a."] = (Setting("dense"), None)
-        found, answers, error = None, [], ""
-        if question.text:
+        found, answers = None, []
+        if question.text and not error:
             try:
                 answers = [kept or ask(self._desk, question, setting, ranks=False) for setting, kept in sides.values()]
                 found = compare(*answers)
@@ -62,7 +63,7 @@ class AskPages:
                 error = told(failure)
         marks = Highlighter(question.text)
         return {
-            **self._form(question),
+            **self._form(question, where),
             "settings": {prefix: setting for prefix, (setting, _) in sides.items()},
             "other": [each.question.text for each in answers if each.question.text != question.text],
             "kept": self._site.shelf.names(),
@@ -105,10 +106,10 @@ class AskPages:
             )
         return shown
 
-    def _form(self, question: Question) -> Mapping[str, Any]:
+    def _form(self, question: Question, where: str) -> Mapping[str, Any]:
         return {
             "question": question,
-            "where": to_text(question.where),
+            "where": where,
             "modes": self._desk.modes(),
             "fusions": FUSIONS,
             "has_reranker": self._desk.options.reranker is not None,
@@ -124,3 +125,13 @@ class AskPages:
 
     def _by_document(self) -> bool:
         return self._site.judge is not None and self._site.judge.by_document()
+
+
+def _asked(given: Parameters) -> tuple[Question, str, str]:
+    """Return the question, its filter as text, and what is wrong with them, which is mended in the form."""
+    try:
+        question = to_question(given)
+    except InvalidInput as error:
+        raw = {name: str(given.raw(name))[:LONGEST_QUESTION] for name in ("q", "where")}
+        return Question(raw["q"].strip()), raw["where"], told(error)
+    return question, to_text(question.where), ""
