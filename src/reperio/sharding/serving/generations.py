@@ -137,7 +137,7 @@ class Generations:
         if held is not None and held.generation is generation and not (look and held.settings["embedding"] is None):
             return held
         with self._lock:
-            # Another thread may have followed CURRENT since this one looked: it is kept then, and its files may be gone.
+            # Another thread may have followed CURRENT since: it is kept then, and its files may be gone.
             kept = next((one for one in self._kept if one.generation is generation), None)
             if kept is not None:
                 return kept
