@@ -1,5 +1,6 @@
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ def test_files_that_cannot_be_read_have_the_exit_code_of_ingest(
     monkeypatch.setattr(building, "resolve", lambda _: embedder)
     monkeypatch.setattr("reperio.sharding.building.tasks.resolve", lambda _: embedder)
     monkeypatch.setattr(building, "run_on_ray", lambda function, tasks, **_: map(function, tasks))
+    monkeypatch.setattr(building, "connected", lambda _: nullcontext())
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.md").write_text("# A\n\nA text.\n")
     (tmp_path / "docs" / "b.jsonl").write_text("{")

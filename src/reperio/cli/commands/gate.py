@@ -87,7 +87,14 @@ def gate(
     log = read_log(from_log) if from_log else []
     with deployed.opened(asked) as (collection, own), reperio.progress_bar(disable=json) as progress:
         subject = evaluation.Subject(
-            collection, asked, search=own, baseline=accepted, limits=limits, log=log, progress=progress
+            collection,
+            asked,
+            search=own,
+            baseline=accepted,
+            accepting=accept,
+            limits=limits,
+            log=log,
+            progress=progress,
         )
         report = evaluation.judged(subject, only=only or (), skip=skip or (), strict=strict)
         refused = evaluation.acceptable(report) if accept else []

@@ -33,7 +33,7 @@ from reperio.layout.writing import remove_tree
 from reperio.printable import logger
 from reperio.sharding.building.collections import stored_in
 from reperio.sharding.building.folders import files_in
-from reperio.sharding.building.on_ray import run_on_ray
+from reperio.sharding.building.on_ray import connected, run_on_ray
 from reperio.sharding.building.partitions import Batch, Source, Told
 from reperio.sharding.building.parts import PartReport
 from reperio.sharding.building.tables import Fields, lines_of, rows_of
@@ -155,7 +155,12 @@ def build_shards(
         return run_on_ray(function, tasks, resources=resources if function is spread else None, workers=workers)
 
     by = embedder or (DEFAULT_EMBEDDER if cut.dimension is None else None)
-    return build.run(by if cut.dimension is None else None, map or on_ray, began)
+    embedding = by if cut.dimension is None else None
+    if map is not None:
+        return build.run(embedding, map, began)
+    build.claim()  # before Ray is started, which takes seconds
+    with connected(workers):  # once for both stages, so that workers and their models are there for the second
+        return build.run(embedding, on_ray, began)
 
 
 class _Build:
@@ -184,7 +189,7 @@ class _Build:
     def run(self, embedder: Embedder | str | None, run: Run, began: float) -> BuildReport:
         """Do what is still to be done, and return the report."""
         root = self._layout.root
-        self._claim()
+        self.claim()
         lock = self._layout.lock()
         lock.acquire(0.0)
         try:
@@ -221,7 +226,7 @@ class _Build:
         self._seconds[stage] = now - began
         return now
 
-    def _claim(self) -> None:
+    def claim(self) -> None:
         """Make the directory, or find the unfinished build in it.
 
         Raises:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from reperio.errors import ReperioError, ShardBuildFailed
@@ -35,40 +37,48 @@ def run_on_ray(
         ShardBuildFailed: Ray has lost the workers of a task again and again.
         MissingDependency: Ray is not installed.
     """
-    with OptionalImport("building shards", "ray", extra="ray", instead="pass map=, of a process pool, say"):
-        import ray
-    started = start_ray(ray, workers)
-    pending: list[Any] = []
-    try:
+    with connected(workers) as ray:
         remote = ray.remote(_call).options(**(dict(resources) if resources else {"num_cpus": 1}))
         pending = [remote.remote(function, task) for task in tasks]
-        while pending:
-            done, pending = ray.wait(pending, num_returns=1)
-            yield _result(ray, done[0])
-    finally:
-        for each in pending:
-            ray.cancel(each, force=True)
-        if started:
-            ray.shutdown()
+        try:
+            while pending:
+                done, pending = ray.wait(pending, num_returns=1)
+                yield _result(ray, done[0])
+        finally:
+            for each in pending:
+                ray.cancel(each, force=True)
 
 
-def start_ray(ray: Any, workers: int | None) -> bool:
-    """Connect to the cluster that RAY_ADDRESS names, or start one on this host; False where there is one already."""
+@contextmanager
+def connected(workers: int | None) -> Iterator[Any]:
+    """Yield Ray, connected: as this program is, or to the cluster that RAY_ADDRESS names, or to one that is started.
+
+    Args:
+        workers: CPUs of one that is started on this host, and ended afterwards; None for all.
+
+    Raises:
+        MissingDependency: Ray is not installed.
+        ShardBuildFailed: there is no cluster at RAY_ADDRESS.
+    """
+    with OptionalImport("building shards", "ray", extra="ray", instead="pass map=, of a process pool, say"):
+        import ray
     if ray.is_initialized():
-        return False
-    import os
-
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
-        ray.init(
-            address="local",
-            num_cpus=workers,
-            object_store_memory=_STORE,
-            include_dashboard=False,
-            log_to_driver=False,
-        )
-    return True
+        yield ray
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    own = {"num_cpus": workers, "object_store_memory": _STORE, "include_dashboard": False}
+    try:
+        # Its own log of what it does is for whoever runs the cluster.
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else own))
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ShardBuildFailed(
+            f"Ray cannot be used at {address or 'this host'}: {error!s:.300}; start it with: ray start --head, or name "
+            "another cluster with RAY_ADDRESS"
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
 
 
 def _call(function: Callable[[Task], Result], task: Task) -> Result:
