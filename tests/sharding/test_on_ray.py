@@ -63,6 +63,16 @@ def test_a_lost_worker_is_replaced(ray_here: Any, tmp_path: Path) -> None:  # no
         list(run_on_ray(_die, [1], resources={"num_cpus": 1, "max_retries": 0}))
 
 
+def _same(number: int) -> int:
+    return number
+
+
+def test_every_task_is_run_once(ray_here: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001  # started
+    """Also where there are more than are handed to Ray at a time."""
+    monkeypatch.setattr("reperio.sharding.building.on_ray._LEAST_AHEAD", 1)  # two for each of the two CPUs
+    assert sorted(run_on_ray(_same, range(9))) == list(range(9))
+
+
 def test_errors_come_back_as_they_were_raised(ray_here: Any) -> None:  # noqa: ARG001  # started
     """What is wrong with a source is told in the words of the task, not in those of Ray."""
     with pytest.raises(reperio.InvalidInput, match=r"^number 1 cannot be$"):
