@@ -40,6 +40,16 @@ def test_ray_builds_what_one_process_builds(ray_here: Any, kb: Path, tmp_path: P
     assert content(tmp_path / "ray") == content(tmp_path / "one")
 
 
+def _same(number: int) -> int:
+    return number
+
+
+def test_every_task_is_run_once(ray_here: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001  # started
+    """Also where there are more than are handed to Ray at a time."""
+    monkeypatch.setattr("reperio.sharding.building.on_ray._LEAST_AHEAD", 1)  # two for each of the two CPUs
+    assert sorted(run_on_ray(_same, range(9))) == list(range(9))
+
+
 def _die_once(task: str) -> int:
     """Kill the worker that runs this, the first time."""
     if not Path(task).exists():
@@ -61,16 +71,6 @@ def test_a_lost_worker_is_replaced(ray_here: Any, tmp_path: Path) -> None:  # no
     assert len(list(run_on_ray(_die_once, [str(tmp_path / "a")]))) == 1
     with pytest.raises(ShardBuildFailed, match="goes on when it is run again"):
         list(run_on_ray(_die, [1], resources={"num_cpus": 1, "max_retries": 0}))
-
-
-def _same(number: int) -> int:
-    return number
-
-
-def test_every_task_is_run_once(ray_here: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001  # started
-    """Also where there are more than are handed to Ray at a time."""
-    monkeypatch.setattr("reperio.sharding.building.on_ray._LEAST_AHEAD", 1)  # two for each of the two CPUs
-    assert sorted(run_on_ray(_same, range(9))) == list(range(9))
 
 
 def test_errors_come_back_as_they_were_raised(ray_here: Any) -> None:  # noqa: ARG001  # started
