@@ -40,6 +40,16 @@ def test_ray_builds_what_one_process_builds(ray_here: Any, kb: Path, tmp_path: P
     assert content(tmp_path / "ray") == content(tmp_path / "one")
 
 
+def _same(number: int) -> int:
+    return number
+
+
+def test_every_task_is_run_once(ray_here: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001  # started
+    """Also where there are more than are handed to Ray at a time."""
+    monkeypatch.setattr("reperio.sharding.building.on_ray._LEAST_AHEAD", 1)  # two for each of the two CPUs
+    assert sorted(run_on_ray(_same, range(9))) == list(range(9))
+
+
 def _die_once(task: str) -> int:
     """Kill the worker that runs this, the first time."""
     if not Path(task).exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 from reperio.errors import ReperioError, ShardBuildFailed
@@ -13,6 +14,7 @@ from reperio.optional import OptionalImport
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+_LEAST_AHEAD = 16  # tasks that are handed to Ray and have not ended
 _STORE = 100 << 20  # bytes of the object store of a Ray that is started here: tasks carry names, no vectors
 
 
@@ -39,10 +41,14 @@ def run_on_ray(
     """
     with connected(workers) as ray:
         remote = ray.remote(_call).options(**(dict(resources) if resources else {"num_cpus": 1}))
-        pending = [remote.remote(function, task) for task in tasks]
+        # Not all at once: each carries the settings, and what waits is held in memory.
+        ahead = max(_LEAST_AHEAD, 2 * int(ray.cluster_resources().get("CPU", 1)))
+        waiting = iter(tasks)
+        pending = [remote.remote(function, task) for task in islice(waiting, ahead)]
         try:
             while pending:
                 done, pending = ray.wait(pending, num_returns=1)
+                pending += [remote.remote(function, task) for task in islice(waiting, 1)]
                 yield _result(ray, done[0])
         finally:
             for each in pending:

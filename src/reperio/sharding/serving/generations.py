@@ -137,6 +137,10 @@ class Generations:
         if held is not None and held.generation is generation and not (look and held.settings["embedding"] is None):
             return held
         with self._lock:
+            # Another thread may have followed CURRENT since: it is kept then, and its files may be gone.
+            kept = next((one for one in self._kept if one.generation is generation), None)
+            if kept is not None:
+                return kept
             fresh = held is None or held.generation is not generation
             held = self._known[id(generation)] = _described(generation)
             if fresh:

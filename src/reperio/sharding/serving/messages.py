@@ -55,6 +55,7 @@ class AskLists:
         totals: of each question, the words counted in all shards; None without a lexical list.
         recall: knn recall@k of the dense list.
         eager: return the chunks of all rows as well.
+        rank: rank what the words find at once; else `RankRows` follows for a part of it.
     """
 
     spaces: Spaces
@@ -66,6 +67,24 @@ class AskLists:
     totals: Sequence[Totals] | None
     recall: float
     eager: bool
+    rank: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RankRows:
+    """Rank rows by all words of questions, that the same generation of the shard has listed.
+
+    Attributes:
+        token: of that generation.
+        texts, rows, totals: of each question.
+        chunks: return the chunks of so many, the best of each question.
+    """
+
+    token: str
+    texts: Sequence[str]
+    rows: Sequence[Sequence[int]]
+    totals: Sequence[Totals]
+    chunks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +146,14 @@ class Listed:
     newest: str
     dense: list[tuple[list[int], list[float]]] | None
     lexical: list[Listing] | None
+    chunks: dict[int, Chunk] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Rows of each question with their BM25, best first, and some of their chunks."""
+
+    found: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]
     chunks: dict[int, Chunk] = field(default_factory=dict)
 
 

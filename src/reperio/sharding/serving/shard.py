@@ -31,8 +31,10 @@ from reperio.sharding.serving.messages import (
     Listed,
     Moved,
     Narrowing,
+    RankRows,
     Read,
     ReadIds,
+    Scored,
     Select,
     Selected,
 )
@@ -65,6 +67,7 @@ class Shard:
             "release": self._generations.release,
             "count_words": self.count_words,
             "lists": self.lists,
+            "rank": self.rank,
             "fetch": self.fetch,
             "select": self.select,
             "count": self.count,
@@ -120,7 +123,9 @@ class Shard:
                     assert asked.texts is not None  # likewise
                     assert asked.totals is not None
                     words = [
-                        session.list_words(text, count=asked.lexical, totals=totals, allowed=target.allowed)
+                        session.list_words(
+                            text, count=asked.lexical, totals=totals, rank=asked.rank, allowed=target.allowed
+                        )
                         for text, totals in zip(asked.texts, asked.totals, strict=True)
                     ]
                 listed = Listed(held.token, self._generations.newest().space, dense, words)
@@ -130,6 +135,22 @@ class Shard:
                 rows.update(row for each in words or () for row in each.rows.tolist())
                 listed.chunks.update(session.fetch(sorted(rows), target.matrix))
                 return listed
+
+    def rank(self, asked: RankRows) -> Scored | Moved:
+        """Rank rows by their words."""
+        begun = self._generations.begin_at(asked.token)
+        if begun is None:
+            return Moved()
+        _, session, view = begun
+        with session:
+            found = [
+                session.rank_words(text, rows, totals=totals)
+                for text, rows, totals in zip(asked.texts, asked.rows, asked.totals, strict=True)
+            ]
+            if any(len(each) < len(rows) for (each, _), rows in zip(found, asked.rows, strict=True)):
+                return Moved()  # one of them is deleted, or this replica has not seen its commit yet
+            best = {row for rows, _ in found for row in rows[: asked.chunks].tolist()}
+            return Scored(found, session.fetch(sorted(best), view.target.matrix) if best else {})
 
     def fetch(self, asked: FetchRows) -> Fetched | Moved:
         """Read what rows hold. Rows never change: one that is live holds what it held when it was found."""

@@ -26,8 +26,9 @@ from reperio.sharding.serving.messages import (
     Listed,
     Moved,
     Narrowing,
+    RankRows,
 )
-from reperio.store.words.merging import Listing, Totals, add_up, merge
+from reperio.store.words.merging import Listing, Rows, Scores, Totals, add_up, best, chosen, merge
 from reperio.types import Chunk, FloatMatrix, Metric
 
 EAGER = 64
@@ -79,7 +80,11 @@ class ShardSource:
         """Ask every shard for its lists, and merge them."""
         totals = None if lexical is None else self._count(texts or ())
         eager = self._eager or ((dense is None or lexical is None) and max(dense or 0, lexical or 0) <= EAGER)
-        asked = AskLists(self._space.keys, self._narrowing, texts, queries, dense, lexical, totals, recall, eager=eager)
+        # Each row that is ranked has its text cut into words: where several shards share that, it pays to choose first.
+        rank = self._eager or self._fleet.size == 1
+        asked = AskLists(
+            self._space.keys, self._narrowing, texts, queries, dense, lexical, totals, recall, eager=eager, rank=rank
+        )
         answers: dict[int, Listed] = self._ask("lists", asked)
         for place, answer in answers.items():
             if self._tokens.setdefault(place, answer.token) != answer.token:
@@ -92,7 +97,7 @@ class ShardSource:
             by_vector = [self._nearest(answers, number, dense) for number in range(len(queries))]
         if lexical is not None:
             assert totals is not None
-            by_words = [self._best(answers, number, each, lexical) for number, each in enumerate(totals)]
+            by_words = self._by_words(answers, texts or (), totals, lexical, rank=rank, eager=eager)
         return by_vector, by_words
 
     def chunks(self, rows: Sequence[int]) -> Mapping[int, Chunk]:
@@ -140,25 +145,65 @@ class ShardSource:
             values = [min(1.0, max(-1.0, value)) for value in values]  # rounding only, as of one collection
         return [rows[at] for at in order], values
 
-    def _best(self, answers: Mapping[int, Listed], number: int, totals: Totals, count: int) -> RankedRows:
-        """Merge the lexical lists of one question."""
-        listings = []
+    def _by_words(
+        self,
+        answers: Mapping[int, Listed],
+        texts: Sequence[str],
+        totals: Sequence[Totals],
+        count: int,
+        *,
+        rank: bool,
+        eager: bool,
+    ) -> list[RankedRows]:
+        """Merge the lexical lists of all questions, and have ranked what is still to be ranked."""
+        if not answers:
+            return [([], [])] * len(texts)
+        listings = [self._listings(answers, number) for number in range(len(texts))]
+        found = [merge(each, one, count) for each, one in zip(listings, totals, strict=True)]
+        left = [] if rank else [number for number, one in enumerate(totals) if not one.takes_all(count)]
+        if left:
+            rows = [chosen(listings[number], count) for number in left]
+            some = [texts[number] for number in left], [totals[number] for number in left]
+            ranked = self._rank(answers, rows, *some, chunks=count if eager else 0)
+            for number, parts in zip(left, ranked, strict=True):
+                own, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+                found[number] = best(own, scores, count)
+        return [(rows.tolist(), scores.tolist()) for rows, scores in found]
+
+    def _rank(
+        self,
+        answers: Mapping[int, Listed],
+        rows: Sequence[Rows],
+        texts: Sequence[str],
+        totals: Sequence[Totals],
+        *,
+        chunks: int,
+    ) -> list[list[tuple[Rows, Scores]]]:
+        """Have each shard rank its own of the rows that were chosen; return the parts of all shards by question."""
+        size = self._fleet.size
+        requests: dict[int, RankRows] = {}
+        for place, answer in answers.items():
+            own = [(each[each % size == place] // size).tolist() for each in rows]
+            if any(own):
+                requests[place] = RankRows(answer.token, texts, own, totals, chunks)
+        parts: list[list[tuple[Rows, Scores]]] = [[(np.empty(0, dtype=np.int64), np.empty(0))] for _ in texts]
+        for place, scored in self._later("rank", requests).items():
+            self._chunks.update((self._row(place, row), chunk) for row, chunk in scored.chunks.items())
+            for part, (found, scores) in zip(parts, scored.found, strict=True):
+                part.append((found * size + place, scores))
+        return parts
+
+    def _listings(self, answers: Mapping[int, Listed], number: int) -> list[Listing]:
+        """Return the parts of all shards for one question, by the rows of all."""
+        size, listings = self._fleet.size, list[Listing]()
         for place, answer in answers.items():
             assert answer.lexical is not None  # asked for
             one = answer.lexical[number]
+            common = [rows * size + place for rows in one.common]
             listings.append(
-                Listing(
-                    one.rows * self._fleet.size + place,
-                    one.scores,
-                    one.rare * self._fleet.size + place,
-                    one.rare_scores,
-                    [rows * self._fleet.size + place for rows in one.common],
-                )
+                Listing(one.rows * size + place, one.scores, one.rare * size + place, one.rare_scores, common)
             )
-        if not listings:
-            return [], []
-        rows, scores = merge(listings, totals, count)
-        return rows.tolist(), scores.tolist()
+        return listings
 
     def _fetch(self, rows: Sequence[int], what: str) -> dict[int, Fetched]:
         by_place: dict[int, list[int]] = defaultdict(list)
@@ -166,13 +211,17 @@ class ShardSource:
             own, place = divmod(row, self._fleet.size)
             by_place[place].append(own)
         requests = {place: FetchRows(self._tokens[place], own, what) for place, own in by_place.items()}
+        return self._later("fetch", requests)
+
+    def _later(self, method: str, requests: Mapping[int, Any]) -> dict[int, Any]:
+        """Ask shards about what they have found."""
         if self._missing is None:
-            return self._checked(self._fleet.router.ask("fetch", requests, until=self._until))
+            return self._checked(self._fleet.router.ask(method, requests, until=self._until))
         # What a shard has found is in the lists by now. Where it is lost since, the question is asked again without it,
         # for which some time must be left.
         now = time.monotonic()
         try:
-            return self._checked(self._fleet.router.ask("fetch", requests, until=now + (self._until - now) / 2))
+            return self._checked(self._fleet.router.ask(method, requests, until=now + (self._until - now) / 2))
         except ShardUnavailable:
             raise ShardsMoved from None
 

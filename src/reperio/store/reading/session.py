@@ -332,7 +332,7 @@ class Session:
         )
 
     def list_words(
-        self, text: str, *, count: int, totals: Totals, allowed: npt.NDArray[np.uint8] | None = None
+        self, text: str, *, count: int, totals: Totals, rank: bool, allowed: npt.NDArray[np.uint8] | None = None
     ) -> Listing:
         """Return this collection's part of what several find by words together: see `sharing.list_words`."""
         return sharing.list_words(
@@ -340,11 +340,16 @@ class Session:
             text,
             count=count,
             totals=totals,
+            rank=rank,
             corpus=self._corpus,
             counted=self._pool.counted,
             allowed=allowed,
             scope=self._scope,
         )
+
+    def rank_words(self, text: str, rows: Sequence[int], *, totals: Totals) -> lexical.Found:
+        """Rank rows that `list_words` has named: see `sharing.rank_words`."""
+        return sharing.rank_words(self._cursor, text, rows=rows, totals=totals, corpus=self._corpus)
 
     @property
     def _corpus(self) -> Corpus:

@@ -69,7 +69,8 @@ class Listing(NamedTuple):
     """The part of one collection in the answer to a question.
 
     Attributes:
-        rows, scores: all rows that it may put into the answer, with their BM25 of all words; in any order.
+        rows, scores: all rows that it may put into the answer, with their BM25 of all words, in any order; none where
+            these are still to be ranked.
         rare, rare_scores: of these, those that the rare words find, with their BM25 of the rare words.
         common: for each common word, as far as needed, the oldest rows that hold it.
     """
@@ -112,13 +113,18 @@ def merge(listings: Sequence[Listing], totals: Totals, count: int) -> tuple[Rows
     """
     rows, scores = _joined(one.rows for one in listings), np.concatenate([one.scores for one in listings])
     if not totals.takes_all(count):
-        chosen = np.isin(rows, _chosen(listings, count))
-        rows, scores = rows[chosen], scores[chosen]
+        taken = np.isin(rows, chosen(listings, count))
+        rows, scores = rows[taken], scores[taken]
+    return best(rows, scores, count)
+
+
+def best(rows: Rows, scores: Scores, count: int) -> tuple[Rows, Scores]:
+    """Return the best rows, best first, equal scores by row; those that hold no word are left out."""
     order = np.lexsort((rows, -scores))[: min(count, int(np.count_nonzero(scores)))]
     return rows[order], scores[order]
 
 
-def _chosen(listings: Sequence[Listing], count: int) -> Rows:
+def chosen(listings: Sequence[Listing], count: int) -> Rows:
     """Return the rows to be ranked: the best by the rare words, and, while they are too few, the oldest of others."""
     wanted = count + SPARE
     found, scores = _joined(one.rare for one in listings), np.concatenate([one.rare_scores for one in listings])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
@@ -12,7 +13,9 @@ import numpy as np
 
 from reperio.store.words.counts import Bits, Corpus, Counts, Statistics
 from reperio.store.words.lexical import Question, Reading
-from reperio.store.words.merging import Counting, Listing, Totals
+from reperio.store.words.merging import Counting, Listing, Rows, Scores, Totals
+
+_NONE = np.empty(0, dtype=np.int64)
 
 
 def count_words(
@@ -49,6 +52,7 @@ def list_words(
     *,
     count: int,
     totals: Totals,
+    rank: bool,
     corpus: Corpus,
     counted: Counts,
     allowed: Bits | None = None,
@@ -60,6 +64,8 @@ def list_words(
 
     Args:
         totals: what `merging.add_up` has made of the counts of all collections.
+        rank: rank all rows at once; else `rank_words` ranks those that `merging.chosen` leaves, a part of them where
+            there are many collections. What is few enough to need no choice is ranked in any case.
         cursor, text, count, corpus, counted, allowed, scope: as in `search`.
 
     Raises:
@@ -78,12 +84,29 @@ def list_words(
         return Listing.nothing()._replace(**_ranked(reading, question, every.tolist()))
     rare, scores, common = reading.listed(question, count, mask, source)
     different = list(dict.fromkeys(row for part in (rare, *common) for row in part))
+    scored = _ranked(reading, question, different) if rank else {"rows": _NONE, "scores": np.empty(0)}
     return Listing(
-        **_ranked(reading, question, different),
+        **scored,
         rare=np.array(rare, dtype=np.int64),
         rare_scores=scores,
         common=[np.array(part, dtype=np.int64) for part in common],
     )
+
+
+def rank_words(
+    cursor: apsw.Cursor, text: str, *, rows: Sequence[int], totals: Totals, corpus: Corpus
+) -> tuple[Rows, Scores]:
+    """Return those of *rows* that are there, best first, with their BM25 of all words.
+
+    Args:
+        rows: that `list_words` has named.
+        cursor, text, totals, corpus: as there.
+    """
+    reading = Reading.begin(cursor, text, corpus)
+    known = {word.token: word for word in reading.asked(text)[0]}
+    words = [known[token]._replace(chunks=n) for token, n in zip(totals.words, totals.chunks, strict=True)]
+    question = Question(words, Statistics(totals.live, totals.tokens, totals.chunks))
+    return reading.ranked(list(rows), question, len(rows))
 
 
 def _ranked(reading: Reading, question: Question, rows: list[int]) -> dict[str, Any]:
