@@ -219,7 +219,13 @@ class Judge:
         elif grade is None:
             raise InvalidInput("there is no mark to take back; load the page again")
         else:
-            done = judge(self.path, _new(self.golden(), text, where, mode, name, grade, by_document))
+            try:
+                done = judge(self.path, _new(self.golden(), text, where, mode, name, grade, by_document))
+            except InvalidInput:
+                if self.question(text, where) is None:
+                    raise
+                # Another tab or process has begun the question meanwhile: this is a further mark of it.
+                return self.mark(text, where, mode, chunk_id, grade, document=document)
         return self._remember(done), self.question(text, where)
 
     def change(self, text: str, where: Mapping[str, Any] | None, change: Change) -> str:

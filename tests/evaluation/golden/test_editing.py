@@ -178,3 +178,16 @@ def test_nothing_is_lost_when_several_write(tmp_path: Path) -> None:
     assert other.exitcode == 0
     assert set(read_golden(path).queries[0].expect) == {"a", *mine, *theirs}
     assert "# the first" in path.read_text()
+
+
+def test_what_others_have_changed_since_is_not_taken_back(tmp_path: Path) -> None:
+    """Their mark of the same chunk, or their words of the same question, are theirs."""
+    path = tmp_path / "golden.yaml"
+    path.write_text("queries:\n  - {query: one, id: x, expect: [a]}\n  - {query: two, expect: [b]}\n")
+    mine = [change_question(path, "x", Change(marks={"n": 2})), change_question(path, "x", Change(text="mine"))]
+    change_question(path, "x", Change(marks={"n": 3}, text="theirs"))
+    theirs = path.read_bytes()
+    for each in mine:
+        with pytest.raises(InvalidInput, match="was changed by others since"):
+            undo(each)
+    assert path.read_bytes() == theirs
