@@ -208,6 +208,8 @@ def test_options_that_cannot_be_are_refused_at_the_start(folder: Path, monkeypat
     assert "module:function" in refused("studio", kb, "--reranker", "no_such:thing")
     monkeypatch.setenv("REPERIO_STUDIO_TOKEN", "short")
     assert "at least 16" in refused("studio", kb)
+    monkeypatch.setenv("REPERIO_STUDIO_TOKEN", "with/a/slash/and#more")
+    assert "part of the address" in refused("studio", kb)
 
 
 def test_tabs_that_begin_one_question_at_once(folder: Path, tmp_path: Path) -> None:

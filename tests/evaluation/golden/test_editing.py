@@ -191,3 +191,12 @@ def test_what_others_have_changed_since_is_not_taken_back(tmp_path: Path) -> Non
         with pytest.raises(InvalidInput, match="was changed by others since"):
             undo(each)
     assert path.read_bytes() == theirs
+
+
+def test_a_question_of_several_lines_is_found_by_its_words(tmp_path: Path) -> None:
+    """Its last line break is YAML's; a mark would begin a second question otherwise."""
+    path = tmp_path / "golden.yaml"
+    path.write_text("queries:\n  - query: |\n      how?\n    expect: [a]\n")
+    found = question_for(read_golden(path), "how?", None)
+    assert found is not None
+    assert found.text == "how?\n"

@@ -247,8 +247,12 @@ def _digest(content: bytes | None) -> str | None:
 
 
 def question_for(golden: GoldenSet, text: str, where: Mapping[str, Any] | None) -> GoldenQuery | None:
-    """Return the question with this text and filter; None where a golden set has none."""
-    return next((each for each in golden.queries if each.text == text and each.where == where), None)
+    """Return the question with this text and filter; None where a golden set has none.
+
+    White space around it does not count: a text of several lines in YAML ends with a line break, and a page has none.
+    """
+    same = [each for each in golden.queries if each.text.strip() == text.strip() and each.where == where]
+    return next((each for each in same if each.text == text), same[0] if same else None)
 
 
 def new_id(golden: GoldenSet, text: str) -> str:
