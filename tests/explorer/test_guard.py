@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 import reperio
 from reperio import InvalidInput
+from reperio.evaluation import read_golden
 from reperio.explorer.desk import Options, opened
 from tests.cli.test_main import refused
 from tests.conftest import TrigramEmbedder
@@ -206,3 +208,21 @@ def test_options_that_cannot_be_are_refused_at_the_start(folder: Path, monkeypat
     assert "module:function" in refused("studio", kb, "--reranker", "no_such:thing")
     monkeypatch.setenv("REPERIO_STUDIO_TOKEN", "short")
     assert "at least 16" in refused("studio", kb)
+    monkeypatch.setenv("REPERIO_STUDIO_TOKEN", "with/a/slash/and#more")
+    assert "part of the address" in refused("studio", kb)
+
+
+def test_tabs_that_begin_one_question_at_once(folder: Path, tmp_path: Path) -> None:
+    """Each mark is written, whoever of them was first; and a mark, a link and a report hold what is unusual."""
+    (tmp_path / "report.json").write_text(
+        '{"checks": [{"name": "x"}, {"name": 5, "evidence": {"a": 1}, "verdict": [1]}]}'
+    )
+    options = {"kb": folder / "kb", "golden": tmp_path / "golden.yaml", "report": tmp_path / "report.json"}
+    with served(tmp_path, **options) as found:
+        bodies = [marking(q="who?", id=f"password-{n}") for n in range(5)]
+        with ThreadPoolExecutor(5) as tabs:
+            answers = list(tabs.map(lambda body: found.ask("POST", f"/{TOKEN}/mark", body, **OURS)[0], bodies))
+        assert answers == [200] * 5
+        assert len(read_golden(tmp_path / "golden.yaml").queries[0].expect) == 5
+        assert "weight=0.0" in found.ask("GET", f"/{TOKEN}/ask?q=password&weight=0")[1]
+        assert found.ask("GET", f"/{TOKEN}/look/gate")[0] == 200

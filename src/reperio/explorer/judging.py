@@ -113,8 +113,8 @@ class Judge:
     def items(self) -> list[Item]:
         """Return all questions: drafts first, then what the log has and the golden set has not, then the others."""
         golden = self.golden()
-        known = {(query.text, _key(query.where)) for query in golden.queries}
-        times = {(each.text, _key(each.where)): number for each, number in self.logged()}
+        known = {(query.text.strip(), _key(query.where)) for query in golden.queries}
+        times = {(each.text.strip(), _key(each.where)): number for each, number in self.logged()}
         asked = [
             Item(
                 each.text,
@@ -122,14 +122,14 @@ class Judge:
                 each.mode,
                 state_of(each),
                 _marks(each),
-                times.get((each.text, _key(each.where)), 0),
+                times.get((each.text.strip(), _key(each.where)), 0),
             )
             for each in golden.queries
         ]
         new = [
             Item(each.text, each.where, each.mode, "new", 0, number)
             for each, number in self.logged()
-            if (each.text, _key(each.where)) not in known
+            if (each.text.strip(), _key(each.where)) not in known
         ]
         order = {"draft": 0, "open": 1, "new": 2, "judged": 3}
         return sorted([*asked, *new], key=lambda each: order[each.state])
@@ -219,7 +219,13 @@ class Judge:
         elif grade is None:
             raise InvalidInput("there is no mark to take back; load the page again")
         else:
-            done = judge(self.path, _new(self.golden(), text, where, mode, name, grade, by_document))
+            try:
+                done = judge(self.path, _new(self.golden(), text, where, mode, name, grade, by_document))
+            except InvalidInput:
+                if self.question(text, where) is None:
+                    raise
+                # Another tab or process has begun the question meanwhile: this is a further mark of it.
+                return self.mark(text, where, mode, chunk_id, grade, document=document)
         return self._remember(done), self.question(text, where)
 
     def change(self, text: str, where: Mapping[str, Any] | None, change: Change) -> str:
@@ -292,8 +298,8 @@ def _state(path: Path) -> object:
 
 def _counted(asked: Sequence[LoggedQuestion]) -> list[tuple[LoggedQuestion, int]]:
     """Return different questions, most frequent first; of equal ones the last, whose mode is the newest."""
-    counts = Counter((each.text, _key(each.where)) for each in asked)
-    last = {(each.text, _key(each.where)): each for each in asked}
+    counts = Counter((each.text.strip(), _key(each.where)) for each in asked)
+    last = {(each.text.strip(), _key(each.where)): each for each in asked}
     return [(last[key], number) for key, number in counts.most_common()]
 
 

@@ -162,7 +162,22 @@ def gate_report(path: Path) -> dict[str, Any]:
     checks = found.get("checks") if isinstance(found, dict) else None
     if not isinstance(checks, list) or not all(isinstance(each, dict) and "name" in each for each in checks):
         raise InvalidInput(f"{path} is no report of the gate; {cure}")
-    return dict(found)
+    # What is missing, or is of another kind, is shown as nothing: the file may be of another version, or anybody's.
+    return {
+        "passed": found.get("passed") is True,
+        **{name: _words(found.get(name)) for name in ("summary", "made")},
+        "checks": [_check(each) for each in checks],
+    }
+
+
+def _check(given: Mapping[str, Any]) -> dict[str, Any]:
+    evidence = given.get("evidence")
+    lines = [_words(each) for each in evidence] if isinstance(evidence, list) else []
+    return {**{name: _words(given.get(name)) for name in ("name", "verdict", "cause")}, "evidence": lines}
+
+
+def _words(value: Any) -> str:
+    return str(value) if isinstance(value, (str, int, float)) else ""
 
 
 @dataclass(frozen=True, slots=True)

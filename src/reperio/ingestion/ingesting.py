@@ -21,7 +21,7 @@ from reperio.ingestion.reading.items import ReadingOptions
 from reperio.ingestion.results import IngestResult, Skipped
 from reperio.ingestion.run.ahead import Ahead
 from reperio.ingestion.run.leaving_out import LeavingOut
-from reperio.ingestion.run.pruning import require_contents, vanished
+from reperio.ingestion.run.pruning import absent, require_contents, vanished
 from reperio.ingestion.run.roots import Plans, Wanted, given_by, make_plans
 from reperio.ingestion.run.scoping import fixed_by, require_within, to_metadata
 from reperio.ingestion.run.steps import Reader
@@ -180,9 +180,11 @@ class _Run:
                 self.ledger.put_roots(changed)
         roots = {**recorded, **{name: plan.root for name, plan in plans.by_root.items()}}
         self.ledger.prefix(keep=not self.dry)  # known before another thread asks for it
+        skipping = [name for name, plan in plans.by_root.items() if plan.root.shape["skip_duplicates"]]
+        given = {name: plan.root for name, plan in plans.by_root.items()}
         leaving_out = LeavingOut(
-            [name for name, plan in plans.by_root.items() if plan.root.shape["skip_duplicates"]],
-            plans.by_root,
+            skipping,
+            absent(found, self.ledger.all_files(), given) if skipping else (),
             {file.source for file in found.files},
             self.ledger.left_out(),
         )
@@ -204,14 +206,19 @@ class _Run:
         leaving_out: LeavingOut,
     ) -> IngestResult:
         """Store the pieces that were left out for texts which went in this run; those of other folders are told."""
+        if leaving_out.roots and not self.dry:  # another run may have left something out, and deleted what we did for
+            leaving_out.recorded = self.ledger.left_out()
+            pieces = {**leaving_out.recorded, **leaving_out.left}.values()
+            leaving_out.confirm(self.collection, (one for some in pieces for one in some))
         orphaned = leaving_out.orphaned()
         here = [file for file in found.files if file.source in orphaned]
         notes = [
-            Skipped(source, _orphans(count, source, self.ledger, roots))
-            for source, count in orphaned.items()
+            Skipped(source, _orphans(len(keys), source, self.ledger, roots))
+            for source, keys in orphaned.items()
             if source not in leaving_out.found
         ]
-        added = embedded = sum(orphaned[file.source] for file in here)
+        # Of several with one text the first is stored, and the others are left out for it.
+        added = embedded = len({key for file in here for key in orphaned[file.source]})
         if here and not self.dry:
             for file in here:
                 leaving_out.left[file.source] = []

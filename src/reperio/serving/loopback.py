@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from reperio.errors import InvalidInput
 
@@ -35,6 +36,12 @@ def require_token(token: str) -> None:
     """Refuse a token that is short, or that no header or address can hold."""
     if len(token) < _LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise InvalidInput(f"the token must have at least {_LEAST_TOKEN} letters, digits or signs, and no space")
+
+
+def require_in_address(token: str) -> None:
+    """Refuse a token that would not be one part of an address, as written."""
+    if quote(token, safe="") != token:
+        raise InvalidInput("the token is a part of the address; use letters, digits and - . _ ~ alone")
 
 
 def is_token(given: bytes, expected: bytes) -> bool:

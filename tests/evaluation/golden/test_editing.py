@@ -204,3 +204,25 @@ def test_nothing_is_lost_when_several_write(tmp_path: Path) -> None:
     assert other.exitcode == 0
     assert set(read_golden(path).queries[0].expect) == {"a", *mine, *theirs}
     assert "# the first" in path.read_text()
+
+
+def test_what_others_have_changed_since_is_not_taken_back(tmp_path: Path) -> None:
+    """Their mark of the same chunk, or their words of the same question, are theirs."""
+    path = tmp_path / "golden.yaml"
+    path.write_text("queries:\n  - {query: one, id: x, expect: [a]}\n  - {query: two, expect: [b]}\n")
+    mine = [change_question(path, "x", Change(marks={"n": 2})), change_question(path, "x", Change(text="mine"))]
+    change_question(path, "x", Change(marks={"n": 3}, text="theirs"))
+    theirs = path.read_bytes()
+    for each in mine:
+        with pytest.raises(InvalidInput, match="was changed by others since"):
+            undo(each)
+    assert path.read_bytes() == theirs
+
+
+def test_a_question_of_several_lines_is_found_by_its_words(tmp_path: Path) -> None:
+    """Its last line break is YAML's; a mark would begin a second question otherwise."""
+    path = tmp_path / "golden.yaml"
+    path.write_text("queries:\n  - query: |\n      how?\n    expect: [a]\n")
+    found = question_for(read_golden(path), "how?", None)
+    assert found is not None
+    assert found.text == "how?\n"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,8 @@ from hypothesis import strategies as st
 import reperio
 from reperio import Chunk, Collection, InvalidInput
 from reperio.ingestion import IngestResult, ingest, sources
+from reperio.ingestion.run.leaving_out import LeavingOut
+from reperio.ingestion.run.storing import Storing
 from reperio.ranking import plain_text
 from tests.conftest import TrigramEmbedder
 from tests.ingestion.folders import contents, require_ledger, table, texts, write, write_jsonl
@@ -134,6 +138,71 @@ def test_another_folder_says_that_pieces_are_to_come_back(kb: Collection, tmp_pa
     run(kb, other.parent)
     assert texts(kb) == {"one/a.md": ["lakes"], "two/b.md": ["rivers"]}
     require_ledger(kb)
+
+
+class Meanwhile(TrigramEmbedder):
+    """Embeds, and lets something happen before it does so for the first time."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        super().__init__()
+        self.happens: Callable[[], object] | None = happens
+
+    def embed_passages(self, texts: Sequence[str]) -> np.ndarray:
+        happens, self.happens = self.happens, None
+        if happens is not None:
+            happens()
+        return super().embed_passages(texts)
+
+
+def test_it_comes_back_when_another_run_takes_the_other_meanwhile(tmp_path: Path) -> None:
+    """What was stored when a run began need not be when it ends."""
+    write(tmp_path / "two" / "b.md", "rivers")
+    write(tmp_path / "two" / "new.md", "to be embedded")
+    with reperio.open(tmp_path / "kb", embedder=TrigramEmbedder()) as kb:
+        kb.add([Chunk("own", "rivers")])
+        with reperio.open(tmp_path / "kb", embedder=Meanwhile(lambda: kb.delete(ids=["own"]))) as other:
+            assert run(other, tmp_path / "two").duplicates == 0
+            assert texts(other)["two/b.md"] == ["rivers"]
+            require_ledger(other)
+
+
+def test_what_is_stored_stays_when_another_run_deletes_what_it_would_go_for(
+    kb: Collection, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs that each leave out a text for the other's never delete both."""
+    write(docs / "a.md", "rivers")
+    kb.add([Chunk("own", "rivers")])
+    ingest(kb, docs)
+    look, counts = LeavingOut.look, list[int]()
+
+    def looked(self: LeavingOut, collection: Collection) -> None:
+        look(self, collection)
+        kb.delete(ids=["own"])
+
+    monkeypatch.setattr(LeavingOut, "look", looked)
+    monkeypatch.setattr(Storing, "flush", lambda self, flush=Storing.flush: (flush(self), counts.append(kb.count())))
+    assert run(kb, docs, rechunk=True).duplicates == 0
+    assert set(counts) == {1}
+    assert texts(kb) == {"docs/a.md": ["rivers"]}
+    require_ledger(kb)
+
+
+def test_a_part_of_a_folder_stores_nothing_twice(kb: Collection, docs: Path) -> None:
+    """A file that the run was not given, or passes over, keeps its texts all the same: it is there."""
+    write(docs / "a.md", "rivers")
+    write(docs / "sub" / "b.md", "rivers")
+    ingest(kb, docs, skip_duplicates=True)
+    assert ingest(kb, docs / "sub").duplicates == 1
+    assert ingest(kb, docs, exclude=["a.md"]).duplicates == 1
+    assert texts(kb) == {"docs/a.md": ["rivers"]}
+
+
+def test_two_words_are_not_one(kb: Collection, docs: Path) -> None:
+    """Without their case, "in moderation" and "in masses" are the same word in German."""
+    write(docs / "a.md", "In Ma\u00dfen ist Wein erlaubt.")
+    write(docs / "b.md", "In Massen ist Wein erlaubt.")
+    write(docs / "c.md", "IN MA\u1e9eEN IST WEIN ERLAUBT.")
+    assert (run(kb, docs).duplicates, kb.count()) == (1, 2)
 
 
 def test_a_trial_has_the_figures_of_the_run(kb: Collection, docs: Path) -> None:

@@ -14,7 +14,7 @@ import typer
 from reperio.cli import output
 from reperio.cli.arguments import KB, Scope, argument, flag, option, to_filter
 from reperio.cli.commands.gate import EMBEDDER
-from reperio.serving.loopback import require_port, require_token
+from reperio.serving.loopback import require_in_address, require_port, require_token
 from reperio.types import Embedder, Reranker
 
 _TOKEN = "REPERIO_MCP_TOKEN"  # the name of a variable
@@ -78,6 +78,7 @@ def studio(
     given = os.environ.get(_STUDIO_TOKEN)
     token = secrets.token_urlsafe(24) if given is None else given
     require_token(token)
+    require_in_address(token)
     options = Options(
         kb=kb,
         others=other or (),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class Undo:
         after: digest of what was written; None where the file went.
         id: of the question, as it is called since.
         inverse: the change that takes it back where others have written since; None where there is none.
+        written: what was written of the question: its marks, by name, and its text where that was changed. What others
+            have written since in its place is theirs, and stays.
     """
 
     path: Path
@@ -59,6 +61,7 @@ class Undo:
     after: str | None
     id: str
     inverse: Change | None
+    written: Change = field(default_factory=Change)
 
 
 def judge(path: str | os.PathLike[str], query: GoldenQuery) -> Undo:
@@ -67,7 +70,8 @@ def judge(path: str | os.PathLike[str], query: GoldenQuery) -> Undo:
         before = _content(target)
         add_query_in_turn(target, query)
         marks = dict.fromkeys([*query.grades, *query.wrong], None)
-        return Undo(target, before, _digest(_content(target)), query.id, Change(marks=marks))
+        written = Change(marks=_marks(query, marks))
+        return Undo(target, before, _digest(_content(target)), query.id, Change(marks=marks), written)
 
 
 def change_question(path: str | os.PathLike[str], name: str, change: Change) -> Undo:
@@ -102,14 +106,15 @@ def change_question(path: str | os.PathLike[str], name: str, change: Change) -> 
         cure = f"{target} cannot be changed in place: {name!r:.80} is written in a form that is shared or unusual"
         mark = "\ufeff" if before.startswith(b"\xef\xbb\xbf") else ""
         write_checked(target, mark + content, queries, by_hand=f"{cure}; change it by hand")
-        return Undo(target, before, _digest(_content(target)), (fresh or old).id, _inverse(old, fresh, change))
+        written = Change(marks=_marks(fresh or old, change.marks), text=change.text)
+        return Undo(target, before, _digest(_content(target)), (fresh or old).id, _inverse(old, fresh, change), written)
 
 
 def undo(done: Undo) -> None:
     """Take a change back: to the byte where nobody has written since, else by the opposite change.
 
     Raises:
-        InvalidInput: others have written since, and there is no opposite.
+        InvalidInput: others have written since, and there is no opposite, or they have changed the same.
         StorageFailed: the file cannot be written.
     """
     with turn(done.path) as target:
@@ -120,9 +125,17 @@ def undo(done: Undo) -> None:
             else:
                 write_atomically(target, done.before, mode=target.stat().st_mode & 0o777)
             return
-    if done.inverse is None:
-        raise InvalidInput(f"{done.path} was changed by others since; this cannot be taken back, change it by hand")
+        if done.inverse is None or not _is_as_written(target, done):
+            raise InvalidInput(f"{done.path} was changed by others since; this cannot be taken back, change it by hand")
     change_question(done.path, done.id, done.inverse)
+
+
+def _is_as_written(path: Path, done: Undo) -> bool:
+    found = next((each for each in read_golden(path).queries if each.id == done.id), None)
+    if found is None:  # gone, which the change back tells
+        return True
+    same = done.written.text in (None, found.text)
+    return same and _marks(found, done.written.marks) == done.written.marks
 
 
 def changed(query: GoldenQuery, change: Change) -> GoldenQuery | None:
@@ -161,9 +174,15 @@ def changed(query: GoldenQuery, change: Change) -> GoldenQuery | None:
 def _inverse(old: GoldenQuery, fresh: GoldenQuery | None, change: Change) -> Change | None:
     if fresh is None or change.confirmed:
         return None
-    was = {**dict.fromkeys(old.wrong, WRONG), **old.grades}
-    marks = {name: was.get(name) for name in change.marks}
-    return Change(marks=marks, text=None if change.text is None else old.text, documents=change.documents)
+    return Change(
+        marks=_marks(old, change.marks), text=None if change.text is None else old.text, documents=change.documents
+    )
+
+
+def _marks(query: GoldenQuery, names: Iterable[str]) -> dict[str, int | None]:
+    """Return how these chunks or documents are judged; None for those that are not."""
+    known = {**dict.fromkeys(query.wrong, WRONG), **query.grades}
+    return {name: known.get(name) for name in names}
 
 
 def _yaml_changed(text: str, place: int, old: GoldenQuery, fresh: GoldenQuery | None) -> str:
@@ -228,8 +247,12 @@ def _digest(content: bytes | None) -> str | None:
 
 
 def question_for(golden: GoldenSet, text: str, where: Mapping[str, Any] | None) -> GoldenQuery | None:
-    """Return the question with this text and filter; None where a golden set has none."""
-    return next((each for each in golden.queries if each.text == text and each.where == where), None)
+    """Return the question with this text and filter; None where a golden set has none.
+
+    White space around it does not count: a text of several lines in YAML ends with a line break, and a page has none.
+    """
+    same = [each for each in golden.queries if each.text.strip() == text.strip() and each.where == where]
+    return next((each for each in same if each.text == text), same[0] if same else None)
 
 
 def new_id(golden: GoldenSet, text: str) -> str:

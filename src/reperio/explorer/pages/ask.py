@@ -118,7 +118,7 @@ class AskPages:
     def _side(self, given: Parameters) -> tuple[Setting, Answer | None]:
         """Return how one side is asked; and the answer, where one that was kept is chosen."""
         name = given.text("kb")
-        if not name.startswith(_KEPT):
+        if not name.startswith(_KEPT) or name in self._desk.names:
             return to_setting(given, self._desk), None
         kept = self._site.shelf.get(name)
         return replace(kept.setting, kb=name), kept

@@ -136,7 +136,13 @@ class Site:
 
 def link(root: str, path: str, **given: Any) -> Markup:
     """Return an address within the studio; what is empty is left out."""
-    asked = urlencode({key.rstrip("_"): value for key, value in given.items() if value not in ("", None, False)})
+    asked = urlencode(
+        {
+            key.rstrip("_"): value
+            for key, value in given.items()
+            if value is not None and value is not False and value != ""
+        }
+    )
     return Markup.escape(f"{root}{path}{'?' if asked else ''}{asked}")
 
 

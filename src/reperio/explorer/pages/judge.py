@@ -54,7 +54,7 @@ class JudgePages:
     def _of(self, judge: Judge, text: str, where: Mapping[str, Any] | None, items: Sequence[Item]) -> Mapping[str, Any]:
         query = judge.question(text, where)
         pool, notes = judge.pool(text, where, self._desk.modes())
-        place = next((at for at, each in enumerate(items) if (each.text, each.where) == (text, where)), None)
+        place = next((at for at, each in enumerate(items) if (each.text.strip(), each.where) == (text, where)), None)
         todo = [each for at, each in enumerate(items) if each.to_do and at != place]
         return {
             "question": text,

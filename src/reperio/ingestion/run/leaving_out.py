@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection as Several
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -17,11 +17,15 @@ _PLACE = frozenset(("source", "start", "headings", "page", "sheet", "chapter", "
 """What says where a text stands; two chunks of one text that differ in nothing else say the same to every filter."""
 
 _DIGEST = 16  # bytes: no two texts are known to share one
+_CONFIRMED = 1000  # chunks at a time
+
+# Without its case, "in Maßen" (in moderation) is "in Massen" (in masses): U+E000, which is nobody's, stays as it is.
+_SHARP_S = str.maketrans({"\u00df": "\ue000", "\u1e9e": "\ue000"})
 
 
 def key_of(chunk: Chunk) -> str | None:
     """Return what chunks with the same text and metadata share, apart from where they stand; None without a text."""
-    plain = plain_text(chunk.text)
+    plain = plain_text(chunk.text.translate(_SHARP_S))
     if not plain:
         return None
     # Sorted: the order in which fields were written says nothing.
@@ -34,11 +38,12 @@ class LeavingOut:
     """The texts that are stored, and the pieces that a run leaves out for them.
 
     A chunk for which a piece is left out is stored as long as its own file yields it: two files never leave out a text
-    for each other. A file under the roots of the run that was not found keeps nothing: it may be gone, or renamed.
+    for each other. A file that is gone keeps nothing, though its chunks may be stored: they go when it is pruned or was
+    renamed. What other processes delete meanwhile is found out by `confirm`.
 
     Args:
         roots: names of the roots whose pieces may be left out.
-        walked: names of all roots of the run.
+        gone: sources under the roots of the run whose files are gone.
         found: sources of the run.
         recorded: what earlier runs have left out, by source.
 
@@ -47,14 +52,14 @@ class LeavingOut:
     """
 
     roots: Several[str]
-    walked: Several[str]
+    gone: Several[str]
     found: Several[str]
     recorded: Mapping[str, Iterable[LeftOut]]
     left: dict[str, list[LeftOut]] = field(default_factory=dict)
     _keys: dict[str, str] = field(default_factory=dict)  # of what is stored, by id
     _ids: dict[str, list[str]] = field(default_factory=dict)  # the other way round; some may be outdated
     _keepers: dict[str, str] = field(default_factory=dict)  # keys of chunks for which pieces are left out, by id
-    _gone: set[str] = field(default_factory=set)  # keepers that no longer have that text
+    _lost: set[str] = field(default_factory=set)  # keepers that no longer have that text
 
     def __post_init__(self) -> None:
         self._keepers = {piece.keeper: piece.key for pieces in self.recorded.values() for piece in pieces}
@@ -91,21 +96,40 @@ class LeavingOut:
             if one in self._keepers:
                 self._lose(one)
 
+    def confirm(self, collection: Collection, pieces: Iterable[LeftOut]) -> bool:
+        """Look whether the texts of pieces are stored still, since others write as well; say whether all are."""
+        pieces = list(pieces)
+        self._check(collection, (piece.keeper for piece in pieces))
+        lacking = [piece.key for piece in pieces if self._keys.get(piece.keeper) != piece.key]
+        self._check(collection, (one for key in lacking for one in self._ids.get(key, ())))
+        return self.all_there(pieces)
+
+    def _check(self, collection: Collection, ids: Iterable[str]) -> None:
+        believed = list(dict.fromkeys(one for one in ids if one in self._keys))
+        for first in range(0, len(believed), _CONFIRMED):
+            some = believed[first : first + _CONFIRMED]
+            there = {chunk.id: key_of(chunk) for chunk in collection.get(some)}
+            self.forget([one for one in some if there.get(one) != self._keys[one]])
+
     def all_there(self, left: Iterable[LeftOut]) -> bool:
         """Say whether a text is stored for each of the pieces that are left out."""
         return not any(map(self._is_missing, left))
 
-    def orphaned(self) -> dict[str, int]:
-        """Return how many pieces are left out for texts that are gone, by source."""
+    def orphaned(self) -> dict[str, list[str]]:
+        """Return the keys of pieces that are left out for texts that are gone, by source."""
+        return dict(self._orphaned())
+
+    def _orphaned(self) -> Iterator[tuple[str, list[str]]]:
         is_orphan = self._is_missing if self.roots else self._is_lost
-        counts = {source: sum(map(is_orphan, left)) for source, left in {**self.recorded, **self.left}.items()}
-        return {source: count for source, count in counts.items() if count}
+        for source, left in {**self.recorded, **self.left}.items():
+            if keys := [piece.key for piece in left if is_orphan(piece)]:
+                yield source, keys
 
     def _is_missing(self, piece: LeftOut) -> bool:
         return not any(self._keys.get(one) == piece.key for one in self._ids.get(piece.key, ()))
 
     def _is_lost(self, piece: LeftOut) -> bool:
-        return piece.keeper in self._gone
+        return piece.keeper in self._lost
 
     def _note(self, chunk_id: str, key: str) -> None:
         if self._keys.get(chunk_id) != key:
@@ -114,10 +138,7 @@ class LeavingOut:
 
     def _lose(self, chunk_id: str) -> None:
         del self._keepers[chunk_id]
-        self._gone.add(chunk_id)
+        self._lost.add(chunk_id)
 
     def _may_keep(self, chunk: Chunk) -> bool:
-        source = chunk.metadata.get("source")
-        if not isinstance(source, str) or source in self.found:
-            return True
-        return not any(source == root or source.startswith(f"{root}/") for root in self.walked)
+        return chunk.metadata.get("source") not in self.gone

@@ -68,6 +68,13 @@ def vanished(
     return gone
 
 
+def absent(found: FoundFiles, recorded: Iterable[FileRecord], roots: Mapping[str, RootRecord]) -> set[str]:
+    """Return the sources of these roots whose files are gone, whether the run has gone through their folders or not."""
+    there = {file.source for file in found.files}
+    others = (file for file in recorded if file.root in roots and file.source not in there)
+    return {file.source for file in others if _is_gone(roots[file.root].path_of(file.inside))}
+
+
 def _is_gone(path: Path) -> bool:
     try:
         return stat.S_ISDIR(path.lstat().st_mode)

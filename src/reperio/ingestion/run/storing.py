@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -22,6 +23,12 @@ _FILES_AT_ONCE = 256
 
 class Target(Protocol):
     """Where chunks go."""
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Keep others from writing during the block."""
+
+    def is_left_out(self, leaving_out: LeavingOut, pieces: Sequence[LeftOut]) -> bool:
+        """Say whether the texts for which pieces are left out are stored still."""
 
     def announce(self, number: int, suffixes: Mapping[str, Sequence[str]], new: Sequence[FileRecord]) -> None:
         """Record the chunks that are about to be stored, and the files that are *new*."""
@@ -55,6 +62,14 @@ class Stored:
         self._collection = collection
         self._ledger = ledger
         self._run = run
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Keep others from writing during the block."""
+        return self._collection.turn()
+
+    def is_left_out(self, leaving_out: LeavingOut, pieces: Sequence[LeftOut]) -> bool:
+        """Say whether the texts for which pieces are left out are stored still."""
+        return leaving_out.confirm(self._collection, pieces)
 
     def announce(self, number: int, suffixes: Mapping[str, Sequence[str]], new: Sequence[FileRecord]) -> None:
         """Record the chunks that are about to be stored, and the files that are *new*."""
@@ -105,6 +120,14 @@ class Compared:
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Keep nobody from anything."""
+        return nullcontext()
+
+    def is_left_out(self, leaving_out: LeavingOut, pieces: Sequence[LeftOut]) -> bool:  # noqa: ARG002  # as `Stored` has
+        """Believe it: what would be stored is not."""
+        return True
 
     def announce(self, number: int, suffixes: Mapping[str, Sequence[str]], new: Sequence[FileRecord]) -> None:
         """Do nothing."""
@@ -260,29 +283,37 @@ class Storing:
 
     def _finish(self) -> None:
         """Delete what is stale of the files that have ended, then record them."""
-        stale: list[str] = []
-        keys: list[str] = []
-        left: list[str] = []
-        records: list[FileRecord] = []
-        gone: list[str] = []
-        for end in self._ends:
-            if isinstance(end, Same):
-                records += [end.record] if end.moved else []
-                continue
-            source = end.file.source
-            stem = stem_of(self.prefix, source)
-            new = self._new.pop(source, set())
-            stale += [stem + suffix for suffix in sorted(end.old.suffixes - new)]
-            keys += end.old.keys
-            left += end.old.left_keys
-            self.leaving_out.left.setdefault(source, [])  # instead of what was recorded
-            records.append(replace(end.record, chunks=len(new)))
-            gone += [file.source for file in end.renamed]
-        self._ends = []
+        ends, self._ends = self._ends, []
+        whole = [end for end in ends if isinstance(end, Whole)]
+        for end in whole:
+            self.leaving_out.left.setdefault(end.file.source, [])  # instead of what was recorded
+        gone = [file.source for end in whole for file in end.renamed]
         self.remove(gone)
-        self._delete(stale)
-        self.target.finish(records, keys, left)
+        if any(self.leaving_out.left[end.file.source] for end in whole):
+            with self.target.turn():  # so that two runs do not each delete the text for which the other leaves one out
+                self._replace(ends)
+        else:
+            self._replace(ends)
         self.renamed += gone
+
+    def _replace(self, ends: Sequence[Whole | Same]) -> None:
+        records = [end.record for end in ends if isinstance(end, Same) and end.moved]
+        whole = [end for end in ends if isinstance(end, Whole)]
+        stale: dict[str, list[str]] = {}
+        for end in whole:
+            source = end.file.source
+            stem, new = stem_of(self.prefix, source), self._new.pop(source, set())
+            stale[source] = [stem + suffix for suffix in sorted(end.old.suffixes - new)]
+            self.leaving_out.forget(stale[source])  # they keep nothing from now on
+            records.append(replace(end.record, chunks=len(new)))
+        # Where a text is gone for which a piece was left out, the file is read again before the run ends, or by the
+        # next run: what is stale goes then, since it may be the last chunk with that text.
+        done = [
+            end for end in whole if self.target.is_left_out(self.leaving_out, self.leaving_out.left[end.file.source])
+        ]
+        self._delete([one for end in done for one in stale[end.file.source]])
+        keys = [key for end in done for key in end.old.keys]
+        self.target.finish(records, keys, [key for end in done for key in end.old.left_keys])
 
     def remove(self, sources: Sequence[str]) -> None:
         """Delete all chunks of sources, and forget them."""
