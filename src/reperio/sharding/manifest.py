@@ -17,6 +17,7 @@ given twice, so that nobody who has an old manifest reads or writes another shar
 from __future__ import annotations
 
 import errno
+import os
 import re
 import secrets
 from bisect import bisect_right
@@ -38,7 +39,16 @@ from reperio.errors import (
     StorageFailed,
     UnsupportedFormat,
 )
-from reperio.layout import FileLock, Layout, is_there, read_regular, require_path, write_atomically
+from reperio.layout import (
+    FileLock,
+    Layout,
+    is_there,
+    read_regular,
+    require_absent_or_directory,
+    require_path,
+    storage_errors,
+    write_atomically,
+)
 from reperio.strict_json import encode
 
 MANIFEST, SHARDS = "shards.json", "shards"
@@ -236,8 +246,38 @@ def is_sharded(root: Path) -> bool:
     return is_there(root / MANIFEST)
 
 
+def require_outside_shards(path: Path, purpose: str) -> None:
+    """Refuse a path inside a sharded collection, whose next exchange removes what it takes for left over.
+
+    Args:
+        path: what is written.
+        purpose: of a new path, for the message: "for the backup".
+    """
+    require_path(path)
+    with storage_errors(path, "create"):
+        # A link may lead in, and may lie in there itself.
+        above = dict.fromkeys([*path.absolute().parents, *Path(os.path.realpath(path)).parents])
+        within = next((parent for parent in above if is_there(parent / MANIFEST)), None)
+    if within is not None:
+        raise InvalidInput(f"{path} is inside the shards of {within}; choose a path outside {purpose}")
+
+
+def require_shard(path: Path) -> None:
+    """Refuse a shard that is missing, or that a link leads away from: it would be read and mended elsewhere.
+
+    Raises:
+        CollectionDamaged: it is missing.
+        StorageFailed: it is a link, or no directory, or the directory of the shards is.
+    """
+    require_absent_or_directory(path.parent)
+    require_absent_or_directory(path)
+    if not path.is_dir():
+        manifest = path.parent.parent / MANIFEST
+        raise CollectionDamaged(f"{path} is missing, and {manifest} names it; restore from a backup")
+
+
 def read_manifest(root: Path) -> ShardManifest:
-    """Read the manifest of a directory; the shards are not looked at.
+    """Read the manifest of a directory; of the shards it looks only whether their directory is one.
 
     Raises:
         CollectionNotFound: there is nothing.
@@ -248,6 +288,7 @@ def read_manifest(root: Path) -> ShardManifest:
     """
     require_path(root)
     path = root / MANIFEST
+    require_absent_or_directory(root / SHARDS)
     try:
         content = orjson.loads(read_regular(path, _MANIFEST_BYTES))
     except StorageFailed as error:

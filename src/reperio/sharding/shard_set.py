@@ -16,8 +16,7 @@ from reperio.arguments import to_path
 from reperio.collection.facade import Collection, handle_of
 from reperio.collection.opening import open as open_collection
 from reperio.errors import CollectionDamaged, ReperioError
-from reperio.layout import require_absent_or_directory
-from reperio.sharding.manifest import ShardEntry, ShardLayout, ShardManifest, read_manifest
+from reperio.sharding.manifest import ShardEntry, ShardLayout, ShardManifest, read_manifest, require_shard
 
 _FIXED = ("metric", "dtype", "lexical")
 
@@ -37,10 +36,7 @@ def open_shard(root: Path, manifest: ShardManifest, entry: ShardEntry, **options
     """
     layout = ShardLayout(root)
     path = layout.shard(entry)
-    require_absent_or_directory(layout.shards)
-    require_absent_or_directory(path)
-    if not path.is_dir():
-        raise CollectionDamaged(f"{path} is missing, and {layout.manifest} names it; restore from a backup")
+    require_shard(path)
     if not options.get("read_only", False):
         open_collection(path, read_only=True).close()  # opening to write would create one
     opened = open_collection(path, **options)

@@ -304,7 +304,7 @@ def _pool(processes: int | None) -> Iterator[Callable[[Callable[[Any], Any], Seq
 
 
 def _read(files: Sequence[Path], writer: reperio.ShardWriter) -> Iterator[Batch]:
-    from reperio.sharding.building.build import read_tables
+    from reperio.sharding.building.sources import read_tables
 
     yield from read_tables(files, writer.manifest.settings)
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import orjson
 from typing_extensions import Never
 
-from reperio.arguments import is_iterable, refuse_unknown, require_count, require_limits, to_metric, to_path
-from reperio.collection.handle.embedder import DEFAULT_EMBEDDER, resolve
-from reperio.embedding.contract import MAX_DIMENSION, Contract, Settings
+from reperio.arguments import (
+    refuse_unknown,
+    require_count,
+    require_limits,
+    require_recall,
+    to_metric,
+    to_path,
+)
+from reperio.collection.handle.embedder import DEFAULT_EMBEDDER
+from reperio.embedding.contract import Settings
 from reperio.errors import CollectionDamaged, CollectionExists, InvalidInput
 from reperio.ingestion.results import Failed, Skipped
 from reperio.layout import (
-    DTYPES,
-    LEXICAL,
-    Layout,
     is_there,
     make_directory,
     read_regular,
@@ -31,24 +35,24 @@ from reperio.layout import (
 )
 from reperio.layout.writing import remove_tree
 from reperio.printable import logger
-from reperio.sharding.building.collections import stored_in
-from reperio.sharding.building.folders import files_in
 from reperio.sharding.building.on_ray import connected, run_on_ray
-from reperio.sharding.building.partitions import Batch, Source, Told
+from reperio.sharding.building.partitions import Source
 from reperio.sharding.building.parts import PartReport
-from reperio.sharding.building.tables import Fields, lines_of, rows_of
+from reperio.sharding.building.sources import cut_source, paths_of, settings_of
 from reperio.sharding.building.tasks import FillTask, ShardReport, SpreadTask, fill, spread
-from reperio.sharding.manifest import MANIFEST, ShardLayout, ShardManifest, is_sharded, write_manifest
+from reperio.sharding.manifest import (
+    ShardLayout,
+    ShardManifest,
+    is_sharded,
+    require_outside_shards,
+    write_manifest,
+)
+from reperio.sharding.running import Run, require_map, results
 from reperio.types import Embedder, Limits, Metric, Progress
 
 _log = logger("reperio.sharding")
 _PLAN = "plan.json"
 _PLAN_BYTES = 1 << 30
-_TABLES = {".jsonl": "lines", ".ndjson": "lines", ".parquet": "rows"}
-_INGESTED = ("text_field", "id_field", "reading", "max_tokens", "overlap", "metadata")
-
-Run: TypeAlias = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
-"""Applies a function to each task, in any order and in any processes, and returns the results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +145,22 @@ def build_shards(
     began = time.perf_counter()
     require_count("shards", shards)
     require_count("partition_rows", partition_rows)
-    fields = Fields(id_field or "id", text_field or "text", vector_field or "vector")
-    paths = _paths(source)
-    cut = _cut(paths, fields, partition_rows, dict(ingestion or {}))
+    if recall is not None:
+        require_recall(recall)
+    require_map(map)
+    _require_ray(map, resources=resources, workers=workers)
+    if not isinstance(ingestion, Mapping | None):
+        raise InvalidInput(f"ingestion is {ingestion!r:.60}; pass a dictionary, as {{'max_tokens': 200}}")
+    paths = paths_of(source)
     root = to_path("into", into).absolute()
+    require_outside_shards(root, "for the shards")
+    named = {"id_field": id_field, "text_field": text_field, "vector_field": vector_field}
+    cut = cut_source(
+        paths, {name: value for name, value in named.items() if value}, partition_rows, dict(ingestion or {})
+    )
     given = {"metric": metric and to_metric(metric).value, "dtype": dtype, "lexical": lexical}
-    settings = _settings(cut, embedder, given, paths[0])
+    settings = settings_of(cut, embedder, given, paths[0])
     build = _Build(root, cut, settings, shards, recall, require_limits(limits), progress)
-    if resources is not None and map is not None:
-        raise InvalidInput("resources= is for Ray: leave it out, or map=")
 
     def on_ray(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterable[Any]:
         return run_on_ray(function, tasks, resources=resources if function is spread else None, workers=workers)
@@ -283,7 +294,7 @@ class _Build:
         ]
         found: list[PartReport] = []
         done = 0
-        for report in run(spread, tasks):
+        for report in results(run, spread, tasks, PartReport):
             found.append(report)
             done += report.chunks
             if self._progress is not None:
@@ -304,84 +315,21 @@ class _Build:
             for entry in self._manifest.shards
         ]
         found: list[ShardReport] = []
-        for report in run(fill, tasks):
+        for report in results(run, fill, tasks, ShardReport):
             found.append(report)
             if self._progress is not None:
                 self._progress("fill", len(found), len(tasks))
         return sorted(found, key=lambda report: report.name)
 
 
-def read_tables(source: Any, settings: Settings, *, rows: int = 16_384) -> Iterator[Batch]:
-    """Yield what files of JSON lines or Parquet hold, for `ShardWriter.add`.
-
-    Args:
-        source: files, as for `build_shards`.
-        settings: of the shards.
-        rows: of a partition.
-
-    Raises:
-        InvalidInput: they are no such files, or hold what is no chunk.
-    """
-    paths = _paths(source)
-    kinds = {_TABLES.get(path.suffix.lower()) if path.is_file() else None for path in paths}
-    if kinds - {"lines", "rows"} or len(kinds) > 1:
+def _require_ray(run: Run | None, **given: Any) -> None:
+    """Refuse what is for Ray where *run* runs the tasks."""
+    workers = given["workers"]
+    if workers is not None:
+        require_count("workers", workers)
+    name = next((name for name, value in given.items() if value is not None), None)
+    if run is not None and name is not None:
         raise InvalidInput(
-            f"{paths[0]} is no file of .jsonl or .parquet (or one of several is another kind); name files"
+            f"{name} is for Ray, and here map runs the tasks; leave one of them out (at the command line --workers and "
+            "--gpus, or --processes)"
         )
-    cut = rows_of(paths, Fields(), rows) if kinds == {"rows"} else lines_of(paths, Fields())
-    for partition in cut.partitions:
-        yield from partition.batches(settings, None, Told([], []))
-
-
-def _paths(source: Any) -> list[Path]:
-    if isinstance(source, (str, os.PathLike)) or not is_iterable(source):
-        return [to_path("source", source).absolute()]
-    paths = [to_path("source", one).absolute() for one in source]
-    if not paths:
-        raise InvalidInput("source is empty; name a file, a folder, or the directory of a collection")
-    return paths
-
-
-def _cut(paths: Sequence[Path], fields: Fields, most: int, ingestion: dict[str, Any]) -> Source:
-    """Find out what a source is, and cut it."""
-    strange = next((name for name in ingestion if name not in _INGESTED), None)
-    if strange is not None:
-        raise InvalidInput(f"ingestion has no option {strange!r}; it has {', '.join(_INGESTED)}")
-    if len(paths) == 1 and paths[0].is_dir() and is_there(paths[0] / "CURRENT") and Layout(paths[0]).is_collection():
-        return stored_in(paths[0], most)
-    for path in paths:
-        if is_there(path / MANIFEST):
-            raise InvalidInput(f"{path} has shards already; split or merge them with: reperio shards split, merge")
-        if is_there(path / "manifest.json") and any(is_there(path / f"chunks{suffix}") for suffix in _TABLES):
-            raise InvalidInput(f"{path} is an export; name the file in it: {path}/chunks.parquet or chunks.jsonl")
-    kinds = {_TABLES.get(path.suffix.lower()) if path.is_file() else None for path in paths}
-    if ingestion or kinds - {"lines", "rows"}:
-        return files_in(paths, ingestion)
-    if len(kinds) > 1:
-        raise InvalidInput("the source is JSON lines and Parquet at once; build of files of one kind")
-    return rows_of(paths, fields, most) if kinds == {"rows"} else lines_of(paths, fields)
-
-
-def _settings(
-    source: Source, embedder: Embedder | str | None, given: Mapping[str, str | None], where: Path
-) -> Settings:
-    """Return the settings of the shards."""
-    if source.settings is not None:
-        if embedder is not None or any(given.values()):
-            raise InvalidInput(f"{where} is a collection, and its shards are as it is; leave embedder, metric, … out")
-        return source.settings
-    for name, choices in (("dtype", tuple(DTYPES)), ("lexical", LEXICAL)):
-        if given[name] is not None and given[name] not in choices:
-            raise InvalidInput(f"{name} is {given[name]!r}; choose {', '.join(map(repr, choices))}")
-    contract, dimension = None, source.dimension
-    if dimension is None or embedder is not None:
-        loaded = resolve(embedder or DEFAULT_EMBEDDER)
-        if dimension is not None and dimension != loaded.dimension:
-            raise InvalidInput(
-                f"{where} has vectors of {dimension}, and {loaded.name} makes {loaded.dimension}; one is wrong"
-            )
-        contract, dimension = Contract.of(loaded), int(loaded.dimension)
-    if not 1 <= dimension <= MAX_DIMENSION:
-        raise InvalidInput(f"the vectors of {where} have {dimension} dimensions; 1 to {MAX_DIMENSION:,} are supported")
-    metric = Metric(given["metric"] or "cosine")
-    return Settings(dimension, metric, contract, given["dtype"] or "float32", given["lexical"] or "porter")  # type: ignore[arg-type]  # checked above

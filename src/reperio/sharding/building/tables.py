@@ -247,8 +247,10 @@ def _to_chunk(found: Mapping[str, Any], fields: Fields, place: str) -> tuple[Chu
         chunk_id = str(chunk_id)
     if not isinstance(chunk_id, str) or not chunk_id:
         raise InvalidInput(f"{place} has the id {chunk_id!r:.60} ({fields.id!r}); an id is a text, or a whole number")
-    text = found.get(fields.text)
-    return Chunk(chunk_id, "" if text is None else text, others), found.get(fields.vector)
+    text, vector = found.get(fields.text), found.get(fields.vector)
+    if vector is not None and not (isinstance(vector, list) and all(type(one) in (int, float) for one in vector)):
+        raise InvalidInput(f"{place} has the vector {vector!r:.60} ({fields.vector!r}); a vector is a list of numbers")
+    return Chunk(chunk_id, "" if text is None else text, others), vector
 
 
 def _batch(made: list[tuple[Chunk, Any]], where: str) -> Batch:

@@ -10,19 +10,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from reperio.arguments import require_count, require_limits, to_path
+from reperio.arguments import is_iterable, require_count, require_limits, require_recall, require_seconds, to_path
 from reperio.collection.facade import Collection, handle_of
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.opening import open as open_collection
 from reperio.collection.write.preparing import check_chunks
 from reperio.embedding.contract import Settings
-from reperio.errors import CollectionLocked, InvalidInput
+from reperio.errors import CollectionLocked, InvalidInput, ReperioError
 from reperio.exchange.content import Block, content_of, receive
 from reperio.layout import is_directory, storage_errors
 from reperio.layout.writing import remove_tree
@@ -110,7 +110,7 @@ def merge(
     Raises:
         InvalidInput: as there; they are no neighbours, or were embedded by different models.
     """
-    if len(shards) < 2:
+    if isinstance(shards, str) or not is_iterable(shards) or len(shards) < 2:
         raise InvalidInput("merge takes the names of two shards or more; see reperio shards info")
     return _exchange(to_path("path", path).absolute(), list(shards), 1, recall, lock_timeout, progress)
 
@@ -118,7 +118,10 @@ def merge(
 def _exchange(
     root: Path, names: list[str], parts: int, recall: float | None, timeout: float, progress: Progress | None
 ) -> Exchange:
-    with exchanging(root, timeout) as (layout, manifest), ExitStack() as opened:
+    if recall is not None:
+        require_recall(recall)
+    require_seconds("lock_timeout", timeout)
+    with exchanging(root, timeout) as (layout, manifest), _undone(layout, manifest), ExitStack() as opened:
         old = [manifest.named(name) for name in names]
         new = manifest.exchanged(old, parts)
         made = [entry for entry in new.shards if entry not in manifest.shards]
@@ -157,6 +160,18 @@ def _exchange(
 
 
 @contextmanager
+def _undone(layout: ShardLayout, manifest: ShardManifest) -> Iterator[None]:
+    """Remove what was written where the exchange does not come about: it may be as much as the shards."""
+    try:
+        yield
+    except Exception:  # killed or interrupted, it is left to doctor and to the next exchange
+        with suppress(ReperioError):
+            if read_manifest(layout.root).version == manifest.version:
+                remove_strangers(layout, manifest)
+        raise
+
+
+@contextmanager
 def exchanging(root: Path, timeout: float) -> Iterator[tuple[ShardLayout, ShardManifest]]:
     """Keep others from exchanging shards meanwhile, and yield what there is."""
     read_manifest(root)  # before a lock file is made in what is no directory of shards
@@ -175,7 +190,7 @@ def strangers(layout: ShardLayout, manifest: ShardManifest) -> list[Path]:
     with storage_errors(layout.shards, "read"):
         entries = sorted(layout.shards.iterdir())
     found = [layout.building] if is_directory(layout.building) else []
-    for entry in entries:
+    for entry in filter(is_directory, entries):  # ours are directories: a link or a pipe is somebody's
         unfinished = _UNFINISHED.fullmatch(entry.name)
         name = unfinished[1] if unfinished else entry.name.removesuffix(".old")
         if is_shard(name) and (unfinished or name not in named or entry.name.endswith(".old")):

@@ -6,23 +6,33 @@ Each is a pure function of one shard, applied by *map*, in this process by defau
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeVar
 
 from reperio import layout
-from reperio.arguments import to_path
-from reperio.errors import CollectionDamaged, ReperioError
+from reperio.arguments import require_recall, to_path
+from reperio.errors import ReperioError
 from reperio.printable import logger
 from reperio.recovery import Diagnosis, diagnose, restore
 from reperio.sharding.keeping.exchanging import exchanging, remove_strangers, strangers
-from reperio.sharding.manifest import ShardEntry, ShardLayout, ShardManifest, read_manifest, slot_of, write_manifest
+from reperio.sharding.manifest import (
+    ShardEntry,
+    ShardLayout,
+    ShardManifest,
+    read_manifest,
+    require_outside_shards,
+    require_shard,
+    slot_of,
+    write_manifest,
+)
+from reperio.sharding.running import Run, require_map, results
 from reperio.sharding.shard_set import open_shard
 from reperio.types import CheckReport, CollectionInfo, IndexInfo, Problem, Progress
 
 _log = logger("reperio.sharding")
-Run: TypeAlias = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+Result = TypeVar("Result")
 _PATIENCE = 30.0  # seconds to wait for an exchange of shards
 
 
@@ -128,7 +138,7 @@ def check_shards(
     """
     root = to_path("path", path).absolute()
     manifest = read_manifest(root)
-    found = _over(_checked, _each(root, manifest), map, progress)
+    found = _over(_checked, tuple, _each(root, manifest), map, progress)
     problems = [problem for _, misplaced, _ in found for problem in misplaced]
     return ShardsCheck(tuple(problems), {name: report for name, _, report in found})
 
@@ -166,7 +176,7 @@ def diagnose_shards(
         )
         for path in strangers(ShardLayout(root), manifest)
     ]
-    found = _over(_diagnosed, _each(root, manifest, {"mend": mend}), map, progress)
+    found = _over(_diagnosed, tuple, _each(root, manifest, {"mend": mend}), map, progress)
     problems = [problem for _, problem, _ in found if problem is not None]
     return ShardsDiagnosis((*problems, *left), {name: one for name, _, one in found if one is not None}, removed)
 
@@ -191,11 +201,13 @@ def backup_shards(
         StorageFailed: nothing is left there.
     """
     root, target = to_path("path", path).absolute(), to_path("destination", destination).absolute()
+    require_map(map)
     layout.require_vacant(target, "for the backup")
+    require_outside_shards(target, "for the backup")
     with exchanging(root, _PATIENCE) as (_, manifest), layout.new_directory(target) as fresh:
         copied = ShardLayout(fresh)
         layout.make_directory(copied.shards)
-        _over(_backed_up, _each(root, manifest, {"into": str(copied.shards)}), map, progress)
+        _over(_backed_up, str, _each(root, manifest, {"into": str(copied.shards)}), map, progress)
         write_manifest(fresh, manifest)
 
 
@@ -217,13 +229,15 @@ def restore_shards(
         StorageFailed: no room; nothing is left there.
     """
     origin, target = to_path("source", source).absolute(), to_path("destination", destination).absolute()
+    require_map(map)
     layout.require_vacant(target, "to restore to")
+    require_outside_shards(target, "to restore to")
     manifest = read_manifest(origin)
     with layout.new_directory(target) as fresh:
         copied = ShardLayout(fresh)
         layout.make_directory(copied.shards)
         options = {"into": str(copied.shards), "trust_index": trust_index, "mend": mend}
-        _over(_restored, _each(origin, manifest, options), map, progress)
+        _over(_restored, str, _each(origin, manifest, options), map, progress)
         write_manifest(fresh, manifest)
     return shards_info(target)
 
@@ -243,10 +257,11 @@ def optimize_shards(
     Returns:
         What is in use since, by name of the shard.
     """
+    require_recall(recall)
     root = to_path("path", path).absolute()
     manifest = read_manifest(root)
     options = {"recall": recall, "index": index, "memory": memory, "prefer": prefer}
-    return dict(_over(_optimized, _each(root, manifest, options), map, progress))
+    return dict(_over(_optimized, tuple, _each(root, manifest, options), map, progress))
 
 
 def _each(root: Path, manifest: ShardManifest, options: Mapping[str, Any] | None = None) -> list[_Each]:
@@ -254,18 +269,19 @@ def _each(root: Path, manifest: ShardManifest, options: Mapping[str, Any] | None
 
 
 def _over(
-    function: Callable[[_Each], Any], tasks: Sequence[_Each], run: Run | None, progress: Progress | None
-) -> list[Any]:
+    function: Callable[[_Each], Result],
+    kind: type[Result],
+    tasks: Sequence[_Each],
+    run: Run | None,
+    progress: Progress | None,
+) -> list[Result]:
+    require_map(run)
     found = []
-    for result in (run or _here)(function, tasks):
+    for result in results(run, function, tasks, kind):
         found.append(result)
         if progress is not None:
             progress("shards", len(found), len(tasks))
     return found
-
-
-def _here(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterable[Any]:
-    return map(function, tasks)
 
 
 def _checked(task: _Each) -> tuple[str, list[Problem], CheckReport]:
@@ -294,9 +310,7 @@ def _misplaced(manifest: ShardManifest, name: str, ids: Sequence[str]) -> Proble
 def _diagnosed(task: _Each) -> tuple[str, Problem | None, Diagnosis | None]:
     path = ShardLayout(task.root).shard(task.entry)
     try:
-        layout.require_absent_or_directory(path)
-        if not path.is_dir():
-            raise CollectionDamaged(f"{path} is missing; restore from a backup")
+        require_shard(path)
         return task.entry.name, None, diagnose(path, mend=task.options["mend"])
     except ReperioError as error:
         return task.entry.name, Problem.of(error), None
@@ -310,7 +324,7 @@ def _backed_up(task: _Each) -> str:
 
 def _restored(task: _Each) -> str:
     path = ShardLayout(task.root).shard(task.entry)
-    layout.require_absent_or_directory(path)
+    require_shard(path)
     into = Path(task.options["into"], task.entry.name)
     restore(path, into, trust_index=task.options["trust_index"], mend=task.options["mend"])
     return task.entry.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from reperio.collection.search.source import dense_lists, vectors_of
 from reperio.errors import CollectionDamaged, ReperioError
 from reperio.filters import Filter
 from reperio.index import Target
+from reperio.sharding.manifest import require_shard
 from reperio.sharding.serving.generations import Generations
 from reperio.sharding.serving.messages import (
     AskLists,
@@ -56,6 +58,7 @@ class Shard:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, limits: Limits | None = None, trust_index: bool = True) -> None:
+        require_shard(Path(path))
         self._kb = open_collection(path, read_only=True, limits=limits, trust_index=trust_index)
         self._handle = handle_of(self._kb)
         self._filters = Scope(None)
