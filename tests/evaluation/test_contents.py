@@ -26,6 +26,7 @@ from reperio.evaluation import (
     to_baseline,
     write_baseline,
 )
+from reperio.evaluation.contents import sources
 from reperio.evaluation.contents.texts import seen
 from tests.conftest import TrigramEmbedder
 
@@ -275,6 +276,13 @@ def test_positions_move_with_an_edit(tmp_path: Path) -> None:
         "other", lambda each: {**each.metadata, "kind": "page"} if each.id < "c15" else each.metadata, accepted
     )
     assert '\'kind\' went from "guide" to "page"' in changed.evidence[1]
+
+
+def test_sources_in_turns_are_told_apart(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every third chunk is of one source here: a look at every third of them would see no other."""
+    monkeypatch.setattr(sources, "_PEEKED", COUNT // 3)
+    with stored(path, HARMLESS["nothing"]) as collection:
+        assert (sources.chosen(collection, "").field, sources.chosen(collection, "").depth) == ("source", 1)
 
 
 def test_what_no_model_can_tell_is_the_same_text() -> None:

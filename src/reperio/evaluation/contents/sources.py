@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from reperio.collection import Collection
 from reperio.evaluation.contents.profile import EVERYTHING, OTHERS, Profile
 from reperio.evaluation.contents.values import source_of, value_at
@@ -15,6 +17,7 @@ from reperio.filters import parse_path
 COUNTED, KEPT = 256, 24
 """Sources that are counted apart, and that a profile keeps."""
 
+_SEED = 20_261_129  # fixed, so that one collection is always told by one field
 _PEEKED = 2000  # chunks by which the field is chosen
 _DEPTHS = (1, 2, 3)  # parts of a path that may name a source
 _SHARE = 0.5  # of the chunks that must have the field
@@ -52,8 +55,9 @@ def by(field: str, depth: int) -> SourceBy:
 def chosen(collection: Collection, document_field: str) -> SourceBy:
     """Choose the field, and how much of its value, that tells sources apart: two of them at least, and not too many."""
     ids = collection.ids()
-    step = max(1, len(ids) // _PEEKED)
-    peeked = [chunk.metadata for chunk in collection.get(ids[::step])]
+    # By chance: every third of chunks that came from three sources in turns would be of one source alone.
+    rows = np.random.default_rng(_SEED).permutation(len(ids))[:_PEEKED]
+    peeked = [chunk.metadata for chunk in collection.get([ids[row] for row in rows])]
     for field in dict.fromkeys([document_field, *_NAMES]):
         if not field:
             continue
