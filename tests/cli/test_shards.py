@@ -95,7 +95,7 @@ def test_files_that_cannot_be_read_have_the_exit_code_of_ingest(
     from tests.conftest import TrigramEmbedder
 
     embedder: Any = TrigramEmbedder()
-    monkeypatch.setattr(building, "resolve", lambda _: embedder)
+    monkeypatch.setattr("reperio.sharding.building.sources.resolve", lambda _: embedder)
     monkeypatch.setattr("reperio.sharding.building.tasks.resolve", lambda _: embedder)
     monkeypatch.setattr(building, "run_on_ray", lambda function, tasks, **_: map(function, tasks))
     monkeypatch.setattr(building, "connected", lambda _: nullcontext())

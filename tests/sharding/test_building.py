@@ -237,3 +237,23 @@ def test_sources_and_places_that_cannot_be_are_refused(tmp_path: Path) -> None:
         first = content(tmp_path / "shards")[shard]
         assert [one[:3] for one in chunks] == [one[:3] for one in first]
         np.testing.assert_allclose([one[3] for one in chunks], [one[3] for one in first], atol=1e-6)
+
+
+@pytest.mark.parametrize("vector", [5, "ab", [[1.0], [2.0]], ["1", "2"], [1.0, None], {"a": 1}])
+def test_a_vector_that_is_none_is_refused_by_its_place(tmp_path: Path, vector: Any) -> None:
+    """Whatever JSON has in the place of a vector, the error says where."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        "".join(json.dumps(row) + "\n" for row in ({"id": "a", "vector": [1, 2]}, {"id": "b", "vector": vector}))
+    )
+    with pytest.raises(InvalidInput, match=r"rows\.jsonl, byte [1-9].*a vector is a list of numbers"):
+        build(path, tmp_path / "shards")
+
+
+@pytest.mark.parametrize("options", [{"recall": 7}, {"ingestion": 5}, {"workers": 2}, {"map": 5}])
+def test_options_are_checked_before_anything_is_made(tmp_path: Path, options: dict[str, Any]) -> None:
+    """A build that cannot end is not begun: its plan would be in the way of the right one."""
+    (tmp_path / "rows.jsonl").write_text('{"id": "a", "vector": [1, 2]}\n')
+    with pytest.raises(InvalidInput):
+        build(tmp_path / "rows.jsonl", tmp_path / "shards", **options)
+    assert not (tmp_path / "shards").exists()

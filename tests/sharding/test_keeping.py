@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ import pytest
 
 import reperio
 from reperio import Chunk
-from reperio.errors import CollectionDamaged, CollectionExists, CollectionLocked, InvalidInput
+from reperio.errors import CollectionDamaged, CollectionExists, CollectionLocked, InvalidInput, StorageFailed
 from reperio.sharding import ShardLayout, ShardSet, read_manifest, slot_of
 from reperio.sharding.building.build import build_shards
 from reperio.sharding.keeping import exchanging
@@ -179,7 +180,7 @@ def test_check_and_doctor_look_at_every_shard(root: Path) -> None:
     assert [name for name, one in report.shards.items() if not one.ok] == ["shard-000002", "shard-000003"]
     found = diagnose_shards(root, mend=True)
     assert not found.ok
-    assert [problem.what.rpartition("/")[2] for problem in found.problems] == ["shard-000003 is missing"]
+    assert ["shard-000003 is missing" in problem.what for problem in found.problems] == [True]
     assert found.shards["shard-000002"].ok
     assert len(found.shards["shard-000002"].lost) == 1
 
@@ -214,3 +215,53 @@ def test_optimize_and_info_go_over_every_shard(root: Path) -> None:
     assert info.count == NUMBER
     assert [one.index is not None for _, one in info.shards.values()] == [True] * 3
     assert info.disk == sum(sum(one.disk.values()) for _, one in info.shards.values())
+
+
+def test_a_map_must_bring_each_result(root: Path, tmp_path: Path) -> None:
+    """Nothing is called sound, copied or built that no task has looked at."""
+    with pytest.raises(InvalidInput, match="0 results of 3 tasks"):
+        check_shards(root, map=lambda _, __: [])
+    with pytest.raises(InvalidInput, match="0 results of 3 tasks"):
+        backup_shards(root, tmp_path / "backup", map=lambda _, __: [])
+    assert not (tmp_path / "backup").exists()
+    with pytest.raises(InvalidInput, match="0 results of 1 tasks"):
+        build_shards(root / "shards" / "shard-000001", tmp_path / "more", shards=3, map=lambda _, tasks: tasks[:0])
+
+
+def test_nothing_is_written_where_an_exchange_would_remove_it(root: Path) -> None:
+    """A backup among the shards would be taken for what a killed exchange has left."""
+    with pytest.raises(InvalidInput, match="inside the shards of"):
+        backup_shards(root, root / "shards" / "shard-000077")
+
+
+def test_an_exchange_that_cannot_be_copies_nothing(root: Path) -> None:
+    """A recall that cannot be is refused first; what another error stops is removed."""
+
+    def stop(*_: object) -> None:
+        raise RuntimeError
+
+    before = names(root)
+    with pytest.raises(InvalidInput, match="recall is 7"):
+        split(root, before[0], recall=7)
+    with pytest.raises(RuntimeError):
+        split(root, before[0], recall=None, progress=stop)
+    assert names(root) == before
+
+
+@pytest.mark.parametrize("what", ["shards", "shards/shard-000002"])
+def test_a_link_is_not_followed(root: Path, tmp_path: Path, what: str) -> None:
+    """Links in a directory that came from others lead nowhere when it is served or restored."""
+    (root / what).rename(tmp_path / "elsewhere")
+    (root / what).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageFailed, match="is a link"):
+        reperio.open_shards(root)
+    with pytest.raises(StorageFailed, match="is a link"):
+        restore_shards(root, tmp_path / "restored")
+
+
+def test_what_is_no_directory_is_not_taken_for_left_over(root: Path) -> None:
+    """A pipe by our name does not stop doctor for ever, and is not removed."""
+    os.mkfifo(root / "shards" / "shard-000077")
+    found = diagnose_shards(root, mend=True)
+    assert found.ok
+    assert not found.removed
