@@ -226,3 +226,17 @@ def test_tabs_that_begin_one_question_at_once(folder: Path, tmp_path: Path) -> N
         assert len(read_golden(tmp_path / "golden.yaml").queries[0].expect) == 5
         assert "weight=0.0" in found.ask("GET", f"/{TOKEN}/ask?q=password&weight=0")[1]
         assert found.ask("GET", f"/{TOKEN}/look/gate")[0] == 200
+
+
+def test_an_undo_that_failed_can_be_tried_again(folder: Path, tmp_path: Path) -> None:
+    """A file that is read-only for a moment does not make a mark final."""
+    path = tmp_path / "golden.yaml"
+    path.write_text(GOLDEN)
+    with served(tmp_path, kb=folder / "kb", golden=path) as found:
+        told = found.ask("POST", f"/{TOKEN}/mark", marking(q="who?"), **OURS)[1]
+        body = json.dumps({"undo": json.loads(told)["undo"]}).encode()
+        path.chmod(0o444)
+        assert found.ask("POST", f"/{TOKEN}/undo", body, **OURS)[0] == 400
+        path.chmod(0o644)
+        assert found.ask("POST", f"/{TOKEN}/undo", body, **OURS)[0] == 200
+    assert path.read_text() == GOLDEN

@@ -11,7 +11,7 @@ import pytest
 import reperio
 from reperio import Chunk
 from reperio.errors import CollectionExists, InvalidChunk, InvalidInput
-from reperio.sharding import ShardSet, slot_of
+from reperio.sharding import ShardManifest, ShardSet, diagnose_shards, slot_of, write_manifest
 from reperio.sharding.building.build import BuildReport, build_shards
 from tests.conftest import TrigramEmbedder
 
@@ -163,6 +163,29 @@ def test_an_interrupted_build_goes_on(tmp_path: Path) -> None:
     assert content(tmp_path / "shards") == content(tmp_path / "whole")
     with pytest.raises(CollectionExists, match="already"):
         build(tmp_path / "kb", tmp_path / "shards", partition_rows=20)
+
+
+def test_a_build_that_was_killed_at_its_very_end_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its shards are there; run again it refuses, and says nothing of removing what was written to them since."""
+    source, root = tmp_path / "all.jsonl", tmp_path / "shards"
+    source.write_text(_lines(_chunks(60), _vectors(60)))
+
+    def broken_off(root: Path, manifest: ShardManifest) -> None:
+        write_manifest(root, manifest)
+        raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr("reperio.sharding.building.build.write_manifest", broken_off)
+        with pytest.raises(Interrupted):
+            build(source, root)
+    assert (root / "building" / "plan.json").exists()
+    with reperio.ShardWriter(root) as shards:
+        shards.add([Chunk("written since", "text")], vectors=[[1.0] * DIMENSION])
+    with pytest.raises(CollectionExists, match="has shards already"):
+        build(source, root)
+    diagnose_shards(root, mend=True)
+    assert not (root / "building").exists()
+    assert any(one[0] == "written since" for some in content(root).values() for one in some)
 
 
 def test_tasks_need_nothing_but_themselves(tmp_path: Path) -> None:

@@ -241,7 +241,12 @@ class Judge:
             done = self._undos.pop(name, None)
         if done is None:
             raise InvalidInput("this can no longer be taken back; give the mark again, or change the file")
-        undo(done)
+        try:
+            undo(done)
+        except ReperioError:  # such as a file that is read-only for a moment: it can be tried again
+            with self._lock:
+                self._undos[name] = done
+            raise
 
     def _remember(self, done: Undo) -> str:
         name = secrets.token_urlsafe(12)

@@ -197,6 +197,7 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") event.target.blur();
     return;
   }
+  if (event.repeat && !["ArrowDown", "ArrowUp", "j", "k"].includes(event.key)) return; // a key that is held is one decision
   const card = current();
   if (/^[0-3]$/.test(event.key) && card?.querySelector(`[data-grade="${event.key}"]`)) {
     event.preventDefault();

@@ -244,9 +244,11 @@ class _Build:
             CollectionExists: something else is there.
         """
         root = self._layout.root
+        if is_sharded(root):
+            # Also where a build was killed at its very end: by now somebody may have written to the shards, and what is
+            # left of the build says nothing of them.
+            raise CollectionExists(f"{root} has shards already; choose a new path for the shards")
         if not is_there(self._building):
-            if is_sharded(root):
-                raise CollectionExists(f"{root} has shards already; choose a new path for the shards")
             if not self._is_claimed():
                 require_vacant(root, "for the shards")
             with storage_errors(root, "create"):
