@@ -18,7 +18,7 @@ RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 
 
 def measure(bench: Bench) -> Figures:
-    """Measure knn recall@10, p50 and p95 for the recommended index, SymphonyQG and HNSW.
+    """Measure knn recall@10, p50 and p95 for the recommended index and for HNSW.
 
     A mean may hide that some questions find nothing. So the recall of the twentieth that found least is told, and that
     of the hardest tenth, those of the lowest relative contrast; the benchmark VIBE reports both.
@@ -31,8 +31,7 @@ def measure(bench: Bench) -> Figures:
         "queries": len(bench.data.queries),
         "indexes": {
             "recommended": _by_recall(bench, None, RECALLS, hardest),
-            "symphonyqg": _by_recall(bench, "symphonyqg", RECALLS[:-1], hardest),  # 1.0 is exact search again
-            "hnsw": _by_recall(bench, "hnsw", RECALLS[:-1], hardest),
+            "hnsw": _by_recall(bench, "hnsw", RECALLS[:-1], hardest),  # 1.0 is exact search again
         },
     }
 

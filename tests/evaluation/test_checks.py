@@ -149,7 +149,7 @@ def test_other_answers_that_are_worse_are_red(full: Collection) -> None:
 
     found = one("regression", full, golden, search=search, baseline=baseline)
     assert (found.verdict, found.figures["kept"]) == ("fail", pytest.approx(0.475))
-    assert found.cause.startswith("the answers are others than those accepted, and worse")
+    assert found.cause.startswith("more questions got worse than a harmless change explains")
     full.add([Chunk(f"new{at}", f"new {at}") for at in range(30)])  # which explain other answers
     assert one("regression", full, golden, search=search, baseline=baseline).verdict == "warn"
 

@@ -133,7 +133,7 @@ def test_no_cure_names_an_option_or_command_that_is_not_there() -> None:
     seen = 0
     for path in files:
         for text in texts(path):
-            if ":root" in text:  # a style sheet has names of this form
+            if ":root" in text or "var(--" in text:  # a style sheet has names of this form
                 continue
             for option in re.findall(r"(?<![\w-])--[a-z][\w-]*(?=[^\w…-]|$)", text):
                 assert option in own, f"{path.name}: {option} in {text!r}"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from reperio.collection import Collection
 from reperio.collection import open as open_collection
 from reperio.collection.facade import handle_of
-from reperio.collection.reading import everything_with_vectors
+from reperio.collection.reading import everything_with_vectors, selections
 from reperio.sharding.keeping.upkeep import backup_shards, check_shards
 from reperio.sharding.manifest import is_sharded
 from reperio.sharding.serving.collection import ShardedCollection
@@ -36,6 +40,20 @@ def everything(collection: Collection) -> Iterator[tuple[list[Chunk], FloatMatri
     for first in range(0, len(ids), _BLOCK):
         there = {chunk.id: chunk for chunk in collection.get(ids[first : first + _BLOCK])}
         yield list(there.values()), collection.vectors(list(there))
+
+
+def selected_by(
+    collection: Collection, filters: Sequence[Mapping[str, Any]], ids: Sequence[str]
+) -> list[tuple[npt.NDArray[np.bool_], int]]:
+    """Return per filter which of some chunks match, and how many chunks there are that do."""
+    if not isinstance(collection, ShardedCollection):
+        handle = handle_of(collection)
+        return selections(handle, [handle.scope.narrowed(where) for where in filters], ids)
+    found = []
+    for where in filters:
+        matching = set(collection.ids(where=where))
+        found.append((np.array([one in matching for one in ids], dtype=bool), len(matching)))
+    return found
 
 
 def checked(collection: Collection) -> CheckReport:

@@ -138,7 +138,8 @@ def test_shards_that_are_embedded_again_one_by_one_answer_in_one_model(
         stop.set()
         for client in clients:
             client.join()
-        assert not errors, errors[0]
+        if errors:
+            raise errors[0]
         after = [kb.search(question, mode=mode) for mode in ("dense", "hybrid")]
         assert kb.fingerprint()["embedder"] == "new"
         assert kb.embedder is new

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from reperio.collection import Collection
-from reperio.collection.facade import handle_of
-from reperio.collection.reading import selections
 from reperio.evaluation.asking import drawn
 from reperio.evaluation.contents.access import fields_of
+from reperio.evaluation.sharded import selected_by
 from reperio.evaluation.statistics.comparing import mean_bounds
 from reperio.evaluation.subject import Subject
 from reperio.evaluation.verdicts import CheckResult, Verdict
@@ -78,11 +77,10 @@ def filtering(subject: Subject) -> CheckResult:
     if not filters:
         return CheckResult("filters", Verdict.SKIP, ("no metadata, and no question with a filter",))
     compared = dict(drawn(list(seen.metadata.items()), max(1000, _EVALUATIONS // len(filters))))
-    handle = handle_of(collection)
     # Together first: eight columns are read in one pass over the chunks, and not in eight.
     named = dict.fromkeys(field for where in filters for field in fields_of(where))
     together: dict[str, Any] = {"$or": [{field: {"$exists": True}} for field in [*named][:_FILTERS]]}
-    selected = selections(handle, [handle.scope.narrowed(where) for where in (together, *filters)], list(compared))[1:]
+    selected = selected_by(collection, [together, *filters], list(compared))[1:]
     wrong = [
         told
         for where, (rows, count) in zip(filters, selected, strict=True)

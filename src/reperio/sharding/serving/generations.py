@@ -70,7 +70,7 @@ class Generations:
         if spaces is not None and held.space not in spaces:
             with self._lock:
                 kept = next((one for one in self._kept if one.space in spaces), None)
-            return None if kept is None else (kept, *kept.generation.begin())
+            return None if kept is None else self._begun(kept)
         try:
             return held, *held.generation.begin()
         except REPLACED:  # while it was begun
@@ -93,7 +93,19 @@ class Generations:
             if kept is None:
                 return None
             held = kept
-        return held, *held.generation.begin()
+        return self._begun(held)
+
+    def _begun(self, held: Held) -> tuple[Held, Session, View] | None:
+        """Begin a session in a generation; None where it was released, or replaced, while it was begun."""
+        try:
+            return held, *held.generation.begin()
+        except REPLACED:
+            with self._lock:
+                if held in self._kept:
+                    raise
+            if self._current() is held.generation:
+                raise
+            return None
 
     def all(self) -> list[Held]:
         """Return all that can be answered from, the newest first."""
