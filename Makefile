@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help demo check gpu test test-long test-campaigns hooks stale test-lowest test-lowest-quickly test-adapters test-python lint format gate torture bench bench-index bench-peers bench-retrieval bench-gate bench-gate-questions bench-reranking clean
+.PHONY: help demo check docs dist test-wheels gpu test test-long test-campaigns hooks stale test-lowest test-lowest-quickly test-adapters test-python lint format gate torture bench bench-index bench-peers bench-retrieval bench-gate bench-gate-questions bench-reranking clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -138,6 +138,18 @@ test-python:  ## The tests that need no model, on another Python: make test-pyth
 	$(PYTHON) -m venv --clear $(OTHER)
 	$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	$(OTHER)/$(BROAD_TESTS) -m 'not model'
+
+docs: $(READY)  ## The site, in build/website/site: strictly, each link followed, without a network (seconds)
+	$(SAY) 'the site (seconds)'
+	@$(BIN)/python website/build.py
+
+dist: $(READY)  ## Wheels and sdists of all packages, built and checked, in dist/
+	@$(BIN)/python .ci/packages.py dist
+
+# Not after `make dist` by itself: with another PYTHON that would make .venv again.
+test-wheels:  ## After make dist, each wheel alone in an empty environment: make test-wheels PYTHON=python3.13
+	@test -d dist || { echo "there are no packages yet; run: make dist" >&2; exit 1; }
+	@$(PYTHON) .ci/wheels.py dist
 
 hooks: $(READY)  ## Let git run format, lint and types before each commit
 	$(INSTALL) pre-commit

@@ -17,7 +17,14 @@ PAGES = [
 FROM = (ROOT, *(ROOT / folder for folder in ("src/reperio", "eval/bench", "eval/reranking")))
 """Where a path may begin, apart from the folder of its page."""
 
-USERS = {"golden.yaml", "golden.baseline.json", "index.pkl", "collection.json", "../shared/data/realq"}
+USERS = {
+    "golden.yaml",
+    "golden.baseline.json",
+    "index.pkl",
+    "collection.json",
+    "notes/architecture.md",
+    "../shared/data/realq",
+}
 """Names of files that users have, or that lie next to a checkout, and this repository has not."""
 
 PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|md|toml|txt|ya?ml|json|svg|pkl))`")
@@ -36,7 +43,7 @@ def prose(page: Path) -> str:
 def test_paths_in_backticks_exist(page: Path) -> None:
     """Each file or folder that a page names is in the repository: from its root, from src/reperio, or from the page."""
     for path in PATH.findall(prose(page)):
-        if path in USERS or path.startswith("sentence-transformers/"):  # a model on a hub is no path
+        if path in USERS or path.startswith(("sentence-transformers/", "intfloat/")):  # a model on a hub is no path
             continue
         places = [start / path for start in (*FROM, page.parent)]
         assert any(place.exists() or place.with_suffix(".py").exists() for place in places), f"{named(page)}: {path}"
@@ -79,6 +86,36 @@ def test_every_figure_of_the_readme_stands_on_the_page_it_names() -> None:
         page = (ROOT / re.findall(r"\((\S+)\)", link)[0]).read_text(encoding="utf-8")
         for figure in re.findall(r"\d[\d,.]*\d|\d+", f"{ours}, {others.replace('(', ' ').replace(')', ' ')}"):
             assert re.search(rf"(?<![\d,.]){re.escape(figure)}(?![\d]|[,.]\d)", page), f"{what}: {figure}"
+
+
+def test_every_figure_of_the_comparison_is_that_of_its_source() -> None:
+    """In the section named before a table, one line has a row's name and all its figures, each as a cell begins."""
+    page = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    found = re.findall(r"Source:\s+\[[^]]+\]\(\.\./([^)]+)\)((?: → [^\n]+)?)\n\n((?:\|.*\n)+)", page)
+    figures = 0
+    assert len(found) == page.count("Source:") >= 8
+    for source, headings, table in found:
+        lines = section((ROOT / source).read_text(encoding="utf-8"), headings.split(" → ")[1:])
+        for row in table.splitlines()[2:]:
+            name, *cells = (cell.strip() for cell in row.strip("|").split("|"))
+            for line in (line for line in lines if all(part in line for part in name.split(", "))):
+                there = {re.sub(r"[*\s].*|,$", "", cell.strip()) for cell in re.split(r"\||;| / ", line)}
+                wanted = [cell for cell in cells if re.fullmatch(r"[\d,.]+", cell)]
+                if wanted and set(wanted) <= there:
+                    figures += len(wanted)
+                    break
+            else:
+                raise AssertionError(f"docs/comparison.md: {row} is not in {source}{headings}")
+    assert figures > 80
+
+
+def section(text: str, headings: list[str]) -> list[str]:
+    """Return the lines of a page below headings, the outer one first."""
+    for heading in headings:
+        found = re.search(rf"^(#+) (?:\(\w\) )?{re.escape(heading)}$", text, flags=re.M)
+        assert found, heading
+        text = re.split(rf"^#{{1,{len(found[1])}}} ", text[found.end() :], maxsplit=1, flags=re.M)[0]
+    return text.splitlines()
 
 
 def test_the_readme_is_short() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +22,15 @@ from reperio.evaluation import read_golden
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
-    *("README.md", "docs/start.md", "docs/search.md", "docs/filters.md", "docs/hybrid-and-reranking.md"),
+    *(
+        "README.md",
+        "docs/index.md",
+        "docs/start.md",
+        "docs/ten-minutes.md",
+        "docs/search.md",
+        "docs/filters.md",
+        "docs/hybrid-and-reranking.md",
+    ),
     *(
         "docs/ingest.md",
         "docs/keep-and-mend.md",
@@ -60,6 +70,14 @@ def with_documents(folder: Path) -> None:
     words = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     for name, text in (("architecture.md", commit), ("glossary.md", words)):
         (folder / "docs" / name).write_text(text[:2500], encoding="utf-8")
+
+
+def with_notes(folder: Path) -> None:
+    """Give the commands the folder that the page calls notes."""
+    import mcp.client.stdio  # noqa: F401 - it keeps the stderr that it finds, which must not be that of a command here
+
+    with_documents(folder)
+    (folder / "docs").rename(folder / "notes")
 
 
 def with_files(folder: Path) -> None:
@@ -109,6 +127,7 @@ def with_langchain_folder(folder: Path) -> None:
 
 PREPARED: dict[str, Callable[[Path], None]] = {
     "docs/start.md": with_documents,
+    "docs/ten-minutes.md": with_notes,
     "docs/search.md": with_documents,
     "docs/ingest.md": with_files,
     "docs/keep-and-mend.md": with_documents,
@@ -125,10 +144,11 @@ def test_every_block_of_a_page_runs(
     page: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """In the order of the page and in one folder: Python by itself, commands as typed, golden sets as files."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if page in PREPARED:
         PREPARED[page](tmp_path)
     found = blocks(page)
@@ -145,8 +165,8 @@ def test_every_block_of_a_page_runs(
         elif block.language == "yaml":
             Path("example.yaml").write_text(block.content, encoding="utf-8")
             assert read_golden("example.yaml").queries
-    if page in {"README.md", "docs/start.md"}:  # what a newcomer runs first
-        assert "1 faq-17 To reset your password" in capsys.readouterr().out
+    if page in {"README.md", "docs/index.md", "docs/start.md"}:  # what a newcomer runs first
+        assert "1 faq-17 To reset your password" in capfd.readouterr().out
 
 
 def run_servers(configuration: str, named: str) -> None:
@@ -163,7 +183,9 @@ def run_command(command: str, named: str) -> None:
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.M), named
     elif words[0] == "pip":
-        require_extras(words[2])
+        for requirement in words[2:]:
+            if not requirement.startswith("-"):
+                require_extras(requirement)
     else:
         assert words[0] == "reperio", named
         done = CliRunner(env={"COLUMNS": "100"}).invoke(app, words[1:])
@@ -173,10 +195,12 @@ def run_command(command: str, named: str) -> None:
 
 
 def require_extras(requirement: str) -> None:
-    """Require that a package which a page installs is one of ours, and has the extras that are named."""
+    """Require that a page installs what we ask for ourselves, or one of our packages with extras that it has."""
     name, _, extras = requirement.rstrip("]").partition("[")
     name = "reperio" if name == "." else name  # in a clone
     projects = [ROOT / "pyproject.toml", *ROOT.glob("integrations/*/pyproject.toml")]
+    if not extras and f'"{name}>=' in projects[0].read_text():
+        return
     (project,) = [text for text in (path.read_text() for path in projects) if f'\nname = "{name}"\n' in text]
     for extra in filter(None, extras.split(",")):
         assert re.search(rf"^{extra} = \[", project, flags=re.M), requirement

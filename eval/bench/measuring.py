@@ -220,8 +220,13 @@ def ratios(values: Sequence[float], to: Sequence[float]) -> Figures:
 
 def knn_recall(found: Sequence[Sequence[int]], nearest: npt.NDArray[np.int64]) -> float:
     """Return knn recall@10: the part of the exact ten that was found, over all queries."""
+    return round(float(recalls(found, nearest).mean()), 4)
+
+
+def recalls(found: Sequence[Sequence[int]], nearest: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return recall@10 of each query."""
     hits = [len(set(rows) & set(exact.tolist())) for rows, exact in zip(found, nearest, strict=True)]
-    return round(sum(hits) / (K * len(hits)), 4)
+    return np.array(hits) / K
 
 
 def machine() -> Figures:

@@ -63,7 +63,7 @@ class Nearest:
         logs = np.log(distances[:, :-1] / distances[:, -1:])
         with np.errstate(divide="ignore"):  # neighbours all equally far: infinitely many dimensions
             dimension = -1 / logs.mean(axis=1)
-        contrast = self._distances / self.seen / distances[:, _K - 1]
+        contrast = self.contrast()
         return {
             "rows": self.seen,
             "queries": len(self._queries),
@@ -77,6 +77,11 @@ class Nearest:
                 "median": round(float(np.median(contrast)), 3),
             },
         }
+
+    def contrast(self) -> npt.NDArray[np.float64]:
+        """Return the relative contrast of each query, see `hardness`: the lower, the harder."""
+        tenth = np.sqrt(np.maximum(1e-12, 2 - 2 * self._scores[:, _K - 1].astype(np.float64)))
+        return np.asarray(self._distances / self.seen / tenth)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return what `restored` takes, as arrays."""

@@ -286,7 +286,7 @@ def test_ingest_tells_what_it_did(copied: Path) -> None:
     told = run_json("ingest", copied / "docs", "--into", copied / "kb", "--prune")
     assert [one["source"] for one in told.pop("skipped")] == ["docs/old.odd"]
     counts = {"files": 2, "added": 1, "updated": 0, "unchanged": 3, "embedded": 1, "removed": 1, "renamed": 0}
-    assert told == {**counts, "failed": [], "notes": [], "complete": True}
+    assert told == {**counts, "failed": [], "notes": [], "duplicates": 0, "complete": True}
 
 
 @pytest.mark.model

@@ -48,6 +48,8 @@ def test_accept_then_gate_then_a_fault(stored: Path, lexical: Path, tmp_path: Pa
     code, output, errors = run("gate", stored, "--golden", lexical, "--accept")
     assert (code, errors) == (0, ""), output
     assert f"accepted: {tmp_path / 'golden.baseline.json'} is the baseline from now on" in output
+    assert "there is no baseline yet: this run becomes the first" in " ".join(output.split())
+    assert "could not run" not in output
     files = [f"--{kind}={tmp_path / kind}" for kind in ("junit", "markdown", "html")]
     code, output, errors = run("gate", stored, "--golden", lexical, "--json", *files)
     assert (code, errors) == (0, ""), output

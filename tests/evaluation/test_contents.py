@@ -58,6 +58,7 @@ def chunks() -> list[Chunk]:
             "year": 2015 + at % 10,
             "title": f"Page {at // 9} of it",
             "made": "2026-11-01",
+            "headings": ["Manual", f"Page {at // 9} of it", f"Use {at}"],
         }
         found.append(Chunk(f"c{at}", text, metadata))
     return found
@@ -160,6 +161,11 @@ FAULTS: dict[str, tuple[Change, str, str]] = {
         "'access' is written"),
     "a field lost": (with_metadata(0.05, lacking("kind")), "fields", "the field 'kind' is missing from 45 of 900"),
     "case changed": (with_metadata(0.09, setting(kind=str.upper)), "fields", "'kind' is written \"GUIDE\" instead of"),
+    "a list as text": (
+        with_metadata(0.1, setting(headings=" > ".join)), "fields", "'headings' was a list and is a text in"),
+    "other elements in a list": (
+        with_metadata(0.1, setting(headings=lambda _: [1, 2, 3])), "fields",
+        "'headings' was a text in a list and is a number in a list in"),
     "a year as text": (
         with_metadata(0.33, setting(year=str)), "fields", "'year' was a number and is a text in 297 of 900 chunks"),
     "access exchanged": (

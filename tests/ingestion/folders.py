@@ -46,6 +46,7 @@ def require_ledger(kb: Collection) -> None:
     for source, parts in ledger.parts(list(files)).items():
         assert parts.runs <= {files[source].run}
         assert len(parts.suffixes) == files[source].chunks
+        assert parts.left == ledger.left_out().get(source, [])
         named += [f"{source}#{suffix}" for suffix in parts.suffixes]
     assert sorted(named) == sorted(kb.ids())
     assert len(kb.records("reperio.ingest.chunks").list()) == sum(

@@ -82,10 +82,11 @@ def print_ingested(result: IngestResult, into: str, *, dry_run: bool = False) ->
     """Print what an ingestion did, or would do, what it passed over, and what it could not read."""
     done = "would be " if dry_run else ""
     renamed = f"{many(result.renamed, 'file')} {done}renamed, " if result.renamed else ""
+    duplicates = f"{many(result.duplicates, 'duplicate')} left out, " if result.duplicates else ""
     print_line(
-        f"{many(result.files, 'file')} {done}read into {into}: {renamed}{many(result.added, 'chunk')} added, "
-        f"{result.updated:,} updated, {result.unchanged:,} unchanged, {result.removed:,} removed; "
-        f"{many(result.embedded, 'text')} embedded"
+        f"{many(result.files, 'file')} {done}read into {into}: {renamed}{duplicates}"
+        f"{many(result.added, 'chunk')} added, {result.updated:,} updated, {result.unchanged:,} unchanged, "
+        f"{result.removed:,} removed; {many(result.embedded, 'text')} embedded"
     )
     for note in result.notes[:_LISTED]:
         print_line(f"note: {note.source} {in_words_of(None, note.reason)}")

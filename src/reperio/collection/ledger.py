@@ -59,7 +59,7 @@ class Records:
 
         Raises:
             InvalidInput: something cannot be stored; nothing was.
-            CollectionReadOnly, CollectionClosed, StorageFailed.
+            CollectionReadOnly, CollectionClosed, StorageFailed: as their names say.
         """
         self._handle.require_writable()
         records = list(_checked(keys, values, groups))

@@ -26,7 +26,10 @@ _DIGITS = 6  # of a share, as the baseline keeps it
 
 
 class Subject:
-    """A collection under judgement; the arguments are those of `reperio.evaluation.gate`."""
+    """A collection under judgement; the arguments are those of `reperio.evaluation.gate`.
+
+    *accepting* says that what is found becomes the baseline, so that its absence is no error.
+    """
 
     def __init__(
         self,
@@ -35,18 +38,18 @@ class Subject:
         *,
         search: Search | None = None,
         baseline: Baseline | None = None,
+        accepting: bool = False,
         limits: GateLimits | None = None,
         log: Sequence[str | LoggedQuestion] = (),
         progress: Progress | None = None,
-        accepting: bool = False,
     ) -> None:
         self.collection = collection
         self.golden = golden
         self.baseline = baseline
+        self.accepting = accepting
         self.limits = limits or (golden.limits if golden else None) or GateLimits()
         self.log = [LoggedQuestion(each) if isinstance(each, str) else each for each in log]
         self.progress = progress
-        self.accepting = accepting  # what is found becomes the baseline, so that there need be none
         self._search = search
         self._failure: ReperioError | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from reperio.collection import Collection
 from reperio.collection.facade import handle_of
 from reperio.errors import EmbedderFailed, InvalidInput
 from reperio.ingestion.finding.paths import Paths, find_files
-from reperio.ingestion.finding.sources import FoundFiles
+from reperio.ingestion.finding.sources import FoundFiles, SourceFile
 from reperio.ingestion.ledger.adopting import adopt
 from reperio.ingestion.ledger.content import size_of
-from reperio.ingestion.ledger.records import Ledger, new_run, this_host
+from reperio.ingestion.ledger.records import Ledger, RootRecord, new_run, this_host
 from reperio.ingestion.reading.items import ReadingOptions
-from reperio.ingestion.results import IngestResult
+from reperio.ingestion.results import IngestResult, Skipped
 from reperio.ingestion.run.ahead import Ahead
+from reperio.ingestion.run.leaving_out import LeavingOut
 from reperio.ingestion.run.pruning import require_contents, vanished
 from reperio.ingestion.run.roots import Plans, Wanted, given_by, make_plans
 from reperio.ingestion.run.scoping import fixed_by, require_within, to_metadata
@@ -47,6 +48,7 @@ def ingest(
     gitignore: bool = True,
     prune: bool = False,
     rechunk: bool = False,
+    skip_duplicates: bool | None = None,
     strict: bool = False,
     dry_run: bool = False,
     batch_size: int = 256,
@@ -79,6 +81,9 @@ def ingest(
         gitignore: pass over what `.gitignore` files name.
         prune: delete also the chunks of files that have vanished from the folders.
         rechunk: read files that are unchanged, and split them as the options say now.
+        skip_duplicates: leave out pieces whose text and metadata a chunk has, apart from case, white space and where
+            the text stands. They come back when that chunk goes. Kept for later runs, as *max_tokens* is; at first
+            False. All chunks are read once per run.
         strict: raise the first error of a file, instead of reading the others and listing it.
         dry_run: write nothing, and return what would be done.
         batch_size: chunks per commit.
@@ -89,10 +94,18 @@ def ingest(
         EmbedderFailed: the batches before are stored, and the next run goes on there. One that asks to be called again
             is, see `RetryLater`.
         MissingDependency: run ``pip install 'reperio[ingest]'``.
-        CollectionReadOnly, CollectionClosed, StorageFailed, EmbeddingContractError.
+        CollectionReadOnly, CollectionClosed, StorageFailed, EmbeddingContractError: as their names say.
     """
     require_count("batch_size", batch_size)
-    given = {"text": text_field, "id": id_field, "max_tokens": max_tokens, "overlap": overlap}
+    if skip_duplicates not in (None, True, False):
+        raise InvalidInput(f"skip_duplicates is {skip_duplicates!r:.80}; pass True or False")
+    given = {
+        "text": text_field,
+        "id": id_field,
+        "max_tokens": max_tokens,
+        "overlap": overlap,
+        "skip_duplicates": skip_duplicates,
+    }
     wanted = Wanted(
         given={**given_by(reading), **{key: value for key, value in given.items() if value is not None}},
         seconds=reading.seconds if isinstance(reading, ReadingOptions) else None,
@@ -167,25 +180,78 @@ class _Run:
                 self.ledger.put_roots(changed)
         roots = {**recorded, **{name: plan.root for name, plan in plans.by_root.items()}}
         self.ledger.prefix(keep=not self.dry)  # known before another thread asks for it
-        reader = Reader(
-            self.collection, self.ledger, plans.by_root, roots, self.name, again=wanted.again, strict=self.strict
+        leaving_out = LeavingOut(
+            [name for name, plan in plans.by_root.items() if plan.root.shape["skip_duplicates"]],
+            plans.by_root,
+            {file.source for file in found.files},
+            self.ledger.left_out(),
         )
-        storing = Storing(
+        leaving_out.look(self.collection)
+        reader = self._reader(plans, roots, leaving_out, again=wanted.again)
+        storing = self._storing(found.files, leaving_out)
+        self._store(reader, storing, found.files)
+        if self.prune:
+            storing.remove(vanished(found, self.ledger.all_files(), roots, besides=storing.renamed))
+        result = self._result(found, plans, reader, storing)
+        return self._with_orphans(result, found, plans, roots, leaving_out)
+
+    def _with_orphans(
+        self,
+        result: IngestResult,
+        found: FoundFiles,
+        plans: Plans,
+        roots: Mapping[str, RootRecord],
+        leaving_out: LeavingOut,
+    ) -> IngestResult:
+        """Store the pieces that were left out for texts which went in this run; those of other folders are told."""
+        orphaned = leaving_out.orphaned()
+        here = [file for file in found.files if file.source in orphaned]
+        notes = [
+            Skipped(source, _orphans(count, source, self.ledger, roots))
+            for source, count in orphaned.items()
+            if source not in leaving_out.found
+        ]
+        added = embedded = sum(orphaned[file.source] for file in here)
+        if here and not self.dry:
+            for file in here:
+                leaving_out.left[file.source] = []
+            storing = self._storing(here, leaving_out)
+            self._store(self._reader(plans, roots, leaving_out, again=True), storing, here)
+            added, embedded = storing.result.added, storing.result.embedded
+        return replace(
+            result,
+            added=result.added + added,
+            embedded=result.embedded + embedded,
+            duplicates=sum(map(len, leaving_out.left.values())) - (added if self.dry else 0),
+            notes=(*result.notes, *notes),
+        )
+
+    def _reader(self, plans: Plans, roots: Mapping[str, RootRecord], leaving_out: LeavingOut, *, again: bool) -> Reader:
+        return Reader(
+            self.collection,
+            self.ledger,
+            plans.by_root,
+            roots,
+            self.name,
+            again=again,
+            strict=self.strict,
+            leaving_out=leaving_out,
+        )
+
+    def _storing(self, files: Sequence[SourceFile], leaving_out: LeavingOut) -> Storing:
+        return Storing(
             Compared(self.collection) if self.dry else Stored(self.collection, self.ledger, self.name),
             self.ledger,
             self.ledger.prefix(keep=not self.dry),
             self.batch,
-            sum(size_of(file.path) for file in found.files),
+            sum(size_of(file.path) for file in files),
+            leaving_out,
             self.progress,
         )
-        self._store(reader, storing, found)
-        if self.prune:
-            storing.remove(vanished(found, self.ledger.all_files(), roots, besides=storing.renamed))
-        return self._result(found, plans, reader, storing)
 
-    def _store(self, reader: Reader, storing: Storing, found: FoundFiles) -> None:
+    def _store(self, reader: Reader, storing: Storing, files: Sequence[SourceFile]) -> None:
         try:
-            with Ahead(reader.steps(found.files), _AHEAD) as steps:
+            with Ahead(reader.steps(files), _AHEAD) as steps:
                 for step in steps:
                     storing.take(step)
                 storing.flush()
@@ -217,3 +283,12 @@ class _Run:
             failed=tuple(found.failed + [broken.failed for broken in storing.broken]),
             notes=tuple(plans.notes + reader.notes),
         )
+
+
+def _orphans(count: int, source: str, ledger: Ledger, roots: Mapping[str, RootRecord]) -> str:
+    """Say what to do for pieces of a file that this run has not looked for."""
+    file = ledger.files([source]).get(source)
+    root = None if file is None else roots.get(file.root)
+    place = source if root is None or file is None else root.path_of(file.inside)
+    pieces = "piece of it was" if count == 1 else "pieces of it were"
+    return f"{count} {pieces} left out for a text that is gone; it comes back when {place} is ingested again"

@@ -44,6 +44,8 @@ class IngestResult:
         renamed: files known by another name since, whose chunks moved with them.
         skipped: files that are not read, and documents and items without text.
         failed: files that could not be read.
+        duplicates: pieces that are left out for chunks with their texts, with *skip_duplicates*; also of files that
+            were not read again.
         notes: what else is good to know, by source, or by what a folder is known as.
     """
 
@@ -57,6 +59,7 @@ class IngestResult:
     skipped: Sequence[Skipped]
     failed: Sequence[Failed]
     notes: Sequence[Skipped] = ()
+    duplicates: int = 0
 
     @property
     def complete(self) -> bool:

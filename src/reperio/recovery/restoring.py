@@ -45,7 +45,7 @@ def backups(path: str | os.PathLike[str], *, verify: bool = False) -> list[Backu
 
     Raises:
         CollectionNotFound: there are none.
-        UnsupportedFormat, StorageFailed.
+        UnsupportedFormat, StorageFailed: as their names say.
     """
     with opened(to_path("path", path), writable=False) as repository:
         if not verify:

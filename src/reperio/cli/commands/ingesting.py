@@ -35,6 +35,7 @@ _OVERLAP = "Most tokens repeated from one chunk to the next; by default as befor
 _METADATA = "For all chunks, also of later runs, until it is '': none. Several times for several. JSON keeps its type."
 _EXCLUDE = "Pass over what matches, as in .gitignore; several times for several."
 _RECHUNK = "Read unchanged files too, and split all as the options say now."
+_SKIP = "Leave out pieces whose text is stored already; they come back when it goes. At first they are stored."
 _TEXT_FIELD = "Field with the text, in tables; at first text."
 _ID_FIELD = "Field with the record's own id, which may be missing; at first id."
 _NO_ID = "No record has an id of its own; a field of that name is metadata."
@@ -73,6 +74,9 @@ def ingest(
     no_gitignore: Annotated[bool, flag("--no-gitignore", "Read what .gitignore files name, too.")] = False,
     prune: Annotated[bool, flag("--prune", "Delete the chunks of files that vanished from PATH.")] = False,
     rechunk: Annotated[bool, flag("--rechunk", _RECHUNK)] = False,
+    skip_duplicates: Annotated[
+        bool | None, typer.Option("--skip-duplicates/--no-skip-duplicates", help=_SKIP, show_default=False)
+    ] = None,
     strict: Annotated[bool, flag("--strict", "Stop at the first file that cannot be read.")] = False,
     dry_run: Annotated[bool, flag("--dry-run", "Write nothing, and say what would be done.")] = False,
     lexical: Lexical = None,
@@ -114,6 +118,7 @@ def ingest(
             "gitignore": honoured,
             "prune": prune,
             "rechunk": rechunk,
+            "skip_duplicates": skip_duplicates,
             "strict": strict,
             "dry_run": dry_run,
         }

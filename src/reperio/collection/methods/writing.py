@@ -54,7 +54,7 @@ class Writing:
         Raises:
             InvalidChunk, InvalidVectors: the batch in question is not stored, those before it are.
             StorageFailed, EmbedderFailed: likewise; what the embedder raised is the cause.
-            CollectionReadOnly, CollectionClosed, EmbeddingContractError, MissingDependency.
+            CollectionReadOnly, CollectionClosed, EmbeddingContractError, MissingDependency: as their names say.
 
         Where texts are longer than the model takes, a `ReperioWarning` says how many were cut, once per handle.
         """

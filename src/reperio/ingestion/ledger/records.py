@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from reperio.collection import Collection
 from reperio.ingestion.finding.sources import STANDARD_INPUT
@@ -71,6 +71,13 @@ class FileRecord:
         return bool(self.content)
 
 
+class LeftOut(NamedTuple):
+    """A piece that is not stored, since a chunk has its text."""
+
+    key: str  # what both share, see `run.leaving_out`
+    keeper: str  # id of that chunk
+
+
 @dataclass(slots=True)
 class Parts:
     """The chunks that may be stored of one source: those of its last whole reading, and of all that broke off since."""
@@ -78,6 +85,8 @@ class Parts:
     keys: list[str] = field(default_factory=list)
     suffixes: set[str] = field(default_factory=set)  # their ids, behind what all ids of the source begin with
     runs: set[str] = field(default_factory=set)
+    left: list[LeftOut] = field(default_factory=list)
+    left_keys: list[str] = field(default_factory=list)
 
 
 class Ledger:
@@ -94,6 +103,7 @@ class Ledger:
         self._roots = collection.records(f"{SPACE}.roots")
         self._files = collection.records(f"{SPACE}.files")
         self._parts = collection.records(f"{SPACE}.chunks")
+        self._left = collection.records(f"{SPACE}.left_out")
 
     def prefix(self, *, keep: bool = True) -> str:
         """Return how the ids of this scope's chunks begin; empty without a scope.
@@ -151,6 +161,18 @@ class Ledger:
             part.keys.append(one.key)
             part.runs.add(one.key.partition("-")[0])
             part.suffixes.update(one.value)
+        for one in self._left.list(groups=list(by_key)):
+            part = found[by_key[str(one.group)]]
+            part.left_keys.append(one.key)
+            part.runs.add(one.key.partition("-")[0])
+            part.left += [LeftOut(*each) for each in one.value["pieces"]]
+        return found
+
+    def left_out(self) -> dict[str, list[LeftOut]]:
+        """Return all pieces that are left out for chunks with their texts, by source."""
+        found: dict[str, list[LeftOut]] = {}
+        for one in self._left.list():
+            found.setdefault(one.value["source"], []).extend(LeftOut(*each) for each in one.value["pieces"])
         return found
 
     def begin(self, files: Sequence[FileRecord]) -> None:
@@ -163,10 +185,17 @@ class Ledger:
         keys = [_part_key(run, number, group) for group in groups]
         self._parts.put(keys, values=list(map(list, suffixes.values())), groups=groups)
 
-    def finish(self, files: Sequence[FileRecord], parts: Sequence[str]) -> None:
-        """Record files whose chunks are stored; *parts* are the keys of what they replace."""
-        for first in range(0, len(parts), _AT_ONCE):
-            self._parts.delete(parts[first : first + _AT_ONCE])
+    def leave_out(self, run: str, number: int, pieces: Mapping[str, Sequence[LeftOut]]) -> None:
+        """Record pieces that are not stored, by source; *number* is the batch's, within the run."""
+        groups = [_key(source) for source in pieces]
+        values = [{"source": source, "pieces": list(map(list, some))} for source, some in pieces.items()]
+        self._left.put([_part_key(run, number, group) for group in groups], values=values, groups=groups)
+
+    def finish(self, files: Sequence[FileRecord], parts: Sequence[str], left: Sequence[str] = ()) -> None:
+        """Record files whose chunks are stored; *parts* and *left* are the keys of what they replace."""
+        for records, keys in ((self._parts, parts), (self._left, left)):
+            for first in range(0, len(keys), _AT_ONCE):
+                records.delete(keys[first : first + _AT_ONCE])
         self._put_files(files)
 
     def _put_files(self, files: Sequence[FileRecord]) -> None:
@@ -178,7 +207,9 @@ class Ledger:
         sources = list(sources)
         for first in range(0, len(sources), _AT_ONCE):
             some = sources[first : first + _AT_ONCE]
-            self._parts.delete([key for part in self.parts(some).values() for key in part.keys])
+            parts = self.parts(some).values()
+            self._parts.delete([key for part in parts for key in part.keys])
+            self._left.delete([key for part in parts for key in part.left_keys])
             self._files.delete([_key(source) for source in some])
 
 

@@ -33,6 +33,7 @@ DEFAULTS: Mapping[str, Any] = {
     **{name: _plain(getattr(ReadingOptions(), name)) for name in _READING},
     "max_tokens": None,
     "overlap": None,
+    "skip_duplicates": False,
 }
 """The options that decide what the chunks of a file are; those that are not given are as they were before."""
 
@@ -116,7 +117,9 @@ def make_plans(found: FoundFiles, ledger: Ledger, embedder: Embedder, wanted: Wa
             raise _reshaped(before, shape)
         own = before.metadata if before and wanted.metadata is None else wanted.metadata or {}
         metadata = {key: value for key, value in own.items() if wanted.fixed.get(key, value) == value}
-        made = json.dumps([shape, {**wanted.fixed, **metadata}], sort_keys=True, default=str)
+        # What was ingested before there was this option is not read again for it.
+        deciding = {key: value for key, value in shape.items() if key != "skip_duplicates" or value}
+        made = json.dumps([deciding, {**wanted.fixed, **metadata}], sort_keys=True, default=str)
         plans.by_root[name] = Plan(
             RootRecord(name, at, this_host(), shape, own, part=not whole and (old is None or old.part)),
             _to_reading(shape, wanted),

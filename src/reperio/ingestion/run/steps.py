@@ -15,10 +15,11 @@ from reperio.errors import CollectionDamaged, InvalidInput, MissingDependency, R
 from reperio.ingestion.finding.sources import SourceFile, is_gone
 from reperio.ingestion.ledger.content import hash_of, size_of, stat_of
 from reperio.ingestion.ledger.ids import Namer, made_by_ingest, stem_of
-from reperio.ingestion.ledger.records import FileRecord, Ledger, Parts, RootRecord
+from reperio.ingestion.ledger.records import FileRecord, Ledger, LeftOut, Parts, RootRecord
 from reperio.ingestion.reading.items import Item
 from reperio.ingestion.reading.readers import read
 from reperio.ingestion.results import Failed, Skipped
+from reperio.ingestion.run.leaving_out import LeavingOut
 from reperio.ingestion.run.roots import Plan
 from reperio.types import Chunk
 
@@ -60,6 +61,7 @@ class Same:
     record: FileRecord
     moved: bool  # whether what the file system says of it differs from what is recorded
     size: int
+    left: list[LeftOut]  # of its pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Reader:
         run: name of the run.
         again: read unchanged files, too.
         strict: raise what a file's error is, instead of telling it.
+        leaving_out: what texts are stored, where pieces are left out for them.
 
     Attributes:
         skipped: documents and items without text.
@@ -99,6 +102,7 @@ class Reader:
     run: str
     again: bool = False
     strict: bool = False
+    leaving_out: LeavingOut | None = None
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[Skipped] = field(default_factory=list)
     _taken: set[str] = field(default_factory=set)  # files that became another one
@@ -131,7 +135,7 @@ class Reader:
             if content in (None, record.content) and self._all_stored(file.source, old):
                 self._tell_empty(record)
                 now = replace(record, root=file.root, inside=file.inside, stat=seen)
-                yield Same(now, now != record, size)
+                yield Same(now, now != record, size, old.left)
                 return
         content = content or hash_of(file.path)
         twins = [] if record is not None and record.whole else self._twins(content)
@@ -208,7 +212,12 @@ class Reader:
         return made
 
     def _all_stored(self, source: str, old: Parts) -> bool:
-        """Say whether nobody has deleted chunks of a source: then it is read again, and has them back."""
+        """Say whether nobody has deleted chunks of a source: then it is read again, and has them back.
+
+        The same holds for the chunks for which pieces of it were left out.
+        """
+        if old.left and (self.leaving_out is None or not self.leaving_out.all_there(old.left)):
+            return False
         stem = self._stem(source)
         ids = [stem + suffix for suffix in old.suffixes]
         try:

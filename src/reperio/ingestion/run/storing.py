@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from reperio.collection import Collection
 from reperio.embedding.passages import passage
 from reperio.errors import CollectionDamaged
 from reperio.ingestion.ledger.ids import stem_of
-from reperio.ingestion.ledger.records import FileRecord, Ledger
+from reperio.ingestion.ledger.records import FileRecord, Ledger, LeftOut
+from reperio.ingestion.run.leaving_out import LeavingOut
 from reperio.ingestion.run.retrying import with_retries
 from reperio.ingestion.run.steps import Broken, Piece, Same, Step, Whole
 from reperio.types import AddResult, Chunk, Progress
@@ -25,14 +26,17 @@ class Target(Protocol):
     def announce(self, number: int, suffixes: Mapping[str, Sequence[str]], new: Sequence[FileRecord]) -> None:
         """Record the chunks that are about to be stored, and the files that are *new*."""
 
+    def leave_out(self, number: int, pieces: Mapping[str, Sequence[LeftOut]]) -> None:
+        """Record pieces that are not stored, by source."""
+
     def add(self, chunks: Sequence[Chunk], twins: Mapping[str, str]) -> AddResult:
         """Store chunks; *twins* are ids of chunks that may have the same text, by id."""
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete chunks, and return how many there were."""
 
-    def finish(self, files: Sequence[FileRecord], parts: Sequence[str]) -> None:
-        """Record files that are stored, instead of the *parts* by these keys."""
+    def finish(self, files: Sequence[FileRecord], parts: Sequence[str], left: Sequence[str]) -> None:
+        """Record files that are stored, instead of the *parts* and pieces *left* out by these keys."""
 
     def forget(self, sources: Iterable[str]) -> None:
         """Forget files that are gone."""
@@ -56,6 +60,10 @@ class Stored:
         """Record the chunks that are about to be stored, and the files that are *new*."""
         self._ledger.begin(new)
         self._ledger.announce(self._run, number, suffixes)
+
+    def leave_out(self, number: int, pieces: Mapping[str, Sequence[LeftOut]]) -> None:
+        """Record pieces that are not stored, by source."""
+        self._ledger.leave_out(self._run, number, pieces)
 
     def add(self, chunks: Sequence[Chunk], twins: Mapping[str, str]) -> AddResult:
         """Store chunks; a text that is there already, by its twin's id, is not embedded again."""
@@ -83,9 +91,9 @@ class Stored:
         blocks = (ids[at : at + _DELETED_AT_ONCE] for at in range(0, len(ids), _DELETED_AT_ONCE))
         return sum(self._collection.delete(ids=block) for block in blocks)
 
-    def finish(self, files: Sequence[FileRecord], parts: Sequence[str]) -> None:
+    def finish(self, files: Sequence[FileRecord], parts: Sequence[str], left: Sequence[str]) -> None:
         """Record files that are stored."""
-        self._ledger.finish(files, parts)
+        self._ledger.finish(files, parts, left)
 
     def forget(self, sources: Iterable[str]) -> None:
         """Forget files that are gone."""
@@ -99,6 +107,9 @@ class Compared:
         self._collection = collection
 
     def announce(self, number: int, suffixes: Mapping[str, Sequence[str]], new: Sequence[FileRecord]) -> None:
+        """Do nothing."""
+
+    def leave_out(self, number: int, pieces: Mapping[str, Sequence[LeftOut]]) -> None:
         """Do nothing."""
 
     def add(self, chunks: Sequence[Chunk], twins: Mapping[str, str]) -> AddResult:
@@ -115,7 +126,7 @@ class Compared:
         """Count what is there."""
         return len(self._collection.get(list(ids)))
 
-    def finish(self, files: Sequence[FileRecord], parts: Sequence[str]) -> None:
+    def finish(self, files: Sequence[FileRecord], parts: Sequence[str], left: Sequence[str]) -> None:
         """Do nothing."""
 
     def forget(self, sources: Iterable[str]) -> None:
@@ -152,6 +163,7 @@ class Storing:
         prefix: of the ids of the collection's scope.
         batch: chunks per commit.
         total: bytes of all files.
+        leaving_out: says which pieces are left out.
         progress: hears of each commit.
     """
 
@@ -160,6 +172,7 @@ class Storing:
     prefix: str
     batch: int
     total: int
+    leaving_out: LeavingOut
     progress: Progress | None = None
     result: AddResult = field(default_factory=AddResult)
     files: int = 0
@@ -169,6 +182,7 @@ class Storing:
     stored: int = 0  # chunks that are durable
     _chunks: list[tuple[str, Chunk]] = field(default_factory=list)
     _twins: dict[str, str] = field(default_factory=dict)
+    _left: dict[str, list[LeftOut]] = field(default_factory=dict)  # not recorded yet
     _ends: list[Whole | Same] = field(default_factory=list)
     _first: list[FileRecord] = field(default_factory=list)  # files of which nothing was recorded
     _new: dict[str, set[str]] = field(default_factory=dict)  # of the files that have not ended
@@ -191,6 +205,7 @@ class Storing:
         self._ends.append(step)
         if isinstance(step, Same):
             self.result += AddResult(unchanged=step.record.chunks)
+            self.leaving_out.left[step.record.source] = step.left
         if len(self._ends) >= _FILES_AT_ONCE:
             self.flush()
         self._bytes += step.size
@@ -202,6 +217,9 @@ class Storing:
         if piece.first is not None:
             self._first.append(piece.first)
         for chunk in piece.chunks:
+            if (left := self.leaving_out.take(chunk, piece.file.root)) is not None:
+                self._left.setdefault(source, []).append(left)
+                continue
             suffix = chunk.id[len(stem) :]
             new.add(suffix)
             self._chunks.append((source, chunk))
@@ -213,7 +231,7 @@ class Storing:
 
     def flush(self) -> None:
         """Store all that was taken."""
-        if self._chunks:
+        if self._chunks or self._left:
             self._add()
         if self._ends:
             self._finish()
@@ -226,7 +244,14 @@ class Storing:
             suffixes.setdefault(source, []).append(chunk.id[len(stem_of(self.prefix, source)) :])
         self.target.announce(self._number, suffixes, self._first)
         self._first = []
+        if self._left:
+            self.target.leave_out(self._number, self._left)
+            for source, left in self._left.items():
+                self.leaving_out.left.setdefault(source, []).extend(left)
+            self._left = {}
         self._number += 1
+        if not self._chunks:
+            return
         self.result += self.target.add([chunk for _, chunk in self._chunks], self._twins)
         self.stored += len(self._chunks)
         self._chunks, self._twins = [], {}
@@ -237,6 +262,7 @@ class Storing:
         """Delete what is stale of the files that have ended, then record them."""
         stale: list[str] = []
         keys: list[str] = []
+        left: list[str] = []
         records: list[FileRecord] = []
         gone: list[str] = []
         for end in self._ends:
@@ -245,14 +271,17 @@ class Storing:
                 continue
             source = end.file.source
             stem = stem_of(self.prefix, source)
-            stale += [stem + suffix for suffix in sorted(end.old.suffixes - self._new.pop(source, set()))]
+            new = self._new.pop(source, set())
+            stale += [stem + suffix for suffix in sorted(end.old.suffixes - new)]
             keys += end.old.keys
-            records.append(end.record)
+            left += end.old.left_keys
+            self.leaving_out.left.setdefault(source, [])  # instead of what was recorded
+            records.append(replace(end.record, chunks=len(new)))
             gone += [file.source for file in end.renamed]
         self._ends = []
         self.remove(gone)
-        self.removed += self.target.delete(stale)
-        self.target.finish(records, keys)
+        self._delete(stale)
+        self.target.finish(records, keys, left)
         self.renamed += gone
 
     def remove(self, sources: Sequence[str]) -> None:
@@ -264,8 +293,13 @@ class Storing:
             for source, parts in self.ledger.parts(sources).items()
             for suffix in sorted(parts.suffixes)
         ]
-        self.removed += self.target.delete(ids)
+        self._delete(ids)
+        self.leaving_out.left.update((source, []) for source in sources)  # nothing is to come back of them
         self.target.forget(sources)
+
+    def _delete(self, ids: Sequence[str]) -> None:
+        self.removed += self.target.delete(ids)
+        self.leaving_out.forget(ids)
 
     def told(self) -> str:
         """Say what is stored, for the message of what stopped the run."""

@@ -24,6 +24,7 @@ _POSITIONS = 0.1  # of the chunks whose number may get another count of digits, 
 _SCATTERED = 0.1  # of the values; more that are written each in its own way tell nothing
 _DATE = re.compile(r'"?(?:\d{4}-\d\d-\d\d|0+-0+-0+|1\d{9}(?:\d{3})?(?:\.\d+)?$|1[03] digits)')
 _NOTHING = FieldProfile(0)
+_ELEMENT, _IN_A_LIST = "element", " in a list"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Move:
     Attributes:
         source: its name.
         path: of the field.
-        kind: "presence", "type", "value" or "shape".
+        kind: "presence", "type", "element" (the type of a list's elements), "value" or "shape".
         left, joined: the class that lost most, and the one that gained most.
         count: chunks that moved and that deleted ones do not explain.
         of: chunks of the source, then.
@@ -123,10 +124,12 @@ def _moves(compared: Comparison) -> Iterator[Move]:
         for path, old in before.fields.items():
             new = now.fields.get(path, _NOTHING)
             told = 0.0  # of one chunk that lost the field, presence says it, and type and value need not say it again
-            for kind, (left, joined) in _classes(
-                old, before.count, new, now.count, access=path in compared.now.access
-            ).items():
-                count = moves.lost(left, joined) - explained - told
+            deciding_who = path in compared.now.access
+            for kind, (left, joined) in _classes(old, before.count, new, now.count, access=deciding_who).items():
+                each = max(1.0, sum(left.values()) / max(1, old.present))  # classes of a chunk: several, of a list
+                count = moves.lost(left, joined) - explained * each - told
+                if kind == _ELEMENT:  # one of a list is no chunk; for access, one value of one chunk is too much
+                    count = moves.lost(left, joined) / each - explained - told
                 if count > 0:
                     told += count
                     yield Move(source, path, kind, _most(left, joined), _most(joined, left), count, before.count)
@@ -140,7 +143,8 @@ def _classes(
             {_THERE: old.present, _ABSENT: of_old - old.present},
             {_THERE: new.present, _ABSENT: of_new - new.present},
         ),
-        "type": (old.types, new.types),
+        "type": (_types(old, in_list=False), _types(new, in_list=False)),
+        _ELEMENT: (_types(old, in_list=True), _types(new, in_list=True)),
     }
     if old.values is not None and new.values is not None and (access or _repeat(old.values)):
         found["value"] = (old.values, new.values)
@@ -152,6 +156,11 @@ def _classes(
 def _repeat(values: Mapping[str, int]) -> bool:
     """Say whether chunks share values; positions and names of their own move with each edit, and tell nothing."""
     return sum(values.values()) >= _SHARED * len(values)
+
+
+def _types(field: FieldProfile, *, in_list: bool) -> dict[str, int]:
+    """Return the types of a field's values, or of the elements of its lists: a deleted chunk has one of the former."""
+    return {name: count for name, count in field.types.items() if name.endswith(_IN_A_LIST) == in_list}
 
 
 def _tells(shapes: Mapping[str, int]) -> bool:
@@ -206,7 +215,9 @@ def _sentence(move: Move, chunks: str) -> str:
         if move.joined == _ABSENT:
             return f"the field {move.path!r} is missing from {chunks}"
         return f"the field {move.path!r} is there in {chunks} that did not have it"
-    if move.kind == "type":
+    if move.kind in ("type", _ELEMENT):
+        if not move.joined:
+            return f"{move.path!r} is no longer a {move.left} in {chunks}"
         return f"{move.path!r} was a {move.left} and is a {move.joined} in {chunks}"
     if move.kind == "shape":
         return f"{move.path!r} is written like {move.joined} instead of {move.left} in {chunks}"
@@ -243,8 +254,8 @@ def _kinds(value: object, kind: str) -> list[str]:
     values = value if isinstance(value, list) else [value]
     if kind == "presence":
         return [_ABSENT if value is None else _THERE]
-    if kind == "type":
-        return [type_of(type(value)), *(f"{type_of(type(each))} in a list" for each in values if values is value)]
+    if kind in ("type", _ELEMENT):
+        return [type_of(type(value)), *(type_of(type(each)) + _IN_A_LIST for each in values if values is value)]
     return [key_of(each) if kind == "value" else shape_of(each) for each in values]
 
 
