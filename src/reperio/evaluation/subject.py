@@ -39,7 +39,6 @@ class Subject:
         limits: GateLimits | None = None,
         log: Sequence[str | LoggedQuestion] = (),
         progress: Progress | None = None,
-        accepting: bool = False,
     ) -> None:
         self.collection = collection
         self.golden = golden
@@ -47,7 +46,6 @@ class Subject:
         self.limits = limits or (golden.limits if golden else None) or GateLimits()
         self.log = [LoggedQuestion(each) if isinstance(each, str) else each for each in log]
         self.progress = progress
-        self.accepting = accepting  # what is found becomes the baseline, so that there need be none
         self._search = search
         self._failure: ReperioError | None = None
 

@@ -91,10 +91,10 @@ def gate(
             asked,
             search=own,
             baseline=accepted,
+            accepting=accept,
             limits=limits,
             log=log,
             progress=progress,
-            accepting=accept,
         )
         report = evaluation.judged(subject, only=only or (), skip=skip or (), strict=strict)
         refused = evaluation.acceptable(report) if accept else []

@@ -14,8 +14,9 @@ _WIDTH, _ROW, _LEFT, _RIGHT = 560, 26, 180, 16  # in units of the drawing, which
 _LETTERS = 24  # of a name in the plot
 _LEAST = 0.05  # reach of the axis, so that small differences look small
 _TABLE = """
+:root { --line: 1px solid var(--pale); }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; } th, td { padding: .25rem .5rem; text-align: right;
-  border-bottom: 1px solid var(--pale); } th:first-child, td:first-child, td:last-child { text-align: left; }
+  border-bottom: var(--line); } th:first-child, td:first-child, td:last-child { text-align: left; }
 .worse { color: var(--bad); stroke: var(--bad); fill: var(--bad); }
 .better { color: var(--good); stroke: var(--good); fill: var(--good); }
 .even { stroke: var(--blue); fill: var(--blue); }

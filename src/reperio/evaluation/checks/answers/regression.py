@@ -66,8 +66,6 @@ def regression(subject: Subject) -> CheckResult:
 def _without_baseline(subject: Subject) -> CheckResult:
     """Say that nothing is compared: an error, unless the limits say that this is meant."""
     # A search by itself may be anybody's, and has thresholds or nothing; a collection was accepted once.
-    if subject.accepting:
-        return CheckResult("regression", Verdict.SKIP, ("there is no baseline yet; what is found now becomes it",))
     if subject.limits.no_baseline or (subject.collection is None and subject.require_golden().thresholds):
         return CheckResult("regression", Verdict.SKIP, ("there is no baseline: judged by the thresholds alone",))
     # Skipped without a word, a gate whose baseline was lost would be green for ever.
@@ -154,8 +152,8 @@ def _judged(subject: Subject, baseline: Baseline, found: _Findings) -> tuple[Ver
         return Verdict.FAIL, _cause(found.red, subject)
     if found.unexplained:
         return Verdict.FAIL, (
-            f"more questions got worse than a harmless change explains (one in {1 / found.rate:.0f}); "
-            + _cause([_MAIN], subject)
+            "more questions got worse, or are answered otherwise, than a harmless change explains (one in "
+            f"{1 / found.rate:.0f}); " + _cause([_MAIN], subject)
         )
     if _MAIN in found.doubted and _is_unlike(subject, baseline, found.kept):
         return Verdict.FAIL, (

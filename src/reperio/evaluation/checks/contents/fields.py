@@ -124,8 +124,8 @@ def _moves(compared: Comparison) -> Iterator[Move]:
         for path, old in before.fields.items():
             new = now.fields.get(path, _NOTHING)
             told = 0.0  # of one chunk that lost the field, presence says it, and type and value need not say it again
-            classes = _classes(old, before.count, new, now.count, access=path in compared.now.access)
-            for kind, (left, joined) in classes.items():
+            deciding_who = path in compared.now.access
+            for kind, (left, joined) in _classes(old, before.count, new, now.count, access=deciding_who).items():
                 each = max(1.0, sum(left.values()) / max(1, old.present))  # classes of a chunk: several, of a list
                 count = moves.lost(left, joined) - explained * each - told
                 if kind == _ELEMENT:  # one of a list is no chunk; for access, one value of one chunk is too much
@@ -153,14 +153,14 @@ def _classes(
     return found
 
 
-def _types(field: FieldProfile, *, in_list: bool) -> dict[str, int]:
-    """Return the types of a field's values, or of the elements of its lists: a deleted chunk has one of the former."""
-    return {name: count for name, count in field.types.items() if name.endswith(_IN_A_LIST) == in_list}
-
-
 def _repeat(values: Mapping[str, int]) -> bool:
     """Say whether chunks share values; positions and names of their own move with each edit, and tell nothing."""
     return sum(values.values()) >= _SHARED * len(values)
+
+
+def _types(field: FieldProfile, *, in_list: bool) -> dict[str, int]:
+    """Return the types of a field's values, or of the elements of its lists: a deleted chunk has one of the former."""
+    return {name: count for name, count in field.types.items() if name.endswith(_IN_A_LIST) == in_list}
 
 
 def _tells(shapes: Mapping[str, int]) -> bool:
