@@ -27,7 +27,10 @@ _DIGITS = 6  # of a share, as the baseline keeps it
 
 
 class Subject:
-    """A collection under judgement; the arguments are those of `reperio.evaluation.gate`."""
+    """A collection under judgement; the arguments are those of `reperio.evaluation.gate`.
+
+    *accepting* says that what is found becomes the baseline, so that its absence is no error.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Subject:
         *,
         search: Search | None = None,
         baseline: Baseline | None = None,
+        accepting: bool = False,
         limits: GateLimits | None = None,
         log: Sequence[str | LoggedQuestion] = (),
         progress: Progress | None = None,
@@ -43,6 +47,7 @@ class Subject:
         self.collection = collection
         self.golden = golden
         self.baseline = baseline
+        self.accepting = accepting
         self.limits = limits or (golden.limits if golden else None) or GateLimits()
         self.log = [LoggedQuestion(each) if isinstance(each, str) else each for each in log]
         self.progress = progress

@@ -68,6 +68,8 @@ def _without_baseline(subject: Subject) -> CheckResult:
     # A search by itself may be anybody's, and has thresholds or nothing; a collection was accepted once.
     if subject.limits.no_baseline or (subject.collection is None and subject.require_golden().thresholds):
         return CheckResult("regression", Verdict.SKIP, ("there is no baseline: judged by the thresholds alone",))
+    if subject.accepting:
+        return CheckResult("regression", Verdict.SKIP, ("there is no baseline yet: this run becomes the first",))
     # Skipped without a word, a gate whose baseline was lost would be green for ever.
     why = (
         "there is no baseline, so nothing is compared with what was accepted; reperio gate --accept writes it. Where "
