@@ -69,7 +69,7 @@ def _without_baseline(subject: Subject) -> CheckResult:
     if subject.limits.no_baseline or (subject.collection is None and subject.require_golden().thresholds):
         return CheckResult("regression", Verdict.SKIP, ("there is no baseline: judged by the thresholds alone",))
     if subject.accepting:
-        return CheckResult("regression", Verdict.SKIP, ("there is no baseline yet: this run becomes the first",))
+        return CheckResult("regression", Verdict.SKIP, ("there is no baseline yet; what is found now becomes it",))
     # Skipped without a word, a gate whose baseline was lost would be green for ever.
     why = (
         "there is no baseline, so nothing is compared with what was accepted; reperio gate --accept writes it. Where "
