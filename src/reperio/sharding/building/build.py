@@ -139,7 +139,7 @@ def build_shards(
         CollectionExists: something else is at *into*.
         CollectionLocked: another build is at it.
         ShardBuildFailed: Ray lost a task again and again.
-        EmbedderFailed, EmbeddingContractError, MissingDependency, StorageFailed.
+        EmbedderFailed, EmbeddingContractError, MissingDependency, StorageFailed: as for `Collection.add`.
     """
     refuse_unknown(build_shards, unknown)
     began = time.perf_counter()
