@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT = re.compile(r"(^|/)(tests?|__pycache__|\.[^/]+)(/|$)|\.py[co]$")
-"""What no package has: tests, hidden files, compiled modules."""
+"""Paths that no package has: tests, hidden files, compiled modules."""
 
 OTHERS = ("build", "demo-kb", "demo-mixed", "dist", "docs", "eval", "examples", "integrations", "tests", "website")
 """Folders that no package is made of, some of them large."""
@@ -34,7 +34,7 @@ class Project(NamedTuple):
 
     @property
     def stem(self) -> str:
-        """How the names of its files begin."""
+        """Return the beginning of the names of its files."""
         return f"{re.sub(r'[-_.]+', '_', self.name)}-{self.version}"
 
 

@@ -238,7 +238,7 @@ def breaks(rows: list[Figures]) -> list[str]:
         "come down with the p99 of a shard.",
         f"4. **Not building.** Embedding takes {smallest['embed_h']:,} hours where writing and indexing take "
         f"{smallest['build_h']}. "
-        "Both are tasks, and parallel but for a part that was measured below 1%.",
+        "Both are tasks, and parallel, except for a part that was measured below 1%.",
     ]
 
 

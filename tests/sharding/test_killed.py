@@ -71,7 +71,7 @@ def _killed_builds(source: Path, expected: Any, folder: Path, kills: int, seed: 
             seconds = chance.uniform(0.0, whole) if done < kills else None
             killed, _ = _run("build", source, into, seconds)
             done += killed
-            if killed and is_sharded(into):  # when all was done but for the tidying up
+            if killed and is_sharded(into):  # when all was done except for the tidying up
                 break
     assert content(into) == expected
     assert diagnose_shards(into, mend=True).ok

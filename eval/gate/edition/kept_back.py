@@ -154,7 +154,7 @@ KEPT_STORED: dict[str, tuple[Change, tuple[float, float], bool]] = {
     # a date read in another time zone falls into the year before
     "a year too early, share": (
         metadata(lambda own: {**own, "year": own["year"] - 1}), (0.05, 0.5), True),
-    # paths of the machine that ingests: /home/runner/… instead of wiki/…
+    # paths of the machine that ingests: an absolute path instead of wiki/…
     "sources by their absolute path, share": (
         metadata(lambda own: {**own, "source": f"/builds/docs/{own['source']}"}), (0.1, 1), True),
 }  # fmt: skip

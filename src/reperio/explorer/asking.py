@@ -23,7 +23,7 @@ FUSIONS = ("convex", "rrf")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked.
+    """Hold the text and filter of a question.
 
     Attributes:
         text: the question.
@@ -38,7 +38,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How it is asked.
+    """Hold the settings with which a question is asked.
 
     Attributes:
         mode: "dense", "lexical" or "hybrid".
@@ -66,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came.
+    """Hold the hits of a question, and the times they took.
 
     Attributes:
         question, setting: what was asked, and how.

@@ -1,4 +1,4 @@
-"""Lay two answers next to each other, and say what moved; keep answers to compare later ones with."""
+"""Put two answers next to each other, and say what moved; keep answers to compare later ones with."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Lists: TypeAlias = tuple["list[RankedRows] | None", "list[RankedRows] | None"]
 
 
 class CandidateSource(Protocol):
-    """What a search retrieves from. Equal scores are ordered by row, and a row names one chunk that never changes."""
+    """Retrieve candidates. Equal scores are ordered by row, and a row names one chunk that never changes."""
 
     def lists(
         self,

@@ -24,7 +24,7 @@ WRONG = 0
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is to be changed of one question.
+    """Name the changes to make to one question.
 
     Attributes:
         marks: grades by name of a chunk, or of a document where the question expects documents: 1 and more for what
@@ -44,7 +44,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """What takes a change back.
+    """Keep the content by which a change is taken back.
 
     Attributes:
         path: of the golden set.

@@ -1,6 +1,6 @@
 """Read the vectors of a segment's folder: the files that Chroma's hnswlib writes, and the pickle with their ids.
 
-``header.bin`` says how ``data_level0.bin`` is laid out: elements of one size in a row, each with its links, its vector
+``header.bin`` says how ``data_level0.bin`` is arranged: elements of one size in a row, each with its links, its vector
 and its label. Under cosine a vector has length 1 there, and ``length.bin`` has the length that it had. The links are
 not used. ``index_metadata.pickle`` knows the label of each id.
 """

@@ -112,7 +112,7 @@ def build_shards(
 
     Args:
         source: files of JSON lines (.jsonl, .ndjson) or Parquet (.parquet), whose lines or rows are chunks; or the
-            directory of one collection, taken as it is now, but for its records; or files and folders, which are read
+            directory of one collection, taken as it is now, without its records; or files and folders, which are read
             and cut as `ingest` does.
         into: the new directory, absent or empty; on several hosts, at this path on each of them.
         shards: how many; they can be split and merged later.

@@ -107,7 +107,7 @@ def add_up(counts: Sequence[Counting]) -> Totals:
 def merge(listings: Sequence[Listing], totals: Totals, count: int) -> tuple[Rows, Scores]:
     """Return the best rows of all listings, best first, equal scores by row, at most *count*, with their BM25.
 
-    The rows are those that one collection would rank, but for one shortcut: where more than ten times the rows that
+    The rows are those that one collection would rank, except for one shortcut: where more than ten times the rows that
     are ranked hold the rare words, each collection leaves out the least promising by itself, and so together they look
     at more than one would.
     """
