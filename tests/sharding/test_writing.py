@@ -152,6 +152,24 @@ def test_one_model_embeds_for_all_shards(tmp_path: Path) -> None:
         ShardWriter(tmp_path / "shards", embedder=TrigramEmbedder(salt="x"))
 
 
+def test_a_writer_whose_shards_another_thread_has_opened_again_goes_on(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the first `add` by text does, to share its model: what is closed under a call is written all the same."""
+    with ShardWriter(root) as writer:
+        each = writer._each
+
+        def closing(*args: Any, **options: Any) -> Any:
+            monkeypatch.setattr(writer, "_each", each)
+            writer._shards.reopen()
+            return each(*args, **options)
+
+        monkeypatch.setattr(writer, "_each", closing)
+        assert writer.add([Chunk(f"n{at}", "new") for at in range(20)], vectors=_vectors(20)).added == 20
+        monkeypatch.setattr(writer, "_each", closing)
+        assert writer.delete(ids=[f"n{at}" for at in range(20)]) == 20
+
+
 def test_a_writer_follows_shards_that_were_exchanged(root: Path) -> None:
     """A handle that knows the shards of before writes to those of now, and none that is gone is made again."""
     import shutil

@@ -216,7 +216,7 @@ class ShardWriter:
                     results.append(found)
                     for chunk_id in part:
                         del left[chunk_id]
-            if not failures or not self._moved(manifest):
+            if not failures or not self._moved(manifest, opened):
                 break
         if failures:
             raise _told(failures, [one for one in items if one not in left], list(left))
@@ -236,17 +236,18 @@ class ShardWriter:
                     failures[name] = found
                 else:
                     total += found
-            if not self._moved(manifest):
+            if not self._moved(manifest, opened):
                 break
         if failures:
             some = f"{total} chunks of the other shards are deleted"
             raise _told(failures, [], [], some=some if len(failures) < len(self._shards) else "")
         return total
 
-    def _moved(self, manifest: ShardManifest) -> bool:
-        """Say whether shards were exchanged since a manifest was read; another thread may have seen it first."""
+    def _moved(self, manifest: ShardManifest, opened: Mapping[str, Collection]) -> bool:
+        """Say whether shards were exchanged or opened again since; another thread may have done or seen it first."""
         self._shards.refresh()
-        return self.manifest.version != manifest.version
+        now, found = self._shards.state()
+        return now.version != manifest.version or any(found.get(name) is not kb for name, kb in opened.items())
 
     def _each(
         self,
