@@ -9,6 +9,7 @@ import pytest
 
 from reperio.errors import InvalidInput, StorageFailed
 from reperio.layout import is_directory, is_regular, open_regular, read_regular
+from reperio.layout.writing import remove_tree
 
 
 def test_a_regular_file_is_read(tmp_path: Path) -> None:
@@ -40,3 +41,17 @@ def test_a_path_with_nul_is_named_and_not_an_error_of_python(tmp_path: Path) -> 
     for look in (open_regular, is_regular, is_directory):
         with pytest.raises(InvalidInput, match="holds NUL"):
             look(tmp_path / "a\0b")
+
+
+def test_only_a_directory_is_removed(tmp_path: Path) -> None:
+    """With the pipes in it; a pipe, a file or a link in its place is neither waited for nor removed."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("folder")
+    for name in ("pipe", "link", "nothing"):
+        remove_tree(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
+    remove_tree(folder)
+    assert not folder.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -152,5 +153,7 @@ def sync_file(path: Path) -> None:
 
 def remove_tree(path: Path) -> None:
     """Remove a directory as far as that goes: nothing of a link or a file, and not what is nested too deep."""
-    with suppress(RecursionError):
-        shutil.rmtree(path, ignore_errors=True)
+    # rmtree opens whatever is at the path, and waits for ever for who writes to a pipe.
+    with suppress(RecursionError, OSError):
+        if stat.S_ISDIR(path.lstat().st_mode):
+            shutil.rmtree(path, ignore_errors=True)
