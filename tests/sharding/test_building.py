@@ -165,6 +165,18 @@ def test_an_interrupted_build_goes_on(tmp_path: Path) -> None:
         build(tmp_path / "kb", tmp_path / "shards", partition_rows=20)
 
 
+@pytest.mark.parametrize("plan", ["", "[]", "{}", '{"identity": 5}', '{"identity": "../x"}', "no json"])
+def test_a_plan_that_cannot_be_read_is_damage(tmp_path: Path, plan: str) -> None:
+    """Nothing of it gets into shards.json; what to do is said, since there are no shards yet."""
+    source, root = tmp_path / "all.jsonl", tmp_path / "shards"
+    source.write_text(_lines(_chunks(10), _vectors(10)))
+    (root / "building").mkdir(parents=True)
+    (root / "building" / "plan.json").write_text(plan)
+    with pytest.raises(reperio.CollectionDamaged, match=r"plan\.json cannot be read.*remove"):
+        build(source, root)
+    assert not (root / "shards.json").exists()
+
+
 def test_a_build_that_was_killed_at_its_very_end_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its shards are there; run again it refuses, and says nothing of removing what was written to them since."""
     source, root = tmp_path / "all.jsonl", tmp_path / "shards"

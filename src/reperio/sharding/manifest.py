@@ -192,7 +192,7 @@ class ShardManifest:
             if content.keys() != _FIELDS or content["slots"] != SLOTS:
                 raise ValueError(f"its fields are {sorted(content)!s:.200}, its slots {content.get('slots')!r:.20}")
             identity = content["identity"]
-            if type(identity) is not str or not _IDENTITY.fullmatch(identity):
+            if not is_identity(identity):
                 raise ValueError(f"identity is {identity!r:.60}")
             generation, number = (_counted(content, name) for name in ("generation", "next"))
             settings = Settings.from_json(content["settings"], where)
@@ -233,6 +233,11 @@ class ShardLayout:
             purpose="exchanging shards",
             cure="wait until it has ended, then try again",
         )
+
+
+def is_identity(value: object) -> bool:
+    """Say whether a value is what tells one collection of shards from others."""
+    return type(value) is str and _IDENTITY.fullmatch(value) is not None
 
 
 def is_shard(name: str) -> bool:

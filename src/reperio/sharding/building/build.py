@@ -43,6 +43,7 @@ from reperio.sharding.building.tasks import FillTask, ShardReport, SpreadTask, f
 from reperio.sharding.manifest import (
     ShardLayout,
     ShardManifest,
+    is_identity,
     is_sharded,
     require_outside_shards,
     write_manifest,
@@ -279,8 +280,17 @@ class _Build:
                 raise CollectionExists(f"{self._layout.root} has shards already; choose a new path for the shards")
             write_atomically(path, orjson.dumps({**wanted, "identity": self._manifest.identity}))
             return
-        found = orjson.loads(read_regular(path, _PLAN_BYTES))
-        self._manifest = replace(self._manifest, identity=found.pop("identity"))
+        try:
+            found = orjson.loads(read_regular(path, _PLAN_BYTES))
+            identity = found.pop("identity")
+            if not is_identity(identity):
+                raise ValueError(f"identity is {identity!r:.60}")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise CollectionDamaged(
+                f"{path} cannot be read ({error!s:.200}); there are no shards yet: remove {self._layout.root}, and "
+                "build again"
+            ) from None
+        self._manifest = replace(self._manifest, identity=identity)
         if found != wanted:
             name = next((key for key in wanted if found.get(key) != wanted[key]), "plan")
             raise CollectionExists(
