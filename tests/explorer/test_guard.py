@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import reperio
-from reperio import InvalidInput
+from reperio import Chunk, InvalidInput
 from reperio.evaluation import read_golden
 from reperio.explorer.desk import Options, opened
 from tests.cli.test_main import refused
@@ -240,3 +240,15 @@ def test_an_undo_that_failed_can_be_tried_again(folder: Path, tmp_path: Path) ->
         path.chmod(0o644)
         assert found.ask("POST", f"/{TOKEN}/undo", body, **OURS)[0] == 200
     assert path.read_text() == GOLDEN
+
+
+def test_a_collection_without_words_is_compared_in_the_form(folder: Path, tmp_path: Path) -> None:
+    """What one of two collections cannot do is said next to the fields in which to choose otherwise."""
+    with reperio.open(tmp_path / "plain", embedder=TrigramEmbedder(), lexical="none", auto_optimize=False) as kb:
+        kb.add([Chunk("a", "a password")])
+    with served(tmp_path, kb=folder / "kb", others=[tmp_path / "plain"]) as found:
+        path = f"/{TOKEN}/compare?q=password&a.mode=hybrid&b.mode=hybrid&b.kb=plain"
+        status, text, _ = found.ask("GET", path)
+        assert (status, "cannot be searched in the mode hybrid" in text) == (200, True)
+        assert 'name="b.mode"' in text
+        assert "cannot be searched" not in found.ask("GET", path.replace("b.mode=hybrid", "b.mode=dense"))[1]

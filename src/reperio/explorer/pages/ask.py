@@ -10,6 +10,7 @@ from reperio import ReperioError
 from reperio.errors import InvalidInput
 from reperio.explorer.asking import FUSIONS, Answer, Question, Setting, ask, to_question, to_setting
 from reperio.explorer.comparing import compare
+from reperio.explorer.desk import MODES
 from reperio.explorer.filtering import facets, to_text
 from reperio.explorer.pages.base import Site, told
 from reperio.explorer.parameters import LONGEST_QUESTION, Parameters
@@ -51,7 +52,14 @@ class AskPages:
     def compare(self, given: Parameters) -> Mapping[str, Any]:
         """Show two answers next to each other."""
         question, where, error = _asked(given)
-        sides = {prefix: self._side(given.side(prefix)) for prefix in ("a.", "b.")}
+        sides: dict[str, tuple[Setting, Answer | None]] = {}
+        for prefix in ("a.", "b."):
+            own = given.side(prefix)
+            try:
+                sides[prefix] = self._side(own)
+            except InvalidInput as failure:  # told in the form, in which it can be mended
+                error = error or told(failure)
+                sides[prefix] = Setting(own.choice("mode", MODES, "dense"), kb=own.text("kb")), None
         if not given.text("a.mode") and len(self._desk.modes()) > 1:  # at first: by meaning alone, and with words
             sides["a."] = (Setting("dense"), None)
         found, answers = None, []
