@@ -252,3 +252,14 @@ def test_a_collection_without_words_is_compared_in_the_form(folder: Path, tmp_pa
         assert (status, "cannot be searched in the mode hybrid" in text) == (200, True)
         assert 'name="b.mode"' in text
         assert "cannot be searched" not in found.ask("GET", path.replace("b.mode=hybrid", "b.mode=dense"))[1]
+
+
+def test_a_golden_set_with_a_typing_error_hides_no_answer(folder: Path, tmp_path: Path) -> None:
+    """Its message is shown, and the hits without marks; once it is mended, marks are there again."""
+    path = tmp_path / "golden.yaml"
+    path.write_text(GOLDEN.replace("mode: hybrid", "mode: hybird"))
+    with served(tmp_path, kb=folder / "kb", golden=path) as found:
+        status, text, _ = found.ask("GET", f"/{TOKEN}/ask?q=password")
+        assert (status, "hybird" in text, "password-1" in text) == (200, True, True)
+        path.write_text(GOLDEN)
+        assert "hybird" not in found.ask("GET", f"/{TOKEN}/ask?q=password")[1]

@@ -12,6 +12,7 @@ from reperio.explorer.asking import FUSIONS, Answer, Question, Setting, ask, to_
 from reperio.explorer.comparing import compare
 from reperio.explorer.desk import MODES
 from reperio.explorer.filtering import facets, to_text
+from reperio.explorer.judging import Judge
 from reperio.explorer.pages.base import Site, told
 from reperio.explorer.parameters import LONGEST_QUESTION, Parameters
 from reperio.explorer.showing import Highlighter, fields_of
@@ -35,13 +36,18 @@ class AskPages:
                 answer = ask(self._desk, question, setting)
             except ReperioError as failure:  # shown next to the form, so that it can be mended there
                 error = told(failure)
+        judge = self._site.judge
+        try:
+            by_document = judge is not None and answer is not None and judge.by_document()
+        except InvalidInput as failure:  # a golden set that cannot be read is no reason to show no answer
+            judge, by_document, error = None, False, told(failure)
         survey, looking = self._desk.survey()
         return {
             **self._form(question, where),
             "setting": setting,
             "answer": answer,
-            "hits": [] if answer is None else self.shown(answer),
-            "by_document": self._site.judge is not None and answer is not None and self._by_document(),
+            "hits": [] if answer is None else _shown(answer, judge),
+            "by_document": by_document,
             "error": error,
             "facets": [] if survey is None else facets(survey, question.where),
             "survey": survey,
@@ -89,31 +95,6 @@ class AskPages:
         answer = ask(self._desk, to_question(given), to_setting(given, self._desk))
         return {"name": self._site.shelf.keep(answer).name}
 
-    def shown(self, answer: Answer) -> Sequence[Mapping[str, Any]]:
-        """Return the hits with what the page shows of each."""
-        marks = Highlighter(answer.question.text)
-        judge = self._site.judge
-        query = None if judge is None else judge.question(answer.question.text, answer.question.where)
-        best = max((row.hit.score for row in answer.rows), default=0.0)
-        least = min((row.hit.score for row in answer.rows), default=0.0)
-        shown = []
-        for row in answer.rows:
-            fields, left_out = fields_of(row.hit.chunk)
-            shown.append(
-                {
-                    "row": row,
-                    "chunk": row.hit.chunk,
-                    "text": marks.excerpt(row.hit.chunk.text),
-                    "fields": fields,
-                    "left_out": left_out,
-                    # A bar of what a score is among these, since scores of modes and metrics have no common scale.
-                    "bar": 100 if best == least else round(8 + 92 * (row.hit.score - least) / (best - least)),
-                    "grade": None if judge is None else judge.grade(query, row.hit.chunk),
-                    "document": "" if judge is None else judge.document(row.hit.chunk),
-                }
-            )
-        return shown
-
     def _form(self, question: Question, where: str) -> Mapping[str, Any]:
         return {
             "question": question,
@@ -131,9 +112,6 @@ class AskPages:
         kept = self._site.shelf.get(name)
         return replace(kept.setting, kb=name), kept
 
-    def _by_document(self) -> bool:
-        return self._site.judge is not None and self._site.judge.by_document()
-
 
 def _asked(given: Parameters) -> tuple[Question, str, str]:
     """Return the question, its filter as text, and what is wrong with them, which is mended in the form."""
@@ -143,3 +121,28 @@ def _asked(given: Parameters) -> tuple[Question, str, str]:
         raw = {name: str(given.raw(name))[:LONGEST_QUESTION] for name in ("q", "where")}
         return Question(raw["q"].strip()), raw["where"], told(error)
     return question, to_text(question.where), ""
+
+
+def _shown(answer: Answer, judge: Judge | None) -> Sequence[Mapping[str, Any]]:
+    """Return the hits with what the page shows of each."""
+    marks = Highlighter(answer.question.text)
+    query = None if judge is None else judge.question(answer.question.text, answer.question.where)
+    best = max((row.hit.score for row in answer.rows), default=0.0)
+    least = min((row.hit.score for row in answer.rows), default=0.0)
+    shown = []
+    for row in answer.rows:
+        fields, left_out = fields_of(row.hit.chunk)
+        shown.append(
+            {
+                "row": row,
+                "chunk": row.hit.chunk,
+                "text": marks.excerpt(row.hit.chunk.text),
+                "fields": fields,
+                "left_out": left_out,
+                # A bar of what a score is among these, since scores of modes and metrics have no common scale.
+                "bar": 100 if best == least else round(8 + 92 * (row.hit.score - least) / (best - least)),
+                "grade": None if judge is None else judge.grade(query, row.hit.chunk),
+                "document": "" if judge is None else judge.document(row.hit.chunk),
+            }
+        )
+    return shown
