@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -203,18 +203,23 @@ class _Starter:
         Raises:
             ShardUnavailable: none does.
         """
-        until, why = time.monotonic() + _READY, ""
-        for member in group.members:
-            try:
-                member.replica.submit("ping", None).result(max(0.0, until - time.monotonic()))
-            except Exception as error:  # of Ray, or of the shard as it was opened: the message has it
-                why = f"{type(error).__name__}: {error}"
-                member.lost = True
-            else:
-                return
+        # All are asked at once: one whose host has just died may keep its caller waiting until Ray knows of that.
+        waiting = {member.replica.submit("ping", None): member for member in group.members}
+        until, why = time.monotonic() + _READY, list[str]()
+        while waiting:
+            done, _ = wait(waiting, max(0.0, until - time.monotonic()), return_when=FIRST_COMPLETED)
+            for future in done or list(waiting):
+                member = waiting.pop(future)
+                try:
+                    future.result(0)
+                except Exception as error:  # of Ray, or of the shard as it was opened: the message has it
+                    why.append(f"{type(error).__name__}: {error}"[-600:])
+                    member.lost = True
+                else:
+                    return
         unavailable = ShardUnavailable(
             f"no replica of {group.name} could be started; every host of the cluster must see {self._layout.root} "
-            f"[{why[-600:]}]"
+            f"[{'; '.join(why)}]"
         )
         unavailable.shards = (group.name,)
         raise unavailable
