@@ -9,7 +9,7 @@ import pytest
 import reperio
 from reperio import Chunk
 from reperio.errors import CollectionDamaged, CollectionExists, CollectionLocked, InvalidInput, StorageFailed
-from reperio.sharding import ShardLayout, ShardSet, read_manifest, slot_of
+from reperio.sharding import ShardLayout, ShardManifest, ShardSet, read_manifest, slot_of
 from reperio.sharding.building.build import build_shards
 from reperio.sharding.keeping import exchanging
 from reperio.sharding.keeping.exchanging import merge, split
@@ -22,6 +22,7 @@ from reperio.sharding.keeping.upkeep import (
     shards_info,
 )
 from reperio.sharding.writing import ShardWriter
+from tests.sharding.test_manifest import SETTINGS, make_shards
 
 DIMENSION = 6
 NUMBER = 120
@@ -265,3 +266,14 @@ def test_what_is_no_directory_is_not_taken_for_left_over(root: Path) -> None:
     found = diagnose_shards(root, mend=True)
     assert found.ok
     assert not found.removed
+
+
+def test_a_shard_with_one_chunk_is_split_and_merged_again(tmp_path: Path) -> None:
+    """A part that gets nothing is an empty shard."""
+    root = tmp_path / "shards"
+    make_shards(root, ShardManifest.new(SETTINGS, 1))
+    with ShardWriter(root) as writer:
+        writer.add([Chunk("only", "text")], vectors=[[1.0] * SETTINGS.dimension])
+    made = split(root, names(root)[0], parts=3)
+    assert sorted(made.made.values()) == [0, 0, 1]
+    assert merge(root, names(root)).made == {names(root)[0]: 1}

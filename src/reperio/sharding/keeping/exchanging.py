@@ -253,7 +253,9 @@ def _within(sources: Sequence[Collection], entry: ShardEntry) -> Iterator[Block]
     for source in sources:
         with content_of(source) as content:
             for block in content.blocks():
-                yield _narrowed(block, entry)
+                narrowed = _narrowed(block, entry)
+                if narrowed.chunks:
+                    yield narrowed
 
 
 def _narrowed(block: Block, entry: ShardEntry) -> Block:
