@@ -7,8 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import reperio
+from reperio.cli.main import app
+from reperio.evaluation import read_golden
 from reperio.evaluation.sharded import everything, opened
 from reperio.evaluation.verdicts import Verdict
 from tests.conftest import TrigramEmbedder
@@ -43,3 +46,16 @@ def test_the_gate_passes_sound_shards_and_names_the_damaged_one(root: Path, tmp_
         report = reperio.gate(kb, only=["integrity", "backup"])
     assert [check.verdict for check in report.checks] == [Verdict.FAIL, Verdict.FAIL]
     assert report.checks[0].evidence[0].startswith("shard-000002: ")
+
+
+def test_a_golden_set_is_drafted_grown_and_checked_over_shards(root: Path, tmp_path: Path) -> None:
+    """The commands take a directory of shards as they take a collection."""
+    golden = tmp_path / "golden.yaml"
+    for words in (["init", "--number", "3"], ["grow", "--number", "2"], ["check"]):
+        verb, *options = words
+        named = ["--embedder", "tests.conftest:TrigramEmbedder"]
+        done = CliRunner().invoke(app, ["golden", verb, str(root), str(golden), *options, *named])
+        assert done.exit_code == 0, done.output
+    assert len(read_golden(golden).queries) >= 5
+    added = ["golden", "add", str(golden), "what?", "--expect", "c9999", "--kb", str(root)]
+    assert "does not hold" in CliRunner().invoke(app, added).output

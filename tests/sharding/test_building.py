@@ -222,7 +222,7 @@ def test_tasks_need_nothing_but_themselves(tmp_path: Path) -> None:
         (['{"id": "a", "text": "x", "metadata": {}, "b": 1}'], InvalidInput, "and besides"),
         (['{"id": "a", "text": "x", "metadata": 1}'], InvalidInput, "which is a int"),
         (['{"id": "a", "vector": [1, 2.5]}', '{"id": "b", "text": "x"}'], InvalidInput, "'b' has no vector"),
-        (['{"id": "a", "vector": [1, 2.5]}', '{"id": "b", "vector": [1]}'], reperio.InvalidVectors, "vectors"),
+        (['{"id": "a", "vector": [1, 2.5]}', '{"id": "b", "vector": [1]}'], InvalidInput, "'b' has 1 numbers"),
         (['{"id": "a", "text": " "}'], InvalidChunk, "has no text to embed"),
     ],
 )
@@ -272,6 +272,24 @@ def test_sources_and_places_that_cannot_be_are_refused(tmp_path: Path) -> None:
         first = content(tmp_path / "shards")[shard]
         assert [one[:3] for one in chunks] == [one[:3] for one in first]
         np.testing.assert_allclose([one[3] for one in chunks], [one[3] for one in first], atol=1e-6)
+
+
+def test_vectors_of_a_source_are_alike_to_its_end(tmp_path: Path) -> None:
+    """Also beyond the lines that are read at once: no vector that was brought is stored as the embedder's."""
+    path = tmp_path / "rows.jsonl"
+
+    def write(*vectors: Any) -> Path:
+        rows = [{"id": f"c{at}", "text": f"text {at}", "vector": vector} for at, vector in enumerate(vectors)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    with pytest.raises(InvalidInput, match=r"chunk 'c2000' has no vector, and the first one has"):
+        build(write(*[[1, 2]] * 2000, None), tmp_path / "shards")
+    ready = [1.0] * TrigramEmbedder().dimension
+    with pytest.raises(InvalidInput, match=r"chunk 'c2000' has a vector, and the first one has none"):
+        build(write(*[None] * 2000, ready), tmp_path / "others", embedder=TrigramEmbedder())
+    with pytest.raises(InvalidInput, match=r"vector of chunk 'c1' has 0 numbers, and that of 'c0' 2"):
+        build(write([1, 2], []), tmp_path / "more")
 
 
 @pytest.mark.parametrize("vector", [5, "ab", [[1.0], [2.0]], ["1", "2"], [1.0, None], {"a": 1}])

@@ -8,10 +8,18 @@ import pytest
 
 import reperio
 from reperio import Chunk
-from reperio.errors import CollectionDamaged, CollectionExists, CollectionLocked, InvalidInput, StorageFailed
+from reperio.errors import (
+    CollectionDamaged,
+    CollectionExists,
+    CollectionLocked,
+    InvalidInput,
+    NotACollection,
+    StorageFailed,
+    UnknownOption,
+)
 from reperio.sharding import ShardLayout, ShardManifest, ShardSet, read_manifest, slot_of
 from reperio.sharding.building.build import build_shards
-from reperio.sharding.keeping import exchanging
+from reperio.sharding.keeping import exchanging, upkeep
 from reperio.sharding.keeping.exchanging import merge, split
 from reperio.sharding.keeping.upkeep import (
     backup_shards,
@@ -22,7 +30,7 @@ from reperio.sharding.keeping.upkeep import (
     shards_info,
 )
 from reperio.sharding.writing import ShardWriter
-from tests.sharding.test_manifest import SETTINGS, make_shards
+from tests.sharding.test_manifest import SETTINGS, make_shard, make_shards
 
 DIMENSION = 6
 NUMBER = 120
@@ -154,7 +162,7 @@ def test_one_exchange_at_a_time(root: Path) -> None:
 def test_shards_of_different_models_are_not_merged(root: Path) -> None:
     """They would be one collection whose vectors do not compare."""
     shutil.rmtree(root / "shards" / "shard-000002")
-    reperio.open(root / "shards" / "shard-000002", dimension=DIMENSION + 1).close()
+    make_shard(root, "shard-000002", dimension=DIMENSION + 1)
     with pytest.raises(InvalidInput, match="shard-000002 was embedded by another model than shard-000001"):
         merge(root, ["shard-000001", "shard-000002"])
 
@@ -233,6 +241,58 @@ def test_nothing_is_written_where_an_exchange_would_remove_it(root: Path) -> Non
     """A backup among the shards would be taken for what a killed exchange has left."""
     with pytest.raises(InvalidInput, match="inside the shards of"):
         backup_shards(root, root / "shards" / "shard-000077")
+    with (
+        reperio.open(root / "shards" / "shard-000001", read_only=True) as kb,
+        pytest.raises(InvalidInput, match="inside the shards of"),
+    ):
+        kb.backup(root / "shards" / "shard-000001.old")
+    with pytest.raises(InvalidInput, match="inside the shards of"):  # a number mistyped
+        reperio.open(root / "shards" / "shard-000077", dimension=2)
+    assert len(names(root)) == 3
+
+
+@pytest.mark.parametrize("verb", [check_shards, shards_info, diagnose_shards, optimize_shards])
+def test_a_shard_that_is_split_meanwhile_is_no_damage(root: Path, verb: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those in its place are looked at, and each shard once."""
+    read = upkeep.read_manifest
+    old = read(root)
+    seen: list[int] = []
+
+    def reading(path: Path) -> ShardManifest:
+        if not seen:
+            split(path, "shard-000002", recall=None)
+        seen.append(1)
+        return old if len(seen) == 1 else read(path)
+
+    monkeypatch.setattr(upkeep, "read_manifest", reading)
+    found = verb(root)
+    shards = found if isinstance(found, dict) else found.shards
+    assert list(shards) == names(root)
+    assert getattr(found, "ok", True)
+    assert len(seen) > 1
+
+
+def test_what_has_lost_all_shards_is_diagnosed(root: Path) -> None:
+    """Doctor tells what is missing, rather than that it cannot read it."""
+    shutil.rmtree(root / "shards")
+    found = diagnose_shards(root)
+    assert not found.ok
+    assert [problem.kind for problem in found.problems] == ["damage"] * 3
+    assert "shard-000001 is missing" in found.problems[0].what
+
+
+@pytest.mark.parametrize("verb", [split, merge, check_shards, diagnose_shards, optimize_shards, shards_info])
+def test_options_that_are_none_are_told_by_name(root: Path, verb: Any) -> None:
+    """With those there are, as everywhere."""
+    more = {split: ["shard-000001"], merge: [["shard-000001", "shard-000002"]]}.get(verb, [])
+    with pytest.raises(UnknownOption, match=rf"{verb.__name__}\(\) has no option 'recal'"):
+        verb(root, *more, recal=0.9)
+
+
+def test_opened_as_one_collection_they_name_how_to_open_them(root: Path) -> None:
+    """Who has them, and does not know of shards, learns the word."""
+    with pytest.raises(NotACollection, match=r"has shards: .*reperio\.open_shards"):
+        reperio.open(root)
 
 
 def test_an_exchange_that_cannot_be_copies_nothing(root: Path) -> None:

@@ -171,8 +171,16 @@ def test_of_two_who_exchange_one_does(tmp_path: Path) -> None:
 
 def make_shards(root: Path, manifest: ShardManifest) -> None:
     for entry in manifest.shards:
-        reperio.open(root / "shards" / entry.name, dimension=4).close()
+        make_shard(root, entry.name, dimension=4)
     write_manifest(root, manifest)
+
+
+def make_shard(root: Path, name: str, **options: Any) -> None:
+    """Make an empty collection elsewhere, and move it to where `open` makes none: among shards."""
+    made = root.with_name(f"{root.name}-{name}")
+    reperio.open(made, **options).close()
+    (root / "shards").mkdir(exist_ok=True, parents=True)
+    made.rename(root / "shards" / name)
 
 
 def test_a_set_opens_every_shard_and_follows_the_manifest(tmp_path: Path) -> None:
@@ -184,7 +192,7 @@ def test_a_set_opens_every_shard_and_follows_the_manifest(tmp_path: Path) -> Non
         assert [("a" in kb) for _, kb in shards] == [entry.holds(slot_of("a")) for entry in manifest.shards]
         assert not shards.refresh()
         fresh = manifest.exchanged(manifest.shards, 1)
-        reperio.open(tmp_path / "shards" / fresh.shards[0].name, dimension=4).close()
+        make_shard(tmp_path, fresh.shards[0].name, dimension=4)
         exchange_manifest(tmp_path, manifest, fresh)
         gone = shards["shard-000001"]
         assert shards.refresh()
@@ -206,6 +214,6 @@ def test_a_missing_or_foreign_shard_is_damage(tmp_path: Path) -> None:
     with pytest.raises(StorageFailed, match="link"):
         ShardSet(tmp_path)
     second.unlink()
-    reperio.open(second, dimension=4, metric="l2").close()
+    make_shard(tmp_path, "shard-000002", dimension=4, metric="l2")
     with pytest.raises(CollectionDamaged, match="shard-000002 has another metric"):
         ShardSet(tmp_path)

@@ -13,7 +13,7 @@ from reperio.sharding.building.build import build_shards
 from reperio.sharding.writing import ShardWriter
 from reperio.types import AddResult
 from tests.conftest import TrigramEmbedder
-from tests.sharding.test_manifest import SETTINGS, make_shards
+from tests.sharding.test_manifest import SETTINGS, make_shard, make_shards
 
 NAMES = [f"c{at}" for at in range(20)]
 
@@ -179,7 +179,7 @@ def test_a_writer_follows_shards_that_were_exchanged(root: Path) -> None:
         old = writer.manifest
         new = old.exchanged(old.shards, 2)
         for entry in new.shards:
-            reperio.open(root / "shards" / entry.name, dimension=4).close()
+            make_shard(root, entry.name, dimension=4)
         write_manifest(root, new)
         for entry in old.shards:
             shutil.rmtree(root / "shards" / entry.name)

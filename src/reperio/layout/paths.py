@@ -150,6 +150,11 @@ class Layout:
             return True
         if any(is_generation(name) for name in strangers):
             raise CollectionDamaged(f"{self.current} is missing; restore from a backup")
+        if "shards.json" in strangers:
+            raise NotACollection(
+                f"{self.root} has shards: search them with reperio.open_shards, write with reperio.ShardWriter, or use "
+                "the commands of reperio shards"
+            )
         raise NotACollection(
             f"{self.root} is no collection: it holds {', '.join(strangers[:3])}"
             f"{' …' if len(strangers) > 3 else ''} and no CURRENT file; pass the directory of a "

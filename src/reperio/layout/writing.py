@@ -105,7 +105,7 @@ def require_path(path: Path) -> None:
 
 
 def require_outside(path: Path, purpose: str) -> None:
-    """Raise `InvalidInput` for a path inside a collection, whose next writer may take what is there for its own.
+    """Raise `InvalidInput` for a path inside a collection or shards, whose next writer may take it for its own.
 
     Args:
         path: what is written.
@@ -115,10 +115,13 @@ def require_outside(path: Path, purpose: str) -> None:
     with storage_errors(path, "create"):
         # A link may lead in, and may lie in there itself.
         above = [*path.absolute().parents, *Path(os.path.realpath(path)).parents]
-        within = next((parent for parent in dict.fromkeys(above) if _is_collection(parent)), None)
+        within = next(
+            (parent for parent in dict.fromkeys(above) if _is_collection(parent) or _is_sharded(parent)), None
+        )
     if within is not None:
+        what = "shards of" if _is_sharded(within) else "collection"
         raise InvalidInput(
-            f"{path} is inside the collection {within}, which may remove it; choose a path outside {purpose}"
+            f"{path} is inside the {what} {within}, which may remove it; choose a path outside {purpose}"
         )
 
 
@@ -129,6 +132,13 @@ def _is_collection(folder: Path) -> bool:
             return False
         with open(current, "rb") as file:
             return file.read(4) == b"gen-"  # other databases have a CURRENT, too
+    except OSError:
+        return False
+
+
+def _is_sharded(folder: Path) -> bool:
+    try:  # both, since other programs have files of that name, too
+        return (folder / "shards.json").is_file() and (folder / "shards").is_dir()
     except OSError:
         return False
 

@@ -17,7 +17,6 @@ given twice, so that nobody who has an old manifest reads or writes another shar
 from __future__ import annotations
 
 import errno
-import os
 import re
 import secrets
 from bisect import bisect_right
@@ -46,7 +45,6 @@ from reperio.layout import (
     read_regular,
     require_absent_or_directory,
     require_path,
-    storage_errors,
     write_atomically,
 )
 from reperio.strict_json import encode
@@ -249,22 +247,6 @@ def is_sharded(root: Path) -> bool:
     """Say whether a directory has a manifest, whatever is in it."""
     require_path(root)
     return is_there(root / MANIFEST)
-
-
-def require_outside_shards(path: Path, purpose: str) -> None:
-    """Refuse a path inside a sharded collection, whose next exchange removes what it takes for left over.
-
-    Args:
-        path: what is written.
-        purpose: of a new path, for the message: "for the backup".
-    """
-    require_path(path)
-    with storage_errors(path, "create"):
-        # A link may lead in, and may lie in there itself.
-        above = dict.fromkeys([*path.absolute().parents, *Path(os.path.realpath(path)).parents])
-        within = next((parent for parent in above if is_there(parent / MANIFEST)), None)
-    if within is not None:
-        raise InvalidInput(f"{path} is inside the shards of {within}; choose a path outside {purpose}")
 
 
 def require_shard(path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import pickle
+import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,22 @@ from reperio import (
     Chunk,
     Collection,
     CollectionClosed,
+    CollectionDamaged,
     CollectionNotFound,
     CollectionReadOnly,
     InvalidInput,
     Limits,
     NotACollection,
+    ShardUnavailable,
 )
 from reperio.collection.methods.comparing import Comparing
 from reperio.collection.methods.maintenance import Maintenance
 from reperio.collection.methods.writing import Writing
+from reperio.errors import ShardBuildFailed
 from reperio.exchange import export_collection
+from reperio.sharding import ShardManifest, split
+from reperio.sharding.building.on_ray import run_on_ray
+from reperio.sharding.serving import opening
 from tests.sharding.serving.made import fill, make_shards, open_to_write
 
 DIMENSION = 16
@@ -95,6 +103,42 @@ def test_every_method_of_a_collection_is_served_or_refused(root: Path) -> None:
     kb.close()
     with pytest.raises(InvalidInput, match="works on one collection"):
         export_collection(kb, root.parent / "export")
+
+
+def test_shards_that_are_exchanged_at_that_moment_are_opened(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has read the list of shards a moment too early reads it again; what is really missing stays an error."""
+    read = opening.read_manifest
+    old = read(root)
+    seen: list[int] = []
+
+    def reading(path: Path) -> ShardManifest:
+        if not seen:
+            split(path, old.shards[0].name, recall=None)
+        seen.append(1)
+        return old if len(seen) == 1 else read(path)
+
+    monkeypatch.setattr(opening, "read_manifest", reading)
+    with reperio.open_shards(root) as kb:
+        assert kb.count() == 20
+        assert [each.name for each in kb.status()] == [entry.name for entry in read(root).shards]
+    shutil.rmtree(root / "shards" / read(root).shards[0].name)
+    with pytest.raises(CollectionDamaged, match="is missing"):
+        reperio.open_shards(root)
+
+
+def test_where_no_cluster_listens_the_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: Ray itself would try for minutes."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'reperio[ray]'")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and it does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(ShardBuildFailed, match=f"nobody listens at {address}"):
+            list(run_on_ray(str, [1]))
+        with pytest.raises(ShardUnavailable, match=f"nobody listens at {address}"):
+            reperio.open_shards(f"ray://{address}/kb")
+        with pytest.raises(ShardUnavailable, match=f"nobody listens at {address}"):
+            reperio.open_shards("ray://kb")
 
 
 def test_limits_and_the_log_are_those_of_any_collection(root: Path, tmp_path: Path) -> None:

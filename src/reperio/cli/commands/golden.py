@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import reperio
 from reperio.cli import output
 from reperio.cli.arguments import KB, Json, argument, flag, option, to_filter
 from reperio.cli.commands.gate import EMBEDDER
@@ -222,7 +221,7 @@ def golden_add(
 def _require_existing(kb: Path, golden: GoldenSet, added: GoldenQuery) -> None:
     from reperio.evaluation.golden import examining
 
-    with reperio.open(kb, read_only=True) as collection:
+    with _reading(kb, None) as collection:
         missing = examining.missing(collection, golden, [added])
     if missing:
         raise InvalidInput(f"{kb} does not hold {examining.did_you_mean(missing)}; nothing was added")
@@ -231,8 +230,9 @@ def _require_existing(kb: Path, golden: GoldenSet, added: GoldenQuery) -> None:
 @contextmanager
 def _reading(kb: Path, embedder: str | None) -> Iterator[Collection]:
     from reperio.evaluation.deployed import load_embedder
+    from reperio.evaluation.sharded import opened
 
-    with reperio.open(kb, embedder=None if embedder is None else load_embedder(embedder), read_only=True) as collection:
+    with opened(kb, None if embedder is None else load_embedder(embedder)) as collection:
         yield collection
 
 

@@ -25,7 +25,9 @@ def create(root: Path, settings: Settings, first: Entry | None = None) -> None:
 
     Raises:
         CollectionExists: another process created something there in the meantime.
+        InvalidInput: it is inside a collection, or inside shards.
     """
+    layout.require_outside(root, "for the collection")
     with layout.new_directory(root) as fresh:
         paths = layout.Generation(fresh / layout.FIRST_GENERATION, settings.dtype)
         lay_out(paths, settings)

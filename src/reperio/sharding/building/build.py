@@ -29,6 +29,7 @@ from reperio.layout import (
     make_directory,
     read_regular,
     require_absent_or_directory,
+    require_outside,
     require_vacant,
     storage_errors,
     write_atomically,
@@ -45,7 +46,6 @@ from reperio.sharding.manifest import (
     ShardManifest,
     is_identity,
     is_sharded,
-    require_outside_shards,
     write_manifest,
 )
 from reperio.sharding.running import Run, require_map, results
@@ -154,7 +154,7 @@ def build_shards(
         raise InvalidInput(f"ingestion is {ingestion!r:.60}; pass a dictionary, as {{'max_tokens': 200}}")
     paths = paths_of(source)
     root = to_path("into", into).absolute()
-    require_outside_shards(root, "for the shards")
+    require_outside(root, "for the shards")
     named = {"id_field": id_field, "text_field": text_field, "vector_field": vector_field}
     cut = cut_source(
         paths, {name: value for name, value in named.items() if value}, partition_rows, dict(ingestion or {})

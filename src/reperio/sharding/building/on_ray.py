@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from reperio.errors import ReperioError, ShardBuildFailed
 from reperio.optional import OptionalImport
+from reperio.sharding.reaching import require_reachable
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -74,6 +75,7 @@ def connected(workers: int | None) -> Iterator[Any]:
     address = os.environ.get("RAY_ADDRESS")
     own = {"num_cpus": workers, "object_store_memory": _STORE, "include_dashboard": False}
     try:
+        require_reachable(address)
         # Its own log of what it does is for whoever runs the cluster.
         ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else own))
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -17,7 +17,7 @@ from reperio.collection.handle.embedder import resolve
 from reperio.collection.opening import open as open_collection
 from reperio.collection.write.preparing import check_chunks, embed_checked, require_sizes
 from reperio.embedding.contract import Settings
-from reperio.errors import CollectionExists, InvalidChunk
+from reperio.errors import CollectionExists, InvalidChunk, InvalidInput
 from reperio.exchange.content import receive
 from reperio.sharding.building.partitions import Batch, Partition, Told
 from reperio.sharding.building.parts import PartReport, blocks_of, joined, read_report, write_part
@@ -105,6 +105,9 @@ def spread(task: SpreadTask) -> PartReport:
     told, chunks, embedded = Told([], []), list[NewChunk](), 0
     matrices: list[StoredMatrix] = []
     for batch in task.partition.batches(task.settings, embedder, told):
+        if (batch.vectors is None) == (task.embedder is None):  # unlike the first chunk, which the plan was made by
+            of = "no vector, and the first one has" if batch.vectors is None else "a vector, and the first one has none"
+            raise InvalidInput(f"chunk {batch.chunks[0].id!r:.80} has {of}; all have one, or none")
         checked = check_chunks(batch.chunks, len(chunks))
         require_sizes(checked, task.limits)
         matrices.append(_vectors(batch, checked, task.settings, embedder))

@@ -15,8 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from typing_extensions import Never
 
-from reperio.arguments import is_iterable, require_count, require_limits, require_recall, require_seconds, to_path
+from reperio.arguments import (
+    is_iterable,
+    refuse_unknown,
+    require_count,
+    require_limits,
+    require_recall,
+    require_seconds,
+    to_path,
+)
 from reperio.collection.facade import Collection, handle_of
 from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.opening import open as open_collection
@@ -70,6 +79,7 @@ def split(
     recall: float | None = 0.95,
     lock_timeout: float = 30.0,
     progress: Progress | None = None,
+    **unknown: Never,
 ) -> Exchange:
     """Cut one shard into several, each with a part of its slots.
 
@@ -87,6 +97,7 @@ def split(
         CollectionDamaged: a chunk is not what was stored; nothing was changed.
         StorageFailed: there is no room for the new shards; nothing was changed.
     """
+    refuse_unknown(split, unknown)
     require_count("parts", parts)
     if parts < 2:
         raise InvalidInput(f"parts is {parts}; a shard is split into 2 or more")
@@ -100,6 +111,7 @@ def merge(
     recall: float | None = 0.95,
     lock_timeout: float = 30.0,
     progress: Progress | None = None,
+    **unknown: Never,
 ) -> Exchange:
     """Make one shard of several neighbours; see `split`.
 
@@ -110,6 +122,7 @@ def merge(
     Raises:
         InvalidInput: as there; they are no neighbours, or were embedded by different models.
     """
+    refuse_unknown(merge, unknown)
     if isinstance(shards, str) or not is_iterable(shards) or len(shards) < 2:
         raise InvalidInput("merge takes the names of two shards or more; see reperio shards info")
     return _exchange(to_path("path", path).absolute(), list(shards), 1, recall, lock_timeout, progress)
@@ -188,7 +201,7 @@ def strangers(layout: ShardLayout, manifest: ShardManifest) -> list[Path]:
     """Return what killed exchanges and builds have left: by our names, and not in the manifest."""
     named = {entry.name for entry in manifest.shards}
     with storage_errors(layout.shards, "read"):
-        entries = sorted(layout.shards.iterdir())
+        entries = sorted(layout.shards.iterdir()) if is_directory(layout.shards) else []
     found = [layout.building] if is_directory(layout.building) else []
     for entry in filter(is_directory, entries):  # ours are directories: a link or a pipe is somebody's
         unfinished = _UNFINISHED.fullmatch(entry.name)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from typing_extensions import Never
+
 from reperio import layout
-from reperio.arguments import require_recall, to_path
+from reperio.arguments import refuse_unknown, require_recall, to_path
 from reperio.errors import ReperioError
 from reperio.printable import logger
 from reperio.recovery import Diagnosis, diagnose, restore
@@ -22,7 +24,6 @@ from reperio.sharding.manifest import (
     ShardLayout,
     ShardManifest,
     read_manifest,
-    require_outside_shards,
     require_shard,
     slot_of,
     write_manifest,
@@ -107,17 +108,17 @@ class _Each:
     root: Path
     manifest: ShardManifest
     entry: ShardEntry
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any]
 
 
-def shards_info(path: str | os.PathLike[str]) -> ShardsInfo:
+def shards_info(path: str | os.PathLike[str], **unknown: Never) -> ShardsInfo:
     """Describe shards: how many chunks, bytes and slots each has, and its index."""
+    refuse_unknown(shards_info, unknown)
     root = to_path("path", path).absolute()
-    manifest = read_manifest(root)
-    found: dict[str, tuple[ShardEntry, CollectionInfo]] = {}
-    for entry in manifest.shards:
-        with open_shard(root, manifest, entry, read_only=True) as kb:
-            found[entry.name] = entry, kb.info()
+    manifest, infos = _of_all(_described, root, {}, None, None)
+    found: dict[str, tuple[ShardEntry, CollectionInfo]] = {
+        entry.name: (entry, infos[entry.name][1]) for entry in manifest.shards
+    }
     count = sum(info.count for _, info in found.values())
     disk = sum(sum(info.disk.values()) for _, info in found.values())
     return ShardsInfo(str(root), manifest.identity, manifest.generation, count, disk, found)
@@ -128,6 +129,7 @@ def check_shards(
     *,
     map: Run | None = None,  # noqa: A002  # what it is called in every pool
     progress: Progress | None = None,
+    **unknown: Never,
 ) -> ShardsCheck:
     """Read everything in all shards and verify it, and that each id is in the shard that it belongs to.
 
@@ -136,11 +138,11 @@ def check_shards(
     Raises:
         CollectionNotFound, NotACollection, CollectionDamaged, UnsupportedFormat, StorageFailed: of the manifest.
     """
+    refuse_unknown(check_shards, unknown)
     root = to_path("path", path).absolute()
-    manifest = read_manifest(root)
-    found = _over(_checked, tuple, _each(root, manifest), map, progress)
-    problems = [problem for _, misplaced, _ in found for problem in misplaced]
-    return ShardsCheck(tuple(problems), {name: report for name, _, report in found})
+    _, found = _of_all(_checked, root, {}, map, progress)
+    problems = [problem for _, misplaced, _ in found.values() for problem in misplaced]
+    return ShardsCheck(tuple(problems), {name: report for name, _, report in found.values()})
 
 
 def diagnose_shards(
@@ -149,6 +151,7 @@ def diagnose_shards(
     mend: bool = False,
     map: Run | None = None,  # noqa: A002  # likewise
     progress: Progress | None = None,
+    **unknown: Never,
 ) -> ShardsDiagnosis:
     """Examine all shards, also those that cannot be opened, and mend them if asked to; see `reperio.diagnose`.
 
@@ -161,24 +164,25 @@ def diagnose_shards(
         CollectionNotFound, NotACollection, CollectionDamaged, UnsupportedFormat: of the manifest.
         CollectionLocked: *mend*, and others write, build or exchange shards for longer than half a minute.
     """
+    refuse_unknown(diagnose_shards, unknown)
     root = to_path("path", path).absolute()
-    manifest = read_manifest(root)
     removed: tuple[str, ...] = ()
     if mend:
         with exchanging(root, _PATIENCE) as (places, manifest):
             removed = tuple(path.name for path in strangers(places, manifest))
             remove_strangers(places, manifest)
+    manifest, found = _of_all(_diagnosed, root, {"mend": mend}, map, progress)
+    problems = [problem for _, problem, _ in found.values() if problem is not None]
     left = [
         Problem(
             "waste",
-            f"{path} is left of an exchange of shards that was killed",
+            f"{path} is left of an exchange of shards that was killed, unless one is being made now",
             "reperio shards doctor --mend removes it",
         )
         for path in strangers(ShardLayout(root), manifest)
     ]
-    found = _over(_diagnosed, tuple, _each(root, manifest, {"mend": mend}), map, progress)
-    problems = [problem for _, problem, _ in found if problem is not None]
-    return ShardsDiagnosis((*problems, *left), {name: one for name, _, one in found if one is not None}, removed)
+    shards = {name: one for name, _, one in found.values() if one is not None}
+    return ShardsDiagnosis((*problems, *left), shards, removed)
 
 
 def backup_shards(
@@ -187,6 +191,7 @@ def backup_shards(
     *,
     map: Run | None = None,  # noqa: A002  # likewise
     progress: Progress | None = None,
+    **unknown: Never,
 ) -> None:
     """Write a copy of all shards to a new directory, there whole or not at all; it is a directory of shards itself.
 
@@ -200,10 +205,10 @@ def backup_shards(
         CollectionLocked: another process exchanges shards, for longer than half a minute.
         StorageFailed: nothing is left there.
     """
+    refuse_unknown(backup_shards, unknown)
     root, target = to_path("path", path).absolute(), to_path("destination", destination).absolute()
     require_map(map)
     layout.require_vacant(target, "for the backup")
-    require_outside_shards(target, "for the backup")
     with exchanging(root, _PATIENCE) as (_, manifest), layout.new_directory(target) as fresh:
         copied = ShardLayout(fresh)
         layout.make_directory(copied.shards)
@@ -219,6 +224,7 @@ def restore_shards(
     mend: bool = False,
     map: Run | None = None,  # noqa: A002  # likewise
     progress: Progress | None = None,
+    **unknown: Never,
 ) -> ShardsInfo:
     """Make shards of a backup at a new path, verified to the last chunk before they are there; see `reperio.restore`.
 
@@ -228,10 +234,10 @@ def restore_shards(
         CollectionExists: something is at the destination.
         StorageFailed: no room; nothing is left there.
     """
+    refuse_unknown(restore_shards, unknown)
     origin, target = to_path("source", source).absolute(), to_path("destination", destination).absolute()
     require_map(map)
     layout.require_vacant(target, "to restore to")
-    require_outside_shards(target, "to restore to")
     manifest = read_manifest(origin)
     with layout.new_directory(target) as fresh:
         copied = ShardLayout(fresh)
@@ -251,21 +257,53 @@ def optimize_shards(
     prefer: str = "latency",
     map: Run | None = None,  # noqa: A002  # likewise
     progress: Progress | None = None,
+    **unknown: Never,
 ) -> dict[str, IndexInfo | None]:
     """Choose, build and measure an index over each shard; see `Collection.optimize`.
 
     Returns:
         What is in use since, by name of the shard.
     """
+    refuse_unknown(optimize_shards, unknown)
     require_recall(recall)
     root = to_path("path", path).absolute()
-    manifest = read_manifest(root)
     options = {"recall": recall, "index": index, "memory": memory, "prefer": prefer}
-    return dict(_over(_optimized, tuple, _each(root, manifest, options), map, progress))
+    _, found = _of_all(_optimized, root, options, map, progress)
+    return dict(found.values())
 
 
-def _each(root: Path, manifest: ShardManifest, options: Mapping[str, Any] | None = None) -> list[_Each]:
-    return [_Each(root, manifest, entry, options or {}) for entry in manifest.shards]
+def _of_all(
+    function: Callable[[_Each], tuple[Any, ...]],
+    root: Path,
+    options: Mapping[str, Any],
+    run: Run | None,
+    progress: Progress | None,
+) -> tuple[ShardManifest, dict[str, tuple[Any, ...]]]:
+    """Return what a function returns for each shard, by name, and the manifest that names just these.
+
+    A shard that others split or merge meanwhile is gone, which is no fault of it: those in its place are asked.
+
+    Args:
+        function: returns the name of the shard first.
+        root, options: of each task.
+        run, progress: of the caller.
+    """
+    found: dict[str, tuple[Any, ...]] = {}
+    while True:
+        manifest = read_manifest(root)
+        tasks = [one for one in _each(root, manifest, options) if one.entry.name not in found]
+        try:
+            found.update((one[0], one) for one in _over(function, tuple, tasks, run, progress))
+        except ReperioError:
+            if read_manifest(root).version == manifest.version:
+                raise
+            continue
+        if read_manifest(root).version == manifest.version:
+            return manifest, {entry.name: found[entry.name] for entry in manifest.shards}
+
+
+def _each(root: Path, manifest: ShardManifest, options: Mapping[str, Any]) -> list[_Each]:
+    return [_Each(root, manifest, entry, options) for entry in manifest.shards]
 
 
 def _over(
@@ -282,6 +320,11 @@ def _over(
         if progress is not None:
             progress("shards", len(found), len(tasks))
     return found
+
+
+def _described(task: _Each) -> tuple[str, CollectionInfo]:
+    with open_shard(task.root, task.manifest, task.entry, read_only=True) as kb:
+        return task.entry.name, kb.info()
 
 
 def _checked(task: _Each) -> tuple[str, list[Problem], CheckReport]:

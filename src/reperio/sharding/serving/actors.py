@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reperio.sharding.manifest import ShardLayout, ShardManifest, read_manifest
+from reperio.sharding.manifest import ShardManifest, read_manifest
 from reperio.sharding.serving.shard import Shard
 from reperio.types import Limits
 
@@ -61,6 +61,6 @@ class Catalog:
         return {**self._told, "manifest": manifest.to_json()}
 
 
-def manifest_of(told: dict[str, Any], where: str) -> tuple[ShardManifest, ShardLayout]:
-    """Return the manifest that a catalog has told of, and the paths it is for."""
-    return ShardManifest.from_json(told["manifest"], where), ShardLayout(Path(told["root"]))
+def manifest_of(told: dict[str, Any], where: str) -> ShardManifest:
+    """Return the manifest that a catalog has told of."""
+    return ShardManifest.from_json(told["manifest"], where)

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
+from reperio.errors import ReperioError
 from reperio.sharding.manifest import ShardEntry, ShardManifest
 from reperio.sharding.serving.fleet import Fleet
 from reperio.sharding.serving.replicas import Group
 from reperio.sharding.serving.router import Router
+
+Result = TypeVar("Result")
+
+
+def followed(read: Callable[[], ShardManifest], use: Callable[[ShardManifest], Result]) -> Result:
+    """Return what *use* returns for the manifest, or for the next one where shards were exchanged meanwhile."""
+    while True:
+        manifest = read()
+        try:
+            return use(manifest)
+        except ReperioError:
+            if read().version == manifest.version:
+                raise
 
 
 def fleet_of(
@@ -28,7 +43,7 @@ def fleet_of(
         group: opens the replicas of a shard.
         hedge, frozen: see `Router`.
     """
-    version = manifest.identity, manifest.generation
+    version = manifest.version
     if old is not None and old.version == version:
         return None
     known: Mapping[str, Group] = {} if old is None else {one.name: one for one in old.router.groups}

@@ -18,7 +18,7 @@ from reperio.sharding.manifest import MANIFEST, ShardEntry, ShardLayout, read_ma
 from reperio.sharding.serving.asking import FollowingEmbedder
 from reperio.sharding.serving.collection import ShardedCollection
 from reperio.sharding.serving.fleet import Fleet
-from reperio.sharding.serving.following import fleet_of
+from reperio.sharding.serving.following import fleet_of, followed
 from reperio.sharding.serving.handle import ShardsHandle
 from reperio.sharding.serving.replicas import Group, LocalReplica
 from reperio.sharding.serving.shard import Shard
@@ -133,11 +133,13 @@ class _Opening:
 
     def fleet(self, root: Path, old: Fleet | None) -> Fleet | None:
         """Open what the manifest names and *old* has not; None where *old* is of this manifest."""
-        manifest = read_manifest(root)
         layout = ShardLayout(root)
 
         def group(entry: ShardEntry) -> Group:
             shard = Shard(layout.shard(entry), limits=self._limits, trust_index=self._trust_index)
             return Group(entry.name, [LocalReplica(entry.name, shard)])
 
-        return fleet_of(manifest, str(root), old, group, hedge=self._hedge)
+        return followed(
+            lambda: read_manifest(root),
+            lambda manifest: fleet_of(manifest, str(root), old, group, hedge=self._hedge),
+        )

@@ -12,9 +12,10 @@ from typing import Any
 from reperio.errors import InvalidInput, ShardUnavailable
 from reperio.optional import OptionalImport
 from reperio.sharding.manifest import ShardEntry, ShardLayout, ShardManifest, read_manifest
+from reperio.sharding.reaching import require_reachable
 from reperio.sharding.serving.actors import Catalog, ShardActor, manifest_of
 from reperio.sharding.serving.fleet import Fleet
-from reperio.sharding.serving.following import fleet_of
+from reperio.sharding.serving.following import fleet_of, followed
 from reperio.sharding.serving.replicas import Group, Replica
 from reperio.sharding.serving.shard import THREADS
 from reperio.types import Limits
@@ -34,9 +35,8 @@ def started(
     ray = connect(None)
 
     def opened(old: Fleet | None) -> Fleet | None:
-        manifest = read_manifest(root)
         starter = _Starter(ray, ShardLayout(root), replicas, limits, trust_index)
-        return _fleet(manifest, str(root), old, starter, hedge)
+        return followed(lambda: read_manifest(root), lambda manifest: _fleet(manifest, str(root), old, starter, hedge))
 
     return opened
 
@@ -47,10 +47,18 @@ def attached(address: str, *, hedge: float) -> Callable[[Fleet | None], Fleet | 
     ray = connect(host or "auto")
 
     def opened(old: Fleet | None) -> Fleet | None:
-        told = _ask(ray, _catalog(ray, name), name)
-        manifest, layout = manifest_of(told, address)
-        starter = _Starter(ray, layout, told["replicas"], told["limits"], told["trust_index"], name)
-        return _fleet(manifest, address, old, starter, hedge)
+        told: dict[str, Any] = {}
+
+        def read() -> ShardManifest:
+            told.update(_ask(ray, _catalog(ray, name), name))
+            return manifest_of(told, address)
+
+        def use(manifest: ShardManifest) -> Fleet | None:
+            layout = ShardLayout(Path(told["root"]))
+            starter = _Starter(ray, layout, told["replicas"], told["limits"], told["trust_index"], name)
+            return _fleet(manifest, address, old, starter, hedge)
+
+        return followed(read, use)
 
     return opened
 
@@ -67,7 +75,7 @@ def serve(
         ShardUnavailable: there is no cluster, or a shard cannot be opened there.
     """
     _require_name(name)
-    manifest = read_manifest(root)  # errors of the directory are told before anything is started
+    read_manifest(root)  # errors of the directory are told before anything is started
     ray = connect(address or "auto")
     remote = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Catalog)
     keeping = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
@@ -79,9 +87,13 @@ def serve(
             f"reperio shards stop {name}"
         )
     starter = _Starter(ray, ShardLayout(root), told["replicas"], told["limits"], told["trust_index"], name)
-    for group in [starter.group(entry) for entry in manifest.shards]:
-        starter.require_ready(group)
-    return [entry.name for entry in manifest.shards]
+
+    def use(manifest: ShardManifest) -> list[str]:
+        for group in [starter.group(entry) for entry in manifest.shards]:
+            starter.require_ready(group)
+        return [entry.name for entry in manifest.shards]
+
+    return followed(lambda: read_manifest(root), use)
 
 
 def stop(name: str, *, address: str | None) -> None:
@@ -93,7 +105,7 @@ def stop(name: str, *, address: str | None) -> None:
     ray = connect(address or "auto")
     catalog = _catalog(ray, name)
     told = _ask(ray, catalog, name)
-    manifest, _ = manifest_of(told, name)
+    manifest = manifest_of(told, name)
     ray.kill(catalog)
     for entry in manifest.shards:
         _Ender(name, told["replicas"])(entry.name)
@@ -113,6 +125,7 @@ def connect(address: str | None) -> Any:
         import ray
     if not ray.is_initialized():
         try:
+            require_reachable(address)
             ray.init(address=address, namespace=NAMESPACE, include_dashboard=None if address else False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ShardUnavailable(
