@@ -7,6 +7,7 @@ import json
 import pickle
 import shutil
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from reperio.errors import ShardBuildFailed
 from reperio.exchange import export_collection
 from reperio.sharding import ShardManifest, split
 from reperio.sharding.building.on_ray import run_on_ray
-from reperio.sharding.serving import opening
+from reperio.sharding.serving import opening, replicas
+from reperio.sharding.serving.shard import Shard
 from tests.sharding.serving.made import fill, make_shards, open_to_write
 
 DIMENSION = 16
@@ -139,6 +141,31 @@ def test_where_no_cluster_listens_the_address_is_told(monkeypatch: pytest.Monkey
             reperio.open_shards(f"ray://{address}/kb")
         with pytest.raises(ShardUnavailable, match=f"nobody listens at {address}"):
             reperio.open_shards("ray://kb")
+
+
+@pytest.mark.parametrize("limit", [0.0, 1e9])
+def test_what_is_quick_is_answered_in_the_thread_that_asks(
+    root: Path, limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the first question of its kind; what takes long is answered in several threads at once."""
+    monkeypatch.setattr(replicas, "_HANDING", limit)
+    answer, names = Shard.answer, list[str]()
+
+    def answering(self: Shard, method: str, request: Any) -> Any:
+        if method == "lists":
+            names.append(threading.current_thread().name)
+        return answer(self, method, request)
+
+    monkeypatch.setattr(Shard, "answer", answering)
+    with reperio.open_shards(root) as kb:
+        found = [kb.search(vector=np.arange(DIMENSION), k=3) for _ in range(3)]
+        assert found[0] == found[1] == found[2]
+        with pytest.raises(InvalidInput):
+            kb.search("text", k=10_000_000, mode="lexical")
+    own = threading.current_thread().name
+    assert len(names) == 6
+    assert own not in names[:2]
+    assert {name == own for name in names[2:]} == {limit > 0}
 
 
 def test_limits_and_the_log_are_those_of_any_collection(root: Path, tmp_path: Path) -> None:

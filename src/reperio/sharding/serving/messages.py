@@ -5,7 +5,7 @@ A row is the number that the shard itself has for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -200,3 +200,23 @@ class Failed:
 
     kind: str
     text: str
+
+
+def weight_of(request: Any) -> Hashable:
+    """Return what the time for an answer depends on, the same for questions alike; None where it cannot be told."""
+    if isinstance(request, AskLists):
+        number = max(0 if asked is None else len(asked) for asked in (request.texts, request.queries))
+        lists = _about(request.dense or 0), _about(request.lexical or 0), request.rank, request.eager
+        narrowed = request.narrowing.where is not None, request.narrowing.ids is not None
+        return (*lists, *narrowed, request.recall >= 1.0, _about(number))
+    if isinstance(request, CountWords):
+        return request.narrowing.scope is None, _about(len(request.texts))
+    if isinstance(request, RankRows):
+        return _about(sum(map(len, request.rows)))
+    if isinstance(request, FetchRows):
+        return request.what, _about(len(request.rows))
+    return None
+
+
+def _about(number: int) -> int:
+    return number.bit_length()
