@@ -13,8 +13,21 @@ import sys
 import threading
 import weakref
 from pathlib import Path
+from typing import Protocol
 
 _FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC of Linux, in the flags of /proc/self/stat
+
+
+class Renewable(Protocol):
+    """What knows of threads, and must forget them in a forked child, which does not have them."""
+
+    def renew(self) -> None:
+        """Be as new: called in the child."""
+
+
+def renew_in_children(what: Renewable) -> None:
+    """Have something renewed in every child that is forked, as long as anybody refers to it."""
+    _RENEWED.add(what)
 
 
 class ForkSafeLock:
@@ -24,7 +37,7 @@ class ForkSafeLock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        _LOCKS.add(self)
+        renew_in_children(self)
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -66,10 +79,10 @@ def _inherited() -> int | None:
 def _forked() -> None:
     global _survivor
     _survivor = threading.get_ident()
-    for lock in list(_LOCKS):
-        lock.renew()
+    for each in list(_RENEWED):
+        each.renew()
 
 
-_LOCKS: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
+_RENEWED: weakref.WeakSet[Renewable] = weakref.WeakSet()
 _survivor = _inherited()
 os.register_at_fork(after_in_child=_forked)

@@ -1,3 +1,4 @@
+import os
 import threading
 from typing import Any
 
@@ -60,3 +61,15 @@ def test_in_a_crowd_the_same_rows_are_found(
     monkeypatch.setattr(exhaustive, "_WAKES_ALL", 0)
     monkeypatch.setattr(exhaustive._crowd, "_until", float("inf"))
     assert [found(query[None]) for query in queries] == alone
+
+
+def test_a_forked_child_is_alone() -> None:
+    """Who was inside in the parent, with its lock, is not there."""
+    crowd = Crowd()
+    crowd._lock.acquire()
+    crowd._inside, crowd._until = 5, float("inf")
+    child = os.fork()
+    if child == 0:  # no assertion may reach pytest's own process a second time
+        with crowd:
+            os._exit(int(crowd.is_there()))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -8,6 +8,8 @@ from types import TracebackType
 
 from typing_extensions import Self
 
+from reperio.forks import renew_in_children
+
 _MEMORY = 0.1  # seconds for which threads that have met are expected to meet again
 
 
@@ -15,6 +17,11 @@ class Crowd:
     """Count the threads inside a block (``with crowd:``)."""
 
     def __init__(self) -> None:
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Forget all threads."""
         self._lock = threading.Lock()
         self._inside = 0
         self._until = 0.0
@@ -30,7 +37,7 @@ class Crowd:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._lock:
-            self._inside -= 1
+            self._inside = max(0, self._inside - 1)  # of a child that was forked inside, there is nobody
 
     def is_there(self) -> bool:
         """Say whether another thread is inside as well, or was a moment ago."""
