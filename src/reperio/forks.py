@@ -12,8 +12,9 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 _FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC of Linux, in the flags of /proc/self/stat
 
@@ -33,10 +34,11 @@ def renew_in_children(what: Renewable) -> None:
 class ForkSafeLock:
     """A lock that a forked child finds open, whoever held it in the parent."""
 
-    __slots__ = ("__weakref__", "_lock")
+    __slots__ = ("__weakref__", "_kind", "_lock")
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, kind: Callable[[], Any] = threading.Lock) -> None:
+        self._kind = kind  # or threading.RLock
+        self._lock = kind()
         renew_in_children(self)
 
     def __enter__(self) -> None:
@@ -47,7 +49,7 @@ class ForkSafeLock:
 
     def renew(self) -> None:
         """Forget who held it: a thread that the child does not have."""
-        self._lock = threading.Lock()
+        self._lock = self._kind()
 
 
 def in_child() -> bool:

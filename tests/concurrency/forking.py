@@ -99,6 +99,29 @@ def a_handle_that_the_child_closes_first_is_closed(directory: Path) -> None:
         assert kb.count() == len(NUMBERS)
 
 
+def shards_are_written_and_searched_in_the_child(directory: Path) -> None:
+    """Go on with shards in the child, which has none of the threads that wrote and answered in the parent."""
+    _filled(directory).close()
+    root = directory / "shards"
+    reperio.build_shards(directory / "kb", root, shards=3, recall=None, map=map)
+    vectors = np.stack([vector(number, 0) for number in NUMBERS])
+    with reperio.ShardWriter(root) as writer, reperio.open_shards(root) as shards:
+        writer.add([chunk(number, 0) for number in NUMBERS], vectors=vectors)
+        assert len(shards.search(vector=vector(1, 0), k=400)) == 400
+
+        def child() -> None:
+            for number in range(500, 520):
+                writer.add([chunk(number, 0), chunk(number - 400, 1)], vectors=vectors[:2])
+            assert writer.delete(where={"n": 1}) == 0
+            assert len(shards.search(vector=vector(1, 0), k=1000)) == shards.count() == len(NUMBERS) + 20
+            writer.close()
+            shards.close()
+
+        _forked(child)
+        assert len(shards.search(vector=vector(1, 0), k=1000)) == len(NUMBERS) + 20
+        assert writer.delete(ids=shards.ids()) == len(NUMBERS) + 20
+
+
 def a_child_searches_after_a_parallel_search(directory: Path) -> None:
     """Fork after FAISS's threads have run: the child opens the collection again and searches, many at once too."""
     with _filled(directory) as kb:
@@ -376,6 +399,7 @@ CASES = {
         the_parents_exclusive_handle_is_refused,
         the_parents_handle_works_in_the_child,
         a_handle_that_the_child_closes_first_is_closed,
+        shards_are_written_and_searched_in_the_child,
         a_child_searches_after_a_parallel_search,
         a_child_writes_after_the_parent_has_closed,
         the_lock_is_not_inherited,

@@ -1,4 +1,6 @@
 import json
+import shutil
+import zlib
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -10,8 +12,17 @@ import pytest
 
 import reperio
 from reperio import Chunk
-from reperio.errors import CollectionExists, InvalidChunk, InvalidInput
-from reperio.sharding import ShardManifest, ShardSet, diagnose_shards, slot_of, write_manifest
+from reperio.errors import CollectionDamaged, CollectionExists, InvalidChunk, InvalidInput, StorageFailed
+from reperio.sharding import (
+    ShardManifest,
+    ShardSet,
+    backup_shards,
+    check_shards,
+    diagnose_shards,
+    restore_shards,
+    slot_of,
+    write_manifest,
+)
 from reperio.sharding.building.build import BuildReport, build_shards
 from tests.conftest import TrigramEmbedder
 
@@ -310,3 +321,153 @@ def test_options_are_checked_before_anything_is_made(tmp_path: Path, options: di
     with pytest.raises(InvalidInput):
         build(tmp_path / "rows.jsonl", tmp_path / "shards", **options)
     assert not (tmp_path / "shards").exists()
+
+
+def begun(tmp_path: Path) -> Path:
+    """Return an unfinished build of 60 chunks, whose parts are there and whose shards are not."""
+    (tmp_path / "all.jsonl").write_text(_lines(_chunks(60), _vectors(60)))
+
+    def spread_only(function: Any, tasks: Any) -> Any:
+        if function.__name__ == "fill":
+            raise Interrupted
+        return map(function, tasks)
+
+    with pytest.raises(Interrupted):
+        build(tmp_path / "all.jsonl", tmp_path / "shards", map=spread_only)
+    return tmp_path / "shards"
+
+
+def _respell(field: str, value: Any) -> Any:
+    def spoil(part: Path) -> None:
+        content = json.loads((part / "part.json").read_text())
+        (part / "part.json").write_text(json.dumps({**content, field: value}))
+
+    return spoil
+
+
+def _forge(lines: bytes, vector: float = 1.0) -> Any:
+    """Put other lines and vectors in the place of those of all shards, with their checksums."""
+
+    def spoil(part: Path) -> None:
+        content = json.loads((part / "part.json").read_text())
+        piece = content["shards"]["shard-000001"]
+        own, text = piece[0], lines * piece[0]
+        raw = np.full((own, DIMENSION), vector, np.float32).tobytes()
+        chunks, vectors = (part / "chunks.jsonl").read_bytes(), (part / "vectors.bin").read_bytes()
+        (part / "chunks.jsonl").write_bytes(text + chunks[piece[1] :])
+        (part / "vectors.bin").write_bytes(raw + vectors[len(raw) :])
+        content["shards"]["shard-000001"] = [own, len(text), zlib.crc32(text), zlib.crc32(raw)]
+        (part / "part.json").write_text(json.dumps(content))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda part: (part / "part.json").unlink(),  # half a copy
+        lambda part: (part / "chunks.jsonl").unlink(),
+        lambda part: (part / "vectors.bin").write_bytes(b"short"),
+        lambda part: (part / "part.json").write_text("[" * 5000),
+        _respell("chunks", "x"),
+        _respell("chunks", -1),
+        _respell("embedded", 1e300),
+        _respell("number", 2),
+        _respell("skipped", [1]),
+        _respell("failed", [{"place": 1, "reason": "x"}]),
+        _respell("shards", {"shard-000001": 5}),
+        _respell("shards", {"shard-000001": ["a", "b", "c", "d"]}),
+        _respell("shards", {"../../x": [0, -500, 0, 0], "shard-000001": [60, 1, 0, 0]}),
+        _respell("shards", {"shard-000001": [60, 1 << 61, 0, 0]}),  # nothing is set aside for it
+        _forge(b"no json\n"),
+        _forge(b"5\n"),
+        _forge(b'["a","b",{},5]\n'),
+        _forge(b"[1,2,3]\n"),
+        _forge(b'["chunk-0",' + b"[" * 2000 + b"\n"),
+        _forge(b'["chunk-0","in another shard, or twice",{}]\n'),
+        _forge(b'["x","y",{}]\n', np.nan),
+    ],
+)
+def test_a_part_that_cannot_be_read_is_damage(tmp_path: Path, spoil: Any) -> None:
+    """Of a stranger, or half a copy: what to remove is said, and the same build goes on then."""
+    root = begun(tmp_path)
+    part = root / "building" / "part-000001"
+    spoil(part)
+    with pytest.raises((CollectionDamaged, InvalidChunk)) as caught:
+        build(tmp_path / "all.jsonl", root)
+    if caught.type is CollectionDamaged:
+        assert f"remove {part}, and run the same build again" in str(caught.value)
+    shutil.rmtree(part)
+    assert build(tmp_path / "all.jsonl", root).chunks == 60
+
+
+@pytest.mark.parametrize("what", ["building/part-000001", "shards/shard-000001"])
+def test_links_in_an_unfinished_build_are_not_followed(tmp_path: Path, what: str) -> None:
+    """Nothing is read or written at their ends: a shard that is there would be opened, and an index built in it."""
+    root = begun(tmp_path)
+    if (root / what).exists():
+        (root / what).rename(tmp_path / "elsewhere")
+    else:
+        reperio.open(tmp_path / "elsewhere", dimension=DIMENSION).close()
+    (root / what).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StorageFailed, match="is a link"):
+        build(tmp_path / "all.jsonl", root)
+
+
+def test_a_shard_that_the_build_has_not_written_is_refused(tmp_path: Path) -> None:
+    """Half a copy, or of other settings: it is not written to, and what to remove is said."""
+    root = begun(tmp_path)
+    shard = root / "shards" / "shard-000001"
+    reperio.open(shard, dimension=3).close()
+    with pytest.raises(CollectionDamaged, match="remove it, and run the same build again"):
+        build(tmp_path / "all.jsonl", root)
+    (shard / "CURRENT").unlink()
+    with pytest.raises(CollectionDamaged, match="remove it, and run the same build again"):
+        build(tmp_path / "all.jsonl", root)
+    shutil.rmtree(shard)
+    assert build(tmp_path / "all.jsonl", root).chunks == 60
+
+
+@pytest.mark.parametrize("kept", ["building/house.txt", "building/plan.json"])
+def test_a_folder_of_others_called_building_is_left(tmp_path: Path, kept: str) -> None:
+    """A build removes what it has kept in a folder of that name: it must be its own."""
+    root = tmp_path / "project"
+    (root / "building").mkdir(parents=True)
+    (root / kept).write_text("of others")
+    (root / "notes.txt").write_text("of others")
+    (tmp_path / "all.jsonl").write_text(_lines(_chunks(10), _vectors(10)))
+    with pytest.raises(CollectionExists, match="already exists"):
+        build(tmp_path / "all.jsonl", root)
+    assert {str(path.relative_to(root)) for path in root.rglob("*")} == {"building", kept, "notes.txt"}
+
+
+def test_a_plan_that_is_much_longer_is_not_read(tmp_path: Path) -> None:
+    """It is another one; read, it would take as much memory as somebody likes."""
+    root = begun(tmp_path)
+    (root / "building" / "plan.json").write_text('{"identity": "x", "more": [' + "0," * (1 << 20) + "0]}")
+    with pytest.raises(CollectionExists, match="unfinished build with other partitions"):
+        build(tmp_path / "all.jsonl", root)
+
+
+def test_a_map_that_brings_one_result_twice_is_refused(tmp_path: Path) -> None:
+    """As many results as tasks are not the results of all tasks."""
+    (tmp_path / "all.jsonl").write_text(_lines(_chunks(60), _vectors(60)))
+
+    def first_again(function: Any, tasks: Any) -> Any:
+        return [function(tasks[0]) for _ in tasks]
+
+    with pytest.raises(InvalidInput, match="two results for the task shard-000001"):
+        build(tmp_path / "all.jsonl", tmp_path / "shards", map=first_again)
+    build(tmp_path / "all.jsonl", tmp_path / "shards")
+    with pytest.raises(InvalidInput, match="two results for the task shard-000001"):
+        backup_shards(tmp_path / "shards", tmp_path / "backup", map=first_again)
+    assert not (tmp_path / "backup").exists()
+    with pytest.raises(InvalidInput, match="two results"):
+        check_shards(tmp_path / "shards", map=first_again)
+
+    def each_twice(function: Any, tasks: Any) -> Any:
+        return [(function(task), function(task))[0] for task in reversed(tasks)]
+
+    build(tmp_path / "all.jsonl", tmp_path / "twice", map=each_twice)
+    backup_shards(tmp_path / "twice", tmp_path / "backup", map=each_twice)
+    assert restore_shards(tmp_path / "backup", tmp_path / "restored", map=each_twice).count == 60

@@ -1,4 +1,8 @@
+import shutil
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ from reperio import Chunk
 from reperio.errors import CollectionClosed, InvalidChunk, InvalidInput, InvalidVectors, ShardWriteFailed, StorageFailed
 from reperio.sharding import ShardManifest, ShardSet, check_shards, merge, read_manifest, split, write_manifest
 from reperio.sharding.building.build import build_shards
+from reperio.sharding.keeping import exchanging
 from reperio.sharding.writing import ShardWriter
 from reperio.types import AddResult
 from tests.conftest import TrigramEmbedder
@@ -223,3 +228,90 @@ def test_writers_and_exchanges_at_a_time_lose_nothing(root: Path) -> None:
     assert not failed
     assert set(stored(root)) == set().union(*acknowledged)
     assert check_shards(root).ok
+
+
+def test_shards_of_another_state_are_told_apart_though_it_has_counted_as_far(
+    root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A backup is restored at the path, and another shard is split: generation and names are those of before."""
+    before = tmp_path_factory.mktemp("before") / "shards"
+    shutil.copytree(root, before)
+    chunks = [Chunk(name, name) for name in NAMES]
+    with ShardWriter(root) as writer, reperio.open_shards(root) as shards:
+        split(root, "shard-000001", recall=None)
+        writer.add(chunks, vectors=_vectors(20))
+        assert shards.count() == 20
+        shutil.rmtree(root)
+        shutil.copytree(before, root)
+        split(root, "shard-000003", recall=None)
+        assert writer.manifest.generation == read_manifest(root).generation
+        writer.add(chunks, vectors=_vectors(20))
+        assert check_shards(root).ok
+        assert set(stored(root)) == set(NAMES)
+        assert len(shards.get(NAMES)) == 20
+
+
+@pytest.mark.parametrize("kind", ["add", "delete"])
+def test_what_went_to_a_shard_that_was_exchanged_is_done_again(
+    root: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A split is killed after it has replaced the manifest: the old shard commits what had waited for its turn."""
+    chunks, vectors, each = [Chunk(name, name) for name in NAMES], _vectors(20), ShardWriter._each
+
+    def killed(*_: Any) -> None:
+        raise InterruptedError
+
+    def split_before(self: ShardWriter, *args: Any, **options: Any) -> Any:
+        if len(read_manifest(root).shards) == 3:
+            monkeypatch.setattr(exchanging, "_retire", killed)
+            with pytest.raises(InterruptedError):
+                split(root, "shard-000001", recall=None)
+        return each(self, *args, **options)
+
+    with ShardWriter(root) as writer:
+        if kind == "delete":
+            writer.add(chunks, vectors=vectors)
+        monkeypatch.setattr(ShardWriter, "_each", split_before)
+        if kind == "add":
+            assert writer.add(chunks, vectors=vectors) == AddResult(added=20)
+        else:
+            assert writer.delete(ids=NAMES) == 20
+    assert (root / "shards" / "shard-000001").is_dir()
+    assert set(stored(root)) == (set(NAMES) if kind == "add" else set())
+
+
+def test_a_writer_that_is_closed_meanwhile_says_so(root: Path) -> None:
+    """Threads that add while another one closes get nothing but typed errors."""
+    errors: list[BaseException] = []
+
+    def write(writer: ShardWriter, number: int) -> None:
+        try:
+            for round_ in range(100_000):
+                names = [f"{number}-{round_}-{at}" for at in range(6)]
+                writer.add([Chunk(name, name) for name in names], vectors=_vectors(6))
+        except BaseException as error:
+            errors.append(error)
+
+    for _ in range(5):
+        writer = ShardWriter(root)
+        threads = [threading.Thread(target=write, args=(writer, number)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.05)
+        writer.close()
+        for thread in threads:
+            thread.join()
+    assert len(errors) == 20
+    assert all(isinstance(error, CollectionClosed | ShardWriteFailed) for error in errors), errors
+
+
+def test_a_writer_writes_at_the_end_of_python(root: Path) -> None:
+    """Threads can be started no more by then."""
+    script = (
+        "import atexit, sys, numpy, reperio\n"
+        "writer = reperio.ShardWriter(sys.argv[1])\n"
+        "chunks = [reperio.Chunk(str(at), 'x') for at in range(9)]\n"
+        "atexit.register(lambda: print(writer.add(chunks, vectors=numpy.ones((9, 4))).added))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, root], capture_output=True, text=True, check=True)
+    assert ended.stdout == "9\n", ended.stderr

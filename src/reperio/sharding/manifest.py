@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -90,6 +90,10 @@ class ShardEntry:
         return self.first_slot <= slot < self.end_slot
 
 
+Version: TypeAlias = tuple[str, int, tuple[ShardEntry, ...]]
+"""Identity, generation, and shards."""
+
+
 @dataclass(frozen=True, slots=True)
 class ShardManifest:
     """The content of shards.json.
@@ -120,9 +124,13 @@ class ShardManifest:
         return cls(secrets.token_hex(16), 1, settings, _cut(0, SLOTS, shards, 1), shards + 1)
 
     @property
-    def version(self) -> tuple[str, int]:
-        """Identity and generation: the same for the same shards."""
-        return self.identity, self.generation
+    def version(self) -> Version:
+        """What is the same for the same shards.
+
+        Identity and generation alone are not: after a backup of an older generation was restored, the next exchange
+        counts to the same generation, and gives the same names to other slots.
+        """
+        return self.identity, self.generation, self.shards
 
     def shard_of(self, chunk_id: str) -> ShardEntry:
         """Return the shard that an id belongs to."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from reperio.arguments import is_iterable
@@ -22,7 +22,11 @@ def require_map(run: Any) -> None:
 
 
 def results(
-    run: Run | None, function: Callable[[Any], Result], tasks: Sequence[Any], kind: type[Result]
+    run: Run | None,
+    function: Callable[[Any], Result],
+    tasks: Sequence[Any],
+    kind: type[Result],
+    of: Callable[[Result], Hashable],
 ) -> Iterator[Result]:
     """Yield the results as they come; without *run*, those of this process.
 
@@ -33,11 +37,12 @@ def results(
         function: that is applied.
         tasks: to which.
         kind: what the function returns.
+        of: says of a result which task it is of.
 
     Raises:
         InvalidInput: *run* has not brought one result for each task, or brings something else, as futures.
     """
-    number = 0
+    number, seen = 0, set[Hashable]()
     found = map(function, tasks) if run is None else run(function, tasks)
     if not is_iterable(found):
         raise InvalidInput(f"map has returned {found!r:.60}, no results; {_CURE}")
@@ -46,6 +51,9 @@ def results(
             raise InvalidInput(f"map has returned {result!r:.60} for a result; {_CURE}, not a promise of it")
         if number > len(tasks):
             break
+        if of(result) in seen:  # and so none for another task
+            raise InvalidInput(f"map has returned two results for the task {of(result)}; {_CURE}, once")
+        seen.add(of(result))
         yield result
     if number != len(tasks):
         more = "more" if number > len(tasks) else str(number)

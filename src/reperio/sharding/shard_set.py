@@ -15,7 +15,8 @@ from typing_extensions import Self
 from reperio.arguments import to_path
 from reperio.collection.facade import Collection, handle_of
 from reperio.collection.opening import open as open_collection
-from reperio.errors import CollectionDamaged, ReperioError
+from reperio.errors import CollectionClosed, CollectionDamaged, ReperioError
+from reperio.forks import ForkSafeLock
 from reperio.sharding.manifest import ShardEntry, ShardLayout, ShardManifest, read_manifest, require_shard
 
 _FIXED = ("metric", "dtype", "lexical")
@@ -74,7 +75,8 @@ class ShardSet:
         self._options = {"read_only": True, **options}
         self.manifest = read_manifest(self.root)
         self._open: dict[str, Collection] = {}
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock(threading.RLock)  # re-entered where a signal handler writes
+        self._closed = False
         with ExitStack() as undo:
             undo.callback(self.close)
             self._take(self.manifest)
@@ -96,8 +98,13 @@ class ShardSet:
         return self._open[self.manifest.shard_of(chunk_id).name]
 
     def state(self) -> tuple[ShardManifest, dict[str, Collection]]:
-        """Return the manifest and the collections, by name, that belong together."""
+        """Return the manifest and the collections, by name, that belong together.
+
+        Raises:
+            CollectionClosed: it was closed.
+        """
         with self._lock:
+            self._require_open()
             return self.manifest, dict(self._open)
 
     def refresh(self) -> bool:
@@ -105,8 +112,10 @@ class ShardSet:
 
         Raises:
             CollectionDamaged, StorageFailed: as when it was opened; what was open stays so.
+            CollectionClosed: it was closed.
         """
         with self._lock:
+            self._require_open()
             found = read_manifest(self.root)
             if found.version == self.manifest.version:
                 return False
@@ -116,8 +125,9 @@ class ShardSet:
     def reopen(self, **options: Any) -> None:
         """Open all shards again with other options, as of the manifest of now."""
         with self._lock:
+            self._require_open()
             self._options.update(options)
-            self.close()
+            self._drop()
             self._take(read_manifest(self.root))
 
     def _take(self, found: ShardManifest) -> None:
@@ -152,6 +162,15 @@ class ShardSet:
 
     def close(self) -> None:
         """Close all of them; doing so twice is no error."""
+        with self._lock:
+            self._closed = True
+            self._drop()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise CollectionClosed(f"the shards of {self.root} were closed through this handle; open them again")
+
+    def _drop(self) -> None:
         while self._open:
             self._open.popitem()[1].close()
 

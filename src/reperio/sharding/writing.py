@@ -8,9 +8,9 @@ compared and left, an id that is deleted is no error. docs/decisions/0025-shards
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -22,7 +22,15 @@ from reperio.collection.handle.embedder import resolve
 from reperio.collection.handle.scope import Where, to_filter
 from reperio.collection.write.batches import batches
 from reperio.collection.write.preparing import check_chunks, require_sizes
-from reperio.errors import CollectionClosed, InvalidInput, ReperioError, ShardWriteFailed, UnknownOption
+from reperio.errors import (
+    CollectionClosed,
+    CollectionLocked,
+    InvalidInput,
+    ReperioError,
+    ShardWriteFailed,
+    UnknownOption,
+)
+from reperio.forks import ForkSafeLock
 from reperio.printable import one_line
 from reperio.sharding.manifest import ShardManifest
 from reperio.sharding.shard_set import ShardSet
@@ -72,8 +80,8 @@ class ShardWriter:
                 f"the vectors of {self._shards.root} were brought ready-made, and no embedder is recorded; leave "
                 "embedder= out, and pass vectors="
             )
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="reperio-shards")
-        self._loading = threading.Lock()
+        self._threads: dict[int, ThreadPoolExecutor] = {}
+        self._loading = ForkSafeLock()
         self._closed = False
 
     @property
@@ -142,7 +150,9 @@ class ShardWriter:
     def close(self) -> None:
         """Release the files; doing so twice is no error. Nothing is lost without it."""
         self._closed = True
-        self._threads.shutdown()
+        threads = self._threads.get(os.getpid())
+        if threads is not None:
+            threads.shutdown()
         self._shards.close()
 
     def __enter__(self) -> Self:
@@ -192,6 +202,10 @@ class ShardWriter:
     ) -> list[Result]:
         """Call each shard with its items, and follow the manifest where shards were exchanged meanwhile.
 
+        Where an exchange is killed after it has replaced the manifest, the old shard may be there still, and commit
+        what was waiting for its turn. So what a shard has done which is not named any more is done again, in its place:
+        what came before the exchange was carried over, and is found unchanged. It counts as it did the first time.
+
         Args:
             items: by id.
             call: returns what a shard says.
@@ -199,27 +213,32 @@ class ShardWriter:
         """
         self._require_open()
         results: list[Result] = []
-        left = dict(items)
+        left, counted = dict(items), set[str]()
         failures: dict[str, ReperioError] = {}
         for _ in range(_MOVES):
             self._shards.refresh()
             manifest, opened = self._shards.state()
-            parts: dict[str, dict[str, Any]] = {}
-            for chunk_id, item in left.items():
-                parts.setdefault(manifest.shard_of(chunk_id).name, {})[chunk_id] = item
-            asked = [(name, opened[name], part) for name, part in parts.items()]
+            parts = _parts(manifest, left, counted)
+            asked = [(name, opened[name], part) for (name, _), part in parts.items()]
+            answers = self._each(asked, call, at_once=at_once)
+            moved = self._moved(manifest, opened)
             failures = {}
-            for (name, _, part), found in zip(asked, self._each(asked, call, at_once=at_once), strict=True):
+            for (name, again), part, found in zip(parts, parts.values(), answers, strict=True):
                 if isinstance(found, ReperioError):
                     failures[name] = found
-                else:
+                    continue
+                if not again:
                     results.append(found)
-                    for chunk_id in part:
+                    counted.update(part)
+                for chunk_id in part:
+                    if not moved or self.manifest.shard_of(chunk_id).name == name:
                         del left[chunk_id]
-            if not failures or not self._moved(manifest, opened):
+            if not (left and moved):
                 break
-        if failures:
-            raise _told(failures, [one for one in items if one not in left], list(left))
+        if left:
+            root, name = self._shards.root, self.manifest.shard_of(next(iter(left))).name
+            restless = CollectionLocked(f"the shards of {root} are exchanged again and again; try again later")
+            raise _told(failures or {name: restless}, [one for one in items if one not in left], list(left))
         return results
 
     def _everywhere(self, call: Callable[[Collection], int]) -> int:
@@ -245,6 +264,8 @@ class ShardWriter:
 
     def _moved(self, manifest: ShardManifest, opened: Mapping[str, Collection]) -> bool:
         """Say whether shards were exchanged or opened again since; another thread may have done or seen it first."""
+        if self._closed:
+            return False
         self._shards.refresh()
         now, found = self._shards.state()
         return now.version != manifest.version or any(found.get(name) is not kb for name, kb in opened.items())
@@ -262,11 +283,36 @@ class ShardWriter:
             except ReperioError as error:
                 return error
 
-        return list(self._threads.map(one, asked) if at_once and len(asked) > 1 else map(one, asked))
+        if not at_once or len(asked) < 2:
+            return list(map(one, asked))
+        answers = [self._begun(one, each) for each in asked]
+        return [answer() for answer in answers]
+
+    def _begun(self, call: Callable[[Any], Result], each: Any) -> Callable[[], Result]:
+        """Begin a call in a thread, and return what waits for its result."""
+        process = os.getpid()
+        try:
+            threads = self._threads.get(process)  # a forked child has no threads of its parent
+            if threads is None:
+                made = ThreadPoolExecutor(_THREADS, thread_name_prefix="reperio-shards")
+                threads = self._threads.setdefault(process, made)
+            return threads.submit(call, each).result
+        except RuntimeError:  # Python is ending, or another thread has closed this
+            return partial(call, each)
 
     def _require_open(self) -> None:
         if self._closed:
             raise CollectionClosed(f"this writer of {self._shards.root} is closed; open another one")
+
+
+def _parts(
+    manifest: ShardManifest, items: Mapping[str, Any], counted: Container[str]
+) -> dict[tuple[str, bool], dict[str, Any]]:
+    """Return the items of each shard, by its name; those that are counted already are for themselves."""
+    parts: dict[tuple[str, bool], dict[str, Any]] = {}
+    for chunk_id, item in items.items():
+        parts.setdefault((manifest.shard_of(chunk_id).name, chunk_id in counted), {})[chunk_id] = item
+    return parts
 
 
 def _told(

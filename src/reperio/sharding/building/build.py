@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,9 +23,10 @@ from reperio.arguments import (
 )
 from reperio.collection.handle.embedder import DEFAULT_EMBEDDER
 from reperio.embedding.contract import Settings
-from reperio.errors import CollectionDamaged, CollectionExists, InvalidInput
+from reperio.errors import CollectionDamaged, CollectionExists, InvalidInput, StorageFailed
 from reperio.ingestion.results import Failed, Skipped
 from reperio.layout import (
+    is_directory,
     is_there,
     make_directory,
     read_regular,
@@ -38,10 +40,11 @@ from reperio.layout.writing import remove_tree
 from reperio.printable import logger
 from reperio.sharding.building.on_ray import connected, run_on_ray
 from reperio.sharding.building.partitions import Source
-from reperio.sharding.building.parts import PartReport
+from reperio.sharding.building.parts import PartReport, is_part
 from reperio.sharding.building.sources import cut_source, paths_of, settings_of
 from reperio.sharding.building.tasks import FillTask, ShardReport, SpreadTask, fill, spread
 from reperio.sharding.manifest import (
+    MANIFEST,
     ShardLayout,
     ShardManifest,
     is_identity,
@@ -53,7 +56,7 @@ from reperio.types import Embedder, Limits, Metric, Progress
 
 _log = logger("reperio.sharding")
 _PLAN = "plan.json"
-_PLAN_BYTES = 1 << 30
+_MORE = 1 << 20  # bytes that another plan may have, to be told from this one by what differs
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +252,8 @@ class _Build:
             # Also where a build was killed at its very end: by now somebody may have written to the shards, and what is
             # left of the build says nothing of them.
             raise CollectionExists(f"{root} has shards already; choose a new path for the shards")
-        if not is_there(self._building):
-            if not self._is_claimed():
-                require_vacant(root, "for the shards")
+        if not self._is_claimed():
+            require_vacant(root, "for the shards")
             with storage_errors(root, "create"):
                 root.mkdir(parents=True, exist_ok=True)
                 make_directory(self._building, exist_ok=True)
@@ -261,9 +263,23 @@ class _Build:
             make_directory(self._layout.shards, exist_ok=True)
 
     def _is_claimed(self) -> bool:
-        """Say whether a build was killed before it had done anything but make the directory."""
+        """Say whether a build was begun in the directory, and there is nothing else.
+
+        At the end all that it has kept is removed: others have directories of that name, too.
+        """
         root = self._layout.root
-        return root.is_dir() and [entry.name for entry in root.iterdir()] == ["LOCK"]
+        with storage_errors(root, "look at"):
+            if not root.is_dir():
+                return False
+            here = {entry.name for entry in root.iterdir() if entry.name != "lost+found"}
+            if not here or not here <= {"LOCK", f"{MANIFEST}.new", self._layout.shards.name, self._building.name}:
+                return False
+            if self._layout.shards.name in here and self._building.name not in here:
+                return False
+            kept = [entry.name for entry in self._building.iterdir()] if is_directory(self._building) else []
+        return all(name in (_PLAN, f"{_PLAN}.new") or is_part(name) for name in kept) and (
+            is_there(self._building / _PLAN) or not any(map(is_part, kept))
+        )
 
     def _keep_plan(self) -> None:
         """Write down what is built; refuse to go on with what was begun for something else."""
@@ -274,17 +290,22 @@ class _Build:
             "recall": self._recall,
             "partitions": [one.to_json() for one in self._source.partitions],
         }
-        wanted = orjson.loads(orjson.dumps(plan, default=str))
+        content = orjson.dumps(plan, default=str)
+        wanted = orjson.loads(content)
         if not is_there(path):
             if is_sharded(self._layout.root):
                 raise CollectionExists(f"{self._layout.root} has shards already; choose a new path for the shards")
             write_atomically(path, orjson.dumps({**wanted, "identity": self._manifest.identity}))
             return
         try:
-            found = orjson.loads(read_regular(path, _PLAN_BYTES))
+            found = orjson.loads(read_regular(path, 4 * len(content) + _MORE))
             identity = found.pop("identity")
             if not is_identity(identity):
                 raise ValueError(f"identity is {identity!r:.60}")
+        except StorageFailed as error:
+            if error.errno == errno.EFBIG:
+                raise self._other("partitions") from None
+            raise
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise CollectionDamaged(
                 f"{path} cannot be read ({error!s:.200}); there are no shards yet: remove {self._layout.root}, and "
@@ -293,10 +314,14 @@ class _Build:
         self._manifest = replace(self._manifest, identity=identity)
         if found != wanted:
             name = next((key for key in wanted if found.get(key) != wanted[key]), "plan")
-            raise CollectionExists(
-                f"{self._layout.root} has an unfinished build with other {name}, or its source has changed since; "
-                f"remove {self._layout.root}, or choose a new path for the shards"
-            )
+            raise self._other(name)
+
+    def _other(self, name: str) -> CollectionExists:
+        root = self._layout.root
+        return CollectionExists(
+            f"{root} has an unfinished build with other {name}, or its source has changed since; remove {root}, or "
+            "choose a new path for the shards"
+        )
 
     def _spread(self, embedder: Embedder | str | None, run: Run) -> list[PartReport]:
         shards, building = self._manifest.shards, str(self._building)
@@ -306,7 +331,7 @@ class _Build:
         ]
         found: list[PartReport] = []
         done = 0
-        for report in results(run, spread, tasks, PartReport):
+        for report in results(run, spread, tasks, PartReport, lambda one: one.number):
             found.append(report)
             done += report.chunks
             if self._progress is not None:
@@ -327,7 +352,7 @@ class _Build:
             for entry in self._manifest.shards
         ]
         found: list[ShardReport] = []
-        for report in results(run, fill, tasks, ShardReport):
+        for report in results(run, fill, tasks, ShardReport, lambda one: one.name):
             found.append(report)
             if self._progress is not None:
                 self._progress("fill", len(found), len(tasks))

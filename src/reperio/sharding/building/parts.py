@@ -13,10 +13,11 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,15 @@ from reperio.embedding.contract import Settings
 from reperio.errors import CollectionDamaged, CollectionExists
 from reperio.exchange.content import Block
 from reperio.ingestion.results import Failed, Skipped
-from reperio.layout import create_file, is_there, new_directory, open_regular, read_regular, storage_errors
+from reperio.layout import (
+    create_file,
+    is_there,
+    new_directory,
+    open_regular,
+    read_regular,
+    require_absent_or_directory,
+    storage_errors,
+)
 from reperio.sharding.manifest import ShardEntry, slot_of
 from reperio.store import NewChunk
 from reperio.types import Chunk
@@ -35,6 +44,9 @@ from reperio.vectors import StoredMatrix
 
 _REPORT, _CHUNKS, _VECTORS = "part.json", "chunks.jsonl", "vectors.bin"
 _REPORT_BYTES = 1 << 28
+_MOST = 1 << 62
+_PIECE = 4  # numbers of a piece in part.json
+_PART = re.compile(r"part-[0-9]{6,10}|\.part-[0-9]{6,10}\.creating-[1-9][0-9]{0,9}-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,11 @@ class PartReport:
 def part_path(building: Path, number: int) -> Path:
     """Return the directory of a part."""
     return building / f"part-{number:06d}"
+
+
+def is_part(name: str) -> bool:
+    """Say whether this is the name of a part, or of an unfinished one."""
+    return _PART.fullmatch(name) is not None
 
 
 def write_part(
@@ -95,18 +112,24 @@ def write_part(
             with storage_errors(fresh, "write"), _durable(fresh / _REPORT) as file:
                 file.write(content)
     except CollectionExists:  # the same task, which was thought lost, was quicker
-        return
+        read_report(building, report.number)
 
 
 def read_report(building: Path, number: int) -> PartReport | None:
-    """Return what a part that is there says of itself; None where it is not there."""
-    path = part_path(building, number) / _REPORT
+    """Return what a part that is there says of itself; None where it is not there.
+
+    Raises:
+        CollectionDamaged: it is not what was written.
+        StorageFailed: it is a link, or no directory.
+    """
+    path = part_path(building, number)
+    require_absent_or_directory(path)
     if not is_there(path):
         return None
-    found = _read(path)
-    skipped = tuple(Skipped(**one) for one in found["skipped"])
-    failed = tuple(Failed(**one) for one in found["failed"])
-    return PartReport(number, int(found["chunks"]), int(found["embedded"]), skipped, failed)
+    report = _read(path)[0]
+    if report.number != number:
+        raise _damaged(path / _REPORT)
+    return report
 
 
 def blocks_of(building: Path, parts: int, shard: ShardEntry, settings: Settings, most: int) -> Iterator[Block]:
@@ -137,7 +160,8 @@ def joined(matrices: Sequence[StoredMatrix], settings: Settings) -> StoredMatrix
 
 
 def _piece(path: Path, shard: ShardEntry, settings: Settings) -> Block | None:
-    shards: Mapping[str, Sequence[int]] = _read(path / _REPORT)["shards"]
+    require_absent_or_directory(path)
+    shards = _read(path)[1]
     if shard.name not in shards:
         return None
     before = [values for name, values in _until(shards, shard.name)]
@@ -145,8 +169,30 @@ def _piece(path: Path, shard: ShardEntry, settings: Settings) -> Block | None:
     width = settings.dimension * np.dtype(settings.dtype).itemsize
     text = _slice(path / _CHUNKS, sum(values[1] for values in before), length, lines_crc)
     raw = _slice(path / _VECTORS, sum(values[0] for values in before) * width, count * width, values_crc)
-    chunks = [Chunk(*orjson.loads(line)) for line in text.splitlines()]
-    return Block(chunks, np.frombuffer(raw, dtype=settings.dtype).reshape(count, settings.dimension))
+    vectors: StoredMatrix = np.frombuffer(raw, dtype=settings.dtype).reshape(count, settings.dimension)
+    if not np.isfinite(vectors).all():
+        raise _damaged(path / _VECTORS)
+    return Block(_chunks(path, text, count, shard), vectors)
+
+
+def _chunks(path: Path, text: bytes, count: int, shard: ShardEntry) -> list[Chunk]:
+    """Read lines, which may be of a stranger: the checksums are his as well."""
+    try:
+        chunks = [Chunk(*_triple(orjson.loads(line))) for line in text.splitlines()]
+    except ValueError:  # orjson's error is one
+        raise _damaged(path / _CHUNKS) from None
+    if len(chunks) != count or not all(shard.holds(slot_of(chunk.id)) for chunk in chunks):
+        raise _damaged(path / _CHUNKS)
+    return chunks
+
+
+def _triple(line: Any) -> tuple[str, str, dict[str, Any]]:
+    if type(line) is not list:
+        raise ValueError
+    chunk_id, text, metadata = line
+    if type(chunk_id) is not str or type(text) is not str or type(metadata) is not dict:
+        raise ValueError
+    return chunk_id, text, metadata
 
 
 def _until(shards: Mapping[str, Sequence[int]], name: str) -> Iterator[tuple[str, Sequence[int]]]:
@@ -158,7 +204,11 @@ def _until(shards: Mapping[str, Sequence[int]], name: str) -> Iterator[tuple[str
 
 
 def _slice(path: Path, start: int, length: int, checksum: int) -> bytes:
+    if not is_there(path):
+        raise _damaged(path)
     with storage_errors(path, "read"), open(open_regular(path), "rb") as file:
+        if start + length > os.fstat(file.fileno()).st_size:  # nothing is set aside for what is not there
+            raise _damaged(path)
         file.seek(start)
         found = file.read(length)
     if len(found) != length or zlib.crc32(found) != checksum:
@@ -166,14 +216,33 @@ def _slice(path: Path, start: int, length: int, checksum: int) -> bytes:
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[PartReport, dict[str, list[int]]]:
+    """Return what part.json says of a part and, by the name of each shard, of its piece."""
+    path = path / _REPORT
+    if not is_there(path):
+        raise _damaged(path)
     try:
         found = orjson.loads(read_regular(path, _REPORT_BYTES))
-        if isinstance(found, dict) and isinstance(found["shards"], dict):
-            return found
-    except (orjson.JSONDecodeError, KeyError):
+        shards = found.pop("shards")
+        told = [list(map(_strings, found.pop(name))) for name in ("skipped", "failed")]
+        skipped, failed = (Skipped(**one) for one in told[0]), (Failed(**one) for one in told[1])
+        report = PartReport(**found, skipped=tuple(skipped), failed=tuple(failed))
+        numbers = [report.number, report.chunks, report.embedded, *chain(*shards.values())]
+        if (
+            all(type(number) is int and 0 <= number < _MOST for number in numbers)
+            and all(type(piece) is list and len(piece) == _PIECE for piece in shards.values())
+            and sum(piece[0] for piece in shards.values()) == report.chunks
+        ):
+            return report, shards
+    except (ValueError, KeyError, TypeError, AttributeError):  # orjson's error is a ValueError
         pass
     raise _damaged(path)
+
+
+def _strings(found: dict[str, Any]) -> dict[str, str]:
+    if not all(type(value) is str for value in found.values()):
+        raise TypeError
+    return found
 
 
 def _damaged(path: Path) -> CollectionDamaged:

@@ -13,12 +13,22 @@ from pathlib import Path
 
 import numpy as np
 
+from reperio.collection.facade import handle_of
 from reperio.collection.handle.embedder import resolve
 from reperio.collection.opening import open as open_collection
 from reperio.collection.write.preparing import check_chunks, embed_checked, require_sizes
 from reperio.embedding.contract import Settings
-from reperio.errors import CollectionExists, InvalidChunk, InvalidInput
+from reperio.errors import (
+    CollectionDamaged,
+    CollectionExists,
+    CollectionNotFound,
+    InvalidChunk,
+    InvalidInput,
+    NotACollection,
+    UnsupportedFormat,
+)
 from reperio.exchange.content import receive
+from reperio.layout import is_there, require_absent_or_directory
 from reperio.sharding.building.partitions import Batch, Partition, Told
 from reperio.sharding.building.parts import PartReport, blocks_of, joined, read_report, write_part
 from reperio.sharding.manifest import ShardEntry
@@ -124,19 +134,34 @@ def fill(task: FillTask) -> ShardReport:
 
     Raises:
         InvalidInput: an id comes twice in the source.
-        CollectionDamaged: a part is not what was written.
+        CollectionDamaged: a part, or a shard that is there already, is not what was written.
         StorageFailed: the shard cannot be written; nothing of it is left.
     """
     path = Path(task.path)
-    if not path.is_dir():
+    require_absent_or_directory(path)
+    if not is_there(path):
         blocks = blocks_of(Path(task.building), task.parts, task.shard, task.settings, _BLOCK)
         with suppress(CollectionExists):  # the same task, which was thought lost, was quicker
             receive(path, task.settings, blocks, (), clock=0.0, limits=task.limits)
-    with open_collection(path, auto_optimize=False) as collection:
-        count = collection.count()
-        if task.recall is not None and count and collection.info().index is None:
-            collection.optimize(task.recall)
+    try:
+        _require_of_build(path, task.settings)
+        with open_collection(path, auto_optimize=False) as collection:
+            count = collection.count()
+            if task.recall is not None and count and collection.info().index is None:
+                collection.optimize(task.recall)
+    except (CollectionDamaged, NotACollection, CollectionNotFound, UnsupportedFormat) as error:  # half a copy, say
+        raise CollectionDamaged(
+            f"{path} is not what the build has written ({error}); remove it, and run the same build again: it makes it "
+            "again"
+        ) from error
     return ShardReport(task.shard.name, count)
+
+
+def _require_of_build(path: Path, settings: Settings) -> None:
+    """Refuse what somebody else has put there, before it is written to."""
+    with open_collection(path, read_only=True) as collection:
+        if handle_of(collection).settings().to_json() != settings.to_json():
+            raise CollectionDamaged("it has other settings")
 
 
 def _vectors(batch: Batch, checked: list[NewChunk], settings: Settings, embedder: Embedder | None) -> StoredMatrix:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from typing_extensions import Never
 
 from reperio import layout
 from reperio.arguments import refuse_unknown, require_recall, to_path
-from reperio.errors import ReperioError
+from reperio.errors import CollectionExists, ReperioError
 from reperio.printable import logger
 from reperio.recovery import Diagnosis, diagnose, restore
 from reperio.sharding.keeping.exchanging import exchanging, remove_strangers, strangers
@@ -315,11 +316,15 @@ def _over(
 ) -> list[Result]:
     require_map(run)
     found = []
-    for result in results(run, function, tasks, kind):
+    for result in results(run, function, tasks, kind, _name_of):
         found.append(result)
         if progress is not None:
             progress("shards", len(found), len(tasks))
     return found
+
+
+def _name_of(result: Any) -> str:
+    return result if isinstance(result, str) else str(result[0])
 
 
 def _described(task: _Each) -> tuple[str, CollectionInfo]:
@@ -361,7 +366,8 @@ def _diagnosed(task: _Each) -> tuple[str, Problem | None, Diagnosis | None]:
 
 def _backed_up(task: _Each) -> str:
     with open_shard(task.root, task.manifest, task.entry, read_only=True) as kb:
-        kb.backup(Path(task.options["into"], task.entry.name))
+        with suppress(CollectionExists):  # the same task, which was thought lost, was quicker
+            kb.backup(Path(task.options["into"], task.entry.name))
     return task.entry.name
 
 
@@ -369,7 +375,8 @@ def _restored(task: _Each) -> str:
     path = ShardLayout(task.root).shard(task.entry)
     require_shard(path)
     into = Path(task.options["into"], task.entry.name)
-    restore(path, into, trust_index=task.options["trust_index"], mend=task.options["mend"])
+    with suppress(CollectionExists):  # likewise
+        restore(path, into, trust_index=task.options["trust_index"], mend=task.options["mend"])
     return task.entry.name
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from reperio.embedding.contract import AGREEMENT, Contract, Settings
 from reperio.errors import EmbeddingContractError
+from reperio.sharding.manifest import Version
 from reperio.sharding.serving.messages import Described, Spaces
 from reperio.sharding.serving.router import Router
 from reperio.vectors import cosines
@@ -37,13 +38,13 @@ class Fleet:
         router: of the shards.
         where: the directory, or the address, for messages.
         place_of: returns the place of the shard that an id belongs to.
-        version: identity and generation of the manifest.
+        version: of the manifest.
 
     Attributes:
         size: number of shards.
     """
 
-    def __init__(self, router: Router, where: str, place_of: Callable[[str], int], version: tuple[str, int]) -> None:
+    def __init__(self, router: Router, where: str, place_of: Callable[[str], int], version: Version) -> None:
         self.router = router
         self.where = where
         self.place_of = place_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import NoReturn, TypeVar
 from reperio.collection.handle.scope import Scope
 from reperio.embedding.contract import Settings
 from reperio.errors import CollectionClosed, CollectionReadOnly, InvalidInput, ReperioError, ShardUnavailable
+from reperio.forks import ForkSafeLock
 from reperio.printable import logger
 from reperio.sharding.serving.fleet import Fleet
 from reperio.sharding.serving.source import ShardsMoved
@@ -72,6 +74,7 @@ class ShardsHandle:
         self.origin = NoOrigin()
         self.closed = False
         self._ahead = ahead
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._looking = threading.Lock()
         self._looked = time.monotonic()
@@ -137,6 +140,27 @@ class ShardsHandle:
         """Raise `CollectionClosed` after `close`."""
         if self.closed:
             raise CollectionClosed(f"{self.name} was closed through this handle; open it again")
+        if self._process != os.getpid():
+            self._open_in_child()
+
+    def _open_in_child(self) -> None:
+        """Open the shards again in a forked child: the threads that answered stay with the parent.
+
+        Raises:
+            CollectionClosed: they are served by Ray, whose connection a child cannot use.
+        """
+        if self._ahead:
+            raise CollectionClosed(
+                f"{self.name} was opened by process {self._process}, which forked this one, and is served by Ray; open "
+                "it again here"
+            )
+        with _CHILD:
+            if self._process == os.getpid():
+                return
+            self._lock, self._looking = threading.Lock(), threading.Lock()
+            fleet = self._open_fleet(None)
+            assert fleet is not None  # there was none to be kept
+            self._fleet, self._process = fleet, os.getpid()
 
     def require_writable(self) -> NoReturn:
         """Raise `CollectionReadOnly`."""
@@ -148,6 +172,9 @@ class ShardsHandle:
 
     def close(self) -> None:
         """Release the shards. Doing so twice is no error."""
+        if self._process != os.getpid():  # a forked child has opened nothing yet
+            self.closed = True
+            return
         with self._lock:
             closed, self.closed = self.closed, True
         if not closed:
@@ -173,3 +200,6 @@ class ShardsHandle:
         if name.startswith("__"):
             raise AttributeError(name)
         raise InvalidInput(f"{self.name} is sharded, and this works on one collection; do it for each of its shards")
+
+
+_CHILD = ForkSafeLock()
