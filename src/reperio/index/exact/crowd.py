@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import threading
+import os
 import time
 from types import TracebackType
 
 from typing_extensions import Self
 
+from reperio.forks import ForkSafeLock
+
 _MEMORY = 0.1  # seconds for which threads that have met are expected to meet again
 
 
 class Crowd:
-    """Count the threads inside a block (``with crowd:``)."""
+    """Count the threads inside a block (``with crowd:``). A forked child begins with none."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._inside = 0
+        os.register_at_fork(after_in_child=self._forget)
         self._until = 0.0
 
     def __enter__(self) -> Self:
@@ -30,7 +33,10 @@ class Crowd:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._lock:
-            self._inside -= 1
+            self._inside = max(0, self._inside - 1)  # 0: this very thread was inside when it forked
+
+    def _forget(self) -> None:
+        self._inside = 0
 
     def is_there(self) -> bool:
         """Say whether another thread is inside as well, or was a moment ago."""
