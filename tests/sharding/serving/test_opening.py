@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import pickle
+import re
 import shutil
 import socket
 import threading
@@ -32,7 +33,7 @@ from reperio.collection.methods.maintenance import Maintenance
 from reperio.collection.methods.writing import Writing
 from reperio.errors import ShardBuildFailed
 from reperio.exchange import export_collection
-from reperio.sharding import ShardManifest, split
+from reperio.sharding import ShardManifest, reaching, split
 from reperio.sharding.building.on_ray import run_on_ray
 from reperio.sharding.serving import opening, replicas
 from reperio.sharding.serving.shard import Shard
@@ -141,6 +142,16 @@ def test_where_no_cluster_listens_the_address_is_told(monkeypatch: pytest.Monkey
             reperio.open_shards(f"ray://{address}/kb")
         with pytest.raises(ShardUnavailable, match=f"nobody listens at {address}"):
             reperio.open_shards("ray://kb")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_what_is_no_ray_is_told(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, or where it says nothing, soon; also at an address of IPv6."""
+    monkeypatch.setattr(reaching, "_ANSWER", 0.2)
+    with socket.create_server((host.strip("[]"), 0), family=socket.AF_INET6 if "[" in host else socket.AF_INET) as made:
+        address = f"{host}:{made.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match=re.escape(f"what listens at {address} is no Ray")):
+            reaching.require_reachable(address)
 
 
 @pytest.mark.parametrize("limit", [0.0, 1e9])

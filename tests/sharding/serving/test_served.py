@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import random
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,19 @@ import pytest
 from typer.testing import CliRunner
 
 import reperio
-from reperio import Chunk, Collection, Hit, ReperioWarning, SentenceTransformerEmbedder, ShardUnavailable
+from reperio import (
+    Chunk,
+    Collection,
+    CollectionError,
+    Hit,
+    InvalidInput,
+    ReperioWarning,
+    SentenceTransformerEmbedder,
+    ShardUnavailable,
+    UnsupportedFormat,
+)
 from reperio.cli.main import app
+from reperio.sharding.serving import rays
 from reperio.sharding.serving.asking import PartialHits
 from reperio.sharding.serving.collection import ShardedCollection
 from tests.sharding.serving.cluster import (
@@ -138,6 +151,62 @@ def test_a_shard_without_replicas_is_a_typed_error_and_the_others_are_served(roo
         wait_until(lambda: _answers(whole, options, expected), "answered by new replicas")
 
 
+def test_what_is_stopped_stays_so_and_the_name_is_free(
+    root: Path, cluster: Any, questions: Questions, tmp_path: Path
+) -> None:
+    """Though a client of before starts its replicas again: none of them answers for what is served next."""
+    options, expected = questions[0]
+    other = tmp_path / "other"
+    manifest = make_shards(other, SHARDS, dimension=DIMENSION)
+    fill(other, manifest, [Chunk(f"other {number}") for number in range(20)], np.eye(20, DIMENSION) + 0.1)
+    given: dict[str, Any] = {"address": cluster.address, "replicas": 1, "limits": reperio.Limits()}
+    rays.serve(root, "kb", **given)
+    with pytest.raises(InvalidInput, match="served with 1 replicas of each shard, not with 2"):
+        rays.serve(root, "kb", **given | {"replicas": 2})
+    with reperio.open_shards("ray://kb", deadline=1, hedge=0.1) as before:
+        assert before.search(**options) == expected
+        rays.stop("kb", address=cluster.address)
+        with pytest.raises(ShardUnavailable):
+            before.search(**options)
+        assert rays.serve(other, "kb", **given) == [entry.name for entry in manifest.shards]
+        with reperio.open_shards("ray://kb") as now:
+            assert now.count() == 20
+            wait_until(lambda: _count(before) == 20, "found by the client of before")
+        assert len(rays._names("kb/")) == SHARDS
+    shutil.rmtree(other)
+    rays.stop("kb", address=cluster.address)
+    assert not rays._names("kb")
+    with pytest.raises(ShardUnavailable, match="no shards are served under the name 'kb'"):
+        rays.stop("kb", address=cluster.address)
+
+
+def test_serving_that_fails_leaves_nothing(root: Path, cluster: Any, tmp_path: Path) -> None:
+    """Neither a catalog that keeps the name, nor the replicas of the other shards."""
+    shutil.copytree(root, tmp_path / "broken")
+    shutil.rmtree(tmp_path / "broken" / "shards" / "shard-000002")
+    with pytest.raises(ShardUnavailable, match="no replica of shard-000002 could be started"):
+        rays.serve(tmp_path / "broken", "b", address=cluster.address, replicas=1, limits=reperio.Limits())
+    assert not rays._names("b")
+
+
+def test_another_cluster_than_the_one_connected_to_is_refused(cluster: Any) -> None:
+    """Ray has one at a time, and would look for the name there."""
+    port = int(cluster.address.rsplit(":", 1)[1])
+    with pytest.raises(InvalidInput, match=f"connected to the Ray cluster at {cluster.address}"):
+        reperio.open_shards(f"ray://127.0.0.1:{port - 1}/kb")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_an_actor_does_not_know_is_a_typed_error(root: Path) -> None:
+    """A method, as of a client of another version, and what it cannot read."""
+    with reperio.open_shards(root, serve="ray", replicas=1) as kb:
+        router = kb._shards.fleet().router
+        with pytest.raises(UnsupportedFormat, match="a Reperio without 'dream'"):
+            router.ask("dream", {0: None}, until=time.monotonic() + 30)
+        with pytest.raises(CollectionError, match=r"has failed .*another version of Reperio"):
+            router.ask("count", {0: object()}, until=time.monotonic() + 30)
+
+
 @pytest.mark.model
 def test_every_block_of_the_page_runs(
     cluster: Any, minilm: SentenceTransformerEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -214,6 +283,13 @@ def test_replicas_are_lost_at_random(
         sys.stdout.write(
             f"\n{times} losses; slowest answer: median {np.median(worst):.3f} s, worst {max(worst):.3f} s\n"
         )
+
+
+def _count(kb: Collection) -> int:
+    try:
+        return kb.count()
+    except ShardUnavailable:
+        return -1
 
 
 def _answers(kb: Collection, options: dict[str, Any], expected: list[Hit]) -> bool:

@@ -377,17 +377,21 @@ class Handle:
             self._paused = False
             self._turns.writing.release()
 
+    def require_undisturbed(self) -> None:
+        """Raise `CollectionClosed` in a child that was forked while this was being read or written."""
+        if self._disturbed:
+            raise CollectionClosed(
+                f"{self.root.root} was being read or written by process {self._process} when that forked this one; "
+                "open it again here, or fork when no call and no iteration is under way"
+            )
+
     def _open_in_child(self) -> None:
         """Open everything again, in a child that was forked from the process that had opened it."""
         with _CHILD:
             if self._process == os.getpid():
                 return
             where = self.root.root
-            if self._disturbed:
-                raise CollectionClosed(
-                    f"{where} was being read or written by process {self._process} when that forked this one; open it "
-                    "again here, or fork when no call and no iteration is under way"
-                )
+            self.require_undisturbed()
             if self._locks is not None and self._locks.exclusive:
                 raise CollectionClosed(
                     f"{where} was opened with exclusive=True by process {self._process}, which forked this one; open "

@@ -14,7 +14,7 @@ _MEMORY = 0.1  # seconds for which threads that have met are expected to meet ag
 
 
 class Crowd:
-    """Count the threads inside a block (``with crowd:``)."""
+    """Count the threads inside a block (``with crowd:``). A forked child begins with none."""
 
     def __init__(self) -> None:
         self.renew()

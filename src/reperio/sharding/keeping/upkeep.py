@@ -365,9 +365,9 @@ def _diagnosed(task: _Each) -> tuple[str, Problem | None, Diagnosis | None]:
 
 
 def _backed_up(task: _Each) -> str:
-    with open_shard(task.root, task.manifest, task.entry, read_only=True) as kb:
-        with suppress(CollectionExists):  # the same task, which was thought lost, was quicker
-            kb.backup(Path(task.options["into"], task.entry.name))
+    # That it exists: the same task, which was thought lost, was quicker.
+    with open_shard(task.root, task.manifest, task.entry, read_only=True) as kb, suppress(CollectionExists):
+        kb.backup(Path(task.options["into"], task.entry.name))
     return task.entry.name
 
 

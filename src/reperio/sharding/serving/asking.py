@@ -11,11 +11,11 @@ from reperio.collection.search.candidates import candidates
 from reperio.collection.search.choosing import choose
 from reperio.collection.search.request import QueryBatch, SearchRequest, embed_queries
 from reperio.embedding.contract import Settings
-from reperio.errors import ShardUnavailable, warn_caller
+from reperio.errors import warn_caller
 from reperio.filters import Filter, to_dict
 from reperio.printable import one_line
 from reperio.query_log.recording import QueryRecorder
-from reperio.sharding.serving.fleet import Fleet, Space
+from reperio.sharding.serving.fleet import Fleet, Space, none_answers
 from reperio.sharding.serving.handle import QUICK, ShardsHandle
 from reperio.sharding.serving.messages import Narrowing
 from reperio.sharding.serving.source import ShardsMoved, ShardSource
@@ -102,7 +102,7 @@ class ShardAsker:
         self, fleet: Fleet, until: float, attempt: int, batch: QueryBatch, request: SearchRequest
     ) -> list[list[Hit]]:
         missing: set[int] | None = set() if self._allow_partial else None
-        space = fleet.space(until)
+        space = fleet.space(until, missing)
         queries = self._vectors(batch, space) if request.needs_vector else None
         narrowing = narrowed(request.tree, self._handle.scope.tree, request.ids)
         source = ShardSource(fleet, space, narrowing, until=until, missing=missing, eager=attempt >= QUICK)
@@ -112,10 +112,10 @@ class ShardAsker:
                 self._handle.scope.require_found((one.hit.chunk for one in some), fleet.where)
             hits = choose(found, source.vectors, batch.texts, queries, request)
         except ShardsMoved:
-            fleet.look(until, before=space)
+            fleet.look(until, before=space, missing=missing)
             raise
         if source.has_newer:
-            fleet.look(until, before=space)
+            fleet.look(until, before=space, missing=missing)
         if source.unanswerable:
             warn_caller(one_line(f"{fleet.where}: {UNANSWERED}: {source.unanswerable}"))
         if not missing:
@@ -126,9 +126,7 @@ class ShardAsker:
     def _partial(fleet: Fleet, missing: set[int], hits: list[list[Hit]]) -> list[list[Hit]]:
         names = tuple(fleet.router.groups[place].name for place in sorted(missing))
         if len(names) == fleet.size:
-            error = ShardUnavailable(f"{fleet.where}: no shard has answered; look at their hosts, and try again")
-            error.shards = names
-            raise error
+            raise none_answers(fleet.where, names)
         warn_caller(f"{fleet.where}: answered without the shards {', '.join(names)}, which do not answer")
         return [PartialHits(some, names) for some in hits]
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from reperio.embedding.contract import AGREEMENT, Contract, Settings
-from reperio.errors import EmbeddingContractError
-from reperio.sharding.manifest import Version
+from reperio.errors import EmbeddingContractError, ShardUnavailable
+from reperio.sharding.manifest import ShardEntry
 from reperio.sharding.serving.messages import Described, Spaces
 from reperio.sharding.serving.router import Router
 from reperio.vectors import cosines
@@ -31,6 +32,15 @@ class Space:
     settings: Settings
 
 
+class Version(NamedTuple):
+    """What fleets differ in."""
+
+    identity: str  # of the manifest
+    served: str  # the token of the catalog; empty without one
+    generation: int  # of the manifest; one that was restored may have been used before
+    shards: tuple[ShardEntry, ...]
+
+
 class Fleet:
     """All shards, opened.
 
@@ -38,7 +48,7 @@ class Fleet:
         router: of the shards.
         where: the directory, or the address, for messages.
         place_of: returns the place of the shard that an id belongs to.
-        version: of the manifest.
+        version: what the manifest says, and since when it is served.
 
     Attributes:
         size: number of shards.
@@ -51,34 +61,50 @@ class Fleet:
         self.version = version
         self.size = len(router.groups)
         self._lock = threading.Lock()
+        self._looking = threading.Lock()  # not the same: users come and go while shards are asked for their spaces
         self._space: Space | None = None
         self._users = 0
         self._retired = False
         self._closed = False
 
-    def space(self, until: float) -> Space:
-        """Return the space that all shards can answer in: as it was found last."""
-        return self._space or self.look(until)
+    def space(self, until: float, missing: set[int] | None = None) -> Space:
+        """Return the space that all shards can answer in: as it was found last; see `look`."""
+        return self._space or self.look(until, missing=missing)
 
-    def look(self, until: float, *, before: Space | None = None) -> Space:
+    def look(self, until: float, *, before: Space | None = None, missing: set[int] | None = None) -> Space:
         """Find the newest space that all shards can answer in, and let them forget what is older.
 
         Args:
             until: deadline.
             before: space that has turned out not to do; what another thread has found since is returned.
+            missing: places of shards that are not asked, and takes those that do not answer; None to raise then. Half
+                of the time is left for the question itself.
 
         Raises:
             EmbeddingContractError: the shards have no space in common.
+            ShardUnavailable: a shard has not answered within the deadline; with *missing*, none has.
         """
-        with self._lock:
+        now = time.monotonic()
+        if missing is not None:
+            until = now + (until - now) / 2
+        if not self._looking.acquire(timeout=max(0.0, until - now)):
+            raise ShardUnavailable(
+                f"the shards of {self.where} have not said within the deadline which model they have"
+            )
+        try:
             if before is not None and self._space is not None and self._space is not before:
                 return self._space
-            answers: dict[int, Described] = self.router.ask("describe", dict.fromkeys(range(self.size)), until=until)
+            asked = dict.fromkeys(place for place in range(self.size) if missing is None or place not in missing)
+            answers: dict[int, Described] = self.router.ask("describe", asked, until=until, missing=missing)
+            if not answers:
+                raise none_answers(self.where, [group.name for group in self.router.groups])
             found = _common([answers[place].spaces for place in sorted(answers)], self.where)
             if self._space is not None and self._space.keys == found.keys:
                 return self._space  # the same object: an embedder is held to its contract once
             self._space = found
-        if all(next(iter(answer.spaces)) in found.keys for answer in answers.values()):
+        finally:
+            self._looking.release()
+        if len(answers) == self.size and all(next(iter(answer.spaces)) in found.keys for answer in answers.values()):
             self.router.tell("release", found.keys)
         return found
 
@@ -114,6 +140,13 @@ class Fleet:
             closed, self._closed = self._closed, True
         if not closed:
             self.router.close()
+
+
+def none_answers(where: str, names: Sequence[str]) -> ShardUnavailable:
+    """Return the error of a partial answer of which there would be no part."""
+    error = ShardUnavailable(f"{where}: no shard has answered; look at their hosts, and try again")
+    error.shards = tuple(names)
+    return error
 
 
 def _common(shards: Sequence[Mapping[str, dict[str, Any]]], where: str) -> Space:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from reperio.errors import ReperioError
 from reperio.sharding.manifest import ShardEntry, ShardManifest
-from reperio.sharding.serving.fleet import Fleet
+from reperio.sharding.serving.fleet import Fleet, Version
 from reperio.sharding.serving.replicas import Group
 from reperio.sharding.serving.router import Router
 
@@ -33,6 +33,7 @@ def fleet_of(
     *,
     hedge: float,
     frozen: float = 2.0,
+    served: str = "",
 ) -> Fleet | None:
     """Return the fleet of a manifest, with the replicas that *old* has already; None where *old* is that fleet.
 
@@ -42,16 +43,17 @@ def fleet_of(
         old: the fleet in use.
         group: opens the replicas of a shard.
         hedge, frozen: see `Router`.
+        served: token of the catalog that serves them.
     """
-    version = manifest.version
+    version = Version(manifest.identity, served, manifest.generation, manifest.shards)
     if old is not None and old.version == version:
         return None
     known: Mapping[str, Group] = {} if old is None else {one.name: one for one in old.router.groups}
-    same = old is not None and old.version[0] == manifest.identity
+    same = old is not None and old.version[:2] == version[:2]
     fresh, groups = list[Group](), list[Group]()
     try:
         for entry in manifest.shards:
-            if same and entry.name in known:
+            if old is not None and same and entry in old.version.shards:
                 groups.append(known[entry.name])
             else:
                 fresh.append(group(entry))

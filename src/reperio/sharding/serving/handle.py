@@ -26,6 +26,7 @@ QUICK = 2
 
 _PATIENCE = 0.05  # seconds until shards that move on are asked again
 _AGE = 1.0  # seconds for which the manifest is not looked at again
+_CHILD = ForkSafeLock()  # of the threads of a forked child: one of them opens the shards again
 
 
 class NoOrigin:
@@ -74,14 +75,19 @@ class ShardsHandle:
         self.origin = NoOrigin()
         self.closed = False
         self._ahead = ahead
-        self._process = os.getpid()
+        self._inherited: list[Fleet] = []
+        self._fleet = self._opened()
+
+    def _opened(self) -> Fleet:
+        """Open the shards in this process, for the first time."""
         self._lock = threading.Lock()
         self._looking = threading.Lock()
         self._looked = time.monotonic()
         self._failed = False
-        fleet = open_fleet(None)
+        fleet = self._open_fleet(None)
         assert fleet is not None  # there was none to be kept
-        self._fleet = fleet
+        self._process = os.getpid()
+        return fleet
 
     def steadily(self, attempt: Callable[[Fleet, float, int], Result]) -> Result:
         """Return what *attempt* returns, and try again where a shard has moved on during it.
@@ -100,7 +106,9 @@ class ShardsHandle:
                 with fleet.used():
                     if not fleet.is_retired:
                         return attempt(fleet, until, number)
-                    continue  # another one has taken its place just now
+                # Another one has taken its place just now, or none, where this was closed meanwhile.
+                self.require_open()
+                continue
             except ShardsMoved:
                 number += 1
             except CollectionClosed:
@@ -122,7 +130,7 @@ class ShardsHandle:
         if self._is_due(now) and self._looking.acquire(blocking=False):
             self._looked = now
             if self._ahead:
-                threading.Thread(target=self._look, name="reperio-shards", daemon=True).start()
+                self._look_ahead()
             else:
                 self._look()
         return self._fleet
@@ -137,30 +145,11 @@ class ShardsHandle:
         return self.steadily(lambda fleet, until, _: fleet.space(until).settings)
 
     def require_open(self) -> None:
-        """Raise `CollectionClosed` after `close`."""
+        """Raise `CollectionClosed` after `close`; in a forked child, open the shards again."""
         if self.closed:
             raise CollectionClosed(f"{self.name} was closed through this handle; open it again")
         if self._process != os.getpid():
             self._open_in_child()
-
-    def _open_in_child(self) -> None:
-        """Open the shards again in a forked child: the threads that answered stay with the parent.
-
-        Raises:
-            CollectionClosed: they are served by Ray, whose connection a child cannot use.
-        """
-        if self._ahead:
-            raise CollectionClosed(
-                f"{self.name} was opened by process {self._process}, which forked this one, and is served by Ray; open "
-                "it again here"
-            )
-        with _CHILD:
-            if self._process == os.getpid():
-                return
-            self._lock, self._looking = threading.Lock(), threading.Lock()
-            fleet = self._open_fleet(None)
-            assert fleet is not None  # there was none to be kept
-            self._fleet, self._process = fleet, os.getpid()
 
     def require_writable(self) -> NoReturn:
         """Raise `CollectionReadOnly`."""
@@ -172,14 +161,32 @@ class ShardsHandle:
 
     def close(self) -> None:
         """Release the shards. Doing so twice is no error."""
-        if self._process != os.getpid():  # a forked child has opened nothing yet
+        if self._process != os.getpid():  # nothing was opened in this child yet
             self.closed = True
             return
         with self._lock:
             closed, self.closed = self.closed, True
         if not closed:
-            with self._looking:
-                self._fleet.retire()
+            self._fleet.retire()
+
+    def _open_in_child(self) -> None:
+        """Open the shards again, in a child that was forked from the process that had opened them."""
+        with _CHILD:
+            if self._process == os.getpid():
+                return
+            for group in self._fleet.router.groups:
+                for member in group.members:
+                    member.replica.require_inheritable()
+            # Threads of the parent may hold its locks, and its files are not this child's to be closed: it is kept.
+            self._inherited.append(self._fleet)
+            self._fleet = self._opened()
+
+    def _look_ahead(self) -> None:
+        try:
+            threading.Thread(target=self._look, name="reperio-shards", daemon=True).start()
+        except RuntimeError as error:  # there are too many threads, or Python is ending
+            self._looking.release()
+            _log.warning("%s: the shards of before are used on: %s", self.name, error)
 
     def _look(self) -> None:
         """Open the fleet that the manifest names now, if it is another one; *_looking* is held."""
@@ -188,11 +195,13 @@ class ShardsHandle:
             found = None if self.closed else self._open_fleet(self._fleet)
             self._seen, self._failed = seen, False
             if found is not None:
-                old, self._fleet = self._fleet, found
+                with self._lock:  # `close` does not wait for this, which in a cluster may take a minute
+                    old, self._fleet = (found, self._fleet) if self.closed else (self._fleet, found)
                 old.retire()
-        except ReperioError as error:
+        except Exception as error:  # of Reperio, or whatever a cluster raises
             self._failed = True
-            _log.warning("%s: the shards of before are used on: %s", self.name, error)
+            whole = None if isinstance(error, ReperioError) else error
+            _log.warning("%s: the shards of before are used on: %s", self.name, error, exc_info=whole)
         finally:
             self._looking.release()
 
@@ -200,6 +209,3 @@ class ShardsHandle:
         if name.startswith("__"):
             raise AttributeError(name)
         raise InvalidInput(f"{self.name} is sharded, and this works on one collection; do it for each of its shards")
-
-
-_CHILD = ForkSafeLock()

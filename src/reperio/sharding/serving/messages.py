@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reperio import errors
+from reperio.errors import ReperioError
 from reperio.store.words.merging import Counting, Listing, Totals
 from reperio.types import Chunk, FloatMatrix
 
@@ -200,6 +202,14 @@ class Failed:
 
     kind: str
     text: str
+
+
+def error_of(failed: Failed) -> ReperioError:
+    """Return the error that an answer stands for."""
+    kind = getattr(errors, failed.kind, ReperioError)
+    known = isinstance(kind, type) and issubclass(kind, ReperioError)
+    raised: ReperioError = (kind if known else ReperioError)(failed.text)
+    return raised
 
 
 def weight_of(request: Any) -> Hashable:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import secrets
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
-from reperio.errors import InvalidInput, ShardUnavailable
+from reperio.errors import CollectionClosed, CollectionError, InvalidInput, ReperioError, ShardUnavailable
 from reperio.optional import OptionalImport
 from reperio.sharding.manifest import ShardEntry, ShardLayout, ShardManifest, read_manifest
 from reperio.sharding.reaching import require_reachable
@@ -50,13 +53,21 @@ def attached(address: str, *, hedge: float) -> Callable[[Fleet | None], Fleet | 
         told: dict[str, Any] = {}
 
         def read() -> ShardManifest:
-            told.update(_ask(ray, _catalog(ray, name), name))
+            told.update(_ask(ray, name, "served"))
             return manifest_of(told, address)
 
         def use(manifest: ShardManifest) -> Fleet | None:
             layout = ShardLayout(Path(told["root"]))
-            starter = _Starter(ray, layout, told["replicas"], told["limits"], told["trust_index"], name)
-            return _fleet(manifest, address, old, starter, hedge)
+            served = Served(name, told["token"])
+            starter = _Starter(ray, layout, told["replicas"], told["limits"], told["trust_index"], served)
+            fleet = _fleet(manifest, address, old, starter, hedge, told["token"])
+            try:
+                served.require_current(ray)
+            except BaseException:
+                if fleet is not None:
+                    fleet.retire()
+                raise
+            return fleet
 
         return followed(read, use)
 
@@ -68,10 +79,10 @@ def serve(
 ) -> list[str]:
     """Keep shards open in a Ray cluster, under a name, until `stop`; return the names of the shards.
 
-    Done again it starts what is missing.
+    Done again it starts what is missing. Where that fails for the first time, nothing is left running.
 
     Raises:
-        InvalidInput: another directory is served under the name.
+        InvalidInput: another directory is served under the name, or this one with another number of replicas.
         ShardUnavailable: there is no cluster, or a shard cannot be opened there.
     """
     _require_name(name)
@@ -79,36 +90,45 @@ def serve(
     ray = connect(address or "auto")
     remote = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Catalog)
     keeping = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
-    catalog = remote.options(**keeping).remote(str(root), replicas, limits, trust_index, _Ender(name, replicas))
-    told = _ask(ray, catalog, name)
+    token = secrets.token_hex(4)
+    remote.options(**keeping).remote(str(root), replicas, limits, trust_index, token, Served(name, token))
+    told = _ask(ray, name, "told")
     if told["root"] != str(root):
         raise InvalidInput(
             f"{name!r} is the name of what is served from {told['root']}; choose another one, or end that with: "
             f"reperio shards stop {name}"
         )
-    starter = _Starter(ray, ShardLayout(root), told["replicas"], told["limits"], told["trust_index"], name)
+    if told["replicas"] != replicas:
+        raise InvalidInput(
+            f"{name!r} is served with {told['replicas']} replicas of each shard, not with {replicas}; ask for as many, "
+            f"or end it first with: reperio shards stop {name}"
+        )
+    served = Served(name, told["token"])
+    starter = _Starter(ray, ShardLayout(root), replicas, told["limits"], told["trust_index"], served)
 
     def use(manifest: ShardManifest) -> list[str]:
         for group in [starter.group(entry) for entry in manifest.shards]:
             starter.require_ready(group)
         return [entry.name for entry in manifest.shards]
 
-    return followed(lambda: read_manifest(root), use)
+    try:
+        return followed(lambda: read_manifest(root), use)
+    except BaseException:
+        if told["token"] == token:
+            _end(ray, name)
+        raise
 
 
 def stop(name: str, *, address: str | None) -> None:
-    """End what is served under a name.
+    """End what is served under a name, whatever has become of its directory.
 
     Raises:
         ShardUnavailable: nothing is.
     """
+    _require_name(name)
     ray = connect(address or "auto")
-    catalog = _catalog(ray, name)
-    told = _ask(ray, catalog, name)
-    manifest = manifest_of(told, name)
-    ray.kill(catalog)
-    for entry in manifest.shards:
-        _Ender(name, told["replicas"])(entry.name)
+    if not _end(ray, name):
+        _catalog(ray, name)  # raises
 
 
 def connect(address: str | None) -> Any:
@@ -126,12 +146,44 @@ def connect(address: str | None) -> Any:
     if not ray.is_initialized():
         try:
             require_reachable(address)
-            ray.init(address=address, namespace=NAMESPACE, include_dashboard=None if address else False)
+            ray.init(
+                address=address,
+                namespace=NAMESPACE,
+                include_dashboard=None if address else False,
+                logging_level=logging.WARNING,  # else it tells of each connection
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ShardUnavailable(
-                f"no Ray cluster at {address}: {error!s:.300}; start one with: ray start --head"
+                f"no Ray cluster{f' at {address}' if address not in (None, 'auto') else ''}: {error!s:.300}; start one "
+                "with: ray start --head"
             ) from error
+    elif address not in (None, "auto"):
+        _require_connected(ray, str(address))
     return ray
+
+
+def _require_connected(ray: Any, address: str) -> None:
+    """Refuse the address of another cluster than this program is connected to: Ray allows one at a time."""
+    found = ray.get_runtime_context().gcs_address
+    (host, port), (own, own_port) = address.rsplit(":", 1), found.rsplit(":", 1)
+    if int(port) != int(own_port) or not _addresses(host) & _addresses(own):
+        raise InvalidInput(
+            f"this program is connected to the Ray cluster at {found}, and can have one at a time, not {address} as "
+            "well; name that one, or call ray.shutdown() first"
+        )
+
+
+def _addresses(host: str) -> set[str]:
+    """Return the addresses of a host, which may be this one by any of its names."""
+    import ray
+
+    bare = host.strip("[]")
+    try:
+        found = {str(each[4][0]) for each in socket.getaddrinfo(bare, None)}
+    except OSError:
+        found = {bare}
+    here = {"127.0.0.1", "::1", ray.util.get_node_ip_address()}
+    return found | here if found & here else found
 
 
 def parse(address: str) -> tuple[str | None, str]:
@@ -168,6 +220,25 @@ class RayReplica:
         known = self._ray.exceptions
         return isinstance(error, known.RayError) and not isinstance(error, known.RayTaskError)
 
+    def told(self, error: BaseException) -> BaseException:
+        """Return an error of ours; what was raised in the actor has Ray's traceback in its message."""
+        if not isinstance(error, Exception):
+            return error  # Ctrl-C
+        cause = error.as_instanceof_cause() if isinstance(error, self._ray.exceptions.RayTaskError) else error
+        raised = CollectionError(
+            f"{self.name} has failed ({type(getattr(cause, 'cause', cause)).__name__}: {str(error).strip()[-600:]}); "
+            "if another version of Reperio runs there, end what it serves, and serve it again"
+        )
+        raised.__cause__ = error
+        return raised
+
+    def require_inheritable(self) -> None:
+        """Raise `CollectionClosed`: what connects a process to Ray does not survive a fork."""
+        raise CollectionClosed(
+            f"{self.name} was opened through Ray by the process that forked this one, and a forked child has no "
+            'connection to Ray; open it before that in a process of its own (start method "spawn"), or again here'
+        )
+
     def close(self) -> None:
         """End the actor, if it is this program's."""
         if self._owned:
@@ -186,7 +257,7 @@ class _Starter:
         layout: where the shards are.
         replicas: of each shard.
         limits, trust_index: as for `Shard`.
-        name: under which they are served; None for actors that end with this program.
+        served: what they belong to; None for actors that end with this program.
     """
 
     def __init__(
@@ -196,10 +267,10 @@ class _Starter:
         replicas: int,
         limits: Limits,
         trust_index: bool,
-        name: str | None = None,
+        served: Served | None = None,
     ) -> None:
         self._ray, self._layout, self._replicas = ray, layout, replicas
-        self._limits, self._trust_index, self._name = limits, trust_index, name
+        self._limits, self._trust_index, self._served = limits, trust_index, served
         self._hosts: dict[tuple[str, int], str] = {}
 
     def group(self, entry: ShardEntry) -> Group:
@@ -238,8 +309,12 @@ class _Starter:
         raise unavailable
 
     def _start_and_wait(self, entry: ShardEntry, number: int) -> Replica:
+        if self._served is not None:
+            self._served.require_current(self._ray)
         replica = self._start(entry, number)
         replica.submit("ping", None).result(_READY)
+        if self._served is not None:
+            self._served.require_current(self._ray)  # else what was started since `stop` has looked would run on
         return replica
 
     def _start(self, entry: ShardEntry, number: int) -> Replica:
@@ -247,14 +322,14 @@ class _Starter:
 
         where = self._hosts[entry.name, number] = self._host_for(entry.name, number)
         options: dict[str, Any] = {"scheduling_strategy": NodeAffinitySchedulingStrategy(where, soft=True)}
-        if self._name is not None:
-            options |= {"name": _name_of(self._name, entry.name, number), "namespace": NAMESPACE}
+        if self._served is not None:
+            options |= {"name": self._served.name_of(entry.name, number), "namespace": NAMESPACE}
             options |= {"lifetime": "detached", "get_if_exists": True}
         # One place more than it answers questions at a time, so that a probe is answered while all are taken.
         remote = self._ray.remote(num_cpus=0, max_concurrency=THREADS + 1)(ShardActor)
         path = str(self._layout.shard(entry))
         actor = remote.options(**options).remote(path, self._limits, self._trust_index)
-        return RayReplica(self._ray, f"{entry.name}/{number}", actor, owned=self._name is None)
+        return RayReplica(self._ray, f"{entry.name}/{number}", actor, owned=self._served is None)
 
     def _host_for(self, shard: str, number: int) -> str:
         """Return the host for a replica: one without another of this shard, of these the one with fewest of ours.
@@ -267,35 +342,79 @@ class _Starter:
         return min(hosts, key=lambda host: (host in taken, list(others.values()).count(host)))
 
 
-class _Ender:
-    """End the replicas of a shard that is served under a name; Ray brings it into the catalog's process.
+class Served:
+    """What is served under a name, from `serve` to `stop`; Ray brings it into the catalog's process.
 
     Args:
-        name: under which they are served.
-        replicas: of each shard.
+        name: of the catalog.
+        token: of the catalog. What is served later under the same name has another one, and other actors: a client that
+            has slept through the exchange starts none that others take for the new ones.
     """
 
-    def __init__(self, name: str, replicas: int) -> None:
-        self._name, self._replicas = name, replicas
+    def __init__(self, name: str, token: str) -> None:
+        self._name, self._token = name, token
 
-    def __call__(self, shard: str) -> None:
+    def name_of(self, shard: str, number: int) -> str:
+        """Return the name of an actor."""
+        return f"{self._name}/{self._token}/{shard}/{number}"
+
+    def shards(self) -> set[str]:
+        """Return the names of the shards that have actors."""
+        return {name.split("/")[2] for name in _names(f"{self._name}/{self._token}/")}
+
+    def end(self, shard: str) -> None:
+        """End the actors of a shard."""
         import ray
 
-        for number in range(self._replicas):
-            try:
-                ray.kill(ray.get_actor(_name_of(self._name, shard, number), namespace=NAMESPACE))
-            except ValueError:
-                continue  # gone already
+        _kill(ray, _names(f"{self._name}/{self._token}/{shard}/"))
+
+    def require_current(self, ray: Any) -> None:
+        """Raise `ShardUnavailable` where it was ended; what a client has started since goes with it."""
+        try:
+            if _ask(ray, self._name, "told")["token"] == self._token:
+                return
+        except ShardUnavailable:
+            if _is_there(ray, self._name):
+                raise  # it does not answer
+        _kill(ray, _names(f"{self._name}/{self._token}/"))
+        raise _not_served(self._name)
 
 
-def _fleet(manifest: ShardManifest, where: str, old: Fleet | None, starter: _Starter, hedge: float) -> Fleet | None:
+def _names(prefix: str) -> list[str]:
+    """Return the names of our actors that begin with a prefix."""
+    from ray.util import list_named_actors
+
+    each = list_named_actors(all_namespaces=True)
+    return [one["name"] for one in each if one["namespace"] == NAMESPACE and one["name"].startswith(prefix)]
+
+
+def _kill(ray: Any, names: list[str]) -> None:
+    for name in names:
+        try:
+            ray.kill(ray.get_actor(name, namespace=NAMESPACE))
+        except ValueError:
+            continue  # gone already
+
+
+def _end(ray: Any, name: str) -> bool:
+    """End the catalog of a name, and all actors; say whether there was anything."""
+    # The catalog first: a client that starts an actor looks afterwards whether the catalog is still there.
+    names = [*([name] if _is_there(ray, name) else []), *_names(f"{name}/")]
+    _kill(ray, names)
+    _kill(ray, _names(f"{name}/"))
+    return bool(names)
+
+
+def _fleet(
+    manifest: ShardManifest, where: str, old: Fleet | None, starter: _Starter, hedge: float, served: str = ""
+) -> Fleet | None:
     fresh: list[Group] = []
 
     def group(entry: ShardEntry) -> Group:
         fresh.append(starter.group(entry))
         return fresh[-1]
 
-    fleet = fleet_of(manifest, where, old, group, hedge=hedge)
+    fleet = fleet_of(manifest, where, old, group, hedge=hedge, served=served)
     try:
         for each in fresh:
             starter.require_ready(each)
@@ -306,27 +425,40 @@ def _fleet(manifest: ShardManifest, where: str, old: Fleet | None, starter: _Sta
     return fleet
 
 
+def _is_there(ray: Any, name: str) -> bool:
+    try:
+        ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        return False
+    return True
+
+
 def _catalog(ray: Any, name: str) -> Any:
     try:
         return ray.get_actor(name, namespace=NAMESPACE)
     except ValueError:
-        raise ShardUnavailable(
-            f"no shards are served under the name {name!r} in this cluster; serve them with: "
-            f"reperio shards serve DIR --name {name}"
-        ) from None
+        raise _not_served(name) from None
 
 
-def _ask(ray: Any, catalog: Any, name: str) -> Any:
+def _not_served(name: str) -> ShardUnavailable:
+    return ShardUnavailable(
+        f"no shards are served under the name {name!r} in this cluster; serve them with: "
+        f"reperio shards serve DIR --name {name}"
+    )
+
+
+def _ask(ray: Any, name: str, method: str) -> Any:
+    """Ask the catalog of a name."""
+    catalog = _catalog(ray, name)
     try:
-        return ray.get(catalog.served.remote(), timeout=_READY)
-    except ray.exceptions.RayTaskError as error:
-        raise error.as_instanceof_cause() from None
+        return ray.get(getattr(catalog, method).remote(), timeout=_READY)
+    except (AttributeError, ray.exceptions.RayTaskError) as error:
+        raise ReperioError(
+            f"the catalog of {name!r} is of another version of Reperio ({error!s:.300}); end it with: "
+            f"reperio shards stop {name}"
+        ) from error
     except ray.exceptions.RayError as error:
         raise ShardUnavailable(f"the catalog of {name!r} does not answer ({error}); look at its cluster") from error
-
-
-def _name_of(name: str, shard: str, number: int) -> str:
-    return f"{name}/{shard}/{number}"
 
 
 def _require_name(name: str) -> None:

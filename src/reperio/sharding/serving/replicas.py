@@ -36,6 +36,12 @@ class Replica(Protocol):
     def is_lost(self, error: BaseException) -> bool:
         """Say whether an error means that nobody answers here, rather than a fault in the answering."""
 
+    def told(self, error: BaseException) -> BaseException:
+        """Return what the caller is told of a fault in the answering."""
+
+    def require_inheritable(self) -> None:
+        """Raise `CollectionClosed` in a forked child that cannot open the shard again."""
+
     def close(self) -> None:
         """Give back what it holds; end it, where it is this program's."""
 
@@ -87,6 +93,14 @@ class LocalReplica:
     def is_lost(self, error: BaseException) -> bool:  # noqa: ARG002  # a thread cannot be lost
         """Return False."""
         return False
+
+    def told(self, error: BaseException) -> BaseException:
+        """Return it as it is: its traceback leads into this process."""
+        return error
+
+    def require_inheritable(self) -> None:
+        """Raise `CollectionClosed` where the shard was being read when this process was forked."""
+        self._shard.require_undisturbed()
 
     def close(self) -> None:
         """Wait for what is being answered, and release the files."""

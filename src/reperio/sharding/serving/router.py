@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from reperio import errors
-from reperio.errors import ReperioError, ShardUnavailable
-from reperio.sharding.serving.messages import Failed
+from reperio.errors import ShardUnavailable
+from reperio.sharding.serving.messages import Failed, error_of
 from reperio.sharding.serving.replicas import Group, Keeper, Member
 
 _POLL = 0.05  # seconds after which is looked whether a replica has been replaced
@@ -156,13 +155,13 @@ class _Round:
         error = future.exception()
         if error is not None:
             if not member.replica.is_lost(error):
-                self.error = error
+                self.error = member.replica.told(error)
                 return True
             member.lost = True
             return False
         answer = future.result()
         if isinstance(answer, Failed):
-            raised = _error_of(answer)
+            raised = error_of(answer)
             if answer.kind in _OWN and (self._open or self._left()):
                 return False
             self.error = raised
@@ -183,10 +182,3 @@ class _Round:
         self.due = time.monotonic() + self._hedge
         member.ask(self._method, self._request, lambda future: self._arrivals.put((self, member, future)))
         return True
-
-
-def _error_of(failed: Failed) -> ReperioError:
-    kind = getattr(errors, failed.kind, ReperioError)
-    known = isinstance(kind, type) and issubclass(kind, ReperioError)
-    raised: ReperioError = (kind if known else ReperioError)(failed.text)
-    return raised

@@ -80,10 +80,19 @@ class Shard:
 
     def answer(self, method: str, request: Any) -> Any:
         """Do what a router asks, by name; an error of Reperio is returned as `Failed`, not raised."""
+        known = self._methods.get(method)
+        if known is None:
+            return Failed(
+                "UnsupportedFormat", f"{self._handle.root.root} is served by a Reperio without {method!r:.40}"
+            )
         try:
-            return self._methods[method](request)
+            return known(request)
         except ReperioError as error:
             return Failed(type(error).__name__, str(error))
+
+    def require_undisturbed(self) -> None:
+        """Raise `CollectionClosed` in a child that was forked while this was being read."""
+        self._handle.require_undisturbed()
 
     def close(self) -> None:
         """Release the files."""

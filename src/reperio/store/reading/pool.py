@@ -205,6 +205,8 @@ def _is_open(connection: apsw.Connection) -> bool:
         _ = connection.in_transaction
     except apsw.ConnectionClosedError:
         return False
+    except apsw.ThreadingViolationError:  # another thread is in the middle of a call
+        return True
     return True
 
 
