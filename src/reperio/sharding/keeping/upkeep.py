@@ -169,7 +169,7 @@ def diagnose_shards(
     root = to_path("path", path).absolute()
     removed: tuple[str, ...] = ()
     if mend:
-        with exchanging(root, _PATIENCE) as (places, manifest):
+        with exchanging(root, _PATIENCE) as (places, manifest, _):
             removed = tuple(path.name for path in strangers(places, manifest))
             remove_strangers(places, manifest)
     manifest, found = _of_all(_diagnosed, root, {"mend": mend}, map, progress)
@@ -210,7 +210,7 @@ def backup_shards(
     root, target = to_path("path", path).absolute(), to_path("destination", destination).absolute()
     require_map(map)
     layout.require_vacant(target, "for the backup")
-    with exchanging(root, _PATIENCE) as (_, manifest), layout.new_directory(target) as fresh:
+    with exchanging(root, _PATIENCE) as (_, manifest, _), layout.new_directory(target) as fresh:
         copied = ShardLayout(fresh)
         layout.make_directory(copied.shards)
         _over(_backed_up, str, _each(root, manifest, {"into": str(copied.shards)}), map, progress)
@@ -365,9 +365,9 @@ def _diagnosed(task: _Each) -> tuple[str, Problem | None, Diagnosis | None]:
 
 
 def _backed_up(task: _Each) -> str:
-    with open_shard(task.root, task.manifest, task.entry, read_only=True) as kb:
-        with suppress(CollectionExists):  # the same task, which was thought lost, was quicker
-            kb.backup(Path(task.options["into"], task.entry.name))
+    twice = suppress(CollectionExists)  # the same task, which was thought lost, was quicker
+    with open_shard(task.root, task.manifest, task.entry, read_only=True) as kb, twice:
+        kb.backup(Path(task.options["into"], task.entry.name))
     return task.entry.name
 
 
