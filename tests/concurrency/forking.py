@@ -22,6 +22,7 @@ import numpy as np
 
 import reperio
 from reperio import Collection, CollectionClosed, CollectionLocked, ReperioError, StorageFailed
+from reperio.sharding import backup_shards, check_shards, split
 
 from .versions import DIMENSION, chunk, parsed, vector
 
@@ -230,6 +231,42 @@ def another_user_reads(directory: Path) -> None:
     _forked(child, meanwhile=owner)
 
 
+def another_user_backs_up_shards(directory: Path) -> None:
+    """Copy shards that one may only read; where they are exchanged meanwhile, nothing is written."""
+    _filled(directory).close()
+    root, mine = directory / "shards", directory / "mine"
+    reperio.build_shards(directory / "kb", root, shards=2, recall=None, map=map)
+    backup_shards(root, directory / "first")  # and imports what another user may not be able to
+    assert check_shards(directory / "first").ok
+    mine.mkdir()
+    os.chown(mine, NOBODY, NOBODY)
+    for path in [directory, *root.rglob("*"), root]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    asking, asked = multiprocessing.Pipe()
+
+    def exchanged_meanwhile(function: Callable[[object], object], tasks: list[object]) -> list[object]:
+        asked.send("split")
+        asked.recv()
+        return [function(task) for task in tasks]
+
+    def child() -> None:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        backup_shards(root, mine / "copy")
+        assert check_shards(mine / "copy").ok
+        assert check_shards(mine / "copy").rows == len(NUMBERS)
+        _expect(CollectionLocked, lambda: backup_shards(root, mine / "other", map=exchanged_meanwhile))
+        assert not (mine / "other").exists()
+
+    def owner() -> None:
+        assert asking.poll(30), "the other user has failed"
+        split(root, "shard-000001", recall=None)
+        asking.send("done")
+
+    _forked(child, meanwhile=owner)
+
+
 def a_child_embeds_after_its_parent_has(directory: Path) -> None:
     """Fork after torch's threads have run: the child opens the collection, searches by text, and adds."""
     with reperio.open(directory / "kb") as kb:  # the packaged model, by default
@@ -405,6 +442,7 @@ CASES = {
         the_lock_is_not_inherited,
         a_killed_writers_child_does_not_hold_the_lock,
         another_user_reads,
+        another_user_backs_up_shards,
         a_child_embeds_after_its_parent_has,
         a_child_uses_the_embedder_of_its_parent,
         a_thread_forks_after_it_has_embedded,

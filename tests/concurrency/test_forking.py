@@ -27,7 +27,7 @@ def _run(directory: Path, *cases: str) -> None:
     assert done.returncode == 0, f"{done.returncode}\n{done.stderr}"
 
 
-ALONE = {"another_user_reads", "a_parent_that_never_imported_reperio"}
+ALONE = {"another_user_reads", "another_user_backs_up_shards", "a_parent_that_never_imported_reperio"}
 
 
 @pytest.mark.parametrize("case", sorted(CASES.keys() - ALONE - {*WITH_A_MODEL}))
@@ -63,3 +63,9 @@ def open_directory() -> Iterator[Path]:
 def test_another_user_reads_and_cannot_write(open_directory: Path) -> None:
     """Who may only read the directory can search it, sees later commits, and is refused as a writer."""
     _run(open_directory, "another_user_reads")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+def test_another_user_backs_up_shards(open_directory: Path) -> None:
+    """A backup needs no right to write to what is copied, and tells of an exchange that it could not keep out."""
+    _run(open_directory, "another_user_backs_up_shards")

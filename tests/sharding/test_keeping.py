@@ -337,3 +337,55 @@ def test_a_shard_with_one_chunk_is_split_and_merged_again(tmp_path: Path) -> Non
     made = split(root, names(root)[0], parts=3)
     assert sorted(made.made.values()) == [0, 0, 1]
     assert merge(root, names(root)).made == {names(root)[0]: 1}
+
+
+def test_a_shard_that_is_restored_during_a_split_is_not_taken_for_the_one_before(root: Path, tmp_path: Path) -> None:
+    """Its generation has the same name; nothing is changed, and a second split takes what is there."""
+    shard = root / "shards" / "shard-000001"
+    shutil.copytree(shard, tmp_path / "before")
+    before = content(root)
+    with ShardWriter(root) as writer:
+        first = next(iter(before))
+        writer.add([Chunk(first, "since")], vectors=np.ones((1, DIMENSION)))
+
+    def restored(_: str, done: int, total: int | None) -> None:
+        if done == total:
+            shutil.rmtree(shard)
+            shutil.copytree(tmp_path / "before", shard)
+
+    with pytest.raises(CollectionLocked, match=r"restored meanwhile; nothing was changed"):
+        split(root, "shard-000001", recall=None, progress=restored)
+    assert len(names(root)) == 3
+    split(root, "shard-000001", recall=None)
+    assert content(root) == before
+
+
+def test_shards_that_are_restored_during_a_split_keep_their_manifest(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is at the path by then is not ours: it would be named by shards that are not there, and lose its own."""
+    before, remove_deleted = content(root), exchanging._remove_deleted
+
+    def restored(*args: Any) -> None:
+        remove_deleted(*args)
+        root.rename(tmp_path / "away")
+        shutil.copytree(tmp_path / "away", root)
+
+    monkeypatch.setattr(exchanging, "_remove_deleted", restored)
+    with pytest.raises(CollectionLocked, match=r"was moved or replaced meanwhile; nothing was changed there"):
+        split(root, "shard-000001", recall=None)
+    assert content(root) == before
+    assert (root / "shards" / "shard-000004").is_dir()  # of whoever exchanges shards there now
+    monkeypatch.undo()
+    split(root, "shard-000001", recall=None)
+    assert len(names(root)) == 4
+
+
+def test_an_exchange_is_made_though_the_old_shard_cannot_be_removed(root: Path) -> None:
+    """The shards are new by then: an error would say otherwise. What is left is told by doctor."""
+    before = content(root)
+    (root / "shards" / "shard-000001.old").write_text("of others")
+    assert split(root, "shard-000001", recall=None).generation == 2
+    assert content(root) == before
+    assert [problem.kind for problem in diagnose_shards(root).problems] == ["waste"]
+    assert diagnose_shards(root, mend=True).removed == ("shard-000001",)

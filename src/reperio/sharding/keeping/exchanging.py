@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.opening import open as open_collection
 from reperio.collection.write.preparing import check_chunks
 from reperio.embedding.contract import Settings
-from reperio.errors import CollectionLocked, InvalidInput, ReperioError
+from reperio.errors import CollectionLocked, InvalidInput, ReperioError, StorageFailed
 from reperio.exchange.content import Block, content_of, receive
 from reperio.layout import is_directory, storage_errors
 from reperio.layout.writing import remove_tree
@@ -134,7 +134,11 @@ def _exchange(
     if recall is not None:
         require_recall(recall)
     require_seconds("lock_timeout", timeout)
-    with exchanging(root, timeout) as (layout, manifest), _undone(layout, manifest), ExitStack() as opened:
+    with (
+        exchanging(root, timeout) as (layout, manifest, require_in_place),
+        _undone(layout, manifest, require_in_place),
+        ExitStack() as opened,
+    ):
         old = [manifest.named(name) for name in names]
         new = manifest.exchanged(old, parts)
         made = [entry for entry in new.shards if entry not in manifest.shards]
@@ -165,6 +169,7 @@ def _exchange(
             _carry_over(source, mark, list(zip(made, targets, strict=True)))
         _remove_deleted(sources, targets)
         counts = {entry.name: target.count() for entry, target in zip(made, targets, strict=True)}
+        require_in_place()
         write_manifest(root, new)
         for entry in old:
             _retire(layout, entry)
@@ -173,26 +178,36 @@ def _exchange(
 
 
 @contextmanager
-def _undone(layout: ShardLayout, manifest: ShardManifest) -> Iterator[None]:
+def _undone(layout: ShardLayout, manifest: ShardManifest, require_in_place: Callable[[], None]) -> Iterator[None]:
     """Remove what was written where the exchange does not come about: it may be as much as the shards."""
     try:
         yield
     except Exception:  # killed or interrupted, it is left to doctor and to the next exchange
         with suppress(ReperioError):
+            require_in_place()  # else others may exchange what is at the path
             if read_manifest(layout.root).version == manifest.version:
                 remove_strangers(layout, manifest)
         raise
 
 
 @contextmanager
-def exchanging(root: Path, timeout: float) -> Iterator[tuple[ShardLayout, ShardManifest]]:
-    """Keep others from exchanging shards meanwhile, and yield what there is."""
+def exchanging(root: Path, timeout: float) -> Iterator[tuple[ShardLayout, ShardManifest, Callable[[], None]]]:
+    """Keep others from exchanging shards meanwhile, and yield what there is.
+
+    The last is to be called before anything is replaced: it raises `CollectionLocked` where the directory was moved
+    away, or restored, so that others may exchange the shards at the path.
+    """
     read_manifest(root)  # before a lock file is made in what is no directory of shards
     layout = ShardLayout(root)
     lock = layout.lock()
     lock.acquire(timeout)
+
+    def require_in_place() -> None:
+        if not lock.is_in_place():
+            raise CollectionLocked(f"{root} was moved or replaced meanwhile; nothing was changed there, try again")
+
     try:
-        yield layout, read_manifest(root)
+        yield layout, read_manifest(root), require_in_place
     finally:
         lock.close()
 
@@ -218,26 +233,32 @@ def remove_strangers(layout: ShardLayout, manifest: ShardManifest) -> None:
 
 
 def _retire(layout: ShardLayout, entry: ShardEntry) -> None:
-    """Remove a shard that the manifest no longer has: its name at once, then its files."""
+    """Remove a shard that the manifest no longer has: its name at once, then its files.
+
+    Where that cannot be, the shards are exchanged all the same: the next exchange or doctor removes it.
+    """
     path = layout.shard(entry)
     retired = path.with_name(f"{entry.name}.old")
-    with storage_errors(path, "remove"):
-        path.rename(retired)
-    remove_tree(retired)
+    try:
+        with storage_errors(path, "remove"):
+            path.rename(retired)
+        remove_tree(retired)
+    except StorageFailed as error:
+        _log.warning("%s has other shards by now, and %s is left: %s", layout.root, entry.name, error)
 
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
     """Where a shard was when it was copied."""
 
-    generation: str
+    generation: OpenGeneration
     rows: int
 
 
 def _mark(source: Collection) -> _Mark:
     generation, session, _ = handle_of(source).reading()
     with session:
-        return _Mark(generation.paths.name, session.state.rows)
+        return _Mark(generation, session.state.rows)
 
 
 def _clock(source: Collection) -> float:
@@ -280,10 +301,10 @@ def _carry_over(source: Collection, mark: _Mark, targets: Sequence[tuple[ShardEn
     """Put what was added since the copy, to the bit. In a turn of *source*."""
     generation, session, matrix = handle_of(source).reading()
     with session:
-        if generation.paths.name != mark.generation:
+        if generation is not mark.generation:  # a restored one may have the same name
             raise CollectionLocked(
-                f"{generation.paths.root.parent} was compacted or embedded again meanwhile; nothing was changed, "
-                "try again"
+                f"{generation.paths.root.parent} was compacted, embedded again or restored meanwhile; nothing was "
+                "changed, try again"
             )
         after = mark.rows - 1
         while stored := session.scan(after, _BLOCK):

@@ -5,9 +5,10 @@ Each is a pure function of one shard, applied by *map*, in this process by defau
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from typing_extensions import Never
 
 from reperio import layout
 from reperio.arguments import refuse_unknown, require_recall, to_path
-from reperio.errors import CollectionExists, ReperioError
+from reperio.errors import CollectionExists, CollectionLocked, ReperioError, StorageFailed
 from reperio.printable import logger
 from reperio.recovery import Diagnosis, diagnose, restore
 from reperio.sharding.keeping.exchanging import exchanging, remove_strangers, strangers
@@ -36,6 +37,7 @@ from reperio.types import CheckReport, CollectionInfo, IndexInfo, Problem, Progr
 _log = logger("reperio.sharding")
 Result = TypeVar("Result")
 _PATIENCE = 30.0  # seconds to wait for an exchange of shards
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ def diagnose_shards(
     root = to_path("path", path).absolute()
     removed: tuple[str, ...] = ()
     if mend:
-        with exchanging(root, _PATIENCE) as (places, manifest):
+        with exchanging(root, _PATIENCE) as (places, manifest, _):
             removed = tuple(path.name for path in strangers(places, manifest))
             remove_strangers(places, manifest)
     manifest, found = _of_all(_diagnosed, root, {"mend": mend}, map, progress)
@@ -203,18 +205,41 @@ def backup_shards(
         CollectionDamaged: something is not what was stored; nothing was written.
         CollectionExists: something is at the destination.
         InvalidInput: it is inside a collection.
-        CollectionLocked: another process exchanges shards, for longer than half a minute.
+        CollectionLocked: another process exchanges shards, for longer than half a minute; or has done so meanwhile,
+            where they may only be read.
         StorageFailed: nothing is left there.
     """
     refuse_unknown(backup_shards, unknown)
     root, target = to_path("path", path).absolute(), to_path("destination", destination).absolute()
     require_map(map)
     layout.require_vacant(target, "for the backup")
-    with exchanging(root, _PATIENCE) as (_, manifest), layout.new_directory(target) as fresh:
+    read_manifest(root)  # before a directory is made
+    with layout.new_directory(target) as fresh, _unexchanged(root) as manifest:
         copied = ShardLayout(fresh)
         layout.make_directory(copied.shards)
         _over(_backed_up, str, _each(root, manifest, {"into": str(copied.shards)}), map, progress)
         write_manifest(fresh, manifest)
+
+
+@contextmanager
+def _unexchanged(root: Path) -> Iterator[ShardManifest]:
+    """Keep others from exchanging shards; where they may only be read, find out at the end whether they have."""
+    with ExitStack() as locked:
+        try:
+            _, manifest, _ = locked.enter_context(exchanging(root, _PATIENCE))
+        except StorageFailed as error:
+            if error.errno not in _FORBIDDEN:
+                raise
+            manifest = read_manifest(root)
+        failure: ReperioError | None = None
+        try:
+            yield manifest
+        except ReperioError as error:  # of a shard that is gone by now, it may be
+            failure = error
+        if read_manifest(root).version != manifest.version:
+            raise CollectionLocked(f"the shards of {root} were exchanged meanwhile; nothing was written, try again")
+        if failure is not None:
+            raise failure
 
 
 def restore_shards(
