@@ -209,9 +209,11 @@ class RayReplica:
         self.name = name
         self.actor = actor
         self._ray, self._owned = ray, owned
+        self._job = _job(ray)
 
     def submit(self, method: str, request: Any) -> Future[Any]:
         """Ask the actor."""
+        _require_job(self._ray, self._job)
         future: Future[Any] = self.actor.answer.remote(method, request).future()
         return future
 
@@ -222,8 +224,8 @@ class RayReplica:
 
     def told(self, error: BaseException) -> BaseException:
         """Return an error of ours; what was raised in the actor has Ray's traceback in its message."""
-        if not isinstance(error, Exception):
-            return error  # Ctrl-C
+        if isinstance(error, ReperioError) or not isinstance(error, Exception):
+            return error  # not of Ray; Ctrl-C, for example
         cause = error.as_instanceof_cause() if isinstance(error, self._ray.exceptions.RayTaskError) else error
         raised = CollectionError(
             f"{self.name} has failed ({type(getattr(cause, 'cause', cause)).__name__}: {str(error).strip()[-600:]}); "
@@ -246,7 +248,21 @@ class RayReplica:
 
     def kill(self) -> None:
         """End the actor by force, stopped or not."""
-        self._ray.kill(self.actor)
+        if _job(self._ray) == self._job:  # else it has ended with it, or is not this program's
+            self._ray.kill(self.actor)
+
+
+def _job(ray: Any) -> str | None:
+    """Return what tells this program's connection to a cluster from a later one; None without one."""
+    return str(ray.get_runtime_context().get_job_id()) if ray.is_initialized() else None
+
+
+def _require_job(ray: Any, job: str | None) -> None:
+    # Ray itself would connect again, or start another cluster.
+    if job is None or _job(ray) != job:
+        raise ShardUnavailable(
+            "this program has ended its connection to Ray since (ray.shutdown()); open the shards again"
+        )
 
 
 class _Starter:
@@ -272,6 +288,7 @@ class _Starter:
         self._ray, self._layout, self._replicas = ray, layout, replicas
         self._limits, self._trust_index, self._served = limits, trust_index, served
         self._hosts: dict[tuple[str, int], str] = {}
+        self._job = _job(ray)
 
     def group(self, entry: ShardEntry) -> Group:
         """Start the replicas of a shard, and do not wait for them."""
@@ -318,6 +335,7 @@ class _Starter:
         return replica
 
     def _start(self, entry: ShardEntry, number: int) -> Replica:
+        _require_job(self._ray, self._job)
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         where = self._hosts[entry.name, number] = self._host_for(entry.name, number)
