@@ -164,8 +164,9 @@ def _common(shards: Mapping[str, Mapping[str, dict[str, Any]]], where: str) -> S
     for name, other in others:
         if (other.metric, other.lexical) != (own.metric, own.lexical):  # which no embedding changes
             raise CollectionDamaged(
-                f"{where}: {first} has metric {own.metric.value} and words {own.lexical}, {name} has {other.metric.value} and "
-                f"{other.lexical}: one of them is a shard of another collection; restore from a backup"
+                f"{where}: {first} has metric {own.metric.value} and words {own.lexical}, {name} has "
+                f"{other.metric.value} and {other.lexical}: one of them is a shard of another collection; "
+                "restore from a backup"
             )
     every = [each for spaces in read for each in spaces.values()]
     named = sorted({f"{one.contract.name if one.contract else 'vectors'}, {one.dimension} dimensions" for one in every})

@@ -14,6 +14,7 @@ from typing import Any
 
 from reperio.errors import CollectionClosed, CollectionError, InvalidInput, ReperioError, ShardUnavailable
 from reperio.optional import OptionalImport
+from reperio.printable import one_line
 from reperio.sharding.manifest import ShardEntry, ShardLayout, ShardManifest, read_manifest
 from reperio.sharding.reaching import require_reachable
 from reperio.sharding.serving.actors import Catalog, ShardActor, manifest_of
@@ -226,10 +227,10 @@ class RayReplica:
         """Return an error of ours; what was raised in the actor has Ray's traceback in its message."""
         if isinstance(error, ReperioError) or not isinstance(error, Exception):
             return error  # not of Ray; Ctrl-C, for example
-        cause = error.as_instanceof_cause() if isinstance(error, self._ray.exceptions.RayTaskError) else error
+        last = (str(error).strip().splitlines() or [""])[-1]  # before it comes the traceback, which is in the cause
         raised = CollectionError(
-            f"{self.name} has failed ({type(getattr(cause, 'cause', cause)).__name__}: {str(error).strip()[-600:]}); "
-            "if another version of Reperio runs there, end what it serves, and serve it again"
+            f"{self.name} has failed ({one_line(last):.600}); if another version of Reperio runs there, end what it "
+            "serves and serve it again"
         )
         raised.__cause__ = error
         return raised
