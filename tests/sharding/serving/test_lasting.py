@@ -19,10 +19,18 @@ import numpy as np
 import pytest
 
 import reperio
-from reperio import Chunk, CollectionClosed, ReperioWarning, ShardUnavailable
+from reperio import (
+    Chunk,
+    CollectionClosed,
+    CollectionDamaged,
+    EmbeddingContractError,
+    ReperioWarning,
+    ShardUnavailable,
+)
 from reperio.index.exact.crowd import Crowd
 from reperio.sharding.serving.collection import ShardedCollection
 from reperio.sharding.serving.fleet import Fleet
+from reperio.sharding.serving.replicas import Group
 from tests.sharding.serving.cluster import wait_until
 from tests.sharding.serving.made import fill, make_shards
 
@@ -226,3 +234,31 @@ def test_what_is_restored_to_the_same_path_is_searched(root: Path, tmp_path: Pat
         (tmp_path / "backup").rename(root)
         assert kb.count() == 60
         assert kb.search(vector=VECTORS[0], k=1)[0].chunk.id == "c0"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"metric": "l2"}, CollectionDamaged, "has metric l2 .*is a shard of another collection"),
+        ({"dimension": 4}, EmbeddingContractError, "vectors, 4 dimensions; vectors, 8 dimensions"),
+    ],
+)
+def test_a_shard_of_another_collection_is_told(
+    root: Path, tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    """By what it differs in: to embed again helps only where that is the model."""
+    make_shards(tmp_path / "other", 2, **{"dimension": DIMENSION, **options})
+    place = root / "shards" / "shard-000001"
+    shutil.rmtree(place)
+    shutil.copytree(tmp_path / "other" / "shards" / "shard-000001", place)
+    with reperio.open_shards(root) as kb, pytest.raises(error, match=message):
+        kb.search(vector=VECTORS[0], k=3)
+
+
+def test_replicas_are_not_blamed_for_the_sleep_of_their_client() -> None:
+    """A client that was stopped, as by Ctrl-Z, would end the replicas of all others."""
+    group = Group("shard", [Silent()], lambda _: Silent())  # type: ignore[list-item, return-value, arg-type]
+    group.members[0].probe = Future(), time.monotonic() - 100
+    group.forgive()
+    group.look_after(0.1, 2.0)
+    assert not group.members[0].lost

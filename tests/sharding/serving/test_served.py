@@ -168,6 +168,7 @@ def test_what_is_stopped_stays_so_and_the_name_is_free(
         rays.stop("kb", address=cluster.address)
         with pytest.raises(ShardUnavailable):
             before.search(**options)
+        wait_until(lambda: "no shards are served under the name" in _refusal(before), "told why")
         assert rays.serve(other, "kb", **given) == [entry.name for entry in manifest.shards]
         with reperio.open_shards("ray://kb") as now:
             assert now.count() == 20
@@ -283,6 +284,14 @@ def test_replicas_are_lost_at_random(
         sys.stdout.write(
             f"\n{times} losses; slowest answer: median {np.median(worst):.3f} s, worst {max(worst):.3f} s\n"
         )
+
+
+def _refusal(kb: Collection) -> str:
+    try:
+        kb.count()
+    except ShardUnavailable as error:
+        return str(error)
+    return ""
 
 
 def _count(kb: Collection) -> int:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reperio.embedding.contract import AGREEMENT, Contract, Settings
-from reperio.errors import EmbeddingContractError, ShardUnavailable
+from reperio.errors import CollectionDamaged, EmbeddingContractError, ShardUnavailable
 from reperio.sharding.manifest import ShardEntry
 from reperio.sharding.serving.messages import Described, Spaces
 from reperio.sharding.serving.router import Router
@@ -98,7 +98,8 @@ class Fleet:
             answers: dict[int, Described] = self.router.ask("describe", asked, until=until, missing=missing)
             if not answers:
                 raise none_answers(self.where, [group.name for group in self.router.groups])
-            found = _common([answers[place].spaces for place in sorted(answers)], self.where)
+            spaces = {self.router.groups[place].name: answers[place].spaces for place in sorted(answers)}
+            found = _common(spaces, self.where)
             if self._space is not None and self._space.keys == found.keys:
                 return self._space  # the same object: an embedder is held to its contract once
             self._space = found
@@ -149,19 +150,28 @@ def none_answers(where: str, names: Sequence[str]) -> ShardUnavailable:
     return error
 
 
-def _common(shards: Sequence[Mapping[str, dict[str, Any]]], where: str) -> Space:
+def _common(shards: Mapping[str, Mapping[str, dict[str, Any]]], where: str) -> Space:
     """Return the newest space of the first shard that all others have as well."""
-    read = [{key: Settings.from_json(content, where) for key, content in spaces.items()} for spaces in shards]
+    read = [{key: Settings.from_json(content, where) for key, content in spaces.items()} for spaces in shards.values()]
     for one in read[0].values():
         alike = [{key for key, other in spaces.items() if _alike(one, other)} for spaces in read]
         if all(alike):
             keys = frozenset().union(*alike)
             theirs = [each for spaces in read for key, each in spaces.items() if key in keys]
             return Space(keys, next((each for each in theirs if each.contract is not None), one))
-    every = [each.contract for spaces in read for each in spaces.values()]
-    named = sorted({"none" if contract is None else contract.name for contract in every})
+    newest = {name: next(iter(spaces.values())) for name, spaces in zip(shards, read, strict=True)}
+    (first, own), *others = newest.items()
+    for name, other in others:
+        if (other.metric, other.lexical) != (own.metric, own.lexical):  # which no embedding changes
+            raise CollectionDamaged(
+                f"{where}: {first} has metric {own.metric.value} and words {own.lexical}, {name} has "
+                f"{other.metric.value} and {other.lexical}: one of them is a shard of another collection; "
+                "restore from a backup"
+            )
+    every = [each for spaces in read for each in spaces.values()]
+    named = sorted({f"{one.contract.name if one.contract else 'vectors'}, {one.dimension} dimensions" for one in every})
     raise EmbeddingContractError(
-        f"the shards of {where} were embedded by different models ({', '.join(named)}), and no answer mixes them; "
+        f"the shards of {where} were embedded by different models ({'; '.join(named)}), and no answer mixes them; "
         "embed the others again as well"
     )
 

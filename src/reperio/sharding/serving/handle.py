@@ -84,6 +84,7 @@ class ShardsHandle:
         self._looking = threading.Lock()
         self._looked = time.monotonic()
         self._failed = False
+        self._failure = ""
         fleet = self._open_fleet(None)
         assert fleet is not None  # there was none to be kept
         self._process = os.getpid()
@@ -111,6 +112,10 @@ class ShardsHandle:
                 continue
             except ShardsMoved:
                 number += 1
+            except ShardUnavailable as error:
+                if self._failed:  # it is not served any more, for example
+                    error.args = (f"{error} [{self._failure}]", *error.args[1:])
+                raise
             except CollectionClosed:
                 # A shard is gone that was split or merged, and the others are not open yet.
                 if self.closed or time.monotonic() + _PATIENCE >= until:
@@ -199,7 +204,7 @@ class ShardsHandle:
                     old, self._fleet = (found, self._fleet) if self.closed else (self._fleet, found)
                 old.retire()
         except Exception as error:  # of Reperio, or whatever a cluster raises
-            self._failed = True
+            self._failed, self._failure = True, str(error)
             whole = None if isinstance(error, ReperioError) else error
             _log.warning("%s: the shards of before are used on: %s", self.name, error, exc_info=whole)
         finally:

@@ -14,6 +14,7 @@ from typing import Any
 
 from reperio.errors import CollectionClosed, CollectionError, InvalidInput, ReperioError, ShardUnavailable
 from reperio.optional import OptionalImport
+from reperio.printable import one_line
 from reperio.sharding.manifest import ShardEntry, ShardLayout, ShardManifest, read_manifest
 from reperio.sharding.reaching import require_reachable
 from reperio.sharding.serving.actors import Catalog, ShardActor, manifest_of
@@ -209,9 +210,11 @@ class RayReplica:
         self.name = name
         self.actor = actor
         self._ray, self._owned = ray, owned
+        self._job = _job(ray)
 
     def submit(self, method: str, request: Any) -> Future[Any]:
         """Ask the actor."""
+        _require_job(self._ray, self._job)
         future: Future[Any] = self.actor.answer.remote(method, request).future()
         return future
 
@@ -222,12 +225,12 @@ class RayReplica:
 
     def told(self, error: BaseException) -> BaseException:
         """Return an error of ours; what was raised in the actor has Ray's traceback in its message."""
-        if not isinstance(error, Exception):
-            return error  # Ctrl-C
-        cause = error.as_instanceof_cause() if isinstance(error, self._ray.exceptions.RayTaskError) else error
+        if isinstance(error, ReperioError) or not isinstance(error, Exception):
+            return error  # not of Ray; Ctrl-C, for example
+        last = (str(error).strip().splitlines() or [""])[-1]  # before it comes the traceback, which is in the cause
         raised = CollectionError(
-            f"{self.name} has failed ({type(getattr(cause, 'cause', cause)).__name__}: {str(error).strip()[-600:]}); "
-            "if another version of Reperio runs there, end what it serves, and serve it again"
+            f"{self.name} has failed ({one_line(last):.600}); if another version of Reperio runs there, end what it "
+            "serves and serve it again"
         )
         raised.__cause__ = error
         return raised
@@ -246,7 +249,21 @@ class RayReplica:
 
     def kill(self) -> None:
         """End the actor by force, stopped or not."""
-        self._ray.kill(self.actor)
+        if _job(self._ray) == self._job:  # else it has ended with it, or is not this program's
+            self._ray.kill(self.actor)
+
+
+def _job(ray: Any) -> str | None:
+    """Return what tells this program's connection to a cluster from a later one; None without one."""
+    return str(ray.get_runtime_context().get_job_id()) if ray.is_initialized() else None
+
+
+def _require_job(ray: Any, job: str | None) -> None:
+    # Ray itself would connect again, or start another cluster.
+    if job is None or _job(ray) != job:
+        raise ShardUnavailable(
+            "this program has ended its connection to Ray since (ray.shutdown()); open the shards again"
+        )
 
 
 class _Starter:
@@ -272,6 +289,7 @@ class _Starter:
         self._ray, self._layout, self._replicas = ray, layout, replicas
         self._limits, self._trust_index, self._served = limits, trust_index, served
         self._hosts: dict[tuple[str, int], str] = {}
+        self._job = _job(ray)
 
     def group(self, entry: ShardEntry) -> Group:
         """Start the replicas of a shard, and do not wait for them."""
@@ -318,6 +336,7 @@ class _Starter:
         return replica
 
     def _start(self, entry: ShardEntry, number: int) -> Replica:
+        _require_job(self._ray, self._job)
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         where = self._hosts[entry.name, number] = self._host_for(entry.name, number)

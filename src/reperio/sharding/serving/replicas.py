@@ -16,6 +16,7 @@ from reperio.sharding.serving.shard import THREADS, Shard
 
 _log = logger("reperio.sharding")
 _LOOK = 0.25  # seconds between two looks at the replicas
+_ASLEEP = 1.5  # seconds between two looks from which on this process was stopped, or its machine was asleep
 _SPAWNING = 1.0  # seconds between two attempts to start one
 _HANDING = 0.001  # seconds of a processor up to which an answer costs less than to hand the question to a thread
 _READING = 0.004  # seconds that count where the disk was read: several requests to it are waited for at once
@@ -174,6 +175,7 @@ class Group:
         self._spawning: set[int] = set()
         self._closed = False
         self._users = 0
+        self._told = ""
         self.members = [Member(replica, number) for number, replica in enumerate(replicas)]
         self.replaced = 0
 
@@ -217,6 +219,12 @@ class Group:
             elif member.age() > hedge:
                 member.probe = member.replica.submit("ping", None), time.monotonic()
 
+    def forgive(self) -> None:
+        """Give late replicas their time for a probe again: this process itself was stopped meanwhile."""
+        for member in list(self.members):
+            if member.probe is not None:
+                member.probe = member.probe[0], time.monotonic()
+
     def close(self) -> None:
         """Close all replicas, when nobody else uses them."""
         with self._lock:
@@ -227,7 +235,10 @@ class Group:
         for member in self.members:
             if member.lost:
                 continue
-            member.replica.close()
+            try:
+                member.replica.close()
+            except Exception as error:  # of a cluster: the others are closed nevertheless
+                _log.warning("%s could not be closed: %s", member.replica.name, error)
 
     def _replace(self, member: Member) -> None:
         with self._lock:
@@ -242,7 +253,9 @@ class Group:
             member.replica.kill()
             fresh = Member(self._spawn(member.number), member.number)
         except Exception as error:  # a cluster, a host, a disk: it is tried again
-            _log.warning("%s cannot be replaced yet: %s", member.replica.name, error)
+            told, self._told = self._told, f"{type(error).__name__}: {error}"
+            if told != self._told:  # else it was told a second ago
+                _log.warning("%s cannot be replaced yet: %s", member.replica.name, self._told)
             time.sleep(_SPAWNING)
         else:
             with self._lock:
@@ -277,9 +290,13 @@ class Keeper:
         self._closed.set()
 
     def _run(self) -> None:
+        looked = time.monotonic()
         while not self._closed.wait(_LOOK):
+            before, looked = looked, time.monotonic()
             for group in self._groups:
                 try:
+                    if looked - before > _ASLEEP:
+                        group.forgive()
                     group.look_after(self._hedge, self._frozen)
                 except Exception:  # whatever a cluster raises: the thread goes on
                     _log.exception("the replicas of %s could not be looked after", group.name)
