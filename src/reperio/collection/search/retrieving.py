@@ -12,6 +12,7 @@ from reperio.collection.generation.opened import OpenGeneration
 from reperio.collection.handle.handle import REPLACED, Handle
 from reperio.collection.search.candidates import candidates
 from reperio.collection.search.choosing import choose
+from reperio.collection.search.lanes import LANES
 from reperio.collection.search.request import QueryBatch, SearchRequest
 from reperio.collection.search.source import CommitSource
 from reperio.collection.search.tracing import SearchTrace
@@ -25,6 +26,13 @@ def retrieve_one(
     handle: Handle, batch: QueryBatch, request: SearchRequest, trace: SearchTrace | None = None
 ) -> list[Hit]:
     """Answer one question from the newest view known; search again only if a commit has come in between."""
+    if batch.vectors is None or not request.plain:  # a model, or a reranker, may take long
+        return _retrieve_one(handle, batch, request, trace)
+    with LANES:
+        return _retrieve_one(handle, batch, request, trace)
+
+
+def _retrieve_one(handle: Handle, batch: QueryBatch, request: SearchRequest, trace: SearchTrace | None) -> list[Hit]:
     generation = handle.current(max_age=_AGE)
     view = generation.latest
     # A file that others have cut short would end the process; the session tells of it.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
-from resource import RUSAGE_THREAD, getrusage
 from typing import Any, Protocol
 
 from reperio.printable import logger
@@ -18,6 +18,7 @@ _log = logger("reperio.sharding")
 _LOOK = 0.25  # seconds between two looks at the replicas
 _ASLEEP = 1.5  # seconds between two looks from which on this process was stopped, or its machine was asleep
 _SPAWNING = 1.0  # seconds between two attempts to start one
+_OF_THREAD = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)  # macOS knows of whole processes alone
 _HANDING = 0.001  # seconds of a processor up to which an answer costs less than to hand the question to a thread
 _READING = 0.004  # seconds that count where the disk was read: several requests to it are waited for at once
 
@@ -81,9 +82,9 @@ class LocalReplica:
 
     def _timed(self, kind: Hashable, method: str, request: Any) -> Any:
         # Time of the processor, since on the clock a question also waits for those of other threads.
-        before = getrusage(RUSAGE_THREAD)
+        before = resource.getrusage(_OF_THREAD)
         answer = self._shard.answer(method, request)
-        after = getrusage(RUSAGE_THREAD)
+        after = resource.getrusage(_OF_THREAD)
         took = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
         if after.ru_inblock > before.ru_inblock:
             took += _READING
