@@ -31,8 +31,8 @@ from reperio import (
     UnsupportedFormat,
 )
 from reperio.cli.main import app
-from reperio.sharding.serving import rays
 from reperio.sharding.serving.asking import PartialHits
+from reperio.sharding.serving.cluster import served, serving
 from reperio.sharding.serving.collection import ShardedCollection
 from tests.sharding.serving.cluster import (
     Traffic,
@@ -160,25 +160,25 @@ def test_what_is_stopped_stays_so_and_the_name_is_free(
     manifest = make_shards(other, SHARDS, dimension=DIMENSION)
     fill(other, manifest, [Chunk(f"other {number}") for number in range(20)], np.eye(20, DIMENSION) + 0.1)
     given: dict[str, Any] = {"address": cluster.address, "replicas": 1, "limits": reperio.Limits()}
-    rays.serve(root, "kb", **given)
+    serving.serve(root, "kb", **given)
     with pytest.raises(InvalidInput, match="served with 1 replicas of each shard, not with 2"):
-        rays.serve(root, "kb", **given | {"replicas": 2})
+        serving.serve(root, "kb", **given | {"replicas": 2})
     with reperio.open_shards("ray://kb", deadline=1, hedge=0.1) as before:
         assert before.search(**options) == expected
-        rays.stop("kb", address=cluster.address)
+        serving.stop("kb", address=cluster.address)
         with pytest.raises(ShardUnavailable):
             before.search(**options)
         wait_until(lambda: "no shards are served under the name" in _refusal(before), "told why")
-        assert rays.serve(other, "kb", **given) == [entry.name for entry in manifest.shards]
+        assert serving.serve(other, "kb", **given) == [entry.name for entry in manifest.shards]
         with reperio.open_shards("ray://kb") as now:
             assert now.count() == 20
             wait_until(lambda: _count(before) == 20, "found by the client of before")
-        assert len(rays._names("kb/")) == SHARDS
+        assert len(served._names("kb/")) == SHARDS
     shutil.rmtree(other)
-    rays.stop("kb", address=cluster.address)
-    assert not rays._names("kb")
+    serving.stop("kb", address=cluster.address)
+    assert not served._names("kb")
     with pytest.raises(ShardUnavailable, match="no shards are served under the name 'kb'"):
-        rays.stop("kb", address=cluster.address)
+        serving.stop("kb", address=cluster.address)
 
 
 def test_serving_that_fails_leaves_nothing(root: Path, cluster: Any, tmp_path: Path) -> None:
@@ -186,8 +186,8 @@ def test_serving_that_fails_leaves_nothing(root: Path, cluster: Any, tmp_path: P
     shutil.copytree(root, tmp_path / "broken")
     shutil.rmtree(tmp_path / "broken" / "shards" / "shard-000002")
     with pytest.raises(ShardUnavailable, match="no replica of shard-000002 could be started"):
-        rays.serve(tmp_path / "broken", "b", address=cluster.address, replicas=1, limits=reperio.Limits())
-    assert not rays._names("b")
+        serving.serve(tmp_path / "broken", "b", address=cluster.address, replicas=1, limits=reperio.Limits())
+    assert not served._names("b")
 
 
 def test_another_cluster_than_the_one_connected_to_is_refused(cluster: Any) -> None:

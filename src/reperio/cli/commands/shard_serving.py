@@ -60,10 +60,10 @@ def serve(
     json: Json = False,
 ) -> None:
     """Keep shards open in a Ray cluster, until reperio shards stop."""
-    from reperio.sharding.serving import rays
+    from reperio.sharding.serving.cluster import serving
 
     root = to_path("DIR", shards).absolute()
-    names = rays.serve(root, name, address=address, replicas=replicas, limits=reperio.Limits())
+    names = serving.serve(root, name, address=address, replicas=replicas, limits=reperio.Limits())
     told = f"{len(names)} shards of {root} are served; open them with: reperio.open_shards('ray://{name}')"
     output.print_done({"name": name, "shards": names, "replicas": replicas}, told, json=json)
 
@@ -74,7 +74,7 @@ def stop(
     json: Json = False,
 ) -> None:
     """End what is served under a name; the directory stays as it is."""
-    from reperio.sharding.serving import rays
+    from reperio.sharding.serving.cluster import serving
 
-    rays.stop(name, address=address)
+    serving.stop(name, address=address)
     output.print_done({"name": name}, f"{name} is not served any more", json=json)

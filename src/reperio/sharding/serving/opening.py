@@ -82,7 +82,7 @@ def open_shards(
     opened = _Opening(allowed, trust_index, wait)
     served = isinstance(path, str) and path.startswith(RAY)
     if served or serve == "ray":
-        from reperio.sharding.serving.rays import attached, started
+        from reperio.sharding.serving.cluster.serving import attached, started
 
         start: Callable[[Fleet | None], Fleet | None]
         if served:
