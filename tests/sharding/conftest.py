@@ -1,5 +1,6 @@
 """One small Ray for the tests of a module."""
 
+import fcntl
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +9,16 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def ray_here() -> Iterator[Any]:
+def only_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let no other process of this test run have a Ray meanwhile: two at a time start actors for minutes."""
+    shared = tmp_path_factory.getbasetemp()
+    with open((shared.parent if shared.name.startswith("popen-") else shared) / "ray.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="module")
+def ray_here(only_ray: None) -> Iterator[Any]:  # noqa: ARG001  # held
     """Yield Ray, started on this host with two CPUs; where it is not installed, skip."""
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'reperio[ray]'")
     patch = pytest.MonkeyPatch()

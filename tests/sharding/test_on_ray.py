@@ -20,7 +20,10 @@ from tests.sharding.test_building import DIMENSION, content
 from tests.test_readme import ROOT, blocks, require_extras
 
 # Older ones forget the processes that they have started, which Python tells of.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.timeout(900),  # one Ray waits for the other
+]
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,11 @@ from tests.sharding.serving.made import fill, make_shards
 from tests.test_readme import blocks, require_extras
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'reperio[ray]'")
-pytestmark = [pytest.mark.crash, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")]
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.crash,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning"),
+]
 
 SHARDS, DIMENSION = 2, 8
 Questions = list[tuple[dict[str, Any], list[Hit]]]
@@ -81,7 +85,7 @@ def questions(root: Path) -> Questions:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def cluster(only_ray: None) -> Iterator[Any]:  # noqa: ARG001  # held
     # A path of sockets has at most a hundred characters.
     with (
         tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder,
@@ -151,6 +155,7 @@ def test_a_shard_without_replicas_is_a_typed_error_and_the_others_are_served(roo
         wait_until(lambda: _answers(whole, options, expected), "answered by new replicas")
 
 
+@pytest.mark.campaign  # with the next one a quarter of the time of all tests with Ray
 def test_what_is_stopped_stays_so_and_the_name_is_free(
     root: Path, cluster: Any, questions: Questions, tmp_path: Path
 ) -> None:
@@ -181,6 +186,7 @@ def test_what_is_stopped_stays_so_and_the_name_is_free(
         serving.stop("kb", address=cluster.address)
 
 
+@pytest.mark.campaign
 def test_serving_that_fails_leaves_nothing(root: Path, cluster: Any, tmp_path: Path) -> None:
     """Neither a catalog that keeps the name, nor the replicas of the other shards."""
     shutil.copytree(root, tmp_path / "broken")

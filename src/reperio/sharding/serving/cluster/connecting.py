@@ -13,7 +13,7 @@ from reperio.sharding.reaching import require_reachable
 NAMESPACE = "reperio"
 """The namespace of Ray in which all of our actors have their names."""
 
-READY = 60.0
+READY = 120.0
 """Seconds that an actor has to answer for the first time."""
 
 
