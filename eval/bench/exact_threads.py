@@ -43,7 +43,7 @@ class _Alone:
         return False
 
 
-WAYS = {"all cores each": _Alone(), "one core each": exhaustive._crowd}
+WAYS: dict[str, Any] = {"all cores each": _Alone(), "one core each": exhaustive._crowd}
 
 
 def vectors(rows: int) -> tuple[Any, Any]:
@@ -58,11 +58,11 @@ def vectors(rows: int) -> tuple[Any, Any]:
 @contextmanager
 def compared(way: str) -> Iterator[None]:
     """Compare vectors in one of the ways meanwhile."""
-    exhaustive._crowd = WAYS[way]  # type: ignore[assignment]  # it has what is asked of one
+    exhaustive._crowd = WAYS[way]
     try:
         yield
     finally:
-        exhaustive._crowd = WAYS["one core each"]  # type: ignore[assignment]
+        exhaustive._crowd = WAYS["one core each"]
 
 
 def rate(kb: reperio.Collection, queries: Any, threads: int) -> float:

@@ -20,7 +20,7 @@ _FORKED_WITHOUT_EXEC = 0x40  # PF_FORKNOEXEC of Linux, in the flags of /proc/sel
 
 
 class Renewable(Protocol):
-    """What knows of threads, and must forget them in a forked child, which does not have them."""
+    """Know of threads, and forget them in a forked child, which does not have them."""
 
     def renew(self) -> None:
         """Be as new: called in the child."""

@@ -125,7 +125,7 @@ class ShardManifest:
 
     @property
     def version(self) -> Version:
-        """What is the same for the same shards.
+        """Tell these shards from any others at the path.
 
         Identity and generation alone are not: after a backup of an older generation was restored, the next exchange
         counts to the same generation, and gives the same names to other slots.

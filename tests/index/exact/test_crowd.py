@@ -64,7 +64,7 @@ def test_in_a_crowd_the_same_rows_are_found(
 
 
 def test_a_forked_child_is_alone() -> None:
-    """Who was inside in the parent, with its lock, is not there."""
+    """Threads that were inside in the parent, one with the lock, are not there."""
     crowd = Crowd()
     crowd._lock.acquire()
     crowd._inside, crowd._until = 5, float("inf")

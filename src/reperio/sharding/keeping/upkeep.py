@@ -314,18 +314,18 @@ def _of_all(
         root, options: of each task.
         run, progress: of the caller.
     """
-    found: dict[str, tuple[Any, ...]] = {}
+    found: dict[ShardEntry, tuple[Any, ...]] = {}
     while True:
         manifest = read_manifest(root)
-        tasks = [one for one in _each(root, manifest, options) if one.entry.name not in found]
+        tasks = [one for one in _each(root, manifest, options) if one.entry not in found]
         try:
-            found.update((one[0], one) for one in _over(function, tuple, tasks, run, progress))
+            found.update((manifest.named(one[0]), one) for one in _over(function, tuple, tasks, run, progress))
         except ReperioError:
             if read_manifest(root).version == manifest.version:
                 raise
             continue
         if read_manifest(root).version == manifest.version:
-            return manifest, {entry.name: found[entry.name] for entry in manifest.shards}
+            return manifest, {entry.name: found[entry] for entry in manifest.shards}
 
 
 def _each(root: Path, manifest: ShardManifest, options: Mapping[str, Any]) -> list[_Each]:

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from reperio.embedding.contract import AGREEMENT, Contract, Settings
 from reperio.errors import CollectionDamaged, EmbeddingContractError, ShardUnavailable
-from reperio.sharding.manifest import ShardEntry
+from reperio.sharding.manifest import ShardManifest
 from reperio.sharding.serving.messages import Described, Spaces
 from reperio.sharding.serving.router import Router
 from reperio.vectors import cosines
@@ -32,15 +32,6 @@ class Space:
     settings: Settings
 
 
-class Version(NamedTuple):
-    """What fleets differ in."""
-
-    identity: str  # of the manifest
-    served: str  # the token of the catalog; empty without one
-    generation: int  # of the manifest; one that was restored may have been used before
-    shards: tuple[ShardEntry, ...]
-
-
 class Fleet:
     """All shards, opened.
 
@@ -48,17 +39,21 @@ class Fleet:
         router: of the shards.
         where: the directory, or the address, for messages.
         place_of: returns the place of the shard that an id belongs to.
-        version: what the manifest says, and since when it is served.
+        manifest: that names the shards.
+        served: the token of the catalog that serves them; empty without one.
 
     Attributes:
         size: number of shards.
     """
 
-    def __init__(self, router: Router, where: str, place_of: Callable[[str], int], version: Version) -> None:
+    def __init__(
+        self, router: Router, where: str, place_of: Callable[[str], int], manifest: ShardManifest, served: str
+    ) -> None:
         self.router = router
         self.where = where
         self.place_of = place_of
-        self.version = version
+        self.manifest = manifest
+        self.served = served
         self.size = len(router.groups)
         self._lock = threading.Lock()
         self._looking = threading.Lock()  # not the same: users come and go while shards are asked for their spaces

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from reperio.errors import ReperioError
 from reperio.sharding.manifest import ShardEntry, ShardManifest
-from reperio.sharding.serving.fleet import Fleet, Version
+from reperio.sharding.serving.fleet import Fleet
 from reperio.sharding.serving.replicas import Group
 from reperio.sharding.serving.router import Router
 
@@ -45,15 +45,14 @@ def fleet_of(
         hedge, frozen: see `Router`.
         served: token of the catalog that serves them.
     """
-    version = Version(manifest.identity, served, manifest.generation, manifest.shards)
-    if old is not None and old.version == version:
+    if old is not None and (old.served, old.manifest.version) == (served, manifest.version):
         return None
     known: Mapping[str, Group] = {} if old is None else {one.name: one for one in old.router.groups}
-    same = old is not None and old.version[:2] == version[:2]
+    same = old is not None and (old.served, old.manifest.identity) == (served, manifest.identity)
     fresh, groups = list[Group](), list[Group]()
     try:
         for entry in manifest.shards:
-            if old is not None and same and entry in old.version.shards:
+            if old is not None and same and entry in old.manifest.shards:
                 groups.append(known[entry.name])
             else:
                 fresh.append(group(entry))
@@ -64,4 +63,4 @@ def fleet_of(
         raise
     places = {entry.name: place for place, entry in enumerate(manifest.shards)}
     router = Router(groups, hedge=hedge, frozen=frozen)
-    return Fleet(router, where, lambda chunk_id: places[manifest.shard_of(chunk_id).name], version)
+    return Fleet(router, where, lambda chunk_id: places[manifest.shard_of(chunk_id).name], manifest, served)

@@ -1,4 +1,4 @@
-"""What runs in the actors of a Ray cluster: shards, and the catalog of what is served under a name."""
+"""Run in the actors of a Ray cluster: shards, and the catalog of those that are served under a name."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Actors(Protocol):
 
 
 class Catalog:
-    """What is served under a name: clients learn from it which shards there are by now.
+    """Tell clients which shards are served under a name by now.
 
     Args:
         root: the directory of the sharded collection.

@@ -1,4 +1,4 @@
-"""What is served under a name in a Ray cluster: its catalog, and the actors that belong to it."""
+"""Keep a name in a Ray cluster: its catalog, and the actors that belong to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reperio.sharding.serving.cluster.connecting import NAMESPACE, READY
 
 
 class Served:
-    """What is served under a name, from `serve` to `stop`; Ray brings it into the catalog's process.
+    """Name the actors that run under a name from `serve` to `stop`; Ray brings it into the catalog's process.
 
     Args:
         name: of the catalog.
