@@ -20,10 +20,11 @@ import numpy.typing as npt
 
 from reperio.index.engines.searcher import Searcher
 from reperio.index.exact.nearest import nearest
-from reperio.index.exact.scoring import Scores, scores_of
+from reperio.index.exact.scoring import Scores
 from reperio.index.searching.planning import EXACTLY, MEASURED_K, Knobs
 from reperio.index.searching.search import Plan, Target, run, run_one
 from reperio.index.tuning.questions import Questions
+from reperio.index.tuning.verdicts import Verdicts
 from reperio.types import FloatMatrix, OperatingPoint, Progress, Rows
 
 # Standard errors on each side. 2.576 would do for 99% of points picked blindly; the cheapest of those that reach a
@@ -31,7 +32,8 @@ from reperio.types import FloatMatrix, OperatingPoint, Progress, Rows
 _CONFIDENCE = 3.0
 _IMAGINED = 0.5
 _STEPS = {10: (10, 12, 15, 20, 25, 30, 40, 60, 80, 100, 150, 200, 400), 100: (100, 150, 200, 300, 400, 800)}
-_LEAST, _ENOUGH = 0.5, 0.9985  # recalls below and beyond which no setting is sought
+_LEAST = 0.5  # recall below which no setting is sought
+_ENOUGH = 0.001  # less is not worth a greater effort, once a lower bound lies above all that is usually asked for
 _LEVELS = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99)  # near which settings are sought more closely
 # Recalls between which neighbouring efforts differ by a factor of `_CLOSE` at most: a recall asked for between two
 # settings pays for the next one, in time nearly in proportion to the effort.
@@ -40,9 +42,11 @@ _CLOSE = {10: 1.13, 100: 1.3}
 _GAIN = 0.9  # part of the misses that may be left for more candidates to be worth a thought
 _LONGEST_WALK = {10: 1024, 100: 2048}  # efSearch beyond which a graph is no longer worth its while
 _NOISE = 1.05  # a time that is not longer than this many times another may be the shorter one
+# Queries that say as much about a recall@100 as a thousand say about a recall@10: each is a mean of ten times as many.
+_QUERIES = {10: 1000, 100: 400}
 _SEED = 7
-_TIMED, _REPEATS = 48, (200, 256)  # queries to clock a setting with at first; those that remain, one by one and at once
-_PATIENCE = 60_000  # µs for each of these, where that is enough
+_TIMED, _REPEATS = 32, (200, 256)  # queries to clock a setting with at first; those that remain, one by one and at once
+_PATIENCE = 40_000  # µs for each of these, where that is enough
 _UNDISTURBED = 20  # percentile: of a few times on a machine with other work, the shorter ones tell settings apart
 _SLICE_ROWS = 100_000
 
@@ -82,11 +86,12 @@ def measure(target: Target, asked: Questions, *, thorough: bool, progress: Progr
     if searcher is not None and ks and len(asked.vectors):
         _, scores = nearest(target.matrix, asked.vectors, max(ks), target.metric)
         for k in ks:
-            least = scores[:, k - 1]  # ties count as found
-            shares = recalls(target, asked.vectors, k, least, progress, dense=thorough)
+            some = np.linspace(0, len(asked.vectors) - 1, min(_QUERIES[k], len(asked.vectors))).astype(np.int64)
+            queries, least = asked.vectors[some], scores[some, k - 1]  # ties count as found
+            shares = recalls(target, queries, k, least, progress, dense=thorough)
             for scans in (False, True):  # apart: a scan of codes is kept even where the graph is quicker, for masks
                 part = {knobs: share for knobs, share in shares.items() if _scans_codes(searcher, knobs) == scans}
-                points += _points(target, asked.vectors, k, part)
+                points += _points(target, queries, k, part)
     return Tuned(tuple(sorted(points, key=lambda point: (point.k, point.p50))), gather, asked.origin)
 
 
@@ -110,21 +115,20 @@ def recalls(
     assert searcher is not None
     most = min(searcher.most_effort, _LONGEST_WALK[k]) if searcher.is_graph else searcher.most_effort
     found: dict[int, dict[int, Share]] = {}
+    verdicts = Verdicts(target, queries, least)
 
     def look(effort: int) -> float:
         if effort not in found:
-            found[effort] = _by_candidates(target, queries, k, least, effort)
+            found[effort] = _by_candidates(target, queries, k, verdicts, effort)
             if progress is not None:
                 progress("tune", len(found), None)
         return max((share.low for share in found[effort].values()), default=0.0)
 
     if searcher.codes is not None:
         look(0)  # a scan of the codes kept with a graph: masks are searched with it
-    effort, reached = (k if searcher.is_graph else 1) if most else 0, 0.0
-    while reached < _ENOUGH:
-        reached = look(effort)
-        if effort >= most:
-            break
+    all_found = interval(np.ones(len(queries))).low
+    effort, enough = (k if searcher.is_graph else 1) if most else 0, max(all_found - _ENOUGH, min(all_found, _DENSE[1]))
+    while look(effort) < enough and effort < most:
         effort = min(most, 2 * effort)
     for level in _LEVELS:
         _approach(level, look, found)
@@ -149,7 +153,7 @@ def _approach(level: float, look: Callable[[int], float], found: Iterable[int]) 
         low, high = (low, middle) if look(middle) >= level else (middle, high)
 
 
-def _by_candidates(target: Target, queries: FloatMatrix, k: int, least: Scores, effort: int) -> dict[int, Share]:
+def _by_candidates(target: Target, queries: FloatMatrix, k: int, verdicts: Verdicts, effort: int) -> dict[int, Share]:
     """Return the recall of one effort by number of candidates, as far as more of them gain anything."""
     searcher = target.searcher
     assert searcher is not None
@@ -162,11 +166,12 @@ def _by_candidates(target: Target, queries: FloatMatrix, k: int, least: Scores, 
     groups = [steps] if searcher.returns_prefixes else [[step] for step in steps]
     shares: list[Share] = []
     for group in groups:
+        rows: Sequence[Rows] | Rows
         if scan is not None:
             rows = scan.all.search(queries, group[-1])
         else:
-            rows = list(searcher.search(queries, group[-1], searcher.params(effort, group[-1])))
-        shares += _recall(target, queries, rows, k, least, group)
+            rows = searcher.search(queries, group[-1], searcher.params(effort, group[-1]))
+        shares += _shares(verdicts.of(rows), k, group)
     worth: dict[int, Share] = {}
     last = -1.0
     for step, share in zip(steps, shares, strict=True):
@@ -176,17 +181,10 @@ def _by_candidates(target: Target, queries: FloatMatrix, k: int, least: Scores, 
     return worth
 
 
-def _recall(
-    target: Target, queries: FloatMatrix, rows: list[Rows], k: int, least: Scores, steps: Sequence[int]
-) -> list[Share]:
-    shares = np.zeros((len(steps), len(queries)))
-    for i, (found, query) in enumerate(zip(rows, queries, strict=True)):
-        found = found[found >= 0]
-        hits = np.cumsum(scores_of(target.matrix, found, query, target.metric) >= least[i])
-        for j, step in enumerate(steps):
-            upto = hits[:step]
-            shares[j, i] = min(k, int(upto[-1])) / k if len(upto) else 0.0
-    return [interval(row) for row in shares]
+def _shares(good: npt.NDArray[np.bool_], k: int, steps: Sequence[int]) -> list[Share]:
+    """Return the recall of the first rows found, for each number of them; *good*: (n, rows found)."""
+    hits = good.cumsum(axis=1) if good.size else np.zeros((len(good), 1), dtype=np.int64)
+    return [interval(np.minimum(hits[:, min(step, hits.shape[1]) - 1], k) / k) for step in steps]
 
 
 def interval(shares: npt.NDArray[np.float64]) -> Share:
