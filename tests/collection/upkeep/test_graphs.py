@@ -178,6 +178,22 @@ def test_a_large_graph_is_loaded_while_the_codes_answer(path: Path, monkeypatch:
         assert found_share(kb, ROWS) >= 0.94
 
 
+FIRST = """
+import sys, numpy as np, reperio
+from reperio.index import snapshot
+snapshot._SOON = 0
+kb = reperio.open(sys.argv[1], read_only=True)
+kb.search(vector=np.ones(64, dtype=np.float32))
+print("rabitqlib" in sys.modules)
+"""
+
+
+def test_the_first_answer_does_not_wait_for_the_library(path: Path) -> None:
+    """Its import takes as long as the answer."""
+    done = subprocess.run([sys.executable, "-c", FIRST, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 ENDING = """
 import sys, time, numpy as np, reperio
 from reperio.index import snapshot

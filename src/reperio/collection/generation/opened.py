@@ -244,7 +244,7 @@ class OpenGeneration:
             return self._adopted[found.name]
         if old is None:
             first = self._load(found, soon=True)
-            if first is not None and first.waits and index.symphony_is_installed():
+            if first is not None and first.waits:
                 threading.Thread(target=self._swap_later, args=(found,), name="reperio-load").start()
             return first
         # The index before still answers rightly, with a longer tail: nobody waits for the new one.
@@ -257,7 +257,8 @@ class OpenGeneration:
         while time.monotonic() < until:
             if self._closed.wait(_A_MOMENT) or not threading.main_thread().is_alive():
                 return
-        self._swap(found)
+        if index.symphony_is_installed():  # only now: the import takes longer than the first answer
+            self._swap(found)
 
     def _swap(self, found: SnapshotEntry) -> None:
         searcher = self._load(found)
