@@ -28,7 +28,7 @@ def to_markdown(results: Figures) -> str:
 def _head(results: Figures) -> str:
     facts = results["machine"]
     return (
-        "# Beside the peers\n\n"
+        "# Next to the peers\n\n"
         "Written by `make bench-peers` (`eval/bench/peers/run.py`, which says how); every figure is in peers.json. "
         "Each hit comes back with about 800 B of text and 200 B of metadata, parsed; k = 10, real held-out questions. "
         "Half of them choose each subject's knob, the other half are measured. Each subject has a process of its own; "

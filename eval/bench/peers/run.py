@@ -1,4 +1,4 @@
-"""Measure Reperio beside its peers and write eval/results/peers.json, peers.md and peers.svg.
+"""Measure Reperio next to its peers and write eval/results/peers.json, peers.md and peers.svg.
 
     make bench-peers                                                       # makes the environment, then the below
     python eval/bench/peers/run.py --work DIR                              # 100,000 rows, all subjects
@@ -292,7 +292,7 @@ def _without(found: Figures, key: str) -> Figures:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Measure Reperio beside its peers.")
+    parser = argparse.ArgumentParser(description="Measure Reperio next to its peers.")
     parser.add_argument("--rows", type=int, metavar="N", help="100000 by default; beyond that, vectors are grown")
     parser.add_argument("--subjects", nargs="+", metavar="WORD", help="those whose name contains one of the words")
     parser.add_argument(
