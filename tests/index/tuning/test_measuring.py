@@ -12,6 +12,7 @@ from reperio import Metric, OperatingPoint, index
 from reperio.index import Questions, Target, searcher_of
 from reperio.index.exact.nearest import nearest
 from reperio.index.searching.planning import Knobs
+from reperio.index.tuning import measuring
 from reperio.index.tuning.measuring import front, interval, recalls
 from reperio.vectors import to_matrix
 from tests.brute_force import scores
@@ -213,6 +214,24 @@ def test_given_queries_are_taken_as_they_are_or_sampled() -> None:
     many = index.questions(matrix, Metric.COSINE, given=queries, graph=False, thorough=True)
     assert many.origin == "1,000 of 1,500 queries given"
     assert len(np.unique(many.vectors, axis=0)) == 1000
+
+
+def test_as_many_queries_measure_a_recall_as_its_interval_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them a recall@10; of those of a recall@100 four hundred, from the first to the last."""
+    matrix, queries = data(Metric.COSINE, 1500, 600)
+    built = index.build(index.requested("SQ8"), matrix, Metric.COSINE, workers=1)
+    target = Target(matrix, Metric.COSINE, 1500, None, searcher_of(built))
+    asked: dict[int, np.ndarray] = {}
+
+    def noted(_target: Target, queries: np.ndarray, k: int, *_: object, **__: object) -> dict[Knobs, object]:
+        asked[k] = queries
+        return {}
+
+    monkeypatch.setattr(measuring, "recalls", noted)
+    index.measure(target, Questions(queries, "", True), thorough=True)
+    assert np.array_equal(asked[10], queries)
+    assert asked[100].shape == (400, D)
+    assert np.array_equal(asked[100][[0, -1]], queries[[0, -1]])
 
 
 @pytest.mark.parametrize("rows", [1, 2, 15, 60])

@@ -1,4 +1,4 @@
-"""Which rows found are good enough: remembered, and the same as comparing them anew."""
+"""Judge rows once, and as comparing each of them would."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from reperio.types import FloatMatrix, Rows
 
 
 class Verdicts:
-    """Remembers of each pair of query and row whether the row is good enough.
+    """Remember for each pair of query and row whether the row is good enough.
 
     Args:
         target: whose rows are found.
@@ -64,9 +64,9 @@ class Verdicts:
 
 def _compact(found: Sequence[Rows] | Rows) -> Rows:
     """Return the rows found for each query as one array, rows below 0 behind the others."""
-    width = max((len(rows) for rows in found), default=0)
     if isinstance(found, np.ndarray) and (not found.size or found.min() >= 0):
         return found
+    width = max((len(rows) for rows in found), default=0)
     whole = np.full((len(found), width), -1, dtype=np.int64)
     for line, rows in zip(whole, found, strict=True):
         there = rows[rows >= 0]
