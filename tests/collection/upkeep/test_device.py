@@ -41,12 +41,12 @@ def test_gpu_is_refused(kb: Path) -> None:
 
 @without_a_card
 def test_auto_is_silent(kb: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a card, "auto" builds what "cpu" builds, and tells nobody."""
-    made = []
+    """Without a card, "auto" builds one of the indexes that "cpu" builds, and tells nobody."""
+    # Which one, times decide: among so few rows exact search is nearly as quick as each of them.
+    served = [recipe.factory for recipe in reperio.advise(3000, 32, prefer="memory") if "CAGRA" not in recipe.factory]
     for device in ("cpu", "auto"):
         with reperio.open(kb, auto_optimize=False) as collection:
-            made.append(collection.optimize(device=device, prefer="memory"))
-    assert made[0].factory == made[1].factory
+            assert collection.optimize(device=device, prefer="memory").factory in served
     assert "card" not in caplog.text
 
 
