@@ -164,7 +164,8 @@ def test_a_mask_is_kept_wherever_it_lies() -> None:
 )
 def test_odd_rows_are_found(kind: str, metric: Metric) -> None:
     """Equal rows by the thousand, no direction at all, lengths that differ by orders: exactly k, the recall kept."""
-    matrix, queries = data(metric, 5000, 100)
+    # Many of them: of such rows a question finds all or nothing, and a mean of fifty is off by 0.03.
+    matrix, queries = data(metric, 5000, 600)
     if kind == "thousands of equal rows":
         matrix[:] = matrix[np.arange(5000) // 1000]
     elif kind == "all equal":
@@ -180,9 +181,9 @@ def test_odd_rows_are_found(kind: str, metric: Metric) -> None:
             matrix, queries = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (matrix, queries))
     built = graph_over(matrix, metric)
     target = Target(matrix, metric, 5000, None, searcher_of(built))
-    searcher = searcher_of(built, settled(target, queries[:50]), gather=1e6)
+    searcher = searcher_of(built, settled(target, queries[:300]), gather=1e6)
     # What the graph does not reach here is searched by the codes, or exactly: that is what measuring is for.
-    assert recall_of(searcher, matrix, queries[50:], metric, 0.95) >= 0.93
+    assert recall_of(searcher, matrix, queries[300:], metric, 0.95) >= 0.93
 
 
 @pytest.mark.parametrize("dimension", [65, 100, 1000])
