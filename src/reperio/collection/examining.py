@@ -41,11 +41,11 @@ def sample_queries(handle: Handle, number: int) -> FloatMatrix:
     if not len(matrix):
         raise InvalidInput(f"{handle.root.root} is empty; there are no queries to sample")
     settings, description = generation.settings, generation.description()
-    graph = description is not None and "HNSW" in description.factory.partition(",")[0]
+    factory = description.factory if description is not None else ""
     kept = index.kept(generation.paths.index, settings.dimension)
     if kept is not None and len(kept) >= number:
         return _drawn(kept, number)
-    displaced = index.questions(matrix, settings.metric, given=None, graph=graph, thorough=True).vectors
+    displaced = index.questions(matrix, settings.metric, given=None, factory=factory, thorough=True).vectors
     if kept is None:
         return _drawn(displaced, number)
     # Thirty kept ones are enough to tune with, and too few to judge by.

@@ -33,7 +33,7 @@ def put_in_use(kb: Collection, *, requested: bool) -> None:
         matrix, metric = generation.vectors(), generation.settings.metric
         recipe = Recipe(FACTORY, "a test", training_rows=4096, requested=requested)
         made = cagra.build(recipe, matrix, metric, links=links, workers=2)
-        tuned = building._tune(generation, searcher_of(made), QUERIES[:200], thorough=True)
+        tuned = building._tune(generation, searcher_of(made), FACTORY, QUERIES[:200], thorough=True)
         lost = index.distortion(made, matrix, range(len(matrix)))
         provenance = Provenance(recipe, Goal(), len(matrix), lost, tuned.origin)
         built = building._write(generation, searcher_of(made, tuned.points, tuned.gather), provenance)

@@ -66,7 +66,7 @@ def test_l2_is_exact_far_from_the_origin() -> None:
 
 def tuned(recipe: index.Recipe, matrix: np.ndarray, metric: Metric) -> Searcher:
     searcher = searcher_of(index.build(recipe, matrix, metric, workers=2))
-    asked = index.questions(matrix, metric, given=None, graph=searcher.is_graph, thorough=False)
+    asked = index.questions(matrix, metric, given=None, factory=recipe.factory, thorough=False)
     tuned = index.measure(Target(matrix, metric, len(matrix), None, searcher), asked, thorough=False)
     return searcher_of(searcher.index, tuned.points, tuned.gather)
 

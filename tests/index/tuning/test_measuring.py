@@ -192,7 +192,7 @@ def test_an_interval_is_never_certain_and_narrows_with_the_queries() -> None:
 def test_stored_vectors_serve_as_queries_when_there_are_no_others(metric: Metric) -> None:
     """They are moved away from where they are stored, stay of the collection's kind, and are the same every time."""
     matrix, _ = data(metric, 5000, 0)
-    first, again = (index.questions(matrix, metric, given=None, graph=True, thorough=True) for _ in range(2))
+    first, again = (index.questions(matrix, metric, given=None, factory="HNSW32,SQ8", thorough=True) for _ in range(2))
     np.testing.assert_array_equal(first.vectors, again.vectors)
     assert not first.given
     assert "real questions may be harder" in first.origin
@@ -205,13 +205,35 @@ def test_stored_vectors_serve_as_queries_when_there_are_no_others(metric: Metric
         np.testing.assert_allclose(np.linalg.norm(first.vectors, axis=1), 1, atol=1e-5)
 
 
+def test_stored_vectors_are_moved_as_far_as_the_index_needs() -> None:
+    """A graph of FAISS is flattered most, then one of reduced vectors, then SymphonyQG, then lists."""
+    matrix, _ = data(Metric.L2, 2000, 0)
+
+    def moved(factory: str) -> np.ndarray:
+        return index.questions(matrix, Metric.L2, given=None, factory=factory, thorough=False).vectors
+
+    lists, graph = moved("SQ8"), moved("HNSW32,SQ8")
+    for factory in ("PCA24,IVF64,PQ24x4fs", "IVF256_HNSW32,SQ8", ""):
+        np.testing.assert_array_equal(moved(factory), lists)
+    for factory in ("CAGRA64,SQ8", "HNSW32,SQ8,Refine(PQ8x4)"):
+        np.testing.assert_array_equal(moved(factory), graph)
+    # The same vectors in the same directions: how much of the way lies between.
+    symphony, reduced = (
+        np.linalg.norm(moved(factory) - lists, axis=1) / np.linalg.norm(graph - lists, axis=1)
+        for factory in ("SymphonyQG32,RaBitQ8", "PCA24,HNSW24,SQ8,Refine(PQ8x4)")
+    )
+    assert (symphony > 0).all()
+    assert (reduced > symphony).all()
+    assert (reduced < 1).all()
+
+
 def test_given_queries_are_taken_as_they_are_or_sampled() -> None:
     """A thousand suffice; of more, a thousand are drawn, and that is said."""
     matrix, queries = data(Metric.COSINE, 2000, 1500)
-    few = index.questions(matrix, Metric.COSINE, given=queries[:40], graph=False, thorough=True)
+    few = index.questions(matrix, Metric.COSINE, given=queries[:40], factory="SQ8", thorough=True)
     np.testing.assert_array_equal(few.vectors, queries[:40])
     assert (few.origin, few.given) == ("40 queries given", True)
-    many = index.questions(matrix, Metric.COSINE, given=queries, graph=False, thorough=True)
+    many = index.questions(matrix, Metric.COSINE, given=queries, factory="SQ8", thorough=True)
     assert many.origin == "1,000 of 1,500 queries given"
     assert len(np.unique(many.vectors, axis=0)) == 1000
 
@@ -241,7 +263,7 @@ def test_tiny_and_equal_rows_can_be_measured(rows: int, factory: str) -> None:
     matrix = np.full((rows, 8), 8**-0.5, dtype=np.float32)
     searcher = searcher_of(index.build(index.requested(factory), matrix, Metric.COSINE, workers=1))
     target = Target(matrix, Metric.COSINE, rows, None, searcher)
-    asked = index.questions(matrix, Metric.COSINE, given=None, graph="HNSW" in factory, thorough=True)
+    asked = index.questions(matrix, Metric.COSINE, given=None, factory=factory, thorough=True)
     tuned = index.measure(target, asked, thorough=True)
     target = Target(matrix, Metric.COSINE, rows, None, searcher_of(searcher.index, tuned.points, tuned.gather))
     found, _ = index.search_one(target, matrix[0], 10, 0.95)

@@ -190,7 +190,7 @@ def _build(
         recipe, matrix, settings.metric, workers=workers, progress=progress, scratch=scratch, saving=saving, card=card
     )
     searcher = searcher_of(built)
-    tuned = _tune(generation, searcher, order.queries, thorough=order.thorough, progress=progress)
+    tuned = _tune(generation, searcher, recipe.factory, order.queries, thorough=order.thorough, progress=progress)
     searcher = searcher_of(built, tuned.points, tuned.gather)
     distortion = index.distortion(built, matrix, range(len(matrix)))
     return searcher, index.Provenance(recipe, order.goal, len(matrix), distortion, tuned.origin)
@@ -202,6 +202,7 @@ _TELLING_ROWS = 1000  # fewer new rows say little about whether what is stored h
 def _tune(
     generation: OpenGeneration,
     searcher: Searcher,
+    factory: str,
     queries: FloatMatrix | None,
     *,
     thorough: bool,
@@ -210,7 +211,7 @@ def _tune(
     settings = generation.settings
     matrix = generation.vectors()[: searcher.rows]
     given = queries if queries is not None else index.kept(generation.paths.index, settings.dimension)
-    asked = index.questions(matrix, settings.metric, given=given, graph=searcher.is_graph, thorough=thorough)
+    asked = index.questions(matrix, settings.metric, given=given, factory=factory, thorough=thorough)
     if thorough and not asked.given:
         _log.warning(
             "the index is tuned with stored vectors, which flatter it where questions are of another kind than what is "
@@ -248,7 +249,7 @@ def tune_index(
             "the index is a SymphonyQG graph, and can be measured where rabitqlib is installed and there is memory for "
             "it; run: pip install 'reperio[graph]', or optimize() for another index"
         )
-    tuned = _tune(generation, searcher, queries, thorough=True, progress=progress)
+    tuned = _tune(generation, searcher, description.factory, queries, thorough=True, progress=progress)
     fresh = description.retuned(tuned)
     return Built(fresh, fresh.to_searcher(loaded))
 
