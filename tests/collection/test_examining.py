@@ -1,4 +1,4 @@
-"""What a collection tells of itself for a check before a deployment."""
+"""A collection's answers about itself, for a check before a deployment."""
 
 from __future__ import annotations
 
