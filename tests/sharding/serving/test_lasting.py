@@ -88,9 +88,8 @@ def test_closing_does_not_wait_for_shards_that_are_being_opened(root: Path, monk
     monkeypatch.setattr(handle, "_ahead", True)
     monkeypatch.setattr(handle, "_seen", None)
     assert kb.count() == 60
-    begun = time.monotonic()
     kb.close()
-    assert time.monotonic() - begun < 5
+    assert not late, "closing waited for what is being opened"
     going.set()
     wait_until(lambda: bool(late) and late[0]._closed, "closed")
 
@@ -214,9 +213,8 @@ def test_what_other_shards_hold_is_read_while_one_is_waited_for(root: Path) -> N
         client = threading.Thread(target=ask)
         client.start()
         time.sleep(0.2)
-        begun = time.monotonic()
         assert kb.get(other) is not None
-        assert time.monotonic() - begun < 2
+        assert client.is_alive(), "it waited for the other's deadline"
         client.join()
         close()
 
