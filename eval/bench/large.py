@@ -5,7 +5,8 @@
 
 One collection grows along one stream (clustered.py); at each number of rows `optimize` builds anew over all of them, a
 fresh read-only process is measured warm, another one cold. Each stage is a process of its own, whose memory is sampled
-from outside. Results are written after every step; a run that was interrupted goes on with --resume.
+from outside. Results are written after every step; a run that was interrupted goes on with --resume, after the last
+stage that it finished.
 
 --until-seconds stops before a step that would not fit, judged by the growth so far; so does a disk too small for it.
 Exit 0 measured (as far as it went, which the page says), 1 a stage failed, 2 could not begin.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import dataclasses
 import json
 import math
 import mmap
@@ -96,6 +98,9 @@ class Run:
         self._sizes: Sequence[int] = sorted(options.rows or (QUICK if options.quick else FULL))
         dimension = options.dimension or (64 if options.quick else 1024)
         self._collection = work / "kb"
+        self._kept_in = work / "step.json"
+        if not options.resume:
+            self._kept_in.unlink(missing_ok=True)
         self._settings: Figures = {
             "collection": str(self._collection),
             "truth": str(work / "truth.npz"),
@@ -140,17 +145,18 @@ class Run:
         return 0
 
     def _step(self, rows: int) -> Figures:
-        began = time.monotonic()
-        added = self._stage("add", {"rows": rows}, {"OPENBLAS_NUM_THREADS": "1"})  # the generator has its own threads
-        optimized = self._stage("optimize", {"memory": self._options.memory * rows})
-        exact = self._stage("truth", {"rows": rows}).result
-        served = self._stage("serve", {"nearest": exact["rows"]})
+        # The generator has its own threads.
+        added = self._once(rows, "add", {"rows": rows}, {"OPENBLAS_NUM_THREADS": "1"})
+        optimized = self._once(rows, "optimize", {"memory": self._options.memory * rows})
+        exact = self._once(rows, "truth", {"rows": rows}).result
+        served = self._once(rows, "serve", {"nearest": exact["rows"]})
         resident = _drop_cache(self._collection)
-        asked = self._stage("cold", {})
-        found = optimized.result
+        asked = self._once(rows, "cold", {})
+        found, kept = optimized.result, self._kept(rows)
+        self._kept_in.unlink()
         return {
             "rows": rows,
-            "seconds": round(time.monotonic() - began),
+            "seconds": round(sum(each["seconds"] for each in kept.values())),
             "index": found["index"],
             "reason": found["reason"],
             "effort": found.get("effort", 0),
@@ -170,6 +176,23 @@ class Run:
             "hardness": exact["hardness"],
             "exact_answers_seconds": round(exact["seconds"], 1),
         }
+
+    def _once(self, rows: int, name: str, more: Figures, environment: dict[str, str] | None = None) -> Outcome:
+        """Run a stage of the step to *rows*; one that a run which was interrupted has finished is not repeated."""
+        kept = self._kept(rows)
+        if name not in kept:
+            started = time.monotonic()
+            outcome = self._stage(name, more, environment)
+            kept[name] = {"seconds": time.monotonic() - started, "outcome": dataclasses.asdict(outcome)}
+            self._kept_in.write_text(json.dumps({"rows": rows, "stages": kept}))
+        return Outcome(**kept[name]["outcome"])
+
+    def _kept(self, rows: int) -> dict[str, Figures]:
+        """Return what the stages of the step to *rows* that are finished gave."""
+        if not self._kept_in.exists():
+            return {}
+        kept: Figures = json.loads(self._kept_in.read_text())
+        return kept["stages"] if kept["rows"] == rows else {}
 
     def _stage(self, name: str, more: Figures, environment: dict[str, str] | None = None) -> Outcome:
         path = self._work / "settings.json"
