@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from reperio.index.building import training
+from reperio.index.building import filling
 
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
     """Let a block be 1,000 rows."""
-    monkeypatch.setattr(training, "BLOCK_ROWS", 1000)
+    monkeypatch.setattr(filling, "BLOCK_ROWS", 1000)
     return 1000

@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 
 from reperio import Metric
-from reperio.index.building import training
+from reperio.index.building import filling, training
 from reperio.index.building.resuming import Saving
 from reperio.index.recipes.goal import Recipe
 
@@ -23,7 +23,7 @@ from reperio.index.recipes.goal import Recipe
 def main(asked: dict[str, str | int | None]) -> None:
     """Build, report, write."""
     if asked["block_rows"]:
-        training.BLOCK_ROWS = asked["block_rows"]
+        filling.BLOCK_ROWS = asked["block_rows"]
     matrix = np.load(asked["matrix"], mmap_mode="r")
     recipe = Recipe(asked["factory"], "a test", training_rows=asked["training_rows"], construction=20)
     _report("begin", _resident())

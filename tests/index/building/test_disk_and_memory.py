@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from reperio import Metric
-from reperio.index.building import training
+from reperio.index.building import filling
 from reperio.index.building.training import build
 from reperio.index.library.files import FileUnusable, read_file, verify_file, write_file
 from tests.index.building.builds import AT_EVERY_BLOCK, Life, Reports, bytes_of, clustered, flip, interrupt, recipe
@@ -131,7 +131,7 @@ def test_building_takes_the_index_a_sample_and_a_few_blocks(
     assert life.end() == 0
     assert len(peaks) > 20
     size = (tmp_path / "out.faiss").stat().st_size
-    sample, block = training_rows * dimension * 4, training.BLOCK_ROWS * dimension * 4
+    sample, block = training_rows * dimension * 4, filling.BLOCK_ROWS * dimension * 4
     allowed = (1 + spare) * size + 2 * sample + 3 * block
     taken = max(peaks) - before
     assert taken < allowed, f"{taken / 1e6:.1f} MB; {allowed / 1e6:.1f} allowed, index {size / 1e6:.1f}"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reperio import IndexBuildFailed, Metric
-from reperio.index.building import training
+from reperio.index.building import filling, training
 from reperio.index.building.judging import distortion, spectrum
 from reperio.index.building.training import build, extend
 from reperio.vectors import to_matrix
@@ -190,8 +190,8 @@ def test_levels_have_faiss_frequencies() -> None:
     """A row's level depends on its number alone, and is drawn as often as FAISS would."""
     owner = faiss.IndexHNSWFlat(8, 16)
     hnsw = owner.hnsw
-    levels = training._levels(hnsw, 0, 500_000)
-    assert np.array_equal(levels[1000:3000], training._levels(hnsw, 1000, 3000))
+    levels = filling._levels(hnsw, 0, 500_000)
+    assert np.array_equal(levels[1000:3000], filling._levels(hnsw, 1000, 3000))
     expected = faiss.vector_to_array(hnsw.assign_probas)[:3] * len(levels)
     counted = np.bincount(levels)[1:4]
     assert np.all(np.abs(counted - expected) < 5 * np.sqrt(expected))
@@ -213,7 +213,7 @@ def test_graphs_with_our_levels_are_as_good_as_faiss_own(factory: str, small_blo
     theirs.add(matrix)
     assert np.array_equal(
         faiss.vector_to_array(training.innermost(ours).hnsw.levels),
-        training._levels(training.innermost(ours).hnsw, 0, len(matrix)),
+        filling._levels(training.innermost(ours).hnsw, 0, len(matrix)),
     )
     assert recall(ours, matrix, queries) >= recall(theirs, matrix, queries) - 0.04
 

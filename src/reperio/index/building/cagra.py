@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from reperio.errors import IndexBuildFailed
-from reperio.index.building import training
+from reperio.index.building import filling, training
 from reperio.index.building.gpu import FEWEST_ROWS, Links, ground_links
 from reperio.index.building.resuming import Saving, Scratch
 from reperio.index.building.sampling import BLOCK_ROWS
@@ -149,7 +149,7 @@ def extendable(index: Any, matrix: StoredMatrix, *, workers: int) -> Any:
     with threads(workers):
         for start in range(0, index.ntotal, BLOCK_ROWS):
             block = _through(front, to_float32(matrix[start : min(start + BLOCK_ROWS, index.ntotal)]))
-            training.set_levels(graph, start + len(block))
+            filling.set_levels(graph, start + len(block))
             graph.add(block)
     graph.init_level0 = True
     first = faiss.vector_to_array(graph.hnsw.offsets)[:-1].astype(np.int64)
