@@ -8,6 +8,7 @@ from reperio.index.comparing.pairing import Compared, lead, pairs
 from reperio.index.engines.choosing import searcher_of
 from reperio.index.engines.searcher import Searcher
 from reperio.index.exact.norms import Norms
+from reperio.index.exact.read_ahead import ReadAhead
 from reperio.index.exact.scoring import scores_of
 from reperio.index.library.foreign import ForeignIndex, VectorsLost, read_foreign
 from reperio.index.library.symphony import is_installed as symphony_is_installed
@@ -16,7 +17,6 @@ from reperio.index.recipes.goal import Goal, Recipe, check_goal, parse_memory, t
 from reperio.index.recipes.ranking import MOST_RECALL, advise, choose, extension_is_due, requested, training_is_due
 from reperio.index.recipes.times import this_machine
 from reperio.index.searching.planning import MEASURED_K, cheapest
-from reperio.index.searching.read_ahead import ReadAhead
 from reperio.index.searching.search import Target, run_one, search, search_one
 from reperio.index.snapshot import (
     IndexDescription,

@@ -19,10 +19,10 @@ from reperio.index.engines.codes import Packed
 from reperio.index.engines.searcher import Searcher
 from reperio.index.exact import exhaustive
 from reperio.index.exact.norms import Norms, greatest_of
+from reperio.index.exact.read_ahead import LEAST_SECONDS, ReadAhead
 from reperio.index.exact.scoring import Nearest, best, scores_of
 from reperio.index.library.loading import load_faiss
 from reperio.index.searching.planning import MOSTLY, Knobs, plan, plan_codes
-from reperio.index.searching.read_ahead import LEAST_SECONDS, ReadAhead
 from reperio.types import FloatMatrix, Metric, Rows
 from reperio.vectors import StoredMatrix
 
