@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import resource
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 import reperio
 from reperio import Chunk
 from reperio.index import ReadAhead
+from reperio.index.building.sampling import choose_rows, gather
+from reperio.index.exact.read_ahead import in_blocks
 from reperio.store.vector_file import map_rows
+from reperio.vectors import StoredMatrix
 
 _ROWS, _DIMENSION = 40_000, 1024  # 80 MiB of float16: reading ahead by itself does not reach all of it
 _PICKED = 200
+_ROWS_OF_A_PAGE = mmap.PAGESIZE // (2 * _DIMENSION)
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +54,83 @@ def _faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_majflt
 
 
+def _waits(path: Path, read: Callable[[StoredMatrix], object]) -> int:
+    """Return how many pages are waited for where all rows of a file come from the disk."""
+    _drop(path)  # pages that are still mapped would stay: the mapping ends with this function
+    matrix = map_rows(path, _ROWS, _DIMENSION, "float16")
+    before = _faults()
+    read(matrix)
+    return _faults() - before
+
+
 def test_rows_that_were_asked_for_are_not_read_one_by_one(cold_file: Path) -> None:
     """Reading rows from the disk waits for a page of its own seldom, where all were asked for before."""
     rows = np.random.default_rng(0).permutation(_ROWS)[:_PICKED]
-    waited = []
-    for asked in (False, True):
-        _drop(cold_file)
-        matrix = map_rows(cold_file, _ROWS, _DIMENSION, "float16")
-        before = _faults()
-        if asked:
-            ReadAhead().ask(matrix, rows)
+
+    def ask(matrix: StoredMatrix) -> None:
+        ReadAhead().ask(matrix, rows)
         matrix.take(rows, axis=0)
-        waited.append(_faults() - before)
-    assert waited[1] < waited[0] / 4
+
+    assert _waits(cold_file, ask) < _waits(cold_file, lambda matrix: matrix.take(rows, axis=0)) / 4
+
+
+def test_a_sample_is_asked_for(cold_file: Path) -> None:
+    """Rows for training that lie far apart are read from the disk together."""
+    rows = choose_rows(range(_ROWS), _PICKED)
+    assert _waits(cold_file, lambda matrix: gather(matrix, rows)) < _waits(cold_file, lambda matrix: matrix[rows]) / 4
+
+
+def test_the_next_block_is_read_meanwhile(cold_file: Path) -> None:
+    """Whoever has a block and reads nothing of it finds it and the next one in memory soon, and none after that."""
+    _drop(cold_file)
+    step = 3000
+    blocks = in_blocks(map_rows(cold_file, _ROWS, _DIMENSION, "float16"), 0, step)
+    assert len(next(blocks)) == step
+    _wait_for(slice(2 * step // _ROWS_OF_A_PAGE), cold_file)
+    assert not _in_memory(cold_file)[3 * step // _ROWS_OF_A_PAGE]
+
+
+def _in_memory(path: Path) -> npt.NDArray[np.bool_]:
+    """Return which pages of a file are in memory; to ask by `RWF_NOWAIT` would have the others read."""
+    size = path.stat().st_size
+    vector = np.zeros(-(-size // mmap.PAGESIZE), dtype=np.uint8)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        start = np.frombuffer(mapped, np.uint8, 1).ctypes.data
+        assert libc.mincore(start, size, vector.ctypes.data) == 0
+    return (vector & 1).astype(bool)
+
+
+def _wait_for(pages: slice, path: Path) -> None:
+    until = time.monotonic() + 60
+    while not _in_memory(path)[pages].all():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_blocks_are_all_rows_in_order(cold_file: Path) -> None:
+    """From any row on, in blocks of any size, mapped or not."""
+    counted = np.arange(30, dtype=np.float32).reshape(10, 3)
+    for step in (1, 3, 10, 99):
+        assert np.array_equal(np.concatenate(list(in_blocks(counted, 2, step))), counted[2:])
+    matrix = map_rows(cold_file, _ROWS, _DIMENSION, "float16")
+    assert not list(in_blocks(matrix, _ROWS, 7))
+    assert [len(block) for block in in_blocks(matrix, _ROWS - 5, 3)] == [3, 2]
+    for part in (matrix[7::9], matrix[-100:]):
+        assert sum(map(len, in_blocks(part, 1, 37))) == len(part) - 1
+
+
+def test_of_every_hundredth_row_no_other_is_read(cold_file: Path) -> None:
+    """Rows that lie far apart are asked for one by one, wherever in the file the first of them is."""
+    _drop(cold_file)
+    part = map_rows(cold_file, _ROWS, _DIMENSION, "float16")[50:10_000:100]
+    assert len(next(in_blocks(part, 0, 99))) == 99
+    pages = slice(25, 9_900 // _ROWS_OF_A_PAGE, 50)
+    _wait_for(pages, cold_file)
+    others = _in_memory(cold_file)[: 9_900 // _ROWS_OF_A_PAGE]
+    others[pages] = False
+    assert not others.any()
 
 
 def test_asking_ends_with_a_quick_read_and_begins_with_a_slow_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -12,10 +13,12 @@ import numpy.typing as npt
 
 from reperio.errors import IndexBuildFailed
 from reperio.index.building.sampling import BLOCK_ROWS
+from reperio.index.exact.read_ahead import in_blocks
 from reperio.index.library.loading import innermost, load_faiss, threads
 from reperio.types import FloatMatrix, Progress
 from reperio.vectors import StoredMatrix, to_float32
 
+_PART_ROWS = 512  # widened and transformed at a time: 2 MiB at 1,024 dimensions, which the cache holds
 _NOT_ON_A_CARD: AbstractContextManager[None] = nullcontext()
 
 
@@ -51,34 +54,52 @@ def fill(
     step = max(1, rows) if "NSG" in type(inner).__name__ else BLOCK_ROWS
     if index.ntotal < rows:
         _reserve(inner, rows)
-    with threads(workers):
-        for start in range(index.ntotal, rows, step):
-            block = np.ascontiguousarray(to_float32(matrix[start : start + step]))
-            set_levels(inner, start + len(block))
+    with threads(workers), ThreadPoolExecutor(workers) as pool:
+        for block in in_blocks(matrix, index.ntotal, step):
+            set_levels(inner, index.ntotal + len(block))
             with faiss_errors(name, matrix), assigning:
-                _add(index, block)
+                _add(index, block, pool)
             if progress is not None:
                 progress("index", index.ntotal, rows)
             if after_block is not None and index.ntotal < rows:
                 after_block(index)
 
 
-def _add(index: Any, block: FloatMatrix) -> None:
-    """Add rows as `index.add` does, except that transforms run on one thread."""
+def _add(index: Any, block: StoredMatrix, pool: Executor) -> None:
+    """Add rows as `index.add` does, as they are stored."""
     faiss = load_faiss()
     index = faiss.downcast_index(index)
     if isinstance(index, faiss.IndexPreTransform):
-        with threads(1):
-            for place in range(index.chain.size()):
-                block = index.chain.at(place).apply(block)
-        _add(index.index, block)
+        chain = [faiss.downcast_VectorTransform(index.chain.at(place)) for place in range(index.chain.size())]
+        _add(index.index, _moved(block, chain, pool), pool)
         index.ntotal = index.index.ntotal
     elif isinstance(index, faiss.IndexRefine):
-        _add(index.base_index, block)
-        _add(index.refine_index, block)
+        block = _moved(block, [], pool)
+        _add(index.base_index, block, pool)
+        _add(index.refine_index, block, pool)
         index.ntotal = index.refine_index.ntotal
     else:
-        index.add(block)
+        index.add(_moved(block, [], pool))
+
+
+def _moved(block: StoredMatrix, chain: list[Any], pool: Executor) -> FloatMatrix:
+    """Return rows widened and transformed."""
+    # In parts of one size, each on one thread: how a matrix product is rounded depends on how many rows and threads it
+    # has. Several parts at a time, for this is half of what an index of lists takes to be filled.
+    if not chain and block.dtype == np.float32:
+        return np.ascontiguousarray(block)
+    moved = np.empty((len(block), chain[-1].d_out if chain else block.shape[1]), dtype=np.float32)
+
+    def move(start: int) -> None:
+        part = np.ascontiguousarray(to_float32(block[start : start + _PART_ROWS]))
+        with threads(1):
+            for transform in chain:
+                part = transform.apply(part)
+        moved[start : start + _PART_ROWS] = part
+
+    for _ in pool.map(move, range(0, len(block), _PART_ROWS)):
+        pass
+    return moved
 
 
 def set_levels(inner: Any, rows: int) -> None:

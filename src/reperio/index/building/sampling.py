@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from reperio.index.exact.read_ahead import ReadAhead
 from reperio.types import FloatMatrix, Rows
 from reperio.vectors import StoredMatrix, to_float32
 
 BLOCK_ROWS = 16_384
 SEED = 20_240
+_PART_ROWS = 4096  # as many as are asked for at once where they come from the disk
 
 
 def choose_rows(rows: range, count: int) -> Rows:
@@ -21,6 +23,9 @@ def choose_rows(rows: range, count: int) -> Rows:
 def gather(matrix: StoredMatrix, rows: Rows) -> FloatMatrix:
     """Copy rows as float32, without a second copy of all of them on the way."""
     gathered = np.empty((len(rows), matrix.shape[1]), dtype=np.float32)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        gathered[start : start + BLOCK_ROWS] = to_float32(matrix[rows[start : start + BLOCK_ROWS]])
+    ahead = ReadAhead()
+    for start in range(0, len(rows), _PART_ROWS):
+        part = rows[start : start + _PART_ROWS]
+        with ahead.reading(matrix, part):
+            gathered[start : start + _PART_ROWS] = to_float32(matrix[part])
     return gathered

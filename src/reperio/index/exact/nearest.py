@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from reperio.index.exact.exhaustive import Among, candidates
 from reperio.index.exact.norms import greatest_of
+from reperio.index.exact.read_ahead import in_blocks
 from reperio.index.exact.scoring import Scores, best, scores_of, slack, underflow
 from reperio.index.library.loading import load_faiss, metric_type, threads
 from reperio.types import FloatMatrix, Metric, Rows
@@ -81,12 +82,13 @@ def _knn(
     faiss = load_faiss()
     heap = faiss.ResultHeap(len(queries), count, keep_max=metric is not Metric.L2)
     block = max(8, _BLOCK_BYTES // (4 * matrix.shape[1]))
-    longest = 0.0
-    for low in range(0, len(matrix), block):
-        part = to_float32(matrix[low : low + block])
+    longest, low = 0.0, 0
+    for stored in in_blocks(matrix, 0, block):
+        part = to_float32(stored)
         distances, found = faiss.knn(queries, part, min(count, len(part)), metric=metric_type(metric))
         heap.add_result(distances, found + low)
         if metric is not Metric.L2:
             longest = max(longest, greatest_of(part, np.arange(len(part))))
+        low += len(part)
     heap.finalize()
     return heap.D, heap.I, longest
