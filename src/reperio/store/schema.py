@@ -5,6 +5,7 @@ One engine for all: apsw, which brings its own current SQLite (docs/decisions/00
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -22,6 +23,7 @@ from reperio.store.words import tokenizers
 
 PAGE_SIZE = 8192
 BUSY_TIMEOUT_MS = 10_000
+_LARGE = 1 << 30  # bytes
 
 # state: the single row that makes a commit a commit. `rows` is the high-water mark of the vectors, `live` the
 # number of chunks, `seq` counts commits, `snapshot` names the index in use.
@@ -77,14 +79,24 @@ def connect(database: Path, *, read_only: bool) -> apsw.Connection:
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             connection.pragma("query_only", True)
             connection.wal_autocheckpoint(0)
-            # Pages are read where they lie instead of copied: ten random rows cost 38 µs instead of 55.
-            connection.pragma("mmap_size", 1 << 31)
+            connection.pragma("mmap_size", _mapped_bytes(database))
         else:
             connection.pragma("synchronous", "FULL")
             connection.pragma("foreign_keys", True)
     except apsw.Error as error:
         raise translate(error, database) from error
     return connection
+
+
+def _mapped_bytes(database: Path) -> int:
+    """Return how much of a database a reader maps."""
+    # Pages are read where they lie instead of copied: ten random rows cost 38 µs instead of 55. Not those of a large
+    # database, which comes from the disk: around each page the system then reads up to 8 MB, and all wait; copied,
+    # it is that page alone (docs/decisions/0002-what-a-search-costs.md).
+    with contextlib.suppress(OSError):  # SQLite says what is wrong
+        if database.stat().st_size > _LARGE:
+            return 0
+    return 1 << 31
 
 
 def open_log(connection: apsw.Connection) -> None:
