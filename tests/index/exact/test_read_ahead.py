@@ -133,14 +133,25 @@ def test_of_every_hundredth_row_no_other_is_read(cold_file: Path) -> None:
     assert not others.any()
 
 
-def test_asking_ends_with_a_quick_read_and_begins_with_a_slow_one() -> None:
-    """What is in memory is not asked for: that would cost more than reading it."""
+def test_asking_begins_with_a_read_from_the_disk_and_ends_with_many_without(cold_file: Path) -> None:
+    """What is in memory is not asked for: that would cost more than reading it. What waits otherwise is no reason."""
+    rows = np.random.default_rng(1).permutation(_ROWS)[:_PICKED]
     ahead = ReadAhead()
     assert ahead.is_due
     ahead.note(50e-6, 10)
     assert not ahead.is_due
-    ahead.note(1.0, 10)
+    _drop(cold_file)
+    matrix = map_rows(cold_file, _ROWS, _DIMENSION, "float16")
+    with ahead.reading(matrix, rows):
+        matrix.take(rows, axis=0)
+    for _ in range(99):
+        assert ahead.is_due
+        ahead.note(50e-6, 10)
     assert ahead.is_due
+    ahead.note(1.0, 10)  # for Python's lock, say
+    assert not ahead.is_due
+    ahead.note(1.0, 10)
+    assert not ahead.is_due
 
 
 def test_all_commits_of_a_file_share_what_is_known(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import mmap
+import resource
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ _MOST_ROWS = 4096  # asked for at once: of more, so many lie together that the k
 _MOST_BYTES = 1 << 17  # asked for at once: of more, Linux reads no more than the device takes in one request
 LEAST_SECONDS = 100e-6
 """A read that takes no longer has waited for no disk: one page of a fast one takes 80 µs."""
+_IN_MEMORY = 100  # reads in a row without the disk, after which a file is taken to be in memory
 _SECONDS_PER_ROW = 10e-6  # rows in memory take up to 3 µs each
 
 
@@ -24,14 +27,18 @@ class ReadAhead:
 
     A page that is not in memory is read when it is touched, together with its neighbours, and the next one only
     afterwards. Pages that were asked for are read at the same time: 120 rows of 2 kB took 5 ms instead of a second
-    (docs/decisions/0017-mapped-indexes.md). Rows that are in memory are asked for in vain, at 2 µs each. So asking ends
-    with the first read that was quick, and begins with one that was slow. For any number of threads.
+    (docs/decisions/0017-mapped-indexes.md). Rows that are in memory are asked for in vain, at 2 µs each. So asking
+    begins with a read that had the system read from the disk, and ends when a hundred in a row did not: of a file that
+    does not fit in memory one search in ten may find all it needs. Of a file that was just opened, one is enough. For
+    any number of threads.
 
     Rejected: `MADV_RANDOM`, which reads no neighbours, but still one page after the other.
     """
 
     def __init__(self) -> None:
         self.is_due = _ADVISES  # nothing is known of a file that was just opened
+        self._left = 1  # reads without the disk until asking ends
+        self._thread = _Thread()
 
     @contextmanager
     def reading(self, matrix: StoredMatrix, rows: Rows) -> Iterator[None]:
@@ -52,8 +59,24 @@ class ReadAhead:
             mapped.madvise(mmap.MADV_WILLNEED, page, start + width - page)
 
     def note(self, seconds: float, rows: int) -> None:
-        """Learn from how long it took to read so many rows."""
-        self.is_due = _ADVISES and seconds > LEAST_SECONDS + _SECONDS_PER_ROW * rows
+        """Learn from how long this thread took to read so many rows."""
+        # Time alone does not tell: next to other threads, a read that waited for Python's lock is slow as well.
+        if seconds > LEAST_SECONDS + _SECONDS_PER_ROW * rows and self._thread.has_read():
+            self.is_due, self._left = _ADVISES, _IN_MEMORY
+        elif self.is_due:
+            self._left -= 1
+            self.is_due = self._left > 0
+
+
+class _Thread(threading.local):
+    """The blocks that a thread had the system read from disks when it last looked."""
+
+    blocks = 0
+
+    def has_read(self) -> bool:
+        """Say whether the thread has read from a disk since it was asked before; true where the system cannot tell."""
+        before, self.blocks = self.blocks, resource.getrusage(_OF_THREAD).ru_inblock if _OF_THREAD else -1
+        return self.blocks != before or not _OF_THREAD
 
 
 def in_blocks(matrix: StoredMatrix, first: int, step: int) -> Iterator[StoredMatrix]:
@@ -89,3 +112,4 @@ def _ask_for(block: StoredMatrix, mapped: mmap.mmap) -> None:
 
 
 _ADVISES = hasattr(mmap, "MADV_WILLNEED")  # not on Windows
+_OF_THREAD = getattr(resource, "RUSAGE_THREAD", None)  # macOS knows of whole processes alone
