@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import faiss
 import numpy as np
 import pytest
+from typing_extensions import Self
 
 from reperio import IndexBuildFailed, Metric
 from reperio.index.building import filling, training
@@ -28,6 +31,23 @@ def test_workers_and_dtype_do_not_change_the_index(factory: str, metric: Metric,
     built = bytes_of(build(recipe(factory), halved.astype(np.float32), metric, workers=1))
     workers = 3 if "HNSW8," not in factory or "IVF" in factory or DETERMINISTIC_GRAPHS else 1
     assert bytes_of(build(recipe(factory), halved, metric, workers=workers)) == built
+
+
+@pytest.mark.parametrize("factory", ["PCA16,IVF16,PQ16x4fs", "IVF16,SQ8"])
+def test_an_index_is_finished_while_python_ends(factory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python waits for a build, and lets no pool begin anything meanwhile: the index is the same."""
+    halved = clustered(6000, 32).astype(np.float16)
+    built = bytes_of(build(recipe(factory), halved, Metric.COSINE, workers=2))
+    monkeypatch.setattr(filling, "ThreadPoolExecutor", Shut)
+    assert bytes_of(build(recipe(factory), halved, Metric.COSINE, workers=2)) == built
+
+
+class Shut(ThreadPoolExecutor):
+    """A pool as it is after Python has begun to end."""
+
+    def __enter__(self) -> Self:
+        self.shutdown()
+        return self
 
 
 def test_efconstruction_follows_the_recipe() -> None:
