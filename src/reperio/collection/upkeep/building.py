@@ -209,6 +209,8 @@ def _tune(
     progress: Progress | None = None,
 ) -> index.Tuned:
     settings = generation.settings
+    if progress is not None:
+        progress("tune", 0, None)  # exact answers come first, which take minutes over millions of rows
     matrix = generation.vectors()[: searcher.rows]
     given = queries if queries is not None else index.kept(generation.paths.index, settings.dimension)
     asked = index.questions(matrix, settings.metric, given=given, factory=factory, thorough=thorough)
