@@ -16,9 +16,8 @@ import numpy as np
 
 _FLOPS = 1.2e11  # float32 operations per second of a matrix product, on the two cores of the rates below
 _READING = 1e9  # bytes of vectors read per second, from memory
-# The same, and seconds per row of a training sample, where the vectors do not fit in memory: of the one run there is,
-# next to other work. A disk with nothing else to do may be a hundred times as quick.
-_PAGING, _PAGED_ROW = 11e6, 2e-3
+# The same, and seconds per row of a training sample, where the vectors do not fit in memory: of one virtual disk.
+_PAGING, _PAGED_ROW = 4e8, 5e-5
 _ITERATIONS, _FEW_ITERATIONS, _MANY_LISTS = 10, 6, 1024  # of k-means; from so many lists on, the fewer
 _SAMPLE_BYTES = 1 << 30  # as `training.SAMPLE_BYTES`
 _CLUSTERING = 2.5  # times the multiplications of k-means that it takes in all
