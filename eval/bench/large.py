@@ -132,6 +132,7 @@ class Run:
                 _say(f"{rows:,} rows …")
                 self._steps.append(self._step(rows))
                 self._write()
+                self._kept_in.unlink()
         except StageFailed as error:
             self._stopped = f"Stopped: {error}."
             print(error, file=sys.stderr)
@@ -153,7 +154,6 @@ class Run:
         resident = _drop_cache(self._collection)
         asked = self._once(rows, "cold", {})
         found, kept = optimized.result, self._kept(rows)
-        self._kept_in.unlink()
         return {
             "rows": rows,
             "seconds": round(sum(each["seconds"] for each in kept.values())),
@@ -184,7 +184,9 @@ class Run:
             started = time.monotonic()
             outcome = self._stage(name, more, environment)
             kept[name] = {"seconds": time.monotonic() - started, "outcome": dataclasses.asdict(outcome)}
-            self._kept_in.write_text(json.dumps({"rows": rows, "stages": kept}))
+            fresh = self._kept_in.with_suffix(".new")
+            fresh.write_text(json.dumps({"of": self._asked(rows), "stages": kept}))
+            fresh.replace(self._kept_in)
         return Outcome(**kept[name]["outcome"])
 
     def _kept(self, rows: int) -> dict[str, Figures]:
@@ -192,7 +194,10 @@ class Run:
         if not self._kept_in.exists():
             return {}
         kept: Figures = json.loads(self._kept_in.read_text())
-        return kept["stages"] if kept["rows"] == rows else {}
+        return kept["stages"] if kept["of"] == self._asked(rows) else {}
+
+    def _asked(self, rows: int) -> Figures:
+        return self._settings | {"rows": rows, "bytes_per_vector": self._options.memory}
 
     def _stage(self, name: str, more: Figures, environment: dict[str, str] | None = None) -> Outcome:
         path = self._work / "settings.json"

@@ -20,6 +20,7 @@ from reperio.index.recipes.times import Machine, in_words
 RESULTS = Path(__file__).parents[1] / "results"
 BUSY = Machine(threads=1)  # another program kept the second core
 IDLE = Machine()
+_STAGES = "train", "index", "answers", "tune"
 
 
 class Case(NamedTuple):
@@ -51,7 +52,7 @@ def cases() -> list[Case]:
     found.append(Case("graphs", 100_000, 384, "PCA224,HNSW24", IDLE, 47.4))
     found.append(Case("graphs", 100_000, 384, "HNSW32,Flat", IDLE, 49.6))
     for step in _read("large")["steps"]:
-        took = sum(stage["seconds"] for stage in step["stages"] if stage["name"] in ("train", "index", "tune"))
+        took = sum(stage["seconds"] for stage in step["stages"] if stage["name"] in _STAGES)
         lists = step["index"].split(",")[1]
         found.append(Case("large", step["rows"], 1024, f"PCAR448,{lists}", IDLE, took))
     return found

@@ -31,6 +31,7 @@ _STAGES = {
     "graph": ("building a graph", "rows"),
     "copy": ("copying", "rows"),
     "reembed": ("embedding", "chunks"),
+    "answers": ("finding exact answers", "rows"),
     "tune": ("measuring", "runs"),
     "compare": ("comparing", "chunks"),
     "mend": ("mending", "rows"),
@@ -39,7 +40,7 @@ _STAGES = {
     "neighbours": ("measuring", "queries"),
 }
 # Stages that report where they stand before they begin; an index whose build is resumed stands beyond 0.
-_REPORTED_FIRST = frozenset({"train", "index", "graph", "tune"})
+_REPORTED_FIRST = frozenset({"train", "index", "graph", "answers", "tune"})
 # The rate while a stage runs, and so the time left, is that of the last minute: a graph grows slower as it grows.
 _RECENT_SECONDS = 60.0
 _UNITS = ("B", "kB", "MB", "GB", "TB")

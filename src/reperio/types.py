@@ -19,9 +19,10 @@ Rows: TypeAlias = npt.NDArray[np.int64]
 Progress: TypeAlias = Callable[[str, int, "int | None"], None]
 """Called as ``progress(stage, done, total)``; *total* is None while it is unknown.
 
-The stages are "add", "ingest", "train", "index", "tune", "copy", "reembed", "mend", "import", "export", "compare",
-"gate", "ask", "neighbours", and of shards "spread", "fill" and "shards". In the stage "add", *done* counts chunks that
-are durable: a batch is reported after its commit, never before. In the stage "ingest" it counts bytes of files, about.
+The stages are "add", "ingest", "train", "index", "answers", "tune", "copy", "reembed", "mend", "import", "export",
+"compare", "gate", "ask", "neighbours", and of shards "spread", "fill" and "shards". In the stage "add", *done* counts
+chunks that are durable: a batch is reported after its commit, never before. In the stage "ingest" it counts bytes of
+files, about.
 """
 
 

@@ -19,6 +19,7 @@ import reperio
 from reperio import Chunk
 from reperio.index import ReadAhead
 from reperio.index.building.sampling import choose_rows, gather
+from reperio.index.exact import read_ahead
 from reperio.index.exact.read_ahead import in_blocks
 from reperio.store.vector_file import map_rows
 from reperio.vectors import StoredMatrix
@@ -133,6 +134,16 @@ def test_of_every_hundredth_row_no_other_is_read(cold_file: Path) -> None:
     assert not others.any()
 
 
+def test_of_rows_in_memory_few_are_asked_for(cold_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows far apart are asked for one by one, which takes longer than reading them: one in sixteen tells."""
+    part = map_rows(cold_file, _ROWS, _DIMENSION, "float16")[::50]
+    assert np.count_nonzero(part) == 0  # read
+    asked: list[int] = []
+    monkeypatch.setattr(read_ahead, "will_need", lambda starts, _: asked.extend(starts))
+    assert sum(map(len, in_blocks(part, 0, 400))) == 800
+    assert len(asked) == 50
+
+
 def test_asking_begins_with_a_read_from_the_disk_and_ends_with_many_without(cold_file: Path) -> None:
     """What is in memory is not asked for: that would cost more than reading it. What waits otherwise is no reason."""
     rows = np.random.default_rng(1).permutation(_ROWS)[:_PICKED]
@@ -144,6 +155,12 @@ def test_asking_begins_with_a_read_from_the_disk_and_ends_with_many_without(cold
     matrix = map_rows(cold_file, _ROWS, _DIMENSION, "float16")
     with ahead.reading(matrix, rows):
         matrix.take(rows, axis=0)
+    del matrix
+    _drop(cold_file)
+    ahead.note(50e-6, 10)
+    matrix = map_rows(cold_file, _ROWS, _DIMENSION, "float16")
+    ahead.ask(matrix, rows)
+    ahead.note(50e-6, len(rows))  # from a quick disk
     for _ in range(99):
         assert ahead.is_due
         ahead.note(50e-6, 10)

@@ -95,14 +95,15 @@ def test_points_are_worth_having_and_sorted(timed: str, monkeypatch: pytest.Monk
     target = Target(matrix, Metric.L2, N, None, searcher_of(built))
     if timed == "by rule":  # a busy machine's clock may leave two of many settings: by rule, each has its price
         monkeypatch.setattr(measuring, "_clock", priced)
-    seen: list[str] = []
+    seen: dict[str, int] = {}
     tuned = index.measure(
         target,
         Questions(queries, "300 queries given", True),
         thorough=True,
-        progress=lambda stage, *_: seen.append(stage),
+        progress=lambda stage, done, _: seen.update({stage: done}),
     )
-    assert set(seen) == {"tune"}
+    assert seen["answers"] == N
+    assert list(seen) == ["answers", "tune"]
     assert tuned.origin == "300 queries given"
     assert tuned.gather > 0
     for k in (10, 100):

@@ -63,7 +63,7 @@ class Maintenance:
                 serve, which flatter an index.
             device: what to build with: the "cpu"; a graphics card, "gpu"; or "auto", a card if FAISS and CUDA have one.
                 The index opens on any machine, with a card or without.
-            progress: called per block with the stages "train", "index", "graph" and "tune".
+            progress: called per block with the stages "train", "index", "graph" and "answers", per setting with "tune".
 
         Returns:
             The index now in use; None for exact search, recommended for small collections.

@@ -88,7 +88,7 @@ def build_index(
         generation: the writer's.
         order: what kind of index.
         workers: threads for FAISS.
-        progress: called with the stages "train", "index" and "tune".
+        progress: called with the stages "train", "index", "answers" and "tune".
 
     Raises:
         InvalidInput: no recipe serves the goal.
@@ -209,8 +209,6 @@ def _tune(
     progress: Progress | None = None,
 ) -> index.Tuned:
     settings = generation.settings
-    if progress is not None:
-        progress("tune", 0, None)  # exact answers come first, which take minutes over millions of rows
     matrix = generation.vectors()[: searcher.rows]
     given = queries if queries is not None else index.kept(generation.paths.index, settings.dimension)
     asked = index.questions(matrix, settings.metric, given=given, factory=factory, thorough=thorough)

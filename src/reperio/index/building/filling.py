@@ -15,9 +15,11 @@ from reperio.errors import IndexBuildFailed
 from reperio.index.building.sampling import BLOCK_ROWS
 from reperio.index.exact.read_ahead import in_blocks
 from reperio.index.library.loading import innermost, load_faiss, threads
+from reperio.printable import logger
 from reperio.types import FloatMatrix, Progress
 from reperio.vectors import StoredMatrix, to_float32
 
+_log = logger("reperio.index")
 _PART_ROWS = 512  # widened and transformed at a time: 2 MiB at 1,024 dimensions, which the cache holds
 _NOT_ON_A_CARD: AbstractContextManager[None] = nullcontext()
 
@@ -100,7 +102,8 @@ def _moved(block: StoredMatrix, chain: list[Any], pool: Executor) -> FloatMatrix
     starts = range(0, len(block), _PART_ROWS)
     try:
         moving: Iterable[None] = pool.map(move, starts)
-    except RuntimeError:  # Python ends, waits for this build, and lets no pool begin anything
+    except RuntimeError as error:  # Python ends, waits for this build, and lets no pool begin; or there is no thread
+        _log.debug("one thread moves %d rows: %s", len(block), error)
         moving = map(move, starts)
     for _ in moving:
         pass

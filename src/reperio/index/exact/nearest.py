@@ -13,7 +13,7 @@ from reperio.index.exact.norms import greatest_of
 from reperio.index.exact.read_ahead import in_blocks
 from reperio.index.exact.scoring import Scores, best, scores_of, slack, underflow
 from reperio.index.library.loading import load_faiss, metric_type, threads
-from reperio.types import FloatMatrix, Metric, Rows
+from reperio.types import FloatMatrix, Metric, Progress, Rows
 from reperio.vectors import StoredMatrix, to_float32
 
 _BLOCK_BYTES = 1 << 25  # of float32 vectors: the memory it takes, whatever the number of rows
@@ -21,7 +21,9 @@ _SPARES = 16, 1024  # candidates beyond k; more for the queries for which the fi
 _GROUP = 256  # queries that are compared with every row where that was not enough either
 
 
-def nearest(matrix: StoredMatrix, queries: FloatMatrix, k: int, metric: Metric) -> tuple[Rows, Scores]:
+def nearest(
+    matrix: StoredMatrix, queries: FloatMatrix, k: int, metric: Metric, progress: Progress | None = None
+) -> tuple[Rows, Scores]:
     """Return the exact top *k* of many queries, with their public scores, in memory that does not grow with *matrix*.
 
     Hundreds of queries share one pass over the matrix, in FAISS's blocked matrix product: the way to the true
@@ -32,6 +34,7 @@ def nearest(matrix: StoredMatrix, queries: FloatMatrix, k: int, metric: Metric) 
         queries: (n, d).
         k: at least 1.
         metric: of the collection.
+        progress: called per block with the stage "answers" and the rows compared so far.
 
     Returns:
         rows: int64 (n, k), best first, −1 where there are fewer.
@@ -50,7 +53,8 @@ def nearest(matrix: StoredMatrix, queries: FloatMatrix, k: int, metric: Metric) 
     with threads(len(os.sched_getaffinity(0))):
         for spare in _SPARES if left else ():
             tried, left = left, []
-            close, found, longest = _knn(matrix, queries[tried], k + spare, metric)
+            close, found, longest = _knn(matrix, queries[tried], k + spare, metric, progress)
+            progress = None  # few are left, if any
             for i, farthest, held in zip(tried, close[:, -1].tolist(), found, strict=True):
                 last = put(i, held[held >= 0])
                 if (held >= 0).all() and _may_lack(queries[i], farthest, last, metric, longest):
@@ -76,13 +80,15 @@ def _may_lack(query: FloatMatrix, farthest: float, last: float, metric: Metric, 
 
 
 def _knn(
-    matrix: StoredMatrix, queries: FloatMatrix, count: int, metric: Metric
+    matrix: StoredMatrix, queries: FloatMatrix, count: int, metric: Metric, progress: Progress | None
 ) -> tuple[npt.NDArray[np.float32], Rows, float]:
     """Return FAISS's distances and rows, (queries, count), nearest first, and the length of the longest row."""
     faiss = load_faiss()
     heap = faiss.ResultHeap(len(queries), count, keep_max=metric is not Metric.L2)
     block = max(8, _BLOCK_BYTES // (4 * matrix.shape[1]))
     longest, low = 0.0, 0
+    if progress is not None:
+        progress("answers", 0, len(matrix))
     for stored in in_blocks(matrix, 0, block):
         part = to_float32(stored)
         distances, found = faiss.knn(queries, part, min(count, len(part)), metric=metric_type(metric))
@@ -90,5 +96,7 @@ def _knn(
         if metric is not Metric.L2:
             longest = max(longest, greatest_of(part, np.arange(len(part))))
         low += len(part)
+        if progress is not None:
+            progress("answers", low, len(matrix))
     heap.finalize()
     return heap.D, heap.I, longest

@@ -9,12 +9,11 @@ file that was written in pieces of `HUGE` bytes is mapped by huge pages, which a
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
+from reperio.index.library.advice import madvise
 from reperio.index.library.loading import innermost, load_faiss
 
 HUGE = 1 << 21
@@ -59,12 +58,5 @@ def _nodes(index: Any) -> Iterator[tuple[int, int]]:
     yield int(codes.data()), codes.size()
 
 
-@cache
 def _madvise() -> Any | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    advise = getattr(ctypes.CDLL(None), "madvise", None)
-    if advise is not None:
-        advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        advise.restype = ctypes.c_int
-    return advise
+    return madvise() if sys.platform.startswith("linux") else None

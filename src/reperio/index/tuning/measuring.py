@@ -75,7 +75,7 @@ def measure(target: Target, asked: Questions, *, thorough: bool, progress: Progr
         target: without a mask, its index covering all rows.
         asked: held-out queries.
         thorough: for k = 10 with all queries, and for k = 100 with 400 at most; otherwise for k = 10 alone.
-        progress: called per setting with the stage "tune".
+        progress: called per block with the stage "answers" (rows compared), then per setting with "tune".
     """
     rows = len(target.matrix)
     searcher = target.searcher
@@ -84,7 +84,9 @@ def measure(target: Target, asked: Questions, *, thorough: bool, progress: Progr
     # None for a k that is not measured: exact search as its only point would say that nothing else reaches a recall.
     points = [OperatingPoint(k, 0, 0, 1.0, 1.0, 1.0, scan, scan, 1e6 / scan) for k in ks or MEASURED_K[:1]]
     if searcher is not None and ks and len(asked.vectors):
-        _, scores = nearest(target.matrix, asked.vectors, max(ks), target.metric)
+        _, scores = nearest(target.matrix, asked.vectors, max(ks), target.metric, progress)
+        if progress is not None:
+            progress("tune", 0, None)
         for k in ks:
             every = len(asked.vectors)
             some = np.linspace(0, every - 1, min(_QUERIES.get(k, every), every)).astype(np.int64)
