@@ -75,9 +75,16 @@ def send(process: int, number: signal.Signals) -> None:
 
 
 def host_of_a_replica(cluster: Any, kb: Any) -> Any:
-    """Return a host other than the head on which a replica of *kb* runs."""
-    ours = {_parent_of(process_of(member)) for each in members(kb).values() for member in each}
-    return next(host for host in cluster.worker_nodes if host.all_processes["raylet"][0].process.pid in ours)
+    """Return a host other than the head on which a replica of *kb* runs; on a busy machine it may be being replaced."""
+    found: list[Any] = []
+
+    def look() -> bool:
+        ours = {_parent_of(process_of(member)) for each in members(kb).values() for member in each}
+        found[:] = [host for host in cluster.worker_nodes if host.all_processes["raylet"][0].process.pid in ours]
+        return bool(found)
+
+    wait_until(look, "a replica on a host other than the head")
+    return found[0]
 
 
 def shared_host(cluster: Any, kb: Any) -> bool:
