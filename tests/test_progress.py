@@ -78,6 +78,29 @@ def test_the_bar_of_a_resumed_build_shows_no_impossible_rate(
     assert re.search(r"indexing +\S+ +900,000 / 1,000,000 rows +\n", drawn(capsys) + "\n")
 
 
+def test_lines_count_from_the_beginning_of_a_stage(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the log of a job as on a terminal: not from that of the first stage."""
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    now = [0.0]
+    monkeypatch.setattr("reperio.progress.monotonic", lambda: now[0])
+    with progress_bar() as progress:
+        for second, stage, done in ((20, "add", 400), (100, "train", 0), (104, "train", 4000), (150, "index", 0)):
+            now[0] = float(second)
+            progress(stage, done, 4000)
+        now[0] = 160.0
+        progress("index", 2000, 4000)
+        now[0] = 175.0
+        progress("index", 4000, 4000)
+    assert drawn(capsys).splitlines() == [
+        "storing: 400 / 4,000 chunks, 20 chunks/s · 3:00 left",
+        "training: 0 / 4,000 rows",
+        "indexing: 0 / 4,000 rows",
+        "indexing: 4,000 / 4,000 rows, 160 rows/s · 0:25",
+    ]
+
+
 def test_every_stage_that_is_reported_has_its_words() -> None:
     """Or a bar would show the name of a stage, and no unit."""
     sources = (Path(__file__).parents[1] / "src" / "reperio").rglob("*.py")

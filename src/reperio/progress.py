@@ -94,13 +94,15 @@ class _Lines:
 
     def __init__(self) -> None:
         self._paces: dict[str, _Pace] = {}
-        self._began = self._told = monotonic()
+        self._last = self._told = monotonic()
 
     def report(self, stage: str, done: int, total: int | None) -> None:
         label, unit = _STAGES.get(stage, (stage, ""))
         now = monotonic()
-        pace = self._paces.setdefault(stage, _Pace(self._began, 0))
-        text = pace.text(now, done, total, unit)
+        if stage not in self._paces:
+            self._paces[stage] = _begun(stage, done, now, self._last)
+        self._last = now
+        text = self._paces[stage].text(now, done, total, unit)
         if now - self._told < _LINE_SECONDS:
             return
         self._told = now
@@ -115,7 +117,6 @@ class _Stages:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
         self._paces: dict[str, _Pace] = {}
-        # A stage reports when its first batch is done; it began when the one before had its last word.
         self._last = monotonic()
         # The first batch may take a while.
         self._waiting: TaskID | None = bars.add_task("working  ", total=None, amount="", pace="")
@@ -125,8 +126,7 @@ class _Stages:
         self._stop_waiting()
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(f"{label:<9}", total=total, amount="", pace="")
-            first = stage in _REPORTED_FIRST
-            self._paces[stage] = _Pace(monotonic() if first else self._last, done if first else 0)
+            self._paces[stage] = _begun(stage, done, monotonic(), self._last)
         self._last = monotonic()
         self._bars.update(
             self._tasks[stage],
@@ -177,6 +177,12 @@ class _Pace:
         if total is not None and running:
             return f"{shown} · {_clock((total - done) / rate)} left"
         return f"{shown} · {_clock(now - self._began)}"
+
+
+def _begun(stage: str, done: int, now: float, last: float) -> _Pace:
+    """Return the pace of a stage that is reported for the first time; *last*: when the one before was for the last."""
+    # Most report when their first batch is done, and began when the one before had its last word.
+    return _Pace(now, done) if stage in _REPORTED_FIRST else _Pace(last, 0)
 
 
 def _amount(done: int, total: int | None, unit: str) -> str:
