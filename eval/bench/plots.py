@@ -114,7 +114,7 @@ def large(results: Figures, path: Path) -> None:
         memory.plot(sizes, [value / 2**20 for value in values], f"-{marker}", color=colour, label=name)
     for limit, colour in ((limits["building_gib"], BLUE), (limits["serving_gib"], GREEN)):
         memory.axhline(limit, color=colour, linestyle=":", linewidth=1.2)
-    memory.set(title="Memory without mapped pages (dotted: the limits)", ylabel="GiB")
+    memory.set(title="Memory without mapped pages, limits dotted", ylabel="GiB")
     kinds: Sequence[tuple[str, Sequence[Figures], str, str]] = (
         ("warm", [step["serving"]["warm_us"] for step in steps], GREEN, "D"),
         ("cold", [step["cold"]["search_us"] for step in steps], ORANGE, "o"),

@@ -23,7 +23,7 @@ from reperio.store.words import tokenizers
 
 PAGE_SIZE = 8192
 BUSY_TIMEOUT_MS = 10_000
-_LARGE = 1 << 30  # bytes
+_LARGE_BYTES = 1 << 30
 
 # state: the single row that makes a commit a commit. `rows` is the high-water mark of the vectors, `live` the
 # number of chunks, `seq` counts commits, `snapshot` names the index in use.
@@ -94,7 +94,7 @@ def _mapped_bytes(database: Path) -> int:
     # database, which comes from the disk: around each page the system then reads up to 8 MB, and all wait; copied,
     # it is that page alone (docs/decisions/0002-what-a-search-costs.md).
     with contextlib.suppress(OSError):  # SQLite says what is wrong
-        if database.stat().st_size > _LARGE:
+        if database.stat().st_size > _LARGE_BYTES:
             return 0
     return 1 << 31
 

@@ -145,7 +145,7 @@ def test_of_rows_in_memory_few_are_asked_for(cold_file: Path, monkeypatch: pytes
 
 
 def test_asking_begins_with_a_read_from_the_disk_and_ends_with_many_without(cold_file: Path) -> None:
-    """What is in memory is not asked for: that would cost more than reading it. What waits otherwise is no reason."""
+    """Rows in memory are not asked for: that would cost more than reading them. Other waiting is no reason to ask."""
     rows = np.random.default_rng(1).permutation(_ROWS)[:_PICKED]
     ahead = ReadAhead()
     assert ahead.is_due

@@ -1,4 +1,4 @@
-"""What a reader maps of a database."""
+"""Mapping of databases by readers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_large_database_is_not_mapped(large: bool, tmp_path: Path, monkeypatch
     with reperio.open(path, dimension=4, auto_optimize=False) as kb:
         kb.add([Chunk("a", "a word" * 3000), Chunk("b", "another")], vectors=np.eye(2, 4))
     if large:
-        monkeypatch.setattr(schema, "_LARGE", 10_000)
+        monkeypatch.setattr(schema, "_LARGE_BYTES", 10_000)
     [database] = path.glob("gen-*/chunks.db")
     reader = schema.connect(database, read_only=True)
     assert (reader.pragma("mmap_size") == 0) is large

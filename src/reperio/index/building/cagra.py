@@ -22,7 +22,7 @@ from reperio.index.building.sampling import BLOCK_ROWS
 from reperio.index.library.loading import innermost, load_faiss, threads, transforms
 from reperio.index.recipes.goal import Recipe
 from reperio.types import FloatMatrix, Metric, Progress
-from reperio.vectors import StoredMatrix, to_float32
+from reperio.vectors import StoredMatrix
 
 _NAME = re.compile(r"(?:^|,)(CAGRA([0-9]{1,4}),?)", re.IGNORECASE)
 _STORAGES = ("IndexScalarQuantizer", "IndexFlat", "IndexFlatIP", "IndexFlatL2")
@@ -148,7 +148,7 @@ def extendable(index: Any, matrix: StoredMatrix, *, workers: int) -> Any:
     front = transforms(index)
     with threads(workers):
         for start in range(0, index.ntotal, BLOCK_ROWS):
-            block = _through(front, to_float32(matrix[start : min(start + BLOCK_ROWS, index.ntotal)]))
+            block = filling.through(front, matrix[start : min(start + BLOCK_ROWS, index.ntotal)])
             filling.set_levels(graph, start + len(block))
             graph.add(block)
     graph.init_level0 = True
@@ -199,13 +199,5 @@ def _moved(index: Any, matrix: StoredMatrix) -> FloatMatrix:
         return np.ascontiguousarray(matrix)
     moved = np.empty((len(matrix), innermost(index).d), dtype=np.float32)
     for start in range(0, len(matrix), BLOCK_ROWS):
-        moved[start : start + BLOCK_ROWS] = _through(front, to_float32(matrix[start : start + BLOCK_ROWS]))
+        moved[start : start + BLOCK_ROWS] = filling.through(front, matrix[start : start + BLOCK_ROWS])
     return moved
-
-
-def _through(front: list[Any], block: FloatMatrix) -> FloatMatrix:
-    block = np.ascontiguousarray(block)
-    with threads(1):  # how a matrix product is rounded depends on the number of threads
-        for transform in front:
-            block = transform.apply(block)
-    return block

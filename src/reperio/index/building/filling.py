@@ -86,18 +86,14 @@ def _add(index: Any, block: StoredMatrix, pool: Executor) -> None:
 
 def _moved(block: StoredMatrix, chain: list[Any], pool: Executor) -> FloatMatrix:
     """Return rows widened and transformed."""
-    # In parts of one size, each on one thread: how a matrix product is rounded depends on how many rows and threads it
-    # has. Several parts at a time: one after the other, this was a third of what an index of lists took to be filled.
+    # In parts of one size: how a matrix product is rounded depends on that as well. Several parts at a time: one after
+    # the other, this was a third of what an index of lists took to be filled.
     if not chain and block.dtype == np.float32:
         return np.ascontiguousarray(block)
     moved = np.empty((len(block), chain[-1].d_out if chain else block.shape[1]), dtype=np.float32)
 
     def move(start: int) -> None:
-        part = np.ascontiguousarray(to_float32(block[start : start + _PART_ROWS]))
-        with threads(1):
-            for transform in chain:
-                part = transform.apply(part)
-        moved[start : start + _PART_ROWS] = part
+        moved[start : start + _PART_ROWS] = through(chain, block[start : start + _PART_ROWS])
 
     starts = range(0, len(block), _PART_ROWS)
     try:
@@ -107,6 +103,15 @@ def _moved(block: StoredMatrix, chain: list[Any], pool: Executor) -> FloatMatrix
         moving = map(move, starts)
     for _ in moving:
         pass
+    return moved
+
+
+def through(chain: list[Any], rows: StoredMatrix) -> FloatMatrix:
+    """Return rows as the index behind transforms takes them, float32."""
+    moved = np.ascontiguousarray(to_float32(rows))
+    with threads(1):  # how a matrix product is rounded depends on the number of threads
+        for transform in chain:
+            moved = transform.apply(moved)
     return moved
 
 
