@@ -7,12 +7,14 @@ the one that its factory string alone would give; PCA centres, as FAISS does.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from measuring import Floats
 
 from reperio.index.library.loading import innermost, load_faiss, threads
@@ -108,6 +110,28 @@ class Built:
         outer = type(faiss.downcast_index(self.index)).__name__
         return faiss.SearchParametersPreTransform(index_params=params) if outer == "IndexPreTransform" else params
 
+    def nearest(self, queries: Floats, count: int, effort: int) -> npt.NDArray[np.int64]:
+        """Return the rows found for many queries by all cores, (n, count), nearest first."""
+        with threads(len(os.sched_getaffinity(0))):
+            rows: npt.NDArray[np.int64] = self.index.search(queries, count, params=self.params(effort))[1]
+        return rows
+
+    def finder(self, count: int, effort: int) -> Callable[[Floats], npt.NDArray[np.int64]]:
+        """Return a function that finds the rows nearest to one query: FAISS's C interface, kept buffers."""
+        pointer = load_faiss().swig_ptr
+        distances: Floats = np.empty((1, count), dtype=np.float32)
+        rows: npt.NDArray[np.int64] = np.empty((1, count), dtype=np.int64)
+        asked: Floats = np.empty((1, self.index.d), dtype=np.float32)
+        near, ids, buffer = pointer(distances), pointer(rows), pointer(asked)
+        index, params, found = self.index, self.params(effort), rows[0]
+
+        def find(query: Floats) -> npt.NDArray[np.int64]:
+            asked[0] = query
+            index.search_c(1, buffer, count, near, ids, params)
+            return found
+
+        return find
+
 
 class Workshop:
     """Builds indexes over one matrix.
@@ -119,7 +143,7 @@ class Workshop:
     """
 
     def __init__(self, matrix: Floats, sizes: Sizes, workers: int) -> None:
-        self._matrix = matrix
+        self.matrix = matrix
         self._sizes = sizes
         self._workers = workers
         chosen = np.random.default_rng(0).choice(len(matrix), min(len(matrix), SAMPLE), replace=False)
@@ -130,7 +154,7 @@ class Workshop:
     def scans_and_lists(self) -> Iterator[Built]:
         """Build all scans and all IVF indexes, with and without PCA."""
         for reduced in (0, *self._sizes.reduced):
-            dimension = reduced or self._matrix.shape[1]
+            dimension = reduced or self.matrix.shape[1]
             shares = self._sizes.per_code[-1:] if reduced else self._sizes.per_code
             codes = [f"PQ{dimension // share}x4fs" for share in shares if dimension % share == 0]
             for factory in (*(() if reduced else ("Flat", "SQfp16")), "SQ8", *codes):
@@ -149,9 +173,9 @@ class Workshop:
         for factory in (*self._sizes.others, *(self._sizes.slow if slow else ())):
             started = time.perf_counter()
             with threads(self._workers):
-                index = faiss.index_factory(self._matrix.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-                index.train(self._matrix[self._chosen[:: max(1, len(self._chosen) // _OPQ_SAMPLE)]])
-                index.add(self._matrix)
+                index = faiss.index_factory(self.matrix.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+                index.train(self.matrix[self._chosen[:: max(1, len(self._chosen) // _OPQ_SAMPLE)]])
+                index.add(self.matrix)
             yield self._built(factory, index, started, BREADTHS if "NSG" in factory else PROBES)
 
     def graphs(self) -> Iterator[Built]:
@@ -210,20 +234,20 @@ class Workshop:
 
     def _reduced(self, dimension: int) -> tuple[Any | None, Floats]:
         if dimension == 0:
-            return None, self._matrix
+            return None, self.matrix
         if self._pca[0] != dimension:
             faiss = load_faiss()
-            transform = faiss.PCAMatrix(self._matrix.shape[1], dimension)
+            transform = faiss.PCAMatrix(self.matrix.shape[1], dimension)
             with threads(self._workers):
-                transform.train(self._matrix[self._chosen])
-                self._pca = dimension, transform, transform.apply(self._matrix)
+                transform.train(self.matrix[self._chosen])
+                self._pca = dimension, transform, transform.apply(self.matrix)
         return self._pca[1], self._pca[2]
 
     def _built(
         self, name: str, index: Any, started: float, efforts: tuple[int, ...], graph: Graph | None = None
     ) -> Built:
         seconds = time.perf_counter() - started
-        size = load_faiss().serialize_index(index).size / len(self._matrix)
+        size = load_faiss().serialize_index(index).size / len(self.matrix)
         rescored = "PCA" in name or "Flat" not in name
         return Built(name, index, round(float(size), 1), round(seconds, 2), rescored, efforts, graph)
 

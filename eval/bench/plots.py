@@ -14,11 +14,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from measuring import Figures
 
 # Okabe and Ito's palette.
-BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = (
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
     "#000000",
     "#E69F00",
     "#56B4E9",
     "#009E73",
+    "#D9CB00",  # theirs, #F0E442, is too pale on white
     "#0072B2",
     "#D55E00",
     "#CC79A7",
@@ -33,6 +34,7 @@ _FAMILIES: tuple[tuple[str, str, str], ...] = (  # name, colour, marker; in the 
     ("HNSW, Flat or fp16", ORANGE, "o"),
     ("HNSW, SQ8", GREEN, "D"),
     ("NSG", BLACK, "x"),
+    ("SymphonyQG", YELLOW, "h"),
 )
 
 
@@ -51,7 +53,9 @@ def sweep(results: Figures, path: Path) -> None:
                 marker, color=colour, markersize=4.5, alpha=0.75, label=name,
             )  # fmt: skip
         mine = [goal for goal in results["goals"] if goal["recall"] == level]
-        for goal, (mark, size, filled) in zip(mine, (("*", 15, True), ("p", 16, False)), strict=False):
+        for goal, (mark, size, filled) in zip(
+            mine, (("*", 15, True), ("p", 16, False), ("X", 13, False)), strict=False
+        ):
             ours = goal["ours"]
             ax.plot(
                 max(ours["bytes_per_vector"], 1), ours["p50_us"]["median"], mark, color=RED, markersize=size,
@@ -152,6 +156,7 @@ def _quickest(swept: Sequence[Figures], level: float) -> list[Figures]:
 
 def _family(index: str) -> int:
     tests = (
+        ("SymphonyQG" in index, 7),
         ("NSG" in index, 6),
         ("HNSW" in index and "SQ8" in index, 5),
         ("HNSW" in index, 4),

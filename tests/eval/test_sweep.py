@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +139,33 @@ def test_recall_is_that_of_the_searches_that_are_timed(judged: Any, name: str) -
         found = [set(search(query)[:10].tolist()) for query in data.queries]
         hits = [len(rows & set(exact.tolist())) / 10 for rows, exact in zip(found, data.nearest, strict=True)]
         assert np.mean(hits) == pytest.approx(setting.recall, abs=0.005)
+
+
+def test_graphs_of_symphonyqg_are_swept_as_they_are_searched() -> None:
+    """Their recall in one batch is that of single searches; bytes are those of a file, within 2%."""
+    pytest.importorskip("rabitqlib")
+    engine = importlib.import_module("engine_families")
+    stream = importlib.import_module("clustered").Clustered(64)
+    base = next(stream.rows(0, 2000)).astype(np.float32)
+    base /= np.linalg.norm(base, axis=1, keepdims=True)
+    assert engine.is_possible(base)
+    assert not engine.is_possible(base[:, :32])
+    queries = base[:50] + np.float32(0.01)
+    nearest = np.argsort(-(queries @ base.T), axis=1)[:, :10]
+    sweep = importlib.import_module("sweep").Sweep(base, queries, nearest, 20)
+    names = []
+    for built in engine.all_built(base):
+        names.append(built.name)
+        setting = next(one for one in sweep._recalls(built) if one.effort >= 64 and one.candidates == 10)
+        search = sweep.subject(setting)
+        found = [search(query)[:10] for query in queries]
+        assert importlib.import_module("measuring").knn_recall(found, nearest) == pytest.approx(
+            setting.recall, abs=0.02
+        )
+        with tempfile.NamedTemporaryFile() as file:
+            built.index.save(file.name)
+            assert built.bytes == pytest.approx(Path(file.name).stat().st_size / len(base), rel=0.02)
+    assert len(names) == len(set(names)) == 6
 
 
 def test_shared_parts_make_the_index_its_factory_string_makes(judged: Any) -> None:
