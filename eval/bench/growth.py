@@ -1,12 +1,14 @@
 """How the time of a search grows with the collection, with the index that `optimize` chooses at each size.
 
-    python eval/bench/growth.py --vectors grown.npy   # half an hour on two cores; writes eval/results/growth.*
+    python eval/bench/growth.py --vectors grown.npy   # an hour on two cores; writes eval/results/growth.*
     python eval/bench/growth.py                       # grows the vectors first, beside the other temporary files
     python eval/bench/growth.py --quick               # small sizes, printed only (unless --out says where to)
 
 Half of the real held-out queries go to `optimize`, the other half measures. All sizes are timed in interleaved rounds,
-on one thread, once without and once with fetching chunks. The vectors are float16 (n, 384), grown from the real ones by
-shared/tools/grow.py; the first N of them are the collection of N.
+on one thread, once without and once with fetching chunks; then each is opened in fresh processes, in turns, with the
+files in the page cache. Where rabitqlib is installed each size is optimized twice: as by default, and within a memory
+that only an index of FAISS keeps to, which is what `optimize` does without rabitqlib. The vectors are float16 (n, 384),
+grown from the real ones by shared/tools/grow.py; the first N of them are the collection of N.
 
 The data is no part of the repository: eval/README.md. Exit 0 measured, 2 could not measure.
 """
@@ -14,6 +16,7 @@ The data is no part of the repository: eval/README.md. Exit 0 measured, 2 could 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -36,12 +39,15 @@ from truth import Nearest
 import reperio
 from reperio import Collection
 from reperio.index import Target, search_one
+from reperio.index.library.symphony import NARROWEST, is_installed
 from reperio.types import IndexInfo
 
 RECALLS = (0.75, 0.95, 0.99)
 PAPER = {0.75: 0.30, 0.99: 0.45}
 """Exponents of time against N in the Faiss paper, by recall."""
 
+AS_BY_DEFAULT, FAISS_ALONE = "as by default", "FAISS alone"
+_FAISS_BYTES = 1000  # per vector: all graphs of FAISS that `optimize` takes here, and none of SymphonyQG
 _BLOCK = 20_000
 
 
@@ -63,6 +69,7 @@ class Subject:
 
     rows: int
     recall: float
+    engine: str  # "" where there is one only
     kb: Collection
     target: Target
     info: IndexInfo | None
@@ -90,8 +97,14 @@ def main(arguments: list[str] | None = None) -> int:
         nearest = {}
         for rows, path, exact in _growing(grown, queries[half:], scale.sizes, Path(directory) / "growing"):
             nearest[rows] = exact
-            subjects += [_optimized(path, rows, recall, queries[:half], stack) for recall in options.recalls]
-        figures = _measured(subjects, queries[half:], nearest, scale.rounds)
+            subjects += [
+                _optimized(path, rows, recall, engine, queries[:half], stack)
+                for recall in options.recalls
+                for engine in _engines(grown.shape[1])
+            ]
+        asked = Path(directory) / "queries.npy"
+        np.save(asked, queries[half:])
+        figures = _measured(subjects, queries[half:], nearest, scale.rounds, asked)
     results = {
         "machine": machine(),
         "date": pages.today(),
@@ -160,19 +173,23 @@ def _growing(
         yield rows, path, nearest.rows()
 
 
-def _optimized(path: Path, rows: int, recall: float, queries: Floats, stack: ExitStack) -> Subject:
-    copy = path.with_name(f"{rows}-{recall}")
+def _engines(dimension: int) -> tuple[str, ...]:
+    return (AS_BY_DEFAULT, FAISS_ALONE) if is_installed() and dimension >= NARROWEST else ("",)
+
+
+def _optimized(path: Path, rows: int, recall: float, engine: str, queries: Floats, stack: ExitStack) -> Subject:
+    copy = path.with_name(f"{rows}-{recall}-{engine}")
     with reperio.open(path, read_only=True) as kb:
         kb.backup(copy)
     kb = stack.enter_context(reperio.open(copy, auto_optimize=False))
     started = time.perf_counter()
-    info = kb.optimize(recall=recall, queries=queries)
+    info = kb.optimize(recall=recall, queries=queries, memory=_FAISS_BYTES * rows if engine == FAISS_ALONE else None)
     seconds = time.perf_counter() - started
     kb.search(vector=queries[0], k=K)
     view = kb._handle.generation.latest
     assert view is not None  # a search has just made it
-    _say(f"{rows:,} rows, recall {recall}: {info.factory if info else 'exact'}, {seconds:.0f} s")
-    return Subject(rows, recall, kb, view.target, info, seconds)
+    _say(f"{rows:,} rows, recall {recall} {engine}: {info.factory if info else 'exact'}, {seconds:.0f} s")
+    return Subject(rows, recall, engine, kb, view.target, info, seconds)
 
 
 def _found(one: Subject, query: Floats) -> object:
@@ -180,7 +197,11 @@ def _found(one: Subject, query: Floats) -> object:
 
 
 def _measured(
-    subjects: list[Subject], queries: Floats, nearest: dict[int, npt.NDArray[np.int64]], rounds: int
+    subjects: list[Subject],
+    queries: Floats,
+    nearest: dict[int, npt.NDArray[np.int64]],
+    rounds: int,
+    asked: Path,
 ) -> Figures:
     blocks: dict[str, Callable[[], float]] = {}
     for number, one in enumerate(subjects):
@@ -189,9 +210,12 @@ def _measured(
     for run in blocks.values():
         run()  # warm
     times = interleave(rounds, blocks)
+    opened: dict[str, list[Figures]] = {}
+    interleave(rounds, {str(number): partial(_opened, one, asked, opened) for number, one in enumerate(subjects)})
     measured = [
         {
             "recall": one.recall,
+            "engine": one.engine,
             "rows": one.rows,
             "index": one.info.factory if one.info else "exact",
             "bytes_per_vector": round(one.info.bytes / one.info.rows, 1) if one.info else 0.0,
@@ -199,23 +223,38 @@ def _measured(
             "knn_recall": knn_recall([one.part(query)[0] for query in queries], nearest[one.rows]),
             "p50_us": spread(times[f"{number} part"]),
             "search_p50_us": spread(times[f"{number} search"]),
+            "open_and_first_search_ms": spread([1000 * each["both_s"] for each in opened[one.kb.info().path]]),
+            "first_pass_us": {
+                at: spread([each["first_pass_us"][at] for each in opened[one.kb.info().path]]) for at in ("p50", "p99")
+            },
         }
         for number, one in enumerate(subjects)
     ]
-    recalls = sorted({one.recall for one in subjects})
-    measured.sort(key=lambda one: (one["recall"], one["rows"]))
-    return {"measured": measured, "fits": [_fit(recall, measured) for recall in recalls]}
+    ways = sorted({(one.recall, one.engine) for one in subjects})
+    measured.sort(key=lambda one: (one["recall"], one["engine"], one["rows"]))
+    return {"measured": measured, "fits": [_fit(*way, measured) for way in ways]}
 
 
-def _fit(recall: float, measured: list[Figures]) -> Figures:
+def _opened(one: Subject, asked: Path, opened: dict[str, list[Figures]]) -> float:
+    """Open a collection in a fresh process, search, and note what it took."""
+    child = Path(__file__).with_name("open_once.py")
+    path = one.kb.info().path
+    command = [sys.executable, "-W", "ignore", str(child), path, str(asked), "read_only", str(one.recall)]
+    found: Figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    opened.setdefault(path, []).append(found)
+    return float(found["both_s"])
+
+
+def _fit(recall: float, engine: str, measured: list[Figures]) -> Figures:
     """Fit t = t₀ · N^α by least squares in logarithms."""
-    mine = [one for one in measured if one["recall"] == recall]
+    mine = [one for one in measured if (one["recall"], one["engine"]) == (recall, engine)]
     sizes = np.log([one["rows"] for one in mine])
     times = np.log([one["p50_us"]["median"] for one in mine])
     alpha, start = np.polyfit(sizes, times, 1)
     off = np.abs(np.exp(times - start - alpha * sizes) - 1).max()
     return {
         "recall": recall,
+        "engine": engine,
         "t0_us": round(float(np.exp(start)), 4),
         "alpha": round(float(alpha), 3),
         "largest_deviation": round(float(off), 3),

@@ -12,6 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from measuring import Figures
+from pages import goal_of
 
 # Okabe and Ito's palette.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
@@ -76,10 +77,11 @@ def growth(results: Figures, path: Path) -> None:
     """Draw time against the number of vectors, with the fitted lines and the paper's slopes."""
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     ax = figure.subplots()
-    for fit, colour, marker in zip(results["fits"], (SKY, BLUE, RED), "o^D", strict=False):
-        mine = [one for one in results["measured"] if one["recall"] == fit["recall"]]
+    colours = SKY, BLUE, RED, GREEN, ORANGE, PURPLE  # three recalls with two engines
+    for fit, colour, marker in zip(results["fits"], colours, "o^DsvP", strict=False):
+        mine = [one for one in results["measured"] if (one["recall"], one["engine"]) == (fit["recall"], fit["engine"])]
         sizes, times = [one["rows"] for one in mine], [one["p50_us"]["median"] for one in mine]
-        ax.plot(sizes, times, marker, color=colour, label=f"recall {fit['recall']:.2f}: α = {fit['alpha']:.2f}")
+        ax.plot(sizes, times, marker, color=colour, label=f"recall {goal_of(fit)}: α = {fit['alpha']:.2f}")
         ends = (sizes[0], sizes[-1])
         ax.plot(ends, [fit["t0_us"] * n ** fit["alpha"] for n in ends], "-", color=colour, linewidth=1)
         slope = fit["paper_alpha"]

@@ -237,13 +237,14 @@ class TestGrowth:
         """t₀ and α of points that follow one exactly, with the paper's α beside where it gives one."""
         growth = importlib.import_module("growth")
         measured = [
-            {"recall": 0.99, "rows": rows, "p50_us": {"median": 3 * rows**0.4}} for rows in (10_000, 100_000, 1_000_000)
+            {"recall": 0.99, "engine": "", "rows": rows, "p50_us": {"median": 3 * rows**0.4}}
+            for rows in (10_000, 100_000, 1_000_000)
         ]
-        fit = growth._fit(0.99, measured)
+        fit = growth._fit(0.99, "", measured)
         assert (fit["alpha"], fit["paper_alpha"]) == (0.4, 0.45)
         assert fit["t0_us"] == pytest.approx(3, rel=0.01)
         assert fit["largest_deviation"] < 0.001
-        assert growth._fit(0.95, [{**one, "recall": 0.95} for one in measured])["paper_alpha"] is None
+        assert growth._fit(0.95, "", [{**one, "recall": 0.95} for one in measured])["paper_alpha"] is None
 
     @pytest.mark.campaign
     def test_quick_run_measures_every_size_and_recall(self, tmp_path: Path) -> None:
@@ -268,6 +269,8 @@ class TestGrowth:
         for one in results["measured"]:
             assert one["knn_recall"] >= one["recall"] - 0.06
             assert one["p50_us"]["low"] <= one["p50_us"]["median"] <= one["search_p50_us"]["high"]
+            assert one["open_and_first_search_ms"]["low"] > 0
+            assert one["first_pass_us"]["p99"]["median"] >= one["first_pass_us"]["p50"]["median"] > 0
         assert [fit["recall"] for fit in results["fits"]] == [0.75, 0.95]
         assert ET.parse(tmp_path / "growth.svg").getroot().tag.endswith("svg")
 
