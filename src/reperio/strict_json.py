@@ -10,7 +10,6 @@ import numpy as np
 import orjson
 
 _PLAIN = {str, int, bool, type(None)}  # of exactly these types orjson refuses what it cannot keep
-_NEARLY_PLAIN = _PLAIN | {float, list}
 
 _NUMPY_SCALARS = "?bBhHiIlLqQefd"  # those whose `item` is Python's own, and equal
 
@@ -32,10 +31,14 @@ def encode_object(value: dict[Any, Any]) -> str:
         encoded = orjson.dumps(value, default=_of_numpy)
     except (TypeError, RecursionError) as error:
         raise _complaint(value, str(error)) from None
-    kinds = set(map(type, value.values()))
-    if kinds <= _PLAIN or (kinds <= _NEARLY_PLAIN and all(map(_plain, value.values()))):
-        return encoded.decode()
-    return _compared(value, encoded)
+    # `_plain` in place: its calls, and a set of all types first, took half the time of encoding eight values.
+    for part in value.values():
+        kind = type(part)
+        if kind in _PLAIN or (kind is float and isfinite(part)):
+            continue
+        if kind is not list or not _PLAIN.issuperset(map(type, part)):
+            return _compared(value, encoded)
+    return encoded.decode()
 
 
 def encode(value: Any) -> str:
