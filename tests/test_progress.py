@@ -67,6 +67,22 @@ def test_the_time_left_follows_the_last_minute() -> None:
     assert pace.text(1000.0, 20_000, 20_000, "rows") == "20 rows/s · 16:40"
 
 
+@pytest.mark.parametrize(
+    ("done", "seconds", "told"),
+    [
+        (50, 5.0, "10 checks/s · 0:05"),
+        (3, 2.0, "1.5 checks/s · 0:02"),
+        (4, 60.0, "4.0 checks/min · 1:00"),
+        (40, 60.0, "40 checks/min · 1:00"),
+        (4, 480.0, "30 checks/h · 8:00"),
+        (2, 3600.0, "2.0 checks/h · 1:00:00"),
+    ],
+)
+def test_what_is_slow_is_counted_by_the_minute_or_the_hour(done: int, seconds: float, told: str) -> None:
+    """A stage of few steps does not say that it does 0.0 of them in a second."""
+    assert _Pace(0.0, 0).text(seconds, done, done, "checks") == told
+
+
 def test_the_bar_of_a_resumed_build_shows_no_impossible_rate(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,9 +171,7 @@ class _Pace:
         if done <= before or now <= since:
             return ""
         rate = (done - before) / (now - since)
-        shown = f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.1f} {unit}/s"
-        if unit == "bytes":
-            shown = f"{_size(rate)}/s"
+        shown = f"{_size(rate)}/s" if unit == "bytes" else _rate(rate, unit)
         if total is not None and running:
             return f"{shown} · {_clock((total - done) / rate)} left"
         return f"{shown} · {_clock(now - self._began)}"
@@ -190,6 +188,15 @@ def _amount(done: int, total: int | None, unit: str) -> str:
     if unit == "bytes":
         return _size(done) if total is None else f"{_size(done)} / {_size(total)}"
     return f"{done:,} {unit}".rstrip() if total is None else f"{done:,} / {total:,} {unit}".rstrip()
+
+
+def _rate(each_second: float, unit: str) -> str:
+    """Write a rate with at least one digit that is not 0: of checks and shards few are done in a second."""
+    rate, time = each_second, "s"
+    for seconds, longer in ((60, "min"), (3600, "h")):
+        if rate < 1:
+            rate, time = each_second * seconds, longer
+    return f"{rate:,.0f} {unit}/{time}" if rate >= 10 else f"{rate:.1f} {unit}/{time}"
 
 
 def _size(number: float) -> str:
