@@ -21,7 +21,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,19 +33,18 @@ import numpy as np
 import numpy.typing as npt
 import pages
 import plots
-from faiss_families import CANDIDATES, PLAN, SMALL, Built, Graph, Sizes, Workshop
+from faiss_families import PLAN, SMALL, Built, Graph, Sizes, Workshop
 from measuring import Data, DataMissing, Figures, Floats, K, interleave, knn_recall, machine, p50, ratios, spread
+from racing import KEPT, LEVELS, Race, Setting, Sweep
 
 import reperio
 from reperio import Chunk
 from reperio.index import Target, cheapest, search_one
-from reperio.index.library.loading import threads
 from reperio.types import IndexInfo, OperatingPoint
 
 Goal: TypeAlias = tuple[float, str | None]
 """Recall, and the way of choosing whose memory is kept to; None: any memory."""
 
-LEVELS = (0.90, 0.95, 0.99)
 FAISS_ALONE = "latency, FAISS alone"
 _FAISS_BYTES = 1000  # per vector: all graphs of FAISS that `optimize` takes here, and none of SymphonyQG
 ROOM = 1.5
@@ -53,12 +52,6 @@ ROOM = 1.5
 
 TARGET = 1.05
 """p50 of what `optimize` chose, over that of the best: at most."""
-
-_WARM = 20  # queries before those that are timed
-_HOPELESS_US = (
-    3000  # what takes longer wins no race, and is not worth exact figures; exact search takes four times that
-)
-_KEPT = 5  # of the best per race; they are timed again, side by side
 
 
 @dataclass(frozen=True)
@@ -73,121 +66,6 @@ class Scale:
 
 FULL = Scale(100_000, 300, 7, PLAN)
 QUICK = Scale(3000, 40, 3, SMALL)
-
-
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """One way to search one index: the knob, the candidates, and what came of it (µs per query)."""
-
-    built: Built
-    effort: int
-    candidates: int
-    recall: float
-    p50: float = 0.0
-
-    def to_figures(self) -> Figures:
-        """Return what goes into the results file."""
-        return {
-            "index": self.built.name,
-            "effort": self.effort,
-            "candidates": self.candidates,
-            "knn_recall": self.recall,
-            "p50_us": round(self.p50, 1),
-            "bytes_per_vector": self.built.bytes,
-            "build_seconds": self.built.seconds,
-        }
-
-
-class Sweep:
-    """Searches FAISS indexes with single queries, in the same way as Reperio does.
-
-    Args:
-        matrix: float32 (n, d), rows of norm 1.
-        queries: (m, d), those that measure.
-        nearest: the exact ten of each, (m, 10).
-        first: queries of a first timing.
-    """
-
-    def __init__(self, matrix: Floats, queries: Floats, nearest: npt.NDArray[np.int64], first: int) -> None:
-        self._matrix = matrix
-        self._queries = queries
-        self._nearest = nearest
-        self._first = first
-
-    def settings(self, built: Built, levels: Iterable[float]) -> list[Setting]:
-        """Return, per level, the quickest setting of an index that reaches it; none for a level out of reach."""
-        reaching = self._recalls(built)
-        timed: dict[tuple[int, int], Setting] = {}
-        best = []
-        for level in levels:
-            enough = [setting for setting in reaching if setting.recall >= level]
-            least: dict[int, Setting] = {}  # by candidates: more effort than the least that suffices never pays
-            for setting in enough:
-                least.setdefault(setting.candidates, setting)
-            for setting in least.values():
-                key = (setting.effort, setting.candidates)
-                if key not in timed:
-                    timed[key] = replace(setting, p50=self.p50(setting, self._first))
-            reached = [timed[setting.effort, setting.candidates] for setting in least.values()]
-            best += [min(reached, key=lambda setting: setting.p50)] if reached else []
-        return best
-
-    def _recalls(self, built: Built) -> list[Setting]:
-        """Return all settings with their recall, by rising effort.
-
-        Rescoring is exact, so a true neighbour among the candidates is among the ten best: recall follows from the
-        candidates alone, and from one search for every number of them, each being a prefix.
-        """
-        counts = CANDIDATES if built.rescored else (K,)
-        found: list[Setting] = []
-        for effort in built.efforts:
-            fitting = [count for count in counts if not built.walks or count <= effort or count == K]
-            started = time.perf_counter()
-            rows = built.nearest(self._queries, max(fitting), effort)
-            each = (time.perf_counter() - started) / len(self._queries)
-            hits = (rows[:, :, None] == self._nearest[:, None, :]).any(axis=2)
-            shares = {count: round(float(hits[:, :count].sum() / hits.shape[0] / K), 4) for count in fitting}
-            found += [Setting(built, effort, count, share) for count, share in shares.items()]
-            if shares[K] >= LEVELS[-1] or each > _HOPELESS_US / 1e6:
-                break  # more effort could only be slower
-        return found
-
-    def p50(self, setting: Setting, queries: int | None = None) -> float:
-        """Return the median µs of a search, on one thread; roughly, when asked for a part of the queries, if long."""
-        search = self.subject(setting)
-        with threads(1):
-            rough = p50(search, self._queries[:_WARM])
-            if queries is not None and rough > _HOPELESS_US:
-                return rough
-            return p50(search, self._queries[:queries])
-
-    def subject(self, setting: Setting) -> Callable[[Floats], Any]:
-        """Return a function that searches for one query, and rescores exactly."""
-        find, matrix = setting.built.finder(setting.candidates, setting.effort), self._matrix
-
-        def rescored(query: Floats) -> Any:
-            found = find(query)
-            scores = np.vecdot(matrix.take(found, axis=0), query)
-            return found[(-scores).argsort()[:K]]
-
-        return rescored if setting.built.rescored else find
-
-
-class Race:
-    """The quickest few of all settings that reach a recall within a number of bytes per vector."""
-
-    def __init__(self, level: float, most_bytes: float | None) -> None:
-        self.level = level
-        self.most_bytes = most_bytes
-        self.leading: list[Setting] = []
-
-    def enter(self, settings: Iterable[Setting]) -> None:
-        """Take the quickest of one index's settings that qualifies."""
-        allowed = (one for one in settings if self.most_bytes is None or one.built.bytes <= self.most_bytes)
-        reached = [one for one in allowed if one.recall >= self.level]
-        if reached:
-            self.leading.append(min(reached, key=lambda one: one.p50))
-            self.leading = sorted(self.leading, key=lambda one: one.p50)[:_KEPT]
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
         "rounds": scale.rounds,
         "room": ROOM,
         "target": TARGET,
-        "raced_again": _KEPT,
+        "raced_again": KEPT,
         "seconds": round(time.monotonic() - started),
         "load_before": round(load, 2),
         "note": options.note,

@@ -70,7 +70,7 @@ def judged(folder: Path) -> Any:
     """Return a sweep over the made data, with the data and all that is built of it."""
     data = importlib.import_module("measuring").Data(folder, ROWS)
     families = importlib.import_module("faiss_families")
-    sweep = importlib.import_module("sweep").Sweep(data.base, data.queries, data.nearest, 20)
+    sweep = importlib.import_module("racing").Sweep(data.base, data.queries, data.nearest, 20)
     workshop = families.Workshop(data.base, families.SMALL, 2)
     built = {one.name: one for one in (*workshop.scans_and_lists(), *workshop.others(), *workshop.graphs())}
     return sweep, data, built
@@ -152,7 +152,7 @@ def test_graphs_of_symphonyqg_are_swept_as_they_are_searched() -> None:
     assert not engine.is_possible(base[:, :32])
     queries = base[:50] + np.float32(0.01)
     nearest = np.argsort(-(queries @ base.T), axis=1)[:, :10]
-    sweep = importlib.import_module("sweep").Sweep(base, queries, nearest, 20)
+    sweep = importlib.import_module("racing").Sweep(base, queries, nearest, 20)
     names = []
     for built in engine.all_built(base):
         names.append(built.name)
