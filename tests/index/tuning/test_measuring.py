@@ -11,10 +11,10 @@ import pytest
 from reperio import Metric, OperatingPoint, index
 from reperio.index import Questions, Target, searcher_of
 from reperio.index.exact.nearest import nearest
-from reperio.index.searching.planning import Knobs
+from reperio.index.searching.planning import Knobs, cheapest
 from reperio.index.searching.search import Plan
 from reperio.index.tuning import measuring
-from reperio.index.tuning.measuring import front, interval, recalls
+from reperio.index.tuning.measuring import front, in_order, interval, recalls
 from reperio.vectors import to_matrix
 from tests.brute_force import scores
 
@@ -184,6 +184,44 @@ def test_front_clocks_few_settings_and_misses_none() -> None:
     assert all(found[knobs] == times[knobs] for knobs in found)
     assert len(clocked) < len(recalls)
     assert len(clocked) == len(set(clocked))
+
+
+def test_a_disturbed_clock_takes_no_cheaper_setting_away() -> None:
+    """Settings whose time was taken while the machine was busy stay on the front, where only greater ones beat them."""
+    recalls = {Knobs(effort, 10): 1 - 0.5 ** (effort / 20) for effort in (10, 20, 30, 40, 60, 80, 120, 160)}
+    busy = {Knobs(20, 10), Knobs(30, 10), Knobs(60, 10)}
+    found = front(recalls, lambda knobs: (3.0 if knobs in busy else 1.0) * (20.0 + knobs.effort))
+    assert set(found) == set(recalls)
+
+    settled = in_order(found)
+    times = [settled[knobs] for knobs in sorted(settled)]
+    assert times == sorted(times)
+    assert settled[Knobs(10, 10)] == 30.0  # nothing says that it was disturbed
+    assert settled[Knobs(160, 10)] == 210.0  # the longest of all, which had to be at least 240, in the middle of both
+    quiet = {knobs: 20.0 + knobs.effort for knobs in recalls}
+    assert in_order(quiet) == quiet
+
+
+def test_the_least_effort_is_chosen_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though every third setting is clocked at twice its time, a search takes the least that reaches its recall."""
+    matrix, queries = data(Metric.COSINE, N, 300)
+    built = index.build(index.requested("HNSW16,SQ8"), matrix, Metric.COSINE, workers=2)
+    target = Target(matrix, Metric.COSINE, N, None, searcher_of(built))
+
+    def clock(target: Target, queries: np.ndarray, k: int, planned: Plan) -> np.ndarray:
+        del target, k
+        if planned.params is None:
+            return np.full(len(queries), 1e5)
+        effort = planned.params.efSearch
+        return np.full(len(queries), (2.0 if effort % 3 == 1 else 1.0) * (10 + effort + 0.1 * planned.candidates))
+
+    monkeypatch.setattr(measuring, "_clock", clock)
+    points = index.measure(target, Questions(queries, "300 queries given", True), thorough=True).points
+    mine = [point for point in points if point.k == 10 and point.candidates]
+    for recall in (0.8, 0.9, 0.95, 0.97):
+        chosen = cheapest(mine, recall, 10)
+        assert chosen is not None
+        assert chosen.effort == min(point.effort for point in mine if point.low >= recall)
 
 
 def test_an_interval_is_never_certain_and_narrows_with_the_queries() -> None:

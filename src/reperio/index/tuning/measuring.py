@@ -46,6 +46,7 @@ _NOISE = 1.05  # a time that is not longer than this many times another may be t
 _QUERIES = {100: 400}
 _SEED = 7
 _TIMED, _REPEATS = 48, (200, 256)  # queries to clock a setting with at first; those that remain, one by one and at once
+_ROUNDS = 4  # in which those that remain take turns
 _PATIENCE = 60_000  # µs for each of these, where that is enough
 _UNDISTURBED = 20  # percentile: of a few times on a machine with other work, the shorter ones tell settings apart
 _SLICE_ROWS = 100_000
@@ -95,7 +96,8 @@ def measure(target: Target, asked: Questions, *, thorough: bool, progress: Progr
             for scans in (False, True):  # apart: a scan of codes is kept even where the graph is quicker, for masks
                 part = {knobs: share for knobs, share in shares.items() if _scans_codes(searcher, knobs) == scans}
                 points += _points(target, queries, k, part)
-    return Tuned(tuple(sorted(points, key=lambda point: (point.k, point.p50))), gather, asked.origin)
+    points.sort(key=lambda point: (point.k, point.p50, point.effort, point.candidates))
+    return Tuned(tuple(points), gather, asked.origin)
 
 
 def recalls(
@@ -207,18 +209,48 @@ def _points(target: Target, queries: FloatMatrix, k: int, shares: dict[Knobs, Sh
         {knobs: share.mean for knobs, share in shares.items()},
         lambda knobs: float(np.percentile(_clock(target, some, k, target.planned(knobs)), _UNDISTURBED)),
     )
+    timed: dict[Knobs, list[npt.NDArray[np.float64]]] = {knobs: [] for knobs in quick}
+    # In turns: other work on a machine comes and goes within seconds, and would slow down one setting and not the next.
+    for part in range(_ROUNDS):
+        for knobs, took in timed.items():
+            many = queries[: _as_many(_REPEATS[0], quick[knobs])]
+            took.append(_clock(target, many[part::_ROUNDS], k, target.planned(knobs)))
+    middle, high = (
+        {knobs: float(np.percentile(np.concatenate(timed[knobs]), at)) for knobs in quick} for at in (50, 95)
+    )
+    p50s = in_order(middle)
     points: list[OperatingPoint] = []
     for knobs in sorted(quick, key=lambda each: shares[each].low):
-        planned = target.planned(knobs)
-        many, batch = (queries[: max(_TIMED // 2, min(most, int(_PATIENCE / quick[knobs])))] for most in _REPEATS)
-        p50, p95 = np.percentile(_clock(target, many, k, planned), (50, 95)).round(1).tolist()
+        batch = queries[: _as_many(_REPEATS[1], quick[knobs])]
         started = time.perf_counter()
-        run(target, batch, k, planned)
+        run(target, batch, k, target.planned(knobs))
         rate = len(batch) / (time.perf_counter() - started)
+        p50 = round(p50s[knobs], 1)
         # Timed better, more recall may have proved quicker as well.
         points = [point for point in points if point.p50 <= _NOISE * p50]
-        points.append(OperatingPoint(k, *knobs, *shares[knobs], p50, p95, round(rate, 1)))
+        points.append(OperatingPoint(k, *knobs, *shares[knobs], p50, round(max(p50, high[knobs]), 1), round(rate, 1)))
     return points
+
+
+def _as_many(most: int, micros: float) -> int:
+    """Return how many queries to clock a setting with that takes so long."""
+    return max(_TIMED // 2, min(most, int(_PATIENCE / micros)))
+
+
+def in_order(times: dict[Knobs, float]) -> dict[Knobs, float]:
+    """Return times of which none is below that of a setting with less effort and no more candidates.
+
+    More work takes no less time: where a clock says so, the machine was busy meanwhile. Each time becomes the middle
+    between the longest of those that must not be longer and the shortest of those that must not be shorter.
+    """
+    return {
+        knobs: (
+            max(took for other, took in times.items() if _within(other, knobs))
+            + min(took for other, took in times.items() if _within(knobs, other))
+        )
+        / 2
+        for knobs in times
+    }
 
 
 def front(recalls: dict[Knobs, float], clock: Callable[[Knobs], float]) -> dict[Knobs, float]:
@@ -230,7 +262,7 @@ def front(recalls: dict[Knobs, float], clock: Callable[[Knobs], float]) -> dict[
     timed: dict[Knobs, float] = {}
     for knobs in (Knobs(*map(int, each)) for each in order):
         least = max((took for other, took in timed.items() if _within(other, knobs)), default=0.0)
-        if any(recalls[other] >= recalls[knobs] and _NOISE * took <= least for other, took in timed.items()):
+        if any(_beats(other, took, knobs, least, recalls) for other, took in timed.items()):
             continue
         if any(recalls[other] >= recalls[knobs] and _within(other, knobs) for other in recalls if other != knobs):
             continue
@@ -238,11 +270,13 @@ def front(recalls: dict[Knobs, float], clock: Callable[[Knobs], float]) -> dict[
     return {
         knobs: took
         for knobs, took in timed.items()
-        if not any(
-            _NOISE * other_took <= took and recalls[other] >= recalls[knobs] and other != knobs
-            for other, other_took in timed.items()
-        )
+        if not any(_beats(other, other_took, knobs, took, recalls) for other, other_took in timed.items())
     }
+
+
+def _beats(other: Knobs, other_took: float, knobs: Knobs, took: float, recalls: dict[Knobs, float]) -> bool:
+    """Say whether another setting is quicker and finds no less, and no clock that was disturbed says so."""
+    return _NOISE * other_took <= took and recalls[other] >= recalls[knobs] and not _within(knobs, other)
 
 
 def _scans_codes(searcher: Searcher, knobs: Knobs) -> bool:
