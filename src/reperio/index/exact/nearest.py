@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reperio.index.exact.exhaustive import Among, candidates
+from reperio.index.exact.moving import moved_ahead
 from reperio.index.exact.norms import greatest_of
 from reperio.index.exact.read_ahead import in_blocks
 from reperio.index.exact.scoring import Scores, best, scores_of, slack, underflow
@@ -86,17 +90,20 @@ def _knn(
     faiss = load_faiss()
     heap = faiss.ResultHeap(len(queries), count, keep_max=metric is not Metric.L2)
     block = max(8, _BLOCK_BYTES // (4 * matrix.shape[1]))
-    longest, low = 0.0, 0
+    longest, low = 1.0 if metric is Metric.COSINE else 0.0, 0
     if progress is not None:
         progress("answers", 0, len(matrix))
-    for stored in in_blocks(matrix, 0, block):
-        part = to_float32(stored)
-        distances, found = faiss.knn(queries, part, min(count, len(part)), metric=metric_type(metric))
-        heap.add_result(distances, found + low)
-        if metric is not Metric.L2:
-            longest = max(longest, greatest_of(part, np.arange(len(part))))
-        low += len(part)
-        if progress is not None:
-            progress("answers", low, len(matrix))
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        parts: Iterable[Any] = in_blocks(matrix, 0, block)
+        if matrix.dtype != np.float32:
+            parts = moved_ahead(parts, to_float32, matrix.shape[1], pool)
+        for part in parts:
+            distances, found = faiss.knn(queries, part, min(count, len(part)), metric=metric_type(metric))
+            heap.add_result(distances, found + low)
+            if metric is Metric.INNER_PRODUCT:
+                longest = max(longest, greatest_of(part, np.arange(len(part))))
+            low += len(part)
+            if progress is not None:
+                progress("answers", low, len(matrix))
     heap.finalize()
     return heap.D, heap.I, longest

@@ -1,0 +1,72 @@
+"""Rows widened, and transformed, by all cores: a block is on its way while the one before is worked on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeAlias
+
+import numpy as np
+
+from reperio.printable import logger
+from reperio.types import FloatMatrix
+from reperio.vectors import StoredMatrix
+
+_log = logger("reperio.index")
+_PART_ROWS = 512  # moved at a time: 2 MiB at 1,024 dimensions, which the cache holds
+_Moving: TypeAlias = tuple[FloatMatrix, Iterable[None]]  # where rows go, and what to wait for
+
+
+def moved_ahead(
+    blocks: Iterable[StoredMatrix],
+    move: Callable[[StoredMatrix], FloatMatrix],
+    width: int,
+    pool: Executor,
+    errors: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Iterator[FloatMatrix]:
+    """Yield blocks of rows as *move* makes them, each while the next one is made.
+
+    Args:
+        blocks: rows as stored.
+        move: gives some rows as float32; called with parts of one size, by several threads.
+        width: components of what it gives.
+        pool: of those threads.
+        errors: the context managers in which its errors are raised.
+    """
+    before: _Moving | None = None
+    for block in blocks:
+        begun = _begin(block, move, width, pool)
+        if before is not None:
+            yield _ended(before, errors)
+        before = begun
+    if before is not None:
+        yield _ended(before, errors)
+
+
+def moved(block: StoredMatrix, move: Callable[[StoredMatrix], FloatMatrix], width: int, pool: Executor) -> FloatMatrix:
+    """Return one block as *move* makes it."""
+    return _ended(_begin(block, move, width, pool), nullcontext)
+
+
+def _begin(block: StoredMatrix, move: Callable[[StoredMatrix], FloatMatrix], width: int, pool: Executor) -> _Moving:
+    # In parts of one size: how a matrix product is rounded depends on that as well.
+    made = np.empty((len(block), width), dtype=np.float32)
+
+    def move_part(start: int) -> None:
+        made[start : start + _PART_ROWS] = move(block[start : start + _PART_ROWS])
+
+    starts = range(0, len(block), _PART_ROWS)
+    try:
+        return made, pool.map(move_part, starts)
+    except RuntimeError as error:  # Python ends, waits for this build, and lets no pool begin; or there is no thread
+        _log.debug("one thread moves %d rows: %s", len(block), error)
+        return made, map(move_part, starts)
+
+
+def _ended(begun: _Moving, errors: Callable[[], AbstractContextManager[None]]) -> FloatMatrix:
+    made, moving = begun
+    with errors():
+        for _ in moving:
+            pass
+    return made
