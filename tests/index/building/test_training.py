@@ -50,6 +50,31 @@ class Shut(ThreadPoolExecutor):
         return self
 
 
+@pytest.mark.usefixtures("small_blocks")
+def test_lists_are_chosen_with_less_effort_and_searched_with_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While rows are added the graph of the lists' centres works less; saved and searched it is as FAISS makes it."""
+    matrix = clustered(5000, 32)
+    made = faiss.index_factory(32, "IVF64_HNSW8,PQ16x4fs", faiss.METRIC_INNER_PRODUCT)
+    made.train(matrix)
+    graph, own = faiss.downcast_index(made.quantizer).hnsw, faiss.HNSW(8).efSearch
+    add, adding, saving = filling._add, list[int](), list[int]()
+    monkeypatch.setattr(filling, "_add", lambda *args: (adding.append(graph.efSearch), add(*args)))
+    filling.fill(made, matrix, 2, None, lambda _: saving.append(graph.efSearch), "lists")
+    assert (made.ntotal, graph.efSearch) == (5000, own)
+    assert set(adding) == {filling._EFFORT_OF_LISTS} < {own, filling._EFFORT_OF_LISTS}
+    assert saving == 4 * [own]
+
+    usual = faiss.clone_index(made)
+    usual.reset()
+    usual.add(matrix)
+    probed = faiss.SearchParametersIVF(nprobe=8)
+    ours, theirs = (
+        np.mean([row in found for row, found in enumerate(each.search(matrix[:1000], 5, params=probed)[1].tolist())])
+        for each in (made, usual)
+    )
+    assert ours >= theirs - 0.01
+
+
 def test_efconstruction_follows_the_recipe() -> None:
     """A recipe that names efConstruction gets it, one that does not gets FAISS's own."""
     matrix = clustered(1500, 16)

@@ -76,7 +76,8 @@ def _step(inner: Any, matrix: StoredMatrix) -> int:
     if "FastScan" in kind and hasattr(inner, "nlist"):
         # Codes for SIMD are put into lists 32 at a time. With four of a block for each list, as 16,384 rows have among
         # 4,096, most of that is done for a few: with sixteen filling takes a tenth less.
-        return max(BLOCK_ROWS, min(_FOR_EACH_LIST * int(inner.nlist), _LARGEST_BLOCK // (4 * matrix.shape[1])))
+        wanted = _FOR_EACH_LIST * int(inner.nlist)
+        return max(BLOCK_ROWS, min(wanted, _LARGEST_BLOCK // (4 * int(matrix.shape[1]))))
     return BLOCK_ROWS
 
 

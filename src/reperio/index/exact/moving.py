@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
 import numpy as np
@@ -23,7 +22,6 @@ def moved_ahead(
     move: Callable[[StoredMatrix], FloatMatrix],
     width: int,
     pool: Executor,
-    errors: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[FloatMatrix]:
     """Yield blocks of rows as *move* makes them, each while the next one is made.
 
@@ -32,21 +30,20 @@ def moved_ahead(
         move: gives some rows as float32; called with parts of one size, by several threads.
         width: components of what it gives.
         pool: of those threads.
-        errors: the context managers in which its errors are raised.
     """
     before: _Moving | None = None
     for block in blocks:
         begun = _begin(block, move, width, pool)
         if before is not None:
-            yield _ended(before, errors)
+            yield _ended(before)
         before = begun
     if before is not None:
-        yield _ended(before, errors)
+        yield _ended(before)
 
 
 def moved(block: StoredMatrix, move: Callable[[StoredMatrix], FloatMatrix], width: int, pool: Executor) -> FloatMatrix:
     """Return one block as *move* makes it."""
-    return _ended(_begin(block, move, width, pool), nullcontext)
+    return _ended(_begin(block, move, width, pool))
 
 
 def _begin(block: StoredMatrix, move: Callable[[StoredMatrix], FloatMatrix], width: int, pool: Executor) -> _Moving:
@@ -64,9 +61,8 @@ def _begin(block: StoredMatrix, move: Callable[[StoredMatrix], FloatMatrix], wid
         return made, map(move_part, starts)
 
 
-def _ended(begun: _Moving, errors: Callable[[], AbstractContextManager[None]]) -> FloatMatrix:
+def _ended(begun: _Moving) -> FloatMatrix:
     made, moving = begun
-    with errors():
-        for _ in moving:
-            pass
+    for _ in moving:
+        pass
     return made
