@@ -22,7 +22,7 @@ _ITERATIONS, _FEW_ITERATIONS, _MANY_LISTS = 10, 6, 1024  # of k-means; from so m
 _SAMPLE_BYTES = 1 << 30  # as `training.SAMPLE_BYTES`
 _CLUSTERING = 2.5  # times the multiplications of k-means that it takes in all
 _GRAPH_STEP = 4e-8  # seconds per row and dimension to walk to the nearest of thousands of centroids
-_SETTINGS = 25.0  # seconds to try the settings of a graph over 100,000 rows
+_SETTINGS = 30.0  # seconds to try the settings of a graph over 100,000 rows
 _DEAREST, _MOST_QUERIES = 4e12, 1000  # as in `tuning.questions`: what exact answers cost at most
 # A matrix product that BLAS gives to one thread, whatever else runs: its best time varies by 1% where a larger product,
 # whose threads wait for one another, took up to a hundred times as long.
@@ -153,7 +153,7 @@ def measuring(rows: int, dimension: int, share: float) -> Work:
     """
     queries = min(_MOST_QUERIES, _DEAREST / (rows * dimension))
     exact = 2 * queries * rows * dimension / _FLOPS
-    return Work(exact, _SETTINGS * share * (rows / 1e5) ** 0.3)
+    return Work(exact, _SETTINGS * share * (rows / 1e5) ** 0.2)
 
 
 def in_words(seconds: float) -> str:
