@@ -91,18 +91,19 @@ class GraphCodes:
         self._bytes -= packed.bytes if packed is not None else 0
 
     def _packed(self, rows: Rows | None) -> Packed:
-        faiss, inner = load_faiss(), self._inner
-        codes = self._flat if rows is None else self._flat.take(rows, axis=0)
-        plain = faiss.IndexPQ(inner.d, inner.pq.M, 4, inner.metric_type)
-        plain.pq, plain.is_trained, plain.ntotal = inner.pq, True, len(codes)
-        faiss.copy_array_to_vector(codes.ravel(), plain.codes)
+        faiss, plain = load_faiss(), self._inner  # which, for all rows, is packed without a copy of its codes
+        if rows is not None:
+            plain = faiss.IndexPQ(plain.d, plain.pq.M, 4, plain.metric_type)
+            plain.pq, plain.is_trained, plain.ntotal = self._inner.pq, True, len(rows)
+            faiss.copy_array_to_vector(self._flat.take(rows, axis=0).ravel(), plain.codes)
         with threads(1):
             index: Any = faiss.IndexPQFastScan(plain, _BLOCK)
         if self._transforms:
             index = faiss.IndexPreTransform(index)
             for step in reversed(self._transforms):
                 index.prepend_transform(step)
-        return Packed(Caller(index), rows, len(codes), codes.size)
+        count = self.rows if rows is None else len(rows)
+        return Packed(Caller(index), rows, count, count * self._size)
 
 
 @dataclass(slots=True)
