@@ -229,6 +229,11 @@ def recalls(found: Sequence[Sequence[int]], nearest: npt.NDArray[np.int64]) -> n
     return np.array(hits) / K
 
 
+def goal_of(one: Figures) -> str:
+    """Return recall and engine, in words."""
+    return ", ".join(filter(None, (f"{one['recall']:.2f}", one["engine"])))
+
+
 def machine() -> Figures:
     """Return what the figures depend on; nothing that names the machine."""
     cpus = Path("/proc/cpuinfo")

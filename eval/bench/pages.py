@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import orjson
-from measuring import Figures
+from measuring import Figures, goal_of
 
 _ROOT = Path(__file__).resolve().parents[2]
 RESULTS = _ROOT / "eval" / "results"
@@ -120,11 +120,6 @@ def growth(results: Figures) -> str:
         f"{_table(['recall', 't₀', 'α', 'α in the paper'], fits)}\n\n"
         f"![Time against size](growth.svg)\n\n{_origin('growth', results)}\n"
     )
-
-
-def goal_of(one: Figures) -> str:
-    """Return recall and engine, in words."""
-    return ", ".join(filter(None, (f"{one['recall']:.2f}", one["engine"])))
 
 
 def large(results: Figures) -> str:
