@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from reperio.errors import IndexBuildFailed
 from reperio.index.building.sampling import BLOCK_ROWS
-from reperio.index.exact.moving import moved
+from reperio.index.exact.converting import converted
 from reperio.index.exact.read_ahead import in_blocks
 from reperio.index.library.loading import innermost, load_faiss, threads
 from reperio.types import FloatMatrix, Progress
@@ -104,24 +104,24 @@ def _add(index: Any, block: StoredMatrix, pool: Executor) -> None:
     index = faiss.downcast_index(index)
     if isinstance(index, faiss.IndexPreTransform):
         chain = [faiss.downcast_VectorTransform(index.chain.at(place)) for place in range(index.chain.size())]
-        _add(index.index, _moved(block, chain, pool), pool)
+        _add(index.index, _converted(block, chain, pool), pool)
         index.ntotal = index.index.ntotal
     elif isinstance(index, faiss.IndexRefine):
-        block = _moved(block, [], pool)
+        block = _converted(block, [], pool)
         _add(index.base_index, block, pool)
         _add(index.refine_index, block, pool)
         index.ntotal = index.refine_index.ntotal
     else:
-        index.add(_moved(block, [], pool))
+        index.add(_converted(block, [], pool))
 
 
-def _moved(block: StoredMatrix, chain: list[Any], pool: Executor) -> FloatMatrix:
+def _converted(block: StoredMatrix, chain: list[Any], pool: Executor) -> FloatMatrix:
     """Return rows widened and transformed."""
     if not chain and block.dtype == np.float32:
         return np.ascontiguousarray(block)
-    # All cores at it: one after the other, this was a third of what an index of lists took to be filled. Moving the
+    # All cores at it: one after the other, this was a third of what an index of lists took to be filled. Converting the
     # next block meanwhile brings nothing, since adding keeps all cores busy, too.
-    return moved(block, partial(through, chain), chain[-1].d_out if chain else block.shape[1], pool)
+    return converted(block, partial(through, chain), chain[-1].d_out if chain else block.shape[1], pool)
 
 
 def through(chain: list[Any], rows: StoredMatrix) -> FloatMatrix:

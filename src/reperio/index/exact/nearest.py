@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reperio.index.exact.converting import converted_ahead
 from reperio.index.exact.exhaustive import Among, candidates
-from reperio.index.exact.moving import moved_ahead
 from reperio.index.exact.norms import greatest_of
 from reperio.index.exact.read_ahead import in_blocks
 from reperio.index.exact.scoring import Scores, best, scores_of, slack, underflow
@@ -96,7 +96,7 @@ def _knn(
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         parts: Iterable[Any] = in_blocks(matrix, 0, block)
         if matrix.dtype != np.float32:
-            parts = moved_ahead(parts, to_float32, matrix.shape[1], pool)
+            parts = converted_ahead(parts, to_float32, matrix.shape[1], pool)
         for part in parts:
             distances, found = faiss.knn(queries, part, min(count, len(part)), metric=metric_type(metric))
             heap.add_result(distances, found + low)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from reperio.index.exact.moving import moved, moved_ahead
+from reperio.index.exact.converting import converted, converted_ahead
 from reperio.types import FloatMatrix
 from reperio.vectors import StoredMatrix, to_float32
 
@@ -23,7 +23,7 @@ def blocks(step: int) -> Iterator[StoredMatrix]:
 def test_blocks_come_in_order_and_whole(step: int, workers: int) -> None:
     """Rows are those that came, widened, whatever the blocks and the threads."""
     with ThreadPoolExecutor(workers) as pool:
-        found = list(moved_ahead(blocks(step), to_float32, 24, pool))
+        found = list(converted_ahead(blocks(step), to_float32, 24, pool))
     assert [len(block) for block in found] == [len(block) for block in blocks(step)]
     assert np.array_equal(np.concatenate(found), ROWS.astype(np.float32))
 
@@ -31,14 +31,14 @@ def test_blocks_come_in_order_and_whole(step: int, workers: int) -> None:
 def test_no_block_is_nothing_to_do() -> None:
     """Without rows nothing is yielded."""
     with ThreadPoolExecutor(1) as pool:
-        assert list(moved_ahead(iter(()), to_float32, 24, pool)) == []
+        assert list(converted_ahead(iter(()), to_float32, 24, pool)) == []
 
 
 def test_the_next_block_is_made_while_one_is_worked_on() -> None:
-    """When the caller has the first block, rows of the second are being moved already, and none of the third."""
+    """When the caller has the first block, rows of the second are being converted already, and none of the third."""
     begun, second = [], threading.Event()
 
-    def move(rows: StoredMatrix) -> FloatMatrix:
+    def convert(rows: StoredMatrix) -> FloatMatrix:
         number = int(np.flatnonzero((rows[0] == ROWS).all(axis=1))[0]) // 1000
         begun.append(number)
         if number == 1:
@@ -46,7 +46,7 @@ def test_the_next_block_is_made_while_one_is_worked_on() -> None:
         return to_float32(rows)
 
     with ThreadPoolExecutor(2) as pool:
-        made = moved_ahead(blocks(1000), move, 24, pool)
+        made = converted_ahead(blocks(1000), convert, 24, pool)
         next(made)
         assert second.wait(30)
         assert 2 not in begun
@@ -55,15 +55,15 @@ def test_the_next_block_is_made_while_one_is_worked_on() -> None:
 
 
 def test_an_error_is_raised_for_the_block_it_belongs_to() -> None:
-    """What a thread raises reaches the caller, who has had the blocks before."""
+    """An error of a thread reaches the caller, who has had the blocks before."""
 
-    def move(rows: StoredMatrix) -> FloatMatrix:
+    def convert(rows: StoredMatrix) -> FloatMatrix:
         if np.array_equal(rows[0], ROWS[1000]):
             raise ValueError("no such rows")
         return to_float32(rows)
 
     with ThreadPoolExecutor(2) as pool:
-        made = moved_ahead(blocks(1000), move, 24, pool)
+        made = converted_ahead(blocks(1000), convert, 24, pool)
         assert np.array_equal(next(made), ROWS[:1000].astype(np.float32))
         with pytest.raises(ValueError, match="no such rows"):
             next(made)
@@ -73,5 +73,7 @@ def test_a_pool_that_takes_nothing_more_is_done_without() -> None:
     """While Python ends, no thread may begin: the caller's does it all."""
     with ThreadPoolExecutor(1) as pool:
         pass
-    assert np.array_equal(moved(ROWS, to_float32, 24, pool), ROWS.astype(np.float32))
-    assert np.array_equal(np.concatenate(list(moved_ahead(blocks(700), to_float32, 24, pool))), ROWS.astype(np.float32))
+    assert np.array_equal(converted(ROWS, to_float32, 24, pool), ROWS.astype(np.float32))
+    assert np.array_equal(
+        np.concatenate(list(converted_ahead(blocks(700), to_float32, 24, pool))), ROWS.astype(np.float32)
+    )
