@@ -29,19 +29,18 @@ import filtered_peers
 import numpy as np
 import pages
 from filtered_peers import EF, ENTRIES, Filter, Subject
-from measuring import Data, DataMissing, Figures, Floats, K, interleave, machine, p50, ratios, spread
+from measuring import FAISS_BYTES, Data, DataMissing, Figures, Floats, K, interleave, machine, p50, ratios, spread
 
 import reperio
 from reperio import Chunk, Collection
+from reperio.index.library.symphony import is_installed
 
 SHARES = (0.0001, 0.001, 0.01, 0.04, 0.1, 0.2, 0.5, 1.0)
 ALONG = (0.01, 0.1, 0.5)
 RECALL = 0.95
 OURS, FAISS_ALONE = "Reperio", "Reperio, FAISS"
-"""As `optimize` leaves it here, with a graph of SymphonyQG where that is installed; and within a memory that only an
-index of FAISS keeps to, which is what it does without the extra."""
+"""As `optimize` leaves it; and, where that is with a graph of SymphonyQG, as it leaves it without the extra."""
 
-_FAISS_BYTES = 1000  # per vector: all graphs of FAISS that `optimize` takes here, and none of SymphonyQG
 _NEW = 40
 """Filters never asked before, per share: each a range of its own."""
 
@@ -317,15 +316,12 @@ def main(arguments: list[str] | None = None) -> int:
     if out is not None:
         pages.write(out, "filtered", results, page)
     print(page)
-    return (
-        1
-        if any(case["recall"] < RECALL for name in results["own"] for case in results["subjects"][name]["cases"])
-        else 0
-    )
+    cases = [case for name in results["own"] for case in results["subjects"][name]["cases"]]
+    return 1 if any(case["recall"] < RECALL for case in cases) else 0
 
 
 def _run(bench: Bench, entries: list[filtered_peers.Entry], options: argparse.Namespace, work: Path) -> Figures:
-    own = {OURS: Ours(), FAISS_ALONE: Ours(_FAISS_BYTES)}
+    own = {OURS: Ours()} | ({FAISS_ALONE: Ours(FAISS_BYTES)} if is_installed() else {})
     subjects: dict[str, Subject] = {**own} | {entry.name: entry.make() for entry in entries}
     for name, subject in subjects.items():
         folder = work / f"{name}-{len(bench.vectors)}"

@@ -33,7 +33,7 @@ import numpy.typing as npt
 import pages
 import plots
 from clustered import passages
-from measuring import Data, DataMissing, Figures, Floats, K, interleave, knn_recall, machine, p50, spread
+from measuring import FAISS_BYTES, Data, DataMissing, Figures, Floats, K, interleave, knn_recall, machine, p50, spread
 from truth import Nearest
 
 import reperio
@@ -47,7 +47,6 @@ PAPER = {0.75: 0.30, 0.99: 0.45}
 """Exponents of time against N in the Faiss paper, by recall."""
 
 AS_BY_DEFAULT, FAISS_ALONE = "as by default", "FAISS alone"
-_FAISS_BYTES = 1000  # per vector: all graphs of FAISS that `optimize` takes here, and none of SymphonyQG
 _BLOCK = 20_000
 
 
@@ -183,7 +182,7 @@ def _optimized(path: Path, rows: int, recall: float, engine: str, queries: Float
         kb.backup(copy)
     kb = stack.enter_context(reperio.open(copy, auto_optimize=False))
     started = time.perf_counter()
-    info = kb.optimize(recall=recall, queries=queries, memory=_FAISS_BYTES * rows if engine == FAISS_ALONE else None)
+    info = kb.optimize(recall=recall, queries=queries, memory=FAISS_BYTES * rows if engine == FAISS_ALONE else None)
     seconds = time.perf_counter() - started
     kb.search(vector=queries[0], k=K)
     view = kb._handle.generation.latest

@@ -33,6 +33,9 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 FILES = ("base.f16.npy", "queries.f16.npy", "gt_ip_top100.npy", "texts.jsonl.gz")
 K = 10
 TEXT_BYTES = 800
+FAISS_BYTES = 1000
+"""Per vector, for `optimize(memory=)`: all graphs of FAISS that it takes of 384 dimensions, and none of SymphonyQG. So
+it does what it does where rabitqlib is not installed."""
 
 
 class DataMissing(Exception):

@@ -1,4 +1,4 @@
-"""What `optimize` chooses, against the best that an exhaustive sweep of FAISS's families and of SymphonyQG's finds.
+"""Hold what `optimize` chooses against the best of an exhaustive sweep of FAISS's families and of SymphonyQG's.
 
     python eval/bench/sweep.py                  # some 35 minutes on two cores; writes eval/results/sweep.*
     python eval/bench/sweep.py --everything     # every graph at every efConstruction, and OPQ
@@ -34,7 +34,20 @@ import numpy.typing as npt
 import pages
 import plots
 from faiss_families import PLAN, SMALL, Built, Graph, Sizes, Workshop
-from measuring import Data, DataMissing, Figures, Floats, K, interleave, knn_recall, machine, p50, ratios, spread
+from measuring import (
+    FAISS_BYTES,
+    Data,
+    DataMissing,
+    Figures,
+    Floats,
+    K,
+    interleave,
+    knn_recall,
+    machine,
+    p50,
+    ratios,
+    spread,
+)
 from racing import KEPT, LEVELS, Race, Setting, Sweep
 
 import reperio
@@ -46,7 +59,6 @@ Goal: TypeAlias = tuple[float, str | None]
 """Recall, and the way of choosing whose memory is kept to; None: any memory."""
 
 FAISS_ALONE = "latency, FAISS alone"
-_FAISS_BYTES = 1000  # per vector: all graphs of FAISS that `optimize` takes here, and none of SymphonyQG
 ROOM = 1.5
 """Memory that the best may take, times what `optimize` chose."""
 
@@ -173,7 +185,7 @@ def _ways(data: Data) -> dict[str, Any]:
     """Return what is asked of `optimize` for each recall, by name."""
     ways: dict[str, Any] = {"latency": {"prefer": "latency"}}
     if engine_families.is_possible(data.base):
-        ways[FAISS_ALONE] = {"prefer": "latency", "memory": _FAISS_BYTES * data.rows}
+        ways[FAISS_ALONE] = {"prefer": "latency", "memory": FAISS_BYTES * data.rows}
     return ways | {"memory": {"prefer": "memory"}}
 
 
