@@ -1,7 +1,7 @@
 """How the time of a search grows with the collection, with the index that `optimize` chooses at each size.
 
     python eval/bench/growth.py --vectors grown.npy   # an hour on two cores; writes eval/results/growth.*
-    python eval/bench/growth.py                       # grows the vectors first, beside the other temporary files
+    python eval/bench/growth.py                       # grows the vectors first, among the other temporary files
     python eval/bench/growth.py --quick               # small sizes, printed only (unless --out says where to)
 
 Half of the real held-out queries go to `optimize`, the other half measures. All sizes are timed in interleaved rounds,
