@@ -16,7 +16,8 @@ from reperio.index.building.resuming import take, take_graph
 from reperio.index.engines.choosing import searcher_of
 from reperio.index.engines.searcher import Searcher
 from reperio.index.library.files import FileUnusable, Written, read_file, share_file, verify_file, write_file
-from reperio.index.library.loading import ALLOWED_TYPES, innermost, metric_type, type_names
+from reperio.index.library.loading import ALLOWED_TYPES, metric_type, type_names
+from reperio.index.library.packing import empty, holds_codes, holds_packed, taken_apart, with_packed
 from reperio.index.library.symphony import Graph, Graphs, known_graph, read_graph, remember, write_graph
 from reperio.index.recipes.goal import Goal, Recipe, check_goal
 from reperio.index.tuning.measuring import Tuned
@@ -252,7 +253,7 @@ def write(
     index, graphs = searcher.index, []
     if isinstance(index, Graphs):
         graphs = _write_graphs(index, path.with_suffix(".symqg"), scratch)
-        index = index.codes
+        index, scratch = with_packed(index.codes), None  # which a build leaves to whoever writes
     try:
         written = (take(scratch, path, searcher.rows) if scratch else None) or write_file(index, path)
     except StorageFailed:
@@ -331,7 +332,7 @@ def read(
     found = (type_names(index), index.d, index.ntotal, index.metric_type)
     if found != (description.types, description.dimension, description.rows, metric_type(metric)):
         raise SnapshotUnusable(f"{description.file} holds {found}, which is not what was recorded")
-    return _with_graphs(index, description, directory, metric, soon) if description.graphs else index
+    return _with_graphs(*taken_apart(index), description, directory, metric, soon) if description.graphs else index
 
 
 def _unknown_bytes(description: IndexDescription, directory: Path) -> int:
@@ -343,12 +344,13 @@ def _unknown_bytes(description: IndexDescription, directory: Path) -> int:
     return unknown
 
 
-def _with_graphs(codes: Any, description: IndexDescription, directory: Path, metric: Metric, soon: bool) -> Graphs:
-    inner = innermost(codes)
-    if type(inner).__name__ != "IndexPQ" or inner.pq.nbits != 4:
+def _with_graphs(
+    codes: Any, packed: Any | None, description: IndexDescription, directory: Path, metric: Metric, soon: bool
+) -> Graphs:
+    if not holds_codes(codes) or (packed is not None and not holds_packed(packed, codes)):
         raise SnapshotUnusable(f"{description.file} does not hold the codes that lie next to a graph")
     if soon and _unknown_bytes(description, directory) > _SOON:
-        return Graphs(codes, [])
+        return Graphs(codes, [], packed)
     graphs: list[Graph] = []
     first = 0
     try:
@@ -360,5 +362,7 @@ def _with_graphs(codes: Any, description: IndexDescription, directory: Path, met
     except (MissingDependency, MemoryError) as error:
         told = error if isinstance(error, MissingDependency) else "the graph takes more memory than there is"
         _log.warning("%s: searches go through the codes next to the graph, which takes longer: %s", directory, told)
-        return Graphs(codes, [])
+        return Graphs(codes, [], packed)
+    if packed is not None:
+        empty(packed)  # graphs serve without
     return Graphs(codes, graphs)

@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from reperio.index.library import packing
 from reperio.index.library.calling import Caller
-from reperio.index.library.loading import innermost, load_faiss, threads, transforms
 from reperio.types import FloatMatrix, Rows
 
-_BLOCK = 32  # codes compared at once
 _REMEMBERED = 1024  # masks whose use is counted, or whose codes, however few, are kept
 _PACKING = 2e-3  # µs per byte of code to pick out and pack: 5 ms for half of 100,000 rows of 48 bytes
 
@@ -32,19 +31,15 @@ class GraphCodes:
 
     Args:
         index: FAISS's `IndexPQ` with 4 bits, behind transforms or not; row r is its r-th code.
+        packed: a fast-scan index of all of them, where there is one.
     """
 
-    def __init__(self, index: Any) -> None:
-        faiss = load_faiss()
-        self._transforms = transforms(index)
-        self._inner = innermost(index)
-        self.rows = int(index.ntotal)
-        self._size = int(self._inner.code_size)
-        # A view of FAISS's own memory: an index in use is never changed.
-        self._flat = faiss.rev_swig_ptr(self._inner.codes.data(), self.rows * self._size).reshape(self.rows, self._size)
+    def __init__(self, index: Any, packed: Any | None = None) -> None:
+        self._index = index
+        self.rows, self._size = packing.codes_in(index).shape
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, _Use] = OrderedDict()
-        self._all: Packed | None = None
+        self._all = None if packed is None else Packed(Caller(packed), None, self.rows, self.rows * self._size)
         self._bytes = 0
 
     @property
@@ -81,7 +76,7 @@ class GraphCodes:
             if use.packed is None:
                 use.packed = made
                 self._bytes += made.bytes
-            most = self.rows * self._size + _BLOCK * self._size
+            most = self.rows * self._size + packing.BLOCK * self._size
             while (self._bytes > most or len(self._known) > _REMEMBERED) and len(self._known) > 1:
                 self._forget(next(each for each in self._known if each != key))
             return use.packed
@@ -91,19 +86,8 @@ class GraphCodes:
         self._bytes -= packed.bytes if packed is not None else 0
 
     def _packed(self, rows: Rows | None) -> Packed:
-        faiss, plain = load_faiss(), self._inner  # which, for all rows, is packed without a copy of its codes
-        if rows is not None:
-            plain = faiss.IndexPQ(plain.d, plain.pq.M, 4, plain.metric_type)
-            plain.pq, plain.is_trained, plain.ntotal = self._inner.pq, True, len(rows)
-            faiss.copy_array_to_vector(self._flat.take(rows, axis=0).ravel(), plain.codes)
-        with threads(1):
-            index: Any = faiss.IndexPQFastScan(plain, _BLOCK)
-        if self._transforms:
-            index = faiss.IndexPreTransform(index)
-            for step in reversed(self._transforms):
-                index.prepend_transform(step)
         count = self.rows if rows is None else len(rows)
-        return Packed(Caller(index), rows, count, count * self._size)
+        return Packed(Caller(packing.packed(self._index, rows)), rows, count, count * self._size)
 
 
 @dataclass(slots=True)

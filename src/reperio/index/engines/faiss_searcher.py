@@ -14,6 +14,7 @@ from reperio.index.engines.searcher import Searcher
 from reperio.index.library.calling import Caller
 from reperio.index.library.huge_pages import settle
 from reperio.index.library.loading import innermost, load_faiss, transforms
+from reperio.index.library.packing import holds_codes
 from reperio.types import FloatMatrix, OperatingPoint, Rows
 
 _FAIR = 2.5  # lists are of uneven length, and those that hold few allowed rows are near the query as often as others
@@ -38,9 +39,8 @@ class FaissSearcher(Searcher):
     def _codes(self) -> GraphCodes | None:
         if type(self.index).__name__ != "IndexRefine" or not self.is_graph:
             return None
-        codes = innermost(self.index.refine_index)
-        fits = type(codes).__name__ == "IndexPQ" and codes.pq.nbits == 4
-        return GraphCodes(self.index.refine_index) if fits else None
+        codes = self.index.refine_index
+        return GraphCodes(codes) if holds_codes(codes) else None
 
     @property
     def is_graph(self) -> bool:

@@ -26,7 +26,7 @@ class GraphSearcher(Searcher):
     def __init__(self, index: Graphs, points: Sequence[OperatingPoint] = (), gather: float = 0.05) -> None:
         walks = bool(index.graphs)
         super().__init__(index, points if walks else [point for point in points if not point.effort], gather)
-        self.codes = GraphCodes(index.codes)
+        self.codes = GraphCodes(index.codes, index.packed)
         # Methods of another object: with its own it would refer to itself, and a graph would wait for the collector.
         walker = _Walker(index.graphs)
         self.search = walker.search

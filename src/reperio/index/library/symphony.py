@@ -292,10 +292,11 @@ class Graphs:
     Args:
         codes: FAISS's `IndexPQ` with 4 bits, behind transforms or not; row r is its r-th code.
         graphs: in the order of rows, without gaps, from row 0.
+        packed: the same codes as they are scanned; None where they are still to be packed.
     """
 
-    def __init__(self, codes: Any, graphs: Sequence[Graph]) -> None:
-        self.codes, self.graphs = codes, tuple(graphs)
+    def __init__(self, codes: Any, graphs: Sequence[Graph], packed: Any | None = None) -> None:
+        self.codes, self.graphs, self.packed = codes, tuple(graphs), packed
 
     @property
     def d(self) -> int:

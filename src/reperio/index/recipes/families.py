@@ -172,7 +172,7 @@ def symphony(data: Data, shape: Shape = STANDARD) -> Recipe | None:
         "a graph whose neighbours are compared 32 at once: the quickest there is; newer rows get graphs of their own",
         training_rows=_TRAINING_ROWS,
         construction=SYMPHONY_CONSTRUCTION,
-        bytes_per_vector=shape.row_bytes(dimension) + math.ceil(dimension / 8) + _ranges(data, dimension, "PQ"),
+        bytes_per_vector=shape.row_bytes(dimension) + 2 * (math.ceil(dimension / 8) + _ranges(data, dimension, "PQ")),
         seconds=data.seconds(times.symphony(data.rows, dimension), _SYMPHONY, _TRAINING_ROWS),
     )
 
