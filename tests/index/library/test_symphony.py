@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,12 +13,11 @@ import orjson
 import pytest
 
 from reperio import IndexBuildFailed, Metric, MissingDependency, StorageFailed, index
-from reperio.index import Target, searcher_of, snapshot
+from reperio.index import Target, searcher_of
 from reperio.index.library import symphony
-from reperio.index.library.files import write_file
-from reperio.index.library.loading import load_faiss, type_names
 from tests.index.building.test_graphs import FACTORY, D, N, data, graph_over, recall_of
 from tests.index.tuning.test_measuring import settled
+from tests.limits import file_size_limit
 
 pytest.importorskip("rabitqlib", reason="rabitqlib has no build for this Python")
 
@@ -133,15 +130,8 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
     """As the library reports it: a typed error, no file, and the graph may be written elsewhere."""
     matrix, _ = data(Metric.COSINE, 2000, 1)
     built = graph_over(matrix)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-        with pytest.raises(StorageFailed, match=r"snapshot-000001\.symqg"):
-            symphony.write_graph(built.graphs[0], tmp_path / "snapshot-000001.symqg")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, old)
+    with file_size_limit(100_000), pytest.raises(StorageFailed, match=r"snapshot-000001\.symqg"):
+        symphony.write_graph(built.graphs[0], tmp_path / "snapshot-000001.symqg")
     assert list(tmp_path.iterdir()) == []
     symphony.write_graph(built.graphs[0], tmp_path / "snapshot-000001.symqg")
 
@@ -156,52 +146,6 @@ def test_codes_that_cannot_lie_beside_a_graph_are_refused(factory: str, tmp_path
     forged = index.write(searcher_of(other), tmp_path, 2, metric=Metric.COSINE, provenance=provenance)
     with pytest.raises(index.SnapshotUnusable, match="codes"):
         index.read(replace(forged, graphs=description.graphs), tmp_path, dimension=D, metric=Metric.COSINE)
-
-
-@pytest.mark.parametrize("more", [0, 2])  # dimensions; codes of 66 are padded
-def test_until_a_graph_is_loaded_the_codes_answer_as_they_were_packed_when_written(
-    more: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As from codes that are packed at the first search, which a file without packed codes leads to."""
-    monkeypatch.setattr(snapshot, "_SOON", 0)
-    matrix, queries = (np.pad(each, ((0, 0), (0, more))) for each in data(Metric.COSINE, N, 40))
-    built = graph_over(matrix)
-    provenance = index.Provenance(index.requested(FACTORY), index.Goal(), N, None, "none")
-    description = index.write(searcher_of(built), tmp_path, 1, metric=Metric.COSINE, provenance=provenance)
-    plain = write_file(built.codes, tmp_path / "snapshot-000002.faiss")
-    before = replace(description, file="snapshot-000002.faiss", types=type_names(built.codes), **plain._asdict())
-    answers = []
-    for each, packed in ((description, True), (before, False)):
-        symphony._loaded.clear()  # as another process
-        opened = index.read(each, tmp_path, dimension=D + more, metric=Metric.COSINE, shared=True, soon=True)
-        assert opened.graphs == ()
-        assert (opened.packed is not None) == packed
-        codes = each.to_searcher(opened).codes
-        answers.append([codes.all.search_one(query, 30).tolist() for query in queries])
-        whole = index.read(each, tmp_path, dimension=D + more, metric=Metric.COSINE, shared=True)
-        found = searcher_of(whole)
-        answers.append([found.codes.all.search_one(query, 30).tolist() for query in queries])
-        assert len(whole.graphs) == 1
-    assert answers[0] == answers[1] == answers[2] == answers[3]
-
-
-def test_packed_copies_of_other_codes_are_refused(tmp_path: Path) -> None:
-    """Whatever a description says, with whatever checksum: codes of other dimensions, or none."""
-    faiss = load_faiss()
-    matrix, _ = data(Metric.COSINE, 2000, 1)
-    built = graph_over(matrix)
-    provenance = index.Provenance(index.requested(FACTORY), index.Goal(), 2000, None, "none")
-    description = index.write(searcher_of(built), tmp_path, 1, metric=Metric.COSINE, provenance=provenance)
-    for factory in ("PQ16x4fs", "PQ8x4fs", "SQ8"):
-        other = index.build(index.requested(factory), matrix, Metric.COSINE, workers=1)
-        forged = faiss.IndexRefine(other, built.codes)
-        written = write_file(forged, tmp_path / "snapshot-000002.faiss")
-        told = replace(description, file="snapshot-000002.faiss", types=type_names(forged), **written._asdict())
-        if factory == "PQ16x4fs":  # as ours are
-            index.read(told, tmp_path, dimension=D, metric=Metric.COSINE)
-            continue
-        with pytest.raises(index.SnapshotUnusable, match="codes"):
-            index.read(told, tmp_path, dimension=D, metric=Metric.COSINE)
 
 
 @pytest.fixture

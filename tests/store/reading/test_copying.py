@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 import reperio
 from reperio import Chunk, Collection, StorageFailed
+from tests.limits import file_size_limit
 
 
 @pytest.fixture
@@ -25,13 +25,9 @@ def test_a_copy_that_cannot_be_written_is_told_of_where_it_was_to_be(
     incremental: bool, kb: Collection, tmp_path: Path
 ) -> None:
     """What fails there is said of the destination, with SQLite's code where it has no message, not of the source."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    try:
-        with pytest.raises(StorageFailed, match="SQLITE_IOERR_WRITE; check") as refused:
-            kb.backup(tmp_path / "copy", incremental=incremental)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    told = "SQLITE_IOERR_WRITE; check"
+    with file_size_limit(100_000), pytest.raises(StorageFailed, match=told) as refused:
+        kb.backup(tmp_path / "copy", incremental=incremental)
     assert str(tmp_path / "copy") in str(refused.value)
     assert str(tmp_path / "kb") not in str(refused.value)
     kb.backup(tmp_path / "copy", incremental=incremental)

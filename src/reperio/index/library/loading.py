@@ -114,20 +114,38 @@ def type_names(index: Any) -> list[str]:
     return [type(layer).__name__ for layer in _layers(index)]
 
 
-def strange_part(index: Any) -> str | None:
-    """Return the first part of an index that is not allowed, in words; None where all are."""
+def _parts(index: Any) -> Iterator[Any]:
+    """Yield the layers of an index, and those of what its refinements compare by."""
     for layer in _layers(index):
-        name = type(layer).__name__
+        yield layer
+        if isinstance(layer, load_faiss().IndexRefine):
+            yield from _parts(layer.refine_index)
+
+
+def strange_part(index: Any) -> str | None:
+    """Return the first part of an index that is not allowed, or contradicts the whole, in words; None where none is."""
+    for part in _parts(index):
+        name = type(part).__name__
         if name not in ALLOWED_TYPES:
             return f"a FAISS {name}"
-        if not hasattr(layer, "hnsw") and "NSG" not in name:
+        if not _agrees(part, index):
+            return f"a FAISS {name} of other rows, dimensions or metric than the index that it is a part of"
+        if not hasattr(part, "hnsw") and "NSG" not in name:
             continue
-        storage = type(load_faiss().downcast_index(layer.storage)).__name__
+        storage = type(load_faiss().downcast_index(part.storage)).__name__
         if storage not in _GRAPH_STORAGES:
             return f"a graph over a FAISS {storage}"
-        if not 0 < getattr(layer, "num_base_level_search_entrypoints", 1) <= _MOST_ENTRY_POINTS:
-            return f"a graph with {layer.num_base_level_search_entrypoints} entry points"
+        if not 0 < getattr(part, "num_base_level_search_entrypoints", 1) <= _MOST_ENTRY_POINTS:
+            return f"a graph with {part.num_base_level_search_entrypoints} entry points"
     return None
+
+
+def _agrees(part: Any, whole: Any) -> bool:
+    """Say whether a part holds what the whole says: FAISS believes each by itself, and reads as far as it says."""
+    # Of dimensions a refinement alone could be wrong: FAISS compares those of transforms as it reads them.
+    below = (part.base_index, part.refine_index) if isinstance(part, load_faiss().IndexRefine) else ()
+    same = (part.ntotal, part.metric_type) == (whole.ntotal, whole.metric_type)
+    return same and all(each.d == part.d for each in below)
 
 
 def innermost(index: Any) -> Any:

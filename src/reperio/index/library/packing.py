@@ -10,25 +10,41 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reperio.index.library.loading import innermost, load_faiss, threads, transforms
+from reperio.index.library.loading import innermost, load_faiss, threads, transforms, type_names
 from reperio.types import Rows
 
 BLOCK = 32  # codes compared at once
 
 
 def holds_codes(index: Any) -> bool:
-    """Say whether an index is FAISS's `IndexPQ` with 4 bits, behind transforms or not."""
-    inner = innermost(index)
-    return type(inner).__name__ == "IndexPQ" and inner.pq.nbits == 4
-
-
-def holds_packed(index: Any, codes: Any) -> bool:
-    """Say whether an index is one of packed copies of these codes."""
-    inner, plain = innermost(index), innermost(codes)
-    if type(inner).__name__ != "IndexPQFastScan":
+    """Say whether an index is FAISS's `IndexPQ` with 4 bits, behind transforms or not, whose codes are all there."""
+    if not _is_plain(index, "IndexPQ"):
         return False
-    found = index.ntotal, index.d, index.metric_type, inner.bbs, inner.M, inner.nbits
-    return found == (codes.ntotal, codes.d, codes.metric_type, BLOCK, plain.pq.M, plain.pq.nbits)
+    inner = innermost(index)
+    return bool(inner.pq.nbits == 4 and inner.codes.size() == index.ntotal * inner.code_size)
+
+
+def holds_packed(copies: Any, index: Any) -> bool:
+    """Say whether an index holds packed copies of codes, laid out as `packed` does it.
+
+    FAISS believes every field of a file, and scans as far as they say.
+
+    Args:
+        copies: of the same rows, dimension and metric as *index*.
+        index: see `holds_codes`.
+    """
+    if not _is_plain(copies, "IndexPQFastScan"):
+        return False
+    inner, plain = innermost(copies), innermost(index)
+    parts, rows = plain.pq.M, BLOCK * -(-index.ntotal // BLOCK)
+    pairs = 2 * -(-parts // 2)
+    found = inner.bbs, inner.implem, inner.qbs, inner.M, inner.M2, inner.nbits, inner.code_size, inner.ntotal2
+    laid_out = found == (BLOCK, 0, 0, parts, pairs, plain.pq.nbits, plain.code_size, rows)
+    return laid_out and inner.codes.size() == rows * pairs // 2
+
+
+def _is_plain(index: Any, kind: str) -> bool:
+    return type_names(index) in ([kind], ["IndexPreTransform", kind])
 
 
 def codes_in(index: Any) -> npt.NDArray[np.uint8]:
