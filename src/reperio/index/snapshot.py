@@ -252,14 +252,15 @@ def write(
     path = directory / f"snapshot-{number:06d}.faiss"
     index, graphs = searcher.index, []
     if isinstance(index, Graphs):
-        graphs = _write_graphs(index, path.with_suffix(".symqg"), scratch)
-        index, scratch = with_packed(index.codes), None  # which a build leaves to whoever writes
-    try:
+        # The graph last: until then a kill leaves it where the next build finds it.
+        index, written = _write_codes(index.codes, path, scratch)
+        try:
+            graphs = _write_graphs(searcher.index, path.with_suffix(".symqg"), scratch)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    else:
         written = (take(scratch, path, searcher.rows) if scratch else None) or write_file(index, path)
-    except StorageFailed:
-        if graphs and graphs[-1][0] == path.with_suffix(".symqg").name:
-            path.with_suffix(".symqg").unlink(missing_ok=True)
-        raise
     return IndexDescription(
         file=path.name,
         sha256=written.sha256,
@@ -281,6 +282,19 @@ def write(
         queries=provenance.queries,
         graphs=graphs,
     )
+
+
+def _write_codes(codes: Any, path: Path, scratch: Path | None) -> tuple[Any, Written]:
+    """Write the codes next to a graph to *path*; return the index that is there now."""
+    try:
+        index = with_packed(codes)
+        return index, write_file(index, path)
+    except StorageFailed as error:
+        taken = take(scratch, path, codes.ntotal) if scratch else None
+        if taken is None:
+            raise
+        _log.warning("%s: its codes are packed when it is opened, which takes longer: %s", path, error)
+        return codes, taken
 
 
 def _write_graphs(index: Graphs, path: Path, scratch: Path | None) -> list[list[Any]]:
@@ -329,7 +343,7 @@ def read(
         raise SnapshotUnusable(f"{description.file} is of another dimension or metric than the collection")
     load = share_file if shared else read_file
     index = load(directory / description.file, Written(description.sha256, description.bytes))
-    found = (type_names(index), index.d, index.ntotal, index.metric_type)
+    found = (type_names(index), index.d, index.ntotal, index.metric_type)  # with which its parts agree
     if found != (description.types, description.dimension, description.rows, metric_type(metric)):
         raise SnapshotUnusable(f"{description.file} holds {found}, which is not what was recorded")
     return _with_graphs(*taken_apart(index), description, directory, metric, soon) if description.graphs else index

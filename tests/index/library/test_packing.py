@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reperio import Metric, index
+from reperio import Metric, StorageFailed, index
 from reperio.index import IndexDescription, searcher_of, snapshot
 from reperio.index.library import symphony
 from reperio.index.library.files import write_file
 from reperio.index.library.loading import load_faiss, type_names
 from tests.index.building.test_graphs import FACTORY, D, N, data, graph_over
+from tests.limits import file_size_limit
 
 pytest.importorskip("rabitqlib", reason="rabitqlib has no build for this Python")
 
@@ -146,3 +147,34 @@ def test_a_file_whose_parts_contradict_each_other_is_refused(forged: str, made: 
     description = made.forge(FORGED[forged](made))
     with pytest.raises(index.SnapshotUnusable, match=r"snapshot-000002\.faiss"):
         made.read(description)
+
+
+def test_a_disk_that_holds_no_packed_copies_costs_time_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What the build has saved is taken as it is, the graph too, and a warning tells what it costs."""
+    matrix, queries = data(Metric.COSINE, N, 20)
+    scratch = tmp_path / "building"
+    recipe = index.requested(FACTORY)
+    built = index.build(recipe, matrix, Metric.COSINE, workers=2, scratch=scratch)
+    provenance = index.Provenance(recipe, index.Goal(), N, None, "none")
+    least = next(scratch.glob("*.faiss")).stat().st_size
+    with file_size_limit(least + 1000):
+        description = index.write(
+            searcher_of(built), tmp_path, 1, metric=Metric.COSINE, provenance=provenance, scratch=scratch
+        )
+    assert "takes longer" in caplog.text
+    assert description.types == type_names(built.codes)
+    symphony._loaded.clear()  # as another process
+    again = index.read(description, tmp_path, dimension=D, metric=Metric.COSINE)
+    both = [searcher_of(each).search(queries, 10, 50).tolist() for each in (built, again)]
+    assert both[0] == both[1]
+    assert [each.name for each in scratch.glob("build-*")] == []
+
+
+def test_a_disk_that_holds_no_graph_keeps_no_codes(tmp_path: Path) -> None:
+    """Nothing is left where nothing can be recorded."""
+    matrix, _ = data(Metric.COSINE, ROWS, 1)
+    built = graph_over(matrix)
+    provenance = index.Provenance(index.requested(FACTORY), index.Goal(), ROWS, None, "none")
+    with file_size_limit(500_000), pytest.raises(StorageFailed, match=r"snapshot-000001\.symqg"):
+        index.write(searcher_of(built), tmp_path, 1, metric=Metric.COSINE, provenance=provenance)
+    assert list(tmp_path.iterdir()) == []

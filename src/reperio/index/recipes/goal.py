@@ -23,7 +23,7 @@ class Goal:
         recall: knn recall@10 to be reached, in (0, 1].
         prefer: what to be best at among those that reach it: the latency of single queries, the rate of batches,
             or the memory (and time to build).
-        memory: most bytes that the index may take in memory; None for no limit.
+        memory: most bytes that the index may take, its files too; None for no limit.
     """
 
     recall: float = 0.95
