@@ -203,6 +203,24 @@ def test_a_slower_search_is_red(full: Collection, golden: GoldenSet) -> None:
     )
 
 
+def test_the_collections_own_search_is_not_timed_against_a_deployed_one(full: Collection, golden: GoldenSet) -> None:
+    """A function may answer in a tenth of the time; another one in its place is compared with it."""
+
+    def deployed(text: str, *, k: int, where: dict[str, Any] | None, mode: Any) -> list[str]:
+        return [hit.chunk.id for hit in full.search(text, k=k, where=where, mode=mode)]
+
+    subject = Subject(full, golden, search=deployed, limits=LIMITS)
+    baseline = to_baseline(subject, judged(subject))
+    quick = replace(baseline, latency={**baseline.latency, "p50": -1.0, "p95": -1.0})
+    own = check(gate(full, golden, baseline=quick, limits=LIMITS, only=["latency"]), "latency")
+    assert (own.verdict, own.evidence[1:]) == (
+        Verdict.SKIP,
+        ("the baseline was measured with a deployed search, and the collection's own is asked now",),
+    )
+    again = gate(full, golden, search=deployed, baseline=quick, limits=LIMITS, only=["latency"])
+    assert check(again, "latency").verdict is Verdict.FAIL
+
+
 def test_an_unsound_collection_is_not_acceptable(full: Collection, golden: GoldenSet) -> None:
     """A baseline is for what passes by itself; what only differs from the old one is what accepting is for."""
     wrong = [replace(golden.queries[0], expect={"c299": 1}), *golden.queries[1:]]

@@ -112,6 +112,7 @@ def latency(subject: Subject) -> CheckResult:
         "threads": limits.threads,
         "kind": questions.kind,
         "collection": subject.collection is not None,
+        "deployed": subject.is_deployed,
     }  # what a later run must equal to be compared
     shown = {**figures, **own, **ends.figures, "times": watch.best.round(4).tolist(), "limits": absolute}
     quiet = _undisturbed(figures, before)
@@ -270,4 +271,7 @@ def _comparable(subject: Subject, kind: str) -> tuple[dict[str, Any], str]:
         return {}, f"the baseline was measured with {baseline.latency.get('kind')}"
     if baseline.latency.get("threads") != subject.limits.threads:
         return {}, f"the baseline was measured with {baseline.latency.get('threads')} threads"
+    # The other way round it is: what is put in front of a collection must not be too slow.
+    if baseline.latency.get("deployed") and not subject.is_deployed:
+        return {}, "the baseline was measured with a deployed search, and the collection's own is asked now"
     return dict(baseline.latency), ""
