@@ -14,10 +14,10 @@ import orjson
 from reperio.errors import MissingDependency, StorageFailed
 from reperio.index.building.resuming import take, take_graph
 from reperio.index.engines.choosing import searcher_of
+from reperio.index.engines.packing import empty, holds_codes, holds_packed, taken_apart, with_packed
 from reperio.index.engines.searcher import Searcher
 from reperio.index.library.files import FileUnusable, Written, read_file, share_file, verify_file, write_file
 from reperio.index.library.loading import ALLOWED_TYPES, metric_type, type_names
-from reperio.index.library.packing import empty, holds_codes, holds_packed, taken_apart, with_packed
 from reperio.index.library.symphony import Graph, Graphs, known_graph, read_graph, remember, write_graph
 from reperio.index.recipes.goal import Goal, Recipe, check_goal
 from reperio.index.tuning.measuring import Tuned

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from reperio.index.library import packing
+from reperio.index.engines import packing
 from reperio.index.library.calling import Caller
 from reperio.types import FloatMatrix, Rows
 

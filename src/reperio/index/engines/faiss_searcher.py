@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from reperio.index.engines.codes import GraphCodes
+from reperio.index.engines.packing import holds_codes
 from reperio.index.engines.searcher import Searcher
 from reperio.index.library.calling import Caller
 from reperio.index.library.huge_pages import settle
 from reperio.index.library.loading import innermost, load_faiss, transforms
-from reperio.index.library.packing import holds_codes
 from reperio.types import FloatMatrix, OperatingPoint, Rows
 
 _FAIR = 2.5  # lists are of uneven length, and those that hold few allowed rows are near the query as often as others
