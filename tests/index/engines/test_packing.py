@@ -12,9 +12,10 @@ import pytest
 
 from reperio import Metric, StorageFailed, index
 from reperio.index import IndexDescription, searcher_of, snapshot
+from reperio.index.building.resuming import SavedGraph
 from reperio.index.library import symphony
 from reperio.index.library.files import write_file
-from reperio.index.library.loading import load_faiss, type_names
+from reperio.index.library.loading import innermost, load_faiss, type_names
 from tests.index.building.test_graphs import FACTORY, D, N, data, graph_over
 from tests.limits import file_size_limit
 
@@ -150,7 +151,7 @@ def test_a_file_whose_parts_contradict_each_other_is_refused(forged: str, made: 
 
 
 def test_a_disk_that_holds_no_packed_copies_costs_time_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What the build has saved is taken as it is, the graph too, and a warning tells what it costs."""
+    """Take what the build has saved as it is, the graph too; a warning tells what it costs."""
     matrix, queries = data(Metric.COSINE, N, 20)
     scratch = tmp_path / "building"
     recipe = index.requested(FACTORY)
@@ -168,6 +169,31 @@ def test_a_disk_that_holds_no_packed_copies_costs_time_alone(tmp_path: Path, cap
     both = [searcher_of(each).search(queries, 10, 50).tolist() for each in (built, again)]
     assert both[0] == both[1]
     assert [each.name for each in scratch.glob("build-*")] == []
+
+
+def test_packed_copies_are_freed_when_the_graph_is_there(made: Made) -> None:
+    """They take as much memory as the codes, which are mapped; masks are packed from the codes."""
+    (whole,) = made.read(made.description).codes.referenced_objects
+    assert innermost(load_faiss().downcast_index(whole.base_index)).codes.size() == 0
+
+
+def test_codes_that_cannot_be_written_leave_the_graph_of_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leave it in the state of the build, from which the next one takes it, and no file besides."""
+    matrix, _ = data(Metric.COSINE, ROWS, 1)
+    recipe, scratch = index.requested(FACTORY), tmp_path / "building"
+    built = index.build(recipe, matrix, Metric.COSINE, workers=2, scratch=scratch)
+    provenance = index.Provenance(recipe, index.Goal(), ROWS, None, "none")
+
+    def failing(_codes: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(snapshot, "with_packed", failing)
+    with pytest.raises(MemoryError):
+        index.write(searcher_of(built), tmp_path, 1, metric=Metric.COSINE, provenance=provenance, scratch=scratch)
+    assert list(tmp_path.iterdir()) == [scratch]
+    assert SavedGraph(scratch, recipe, matrix, Metric.COSINE).load() is not None
 
 
 def test_a_disk_that_holds_no_graph_keeps_no_codes(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def holds_codes(index: Any) -> bool:
 
 
 def holds_packed(copies: Any, index: Any) -> bool:
-    """Say whether an index holds packed copies of codes, laid out as `packed` does it.
+    """Say whether an index holds copies of codes that are packed as `packed` does it.
 
     FAISS believes every field of a file, and scans as far as they say.
 
@@ -39,8 +39,8 @@ def holds_packed(copies: Any, index: Any) -> bool:
     parts, rows = plain.pq.M, BLOCK * -(-index.ntotal // BLOCK)
     pairs = 2 * -(-parts // 2)
     found = inner.bbs, inner.implem, inner.qbs, inner.M, inner.M2, inner.nbits, inner.code_size, inner.ntotal2
-    laid_out = found == (BLOCK, 0, 0, parts, pairs, plain.pq.nbits, plain.code_size, rows)
-    return laid_out and inner.codes.size() == rows * pairs // 2
+    fits = found == (BLOCK, 0, 0, parts, pairs, plain.pq.nbits, plain.code_size, rows)
+    return fits and inner.codes.size() == rows * pairs // 2
 
 
 def _is_plain(index: Any, kind: str) -> bool:
