@@ -11,6 +11,7 @@ import pytest
 import reperio
 from reperio import exchange, layout
 from reperio.errors import CollectionDamaged, CollectionExists, CollectionNotFound, NotACollection
+from reperio.layout import creating
 
 
 def names(directory: Path) -> set[str]:
@@ -77,6 +78,26 @@ def test_many_may_create_at_once(tmp_path: Path) -> None:
     with reperio.open(tmp_path) as kb:
         assert sorted(chunk.id for chunk in kb) == [f"{number}" for number in range(8)]
     assert names(tmp_path) == {"CURRENT", "LOCK", "MAINTENANCE", "gen-000001"}
+
+
+def test_one_that_is_being_moved_up_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another creation may begin to move up between the look for that and the look whether the directory is free."""
+    reperio.open(tmp_path / "theirs", dimension=2).close()
+    there = tmp_path / "kb"
+    there.mkdir()
+    look = creating.finish_creation
+
+    def look_too_early(directory: Path) -> bool:
+        found = look(directory)
+        left = leave(there, "publishing")
+        (tmp_path / "theirs" / "gen-000001").rename(there / "gen-000001")
+        (tmp_path / "theirs" / "CURRENT").rename(left / "CURRENT")
+        return found
+
+    monkeypatch.setattr(creating, "finish_creation", look_too_early)
+    with reperio.open(there, dimension=2) as kb:
+        assert kb.info().dimension == 2
+    assert names(there) == {"CURRENT", "LOCK", "MAINTENANCE", "gen-000001"}
 
 
 def test_what_was_complete_is_moved_up_and_what_was_not_goes(tmp_path: Path) -> None:

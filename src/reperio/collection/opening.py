@@ -326,5 +326,6 @@ def _create(
 def _create_or_find(root: layout.Layout, settings: Settings, first: Entry | None = None) -> None:
     try:
         creating.create(root.root, settings, first)
-    except CollectionExists:
-        root.require()  # another process was faster: its collection is opened, if it is one
+    except CollectionExists:  # another process was faster: its collection is opened, if it is one
+        layout.finish_creation(root.root)  # it may be moving it up still
+        root.require()
