@@ -40,6 +40,77 @@ def test_lanes_are_given_in_the_order_of_asking(monkeypatch: pytest.MonkeyPatch)
     assert not lanes._waiting
 
 
+def test_who_comes_straight_back_keeps_its_lane_for_a_stint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another waits; when the stint is over, or too many wait, the lane is handed on at once."""
+    for name in ("_PATIENCE", "_STRAIGHT_BACK", "_STINT", "_ROUND"):
+        monkeypatch.setattr(module, name, 60.0)
+    lanes, order = Lanes(1), list[str]()
+
+    def visit(name: str) -> threading.Thread:
+        def run() -> None:
+            with lanes:
+                order.append(name)
+
+        waiting, thread = len(lanes._waiting), threading.Thread(target=run)
+        thread.start()
+        while len(lanes._waiting) == waiting:
+            time.sleep(0.001)
+        return thread
+
+    with lanes:
+        first = visit("first")  # who leaves for the first time may be gone for long
+    with lanes:
+        order.append("mine")
+        second = visit("second")
+    for _ in range(3):
+        with lanes:
+            order.append("mine")
+    monkeypatch.setattr(module, "_STINT", 0.0)
+    with lanes:
+        order.append("mine")
+    second.join()
+    with lanes:
+        third = visit("third")
+        monkeypatch.setattr(module, "_STINT", 60.0)
+        fourth = visit("fourth")
+    for thread in (first, third, fourth):
+        thread.join()
+    assert order == ["first", *["mine"] * 5, "second", "third", "fourth"]
+    assert not lanes._holders
+
+
+def test_a_lane_that_nobody_comes_back_to_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of those who wait looks, long before it would go on without a lane."""
+    for name in ("_PATIENCE", "_STRAIGHT_BACK", "_STINT"):
+        monkeypatch.setattr(module, name, 60.0)
+    monkeypatch.setattr(module, "_ROUND", 600.0)  # enough for three stints
+    kept, inside = list[bool](), list[bool]()
+
+    class Told(Lanes):
+        def _keep(self) -> None:
+            kept.append(True)
+            super()._keep()
+
+    def visit() -> None:
+        with lanes:
+            inside.append(threading.get_ident() in lanes._holders)
+
+    lanes = Told(1)
+    threads = [threading.Thread(target=visit) for _ in range(3)]
+    own, now = threading.get_ident(), time.monotonic()
+    lanes._left[own] = lanes._since[own] = now  # as if it had waited for a lane, and left while others waited
+    with lanes:
+        for number, thread in enumerate(threads, start=1):
+            thread.start()
+            while len(lanes._waiting) < number:
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join(30)
+    assert kept == [True]  # for this thread, which never comes
+    assert inside == [True] * 3
+    assert not lanes._holders
+
+
 def test_who_waits_in_vain_goes_on_and_then_nobody_waits() -> None:
     """Lanes that are held by what reads a disk keep nobody for long."""
     lanes, inside = Lanes(1), list[bool]()
