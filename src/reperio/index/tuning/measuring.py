@@ -45,9 +45,9 @@ _NOISE = 1.05  # a time that is not longer than this many times another may be t
 # Queries of which a recall is measured; of other k all. They say more of a recall@100 than a thousand of a recall@10.
 _QUERIES = {100: 400}
 _SEED = 7
-_TIMED, _REPEATS = 48, (200, 256)  # queries to clock a setting with at first; those that remain, one by one and at once
+_TIMED, _REPEATS = 48, (120, 128)  # queries to clock a setting with at first; those that remain, one by one and at once
 _ROUNDS = 4  # in which those that remain take turns
-_PATIENCE = 60_000  # µs for each of these, where that is enough
+_PATIENCE = 30_000  # µs for each of these, where that is enough
 _UNDISTURBED = 20  # percentile: of a few times on a machine with other work, the shorter ones tell settings apart
 _SLICE_ROWS = 100_000
 
