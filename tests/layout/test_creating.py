@@ -100,6 +100,36 @@ def test_one_that_is_being_moved_up_is_waited_for(tmp_path: Path, monkeypatch: p
     assert names(there) == {"CURRENT", "LOCK", "MAINTENANCE", "gen-000001"}
 
 
+def test_what_others_remove_meanwhile_is_no_stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A creation may end between the look at the names and the look at what they are."""
+    leave(tmp_path, "creating")
+    look = creating.is_directory
+
+    def look_too_late(path: Path) -> bool:
+        path.rmdir()
+        return look(path)
+
+    monkeypatch.setattr(creating, "is_directory", look_too_late)
+    assert layout.strangers_in(tmp_path) == []
+
+
+def test_a_directory_that_another_makes_meanwhile_is_created_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing was, another process may make an empty directory, and begin to create in it."""
+    there, take = tmp_path / "kb", creating._take_name
+
+    def take_too_late(fresh: Path, destination: Path) -> None:
+        leave(there, "creating")
+        take(fresh, destination)
+
+    monkeypatch.setattr(creating, "_take_name", take_too_late)
+    with reperio.open(there, dimension=2) as kb:
+        assert kb.info().dimension == 2
+    assert names(there) == {"CURRENT", "LOCK", "MAINTENANCE", "gen-000001"}
+    assert names(tmp_path) == {"kb"}
+
+
 def test_what_was_complete_is_moved_up_and_what_was_not_goes(tmp_path: Path) -> None:
     """The rest of a complete creation follows, CURRENT last; to a reader there is nothing until then."""
     reperio.open(tmp_path / "made", dimension=2).close()

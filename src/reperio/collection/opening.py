@@ -39,6 +39,7 @@ from reperio.query_log.recording import QueryLog, QueryRecorder
 from reperio.store import Entry, supersede
 from reperio.types import Embedder, Limits, Metric
 
+_ATTEMPTS = 8  # to create what others are creating as well
 _log = logger("reperio.collection")
 
 
@@ -324,8 +325,18 @@ def _create(
 
 
 def _create_or_find(root: layout.Layout, settings: Settings, first: Entry | None = None) -> None:
-    try:
-        creating.create(root.root, settings, first)
-    except CollectionExists:  # another process was faster: its collection is opened, if it is one
-        layout.finish_creation(root.root)  # it may be moving it up still
-        root.require()
+    """Create a collection, unless another process is faster: then its collection is opened, if it is one.
+
+    Raises:
+        NotACollection, CollectionDamaged: something else is there.
+        CollectionNotFound: it is made, and removed, again and again.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            creating.create(root.root, settings, first)
+        except CollectionExists:
+            layout.finish_creation(root.root)  # another process may be moving it up still
+            if not root.is_collection():  # or have made an empty directory, in which it is creating
+                continue
+        return
+    root.require()

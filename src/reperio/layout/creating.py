@@ -38,8 +38,8 @@ def new_directory(destination: Path) -> Iterator[Path]:
     """Yield a temporary directory whose content is at *destination*, complete, when the block succeeds.
 
     It is on the same file system, next to a destination that is absent, and inside one that is an empty directory or a
-    link to one. What a crash leaves at most, the next creation of the same path, or the next writer, removes or
-    completes.
+    link to one. What a crash leaves at most, the next creation of the same path, or, inside it, the next writer,
+    removes or completes.
 
     Raises:
         CollectionExists: something is at *destination*, or was put there in the meantime.
@@ -100,8 +100,7 @@ def strangers_in(directory: Path) -> list[str]:
 
     Neither what a file system puts into its root, nor what creations of the same place have there or have left.
     """
-    entries = list(directory.iterdir())
-    return sorted(entry.name for entry in entries if not (_is_of_no_account(entry.name) and is_directory(entry)))
+    return sorted(entry.name for entry in list(directory.iterdir()) if not _is_of_no_account(entry))
 
 
 def is_being_published(directory: Path) -> bool:
@@ -129,8 +128,11 @@ def remove_unfinished(directory: Path) -> None:
         _remove_stale(directory, ".creating-")
 
 
-def _is_of_no_account(name: str) -> bool:
-    return name == _VOLUME or any(pattern.fullmatch(name) for pattern in (_CREATING, _PUBLISHING))
+def _is_of_no_account(entry: Path) -> bool:
+    """Say whether an entry is a directory of a file system's own, or of a creation: no link to one, nor a file."""
+    if entry.name != _VOLUME and not any(pattern.fullmatch(entry.name) for pattern in (_CREATING, _PUBLISHING)):
+        return False
+    return is_directory(entry) or not is_there(entry)  # others remove and rename theirs at any time
 
 
 def _is_complete(directory: Path) -> bool:
