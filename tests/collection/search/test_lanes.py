@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,22 +41,36 @@ def test_lanes_are_given_in_the_order_of_asking(monkeypatch: pytest.MonkeyPatch)
     assert not lanes._waiting
 
 
-def test_who_comes_straight_back_keeps_its_lane_for_a_stint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While another waits; when the stint is over, or too many wait, the lane is handed on at once."""
-    for name in ("_PATIENCE", "_STRAIGHT_BACK", "_STINT", "_ROUND"):
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every comeback for straight, one for a loop, and let nothing run out."""
+    for name in ("_PATIENCE", "_STRAIGHT_BACK", "_STINT"):
         monkeypatch.setattr(module, name, 60.0)
+    monkeypatch.setattr(module, "_ROUND", 600.0)
+    monkeypatch.setattr(module, "_LOOP", 1)
+
+
+def queue(lanes: Lanes, work: Callable[[], object]) -> threading.Thread:
+    """Start a thread that works in a lane, and return it once it waits for one."""
+
+    def run() -> None:
+        with lanes:
+            work()
+
+    waiting, thread = len(lanes._waiting), threading.Thread(target=run)
+    thread.start()
+    while len(lanes._waiting) == waiting:
+        time.sleep(0.001)
+    return thread
+
+
+@pytest.mark.usefixtures("endless")
+def test_a_loop_keeps_its_lane_for_a_stint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another waits; when the stint is over, or too many wait, the lane is handed on at once."""
     lanes, order = Lanes(1), list[str]()
 
     def visit(name: str) -> threading.Thread:
-        def run() -> None:
-            with lanes:
-                order.append(name)
-
-        waiting, thread = len(lanes._waiting), threading.Thread(target=run)
-        thread.start()
-        while len(lanes._waiting) == waiting:
-            time.sleep(0.001)
-        return thread
+        return queue(lanes, lambda: order.append(name))
 
     with lanes:
         first = visit("first")  # who leaves for the first time may be gone for long
@@ -69,45 +84,58 @@ def test_who_comes_straight_back_keeps_its_lane_for_a_stint(monkeypatch: pytest.
     with lanes:
         order.append("mine")
     second.join()
+    monkeypatch.setattr(module, "_STINT", 60.0)
     with lanes:
         third = visit("third")
-        monkeypatch.setattr(module, "_STINT", 60.0)
         fourth = visit("fourth")
+        monkeypatch.setattr(module, "_ROUND", 60.0)
     for thread in (first, third, fourth):
         thread.join()
     assert order == ["first", *["mine"] * 5, "second", "third", "fourth"]
     assert not lanes._holders
+    assert not lanes._kept
 
 
-def test_a_lane_that_nobody_comes_back_to_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first of those who wait looks, long before it would go on without a lane."""
-    for name in ("_PATIENCE", "_STRAIGHT_BACK", "_STINT"):
-        monkeypatch.setattr(module, name, 60.0)
-    monkeypatch.setattr(module, "_ROUND", 600.0)  # enough for three stints
-    kept, inside = list[bool](), list[bool]()
+@pytest.mark.usefixtures("endless")
+def test_a_thread_that_goes_elsewhere_is_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is one that asks a few questions at a time: it hands its lane on, and is not looked at for a while."""
+    monkeypatch.setattr(module, "_LOOP", 4)
+    loop = module._Loop()
 
-    class Told(Lanes):
-        def _keep(self) -> None:
-            kept.append(True)
-            super()._keep()
+    def ask(questions: int) -> list[bool]:
+        kept = []
+        for _ in range(questions):
+            if loop.left:
+                loop.note()
+            loop.since = time.monotonic()
+            kept.append(loop.is_in_stint())
+        return kept
 
-    def visit() -> None:
-        with lanes:
-            inside.append(threading.get_ident() in lanes._holders)
+    assert ask(6) == [False] * 4 + [True] * 2
+    loop.comebacks = 0
+    assert ask(3) == [False] * 3
+    monkeypatch.setattr(module, "_STRAIGHT_BACK", 0.0)
+    assert ask(module._PASSES) == [False] * module._PASSES
+    monkeypatch.setattr(module, "_STRAIGHT_BACK", 60.0)
+    assert ask(6) == [False] * 4 + [True] * 2
 
-    lanes = Told(1)
-    threads = [threading.Thread(target=visit) for _ in range(3)]
-    own, now = threading.get_ident(), time.monotonic()
-    lanes._left[own] = lanes._since[own] = now  # as if it had waited for a lane, and left while others waited
-    with lanes:
-        for number, thread in enumerate(threads, start=1):
-            thread.start()
-            while len(lanes._waiting) < number:
-                time.sleep(0.001)
-    for thread in threads:
+
+@pytest.mark.usefixtures("endless")
+def test_a_lane_that_nobody_comes_back_to_is_found() -> None:
+    """By the first of those who wait, long before it would go on without a lane; also next to one who holds another."""
+    lanes, slow, inside = Lanes(2), threading.Event(), list[bool]()
+    lanes._holders |= {1, 2}
+    threads = [queue(lanes, slow.wait), *(queue(lanes, lambda: inside.append(True)) for _ in range(2))]
+    lanes._leave(1, keeps=True)
+    assert lanes._kept.keys() == {1}
+    lanes._leave(2)
+    lanes._kept[1] = 0.0  # it should have been back long ago
+    for thread in threads[1:]:
         thread.join(30)
-    assert kept == [True]  # for this thread, which never comes
-    assert inside == [True] * 3
+    assert inside == [True] * 2
+    assert len(lanes._holders) == 1
+    slow.set()
+    threads[0].join()
     assert not lanes._holders
 
 

@@ -3,8 +3,8 @@
 A search gives the lock away several times, to FAISS and to SQLite. With eight threads on two cores it must then be won
 back from seven others each time, and the unlucky wait for twenty times as long as a search takes.
 
-To wake another thread takes as long as a quick search. So a thread that comes straight back with its next question
-keeps its lane for some of them, while one that goes elsewhere with its answer hands it on at once.
+To wake another thread takes as long as a quick search. So a thread that asks one question after the other, as a loop
+does, keeps its lane for a stint, while one that goes elsewhere with its answer hands it on at once.
 """
 
 from __future__ import annotations
@@ -19,10 +19,41 @@ from reperio.forks import renew_in_children
 
 _PATIENCE = 0.02  # seconds to wait for a lane, at most: they may be held by what reads a disk
 _PAUSE = 0.1  # seconds for which nobody waits after one has waited in vain
-_STRAIGHT_BACK = 0.0005  # seconds within which a thread is back that does nothing but search; it may wait for Python
-_STINT = 0.001  # seconds for which it keeps a lane, at most, while others wait
+_STRAIGHT_BACK = 0.0003  # seconds within which a loop is back with its next question; it may wait for Python
+_LOOP = 32  # comebacks after which a thread is taken for a loop: no request of a service asks so many questions
+_PASSES = 64  # questions of a thread that is no loop until it is looked at again
+_STINT = 0.001  # seconds for which a loop keeps a lane, at most, while others wait
 _ROUND = 0.008  # seconds within which stints give all who wait a lane; where they are more, there are no stints
-_LOOK = 0.002  # seconds after which the first of those who wait looks whether nobody has come back to a lane
+_MOST_LOOPS = 1 << 12  # threads of which something is remembered
+_LOOK = 0.001  # seconds after which the first of those who wait looks for a lane that its loop has not come back to
+
+
+class _Loop:
+    """What a thread has done while others waited; for itself alone."""
+
+    __slots__ = ("comebacks", "left", "passes", "since")
+
+    def __init__(self) -> None:
+        self.left = 0.0  # when it left its lane; 0 where nobody has looked at the clock
+        self.comebacks = 0  # straight ones, nearly in a row
+        self.passes = 0  # questions until the next look: a clock for each would cost a service one in thirty
+        self.since = 0.0  # when it got the lane for which it had waited
+
+    def note(self) -> None:
+        """Count a comeback. One that is late is half forgiven: Python may have run another thread meanwhile."""
+        late = time.monotonic() - self.left > _STRAIGHT_BACK
+        self.comebacks = self.comebacks // 2 if late else min(self.comebacks + 1, 2 * _LOOP)
+        self.left = 0.0
+        if late and self.comebacks < _LOOP // 2:
+            self.comebacks, self.passes = 0, _PASSES
+
+    def is_in_stint(self) -> bool:
+        """Note that it leaves, and say whether its lane is to be kept."""
+        if self.passes:
+            self.passes -= 1
+            return False
+        self.left = time.monotonic()
+        return self.comebacks >= _LOOP and self.left - self.since < _STINT
 
 
 class _Waiting:
@@ -35,7 +66,7 @@ class _Waiting:
         self.signal = threading.Lock()
         self.signal.acquire()
         self.given = False  # the lane
-        self.watches = False  # for a lane that nobody comes back to
+        self.watches = False  # whether there is a lane that nobody comes back to
 
     def wake(self) -> None:
         """Let it look what there is, once; called under the lock of the lanes."""
@@ -59,26 +90,28 @@ class Lanes:
 
     def renew(self) -> None:
         """Free all lanes."""
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held as briefly as can be: whoever waits for it loses Python's lock as well
         self._holders: set[int] = set()
         self._waiting: deque[_Waiting] = deque()
-        self._left: dict[int, float] = {}  # when threads went, while others waited
-        self._back: set[int] = set()  # threads that came straight back
-        self._since: dict[int, float] = {}  # when threads got the lane for which they had waited
+        self._kept: dict[int, float] = {}  # until when a lane is kept for a loop, which is to be back by then
+        self._loops: dict[int, _Loop] = {}  # of threads that left while others waited
         self._pause_until = 0.0
 
     def __enter__(self) -> None:
         own = threading.get_ident()
+        loop = self._loops.get(own)
+        if loop is not None and loop.left:
+            loop.note()
         with self._lock:
             if own in self._holders:  # left over from a search that an interrupt has ended in between
                 return
-            back = bool(self._left) and self._is_back(own)  # others waited when this thread left
-            if len(self._holders) < self._number and (back or not self._waiting):
+            if (self._kept and self._kept.pop(own, None) is not None) or (not self._waiting and self._free() > 0):
                 self._holders.add(own)
                 return
-            if time.monotonic() < self._pause_until:
+            if self._pause_until and time.monotonic() < self._pause_until:
                 return
             mine = _Waiting(own)
+            mine.watches = bool(self._kept) and not self._waiting
             self._waiting.append(mine)
         try:
             given = self._wait(mine)
@@ -86,35 +119,41 @@ class Lanes:
             self._forgo(mine)
             self._leave(own)
             raise
-        if not given and self._forgo(mine):
+        if given:
+            if loop is not None:
+                loop.since = time.monotonic()
+        elif self._forgo(mine):
             self._pause_until = time.monotonic() + _PAUSE
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._leave(threading.get_ident())
+        own = threading.get_ident()
+        self._leave(own, keeps=bool(self._waiting) and self._is_in_stint(own))
 
-    def _is_back(self, own: int) -> bool:
-        """Say whether a thread has come straight back, and remember it."""
-        left = self._left.pop(own, None)
-        if left is not None and time.monotonic() - left < _STRAIGHT_BACK:
-            self._back.add(own)
-            return True
-        self._back.discard(own)
-        return False
+    def _is_in_stint(self, own: int) -> bool:
+        if len(self._waiting) * _STINT > _ROUND * self._number:
+            return False
+        loop = self._loops.get(own)
+        if loop is None:
+            if len(self._loops) >= _MOST_LOOPS:  # threads that are gone, mostly
+                self._loops.clear()
+            loop = self._loops[own] = _Loop()
+        return loop.is_in_stint()
 
     def _wait(self, mine: _Waiting) -> bool:
         """Wait for a lane, and say whether one was given, or was found free."""
         until = time.monotonic() + _PATIENCE
         while (left := until - time.monotonic()) > 0:
-            woken = mine.signal.acquire(timeout=min(_LOOK, left) if mine.watches else left)
-            with self._lock:
-                is_next = bool(self._waiting) and self._waiting[0] is mine
-                if is_next and not woken and len(self._holders) < self._number:
-                    self._give_next()  # a thread for which a lane was kept may have gone for good
-                if mine.given:
-                    return True
+            mine.signal.acquire(timeout=min(_LOOK, left) if mine.watches else left)
+            if mine.given or self._look(mine):
+                return True
         return False
+
+    def _look(self, mine: _Waiting) -> bool:
+        with self._lock:
+            self._hand_on()
+        return mine.given
 
     def _forgo(self, mine: _Waiting) -> bool:
         """Wait no longer; False where the lane was given at that very moment."""
@@ -124,36 +163,40 @@ class Lanes:
             self._waiting.remove(mine)
             return True
 
-    def _leave(self, own: int) -> None:
+    def _leave(self, own: int, *, keeps: bool = False) -> None:
         with self._lock:
             if own not in self._holders:
                 return
             self._holders.remove(own)
             if not self._waiting:
-                for each in (self._left, self._back, self._since):
-                    each.clear()
+                if self._kept:
+                    self._kept.clear()
                 return
-            if len(self._waiting) * _STINT <= _ROUND * self._number:
-                self._left[own] = now = time.monotonic()
-                if own in self._back and now - self._since.get(own, 0.0) < _STINT:
-                    self._keep()
-                    return
-            if len(self._holders) < self._number:
-                self._give_next()
+            if keeps:
+                self._kept[own] = time.monotonic() + _STRAIGHT_BACK
+            self._hand_on()
 
-    def _keep(self) -> None:
-        """Leave a lane free until its thread is back, in a few µs; one of those who wait sees to it that it is."""
-        first = self._waiting[0]
-        if not first.watches:
-            first.watches = True
-            first.wake()
+    def _free(self) -> int:
+        """Return how many lanes are free, those among them that were kept in vain."""
+        if self._kept:
+            now = time.monotonic()
+            for own in [own for own, until in self._kept.items() if until < now]:
+                del self._kept[own]
+        return self._number - len(self._holders) - len(self._kept)
 
-    def _give_next(self) -> None:
-        following = self._waiting.popleft()
-        self._holders.add(following.own)
-        self._since[following.own] = time.monotonic()
-        following.given = True
-        following.wake()
+    def _hand_on(self) -> None:
+        """Give the free lanes to those who have waited longest."""
+        free = self._free()
+        while free > 0 and self._waiting:
+            free -= 1
+            following = self._waiting.popleft()
+            self._holders.add(following.own)
+            following.given = True
+            following.wake()
+        if self._kept and self._waiting and not self._waiting[0].watches:
+            # It looks from time to time: nobody else may be there to find a lane that was kept in vain.
+            self._waiting[0].watches = True
+            self._waiting[0].wake()
 
 
 LANES = Lanes()
