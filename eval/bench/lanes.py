@@ -32,7 +32,7 @@ INDEXES = ("symphonyqg", "PCA224,HNSW24,SQ8,Refine(PQ96x4)")
 class _EachInTurn(lanes.Lanes):
     """Lanes that are handed on after every question."""
 
-    def _is_in_stint(self, _: int) -> bool:
+    def _keeps(self, _: int) -> bool:
         return False
 
 

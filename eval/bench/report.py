@@ -70,7 +70,8 @@ def _overhead(figures: Figures) -> str:
         f"p50 in µs of `search(vector=…, k=10)` with its ten chunks at recall {figures['recall']}; bare is the same "
         "index with the same parameters through its library's Python interface, one thread. The target is at most "
         f"{figures['target_us']} µs beyond. The sketch is the floor: the index, rescoring, one SELECT, JSON, and "
-        "nothing checked. The steps of one search are timed one by one.",
+        "nothing checked. The steps of one search are timed one by one, and each finds the caches as the others leave "
+        "them: together they may take longer than a search.",
     ]
     for factory, found in figures["indexes"].items():
         beyond = found["beyond_bare_us"]

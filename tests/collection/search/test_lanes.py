@@ -108,7 +108,7 @@ def test_a_thread_that_goes_elsewhere_is_no_loop(monkeypatch: pytest.MonkeyPatch
             if loop.left:
                 loop.note()
             loop.since = time.monotonic()
-            kept.append(loop.is_in_stint())
+            kept.append(loop.leave())
         return kept
 
     assert ask(6) == [False] * 4 + [True] * 2

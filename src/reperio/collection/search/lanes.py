@@ -29,7 +29,7 @@ _LOOK = 0.001  # seconds after which the first of those who wait looks for a lan
 
 
 class _Loop:
-    """What a thread has done while others waited; for itself alone."""
+    """Remember how a thread comes back to its lane. Only that thread touches it."""
 
     __slots__ = ("comebacks", "left", "passes", "since")
 
@@ -47,8 +47,8 @@ class _Loop:
         if late and self.comebacks < _LOOP // 2:
             self.comebacks, self.passes = 0, _PASSES
 
-    def is_in_stint(self) -> bool:
-        """Note that it leaves, and say whether its lane is to be kept."""
+    def leave(self) -> bool:
+        """Note that the thread leaves, and say whether its lane is kept for it."""
         if self.passes:
             self.passes -= 1
             return False
@@ -75,9 +75,9 @@ class _Waiting:
 
 
 class Lanes:
-    """As many lanes as there are cores, given in the order of asking; a stint counts as one question (``with lanes:``).
+    """As many lanes as there are cores, given in the order of asking (``with lanes:``). A stint counts as one question.
 
-    Whoever gets none in time goes on without: it is no lock. A thread is in it once at a time.
+    A thread that gets none in time goes on without: it is no lock. A thread is in it once at a time.
 
     Args:
         number: of lanes; None for the cores that this process may use.
@@ -90,7 +90,7 @@ class Lanes:
 
     def renew(self) -> None:
         """Free all lanes."""
-        self._lock = threading.Lock()  # held as briefly as can be: whoever waits for it loses Python's lock as well
+        self._lock = threading.Lock()  # held briefly: a thread that waits for it loses Python's lock as well
         self._holders: set[int] = set()
         self._waiting: deque[_Waiting] = deque()
         self._kept: dict[int, float] = {}  # until when a lane is kept for a loop, which is to be back by then
@@ -129,9 +129,10 @@ class Lanes:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         own = threading.get_ident()
-        self._leave(own, keeps=bool(self._waiting) and self._is_in_stint(own))
+        self._leave(own, keeps=bool(self._waiting) and self._keeps(own))
 
-    def _is_in_stint(self, own: int) -> bool:
+    def _keeps(self, own: int) -> bool:
+        """Say whether the lane of a thread that leaves is kept for it, while others wait."""
         if len(self._waiting) * _STINT > _ROUND * self._number:
             return False
         loop = self._loops.get(own)
@@ -139,7 +140,7 @@ class Lanes:
             if len(self._loops) >= _MOST_LOOPS:  # threads that are gone, mostly
                 self._loops.clear()
             loop = self._loops[own] = _Loop()
-        return loop.is_in_stint()
+        return loop.leave()
 
     def _wait(self, mine: _Waiting) -> bool:
         """Wait for a lane, and say whether one was given, or was found free."""
